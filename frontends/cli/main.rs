@@ -1,0 +1,2 @@
+//! Fornax.
+fn main() {}
