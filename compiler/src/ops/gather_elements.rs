@@ -1,0 +1,46 @@
+//! Selection along an axis, one index per element of the result. Operands: data, indices (of the same rank).
+
+use super::attributes::{Attr, AttrReader};
+use super::literal::Literal;
+use super::Operation;
+use crate::error::OpError;
+use crate::plan::lowering::Lowering;
+use crate::types::TensorType;
+use super::attributes::attributes;
+
+attributes! {
+    /// Attributes of a gather of elements.
+    pub struct GatherElements {
+        /// Axis that is indexed.
+        pub axis: usize = 0,
+    }
+}
+
+impl GatherElements {
+    /// Reads the operator from its text form.
+    pub fn read(_mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
+        Self::from_attrs(reader)
+    }
+}
+
+impl Operation for GatherElements {
+    fn name(&self) -> &'static str {
+        "gather_elements"
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attr)> {
+        self.attrs()
+    }
+
+    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        Err(OpError::new("operator", "a shape rule", "none"))
+    }
+
+    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
+        Err(OpError::new("operator", "an evaluator", "none"))
+    }
+
+    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}

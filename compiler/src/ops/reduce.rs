@@ -1,0 +1,79 @@
+//! Reductions over axes; the mnemonic is `reduce_` and the kind (`reduce_mean`, …).
+
+use super::attributes::{Attr, AttrReader};
+use super::literal::Literal;
+use super::Operation;
+use crate::error::OpError;
+use crate::plan::lowering::Lowering;
+use crate::types::TensorType;
+use super::attributes::{attributes, word_attr};
+
+/// What a reduction computes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReduceKind {
+    /// Sum.
+    Sum,
+    /// Sum over the count.
+    Mean,
+    /// Largest.
+    Max,
+    /// Smallest.
+    Min,
+    /// Product.
+    Prod,
+    /// Sum of absolute values.
+    L1,
+    /// Square root of the sum of squares.
+    L2,
+    /// Sum of squares.
+    SumSquare,
+    /// Logarithm of the sum.
+    LogSum,
+    /// Logarithm of the sum of exponentials, shifted by the largest.
+    LogSumExp,
+}
+word_attr!(ReduceKind {
+    Sum = "sum", Mean = "mean", Max = "max", Min = "min", Prod = "prod", L1 = "l1", L2 = "l2",
+    SumSquare = "sum_square", LogSum = "log_sum", LogSumExp = "log_sum_exp",
+});
+
+attributes! {
+    /// Attributes of a reduction.
+    pub struct Reduce {
+        /// What it computes.
+        pub kind: ReduceKind = ReduceKind::Sum,
+        /// Axes to reduce, ascending; empty: none (the importer expands ONNX's "all").
+        pub axes: Vec<usize> = vec![],
+        /// Whether reduced axes stay with extent 1.
+        pub keepdims: bool = true,
+    }
+}
+
+impl Reduce {
+    /// Reads the operator from its text form.
+    pub fn read(_mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
+        Self::from_attrs(reader)
+    }
+}
+
+impl Operation for Reduce {
+    fn name(&self) -> &'static str {
+        "reduce"
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attr)> {
+        self.attrs()
+    }
+
+    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        Err(OpError::new("operator", "a shape rule", "none"))
+    }
+
+    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
+        Err(OpError::new("operator", "an evaluator", "none"))
+    }
+
+    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}

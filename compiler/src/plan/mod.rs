@@ -1,0 +1,3 @@
+//! Plans: kernel calls over slots for one target.
+
+pub mod lowering;
