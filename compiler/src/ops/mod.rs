@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod literal;
+pub mod shapes;
 
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
