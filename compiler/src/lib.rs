@@ -18,6 +18,7 @@
 pub mod codegen;
 pub mod error;
 pub mod ir;
+pub mod kernels;
 pub mod ops;
 pub mod plan;
 pub mod scalar;

@@ -1,3 +1,192 @@
-//! Plans: kernel calls over slots for one target.
+//! The machine-specific form: kernel calls over slots, for one target.
+//!
+//! In: operators, one [`lowering::Lowering`] each. Out: a [`Plan`] whose every byte of memory has a place: slots lie in the arena, in a host
+//! tensor or in the packed constants. Invariants: a step's operands are at least as large as its kernel's arguments; storages that
+//! are live at the same time do not overlap; the plan prints, its target in the first line.
 
+pub mod builder;
 pub mod lowering;
+pub mod memory;
+mod print;
+
+use std::sync::Arc;
+
+use crate::kernels::Kernel;
+use crate::target::Target;
+use crate::types::TensorType;
+
+/// Physical order of a slot's elements.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Layout {
+    /// Logical axes outer to inner.
+    RowMajor,
+    /// Axis 0, then axes 2 and up, then axis 1 innermost. Equals row-major below rank 3.
+    ChannelsLast,
+}
+
+impl Layout {
+    /// Element stride of each logical axis for a dense tensor of `shape`.
+    pub fn strides(self, shape: &[usize]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..shape.len()).collect();
+        if self == Self::ChannelsLast && shape.len() >= 3 {
+            let channel = order.remove(1);
+            order.push(channel);
+        }
+        let mut strides = vec![0; shape.len()];
+        let mut step = 1usize;
+        for axis in order.into_iter().rev() {
+            strides[axis] = step;
+            step = step.saturating_mul(shape[axis]);
+        }
+        strides
+    }
+
+    /// Whether both layouts put the elements of `shape` in the same order: one channel, or one pixel.
+    pub fn coincide(shape: &[usize]) -> bool {
+        shape.len() < 3 || shape[1] == 1 || shape[2..].iter().all(|extent| *extent == 1)
+    }
+}
+
+/// Names a slot of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SlotId(pub usize);
+
+/// Names a packed constant of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ConstId(pub usize);
+
+/// Names a storage of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StorageId(pub usize);
+
+/// A typed view of a storage.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Name of the value it holds.
+    pub name: String,
+    /// Logical type.
+    pub ty: TensorType,
+    /// Physical order.
+    pub layout: Layout,
+    /// The memory behind it.
+    pub storage: StorageId,
+}
+
+/// Where a storage lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// In the arena, at a byte offset that [`memory`] assigns.
+    Arena(usize),
+    /// The host's input tensor.
+    Input(usize),
+    /// The host's output tensor.
+    Output(usize),
+    /// A packed constant.
+    Constant(ConstId),
+}
+
+/// A block of memory that slots view.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// Where it lives.
+    pub home: Home,
+    /// Its size.
+    pub bytes: usize,
+}
+
+/// Writes the packed form of a constant into its place.
+pub type Fill = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
+/// A constant in the order kernels read it. It is filled once, straight into the program's memory.
+#[derive(Clone)]
+pub struct PackedConstant {
+    /// Source hash and packing: equal keys are stored once.
+    pub key: String,
+    /// Size in bytes.
+    pub bytes: usize,
+    /// Names of the model's parameters it stands for.
+    pub origins: Vec<String>,
+    /// Writes it.
+    pub fill: Fill,
+}
+
+impl std::fmt::Debug for PackedConstant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} bytes)", self.key, self.bytes)
+    }
+}
+
+/// An argument of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operand {
+    /// A slot.
+    Slot(SlotId),
+    /// A packed constant.
+    Constant(ConstId),
+}
+
+impl From<SlotId> for Operand {
+    fn from(slot: SlotId) -> Self {
+        Self::Slot(slot)
+    }
+}
+
+impl From<ConstId> for Operand {
+    fn from(constant: ConstId) -> Self {
+        Self::Constant(constant)
+    }
+}
+
+/// One kernel call. Steps run in order with a barrier after each.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// One operand per kernel argument.
+    pub operands: Vec<Operand>,
+    /// Name of the node it belongs to.
+    pub node: String,
+}
+
+/// A named tensor of the program's face.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Name in the model.
+    pub name: String,
+    /// Type.
+    pub ty: TensorType,
+}
+
+/// A program before code generation.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of the network.
+    pub name: String,
+    /// The machine it is for.
+    pub target: Target,
+    /// Network inputs, in order.
+    pub inputs: Vec<Port>,
+    /// Network outputs, in order.
+    pub outputs: Vec<Port>,
+    /// Values.
+    pub slots: Vec<Slot>,
+    /// Memory behind the values.
+    pub storages: Vec<Storage>,
+    /// Constants, packed.
+    pub constants: Vec<PackedConstant>,
+    /// Kernel calls, in order.
+    pub steps: Vec<Step>,
+    /// Size of the arena.
+    pub arena_bytes: usize,
+    /// Scratch memory of one worker.
+    pub scratch_bytes: usize,
+    /// What was chosen and what was declined, one line each.
+    pub remarks: Vec<String>,
+}
+
+impl Plan {
+    /// Bytes of all packed constants.
+    pub fn constant_bytes(&self) -> usize {
+        self.constants.iter().map(|c| c.bytes).sum()
+    }
+}

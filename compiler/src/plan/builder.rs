@@ -1,0 +1,187 @@
+//! Collects slots, packed constants and steps, and closes them into a [`Plan`].
+//!
+//! In: what lowerings add, in execution order. Out: a plan with every storage placed. The invariant that [`Builder::finish`]
+//! establishes: every operand is at least as large as its kernel argument, or the plan is refused.
+
+use std::collections::HashMap;
+
+use super::{
+    ConstId, Fill, Home, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId, memory,
+};
+use crate::error::{Error, Result};
+use crate::kernels::{Access, Kernel, Loops};
+use crate::target::Target;
+use crate::types::TensorType;
+
+/// A plan under construction.
+#[derive(Debug)]
+pub struct Builder {
+    /// The machine the plan is for.
+    pub target: Target,
+    /// What was chosen and what was declined, one line each.
+    pub remarks: Vec<String>,
+    inputs: Vec<Port>,
+    slots: Vec<Slot>,
+    storages: Vec<Storage>,
+    constants: Vec<PackedConstant>,
+    keys: HashMap<String, ConstId>,
+    steps: Vec<Step>,
+}
+
+impl Builder {
+    /// An empty plan for `target`.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            remarks: Vec::new(),
+            inputs: Vec::new(),
+            slots: Vec::new(),
+            storages: Vec::new(),
+            constants: Vec::new(),
+            keys: HashMap::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// The slot behind an id.
+    pub fn slot(&self, id: SlotId) -> &Slot {
+        &self.slots[id.0]
+    }
+
+    /// The next network input, row-major.
+    pub fn input(&mut self, port: Port) -> SlotId {
+        let storage = self.storage(Home::Input(self.inputs.len()), port.ty.bytes());
+        let slot = self.push(port.name.clone(), port.ty.clone(), Layout::RowMajor, storage);
+        self.inputs.push(port);
+        slot
+    }
+
+    /// A slot in the arena.
+    pub fn temp(&mut self, name: String, ty: TensorType, layout: Layout) -> SlotId {
+        let storage = self.storage(Home::Arena(0), ty.bytes());
+        self.push(name, ty, layout, storage)
+    }
+
+    /// Another view of a slot's memory, of as many bytes.
+    pub fn view(&mut self, slot: SlotId, ty: TensorType, layout: Layout) -> SlotId {
+        let Slot { name, storage, .. } = self.slots[slot.0].clone();
+        self.push(name, ty, layout, storage)
+    }
+
+    /// A slot over a packed constant.
+    pub fn constant_slot(&mut self, constant: ConstId, ty: TensorType, layout: Layout) -> SlotId {
+        let storage = self.storage(Home::Constant(constant), ty.bytes());
+        self.push(format!("c{}", constant.0), ty, layout, storage)
+    }
+
+    /// A packed constant; see [`super::lowering::Lowering::pack`].
+    pub fn pack(&mut self, key: String, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
+        if let Some(id) = self.keys.get(&key) {
+            return *id;
+        }
+        let id = ConstId(self.constants.len());
+        self.keys.insert(key.clone(), id);
+        self.constants.push(PackedConstant { key, bytes, origins, fill });
+        id
+    }
+
+    /// Adds a kernel call; one without work units is left out.
+    pub fn step(&mut self, kernel: Kernel, operands: Vec<Operand>, node: &str) {
+        if kernel.chunks > 0 {
+            self.steps.push(Step { kernel, operands, node: node.into() });
+        }
+    }
+
+    /// Number of steps so far.
+    pub fn step_count(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Closes the plan. Each output is a row-major slot.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if an operand is smaller than its kernel needs: a bug of a lowering.
+    pub fn finish(mut self, name: String, outputs: Vec<(Port, SlotId)>) -> Result<Plan> {
+        for (i, (port, slot)) in outputs.iter().enumerate() {
+            self.place_output(i, port, *slot);
+        }
+        self.check()?;
+        let mut plan = Plan {
+            name,
+            target: self.target,
+            inputs: self.inputs,
+            outputs: outputs.into_iter().map(|(port, _)| port).collect(),
+            slots: self.slots,
+            storages: self.storages,
+            constants: self.constants,
+            scratch_bytes: self.steps.iter().map(|s| s.kernel.scratch).max().unwrap_or(0),
+            steps: self.steps,
+            arena_bytes: 0,
+            remarks: self.remarks,
+        };
+        memory::assign(&mut plan);
+        Ok(plan)
+    }
+
+    /// Puts an output's storage into the host's tensor, or copies it there where it is an input, a constant or another output too.
+    fn place_output(&mut self, index: usize, port: &Port, slot: SlotId) {
+        let Slot { storage, ty, .. } = self.slots[slot.0].clone();
+        let home = &mut self.storages[storage.0];
+        if matches!(home.home, Home::Arena(_)) && home.bytes == port.ty.bytes() {
+            home.home = Home::Output(index);
+            return;
+        }
+        let storage = self.storage(Home::Output(index), port.ty.bytes());
+        let to = self.push(port.name.clone(), port.ty.clone(), Layout::RowMajor, storage);
+        let strides = Layout::RowMajor.strides(&ty.shape);
+        let copy = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &self.target);
+        self.step(copy, vec![slot.into(), to.into()], &port.name);
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut messages = Vec::new();
+        for step in &self.steps {
+            let kernel = &step.kernel;
+            if kernel.arguments.len() != step.operands.len() {
+                messages.push(format!(
+                    "{}: {}: {} operands for {} arguments",
+                    step.node,
+                    kernel.name,
+                    step.operands.len(),
+                    kernel.arguments.len()
+                ));
+                continue;
+            }
+            for (argument, operand) in kernel.arguments.iter().zip(&step.operands) {
+                let (bytes, constant) = match operand {
+                    Operand::Slot(slot) => {
+                        let storage = &self.storages[self.slots[slot.0].storage.0];
+                        (storage.bytes, matches!(storage.home, Home::Constant(_) | Home::Input(_)))
+                    }
+                    Operand::Constant(id) => (self.constants[id.0].bytes, true),
+                };
+                if bytes < argument.bytes {
+                    messages.push(format!(
+                        "{}: {}: {} needs {} bytes, has {bytes}",
+                        step.node, kernel.name, argument.name, argument.bytes
+                    ));
+                }
+                if constant && argument.access != Access::Read {
+                    messages
+                        .push(format!("{}: {}: {} is written, but read-only", step.node, kernel.name, argument.name));
+                }
+            }
+        }
+        if messages.is_empty() { Ok(()) } else { Err(Error::Invalid(messages)) }
+    }
+
+    fn storage(&mut self, home: Home, bytes: usize) -> StorageId {
+        self.storages.push(Storage { home, bytes });
+        StorageId(self.storages.len() - 1)
+    }
+
+    fn push(&mut self, name: String, ty: TensorType, layout: Layout, storage: StorageId) -> SlotId {
+        self.slots.push(Slot { name, ty, layout, storage });
+        SlotId(self.slots.len() - 1)
+    }
+}
