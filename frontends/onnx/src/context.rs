@@ -1,0 +1,141 @@
+//! What an import function sees: one ONNX node, its operands, and the graph under construction.
+//!
+//! In: the node with its attributes resolved and its operands already imported. Out: the ids of its results. Whatever an
+//! import function emits has passed the operator's shape rule and the limits on rank and size.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::Op;
+use fornax_compiler::ops::literal::{Data, Literal};
+use fornax_compiler::types::{Constant, DType, Shape, TensorType};
+
+use crate::assembly::Assembly;
+use crate::attributes::{Attributes, node_name};
+use crate::error::{Error, Result, short};
+use crate::proto::NodeProto;
+use crate::tensors::TensorLoader;
+
+/// Imports one node: one result per ONNX output, in order.
+pub(crate) type ImportFn = fn(&mut Context<'_>) -> Result<Vec<NodeId>>;
+
+/// One node being imported.
+pub(crate) struct Context<'a> {
+    pub(crate) node: &'a NodeProto,
+    pub(crate) version: i64,
+    pub(crate) inputs: Vec<Option<NodeId>>,
+    pub(crate) assembly: &'a mut Assembly,
+    pub(crate) loader: &'a TensorLoader,
+}
+
+impl<'a> Context<'a> {
+    /// The operator type.
+    pub fn op_type(&self) -> &'a str {
+        &self.node.op_type
+    }
+
+    /// The node's name, or its first output's where it has none.
+    pub fn name(&self) -> &'a str {
+        node_name(self.node)
+    }
+
+    /// Version of the opset of the node's domain.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The attributes.
+    pub fn attrs(&self) -> Attributes<'a> {
+        Attributes { node: self.node, loader: self.loader }
+    }
+
+    /// Number of inputs, without trailing absent ones.
+    pub fn input_count(&self) -> usize {
+        self.inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1)
+    }
+
+    /// Input `i`, which must be there.
+    pub fn input(&self, i: usize) -> Result<NodeId> {
+        self.optional(i).ok_or_else(|| self.error(format!("input {i}"), "a value", "none"))
+    }
+
+    /// Input `i`; `None` where it is absent or the empty name.
+    pub fn optional(&self, i: usize) -> Option<NodeId> {
+        self.inputs.get(i).copied().flatten()
+    }
+
+    /// Number of outputs, without trailing unnamed ones.
+    pub fn output_count(&self) -> usize {
+        self.node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |last| last + 1)
+    }
+
+    /// Type of a value.
+    pub fn ty(&self, id: NodeId) -> &TensorType {
+        &self.assembly.graph.node(id).ty
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, id: NodeId) -> &Shape {
+        &self.ty(id).shape
+    }
+
+    /// The constant behind a value, if it is known.
+    pub fn constant(&self, id: NodeId) -> Option<&Constant> {
+        self.assembly.graph.node(id).constant()
+    }
+
+    /// Elements of an i32 or i64 value that must be known; `what` names it in errors.
+    pub fn const_ints(&self, id: NodeId, what: &str) -> Result<Vec<i64>> {
+        match self.known(id, what)?.data {
+            Data::Int(values) if matches!(self.ty(id).dtype, DType::I32 | DType::I64) => Ok(values),
+            _ => Err(self.error(what, "i32 or i64 elements", self.ty(id).dtype.name())),
+        }
+    }
+
+    /// Elements of a value that must be known, as `f64`; `what` names it in errors.
+    pub fn const_f64s(&self, id: NodeId, what: &str) -> Result<Vec<f64>> {
+        Ok(self.known(id, what)?.to_f64())
+    }
+
+    /// Adds an operator over `operands`, or the constant that it evaluates to.
+    pub fn emit(&mut self, op: impl Into<Op>, operands: &[NodeId]) -> Result<NodeId> {
+        let node = self.node;
+        self.assembly.emit(op.into(), operands, node)
+    }
+
+    /// A rank-0 constant of the element type of `like`, rounded to it.
+    pub fn scalar_like(&mut self, like: NodeId, v: f64) -> Result<NodeId> {
+        let ty = TensorType::new(self.ty(like).dtype, []);
+        let literal = match ty.dtype.is_float() {
+            true => Literal::new_float(ty, vec![v]),
+            false => Literal::new_int(ty, vec![v as i64]),
+        };
+        Ok(self.add_constant(literal.to_constant()))
+    }
+
+    /// Adds a constant.
+    pub fn add_constant(&mut self, c: Constant) -> NodeId {
+        let name = self.name();
+        self.assembly.constant(name, c)
+    }
+
+    /// An error about an operand, attribute or other field of the node.
+    pub fn error(&self, field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Error {
+        Error::Node {
+            node: short(self.name()),
+            op: short(self.op_type()),
+            field: field.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// The refusal of a variant of the operator.
+    pub fn unsupported(&self, why: impl Into<String>) -> Error {
+        Error::Unsupported(vec![format!("{} ({}): {}", short(self.op_type()), short(self.name()), why.into())])
+    }
+
+    fn known(&self, id: NodeId, what: &str) -> Result<Literal> {
+        let constant =
+            self.constant(id).ok_or_else(|| self.error(what, "a value known at compile time", "a computed one"))?;
+        Literal::from_constant(constant).map_err(|e| self.error(what, e.expected, e.found))
+    }
+}
