@@ -1,0 +1,111 @@
+//! One aligned, zeroed block of memory: the arena of a session, the constants of a program, the data of a tensor.
+//!
+//! In: a size. Out: a block that begins on a multiple of [`ALIGN`] and may be read up to the next one after its end, so
+//! a vector load that starts inside the block never leaves the allocation. Its pages are committed as they are touched.
+#![allow(unsafe_code, reason = "owns raw memory whose alignment Vec<u8> cannot promise")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+use crate::abi::ALIGN;
+use crate::error::Error;
+
+/// Alignment asked of the allocator. The block is aligned by hand inside a larger one: up to this value the allocator
+/// hands out fresh zero pages untouched, above it it would write the zeros.
+const REQUEST_ALIGN: usize = 16;
+
+/// An owned block of `len` bytes.
+pub(crate) struct Block {
+    /// What the allocator returned; unused when `layout` has size 0.
+    base: NonNull<u8>,
+    /// First byte, aligned to [`ALIGN`].
+    start: NonNull<u8>,
+    len: usize,
+    layout: Layout,
+}
+
+// SAFETY: a block owns its bytes and gives them out under the usual borrowing rules.
+unsafe impl Send for Block {}
+// SAFETY: as above; nothing is mutated through `&Block`, except by raw pointers whose users answer for it.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// A block of `len` zero bytes; `what` it is for goes into the error.
+    pub fn zeroed(len: usize, what: &'static str) -> Result<Block, Error> {
+        let failed = || Error::Allocation { what, bytes: len };
+        if len == 0 {
+            let start = NonNull::without_provenance(const { std::num::NonZero::new(ALIGN).unwrap() });
+            return Ok(Block { base: start, start, len, layout: Layout::new::<()>() });
+        }
+        let size = len.checked_next_multiple_of(ALIGN).and_then(|n| n.checked_add(ALIGN - REQUEST_ALIGN));
+        let layout = Layout::from_size_align(size.ok_or_else(failed)?, REQUEST_ALIGN).map_err(|_| failed())?;
+        // SAFETY: the size of the layout is not zero.
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(failed)?;
+        let skip = base.addr().get().next_multiple_of(ALIGN) - base.addr().get();
+        // SAFETY: `base` is a multiple of 16, so `skip` is at most 48, and the layout has that much room to spare.
+        let start = unsafe { base.add(skip) };
+        Ok(Block { base, start, len, layout })
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What was asked of the allocator.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `start` leads to `len` initialised bytes owned by `self` (dangling but aligned when `len` is 0).
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// The bytes, to write.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// Address of the first byte; writing through it is allowed while no reference to the bytes lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.layout.size() != 0 {
+            // SAFETY: `base` came from the allocator with this very layout.
+            unsafe { dealloc(self.base.as_ptr(), self.layout) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_and_zero() {
+        for len in [0, 1, 63, 64, 65, 4096, 1 << 22] {
+            let mut block = Block::zeroed(len, "test").unwrap();
+            assert_eq!(block.as_ptr().addr() % ALIGN, 0);
+            assert_eq!(block.len(), len);
+            assert!(block.bytes().iter().all(|&b| b == 0));
+            block.bytes_mut().fill(7);
+            assert!(block.bytes().iter().all(|&b| b == 7));
+        }
+    }
+
+    #[test]
+    fn impossible_sizes_are_errors() {
+        for len in [usize::MAX, usize::MAX - 64, isize::MAX as usize, 1 << 60] {
+            assert!(
+                matches!(Block::zeroed(len, "test"), Err(Error::Allocation { what: "test", bytes }) if bytes == len)
+            );
+        }
+    }
+}

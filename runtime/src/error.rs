@@ -1,0 +1,181 @@
+//! Everything that can go wrong while loading, binding or running.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::cpu::CpuFeatures;
+use crate::tensor::{DType, Shape};
+
+/// Which side of a program a tensor is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PortKind {
+    /// Read by the program.
+    Input,
+    /// Written by the program.
+    Output,
+}
+
+impl fmt::Display for PortKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PortKind::Input => "input",
+            PortKind::Output => "output",
+        })
+    }
+}
+
+/// An error of the runtime.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system has no memory for a block.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    Allocation {
+        /// What the block is for.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+    },
+    /// The size of a tensor in bytes does not fit the address space.
+    #[error("a tensor {dtype}{shape} does not fit in memory")]
+    TensorTooLarge {
+        /// Element type.
+        dtype: DType,
+        /// The offending shape.
+        shape: Shape,
+    },
+    /// The data given for a tensor has the wrong length.
+    #[error("a tensor {dtype}{shape} takes {expected} bytes, {found} given")]
+    DataLength {
+        /// Element type.
+        dtype: DType,
+        /// Shape asked for.
+        shape: Shape,
+        /// Bytes that dtype and shape take.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// A name is not that of an element type.
+    #[error("`{found}` is not an element type (expected one of f32 f64 f16 bf16 i8 u8 i16 u16 i32 u32 i64 u64 bool)")]
+    UnknownDType {
+        /// The name given.
+        found: String,
+    },
+    /// The code needs instructions that this processor, or its operating system, does not offer.
+    #[error("the program needs {needed}; this processor lacks {missing}")]
+    MissingFeatures {
+        /// What the code was compiled for.
+        needed: CpuFeatures,
+        /// The part of it that is absent.
+        missing: CpuFeatures,
+    },
+    /// A field of a program contradicts the rest of it.
+    #[error("step {step} ({kernel}, from {node}): {field}: expected {expected}, found {found}")]
+    BadStep {
+        /// Position of the step.
+        step: usize,
+        /// Its kernel.
+        kernel: String,
+        /// The nodes of the model that it comes from.
+        node: String,
+        /// The offending field.
+        field: &'static str,
+        /// The rule it breaks.
+        expected: String,
+        /// Its value.
+        found: usize,
+    },
+    /// The zero row of a program is larger than the arena that holds it.
+    #[error("zero_bytes: expected at most {expected}, found {found}")]
+    BadZeroBytes {
+        /// Size of the arena.
+        expected: usize,
+        /// Size of the zero row.
+        found: usize,
+    },
+    /// The wrong number of tensors was given.
+    #[error("expected {expected} {kind} tensors, found {found}")]
+    PortCount {
+        /// Inputs or outputs.
+        kind: PortKind,
+        /// How many the program has.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// A tensor has the wrong element type.
+    #[error("{kind} `{name}`: expected element type {expected}, found {found}")]
+    PortDType {
+        /// Input or output.
+        kind: PortKind,
+        /// Its name in the model.
+        name: String,
+        /// Element type of the program.
+        expected: DType,
+        /// Element type given.
+        found: DType,
+    },
+    /// A tensor has the wrong shape.
+    #[error("{kind} `{name}`: expected shape {expected}, found {found}")]
+    PortShape {
+        /// Input or output.
+        kind: PortKind,
+        /// Its name in the model.
+        name: String,
+        /// Shape of the program.
+        expected: Shape,
+        /// Shape given.
+        found: Shape,
+    },
+    /// The table for the times of a profiled run has the wrong length.
+    #[error("times_ns: expected {expected} entries, one per step, found {found}")]
+    TimesLength {
+        /// Steps of the program.
+        expected: usize,
+        /// Entries given.
+        found: usize,
+    },
+    /// A pool of that many threads is not possible.
+    #[error("threads: expected 1 to {max}, found {found}")]
+    ThreadCount {
+        /// The most a pool takes.
+        max: usize,
+        /// Threads asked for.
+        found: usize,
+    },
+    /// The system refused a thread.
+    #[error("cannot start worker {worker}")]
+    Spawn {
+        /// Number of the worker.
+        worker: usize,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file could not be opened or mapped.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A path leads to something that is not a regular file.
+    #[error("{}: expected a regular file, found {found}", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A file is larger than the caller accepts.
+    #[error("{}: {found} bytes, the limit is {limit}", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most the caller accepts, in bytes.
+        limit: u64,
+        /// Size of the file, in bytes.
+        found: u64,
+    },
+}
