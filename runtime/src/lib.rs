@@ -7,6 +7,7 @@
 //! ```
 //!
 //! The runtime knows nothing of graphs, operators or code generation. After [`Session::new`] nothing is allocated.
+//! [`map`] gives files as bytes without copying them, [`peak`] measures what the machine can do at most.
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("fornax-runtime supports Linux on x86-64 and aarch64");
@@ -15,6 +16,8 @@ pub mod abi;
 mod arena;
 pub mod cpu;
 mod error;
+pub mod map;
+pub mod peak;
 mod sync;
 mod tensor;
 
@@ -24,4 +27,6 @@ pub use cpu::{
     pin_current_thread,
 };
 pub use error::{Error, PortKind};
+pub use map::{map_file, release_pages};
+pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use tensor::{DType, Element, Shape, Tensor};

@@ -1,0 +1,185 @@
+//! Files as bytes, without copying: the only caller of memmap2.
+//!
+//! In: the path of a regular file. Out: `Bytes` over its pages, read as they are touched and shared with every process
+//! that reads the same file. The file must not be truncated while it is mapped: the system kills a process that reads
+//! past the new end.
+#![allow(unsafe_code, reason = "maps files and advises the system about the pages")]
+
+use std::collections::BTreeMap;
+use std::fs::{File, FileType, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use rustix::fs::OFlags;
+use rustix::mm::{Advice, madvise};
+
+use crate::error::Error;
+use crate::sync::{Mutex, lock};
+
+/// Address to length of every live map of this module. Only pages known to be a file's may be given back: the same
+/// advice on other memory would erase it.
+static MAPS: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+/// A map, listed in [`MAPS`] while it lives.
+struct Listed(Mmap);
+
+impl Listed {
+    fn new(map: Mmap) -> Listed {
+        lock(&MAPS).insert(map.as_ptr().addr(), map.len());
+        Listed(map)
+    }
+}
+
+impl AsRef<[u8]> for Listed {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        lock(&MAPS).remove(&self.0.as_ptr().addr());
+    }
+}
+
+/// Maps the regular file at `path`, of at most `limit` bytes, for reading.
+pub fn map_file(path: &Path, limit: u64) -> Result<Bytes, Error> {
+    let failed = |source| Error::Io { path: path.to_owned(), source };
+    let regular = |kind: FileType| {
+        if kind.is_file() { Ok(()) } else { Err(Error::NotAFile { path: path.to_owned(), found: kind_name(kind) }) }
+    };
+    // Opening a device can have effects and opening a pipe can block, so look first; the flag covers a file that is
+    // replaced in between.
+    regular(std::fs::metadata(path).map_err(failed)?.file_type())?;
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    let file: File = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    regular(metadata.file_type())?;
+    if metadata.len() > limit {
+        return Err(Error::FileTooLarge { path: path.to_owned(), limit, found: metadata.len() });
+    }
+    if metadata.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the map is private and only read. Another process may still change or truncate the file; the module docs
+    // name this, and every reader of these bytes treats them as untrusted.
+    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    Ok(Bytes::from_owner(Listed::new(map)))
+}
+
+/// What a path that is not a regular file leads to.
+fn kind_name(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "a device"
+    } else {
+        "something else"
+    }
+}
+
+/// Lets the system take back the whole pages inside `bytes`; reading them again fetches them from the file.
+///
+/// Does nothing for memory that is not part of a file from [`map_file`].
+pub fn release_pages(bytes: &[u8]) {
+    let page = rustix::param::page_size();
+    let Some(begin) = bytes.as_ptr().addr().checked_next_multiple_of(page) else { return };
+    let end = (bytes.as_ptr().addr() + bytes.len()) / page * page;
+    if begin >= end || !is_mapped(begin, end) {
+        return;
+    }
+    let offset = begin - bytes.as_ptr().addr();
+    // SAFETY: these pages belong to a live map of this module (`bytes` borrows from it), private and never written, so
+    // dropping them loses nothing.
+    let advised = unsafe {
+        let first = bytes.as_ptr().add(offset).cast_mut();
+        madvise(first.cast(), end - begin, Advice::LinuxDontNeed)
+    };
+    // It is a hint: a system that refuses it keeps the pages.
+    let _ = advised;
+}
+
+/// True when one live map holds `begin..end`.
+fn is_mapped(begin: usize, end: usize) -> bool {
+    let maps = lock(&MAPS);
+    maps.range(..=begin).next_back().is_some_and(|(&start, &len)| end - start <= len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn maps_a_file() {
+        let file = file_of(b"weights");
+        assert_eq!(map_file(file.path(), 7).unwrap(), &b"weights"[..]);
+        assert_eq!(map_file(file_of(b"").path(), 0).unwrap(), Bytes::new());
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_small_enough_file() {
+        let file = file_of(b"weights");
+        let too_large = map_file(file.path(), 6);
+        assert!(matches!(too_large, Err(Error::FileTooLarge { limit: 6, found: 7, .. })));
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(map_file(dir.path(), 9), Err(Error::NotAFile { found: "a directory", .. })));
+        let absent = dir.path().join("absent");
+        assert!(matches!(map_file(&absent, 9), Err(Error::Io { path, .. }) if path == absent));
+        let device = map_file(Path::new("/dev/zero"), 9);
+        assert!(matches!(device, Err(Error::NotAFile { found: "a device", .. })));
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(matches!(map_file(&socket, 9), Err(Error::NotAFile { found: "a socket", .. })));
+    }
+
+    #[test]
+    fn refuses_a_pipe_without_waiting_for_a_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(matches!(map_file(&pipe, 9), Err(Error::NotAFile { found: "a named pipe", .. })));
+    }
+
+    #[test]
+    fn released_pages_read_the_same() {
+        let content: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        let file = file_of(&content);
+        let bytes = map_file(file.path(), u64::MAX).unwrap();
+        assert_eq!(bytes, content);
+        release_pages(&bytes[5000..90_000]);
+        assert_eq!(bytes, content);
+    }
+
+    #[test]
+    fn release_spares_other_memory() {
+        let owned = vec![7u8; 100_000];
+        release_pages(&owned);
+        release_pages(&[]);
+        assert!(owned.iter().all(|&b| b == 7));
+    }
+
+    #[test]
+    fn maps_are_listed_while_they_live() {
+        let bytes = map_file(file_of(&[1; 10_000]).path(), u64::MAX).unwrap();
+        let (begin, end) = (bytes.as_ptr().addr(), bytes.as_ptr().addr() + bytes.len());
+        assert!(is_mapped(begin, end) && !is_mapped(begin, end + 1));
+        let slice = bytes.slice(10..20);
+        drop(bytes);
+        assert!(is_mapped(begin, end));
+        assert_eq!(slice[..], [1; 10]);
+    }
+}
