@@ -18,6 +18,8 @@ pub mod cpu;
 mod error;
 pub mod map;
 pub mod peak;
+mod pool;
+mod region;
 mod sync;
 mod tensor;
 
@@ -29,4 +31,5 @@ pub use cpu::{
 pub use error::{Error, PortKind};
 pub use map::{map_file, release_pages};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
+pub use pool::Pool;
 pub use tensor::{DType, Element, Shape, Tensor};

@@ -1,0 +1,189 @@
+//! One parallel region at a time: a borrowed body, run over units of chunks by whichever threads come.
+//!
+//! In: a body and a number of chunks. Out: every chunk run exactly once, and no thread inside the body any more.
+//!
+//! The claim word holds (epoch, units left). A thread claims a unit by compare-exchange on the whole word, so it can
+//! only ever take work of the region whose fields it has just read:
+//! - the fields are written while no units are left, when nothing can be claimed;
+//! - a claim that succeeds keeps the region open until its `done` is counted, so the fields cannot have changed between
+//!   reading them and claiming;
+//! - a thread that comes late finds another word and claims nothing, and the opener does not wait for it.
+//!
+//! The epoch has 40 bits: a thread would have to sleep through 2^40 regions between a load and its compare-exchange to
+//! mistake one for another.
+#![allow(unsafe_code, reason = "lends a borrowed closure to threads that outlive the borrow")]
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Mutex, Ordering, Padded, lock, spin_loop, try_lock, yield_now};
+
+/// What a region runs: chunks `begin..end` on worker `w`.
+pub(crate) type Body<'a> = dyn Fn(u32, u32, usize) + Sync + 'a;
+
+/// Bits of the claim word that count the units left.
+const UNIT_BITS: u32 = 24;
+const UNIT_MASK: u64 = (1 << UNIT_BITS) - 1;
+/// Polls of the opener before it offers its core to a worker that may be waiting for one.
+const WAIT_SPINS: u32 = 2000;
+
+/// Room for one open region.
+#[derive(Default)]
+pub(crate) struct Region {
+    /// epoch << UNIT_BITS | units left.
+    claims: Padded<AtomicU64>,
+    /// Units whose body has returned.
+    done: Padded<AtomicU64>,
+    /// The opener's reference to the body, on the opener's stack.
+    body: AtomicPtr<&'static Body<'static>>,
+    chunks: AtomicU32,
+    grain: AtomicU32,
+    /// Held by the opener.
+    turn: Mutex<()>,
+    /// The first panic of the open region.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl Region {
+    /// True while units wait to be claimed.
+    pub fn has_work(&self) -> bool {
+        // Sequentially consistent with the store in `try_run`: a worker that declares itself asleep and then sees no
+        // work is seen asleep by the opener.
+        self.claims.0.load(Ordering::SeqCst) & UNIT_MASK != 0
+    }
+
+    /// Runs `body` over `0..chunks` in units of `grain`, taking part as worker 0; `opened` is told how many other
+    /// workers could help. Returns false, having done nothing, if another region is open. A panic of the body comes out
+    /// here, after every unit that had begun has ended; units not begun are dropped.
+    pub fn try_run(&self, chunks: u32, grain: u32, body: &Body<'_>, opened: impl FnOnce(u32)) -> bool {
+        let Some(turn) = try_lock(&self.turn) else { return false };
+        let grain = grain.max(1).max(chunks.div_ceil(UNIT_MASK as u32));
+        let units = u64::from(chunks.div_ceil(grain));
+        self.body.store((&raw const body).cast_mut().cast(), Ordering::Relaxed);
+        self.chunks.store(chunks, Ordering::Relaxed);
+        self.grain.store(grain, Ordering::Relaxed);
+        self.done.0.store(0, Ordering::Relaxed);
+        let epoch = (self.claims.0.load(Ordering::Relaxed) >> UNIT_BITS).wrapping_add(1);
+        self.claims.0.store((epoch << UNIT_BITS) | units, Ordering::SeqCst);
+        {
+            let _close = Close { region: self, units };
+            opened((units as u32).saturating_sub(1));
+            self.work(0);
+        }
+        let panic = lock(&self.panic).take();
+        drop(turn);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+        true
+    }
+
+    /// Claims and runs units as worker `worker` until none are left.
+    pub fn work(&self, worker: usize) {
+        let mut word = self.claims.0.load(Ordering::Acquire);
+        while word & UNIT_MASK != 0 {
+            let body = self.body.load(Ordering::Relaxed);
+            let chunks = self.chunks.load(Ordering::Relaxed);
+            let grain = self.grain.load(Ordering::Relaxed);
+            if let Err(now) = self.claims.0.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire) {
+                word = now;
+                continue;
+            }
+            let unit = chunks.div_ceil(grain) - (word & UNIT_MASK) as u32;
+            let begin = unit * grain;
+            let end = begin.saturating_add(grain).min(chunks);
+            // SAFETY: the claim succeeded, so `body` is that of the open region, whose opener stays in `try_run`, and
+            // keeps both the reference and the closure alive, until this unit is counted in `done`.
+            let body = unsafe { *body };
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(begin, end, worker))) {
+                lock(&self.panic).get_or_insert(payload);
+                self.abandon();
+            }
+            self.done.0.fetch_add(1, Ordering::Release);
+            word = self.claims.0.load(Ordering::Acquire);
+        }
+    }
+
+    /// Claims every unit left without running it. Called while the region is open.
+    fn abandon(&self) {
+        let word = self.claims.0.fetch_and(!UNIT_MASK, Ordering::AcqRel);
+        self.done.0.fetch_add(word & UNIT_MASK, Ordering::Release);
+    }
+}
+
+/// Ends a region on every way out of `try_run`.
+struct Close<'a> {
+    region: &'a Region,
+    units: u64,
+}
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        self.region.abandon();
+        let mut polls = 0;
+        while self.region.done.0.load(Ordering::Acquire) != self.units {
+            if polls < WAIT_SPINS {
+                polls += 1;
+                spin_loop();
+            } else {
+                yield_now();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_cover_every_chunk_once() {
+        for (chunks, grain) in [(1, 1), (7, 3), (8, 4), (5, 100), (u32::MAX, 1 << 28), (u32::MAX, u32::MAX)] {
+            let seen = Mutex::new(Vec::new());
+            let region = Region::default();
+            assert!(region.try_run(chunks, grain, &|b, e, w| lock(&seen).push((b, e, w)), |_| ()));
+            let seen = lock(&seen);
+            let mut next = 0;
+            for &(begin, end, worker) in seen.iter() {
+                assert_eq!((begin, worker), (next, 0));
+                assert!(end > begin);
+                next = end;
+            }
+            assert_eq!(next, chunks);
+            assert!(!region.has_work());
+        }
+    }
+
+    #[test]
+    fn a_region_inside_a_region_is_refused() {
+        let region = Region::default();
+        let inner = Mutex::new(None);
+        assert!(region.try_run(
+            1,
+            1,
+            &|_, _, _| *lock(&inner) = Some(region.try_run(1, 1, &|_, _, _| (), |_| ())),
+            |_| ()
+        ));
+        assert_eq!(*lock(&inner), Some(false));
+    }
+
+    #[test]
+    fn a_panic_drops_the_units_not_begun() {
+        let region = Region::default();
+        let count = AtomicU32::new(0);
+        let run = || {
+            region.try_run(
+                10,
+                1,
+                &|begin, _, _| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    assert!(begin < 3, "unit 3");
+                },
+                |_| (),
+            )
+        };
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        assert_eq!(count.load(Ordering::Relaxed), 4);
+        assert!(region.try_run(2, 1, &|_, _, _| (), |_| ()));
+    }
+}
