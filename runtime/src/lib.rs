@@ -19,7 +19,9 @@ mod error;
 pub mod map;
 pub mod peak;
 mod pool;
+mod program;
 mod region;
+mod session;
 mod sync;
 mod tensor;
 
@@ -32,4 +34,6 @@ pub use error::{Error, PortKind};
 pub use map::{map_file, release_pages};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;
+pub use program::{Arg, ConstantPool, Port, Program, ProgramParts, Step};
+pub use session::Session;
 pub use tensor::{DType, Element, Shape, Tensor};

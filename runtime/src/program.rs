@@ -1,0 +1,349 @@
+//! A compiled program, and its binding to memory.
+//!
+//! In: steps, constants and executable memory from the compiler. Out: [`Program`], immutable and shared, whose every
+//! offset and index has been checked; and `Frame`, the arena, scratch and pointer tables of one session. What the
+//! kernels themselves do with their pointers is the promise of whoever calls [`Program::new`].
+#![allow(unsafe_code, reason = "calls generated code")]
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::ptr::null_mut;
+
+use crate::abi::{ALIGN, KernelFn};
+use crate::arena::Block;
+use crate::cpu::{CpuFeatures, HostProof};
+use crate::error::{Error, PortKind};
+use crate::pool::Pool;
+use crate::sync::Arc;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Where an argument of a kernel points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arg {
+    /// A byte offset into the arena.
+    Arena(usize),
+    /// A byte offset into the constants, which kernels only read.
+    Constant(usize),
+    /// The data of an input, which kernels only read.
+    Input(usize),
+    /// The data of an output.
+    Output(usize),
+    /// Nowhere: an operand that the kernel does not have.
+    Null,
+}
+
+/// One kernel call, followed by a barrier.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The code.
+    pub kernel: KernelFn,
+    /// Name of the kernel.
+    pub name: String,
+    /// Names of the nodes of the model that it computes.
+    pub node: String,
+    /// What its pointer table holds, in order.
+    pub args: Vec<Arg>,
+    /// Number of chunks, a function of the shapes alone; 0 for nothing to do.
+    pub chunks: u32,
+    /// Fewest chunks that a thread claims at once, at least 1.
+    pub grain: u32,
+    /// Floating-point operations of the whole step, two per multiply-add.
+    pub flops: u64,
+    /// Bytes read and written by the whole step.
+    pub bytes: u64,
+}
+
+/// An input or output of a program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// Name in the model.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Extents.
+    pub shape: Shape,
+}
+
+impl Port {
+    fn check(&self, kind: PortKind, tensor: &Tensor) -> Result<(), Error> {
+        if tensor.dtype() != self.dtype {
+            return Err(Error::PortDType {
+                kind,
+                name: self.name.clone(),
+                expected: self.dtype,
+                found: tensor.dtype(),
+            });
+        }
+        if tensor.shape() != &self.shape {
+            let (expected, found) = (self.shape.clone(), tensor.shape().clone());
+            return Err(Error::PortShape { kind, name: self.name.clone(), expected, found });
+        }
+        Ok(())
+    }
+}
+
+/// The packed weights of a program: one zeroed block of exact size, filled in place by the compiler.
+pub struct ConstantPool(Block);
+
+impl ConstantPool {
+    /// `bytes` zero bytes, aligned to [`ALIGN`].
+    pub fn zeroed(bytes: usize) -> Result<ConstantPool, Error> {
+        Block::zeroed(bytes, "constants").map(ConstantPool)
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when there are no constants.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    /// The `len` bytes from `offset`, to fill.
+    ///
+    /// # Panics
+    /// When they do not lie inside the pool.
+    pub fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        &mut self.0.bytes_mut()[offset..][..len]
+    }
+}
+
+/// What a [`Program`] is made of.
+pub struct ProgramParts {
+    /// Kernel calls in order.
+    pub steps: Vec<Step>,
+    /// Inputs, in the order of the model.
+    pub inputs: Vec<Port>,
+    /// Outputs, in the order of the model.
+    pub outputs: Vec<Port>,
+    /// Size of the arena. It is zero when a session begins and keeps its contents between runs.
+    pub arena_bytes: usize,
+    /// The first bytes of the arena, which no kernel writes: the row of zeros that halos point to.
+    pub zero_bytes: usize,
+    /// Scratch of each worker.
+    pub scratch_bytes: usize,
+    /// Packed weights.
+    pub constants: ConstantPool,
+    /// Keeps the memory that the kernels' code is in.
+    pub code: Box<dyn Any + Send + Sync>,
+}
+
+/// A compiled program. Share it behind an `Arc`; run it through a [`crate::Session`].
+pub struct Program {
+    parts: ProgramParts,
+    proof: HostProof,
+    /// Index of each step's first pointer in a table of the pointers of all steps.
+    first: Vec<usize>,
+}
+
+impl Program {
+    /// Checks every offset and index of `parts`.
+    ///
+    /// # Safety
+    /// The kernels obey [`KernelFn`] and need no features beyond `proof`. For any chunks inside `0..chunks`, on any
+    /// number of threads, each reads and writes only: the arena from its arguments on, to `arena_bytes` at most, and not
+    /// the first `zero_bytes` to write; its constants, inputs and outputs, to their ends (to read, to the next multiple
+    /// of [`ALIGN`]), constants and inputs to read only; `scratch_bytes` of scratch. No two chunks of a step touch the
+    /// same byte unless both only read it. `code` keeps all of them callable for as long as it lives.
+    pub unsafe fn new(parts: ProgramParts, proof: HostProof) -> Result<Program, Error> {
+        if parts.zero_bytes > parts.arena_bytes {
+            return Err(Error::BadZeroBytes { expected: parts.arena_bytes, found: parts.zero_bytes });
+        }
+        for port in parts.inputs.iter().chain(&parts.outputs) {
+            if port.shape.checked_numel().and_then(|n| n.checked_mul(port.dtype.size())).is_none() {
+                return Err(Error::TensorTooLarge { dtype: port.dtype, shape: port.shape.clone() });
+            }
+        }
+        let mut first = Vec::with_capacity(parts.steps.len());
+        let mut pointers = 0;
+        for (index, step) in parts.steps.iter().enumerate() {
+            check_step(&parts, index, step)?;
+            first.push(pointers);
+            pointers += step.args.len();
+        }
+        Ok(Program { parts, proof, first })
+    }
+
+    /// Inputs, in the order of the model.
+    pub fn inputs(&self) -> &[Port] {
+        &self.parts.inputs
+    }
+
+    /// Outputs, in the order of the model.
+    pub fn outputs(&self) -> &[Port] {
+        &self.parts.outputs
+    }
+
+    /// Kernel calls, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.parts.steps
+    }
+
+    /// Size of the arena of each session.
+    pub fn arena_bytes(&self) -> usize {
+        self.parts.arena_bytes
+    }
+
+    /// Scratch of each worker of a session.
+    pub fn scratch_bytes(&self) -> usize {
+        self.parts.scratch_bytes
+    }
+
+    /// Packed weights.
+    pub fn constants(&self) -> &[u8] {
+        self.parts.constants.as_bytes()
+    }
+
+    /// What the code was compiled for.
+    pub fn features(&self) -> CpuFeatures {
+        self.proof.features()
+    }
+
+    /// Counts, types and shapes of a run's tensors.
+    fn check_tensors(&self, inputs: &[&Tensor], outputs: &[Tensor]) -> Result<(), Error> {
+        let count = |kind, expected: usize, found: usize| {
+            if expected == found { Ok(()) } else { Err(Error::PortCount { kind, expected, found }) }
+        };
+        count(PortKind::Input, self.inputs().len(), inputs.len())?;
+        count(PortKind::Output, self.outputs().len(), outputs.len())?;
+        self.inputs().iter().zip(inputs).try_for_each(|(port, tensor)| port.check(PortKind::Input, tensor))?;
+        self.outputs().iter().zip(outputs).try_for_each(|(port, tensor)| port.check(PortKind::Output, tensor))
+    }
+}
+
+fn check_step(parts: &ProgramParts, index: usize, step: &Step) -> Result<(), Error> {
+    let bad = |field, expected: String, found| Error::BadStep {
+        step: index,
+        kernel: step.name.clone(),
+        node: step.node.clone(),
+        field,
+        expected,
+        found,
+    };
+    if step.grain == 0 {
+        return Err(bad("grain", "at least 1".to_owned(), 0));
+    }
+    for arg in &step.args {
+        match *arg {
+            Arg::Arena(offset) if offset > parts.arena_bytes => {
+                return Err(bad("arena offset", format!("at most {}", parts.arena_bytes), offset));
+            }
+            Arg::Constant(offset) if offset > parts.constants.len() => {
+                return Err(bad("constant offset", format!("at most {}", parts.constants.len()), offset));
+            }
+            Arg::Input(input) if input >= parts.inputs.len() => {
+                return Err(bad("input", format!("below {}", parts.inputs.len()), input));
+            }
+            Arg::Output(output) if output >= parts.outputs.len() => {
+                return Err(bad("output", format!("below {}", parts.outputs.len()), output));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The memory of one session, and the pointers of every step.
+pub(crate) struct Frame {
+    program: Arc<Program>,
+    pool: Arc<Pool>,
+    arena: Block,
+    /// One part of `scratch_stride` bytes per worker.
+    scratch: Block,
+    scratch_stride: usize,
+    /// The pointers of all steps; those of inputs and outputs are valid while a [`Bound`] lives.
+    table: Vec<*mut u8>,
+}
+
+// SAFETY: the pointers lead into the frame's own blocks, into the program it holds, or to tensors borrowed for the life
+// of a `Bound`; none of them belongs to a thread.
+unsafe impl Send for Frame {}
+// SAFETY: through `&Frame` only the table is read. Kernels write memory, but only while a `Bound` borrows the frame
+// mutably.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    /// Allocates everything that a run needs.
+    pub fn new(program: Arc<Program>, pool: Arc<Pool>) -> Result<Frame, Error> {
+        let failed = |bytes| Error::Allocation { what: "scratch", bytes };
+        let scratch_bytes = program.scratch_bytes();
+        // A line between two workers keeps the prefetcher of one out of the other's lines.
+        let stride = scratch_bytes.checked_next_multiple_of(ALIGN).and_then(|n| n.checked_add(2 * ALIGN));
+        let stride = if scratch_bytes == 0 { 0 } else { stride.ok_or_else(|| failed(scratch_bytes))? };
+        let total = stride.checked_mul(pool.threads()).ok_or_else(|| failed(scratch_bytes))?;
+        let arena = Block::zeroed(program.arena_bytes(), "the arena")?;
+        let scratch = Block::zeroed(total, "scratch")?;
+        let args = program.steps().iter().flat_map(|step| &step.args);
+        let table = args
+            .map(|arg| match *arg {
+                // SAFETY: `Program::new` checked that the offset is at most the size of the arena.
+                Arg::Arena(offset) => unsafe { arena.as_ptr().add(offset) },
+                // SAFETY: `Program::new` checked that the offset is at most the size of the constants.
+                Arg::Constant(offset) => unsafe { program.parts.constants.0.as_ptr().add(offset) },
+                Arg::Input(_) | Arg::Output(_) | Arg::Null => null_mut(),
+            })
+            .collect();
+        Ok(Frame { program, pool, arena, scratch, scratch_stride: stride, table })
+    }
+
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Checks the tensors of a run against the program and enters their addresses.
+    pub fn bind<'a>(&'a mut self, inputs: &'a [&Tensor], outputs: &'a mut [Tensor]) -> Result<Bound<'a>, Error> {
+        self.program.check_tensors(inputs, outputs)?;
+        let args = self.program.steps().iter().flat_map(|step| &step.args);
+        for (entry, arg) in self.table.iter_mut().zip(args) {
+            match *arg {
+                Arg::Input(input) => *entry = inputs[input].as_ptr(),
+                Arg::Output(output) => *entry = outputs[output].as_ptr(),
+                Arg::Arena(_) | Arg::Constant(_) | Arg::Null => {}
+            }
+        }
+        Ok(Bound { frame: self, tensors: PhantomData })
+    }
+}
+
+/// A frame with the tensors of one run.
+pub(crate) struct Bound<'a> {
+    frame: &'a mut Frame,
+    tensors: PhantomData<(&'a [&'a Tensor], &'a mut [Tensor])>,
+}
+
+impl Bound<'_> {
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        self.frame.program.steps().len()
+    }
+
+    /// Runs one step on all threads and waits for it.
+    pub fn run_step(&self, step: usize) {
+        let frame: &Frame = self.frame;
+        let Step { kernel, chunks, grain, .. } = frame.program.steps()[step];
+        let first = frame.program.first[step];
+        frame.pool.run(chunks, grain, &|begin, end, worker| {
+            // SAFETY: the pool's worker numbers are below the number of threads that `scratch` was sized for.
+            let scratch = unsafe { frame.scratch.as_ptr().add(worker * frame.scratch_stride) };
+            // SAFETY: the table holds the arguments of this step, in order, to memory that the frame owns or that the
+            // tensors of this run own, of the sizes that the program states; the program vouches for its kernels.
+            unsafe { kernel(frame.table[first..].as_ptr(), begin, end, scratch) };
+        });
+        debug_assert!(self.zeros_are_zero(), "step {step} wrote into the zero row");
+    }
+
+    fn zeros_are_zero(&self) -> bool {
+        self.frame.arena.bytes()[..self.frame.program.parts.zero_bytes].iter().all(|&byte| byte == 0)
+    }
+}

@@ -1,0 +1,74 @@
+//! The safe face: a program with memory and threads of its own.
+//!
+//! In: tensors of exactly the program's types and shapes. Out: the same bytes every time, whatever the number of threads.
+//! Everything is allocated in [`Session::new`], nothing in [`Session::run`].
+
+use std::time::Instant;
+
+use crate::cpu::float_environment;
+use crate::error::Error;
+use crate::pool::Pool;
+use crate::program::{Frame, Program};
+use crate::sync::Arc;
+use crate::tensor::Tensor;
+
+/// One arena, one run at a time. Sessions of one program may run side by side, each on a thread of its own.
+pub struct Session {
+    frame: Frame,
+}
+
+impl Session {
+    /// Allocates the arena, and a scratch block for each thread of `pool`.
+    pub fn new(program: Arc<Program>, pool: Arc<Pool>) -> Result<Session, Error> {
+        Ok(Session { frame: Frame::new(program, pool)? })
+    }
+
+    /// The program it runs.
+    pub fn program(&self) -> &Arc<Program> {
+        self.frame.program()
+    }
+
+    /// The threads it runs on.
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.frame.pool()
+    }
+
+    /// New output tensors of the program's types and shapes.
+    pub fn outputs(&self) -> Result<Vec<Tensor>, Error> {
+        self.program().outputs().iter().map(|port| Tensor::zeros(port.dtype, port.shape.clone())).collect()
+    }
+
+    /// Runs the program once, into `outputs`. A tensor of the wrong type or shape is an error, and nothing is written.
+    pub fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), Error> {
+        let bound = self.frame.bind(inputs, outputs)?;
+        let _float = float_environment();
+        for step in 0..bound.steps() {
+            bound.run_step(step);
+        }
+        Ok(())
+    }
+
+    /// Runs the program once, like [`Session::run`], and puts the nanoseconds that each step took, barrier included,
+    /// into its entry of `times_ns`.
+    pub fn run_profiled(
+        &mut self,
+        inputs: &[&Tensor],
+        outputs: &mut [Tensor],
+        times_ns: &mut [u64],
+    ) -> Result<(), Error> {
+        let expected = self.program().steps().len();
+        if times_ns.len() != expected {
+            return Err(Error::TimesLength { expected, found: times_ns.len() });
+        }
+        let bound = self.frame.bind(inputs, outputs)?;
+        let _float = float_environment();
+        let mut begun = Instant::now();
+        for (step, time) in times_ns.iter_mut().enumerate() {
+            bound.run_step(step);
+            let ended = Instant::now();
+            *time = u64::try_from((ended - begun).as_nanos()).unwrap_or(u64::MAX);
+            begun = ended;
+        }
+        Ok(())
+    }
+}
