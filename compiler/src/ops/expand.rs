@@ -1,12 +1,13 @@
 //! NumPy broadcast of the operand to a shape it broadcasts to.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{broadcast, broadcast_offsets, checked, operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
-use super::attributes::attributes;
 
 attributes! {
     /// Attributes of an expand.
@@ -32,12 +33,19 @@ impl Operation for Expand {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        let [x] = operands(inputs)?;
+        let ty = checked(x.dtype, self.shape.clone())?;
+        if broadcast(&x.shape, &self.shape).ok().as_ref() != Some(&ty.shape) {
+            return Err(OpError::new("shape", format!("a shape that {} broadcasts to", x.shape), ty.shape.to_string()));
+        }
+        Ok(ty)
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let [x] = operands(inputs)?;
+        let source = broadcast_offsets(&x.ty.shape, &self.shape);
+        Ok(x.gather_elements(self.shape.clone().into(), 0.0, |i| Some(source[i])))
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

@@ -1,12 +1,13 @@
 //! The same elements, row-major, in another shape. Also ONNX's Flatten, Squeeze and Unsqueeze.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{checked, operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
-use super::attributes::attributes;
 
 attributes! {
     /// Attributes of a reshape.
@@ -32,12 +33,18 @@ impl Operation for Reshape {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        let [x] = operands(inputs)?;
+        let ty = checked(x.dtype, self.shape.clone())?;
+        if ty.shape.checked_numel() != x.shape.checked_numel() {
+            return Err(OpError::new("shape", format!("as many elements as {}", x.shape), ty.shape.to_string()));
+        }
+        Ok(ty)
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let [x] = operands(inputs)?;
+        Ok(x.clone().reshaped(self.shape.clone().into()))
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

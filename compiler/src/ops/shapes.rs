@@ -25,6 +25,23 @@ pub fn expect_axis(axis: usize, rank: usize) -> Result<(), OpError> {
     if axis < rank { Ok(()) } else { Err(OpError::new("axis", format!("an axis below {rank}"), axis.to_string())) }
 }
 
+/// Fails unless `ty` can index an axis: `i32` or `i64`.
+pub fn expect_indices(ty: &TensorType) -> Result<(), OpError> {
+    match ty.dtype {
+        DType::I32 | DType::I64 => Ok(()),
+        other => Err(OpError::new("indices", "i32 or i64", other.name())),
+    }
+}
+
+/// The element of an axis of `extent` that `index` names; negative indices count from the end.
+pub fn resolve(index: i64, extent: usize) -> Result<usize, OpError> {
+    let at = if index < 0 { i128::from(index) + extent as i128 } else { i128::from(index) };
+    match usize::try_from(at) {
+        Ok(at) if at < extent => Ok(at),
+        _ => Err(OpError::new("indices", format!("indices from -{extent} below {extent}"), index.to_string())),
+    }
+}
+
 /// Fails unless attribute `field`, a list, has `expected` entries.
 pub fn expect_len(field: &str, expected: usize, found: usize) -> Result<(), OpError> {
     if found == expected {

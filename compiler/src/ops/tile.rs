@@ -1,12 +1,14 @@
 //! Repetition of the whole operand along each axis.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{checked, expect_len, offsets, operands, strides};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
+use crate::types::Shape;
 use crate::types::TensorType;
-use super::attributes::attributes;
 
 attributes! {
     /// Attributes of a tile.
@@ -32,12 +34,22 @@ impl Operation for Tile {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        let [x] = operands(inputs)?;
+        expect_len("repeats", x.shape.rank(), self.repeats.len())?;
+        let extents: Option<Vec<_>> =
+            x.shape.iter().zip(&self.repeats).map(|(n, repeat)| n.checked_mul(*repeat)).collect();
+        let extents =
+            extents.ok_or_else(|| OpError::new("repeats", "an addressable result", format!("{:?}", self.repeats)))?;
+        checked(x.dtype, extents)
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let [x] = operands(inputs)?;
+        let shape: Shape = x.ty.shape.iter().zip(&self.repeats).map(|(n, repeat)| n * repeat).collect();
+        let strides = strides(&x.ty.shape);
+        let source = offsets(&shape, |axis, i| Some(i % x.ty.shape[axis] * strides[axis]));
+        Ok(x.gather_elements(shape, 0.0, |i| source[i]))
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

@@ -1,12 +1,14 @@
 //! Permutation of axes: axis `i` of the result is axis `perm[i]` of the operand.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{checked, expect_len, offsets, operands, strides};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
+use crate::types::Shape;
 use crate::types::TensorType;
-use super::attributes::attributes;
 
 attributes! {
     /// Attributes of a transpose.
@@ -32,12 +34,23 @@ impl Operation for Transpose {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        let [x] = operands(inputs)?;
+        let rank = x.shape.rank();
+        expect_len("perm", rank, self.perm.len())?;
+        if let Some(axis) = (0..rank).find(|axis| !self.perm.contains(axis)) {
+            let expected = format!("a permutation of {rank} axes");
+            return Err(OpError::new("perm", expected, format!("{:?} without {axis}", self.perm)));
+        }
+        checked(x.dtype, self.perm.iter().map(|axis| x.shape[*axis]).collect::<Vec<_>>())
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let [x] = operands(inputs)?;
+        let shape: Shape = self.perm.iter().map(|axis| x.ty.shape[*axis]).collect();
+        let strides = strides(&x.ty.shape);
+        let source = offsets(&shape, |axis, i| Some(i * strides[self.perm[axis]]));
+        Ok(x.gather_elements(shape, 0.0, |i| source[i]))
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
