@@ -1,12 +1,13 @@
 //! Index of the largest or smallest element along an axis, as `i64`.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{check, checked, expect_axis, expect_number, expect_operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::attributes;
+use crate::types::{DType, TensorType};
 
 attributes! {
     /// Attributes of `arg_max` and `arg_min`.
@@ -38,8 +39,19 @@ impl Operation for ArgReduce {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 1)?;
+        let (x, axis) = (inputs[0], self.axis);
+        expect_number("x", x)?;
+        expect_axis(axis, x.shape.rank())?;
+        check(x.shape[axis] > 0, "x", || format!("elements along axis {axis}"), || x.to_string())?;
+        let mut shape = x.shape.to_vec();
+        if self.keepdims {
+            shape[axis] = 1;
+        } else {
+            shape.remove(axis);
+        }
+        checked(DType::I64, shape)
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

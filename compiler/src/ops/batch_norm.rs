@@ -2,13 +2,14 @@
 //!
 //! Operands: `x [N, C, …]`, then `scale`, `bias`, `mean`, `variance`, each `[C]`.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{expect_float, expect_operands, expect_rank, expect_type};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
-use super::attributes::attributes;
 
 attributes! {
     /// Attributes of a batch normalisation.
@@ -34,8 +35,16 @@ impl Operation for BatchNorm {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 5)?;
+        let x = inputs[0];
+        expect_float("x", x)?;
+        expect_rank("x", 2, x)?;
+        for (field, operand) in ["scale", "bias", "mean", "variance"].into_iter().zip(&inputs[1..]) {
+            expect_float(field, operand)?;
+            expect_type(field, operand.dtype, &x.shape[1..2], operand)?;
+        }
+        Ok(x.clone())
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

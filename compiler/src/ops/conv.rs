@@ -4,14 +4,18 @@
 //! result) if `residual`. Result `[N, M, spatial…]`, each extent `(in + pads - dilation (k - 1) - 1) / stride + 1`.
 //! Epilogue order: bias, residual, `then`; with `then_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{
+    check, checked, expect_activation, expect_dtype, expect_float, expect_operands, expect_rank, expect_type,
+};
+use super::window::{Window, WindowAttrs};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::attributes;
 use crate::scalar::UnaryFn;
+use crate::types::{Shape, TensorType};
 
 attributes! {
     /// Attributes of a convolution with any number of spatial axes.
@@ -40,6 +44,26 @@ impl Conv {
     pub fn read(_mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
         Self::from_attrs(reader)
     }
+
+    /// The window of each spatial axis, for operands of types `x` and `w`. Checks ranks, channels and groups.
+    pub fn windows(&self, x: &TensorType, w: &TensorType) -> Result<Vec<Window>, OpError> {
+        expect_rank("x", 3, x)?;
+        let rank = x.shape.rank();
+        check(w.shape.rank() == rank, "w", || format!("rank {rank}"), || w.to_string())?;
+        let (channels, filters, group) = (x.shape[1], w.shape[0], self.group);
+        check(group > 0, "group", || "at least 1".into(), || group.to_string())?;
+        check(channels % group == 0, "group", || format!("a divisor of {channels} channels"), || group.to_string())?;
+        check(filters % group == 0, "group", || format!("a divisor of {filters} filters"), || group.to_string())?;
+        check(w.shape[1] == channels / group, "w", || format!("{} channels", channels / group), || w.to_string())?;
+        WindowAttrs {
+            kernel: &w.shape[2..],
+            strides: &self.strides,
+            pads: &self.pads,
+            dilations: &self.dilations,
+            ceil_mode: false,
+        }
+        .windows(&x.shape[2..])
+    }
 }
 
 impl Operation for Conv {
@@ -51,8 +75,23 @@ impl Operation for Conv {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 2 + usize::from(self.bias) + usize::from(self.residual))?;
+        let (x, w) = (inputs[0], inputs[1]);
+        expect_float("x", x)?;
+        expect_dtype("w", x.dtype, w)?;
+        expect_activation("then", self.then, x.dtype)?;
+        let windows = self.windows(x, w)?;
+        let result: Shape =
+            [x.shape[0], w.shape[0]].into_iter().chain(windows.iter().map(|window| window.output)).collect();
+        let result = checked(x.dtype, result)?;
+        if self.bias {
+            expect_type("bias", x.dtype, &w.shape[..1], inputs[2])?;
+        }
+        if self.residual {
+            expect_type("residual", x.dtype, &result.shape, inputs[inputs.len() - 1])?;
+        }
+        Ok(result)
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -3,13 +3,17 @@
 //! Operands: `x [N, C, spatial…]`, `w [C, M / group, kernel…]`, then `bias [M]` if `bias`. Each extent of the result is
 //! `stride (in - 1) + output_padding + dilation (k - 1) + 1 - pads`.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{
+    check, checked, expect_dtype, expect_float, expect_len, expect_operands, expect_rank, expect_type,
+};
+use super::window::{LIMIT, Window, expect_steps};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::attributes;
+use crate::types::{Shape, TensorType};
 
 attributes! {
     /// Attributes of a transposed convolution.
@@ -34,6 +38,39 @@ impl ConvTranspose {
     pub fn read(_mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
         Self::from_attrs(reader)
     }
+
+    /// The window of each spatial axis of the convolution that this one transposes: `input` is an extent of the result,
+    /// `output` one of `x`. Checks ranks, channels and groups.
+    pub fn windows(&self, x: &TensorType, w: &TensorType) -> Result<Vec<Window>, OpError> {
+        expect_rank("x", 3, x)?;
+        let (rank, channels, group) = (x.shape.rank(), x.shape[1], self.group);
+        check(w.shape.rank() == rank, "w", || format!("rank {rank}"), || w.to_string())?;
+        check(w.shape[0] == channels, "w", || format!("{channels} channels"), || w.to_string())?;
+        check(group > 0, "group", || "at least 1".into(), || group.to_string())?;
+        check(channels % group == 0, "group", || format!("a divisor of {channels} channels"), || group.to_string())?;
+        let spatial = rank - 2;
+        expect_steps(&w.shape[2..], &self.strides, &self.dilations, spatial)?;
+        expect_len("pads", 2 * spatial, self.pads.len())?;
+        expect_len("output_padding", spatial, self.output_padding.len())?;
+        (0..spatial).map(|axis| self.window(x.shape[axis + 2], w.shape[axis + 2], axis)).collect()
+    }
+
+    fn window(&self, output: usize, kernel: usize, axis: usize) -> Result<Window, OpError> {
+        let (stride, dilation, extra) = (self.strides[axis], self.dilations[axis], self.output_padding[axis]);
+        let (begin, end) = (self.pads[axis], self.pads[axis + self.pads.len() / 2]);
+        let bounds = -(LIMIT as i64)..=LIMIT as i64;
+        let bounded = bounds.contains(&begin) && bounds.contains(&end);
+        check(bounded, "pads", || format!("entries within {LIMIT}"), || format!("{:?}", self.pads))?;
+        check(extra <= LIMIT, "output_padding", || format!("at most {LIMIT}"), || extra.to_string())?;
+        check((1..=LIMIT).contains(&output), "x", || format!("extents from 1 to {LIMIT}"), || output.to_string())?;
+        let natural = stride as i64 * (output as i64 - 1) + extra as i64 + dilation as i64 * (kernel as i64 - 1) + 1;
+        let input = natural.checked_sub(begin).and_then(|rest| rest.checked_sub(end));
+        let input = input.and_then(|input| usize::try_from(input).ok()).filter(|input| *input <= LIMIT);
+        let input = input.ok_or_else(|| {
+            OpError::new("pads", format!("a result extent from 0 to {LIMIT}"), format!("{natural} - {begin} - {end}"))
+        })?;
+        Ok(Window { input, output, kernel, stride, dilation, begin, end })
+    }
 }
 
 impl Operation for ConvTranspose {
@@ -45,8 +82,21 @@ impl Operation for ConvTranspose {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 2 + usize::from(self.bias))?;
+        let (x, w) = (inputs[0], inputs[1]);
+        expect_float("x", x)?;
+        expect_dtype("w", x.dtype, w)?;
+        let windows = self.windows(x, w)?;
+        let filters = w.shape[1].checked_mul(self.group);
+        let filters = filters.ok_or_else(|| OpError::new("group", "fewer filters", self.group.to_string()))?;
+        if self.bias {
+            expect_type("bias", x.dtype, &[filters], inputs[2])?;
+        }
+        checked(
+            x.dtype,
+            [x.shape[0], filters].into_iter().chain(windows.iter().map(|window| window.input)).collect::<Shape>(),
+        )
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -1,14 +1,15 @@
 //! General matrix product: `y = then(alpha op(a) op(b) + beta c)`. Operands: `a`, `b` (rank 2), then `c` if `bias`
 //! (broadcast to the result).
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{broadcast, check, checked, expect_activation, expect_dtype, expect_number, expect_operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::attributes;
 use crate::scalar::UnaryFn;
+use crate::types::TensorType;
 
 attributes! {
     /// Attributes of a general matrix product.
@@ -33,6 +34,18 @@ impl Gemm {
     pub fn read(_mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
         Self::from_attrs(reader)
     }
+
+    /// Rows, summed extent and columns of the product, for operands of types `a` and `b`.
+    pub fn extents(&self, a: &TensorType, b: &TensorType) -> Result<(usize, usize, usize), OpError> {
+        let matrix = |field, ty: &TensorType, transpose: bool| match (&ty.shape[..], transpose) {
+            ([rows, columns], false) | ([columns, rows], true) => Ok((*rows, *columns)),
+            _ => Err(OpError::new(field, "rank 2", ty.to_string())),
+        };
+        let (m, k) = matrix("a", a, self.trans_a)?;
+        let (rows, n) = matrix("b", b, self.trans_b)?;
+        check(rows == k, "b", || format!("a summed extent of {k}"), || rows.to_string())?;
+        Ok((m, k, n))
+    }
 }
 
 impl Operation for Gemm {
@@ -44,8 +57,24 @@ impl Operation for Gemm {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 2 + usize::from(self.bias))?;
+        let (a, b) = (inputs[0], inputs[1]);
+        expect_number("a", a)?;
+        expect_dtype("b", a.dtype, b)?;
+        expect_activation("then", self.then, a.dtype)?;
+        for (field, factor) in [("alpha", self.alpha), ("beta", self.beta)] {
+            let exact = a.dtype.is_float() || factor == factor.trunc();
+            check(exact, field, || format!("an integer for {} elements", a.dtype), || factor.to_string())?;
+        }
+        let (m, _, n) = self.extents(a, b)?;
+        if self.bias {
+            let c = inputs[2];
+            expect_dtype("c", a.dtype, c)?;
+            let fits = broadcast(&c.shape, &[m, n]).is_ok_and(|shape| shape[..] == [m, n]);
+            check(fits, "c", || format!("a shape that broadcasts to [{m}, {n}]"), || c.to_string())?;
+        }
+        checked(a.dtype, vec![m, n])
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

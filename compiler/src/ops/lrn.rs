@@ -1,13 +1,14 @@
 //! Local response normalisation over channels (axis 1):
 //! `y = x / (bias + alpha / size * sum of squares over the window)^beta`, window `[c - (size - 1) / 2, c + size / 2]`.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{check, expect_float, expect_operands, expect_rank};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
-use super::attributes::attributes;
 
 attributes! {
     /// Attributes of a local response normalisation.
@@ -39,8 +40,12 @@ impl Operation for Lrn {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 1)?;
+        expect_float("x", inputs[0])?;
+        expect_rank("x", 2, inputs[0])?;
+        check(self.size > 0, "size", || "at least 1".into(), || self.size.to_string())?;
+        Ok(inputs[0].clone())
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

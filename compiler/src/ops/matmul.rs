@@ -1,12 +1,13 @@
 //! Matrix product with NumPy semantics: batch axes broadcast, a vector operand is a row or a column that disappears.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{broadcast, check, checked, expect_dtype, expect_number, expect_operands, expect_rank};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::attributes;
+use crate::types::{Shape, TensorType};
 
 attributes! {
     /// Attributes of a matrix product: none.
@@ -20,6 +21,47 @@ impl MatMul {
     }
 }
 
+/// The extents of a matrix product: for each index of `batch` an `[m, k]` by `[k, n]` product.
+pub struct Product {
+    /// Broadcast extents of the leading axes.
+    pub batch: Shape,
+    /// Rows of the result.
+    pub m: usize,
+    /// Summed extent.
+    pub k: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Whether `a` is a vector: the result has no row axis.
+    pub row: bool,
+    /// Whether `b` is a vector: the result has no column axis.
+    pub column: bool,
+}
+
+impl Product {
+    /// The extents for operands of types `a` and `b`; fails unless they agree.
+    pub fn new(a: &TensorType, b: &TensorType) -> Result<Self, OpError> {
+        expect_rank("a", 1, a)?;
+        expect_rank("b", 1, b)?;
+        let (row, column) = (a.shape.rank() == 1, b.shape.rank() == 1);
+        let (a_batch, m, k) = match &a.shape[..] {
+            [batch @ .., m, k] => (batch, *m, *k),
+            rest => (&rest[..0], 1, rest[0]),
+        };
+        let (b_batch, rows, n) = match &b.shape[..] {
+            [batch @ .., k, n] => (batch, *k, *n),
+            rest => (&rest[..0], rest[0], 1),
+        };
+        check(rows == k, "b", || format!("{k} rows, as {a} has columns"), || b.to_string())?;
+        Ok(Self { batch: broadcast(a_batch, b_batch)?, m, k, n, row, column })
+    }
+
+    /// The shape of the result.
+    pub fn result(&self) -> Shape {
+        let matrix = [(!self.row).then_some(self.m), (!self.column).then_some(self.n)];
+        self.batch.iter().copied().chain(matrix.into_iter().flatten()).collect()
+    }
+}
+
 impl Operation for MatMul {
     fn name(&self) -> &'static str {
         "matmul"
@@ -29,8 +71,12 @@ impl Operation for MatMul {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 2)?;
+        let (a, b) = (inputs[0], inputs[1]);
+        expect_number("a", a)?;
+        expect_dtype("b", a.dtype, b)?;
+        checked(a.dtype, Product::new(a, b)?.result())
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

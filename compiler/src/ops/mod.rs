@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod literal;
 pub mod shapes;
+pub mod window;
 
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;

@@ -1,13 +1,15 @@
 //! Windowed maximum and average. `x [N, C, spatial…]`; extents as in convolution, rounded up where `ceil_mode`
 //! (a window must start inside the input or its begin padding).
 
-use super::attributes::{Attr, AttrReader};
-use super::literal::Literal;
 use super::Operation;
+use super::attributes::{Attr, AttrReader};
+use super::attributes::{attributes, word_attr};
+use super::literal::Literal;
+use super::shapes::{checked, expect_float, expect_number, expect_operands, expect_rank};
+use super::window::{Window, WindowAttrs};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::{attributes, word_attr};
+use crate::types::{Shape, TensorType};
 
 /// What a window computes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -44,6 +46,19 @@ impl Pool {
     pub fn read(_mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
         Self::from_attrs(reader)
     }
+
+    /// The window of each spatial axis, for an operand of type `x`.
+    pub fn windows(&self, x: &TensorType) -> Result<Vec<Window>, OpError> {
+        expect_rank("x", 3, x)?;
+        WindowAttrs {
+            kernel: &self.kernel,
+            strides: &self.strides,
+            pads: &self.pads,
+            dilations: &self.dilations,
+            ceil_mode: self.ceil_mode,
+        }
+        .windows(&x.shape[2..])
+    }
 }
 
 impl Operation for Pool {
@@ -55,8 +70,18 @@ impl Operation for Pool {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 1)?;
+        let x = inputs[0];
+        match self.kind {
+            PoolKind::Max => expect_number("x", x)?,
+            PoolKind::Average => expect_float("x", x)?,
+        }
+        let windows = self.windows(x)?;
+        checked(
+            x.dtype,
+            x.shape[..2].iter().copied().chain(windows.iter().map(|window| window.output)).collect::<Shape>(),
+        )
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

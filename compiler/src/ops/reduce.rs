@@ -1,12 +1,13 @@
-//! Reductions over axes; the mnemonic is `reduce_` and the kind (`reduce_mean`, …).
+//! Reductions over axes.
 
-use super::attributes::{Attr, AttrReader};
-use super::literal::Literal;
 use super::Operation;
+use super::attributes::{Attr, AttrReader};
+use super::attributes::{attributes, word_attr};
+use super::literal::Literal;
+use super::shapes::{check, checked, expect_axis, expect_number, expect_operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::{attributes, word_attr};
+use crate::types::{Shape, TensorType};
 
 /// What a reduction computes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,8 +66,20 @@ impl Operation for Reduce {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 1)?;
+        let x = inputs[0];
+        if !matches!(self.kind, ReduceKind::Max | ReduceKind::Min) {
+            expect_number("x", x)?;
+        }
+        self.axes.iter().try_for_each(|axis| expect_axis(*axis, x.shape.rank()))?;
+        let ascending = self.axes.windows(2).all(|pair| pair[0] < pair[1]);
+        check(ascending, "axes", || "ascending axes".into(), || format!("{:?}", self.axes))?;
+        let extent = |axis: usize| match self.axes.contains(&axis) {
+            true => self.keepdims.then_some(1),
+            false => Some(x.shape[axis]),
+        };
+        checked(x.dtype, (0..x.shape.rank()).filter_map(extent).collect::<Shape>())
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -1,12 +1,13 @@
 //! Resampling. The result's shape is given; `scales` are ONNX's (given, or out / in), which the coordinate rule uses.
 
-use super::attributes::{Attr, AttrReader};
-use super::literal::Literal;
 use super::Operation;
+use super::attributes::{Attr, AttrReader};
+use super::attributes::{attributes, word_attr};
+use super::literal::Literal;
+use super::shapes::{check, checked, expect_len, expect_number, expect_operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
-use super::attributes::{attributes, word_attr};
 
 /// Interpolation between samples.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -102,8 +103,23 @@ impl Operation for Resize {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 1)?;
+        let (x, rank) = (inputs[0], inputs[0].shape.rank());
+        expect_number("x", x)?;
+        expect_len("shape", rank, self.shape.len())?;
+        expect_len("scales", rank, self.scales.len())?;
+        let scales = self.scales.iter().all(|scale| scale.is_finite() && *scale > 0.0);
+        check(scales, "scales", || "positive numbers".into(), || format!("{:?}", self.scales))?;
+        if self.coordinates == CoordinateMode::TfCropAndResize {
+            expect_len("roi", 2 * rank, self.roi.len())?;
+            check(self.roi.iter().all(|v| v.is_finite()), "roi", || "numbers".into(), || format!("{:?}", self.roi))?;
+        }
+        let smooth = self.mode != ResizeMode::Nearest || !self.antialias;
+        check(smooth, "antialias", || "false with nearest".into(), || "true".into())?;
+        let sampled = x.shape.iter().zip(&self.shape).all(|(input, output)| *input > 0 || *output == 0);
+        check(sampled, "shape", || format!("no samples of the empty axes of {x}"), || format!("{:?}", self.shape))?;
+        checked(x.dtype, self.shape.clone())
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -3,11 +3,57 @@
 //! A shape that passed [`checked`] has a byte count and strides that fit in `isize`, also where one of its axes is empty.
 
 use crate::error::OpError;
+use crate::scalar::UnaryFn;
 use crate::types::{DType, Shape, TensorType};
 
 /// The operands as an array; fails unless there are `N`.
 pub fn operands<'a, T: ?Sized, const N: usize>(inputs: &[&'a T]) -> Result<[&'a T; N], OpError> {
     inputs.try_into().map_err(|_| OpError::new("operands", N.to_string(), inputs.len().to_string()))
+}
+
+/// Fails with `field` unless `condition` holds.
+pub fn check(
+    condition: bool,
+    field: &str,
+    expected: impl FnOnce() -> String,
+    found: impl FnOnce() -> String,
+) -> Result<(), OpError> {
+    if condition { Ok(()) } else { Err(OpError::new(field, expected(), found())) }
+}
+
+/// Fails unless there are `expected` operands.
+pub fn expect_operands(inputs: &[&TensorType], expected: usize) -> Result<(), OpError> {
+    check(inputs.len() == expected, "operands", || expected.to_string(), || inputs.len().to_string())
+}
+
+/// Fails if `ty` has element type `bool`; `field` is the operand's name.
+pub fn expect_number(field: &str, ty: &TensorType) -> Result<(), OpError> {
+    check(ty.dtype != DType::Bool, field, || "a numeric type".into(), || ty.dtype.to_string())
+}
+
+/// Fails unless `ty` is `dtype` elements in `shape`; `field` is the operand's name.
+pub fn expect_type(field: &str, dtype: DType, shape: &[usize], ty: &TensorType) -> Result<(), OpError> {
+    let expected = || TensorType::new(dtype, shape).to_string();
+    check(ty.dtype == dtype && ty.shape[..] == *shape, field, expected, || ty.to_string())
+}
+
+/// Fails unless `ty` has `rank` axes or more; `field` is the operand's name.
+pub fn expect_rank(field: &str, rank: usize, ty: &TensorType) -> Result<(), OpError> {
+    check(ty.shape.rank() >= rank, field, || format!("rank {rank} or more"), || ty.to_string())
+}
+
+/// Fails unless attribute `field` may end a producer of `dtype` elements: an activation, and floating-point elements.
+pub fn expect_activation(field: &str, function: Option<UnaryFn>, dtype: DType) -> Result<(), OpError> {
+    let Some(function) = function else { return Ok(()) };
+    check(function.is_activation(), field, || "an activation".into(), || function.spelling().0.into())?;
+    check(dtype.is_float(), field, || format!("no activation of {dtype} elements"), || function.spelling().0.into())
+}
+
+/// Products of the extents before and after `axis`, saturating: element `(o, i, k)` of the three-axis view is at
+/// `(o * shape[axis] + i) * after + k`.
+pub fn around_axis(shape: &[usize], axis: usize) -> (usize, usize) {
+    let product = |extents: &[usize]| extents.iter().fold(1usize, |a, b| a.saturating_mul(*b));
+    (product(&shape[..axis]), product(&shape[axis + 1..]))
 }
 
 /// Fails unless `ty` has element type `dtype`; `field` is the operand's name.

@@ -1,12 +1,13 @@
 //! Softmax along one axis, shifted by the largest element; with `log` its logarithm.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{expect_axis, expect_float, expect_operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
-use super::attributes::attributes;
 
 attributes! {
     /// Attributes of a softmax.
@@ -34,8 +35,11 @@ impl Operation for Softmax {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 1)?;
+        expect_float("x", inputs[0])?;
+        expect_axis(self.axis, inputs[0].shape.rank())?;
+        Ok(inputs[0].clone())
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -2,14 +2,15 @@
 //!
 //! Operands: `x [N, C, H, W]`, `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]`, `b2 [C]`. Made only by `fuse_squeeze_excite`.
 
+use super::Operation;
+use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::Operation;
+use super::shapes::{check, expect_activation, expect_float, expect_operands, expect_rank, expect_type};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
-use super::attributes::attributes;
 use crate::scalar::UnaryFn;
+use crate::types::TensorType;
 
 attributes! {
     /// Attributes of a squeeze-and-excite.
@@ -37,8 +38,20 @@ impl Operation for SqueezeExcite {
         self.attrs()
     }
 
-    fn infer(&self, _inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        Err(OpError::new("operator", "a shape rule", "none"))
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        expect_operands(inputs, 5)?;
+        let x = inputs[0];
+        expect_float("x", x)?;
+        check(x.shape.rank() == 4, "x", || "rank 4".into(), || x.to_string())?;
+        expect_rank("w1", 1, inputs[1])?;
+        let (channels, reduced) = (x.shape[1], inputs[1].shape[0]);
+        expect_type("w1", x.dtype, &[reduced, channels, 1, 1], inputs[1])?;
+        expect_type("b1", x.dtype, &[reduced], inputs[2])?;
+        expect_type("w2", x.dtype, &[channels, reduced, 1, 1], inputs[3])?;
+        expect_type("b2", x.dtype, &[channels], inputs[4])?;
+        expect_activation("act", Some(self.act), x.dtype)?;
+        expect_activation("gate", Some(self.gate), x.dtype)?;
+        Ok(x.clone())
     }
 
     fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -1,0 +1,94 @@
+//! Sliding windows: the extents of convolution and pooling, and the elements that each tap of a kernel meets.
+//!
+//! In: extents and attributes, one entry per spatial axis. Out: one [`Window`] per axis, checked: strides and dilations at
+//! least 1, every attribute at most [`LIMIT`], so that coordinates fit `i64`.
+
+use super::shapes::{check, expect_len};
+use crate::error::OpError;
+
+/// Largest stride, dilation, padding or kernel extent.
+pub const LIMIT: usize = i32::MAX as usize;
+
+/// One spatial axis under a sliding window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Extent of the operand.
+    pub input: usize,
+    /// Number of window positions.
+    pub output: usize,
+    /// Taps of the window.
+    pub kernel: usize,
+    /// Distance of two positions.
+    pub stride: usize,
+    /// Distance of two taps.
+    pub dilation: usize,
+    /// Padding before the operand; negative: elements that no window sees.
+    pub begin: i64,
+    /// Padding after the operand.
+    pub end: i64,
+}
+
+impl Window {
+    /// Coordinate in the operand of `tap` at position `at`; negative or past the end in the padding.
+    pub fn coordinate(&self, at: usize, tap: usize) -> i64 {
+        (at as i64) * (self.stride as i64) + (tap as i64) * (self.dilation as i64) - self.begin
+    }
+}
+
+/// Attributes of a sliding window, one entry per spatial axis.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowAttrs<'a> {
+    /// Taps.
+    pub kernel: &'a [usize],
+    /// Strides.
+    pub strides: &'a [usize],
+    /// Padding: all begins, then all ends.
+    pub pads: &'a [usize],
+    /// Dilations.
+    pub dilations: &'a [usize],
+    /// Whether a last, partial window counts.
+    pub ceil_mode: bool,
+}
+
+impl WindowAttrs<'_> {
+    /// The windows over an operand of spatial extents `input`.
+    pub fn windows(&self, input: &[usize]) -> Result<Vec<Window>, OpError> {
+        let rank = input.len();
+        expect_steps(self.kernel, self.strides, self.dilations, rank)?;
+        expect_len("pads", 2 * rank, self.pads.len())?;
+        expect_bounded("pads", self.pads, 0)?;
+        (0..rank).map(|axis| self.window(input[axis], axis)).collect()
+    }
+
+    fn window(&self, input: usize, axis: usize) -> Result<Window, OpError> {
+        let rank = self.kernel.len();
+        let (begin, end) = (self.pads[axis], self.pads[axis + rank]);
+        let (kernel, stride, dilation) = (self.kernel[axis], self.strides[axis], self.dilations[axis]);
+        let reach = dilation * (kernel - 1) + 1;
+        let padded = input.checked_add(begin + end);
+        let room = padded.filter(|_| input <= LIMIT).and_then(|padded| padded.checked_sub(reach));
+        let expected = || format!("an extent of {reach} to {LIMIT} on axis {} for its window", axis + 2);
+        let Some(room) = room else {
+            return Err(OpError::new("x", expected(), format!("{input} and padding {begin}, {end}")));
+        };
+        let mut output = if self.ceil_mode { room.div_ceil(stride) } else { room / stride } + 1;
+        if self.ceil_mode && (output - 1) * stride >= input + begin {
+            output -= 1;
+        }
+        Ok(Window { input, output, kernel, stride, dilation, begin: begin as i64, end: end as i64 })
+    }
+}
+
+/// Fails unless kernel, strides and dilations have `rank` entries between 1 and [`LIMIT`].
+pub fn expect_steps(kernel: &[usize], strides: &[usize], dilations: &[usize], rank: usize) -> Result<(), OpError> {
+    for (field, list) in [("kernel", kernel), ("strides", strides), ("dilations", dilations)] {
+        expect_len(field, rank, list.len())?;
+        expect_bounded(field, list, 1)?;
+    }
+    Ok(())
+}
+
+fn expect_bounded(field: &str, list: &[usize], least: usize) -> Result<(), OpError> {
+    let fits = list.iter().all(|v| (least..=LIMIT).contains(v));
+    check(fits, field, || format!("entries from {least} to {LIMIT}"), || format!("{list:?}"))
+}
