@@ -292,4 +292,32 @@ impl Graph {
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.node_indices().map(NodeId)
     }
+
+    /// Whether both graphs say the same: name, inputs and outputs in order, and by name the same nodes with the same
+    /// operands, types and origins. Ids and the order of independent nodes may differ; metadata is not compared.
+    pub fn same_as(&self, other: &Self) -> bool {
+        fn by_name(graph: &Graph) -> BTreeMap<&str, (&Node, Vec<&str>)> {
+            let name = |id: NodeId| graph.node(id).name.as_str();
+            graph
+                .ids()
+                .map(|id| (name(id), (graph.node(id), graph.operands(id).into_iter().map(name).collect())))
+                .collect()
+        }
+        fn ports(graph: &Graph) -> (Vec<&str>, Vec<(&str, &str)>) {
+            let name = |id: &NodeId| graph.node(*id).name.as_str();
+            (
+                graph.inputs.iter().map(name).collect(),
+                graph.outputs.iter().map(|(n, id)| (n.as_str(), name(id))).collect(),
+            )
+        }
+        fn parameters(node: &Node) -> Option<&[String]> {
+            node.constant().map(|c| c.origins.as_slice())
+        }
+        let (a, b) = (by_name(self), by_name(other));
+        self.name == other.name
+            && self.len() == other.len()
+            && ports(self) == ports(other)
+            && a.len() == b.len()
+            && a.iter().zip(&b).all(|(a, b)| a == b && parameters(a.1.0) == parameters(b.1.0))
+    }
 }

@@ -60,17 +60,34 @@ impl AttrValue for bool {
 }
 
 macro_rules! float_attr {
-    ($($t:ty),*) => {$(
+    ($t:ty, $wide:expr) => {
         impl AttrValue for $t {
-            fn expected() -> String { "a number".into() }
-            fn to_attr(&self) -> Attr { Attr::Float(f64::from(*self)) }
+            fn expected() -> String {
+                "a number".into()
+            }
+            fn to_attr(&self) -> Attr {
+                Attr::Float($wide(*self))
+            }
             fn from_attr(attr: &Attr) -> Option<Self> {
-                match attr { Attr::Float(v) => Some(*v as $t), Attr::Int(v) => Some(*v as $t), _ => None }
+                match attr {
+                    Attr::Float(v) => Some(*v as $t),
+                    Attr::Int(v) => Some(*v as $t),
+                    _ => None,
+                }
             }
         }
-    )*};
+    };
 }
-float_attr!(f32, f64);
+float_attr!(f32, shortest);
+float_attr!(f64, std::convert::identity);
+
+/// The `f64` with the shortest digits that still rounds to `v`: 0.1 for `0.1f32`, so that attributes print as written.
+pub fn shortest(v: f32) -> f64 {
+    match format!("{v:?}").parse::<f64>() {
+        Ok(wide) if (wide as f32).to_bits() == v.to_bits() => wide,
+        _ => f64::from(v),
+    }
+}
 
 impl AttrValue for DType {
     fn expected() -> String {
@@ -212,7 +229,7 @@ impl AttrValue for crate::scalar::UnaryFn {
     }
     fn to_attr(&self) -> Attr {
         let (name, parameters) = self.spelling();
-        Attr::Word(name.into(), parameters.iter().map(|v| f64::from(*v)).collect())
+        Attr::Word(name.into(), parameters.iter().map(|v| shortest(*v)).collect())
     }
     fn from_attr(attr: &Attr) -> Option<Self> {
         match attr {
