@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::cpu::CpuFeatures;
-use crate::tensor::{DType, Shape};
+use crate::dtype::DType;
+use crate::tensor::Shape;
 
 /// Which side of a program a tensor is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,6 +15,7 @@ compile_error!("fornax-runtime supports Linux on x86-64 and aarch64");
 pub mod abi;
 mod arena;
 pub mod cpu;
+mod dtype;
 mod error;
 pub mod map;
 pub mod peak;
@@ -30,10 +31,11 @@ pub use cpu::{
     CpuFeatures, FloatGuard, HostProof, allowed_cpus, available_threads, float_environment, model_name,
     pin_current_thread,
 };
+pub use dtype::DType;
 pub use error::{Error, PortKind};
 pub use map::{map_file, release_pages};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;
 pub use program::{Arg, ConstantPool, Port, Program, ProgramParts, Step};
 pub use session::Session;
-pub use tensor::{DType, Element, Shape, Tensor};
+pub use tensor::{Element, Shape, Tensor};

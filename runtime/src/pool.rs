@@ -4,6 +4,7 @@
 //! which covers the steps of one run, and sleep between runs. The caller always takes part and never waits for a worker
 //! that has not begun, so a machine shared with others is no slower than one thread.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::cpu::{allowed_cpus, float_environment, pin_current_thread};
@@ -81,7 +82,21 @@ impl Pool {
     ///
     /// The caller takes part as worker 0. No two calls of `body` by one `run` with the same worker number overlap, and
     /// all numbers are below [`Pool::threads`]. A region opened from inside a body, or while another thread is in one, runs on its own thread as worker 0.
-    /// Nothing is allocated. If `body` panics, so does this, after the calls under way have returned.
+    /// Nothing is allocated.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// let sum = AtomicU32::new(0);
+    /// let pool = fornax_runtime::Pool::new(2, false)?;
+    /// pool.run(100, 8, &|begin, end, _worker| {
+    ///     sum.fetch_add((begin..end).sum(), Ordering::Relaxed);
+    /// });
+    /// assert_eq!(sum.into_inner(), 4950);
+    /// # Ok::<(), fornax_runtime::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `body` panics, so does this, after the calls under way have returned.
     pub fn run(&self, chunks: u32, grain: u32, body: &(dyn Fn(u32, u32, usize) + Sync)) {
         if chunks == 0 {
             return;
@@ -99,6 +114,12 @@ impl Pool {
                 worker.thread().unpark();
             }
         }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} threads)", self.threads())
     }
 }
 

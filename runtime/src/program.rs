@@ -6,16 +6,18 @@
 #![allow(unsafe_code, reason = "calls generated code")]
 
 use std::any::Any;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::null_mut;
 
 use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
 use crate::cpu::{CpuFeatures, HostProof};
+use crate::dtype::DType;
 use crate::error::{Error, PortKind};
 use crate::pool::Pool;
 use crate::sync::Arc;
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// Where an argument of a kernel points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +114,12 @@ impl ConstantPool {
     /// When they do not lie inside the pool.
     pub fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         &mut self.0.bytes_mut()[offset..][..len]
+    }
+}
+
+impl fmt::Debug for ConstantPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConstantPool({} bytes)", self.len())
     }
 }
 
@@ -215,6 +223,17 @@ impl Program {
         count(PortKind::Output, self.outputs().len(), outputs.len())?;
         self.inputs().iter().zip(inputs).try_for_each(|(port, tensor)| port.check(PortKind::Input, tensor))?;
         self.outputs().iter().zip(outputs).try_for_each(|(port, tensor)| port.check(PortKind::Output, tensor))
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("inputs", &self.parts.inputs)
+            .field("outputs", &self.parts.outputs)
+            .field("steps", &self.parts.steps.len())
+            .field("features", &self.features())
+            .finish_non_exhaustive()
     }
 }
 

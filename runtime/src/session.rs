@@ -3,6 +3,7 @@
 //! In: tensors of exactly the program's types and shapes. Out: the same bytes every time, whatever the number of threads.
 //! Everything is allocated in [`Session::new`], nothing in [`Session::run`].
 
+use std::fmt;
 use std::time::Instant;
 
 use crate::cpu::float_environment;
@@ -70,5 +71,11 @@ impl Session {
             begun = ended;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("program", self.program()).field("pool", self.pool()).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! Element types, shapes, and the buffers that a host gives to a program and gets back.
+//! Shapes, and the buffers that a host gives to a program and gets back.
 //!
 //! A [`Tensor`] is row-major and contiguous, begins on a multiple of [`crate::ALIGN`], and holds exactly
 //! `shape.numel() * dtype.size()` bytes. Rank 0 (one element) and extents of zero (none) are legal.
@@ -6,126 +6,12 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::str::FromStr;
 
 use half::{bf16, f16};
 
 use crate::arena::Block;
+use crate::dtype::DType;
 use crate::error::Error;
-
-/// The type of an element.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub enum DType {
-    /// IEEE 754 single precision.
-    F32,
-    /// IEEE 754 double precision.
-    F64,
-    /// IEEE 754 half precision.
-    F16,
-    /// The upper half of an `F32`.
-    BF16,
-    /// Signed, 8 bits.
-    I8,
-    /// Unsigned, 8 bits.
-    U8,
-    /// Signed, 16 bits.
-    I16,
-    /// Unsigned, 16 bits.
-    U16,
-    /// Signed, 32 bits.
-    I32,
-    /// Unsigned, 32 bits.
-    U32,
-    /// Signed, 64 bits.
-    I64,
-    /// Unsigned, 64 bits.
-    U64,
-    /// One byte: 0 is false, 1 is true.
-    Bool,
-}
-
-impl DType {
-    /// Every element type, in the order of declaration.
-    pub const ALL: [DType; 13] = [
-        DType::F32,
-        DType::F64,
-        DType::F16,
-        DType::BF16,
-        DType::I8,
-        DType::U8,
-        DType::I16,
-        DType::U16,
-        DType::I32,
-        DType::U32,
-        DType::I64,
-        DType::U64,
-        DType::Bool,
-    ];
-
-    /// Size of an element in bytes.
-    pub const fn size(self) -> usize {
-        match self {
-            DType::I8 | DType::U8 | DType::Bool => 1,
-            DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 2,
-            DType::F32 | DType::I32 | DType::U32 => 4,
-            DType::F64 | DType::I64 | DType::U64 => 8,
-        }
-    }
-
-    /// True for `F32`, `F64`, `F16` and `BF16`.
-    pub const fn is_float(self) -> bool {
-        matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
-    }
-
-    /// True for `I8` to `I64`.
-    pub const fn is_signed_int(self) -> bool {
-        matches!(self, DType::I8 | DType::I16 | DType::I32 | DType::I64)
-    }
-
-    /// True for `U8` to `U64`; `Bool` is not an integer.
-    pub const fn is_unsigned_int(self) -> bool {
-        matches!(self, DType::U8 | DType::U16 | DType::U32 | DType::U64)
-    }
-
-    /// True for every integer type; `Bool` is not one.
-    pub const fn is_int(self) -> bool {
-        self.is_signed_int() || self.is_unsigned_int()
-    }
-
-    /// The name in every printed form: `f32`, `bf16`, `bool`, ...
-    pub const fn name(self) -> &'static str {
-        match self {
-            DType::F32 => "f32",
-            DType::F64 => "f64",
-            DType::F16 => "f16",
-            DType::BF16 => "bf16",
-            DType::I8 => "i8",
-            DType::U8 => "u8",
-            DType::I16 => "i16",
-            DType::U16 => "u16",
-            DType::I32 => "i32",
-            DType::U32 => "u32",
-            DType::I64 => "i64",
-            DType::U64 => "u64",
-            DType::Bool => "bool",
-        }
-    }
-}
-
-impl fmt::Display for DType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for DType {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<DType, Error> {
-        let found = DType::ALL.into_iter().find(|dtype| dtype.name() == name);
-        found.ok_or_else(|| Error::UnknownDType { found: name.to_owned() })
-    }
-}
 
 /// The extents of a tensor, outermost first.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -257,6 +143,14 @@ element! {
 }
 
 /// An owned, aligned, row-major buffer with its element type and shape.
+///
+/// ```
+/// use fornax_runtime::{DType, Tensor};
+/// let tensor = Tensor::from_f32([2, 2], &[1.0, 2.0, 3.0, 4.0])?;
+/// assert_eq!((tensor.dtype(), tensor.shape().to_string()), (DType::F32, "[2,2]".to_owned()));
+/// assert!(Tensor::zeros(DType::F32, [usize::MAX, 2]).is_err());
+/// # Ok::<(), fornax_runtime::Error>(())
+/// ```
 pub struct Tensor {
     dtype: DType,
     shape: Shape,
@@ -417,17 +311,6 @@ impl fmt::Debug for Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_and_sizes() {
-        for dtype in DType::ALL {
-            assert_eq!(dtype.name().parse::<DType>().unwrap(), dtype);
-            assert_eq!(Tensor::zeros(dtype, [2, 3]).unwrap().bytes().len(), 6 * dtype.size());
-            let kinds = [dtype.is_float(), dtype.is_signed_int(), dtype.is_unsigned_int(), dtype == DType::Bool];
-            assert_eq!(kinds.iter().filter(|&&k| k).count(), 1, "{dtype}");
-        }
-        assert!(matches!("F32".parse::<DType>(), Err(Error::UnknownDType { .. })));
-    }
 
     #[test]
     fn shapes() {

@@ -1,5 +1,6 @@
 //! A hand-made program: `y[i] = 2 x[i] + c[i]` in two steps through the arena, four elements a chunk.
 #![allow(unsafe_code, reason = "kernels are unsafe functions")]
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::sync::Arc;
 
@@ -12,9 +13,9 @@ const CHUNK: usize = 4;
 macro_rules! kernel {
     ($name:ident($ptrs:ident, $begin:ident, $end:ident, $scratch:ident) $body:block) => {
         #[cfg(target_arch = "x86_64")]
-        pub unsafe extern "sysv64" fn $name($ptrs: *const *mut u8, $begin: u32, $end: u32, $scratch: *mut u8) $body
+        unsafe extern "sysv64" fn $name($ptrs: *const *mut u8, $begin: u32, $end: u32, $scratch: *mut u8) $body
         #[cfg(not(target_arch = "x86_64"))]
-        pub unsafe extern "C" fn $name($ptrs: *const *mut u8, $begin: u32, $end: u32, $scratch: *mut u8) $body
+        unsafe extern "C" fn $name($ptrs: *const *mut u8, $begin: u32, $end: u32, $scratch: *mut u8) $body
     };
 }
 
