@@ -404,7 +404,8 @@ impl BinaryFn {
                 if b == 0 {
                     0
                 } else {
-                    a.wrapping_rem(b).wrapping_add(b).wrapping_rem(b)
+                    let r = a.wrapping_rem(b);
+                    if r != 0 && (r < 0) != (b < 0) { r + b } else { r }
                 }
             }
             Fmod => {

@@ -1,8 +1,7 @@
 //! Concatenation of one or more operands along an axis.
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_dtype};
 use crate::error::OpError;
@@ -81,4 +80,46 @@ fn interleave<T: Copy>(outer: usize, operands: &[(&[T], usize)]) -> Vec<T> {
         .flat_map(|at| operands.iter().flat_map(move |(values, run)| &values[at * run..][..*run]))
         .copied()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DType;
+
+    #[test]
+    fn operands_follow_one_another() {
+        let a = Literal::from_f32([2, 1], &[0., 1.]);
+        let b = Literal::from_f32([2, 2], &[2., 3., 4., 5.]);
+        let op = Concat { axis: 1 };
+        assert_eq!(op.infer(&[&a.ty, &b.ty]), Ok(TensorType::f32([2, 3])));
+        assert_eq!(op.evaluate(&[&a, &b]).unwrap().to_f64(), [0., 2., 3., 1., 4., 5.]);
+        let y = Concat { axis: 0 }.evaluate(&[&b, &b, &b]).unwrap();
+        assert_eq!(y.to_f64(), [2., 3., 4., 5., 2., 3., 4., 5., 2., 3., 4., 5.]);
+    }
+
+    #[test]
+    fn empty_operands_add_nothing() {
+        let [empty, full] =
+            [(0, vec![]), (2, vec![-1, 1])].map(|(n, v)| Literal::new_int(TensorType::new(DType::I64, [n]), v));
+        assert_eq!(Concat { axis: 0 }.evaluate(&[&empty, &full, &empty]), Ok(full));
+        assert_eq!(Concat { axis: 0 }.evaluate(&[&empty, &empty]), Ok(empty));
+        let wide = Literal::from_f32([1 << 40, 0], &[]);
+        assert_eq!(Concat { axis: 1 }.evaluate(&[&wide, &wide]), Ok(wide), "axes before an empty one are not walked");
+    }
+
+    #[test]
+    fn operands_must_agree() {
+        let x = TensorType::f32([2, 3]);
+        let infer = |axis, y: TensorType| Concat { axis }.infer(&[&x, &y]).unwrap_err().to_string();
+        assert_eq!(
+            infer(1, TensorType::f32([1, 3])),
+            "operand 1: expected a shape like [2,3] except along axis 1, found [1,3]"
+        );
+        assert!(infer(0, TensorType::f32([2])).starts_with("operand 1"));
+        assert_eq!(infer(0, TensorType::new(DType::I64, [2, 3])), "operand 1: expected f32, found i64");
+        assert_eq!(infer(2, x.clone()), "axis: expected an axis below 2, found 2");
+        assert!(infer(0, TensorType::f32([usize::MAX, 3])).starts_with("result"));
+        assert_eq!(Concat { axis: 0 }.infer(&[]).unwrap_err().field, "operands");
+    }
 }

@@ -1,8 +1,7 @@
 //! NumPy broadcast of the operand to a shape it broadcasts to.
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, operands};
 use crate::error::OpError;
@@ -50,5 +49,40 @@ impl Operation for Expand {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expand(shape: &[usize]) -> Expand {
+        Expand { shape: shape.to_vec() }
+    }
+
+    #[test]
+    fn elements_repeat() {
+        let x = Literal::from_f32([2, 1], &[1., 2.]);
+        let op = expand(&[2, 2, 3]);
+        assert_eq!(op.infer(&[&x.ty]), Ok(TensorType::f32([2, 2, 3])));
+        let y = op.evaluate(&[&x]).unwrap();
+        assert_eq!(y.to_f64(), [1., 1., 1., 2., 2., 2., 1., 1., 1., 2., 2., 2.]);
+    }
+
+    #[test]
+    fn a_scalar_fills_any_shape() {
+        let x = Literal::from_f32([], &[3.]);
+        assert_eq!(expand(&[2]).evaluate(&[&x]), Ok(Literal::from_f32([2], &[3., 3.])));
+        assert_eq!(expand(&[2, 0]).evaluate(&[&x]), Ok(Literal::from_f32([2, 0], &[])));
+        assert_eq!(expand(&[]).evaluate(&[&x]), Ok(x));
+    }
+
+    #[test]
+    fn the_operand_must_not_be_larger() {
+        let error = expand(&[1]).infer(&[&TensorType::f32([2])]).unwrap_err();
+        assert_eq!(error.to_string(), "shape: expected a shape that [2] broadcasts to, found [1]");
+        assert!(expand(&[3]).infer(&[&TensorType::f32([1, 3])]).is_err());
+        assert!(expand(&[4]).infer(&[&TensorType::f32([3])]).is_err());
+        assert_eq!(expand(&[1 << 40, 1 << 40]).infer(&[&TensorType::f32([1])]).unwrap_err().field, "result");
     }
 }

@@ -1,15 +1,14 @@
-//! Selection along an axis by an index tensor (`i32` or `i64`; negative counts from the end; kernels clamp what is out of range).
-//! Operands: data, indices. Result: the axis replaced by the shape of the indices.
+//! Selection along an axis by an index tensor (`i32` or `i64`; negative counts from the end). An index out of range is an error
+//! where it is known before the model runs; kernels clamp it. Operands: data, indices. Result: the axis replaced by the shape
+//! of the indices.
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_indices, offsets, operands, resolve};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::Shape;
-use crate::types::TensorType;
+use crate::types::{Shape, TensorType};
 
 attributes! {
     /// Attributes of a gather.
@@ -69,5 +68,63 @@ impl Operation for Gather {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DType;
+
+    fn indices(shape: &[usize], values: &[i64]) -> Literal {
+        Literal::new_int(TensorType::new(DType::I64, shape), values.to_vec())
+    }
+
+    #[test]
+    fn the_indexed_axis_takes_the_shape_of_the_indices() {
+        let data = Literal::from_f32([2, 3], &[0., 1., 2., 3., 4., 5.]);
+        let at = indices(&[1, 2], &[2, -3]);
+        let op = Gather { axis: 1 };
+        assert_eq!(op.infer(&[&data.ty, &at.ty]), Ok(TensorType::f32([2, 1, 2])));
+        assert_eq!(op.evaluate(&[&data, &at]), Ok(Literal::from_f32([2, 1, 2], &[2., 0., 5., 3.])));
+        let row = Gather { axis: 0 }.evaluate(&[&data, &indices(&[], &[-1])]);
+        assert_eq!(row, Ok(Literal::from_f32([3], &[3., 4., 5.])));
+    }
+
+    #[test]
+    fn one_extent_of_a_shape_is_a_scalar() {
+        let shape = indices(&[4], &[1, 3, 224, 224]);
+        assert_eq!(Gather { axis: 0 }.evaluate(&[&shape, &indices(&[], &[2])]), Ok(indices(&[], &[224])));
+    }
+
+    #[test]
+    fn indices_outside_the_axis_are_errors() {
+        let data = Literal::from_f32([3], &[0., 1., 2.]);
+        for index in [3, -4, i64::MIN, i64::MAX] {
+            assert_eq!(Gather { axis: 0 }.evaluate(&[&data, &indices(&[1], &[index])]).unwrap_err().field, "indices");
+        }
+    }
+
+    #[test]
+    fn an_empty_axis_can_only_be_indexed_by_nothing() {
+        let data = Literal::from_f32([2, 0], &[]);
+        let infer = |axis, at: &Literal| Gather { axis }.infer(&[&data.ty, &at.ty]);
+        assert_eq!(infer(1, &indices(&[1], &[0])).unwrap_err().field, "data");
+        let none = indices(&[0], &[]);
+        assert_eq!(infer(1, &none), Ok(TensorType::f32([2, 0])));
+        assert_eq!(Gather { axis: 1 }.evaluate(&[&data, &none]), Ok(Literal::from_f32([2, 0], &[])));
+        let row = Gather { axis: 0 }.evaluate(&[&data, &indices(&[1], &[1])]);
+        assert_eq!(row, Ok(Literal::from_f32([1, 0], &[])));
+    }
+
+    #[test]
+    fn operands_are_checked() {
+        let (data, at) = (TensorType::f32([3]), TensorType::new(DType::I64, [1 << 40]));
+        assert_eq!(Gather { axis: 1 }.infer(&[&data, &at]).unwrap_err().field, "axis");
+        assert_eq!(Gather { axis: 0 }.infer(&[&TensorType::f32([]), &at]).unwrap_err().field, "axis");
+        assert_eq!(Gather { axis: 0 }.infer(&[&data, &data]).unwrap_err().field, "indices");
+        assert_eq!(Gather { axis: 0 }.infer(&[&data]).unwrap_err().field, "operands");
+        let wide = TensorType::f32([3, 1 << 40]);
+        assert_eq!(Gather { axis: 0 }.infer(&[&wide, &at]).unwrap_err().field, "result");
     }
 }

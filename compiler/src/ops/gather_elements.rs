@@ -1,8 +1,7 @@
 //! Selection along an axis, one index per element of the result. Operands: data, indices (of the same rank).
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_indices, expect_len, offsets, operands, resolve, strides};
 use crate::error::OpError;
@@ -61,5 +60,50 @@ impl Operation for GatherElements {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DType;
+
+    fn indices(shape: &[usize], values: &[i64]) -> Literal {
+        Literal::new_int(TensorType::new(DType::I64, shape), values.to_vec())
+    }
+
+    #[test]
+    fn each_element_has_its_own_index() {
+        let data = Literal::from_f32([3, 3], &[1., 2., 3., 4., 5., 6., 7., 8., 9.]);
+        let at = indices(&[2, 3], &[1, 2, 0, 2, 0, -3]);
+        let down = GatherElements { axis: 0 };
+        assert_eq!(down.infer(&[&data.ty, &at.ty]), Ok(TensorType::f32([2, 3])));
+        assert_eq!(down.evaluate(&[&data, &at]), Ok(Literal::from_f32([2, 3], &[4., 8., 3., 7., 2., 3.])));
+        let across = GatherElements { axis: 1 }.evaluate(&[&data, &at]);
+        assert_eq!(across, Ok(Literal::from_f32([2, 3], &[2., 3., 1., 6., 4., 4.])));
+    }
+
+    #[test]
+    fn the_indexed_axis_may_grow() {
+        let data = Literal::from_f32([2], &[1., 2.]);
+        let at = indices(&[3], &[1, 0, -1]);
+        assert_eq!(GatherElements { axis: 0 }.infer(&[&data.ty, &at.ty]), Ok(TensorType::f32([3])));
+        assert_eq!(GatherElements { axis: 0 }.evaluate(&[&data, &at]), Ok(Literal::from_f32([3], &[2., 1., 2.])));
+        let none = GatherElements { axis: 0 }.evaluate(&[&data, &indices(&[0], &[])]);
+        assert_eq!(none, Ok(Literal::from_f32([0], &[])));
+    }
+
+    #[test]
+    fn operands_are_checked() {
+        let data = TensorType::f32([2, 3]);
+        let infer = |axis, shape: &[usize]| {
+            GatherElements { axis }.infer(&[&data, &TensorType::new(DType::I32, shape)]).unwrap_err().to_string()
+        };
+        assert_eq!(infer(1, &[3, 3]), "indices: expected a shape within [2,3] except along axis 1, found [3,3]");
+        assert_eq!(infer(0, &[2]), "indices: expected 2 entries, found 1 entries");
+        assert!(infer(2, &[2, 3]).starts_with("axis"));
+        assert_eq!(GatherElements { axis: 0 }.infer(&[&data, &data]).unwrap_err().field, "indices");
+        let x = Literal::from_f32([2], &[1., 2.]);
+        assert_eq!(GatherElements { axis: 0 }.evaluate(&[&x, &indices(&[1], &[2])]).unwrap_err().field, "indices");
     }
 }

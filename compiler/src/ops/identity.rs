@@ -1,8 +1,7 @@
 //! The operand itself; what Dropout and Identity become until `remove_identity` runs.
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::operands;
 use crate::error::OpError;
@@ -42,5 +41,18 @@ impl Operation for Identity {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_is_the_operand() {
+        let x = Literal::from_f32([2, 0], &[]);
+        assert_eq!(Identity {}.infer(&[&x.ty]), Ok(x.ty.clone()));
+        assert_eq!(Identity {}.evaluate(&[&x]), Ok(x.clone()));
+        assert_eq!(Identity {}.infer(&[]).unwrap_err().to_string(), "operands: expected 1, found 0");
     }
 }

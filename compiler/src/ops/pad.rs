@@ -1,14 +1,12 @@
 //! Padding (or, where negative, cropping) of each axis.
 
 use super::Operation;
-use super::attributes::{Attr, AttrReader};
-use super::attributes::{attributes, word_attr};
+use super::attributes::{Attr, AttrReader, attributes, word_attr};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::Shape;
-use crate::types::TensorType;
+use crate::types::{Shape, TensorType};
 
 /// What padding contains.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -110,5 +108,79 @@ impl Operation for Pad {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DType;
+
+    /// `x` with its only axis padded.
+    fn pad(mode: PadMode, begin: i64, end: i64, x: &[f32]) -> Result<Vec<f64>, OpError> {
+        let op = Pad { mode, pads: vec![begin, end], value: -1.0 };
+        let x = Literal::from_f32([x.len()], x);
+        let ty = op.infer(&[&x.ty])?;
+        let y = op.evaluate(&[&x])?;
+        assert_eq!(y.ty, ty);
+        Ok(y.to_f64())
+    }
+
+    #[test]
+    fn each_mode_fills_both_sides() {
+        let x = [1., 2., 3.];
+        assert_eq!(pad(PadMode::Constant, 1, 2, &x).unwrap(), [-1., 1., 2., 3., -1., -1.]);
+        assert_eq!(pad(PadMode::Edge, 1, 2, &x).unwrap(), [1., 1., 2., 3., 3., 3.]);
+        assert_eq!(pad(PadMode::Reflect, 2, 2, &x).unwrap(), [3., 2., 1., 2., 3., 2., 1.]);
+        assert_eq!(pad(PadMode::Wrap, 1, 2, &x).unwrap(), [3., 1., 2., 3., 1., 2.]);
+    }
+
+    #[test]
+    fn padding_may_exceed_the_extent() {
+        assert_eq!(pad(PadMode::Reflect, 5, 0, &[1., 2., 3.]).unwrap(), [2., 1., 2., 3., 2., 1., 2., 3.]);
+        assert_eq!(pad(PadMode::Reflect, 1, 2, &[4.]).unwrap(), [4.; 4]);
+        assert_eq!(pad(PadMode::Wrap, 0, 5, &[1., 2.]).unwrap(), [1., 2., 1., 2., 1., 2., 1.]);
+    }
+
+    #[test]
+    fn negative_padding_crops_before_the_rest_is_filled() {
+        let x = [1., 2., 3., 4.];
+        assert_eq!(pad(PadMode::Constant, -1, -2, &x).unwrap(), [2.]);
+        assert_eq!(pad(PadMode::Constant, -2, 1, &x).unwrap(), [3., 4., -1.]);
+        assert_eq!(pad(PadMode::Reflect, 1, -1, &x).unwrap(), [2., 1., 2., 3.]);
+        assert_eq!(pad(PadMode::Wrap, 1, -1, &x).unwrap(), [3., 1., 2., 3.]);
+        assert_eq!(pad(PadMode::Edge, -2, -2, &x).unwrap(), Vec::<f64>::new());
+        assert_eq!(pad(PadMode::Constant, -3, -2, &x).unwrap_err().field, "pads");
+        assert_eq!(pad(PadMode::Constant, i64::MIN, 0, &x).unwrap_err().field, "pads");
+    }
+
+    #[test]
+    fn begins_of_all_axes_come_before_ends() {
+        let x = Literal::from_f32([1, 2], &[1., 2.]);
+        let op = Pad { pads: vec![1, 0, 0, 1], ..Pad::default() };
+        assert_eq!(op.evaluate(&[&x]), Ok(Literal::from_f32([2, 3], &[0., 0., 0., 1., 2., 0.])));
+    }
+
+    #[test]
+    fn only_a_constant_fills_an_empty_axis() {
+        assert_eq!(pad(PadMode::Constant, 1, 1, &[]).unwrap(), [-1., -1.]);
+        assert_eq!(pad(PadMode::Edge, 0, 0, &[]).unwrap(), Vec::<f64>::new());
+        for mode in [PadMode::Edge, PadMode::Reflect, PadMode::Wrap] {
+            assert_eq!(pad(mode, 1, 0, &[]).unwrap_err().field, "pads");
+            assert_eq!(pad(mode, -1, 1, &[5.]).unwrap_err().field, "pads");
+        }
+    }
+
+    #[test]
+    fn attributes_are_checked() {
+        let x = TensorType::new(DType::I32, [2]);
+        let infer = |pads: &[i64], value| Pad { pads: pads.to_vec(), value, ..Pad::default() }.infer(&[&x]);
+        assert_eq!(infer(&[1], 0.0).unwrap_err().field, "pads");
+        assert_eq!(infer(&[1, 1], 0.5).unwrap_err().field, "value");
+        assert_eq!(infer(&[1, 1], f64::INFINITY).unwrap_err().field, "value");
+        assert_eq!(infer(&[i64::MAX, i64::MAX], 1.0).unwrap_err().field, "pads");
+        assert_eq!(infer(&[i64::MAX, 0], 1.0).unwrap_err().field, "result");
+        let scalar = Literal::from_f32([], &[1.]);
+        assert_eq!(Pad::default().evaluate(&[&scalar]), Ok(scalar));
     }
 }

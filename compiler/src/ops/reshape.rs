@@ -1,8 +1,7 @@
 //! The same elements, row-major, in another shape. Also ONNX's Flatten, Squeeze and Unsqueeze.
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, operands};
 use crate::error::OpError;
@@ -49,5 +48,32 @@ impl Operation for Reshape {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(from: &[usize], to: &[usize]) -> Result<TensorType, OpError> {
+        Reshape { shape: to.to_vec() }.infer(&[&TensorType::f32(from)])
+    }
+
+    #[test]
+    fn elements_keep_their_order() {
+        let x = Literal::from_f32([2, 3], &[0., 1., 2., 3., 4., 5.]);
+        let y = Reshape { shape: vec![3, 1, 2] }.evaluate(&[&x]).unwrap();
+        assert_eq!(y, Literal::from_f32([3, 1, 2], &[0., 1., 2., 3., 4., 5.]));
+    }
+
+    #[test]
+    fn the_element_count_must_not_change() {
+        assert_eq!(shape(&[1, 1], &[]), Ok(TensorType::f32([])));
+        assert_eq!(shape(&[0, 7], &[3, 0]), Ok(TensorType::f32([3, 0])));
+        assert_eq!(
+            shape(&[2, 3], &[4]).unwrap_err().to_string(),
+            "shape: expected as many elements as [2,3], found [4]"
+        );
+        assert_eq!(shape(&[0], &[1 << 40, 1 << 40]).unwrap_err().field, "result");
     }
 }

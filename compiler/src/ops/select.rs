@@ -1,14 +1,12 @@
 //! `where`: `condition ? a : b`, element by element with NumPy broadcasting. Operands: condition (bool), `a`, `b` of one type.
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, expect_dtype, operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::DType;
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 attributes! {
     /// Attributes of `where`: none.
@@ -57,5 +55,45 @@ impl Operation for Where {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(shape: &[usize], values: &[i64]) -> Literal {
+        Literal::new_int(TensorType::new(DType::Bool, shape), values.to_vec())
+    }
+
+    #[test]
+    fn all_three_operands_broadcast() {
+        let condition = flags(&[2, 1], &[1, 0]);
+        let (a, b) = (Literal::from_f32([2], &[1., 2.]), Literal::from_f32([], &[9.]));
+        let y = Where {}.evaluate(&[&condition, &a, &b]);
+        assert_eq!(y, Ok(Literal::from_f32([2, 2], &[1., 2., 9., 9.])));
+    }
+
+    #[test]
+    fn integers_keep_all_their_bits() {
+        let int = |v: i64| Literal::new_int(TensorType::new(DType::I64, []), vec![v]);
+        let y = Where {}.evaluate(&[&flags(&[2], &[1, 0]), &int(i64::MAX), &int(i64::MIN)]).unwrap();
+        assert_eq!(y.ints("y").unwrap(), [i64::MAX, i64::MIN]);
+    }
+
+    #[test]
+    fn a_nan_that_is_not_chosen_leaves_no_trace() {
+        let (a, b) = (Literal::from_f32([1], &[f32::NAN]), Literal::from_f32([1], &[1.]));
+        assert_eq!(Where {}.evaluate(&[&flags(&[1], &[0]), &a, &b]), Ok(b));
+    }
+
+    #[test]
+    fn operands_are_checked() {
+        let (condition, x) = (TensorType::new(DType::Bool, [2]), TensorType::f32([2]));
+        let infer = |operands: [&TensorType; 3]| Where {}.infer(&operands).map_err(|e| e.field);
+        assert_eq!(infer([&condition, &x, &x]), Ok(x.clone()));
+        assert_eq!(infer([&x, &x, &x]), Err("condition".into()));
+        assert_eq!(infer([&condition, &x, &condition]), Err("b".into()));
+        assert_eq!(infer([&condition, &x, &TensorType::f32([3])]), Err("operands".into()));
     }
 }

@@ -1,14 +1,12 @@
 //! Repetition of the whole operand along each axis.
 
 use super::Operation;
-use super::attributes::attributes;
-use super::attributes::{Attr, AttrReader};
+use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::Shape;
-use crate::types::TensorType;
+use crate::types::{Shape, TensorType};
 
 attributes! {
     /// Attributes of a tile.
@@ -54,5 +52,39 @@ impl Operation for Tile {
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tile(repeats: &[usize]) -> Tile {
+        Tile { repeats: repeats.to_vec() }
+    }
+
+    #[test]
+    fn the_whole_operand_repeats() {
+        let x = Literal::from_f32([2, 2], &[0., 1., 2., 3.]);
+        let op = tile(&[2, 2]);
+        assert_eq!(op.infer(&[&x.ty]), Ok(TensorType::f32([4, 4])));
+        let y = op.evaluate(&[&x]).unwrap();
+        assert_eq!(y.to_f64(), [0., 1., 0., 1., 2., 3., 2., 3., 0., 1., 0., 1., 2., 3., 2., 3.]);
+    }
+
+    #[test]
+    fn nothing_and_scalars_can_be_repeated() {
+        let x = Literal::from_f32([2], &[0., 1.]);
+        assert_eq!(tile(&[0]).evaluate(&[&x]), Ok(Literal::from_f32([0], &[])));
+        let scalar = Literal::from_f32([], &[5.]);
+        assert_eq!(tile(&[]).evaluate(&[&scalar]), Ok(scalar));
+    }
+
+    #[test]
+    fn repeats_are_checked() {
+        let x = TensorType::f32([2, 3]);
+        assert_eq!(tile(&[2]).infer(&[&x]).unwrap_err().to_string(), "repeats: expected 2 entries, found 1 entries");
+        assert_eq!(tile(&[usize::MAX, 1]).infer(&[&x]).unwrap_err().field, "repeats");
+        assert_eq!(tile(&[1 << 40, 1 << 40]).infer(&[&x]).unwrap_err().field, "result");
     }
 }

@@ -7,8 +7,7 @@ use super::shapes::{checked, operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::scalar::UnaryFn;
-use crate::types::DType;
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 /// An element-wise function.
 #[derive(Clone, PartialEq, Debug)]
@@ -94,4 +93,70 @@ fn eval_int(function: UnaryFn, dtype: DType, v: i64) -> i64 {
         _ => x,
     };
     result as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eval(function: UnaryFn, x: &[f32]) -> Vec<f64> {
+        Unary { function }.evaluate(&[&Literal::from_f32([x.len()], x)]).unwrap().to_f64()
+    }
+
+    fn eval_ints(function: UnaryFn, dtype: DType, x: &[i64]) -> Vec<i64> {
+        let x = Literal::new_int(TensorType::new(dtype, [x.len()]), x.to_vec());
+        let y = Unary { function }.evaluate(&[&x]).unwrap();
+        assert_eq!(y.ty, x.ty);
+        y.ints("y").unwrap().to_vec()
+    }
+
+    #[test]
+    fn floats_follow_the_formula() {
+        assert_eq!(eval(UnaryFn::Relu, &[-1.0, 0.0, 2.0]), [0.0, 0.0, 2.0]);
+        assert_eq!(eval(UnaryFn::Clip(0.0, 6.0), &[-1.0, 3.0, 7.0]), [0.0, 3.0, 6.0]);
+        assert_eq!(eval(UnaryFn::Clip(2.0, 1.0), &[0.0, 5.0]), [1.0, 1.0], "crossed bounds give the upper one");
+        assert_eq!(eval(UnaryFn::HardSwish, &[-3.0, 0.0, 3.0, 4.0]), [0.0, 0.0, 3.0, 4.0]);
+        assert_eq!(eval(UnaryFn::Round, &[0.5, 1.5, -2.5]), [0.0, 2.0, -2.0]);
+        assert_eq!(eval(UnaryFn::LeakyRelu(0.5), &[-2.0, 2.0]), [-1.0, 2.0]);
+        assert_eq!(eval(UnaryFn::Sigmoid, &[0.0, f32::INFINITY, f32::NEG_INFINITY]), [0.5, 1.0, 0.0]);
+        assert!(eval(UnaryFn::Relu, &[f32::NAN])[0].is_nan());
+    }
+
+    #[test]
+    fn results_are_rounded_to_the_type() {
+        assert_eq!(eval(UnaryFn::Silu, &[1.0]), [f64::from(0.731_058_6_f32)]);
+        assert_eq!(eval(UnaryFn::Exp, &[1.0, 100.0]), [f64::from(std::f32::consts::E), f64::INFINITY]);
+    }
+
+    #[test]
+    fn integers_have_their_own_rules() {
+        assert_eq!(eval_ints(UnaryFn::Relu, DType::I8, &[-5, 5]), [0, 5]);
+        assert_eq!(eval_ints(UnaryFn::Relu, DType::U64, &[-1]), [-1], "the largest u64 is not negative");
+        assert_eq!(eval_ints(UnaryFn::Abs, DType::I64, &[-3, i64::MIN]), [3, i64::MIN]);
+        assert_eq!(eval_ints(UnaryFn::Neg, DType::I8, &[-128, 1]), [-128, -1]);
+        assert_eq!(eval_ints(UnaryFn::Sign, DType::U64, &[-1, 0]), [1, 0]);
+        assert_eq!(eval_ints(UnaryFn::Clip(0.0, 6.0), DType::I32, &[-1, 3, 7]), [0, 3, 6]);
+        let all = UnaryFn::Clip(f32::NEG_INFINITY, f32::INFINITY);
+        assert_eq!(eval_ints(all, DType::I64, &[i64::MIN, i64::MAX]), [i64::MIN, i64::MAX]);
+        assert_eq!(eval_ints(UnaryFn::Not, DType::Bool, &[0, 1]), [1, 0]);
+    }
+
+    #[test]
+    fn is_nan_gives_bool() {
+        let x = Literal::from_f32([2], &[f32::NAN, f32::INFINITY]);
+        let y = Unary { function: UnaryFn::IsNan }.evaluate(&[&x]);
+        assert_eq!(y, Ok(Literal::new_int(TensorType::new(DType::Bool, [2]), vec![1, 0])));
+    }
+
+    #[test]
+    fn types_are_checked() {
+        let accepts = |function, dtype| Unary { function }.infer(&[&TensorType::new(dtype, [])]).is_ok();
+        assert!(accepts(UnaryFn::Exp, DType::F16) && !accepts(UnaryFn::Exp, DType::I32));
+        assert!(accepts(UnaryFn::Neg, DType::I64) && !accepts(UnaryFn::Neg, DType::U8));
+        assert!(accepts(UnaryFn::Not, DType::Bool) && !accepts(UnaryFn::Not, DType::F32));
+        assert!(accepts(UnaryFn::Abs, DType::U8) && !accepts(UnaryFn::Abs, DType::Bool));
+        let error = Unary { function: UnaryFn::Erf }.infer(&[&TensorType::new(DType::I8, [1])]).unwrap_err();
+        assert_eq!(error.to_string(), "x: expected a floating-point type, found i8");
+        assert_eq!(Unary { function: UnaryFn::Erf }.infer(&[]).unwrap_err().field, "operands");
+    }
 }
