@@ -69,7 +69,7 @@ impl<'a> Context<'a> {
 
     /// Type of a value.
     pub fn ty(&self, id: NodeId) -> &TensorType {
-        &self.assembly.graph.node(id).ty
+        &self.assembly.graph().node(id).ty
     }
 
     /// Shape of a value.
@@ -79,7 +79,7 @@ impl<'a> Context<'a> {
 
     /// The constant behind a value, if it is known.
     pub fn constant(&self, id: NodeId) -> Option<&Constant> {
-        self.assembly.graph.node(id).constant()
+        self.assembly.graph().node(id).constant()
     }
 
     /// Elements of an i32 or i64 value that must be known; `what` names it in errors.

@@ -48,14 +48,13 @@ impl ExternalFiles {
         Ok(file.slice(offset..offset + length))
     }
 
-    fn map(&self, place: &str, location: &str, _limits: &Limits) -> Result<Bytes> {
+    fn map(&self, place: &str, location: &str, limits: &Limits) -> Result<Bytes> {
         let path = self.resolve(place, location)?;
         let mut mapped = self.mapped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(bytes) = mapped.get(&path) {
             return Ok(bytes.clone());
         }
-        let bytes = std::fs::read(&path)
-            .map(Bytes::from)
+        let bytes = fornax_runtime::map_file(&path, limits.file_bytes)
             .map_err(|e| Error::tensor(place, "external location", "a readable regular file", e.to_string()))?;
         mapped.insert(path, bytes.clone());
         Ok(bytes)

@@ -1,15 +1,28 @@
 //! The ONNX frontend: a model file in, an [`ir::Graph`](fornax_compiler::ir::Graph) of static shapes out.
+//!
+//! [`OnnxFile::open`] maps and decodes a file and checks everything that does not depend on shapes; [`OnnxFile::import`] binds
+//! the open dimensions and builds the graph. Weights stay slices of the mapped file. Whatever a file contains, the answer
+//! is a graph or an [`Error`].
 
 mod assembly;
 mod attributes;
+mod bindings;
+mod conditional;
 mod context;
 mod error;
 mod external;
+mod file;
+mod functions;
+mod import;
 mod limits;
+mod order;
 mod proto;
+mod refusals;
 mod registry;
 mod tensors;
 
+pub use bindings::{Bindings, Dim, InputDecl};
 pub use error::{Error, Result};
+pub use file::OnnxFile;
 pub use limits::Limits;
 pub use registry::operators;

@@ -1,0 +1,241 @@
+//! From a checked model and static input shapes to a graph.
+//!
+//! Nodes are imported in order, each by the function that the registry names. A node that cannot be imported because its operator or
+//! variant is unsupported does not stop the import: its results are marked, what depends on them is skipped, and one error
+//! lists them all at the end. Any other error stops at once.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use fornax_compiler::ir::{Graph, NodeId};
+use fornax_compiler::types::{Shape, TensorType};
+
+use crate::assembly::Assembly;
+use crate::attributes::node_name;
+use crate::context::Context;
+use crate::error::{Error, Result, short};
+use crate::file::{OnnxFile, show_domain, standard_domain};
+use crate::limits::Limits;
+use crate::proto::{AttributeProto, NodeProto};
+use crate::refusals::Refusals;
+use crate::registry;
+
+/// What a name of the model stands for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Value {
+    /// A value of the graph.
+    Known(NodeId),
+    /// An optional operand that was left out.
+    Absent,
+    /// The result of something unsupported.
+    Refused,
+}
+
+/// The names visible to the nodes of one graph or function body.
+pub(crate) struct Scope<'s> {
+    /// Values defined so far.
+    pub values: HashMap<String, Value>,
+    /// The scope around a nested graph.
+    pub outer: Option<&'s Scope<'s>>,
+    /// Put before the names of inlined nodes; `None` in the main graph.
+    pub prefix: Option<String>,
+    /// Opset version by domain.
+    pub opsets: &'s BTreeMap<String, i64>,
+    /// Attributes of the call, in a function body.
+    pub attributes: Option<&'s BTreeMap<String, AttributeProto>>,
+}
+
+/// An import in progress.
+pub(crate) struct Importer<'m> {
+    pub file: &'m OnnxFile,
+    pub assembly: Assembly,
+    pub refusals: Refusals,
+    /// Functions being inlined, outermost first, as indices into the model's list.
+    pub calls: Vec<usize>,
+    /// Nested graphs being inlined.
+    pub depth: u64,
+    initializers: HashMap<&'m str, NodeId>,
+    imported: u64,
+}
+
+/// Builds the graph of `file` for inputs of the given shapes.
+pub(crate) fn import(file: &OnnxFile, shapes: &[Shape]) -> Result<Graph> {
+    let graph = file.graph();
+    let outputs = graph.node.iter().flat_map(|n| &n.output);
+    let inputs = file.inputs().iter().map(|i| &i.name);
+    let reserved = outputs.chain(inputs).chain(file.initializers.keys()).filter(|name| !name.is_empty());
+    let mut importer = Importer {
+        file,
+        assembly: Assembly::new(&plain_name(&graph.name), file.loader.limits.clone(), reserved.map(String::as_str)),
+        refusals: Refusals::default(),
+        calls: Vec::new(),
+        depth: 0,
+        initializers: HashMap::new(),
+        imported: 0,
+    };
+    let mut values = HashMap::new();
+    for (input, shape) in file.inputs().iter().zip(shapes) {
+        let id = importer.assembly.input(&input.name, TensorType::new(input.dtype, shape.clone()));
+        values.insert(input.name.clone(), Value::Known(id));
+    }
+    let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
+    importer.nodes(&mut scope, &graph.node, &file.order)?;
+    importer.refusals.finish()?;
+    for output in &graph.output {
+        match importer.value(&scope, &output.name) {
+            Some(Value::Known(id)) => importer.assembly.output(&output.name, id),
+            _ => return Err(Error::model("graph", "output", "a computed value", short(&output.name))),
+        }
+    }
+    Ok(importer.assembly.finish())
+}
+
+impl<'m> Importer<'m> {
+    /// Imports the nodes at the indices `order`, adding their results to `scope`.
+    pub fn nodes(&mut self, scope: &mut Scope<'_>, nodes: &[NodeProto], order: &[usize]) -> Result<()> {
+        for index in order {
+            let node = scope.resolve(&nodes[*index])?;
+            let results = self.node(scope, &node)?;
+            for (name, value) in node.output.iter().zip(results) {
+                if !name.is_empty() {
+                    scope.values.insert(name.clone(), value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What `name` stands for in `scope`; an initializer becomes a constant of the graph when first used.
+    pub fn value(&mut self, scope: &Scope<'_>, name: &str) -> Option<Value> {
+        if let Some(value) = scope.values.get(name) {
+            return Some(*value);
+        }
+        match scope.outer {
+            Some(outer) => self.value(outer, name),
+            // Only the main graph sees the model's initializers; a function body sees nothing around it.
+            None if scope.prefix.is_some() => None,
+            None => {
+                let (name, constant) = self.file.initializers.get_key_value(name)?;
+                let assembly = &mut self.assembly;
+                let add = || assembly.parameter(name, constant.clone());
+                Some(Value::Known(*self.initializers.entry(name).or_insert_with(add)))
+            }
+        }
+    }
+
+    /// The results of one node.
+    fn node(&mut self, scope: &Scope<'_>, node: &NodeProto) -> Result<Vec<Value>> {
+        self.imported += 1;
+        let place = short(node_name(node));
+        Limits::check(&place, "nodes", self.file.loader.limits.nodes, self.imported)?;
+        let mut operands = Vec::with_capacity(node.input.len());
+        for name in &node.input {
+            let value = if name.is_empty() { Some(Value::Absent) } else { self.value(scope, name) };
+            operands.push(value.ok_or_else(|| Error::model(&place, "input", "a defined value", short(name)))?);
+        }
+        let first_new = self.assembly.graph().len();
+        let results = self.dispatch(scope, node, &operands)?;
+        self.name_results(scope, node, &results, first_new);
+        Ok(results)
+    }
+
+    fn dispatch(&mut self, scope: &Scope<'_>, node: &NodeProto, operands: &[Value]) -> Result<Vec<Value>> {
+        let domain = standard_domain(&node.domain);
+        if let Some(function) = self.file.functions.find(node) {
+            return self.call(scope, node, function, operands);
+        }
+        let Some(version) = scope.opsets.get(domain).copied() else {
+            let imported: Vec<String> = scope.opsets.keys().map(|d| show_domain(d)).collect();
+            let expected = format!("an imported domain ({})", imported.join(", "));
+            return Err(Error::model(short(node_name(node)), "domain", expected, show_domain(domain)));
+        };
+        if domain.is_empty() && node.op_type == "If" {
+            return self.branch(scope, node, operands);
+        }
+        let refused = vec![Value::Refused; node.output.len()];
+        let Some(function) = registry::lookup(domain, &node.op_type, version) else {
+            self.refusals.operator(node, version);
+            return Ok(refused);
+        };
+        let inputs = operands.iter().map(|value| match value {
+            Value::Known(id) => Some(Some(*id)),
+            Value::Absent => Some(None),
+            Value::Refused => None,
+        });
+        let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return Ok(refused) };
+        let mut cx = Context { node, version, inputs, assembly: &mut self.assembly, loader: &self.file.loader };
+        let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
+            true => Ok(ids),
+            false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
+        });
+        match results {
+            Ok(ids) => Ok(ids.into_iter().map(Value::Known).collect()),
+            Err(Error::Unsupported(why)) => {
+                self.refusals.variants(why);
+                Ok(refused)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Gives results that this node computed the model's names of them.
+    fn name_results(&mut self, scope: &Scope<'_>, node: &NodeProto, results: &[Value], first_new: usize) {
+        for (name, value) in node.output.iter().zip(results) {
+            let Value::Known(id) = value else { continue };
+            if name.is_empty() || id.index() < first_new {
+                continue;
+            }
+            let name = match &scope.prefix {
+                None => name.clone(),
+                Some(prefix) => self.assembly.fresh(&join(prefix, name)),
+            };
+            self.assembly.rename(*id, name);
+        }
+    }
+}
+
+impl Scope<'_> {
+    /// The node with its name made unique to the scope, and references to attributes of the call replaced by their values.
+    fn resolve<'n>(&self, node: &'n NodeProto) -> Result<Cow<'n, NodeProto>> {
+        let refers = node.attribute.iter().any(|a| !a.ref_attr_name.is_empty());
+        if self.prefix.is_none() && !refers {
+            return Ok(Cow::Borrowed(node));
+        }
+        let mut node = node.clone();
+        if let Some(prefix) = &self.prefix {
+            node.name = join(prefix, node_name(&node));
+        }
+        let Some(attributes) = self.attributes else {
+            return match refers {
+                false => Ok(Cow::Owned(node)),
+                true => Err(Error::model(short(&node.name), "attribute", "a value", "a reference outside a function")),
+            };
+        };
+        let resolved = node.attribute.iter().filter_map(|a| match a.ref_attr_name.as_str() {
+            "" => Some(a.clone()),
+            // An attribute that the call leaves out is left out of the node too.
+            outer => attributes.get(outer).map(|value| AttributeProto { name: a.name.clone(), ..value.clone() }),
+        });
+        node.attribute = resolved.collect();
+        Ok(Cow::Owned(node))
+    }
+}
+
+/// The name of something inside an inlined body.
+pub(crate) fn join(prefix: &str, name: &str) -> String {
+    format!("{prefix}/{}", cut(name))
+}
+
+/// A name cut to a length at which copies of it, in nested bodies and node by node, cannot add up to much.
+pub(crate) fn cut(name: &str) -> &str {
+    const LONGEST: usize = 128;
+    name.char_indices().nth(LONGEST).map_or(name, |(end, _)| &name[..end])
+}
+
+/// A graph name of letters, digits, `_`, `-` and `.`.
+fn plain_name(name: &str) -> String {
+    const LONGEST: usize = 64;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' };
+    let name: String = name.chars().take(LONGEST).map(plain).collect();
+    if name.is_empty() { "model".into() } else { name }
+}

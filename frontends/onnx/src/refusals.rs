@@ -1,0 +1,54 @@
+//! Everything unsupported in a model, gathered into one error.
+
+use std::collections::BTreeMap;
+
+use crate::attributes::node_name;
+use crate::error::{Error, Result, short};
+use crate::file::{show_domain, standard_domain};
+use crate::proto::NodeProto;
+use crate::registry;
+
+/// How many nodes are named for each unsupported operator.
+const NAMED: usize = 8;
+
+/// The unsupported operators and variants met so far.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    operators: BTreeMap<String, Vec<String>>,
+    variants: Vec<String>,
+}
+
+impl Refusals {
+    /// Adds a node whose operator has no import function at this opset version.
+    pub fn operator(&mut self, node: &NodeProto, version: i64) {
+        let domain = standard_domain(&node.domain);
+        let known = registry::operators()
+            .into_iter()
+            .filter(|(name, of, _)| *name == node.op_type && standard_domain(of) == domain);
+        let since = known.map(|(_, _, since)| since).min();
+        let note = match since {
+            Some(since) if since > version => format!(", which has it since {since}"),
+            Some(_) => ", which no longer has it".into(),
+            None => String::new(),
+        };
+        let operator = format!("{} of {} opset {version}{note}", short(&node.op_type), show_domain(domain));
+        self.operators.entry(operator).or_default().push(short(node_name(node)));
+    }
+
+    /// Adds variants that an import function refused.
+    pub fn variants(&mut self, why: Vec<String>) {
+        self.variants.extend(why);
+    }
+
+    /// Fails if there is anything.
+    pub fn finish(&mut self) -> Result<()> {
+        let operators = std::mem::take(&mut self.operators).into_iter().map(|(operator, nodes)| {
+            let more = nodes.len().saturating_sub(NAMED);
+            let named = nodes.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{operator} ({named}{more})")
+        });
+        let all: Vec<String> = operators.chain(std::mem::take(&mut self.variants)).collect();
+        if all.is_empty() { Ok(()) } else { Err(Error::Unsupported(all)) }
+    }
+}
