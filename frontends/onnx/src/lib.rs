@@ -15,6 +15,7 @@ mod file;
 mod functions;
 mod import;
 mod limits;
+mod ops;
 mod order;
 mod proto;
 mod refusals;

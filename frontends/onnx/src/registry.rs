@@ -1,13 +1,144 @@
-//! (operator, version range) to import function.
+//! The operators that are imported: one line each.
+//!
+//! A line is the operator's name, the first opset version it is read at, and its import function, which looks at the version
+//! itself where later ones differ. Every operator is of the default domain.
 
 use crate::context::ImportFn;
+use crate::ops::{activation, constant, conv, elementwise, linear, movement, normalization, pool, reduce, shape};
+
+/// Name, first version, import function; in the order of the names.
+const OPERATORS: &[(&str, i64, ImportFn)] = &[
+    ("Abs", 1, activation::abs),
+    ("Add", 1, elementwise::add),
+    ("And", 1, elementwise::and),
+    ("ArgMax", 1, reduce::arg_max),
+    ("ArgMin", 1, reduce::arg_min),
+    ("AveragePool", 1, pool::average_pool),
+    ("BatchNormalization", 1, normalization::batch_normalization),
+    ("BitwiseAnd", 18, elementwise::and),
+    ("BitwiseNot", 18, elementwise::bitwise_not),
+    ("BitwiseOr", 18, elementwise::or),
+    ("BitwiseXor", 18, elementwise::xor),
+    ("Cast", 6, elementwise::cast_to),
+    ("CastLike", 15, elementwise::cast_like),
+    ("Ceil", 1, activation::ceil),
+    ("Celu", 12, activation::celu),
+    ("CenterCropPad", 18, movement::center_crop_pad),
+    ("Clip", 1, activation::clip),
+    ("Concat", 1, movement::concat),
+    ("Constant", 1, constant::constant),
+    ("ConstantOfShape", 9, constant::constant_of_shape),
+    ("Conv", 1, conv::conv),
+    ("ConvTranspose", 1, conv::conv_transpose),
+    ("Cos", 7, activation::cos),
+    ("CumSum", 11, constant::cum_sum),
+    ("DepthToSpace", 1, movement::depth_to_space),
+    ("Div", 1, elementwise::div),
+    ("Dropout", 1, shape::dropout),
+    ("Elu", 1, activation::elu),
+    ("Equal", 1, elementwise::equal),
+    ("Erf", 9, activation::erf),
+    ("Exp", 1, activation::exp),
+    ("Expand", 8, shape::expand_to),
+    ("EyeLike", 9, constant::eye_like),
+    ("Flatten", 1, shape::flatten),
+    ("Floor", 1, activation::floor),
+    ("Gather", 1, movement::gather),
+    ("GatherElements", 11, movement::gather_elements),
+    ("Gelu", 20, activation::gelu),
+    ("Gemm", 1, linear::gemm),
+    ("GlobalAveragePool", 1, reduce::global_average_pool),
+    ("GlobalMaxPool", 1, reduce::global_max_pool),
+    ("Greater", 1, elementwise::greater),
+    ("GreaterOrEqual", 12, elementwise::greater_or_equal),
+    ("GroupNormalization", 18, normalization::group_normalization),
+    ("HardSigmoid", 1, activation::hard_sigmoid),
+    ("HardSwish", 14, activation::hard_swish),
+    ("Hardmax", 1, linear::hardmax),
+    ("Identity", 1, shape::identity),
+    ("InstanceNormalization", 1, normalization::instance_normalization),
+    ("IsInf", 10, activation::is_inf),
+    ("IsNaN", 9, activation::is_nan),
+    ("LRN", 1, normalization::lrn),
+    ("LayerNormalization", 17, normalization::layer_normalization),
+    ("LeakyRelu", 1, activation::leaky_relu),
+    ("Less", 1, elementwise::less),
+    ("LessOrEqual", 12, elementwise::less_or_equal),
+    ("Log", 1, activation::log),
+    ("LogSoftmax", 1, linear::log_softmax),
+    ("LpNormalization", 1, normalization::lp_normalization),
+    ("MatMul", 1, linear::matmul),
+    ("Max", 1, elementwise::max),
+    ("MaxPool", 1, pool::max_pool),
+    ("Mean", 1, elementwise::mean),
+    ("MeanVarianceNormalization", 9, normalization::mean_variance_normalization),
+    ("Min", 1, elementwise::min),
+    ("Mish", 18, activation::mish),
+    ("Mod", 10, elementwise::modulo),
+    ("Mul", 1, elementwise::mul),
+    ("Neg", 1, activation::neg),
+    ("Not", 1, activation::not),
+    ("OneHot", 9, constant::one_hot),
+    ("Or", 1, elementwise::or),
+    ("PRelu", 1, activation::prelu),
+    ("Pad", 1, movement::pad),
+    ("Pow", 1, elementwise::pow),
+    ("RMSNormalization", 23, normalization::rms_normalization),
+    ("Range", 11, constant::range),
+    ("Reciprocal", 1, activation::reciprocal),
+    ("ReduceL1", 1, reduce::reduce_l1),
+    ("ReduceL2", 1, reduce::reduce_l2),
+    ("ReduceLogSum", 1, reduce::reduce_log_sum),
+    ("ReduceLogSumExp", 1, reduce::reduce_log_sum_exp),
+    ("ReduceMax", 1, reduce::reduce_max),
+    ("ReduceMean", 1, reduce::reduce_mean),
+    ("ReduceMin", 1, reduce::reduce_min),
+    ("ReduceProd", 1, reduce::reduce_prod),
+    ("ReduceSum", 1, reduce::reduce_sum),
+    ("ReduceSumSquare", 1, reduce::reduce_sum_square),
+    ("Relu", 1, activation::relu),
+    ("Reshape", 1, shape::reshape_to),
+    ("Round", 11, activation::round),
+    ("Selu", 1, activation::selu),
+    ("Shape", 1, shape::shape_of),
+    ("Shrink", 9, activation::shrink),
+    ("Sigmoid", 1, activation::sigmoid),
+    ("Sign", 9, activation::sign),
+    ("Sin", 7, activation::sin),
+    ("Size", 1, shape::size),
+    ("Slice", 1, movement::slice),
+    ("Softmax", 1, linear::softmax),
+    ("Softplus", 1, activation::softplus),
+    ("Softsign", 1, activation::softsign),
+    ("SpaceToDepth", 1, movement::space_to_depth),
+    ("Split", 1, movement::split),
+    ("Sqrt", 1, activation::sqrt),
+    ("Squeeze", 1, shape::squeeze),
+    ("Sub", 1, elementwise::sub),
+    ("Sum", 1, elementwise::sum),
+    ("SwiGLU", 28, activation::swiglu),
+    ("Swish", 24, activation::swish),
+    ("Tanh", 1, activation::tanh),
+    ("ThresholdedRelu", 1, activation::thresholded_relu),
+    ("Tile", 1, movement::tile),
+    ("Transpose", 1, movement::transpose_axes),
+    ("Trilu", 14, constant::trilu),
+    ("Unsqueeze", 1, shape::unsqueeze),
+    ("Where", 9, elementwise::select),
+    ("Xor", 1, elementwise::xor),
+];
 
 /// The import function of an operator at an opset version.
-pub(crate) fn lookup(_domain: &str, _op_type: &str, _version: i64) -> Option<ImportFn> {
-    None
+pub(crate) fn lookup(domain: &str, op_type: &str, version: i64) -> Option<ImportFn> {
+    if !matches!(domain, "" | "ai.onnx") {
+        return None;
+    }
+    let at = OPERATORS.binary_search_by(|(name, _, _)| (*name).cmp(op_type)).ok()?;
+    let (_, since, function) = OPERATORS[at];
+    (version >= since).then_some(function)
 }
 
 /// Name, domain and first version of every operator that is imported.
 pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
-    Vec::new()
+    OPERATORS.iter().map(|(name, since, _)| (*name, "", *since)).collect()
 }

@@ -1,0 +1,221 @@
+//! Values known at compile time, and operators composed around tables of positions: Constant, ConstantOfShape, Range,
+//! EyeLike, OneHot, Trilu, CumSum.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::ops::pad::PadMode;
+use fornax_compiler::ops::{Pad, Where};
+use fornax_compiler::scalar::BinaryFn;
+use fornax_compiler::types::{Constant, DType, TensorType};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::limits::Limits;
+
+use super::support::{axis, binary, cast, dtype, expand, extent, extents, int_constant, reshape, with_scalar};
+
+/// Elements up to which a table of positions or a range is written out.
+const TABLE_ELEMENTS: u64 = 1 << 24;
+
+/// `Constant` in any of its numeric forms.
+pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let attrs = cx.attrs();
+    let value = if let Some(tensor) = attrs.tensor("value")? {
+        tensor
+    } else if attrs.has("value_float") {
+        Constant::from_f32([], &[attrs.require_float("value_float")?])
+    } else if let Some(values) = attrs.floats("value_floats")? {
+        Constant::from_f32([values.len()], &values)
+    } else if attrs.has("value_int") {
+        Constant::from_i64([], &[attrs.require_int("value_int")?])
+    } else if let Some(values) = attrs.ints("value_ints")? {
+        Constant::from_i64([values.len()], &values)
+    } else {
+        for name in ["sparse_value", "value_string", "value_strings"] {
+            if attrs.has(name) {
+                return Err(cx.unsupported(name));
+            }
+        }
+        return Err(cx.error("value", "a value", "none"));
+    };
+    Ok(vec![cx.add_constant(value)])
+}
+
+/// `ConstantOfShape`: one element, zero unless given, in every place.
+pub(crate) fn constant_of_shape(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let shape = extents(cx, "input", &cx.const_ints(cx.input(0)?, "input")?)?;
+    let value = match cx.attrs().tensor("value")? {
+        None => Constant::from_f32([], &[0.0]),
+        Some(value) if value.ty.shape.numel() == 1 => value,
+        Some(value) => return Err(cx.error("value", "one element", value.ty.to_string())),
+    };
+    let element = cx.add_constant(value);
+    let element = reshape(cx, element, Vec::new())?;
+    Ok(vec![expand(cx, element, shape)?])
+}
+
+/// `Range`, of constants.
+pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let names = ["start", "limit", "delta"];
+    let ty = cx.ty(cx.input(0)?).dtype;
+    for (slot, name) in names.iter().enumerate() {
+        let id = cx.input(slot)?;
+        if cx.ty(id).dtype != ty || cx.shape(id).numel() != 1 {
+            return Err(cx.error(*name, format!("a scalar of {ty}"), cx.ty(id).to_string()));
+        }
+    }
+    if matches!(ty, DType::I32 | DType::I64) {
+        return integer_range(cx, ty);
+    }
+    let mut given = [0.0; 3];
+    for (slot, name) in names.iter().enumerate() {
+        given[slot] = cx.const_f64s(cx.input(slot)?, name)?.first().copied().unwrap_or(0.0);
+    }
+    let [start, limit, delta] = given;
+    let count = ((limit - start) / delta).ceil().max(0.0);
+    if delta == 0.0 || !count.is_finite() {
+        return Err(cx.error("delta", "a step that reaches the limit", delta.to_string()));
+    }
+    let count = table_size(cx, count as u64)?;
+    let values = (0..count).map(|i| start + i as f64 * delta);
+    let ty = TensorType::new(ty, [count]);
+    let literal = match ty.dtype.is_float() {
+        true => Literal::new_float(ty, values.collect()),
+        false => Literal::new_int(ty, values.map(|v| v as i64).collect()),
+    };
+    Ok(vec![cx.add_constant(literal.to_constant())])
+}
+
+fn integer_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<NodeId>> {
+    let only = |slot: usize, name: &str| -> Result<i64> {
+        Ok(cx.const_ints(cx.input(slot)?, name)?.first().copied().unwrap_or(0))
+    };
+    let (start, limit, delta) = (only(0, "start")?, only(1, "limit")?, only(2, "delta")?);
+    if delta == 0 {
+        return Err(cx.error("delta", "a step other than 0", "0"));
+    }
+    let span = if delta > 0 { i128::from(limit) - i128::from(start) } else { i128::from(start) - i128::from(limit) };
+    let count = span.max(0).unsigned_abs().div_ceil(u128::from(delta.unsigned_abs()));
+    let count = table_size(cx, u64::try_from(count).unwrap_or(u64::MAX))?;
+    let values: Vec<i64> = (0..count as i64).map(|i| start.wrapping_add(i.wrapping_mul(delta))).collect();
+    Ok(vec![int_constant(cx, ty, vec![count], &values)])
+}
+
+/// Fails if a table would have too many elements.
+fn table_size(cx: &Context<'_>, count: u64) -> Result<usize> {
+    Limits::check(cx.name(), "fold_elements", TABLE_ELEMENTS, count)?;
+    Ok(count as usize)
+}
+
+/// The `i64` positions `0, 1, …` of an axis of extent `count`, in `shape`.
+fn positions(cx: &mut Context<'_>, count: usize, shape: Vec<usize>) -> Result<NodeId> {
+    let count = table_size(cx, count as u64)?;
+    let values: Vec<i64> = (0..count as i64).collect();
+    Ok(int_constant(cx, DType::I64, shape, &values))
+}
+
+/// Column less row of every element of the last two axes, as `i64 [rows, columns]`.
+fn diagonals(cx: &mut Context<'_>, rows: usize, columns: usize) -> Result<NodeId> {
+    let row = positions(cx, rows, vec![rows, 1])?;
+    let column = positions(cx, columns, vec![1, columns])?;
+    binary(cx, BinaryFn::Sub, column, row)
+}
+
+/// `EyeLike`.
+pub(crate) fn eye_like(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let [rows, columns] = cx.shape(x)[..] else { return Err(cx.error("input", "rank 2", cx.ty(x).to_string())) };
+    let to = match cx.attrs().has("dtype") {
+        true => dtype(cx, "dtype", cx.attrs().require_int("dtype")?)?,
+        false => cx.ty(x).dtype,
+    };
+    let k = cx.attrs().int("k", 0)?;
+    let diagonals = diagonals(cx, rows, columns)?;
+    let k = int_constant(cx, DType::I64, Vec::new(), &[k]);
+    let on = binary(cx, BinaryFn::Equal, diagonals, k)?;
+    Ok(vec![cast(cx, on, to)?])
+}
+
+/// `Trilu`: the part above (or below) a diagonal that is known, zero elsewhere.
+pub(crate) fn trilu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let [.., rows, columns] = cx.shape(x)[..] else {
+        return Err(cx.error("input", "rank 2 or more", cx.ty(x).to_string()));
+    };
+    let k = match cx.optional(1) {
+        None => 0,
+        Some(id) => cx.const_ints(id, "k")?.first().copied().unwrap_or(0),
+    };
+    let upper = cx.attrs().int("upper", 1)? != 0;
+    let diagonals = diagonals(cx, rows, columns)?;
+    let k = int_constant(cx, DType::I64, Vec::new(), &[k]);
+    let function = if upper { BinaryFn::GreaterOrEqual } else { BinaryFn::LessOrEqual };
+    let keep = binary(cx, function, diagonals, k)?;
+    let zero = cx.scalar_like(x, 0.0)?;
+    Ok(vec![cx.emit(Where {}, &[keep, x, zero])?])
+}
+
+/// `OneHot`, of a depth that is known. Indices outside `[-depth, depth)` select nothing.
+pub(crate) fn one_hot(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (indices, values) = (cx.input(0)?, cx.input(2)?);
+    let depth = match cx.const_f64s(cx.input(1)?, "depth")?[..] {
+        [depth] => extent(cx, "depth", depth as i64)?,
+        _ => return Err(cx.error("depth", "one element", cx.ty(cx.input(1)?).to_string())),
+    };
+    if cx.shape(values)[..] != [2] {
+        return Err(cx.error("values", "two elements", cx.ty(values).to_string()));
+    }
+    let mut shape = cx.shape(indices).to_vec();
+    let axis = axis(cx, "axis", cx.attrs().int("axis", -1)?, shape.len() + 1)?;
+    let mut table = vec![1; shape.len() + 1];
+    table[axis] = depth;
+    shape.insert(axis, 1);
+    let table = positions(cx, depth, table)?;
+    let indices = cast(cx, indices, DType::I64)?;
+    let indices = reshape(cx, indices, shape)?;
+    let raised = with_scalar(cx, BinaryFn::Add, indices, depth as f64)?;
+    let negative = with_scalar(cx, BinaryFn::Less, indices, 0.0)?;
+    let indices = cx.emit(Where {}, &[negative, raised, indices])?;
+    let hit = binary(cx, BinaryFn::Equal, table, indices)?;
+    let on = element(cx, values, 1)?;
+    let off = element(cx, values, 0)?;
+    Ok(vec![cx.emit(Where {}, &[hit, on, off])?])
+}
+
+/// Element `i` of a vector, as a scalar.
+fn element(cx: &mut Context<'_>, v: NodeId, i: usize) -> Result<NodeId> {
+    let slice = fornax_compiler::ops::Slice { starts: vec![i], steps: Vec::new(), sizes: vec![1] };
+    let one = cx.emit(slice, &[v])?;
+    reshape(cx, one, Vec::new())
+}
+
+/// `CumSum` along an axis that is known: partial sums over distances 1, 2, 4, …
+pub(crate) fn cum_sum(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let shape = cx.shape(x).clone();
+    let [given] = cx.const_ints(cx.input(1)?, "axis")?[..] else {
+        return Err(cx.error("axis", "one element", cx.ty(cx.input(1)?).to_string()));
+    };
+    let axis = axis(cx, "axis", given, shape.rank())?;
+    let reverse = cx.attrs().int("reverse", 0)? != 0;
+    let mut sum = x;
+    if cx.attrs().int("exclusive", 0)? != 0 && shape[axis] > 0 {
+        sum = shifted(cx, sum, axis, 1, reverse)?;
+    }
+    let mut distance = 1;
+    while distance < shape[axis] {
+        let moved = shifted(cx, sum, axis, distance, reverse)?;
+        sum = binary(cx, BinaryFn::Add, sum, moved)?;
+        distance *= 2;
+    }
+    Ok(vec![sum])
+}
+
+/// `x` moved along an axis by `distance` towards the end (or the begin), zeros moving in.
+fn shifted(cx: &mut Context<'_>, x: NodeId, axis: usize, distance: usize, backwards: bool) -> Result<NodeId> {
+    let rank = cx.shape(x).rank();
+    let distance = if backwards { -(distance as i64) } else { distance as i64 };
+    let mut pads = vec![0; 2 * rank];
+    (pads[axis], pads[axis + rank]) = (distance, -distance);
+    cx.emit(Pad { mode: PadMode::Constant, pads, value: 0.0 }, &[x])
+}

@@ -1,0 +1,116 @@
+//! Convolutions: Conv, ConvTranspose.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::{Conv, ConvTranspose};
+
+use crate::context::Context;
+use crate::error::Result;
+
+use super::support::{expect_len, expect_rank, extent, extents};
+use super::window::{AutoPad, Window, dilated, explicit_pads, kernel_shape, positive};
+
+/// `Conv` over one or more spatial axes.
+pub(crate) fn conv(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, w) = (cx.input(0)?, cx.input(1)?);
+    let bias = cx.optional(2);
+    let op = attributes(cx, x, w, bias.is_some())?;
+    let operands: Vec<NodeId> = [x, w].into_iter().chain(bias).collect();
+    Ok(vec![cx.emit(op, &operands)?])
+}
+
+/// The convolution that the node's attributes describe, over operands `x` and `w`.
+pub(crate) fn attributes(cx: &Context<'_>, x: NodeId, w: NodeId, bias: bool) -> Result<Conv> {
+    let (spatial, kernel) = spatial_axes(cx, x, w)?;
+    let window = Window::of(cx, &spatial, Some(&kernel))?;
+    let group = group(cx)?;
+    Ok(Conv { strides: window.strides, pads: window.pads, dilations: window.dilations, group, bias, ..Conv::default() })
+}
+
+/// Spatial extents of the data and of the weight, which must be as many.
+fn spatial_axes(cx: &Context<'_>, x: NodeId, w: NodeId) -> Result<(Vec<usize>, Vec<usize>)> {
+    expect_rank(cx, "X", x, 3)?;
+    let (x_rank, w_rank) = (cx.shape(x).rank(), cx.shape(w).rank());
+    if x_rank != w_rank {
+        return Err(cx.error("W", format!("rank {x_rank}, as X"), cx.ty(w).to_string()));
+    }
+    Ok((cx.shape(x)[2..].to_vec(), cx.shape(w)[2..].to_vec()))
+}
+
+fn group(cx: &Context<'_>) -> Result<usize> {
+    let group = extent(cx, "group", cx.attrs().int("group", 1)?)?;
+    if group == 0 { Err(cx.error("group", "1 or more", "0")) } else { Ok(group) }
+}
+
+/// `ConvTranspose`, with explicit pads, `auto_pad` or `output_shape`.
+pub(crate) fn conv_transpose(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, w) = (cx.input(0)?, cx.input(1)?);
+    let bias = cx.optional(2);
+    let (spatial, weight) = spatial_axes(cx, x, w)?;
+    let rank = spatial.len();
+    let kernel = kernel_shape(cx, rank, Some(&weight))?;
+    let strides = positive(cx, "strides", rank)?;
+    let dilations = positive(cx, "dilations", rank)?;
+    let output_padding = match cx.attrs().ints("output_padding")? {
+        Some(given) => {
+            expect_len(cx, "output_padding", &given, rank)?;
+            extents(cx, "output_padding", &given)?
+        }
+        None => vec![0; rank],
+    };
+    let auto_pad = AutoPad::of(cx)?;
+    let wanted = wanted_extents(cx, &spatial, &strides, auto_pad)?;
+    let pads = match wanted {
+        None if auto_pad == AutoPad::Valid => vec![0; 2 * rank],
+        None => explicit_pads(cx, rank)?.into_iter().map(|p| p as i64).collect(),
+        Some(wanted) => {
+            let mut pads = vec![0; 2 * rank];
+            for i in 0..rank {
+                let span = dilated(cx, kernel[i], dilations[i])?;
+                let natural = spatial[i]
+                    .saturating_sub(1)
+                    .checked_mul(strides[i])
+                    .and_then(|n| n.checked_add(span)?.checked_add(output_padding[i]))
+                    .and_then(|n| i64::try_from(n).ok())
+                    .ok_or_else(|| cx.error("strides", "a result that fits in memory", format!("{strides:?}")))?;
+                (pads[i], pads[i + rank]) = trim(auto_pad, natural - wanted[i]);
+            }
+            pads
+        }
+    };
+    let group = group(cx)?;
+    let op = ConvTranspose { strides, pads, dilations, output_padding, group, bias: bias.is_some() };
+    let operands: Vec<NodeId> = [x, w].into_iter().chain(bias).collect();
+    Ok(vec![cx.emit(op, &operands)?])
+}
+
+/// Result extents that the node asks for: `output_shape`, or `in * stride` where `auto_pad` is one of the SAME.
+fn wanted_extents(
+    cx: &Context<'_>,
+    spatial: &[usize],
+    strides: &[usize],
+    auto_pad: AutoPad,
+) -> Result<Option<Vec<i64>>> {
+    if let Some(given) = cx.attrs().ints("output_shape")? {
+        // Some exporters write all axes; batch and channels follow from the operands.
+        let given = if given.len() == spatial.len() + 2 { given[2..].to_vec() } else { given };
+        expect_len(cx, "output_shape", &given, spatial.len())?;
+        extents(cx, "output_shape", &given)?;
+        return Ok(Some(given));
+    }
+    if !matches!(auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
+        return Ok(None);
+    }
+    let products = spatial.iter().zip(strides).map(|(n, s)| n.checked_mul(*s).and_then(|n| i64::try_from(n).ok()));
+    let wanted: Option<Vec<i64>> = products.collect();
+    wanted.map(Some).ok_or_else(|| cx.error("strides", "a result that fits in memory", format!("{strides:?}")))
+}
+
+/// Rows to take off at the begin and end so that `total` go; a negative total adds rows at the end. The odd row goes at
+/// the end only for SAME_UPPER.
+fn trim(auto_pad: AutoPad, total: i64) -> (i64, i64) {
+    if total <= 0 {
+        return (0, total);
+    }
+    let half = total / 2;
+    if auto_pad == AutoPad::SameUpper { (half, total - half) } else { (total - half, half) }
+}

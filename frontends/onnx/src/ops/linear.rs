@@ -1,0 +1,93 @@
+//! Matrix products and what follows them: Gemm, MatMul, Softmax, LogSoftmax, Hardmax.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::{ArgReduce, Gemm, MatMul, Softmax};
+use fornax_compiler::scalar::BinaryFn;
+use fornax_compiler::types::DType;
+
+use crate::context::Context;
+use crate::error::Result;
+
+use super::support::{axis, binary, broadcast, cast, int_constant, reshape};
+
+/// `Gemm`. Before version 7, C broadcasts only where the attribute `broadcast` says so.
+pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (a, b, c) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    let (alpha, beta) = (cx.attrs().float("alpha", 1.0)?, cx.attrs().float("beta", 1.0)?);
+    let trans_a = cx.attrs().int("transA", 0)? != 0;
+    let trans_b = cx.attrs().int("transB", 0)? != 0;
+    for (field, id) in [("A", a), ("B", b)] {
+        if cx.shape(id).rank() != 2 {
+            return Err(cx.error(field, "rank 2", cx.ty(id).to_string()));
+        }
+    }
+    if let Some(c) = c {
+        let (a, b) = (cx.shape(a), cx.shape(b));
+        let result = [a[usize::from(trans_a)], b[usize::from(!trans_b)]];
+        let fixed = cx.version() < 7 && cx.attrs().int("broadcast", 0)? == 0;
+        let fits = if fixed {
+            cx.shape(c)[..] == result
+        } else {
+            broadcast(&result, cx.shape(c)).as_deref() == Some(&result[..])
+        };
+        if !fits {
+            return Err(cx.error("C", format!("a shape that broadcasts to {result:?}"), cx.ty(c).to_string()));
+        }
+    }
+    let op = Gemm { alpha, beta, trans_a, trans_b, bias: c.is_some(), ..Gemm::default() };
+    let operands: Vec<NodeId> = [a, b].into_iter().chain(c).collect();
+    Ok(vec![cx.emit(op, &operands)?])
+}
+
+/// `MatMul`.
+pub(crate) fn matmul(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    Ok(vec![cx.emit(MatMul {}, &[a, b])?])
+}
+
+/// `Softmax`.
+pub(crate) fn softmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    along(cx, |cx, x, axis| cx.emit(Softmax { axis, log: false }, &[x]))
+}
+
+/// `LogSoftmax`.
+pub(crate) fn log_softmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    along(cx, |cx, x, axis| cx.emit(Softmax { axis, log: true }, &[x]))
+}
+
+/// `Hardmax`: 1 at the first largest element, 0 elsewhere.
+pub(crate) fn hardmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    along(cx, |cx, x, axis| {
+        let shape = cx.shape(x).to_vec();
+        let dtype = cx.ty(x).dtype;
+        let largest = cx.emit(ArgReduce { axis, ..ArgReduce::default() }, &[x])?;
+        let mut positions = vec![1; shape.len()];
+        positions[axis] = shape[axis];
+        let values: Vec<i64> = (0..shape[axis] as i64).collect();
+        let positions = int_constant(cx, DType::I64, positions, &values);
+        let hit = binary(cx, BinaryFn::Equal, positions, largest)?;
+        cast(cx, hit, dtype)
+    })
+}
+
+/// Applies `f` along the attribute `axis`. Before version 13 the operand counts as a matrix: the axes before `axis` are
+/// its rows, all others one row each.
+fn along(cx: &mut Context<'_>, f: impl Fn(&mut Context<'_>, NodeId, usize) -> Result<NodeId>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let shape = cx.shape(x).to_vec();
+    if cx.version() >= 13 {
+        let axis = axis(cx, "axis", cx.attrs().int("axis", -1)?, shape.len())?;
+        return Ok(vec![f(cx, x, axis)?]);
+    }
+    let axis = axis(cx, "axis", cx.attrs().int("axis", 1)?, shape.len())?;
+    // With one extent above 1 after `axis`, that axis alone is the row and the shape may stay.
+    let wide: Vec<usize> = (axis..shape.len()).filter(|i| shape[*i] != 1).collect();
+    if let [only] = wide[..] {
+        return Ok(vec![f(cx, x, only)?]);
+    }
+    let rows = shape[..axis].iter().product();
+    let columns = shape[axis..].iter().product();
+    let matrix = reshape(cx, x, vec![rows, columns])?;
+    let y = f(cx, matrix, 1)?;
+    Ok(vec![reshape(cx, y, shape)?])
+}

@@ -1,0 +1,18 @@
+//! Import functions, by family: each turns one ONNX node into operators of the IR, or refuses it by name.
+//!
+//! An import function reads the node's attributes for the opset version at hand, checks what the IR's own shape rules do not
+//! (arity, attribute forms, which inputs must be known at compile time), and emits. A variant that it does not handle is
+//! [`Context::unsupported`](crate::context::Context::unsupported), never an approximation.
+
+pub(crate) mod activation;
+pub(crate) mod constant;
+pub(crate) mod conv;
+pub(crate) mod elementwise;
+pub(crate) mod linear;
+pub(crate) mod movement;
+pub(crate) mod normalization;
+pub(crate) mod pool;
+pub(crate) mod reduce;
+pub(crate) mod shape;
+mod support;
+mod window;

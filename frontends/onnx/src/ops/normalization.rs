@@ -1,0 +1,192 @@
+//! Normalisations. Batch normalisation keeps its own operator; the others are composed of reductions and element-wise
+//! functions in the order of ONNX's function bodies.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::reduce::ReduceKind;
+use fornax_compiler::ops::{BatchNorm, Lrn};
+use fornax_compiler::scalar::{BinaryFn, UnaryFn};
+use fornax_compiler::types::DType;
+
+use crate::context::Context;
+use crate::error::Result;
+
+use super::support::{
+    along_axis, axes, axis, binary, cast, dtype, expect_outputs, expect_rank, extent, reduce, reshape, unary,
+    with_scalar,
+};
+
+/// `BatchNormalization` in inference mode.
+pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let training = match cx.version() {
+        ..7 => cx.attrs().int("is_test", 0)? == 0 && cx.output_count() > 1,
+        7..14 => cx.output_count() > 1,
+        _ => cx.attrs().int("training_mode", 0)? != 0,
+    };
+    if training {
+        return Err(cx.unsupported("training mode"));
+    }
+    expect_outputs(cx, 1, "running statistics as outputs")?;
+    if cx.version() < 9 && cx.attrs().int("spatial", 1)? == 0 {
+        return Err(cx.unsupported("spatial=0 (statistics per activation)"));
+    }
+    let epsilon = cx.attrs().float("epsilon", 1e-5)?;
+    let operands = (0..5).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
+    Ok(vec![cx.emit(BatchNorm { epsilon }, &operands)?])
+}
+
+/// `LRN`.
+pub(crate) fn lrn(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let size = extent(cx, "size", cx.attrs().require_int("size")?)?;
+    if size == 0 {
+        return Err(cx.error("size", "1 or more", "0"));
+    }
+    let (alpha, beta) = (cx.attrs().float("alpha", 1e-4)?, cx.attrs().float("beta", 0.75)?);
+    let bias = cx.attrs().float("bias", 1.0)?;
+    Ok(vec![cx.emit(Lrn { size, alpha, beta, bias }, &[x])?])
+}
+
+/// A value centred and scaled to unit variance, with its mean and the inverse of its standard deviation.
+struct Standardized {
+    value: NodeId,
+    mean: NodeId,
+    inverse: NodeId,
+}
+
+/// `(x - mean) / sqrt(variance + epsilon)` over `axes`.
+fn standardize(cx: &mut Context<'_>, x: NodeId, axes: Vec<usize>, epsilon: f32) -> Result<Standardized> {
+    let mean = reduce(cx, ReduceKind::Mean, x, axes.clone())?;
+    let centred = binary(cx, BinaryFn::Sub, x, mean)?;
+    let square = binary(cx, BinaryFn::Mul, centred, centred)?;
+    let variance = reduce(cx, ReduceKind::Mean, square, axes)?;
+    let inverse = inverse_root(cx, variance, epsilon)?;
+    Ok(Standardized { value: binary(cx, BinaryFn::Mul, centred, inverse)?, mean, inverse })
+}
+
+/// `1 / sqrt(x + epsilon)`.
+fn inverse_root(cx: &mut Context<'_>, x: NodeId, epsilon: f32) -> Result<NodeId> {
+    let raised = with_scalar(cx, BinaryFn::Add, x, f64::from(epsilon))?;
+    let root = unary(cx, UnaryFn::Sqrt, raised)?;
+    unary(cx, UnaryFn::Reciprocal, root)
+}
+
+/// `x * scale + bias`.
+fn affine(cx: &mut Context<'_>, x: NodeId, scale: NodeId, bias: Option<NodeId>) -> Result<NodeId> {
+    let scaled = binary(cx, BinaryFn::Mul, x, scale)?;
+    bias.map_or(Ok(scaled), |bias| binary(cx, BinaryFn::Add, scaled, bias))
+}
+
+/// `InstanceNormalization`: over the spatial axes of each channel.
+pub(crate) fn instance_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    expect_rank(cx, "input", x, 3)?;
+    let rank = cx.shape(x).rank();
+    let epsilon = cx.attrs().float("epsilon", 1e-5)?;
+    let scale = along_axis(cx, "scale", scale, 1, rank)?;
+    let bias = along_axis(cx, "B", bias, 1, rank)?;
+    let y = standardize(cx, x, (2..rank).collect(), epsilon)?.value;
+    Ok(vec![affine(cx, y, scale, Some(bias))?])
+}
+
+/// The element type a normalisation computes in; narrower operands are widened to it.
+fn stash_type(cx: &Context<'_>, x: NodeId) -> Result<DType> {
+    let stash = dtype(cx, "stash_type", cx.attrs().int("stash_type", 1)?)?;
+    match (cx.ty(x).dtype, stash) {
+        (DType::F64, _) => Ok(DType::F64),
+        (_, stash) if stash.is_float() => Ok(stash),
+        (_, stash) => Err(cx.error("stash_type", "a floating-point type", stash.name())),
+    }
+}
+
+/// The axes that a layer normalisation covers: `axis` and all after it.
+fn trailing_axes(cx: &Context<'_>, x: NodeId) -> Result<Vec<usize>> {
+    let rank = cx.shape(x).rank();
+    Ok((axis(cx, "axis", cx.attrs().int("axis", -1)?, rank)?..rank).collect())
+}
+
+/// `LayerNormalization`, with its optional outputs `Mean` and `InvStdDev`.
+pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    let (given, stash) = (cx.ty(x).dtype, stash_type(cx, x)?);
+    let axes = trailing_axes(cx, x)?;
+    let epsilon = cx.attrs().float("epsilon", 1e-5)?;
+    let wide = cast(cx, x, stash)?;
+    let y = standardize(cx, wide, axes, epsilon)?;
+    let narrow = cast(cx, y.value, given)?;
+    let mut outputs = vec![affine(cx, narrow, scale, bias)?, y.mean, y.inverse];
+    outputs.truncate(cx.output_count().max(1));
+    Ok(outputs)
+}
+
+/// `RMSNormalization`: by the root of the mean square.
+pub(crate) fn rms_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let (given, stash) = (cx.ty(x).dtype, stash_type(cx, x)?);
+    let axes = trailing_axes(cx, x)?;
+    let epsilon = cx.attrs().float("epsilon", 1e-5)?;
+    let wide = cast(cx, x, stash)?;
+    let square = binary(cx, BinaryFn::Mul, wide, wide)?;
+    let mean = reduce(cx, ReduceKind::Mean, square, axes)?;
+    let inverse = inverse_root(cx, mean, epsilon)?;
+    let y = binary(cx, BinaryFn::Mul, wide, inverse)?;
+    let narrow = cast(cx, y, given)?;
+    Ok(vec![affine(cx, narrow, scale, None)?])
+}
+
+/// `GroupNormalization`: scale and bias are per group before version 21, per channel since.
+pub(crate) fn group_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    expect_rank(cx, "X", x, 2)?;
+    let (given, shape) = (cx.ty(x).dtype, cx.shape(x).to_vec());
+    let groups = extent(cx, "num_groups", cx.attrs().require_int("num_groups")?)?;
+    if groups == 0 || !shape[1].is_multiple_of(groups) {
+        return Err(cx.error("num_groups", format!("a divisor of {} channels", shape[1]), groups.to_string()));
+    }
+    let epsilon = cx.attrs().float("epsilon", 1e-5)?;
+    let stash = if cx.version() < 21 { given } else { stash_type(cx, x)? };
+    let inner = shape[2..].iter().fold(shape[1] / groups, |n, d| n.saturating_mul(*d));
+    let wide = cast(cx, x, stash)?;
+    let grouped = reshape(cx, wide, vec![shape[0], groups, inner])?;
+    let y = standardize(cx, grouped, vec![2], epsilon)?.value;
+    let y = cast(cx, y, given)?;
+    if cx.version() < 21 {
+        let (scale, bias) = (along_axis(cx, "scale", scale, 1, 3)?, along_axis(cx, "bias", bias, 1, 3)?);
+        let y = affine(cx, y, scale, Some(bias))?;
+        return Ok(vec![reshape(cx, y, shape)?]);
+    }
+    let rank = shape.len();
+    let y = reshape(cx, y, shape)?;
+    let (scale, bias) = (along_axis(cx, "scale", scale, 1, rank)?, along_axis(cx, "bias", bias, 1, rank)?);
+    Ok(vec![affine(cx, y, scale, Some(bias))?])
+}
+
+/// `MeanVarianceNormalization`; ONNX adds 1e-9 to the standard deviation.
+pub(crate) fn mean_variance_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let given = cx.attrs().ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
+    let mut axes = axes(cx, "axes", &given, cx.shape(x).rank())?;
+    axes.sort_unstable();
+    let mean = reduce(cx, ReduceKind::Mean, x, axes.clone())?;
+    let centred = binary(cx, BinaryFn::Sub, x, mean)?;
+    let square = binary(cx, BinaryFn::Mul, centred, centred)?;
+    let variance = reduce(cx, ReduceKind::Mean, square, axes)?;
+    let deviation = unary(cx, UnaryFn::Sqrt, variance)?;
+    let divisor = with_scalar(cx, BinaryFn::Add, deviation, 1e-9)?;
+    Ok(vec![binary(cx, BinaryFn::Div, centred, divisor)?])
+}
+
+/// `LpNormalization`: by the sum of absolute values or the root of the sum of squares; a zero vector stays zero.
+pub(crate) fn lp_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let axis = axis(cx, "axis", cx.attrs().int("axis", -1)?, cx.shape(x).rank())?;
+    let kind = match cx.attrs().int("p", 2)? {
+        1 => ReduceKind::L1,
+        2 => ReduceKind::L2,
+        other => return Err(cx.error("p", "1 or 2", other.to_string())),
+    };
+    let norm = reduce(cx, kind, x, vec![axis])?;
+    let zero = with_scalar(cx, BinaryFn::Equal, norm, 0.0)?;
+    let one = cx.scalar_like(norm, 1.0)?;
+    let divisor = cx.emit(fornax_compiler::ops::Where {}, &[zero, one, norm])?;
+    Ok(vec![binary(cx, BinaryFn::Div, x, divisor)?])
+}

@@ -1,0 +1,55 @@
+//! Windowed pools: MaxPool, AveragePool.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::Pool;
+use fornax_compiler::ops::pool::PoolKind;
+
+use crate::context::Context;
+use crate::error::Result;
+
+use super::support::{expect_outputs, expect_rank};
+use super::window::{AutoPad, Window, dilated};
+
+/// `MaxPool`, without its indices.
+pub(crate) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    expect_outputs(cx, 1, "the output Indices")?;
+    pool(cx, PoolKind::Max)
+}
+
+/// `AveragePool`.
+pub(crate) fn average_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    pool(cx, PoolKind::Average)
+}
+
+fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    expect_rank(cx, "X", x, 3)?;
+    let spatial = cx.shape(x)[2..].to_vec();
+    let window = Window::of(cx, &spatial, None)?;
+    let count_include_pad = kind == PoolKind::Average && cx.attrs().int("count_include_pad", 0)? != 0;
+    let ceil_mode = ceil_mode(cx, &spatial, &window)?;
+    let Window { kernel, strides, dilations, pads } = window;
+    let op = Pool { kind, kernel, strides, pads, dilations, ceil_mode, count_include_pad };
+    Ok(vec![cx.emit(op, &[x])?])
+}
+
+/// Whether extents round up. `auto_pad` fixes the extents by itself; for VALID the standard's formula and its shape
+/// inference disagree on `ceil_mode`, so that case is refused where the two give different extents.
+fn ceil_mode(cx: &Context<'_>, spatial: &[usize], window: &Window) -> Result<bool> {
+    if cx.attrs().int("ceil_mode", 0)? == 0 {
+        return Ok(false);
+    }
+    match AutoPad::of(cx)? {
+        AutoPad::NotSet => Ok(true),
+        AutoPad::SameUpper | AutoPad::SameLower => Ok(false),
+        AutoPad::Valid => {
+            for (i, extent) in spatial.iter().enumerate() {
+                let span = dilated(cx, window.kernel[i], window.dilations[i])?;
+                if !extent.saturating_sub(span).is_multiple_of(window.strides[i]) {
+                    return Err(cx.unsupported("auto_pad=VALID with ceil_mode=1 over a partial window"));
+                }
+            }
+            Ok(false)
+        }
+    }
+}

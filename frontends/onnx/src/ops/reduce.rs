@@ -1,0 +1,81 @@
+//! Reductions over axes, global pools, ArgMax and ArgMin.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::reduce::ReduceKind;
+use fornax_compiler::ops::{ArgReduce, Reduce};
+
+use crate::context::Context;
+use crate::error::Result;
+
+use super::support::{axes, axis, expect_rank, reduce};
+
+/// Import of one reduction; the axes are an attribute before the given version, an input since.
+macro_rules! reductions {
+    ($($name:ident = $kind:ident $since:literal),* $(,)?) => {$(
+        #[doc = concat!("`Reduce", stringify!($kind), "`.")]
+        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+            reduction(cx, ReduceKind::$kind, $since)
+        }
+    )*};
+}
+reductions! {
+    reduce_sum = Sum 13, reduce_mean = Mean 18, reduce_max = Max 18, reduce_min = Min 18, reduce_prod = Prod 18,
+    reduce_l1 = L1 18, reduce_l2 = L2 18, reduce_sum_square = SumSquare 18, reduce_log_sum = LogSum 18,
+    reduce_log_sum_exp = LogSumExp 18,
+}
+
+fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let rank = cx.shape(x).rank();
+    let keepdims = cx.attrs().int("keepdims", 1)? != 0;
+    let given = if cx.version() < axes_input_since {
+        cx.attrs().ints("axes")?
+    } else {
+        cx.optional(1).map(|id| cx.const_ints(id, "axes")).transpose()?
+    };
+    let given = given.unwrap_or_default();
+    let none = cx.version() >= axes_input_since && cx.attrs().int("noop_with_empty_axes", 0)? != 0;
+    let axes = if given.is_empty() && !none {
+        (0..rank).collect()
+    } else {
+        let mut axes = axes(cx, "axes", &given, rank)?;
+        axes.sort_unstable();
+        axes
+    };
+    Ok(vec![cx.emit(Reduce { kind, axes, keepdims }, &[x])?])
+}
+
+/// `GlobalAveragePool`: the mean over the spatial axes.
+pub(crate) fn global_average_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    global(cx, ReduceKind::Mean)
+}
+
+/// `GlobalMaxPool`: the largest over the spatial axes.
+pub(crate) fn global_max_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    global(cx, ReduceKind::Max)
+}
+
+fn global(cx: &mut Context<'_>, kind: ReduceKind) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    expect_rank(cx, "X", x, 3)?;
+    let axes = (2..cx.shape(x).rank()).collect();
+    Ok(vec![reduce(cx, kind, x, axes)?])
+}
+
+/// `ArgMax`.
+pub(crate) fn arg_max(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    arg(cx, false)
+}
+
+/// `ArgMin`.
+pub(crate) fn arg_min(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    arg(cx, true)
+}
+
+fn arg(cx: &mut Context<'_>, min: bool) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, cx.shape(x).rank())?;
+    let keepdims = cx.attrs().int("keepdims", 1)? != 0;
+    let select_last = cx.attrs().int("select_last_index", 0)? != 0;
+    Ok(vec![cx.emit(ArgReduce { min, axis, keepdims, select_last }, &[x])?])
+}

@@ -1,0 +1,186 @@
+//! What several operator families share: axes, element types, windows and one-line emissions.
+//!
+//! Helpers take the field they speak about, so that errors name the attribute or input of the model file.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::reduce::ReduceKind;
+use fornax_compiler::ops::{Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary};
+use fornax_compiler::scalar::{BinaryFn, UnaryFn};
+use fornax_compiler::types::{Constant, DType, Shape, TensorType};
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// An axis counted from the front, for one that may count from the end.
+pub(crate) fn axis(cx: &Context<'_>, field: &str, value: i64, rank: usize) -> Result<usize> {
+    let bound = rank as i64;
+    match value {
+        v if (0..bound).contains(&v) => Ok(v as usize),
+        v if (-bound..0).contains(&v) => Ok((v + bound) as usize),
+        v => Err(cx.error(field, format!("an axis of rank {rank}"), v.to_string())),
+    }
+}
+
+/// Axes counted from the front, in the given order; duplicates are refused.
+pub(crate) fn axes(cx: &Context<'_>, field: &str, values: &[i64], rank: usize) -> Result<Vec<usize>> {
+    let mut out = Vec::with_capacity(values.len().min(rank));
+    for value in values {
+        let one = axis(cx, field, *value, rank)?;
+        if out.contains(&one) {
+            return Err(cx.error(field, "distinct axes", format!("{values:?}")));
+        }
+        out.push(one);
+    }
+    Ok(out)
+}
+
+/// An extent or count that must not be negative.
+pub(crate) fn extent(cx: &Context<'_>, field: &str, value: i64) -> Result<usize> {
+    usize::try_from(value).map_err(|_| cx.error(field, "no negative number", value.to_string()))
+}
+
+/// Extents or counts that must not be negative.
+pub(crate) fn extents(cx: &Context<'_>, field: &str, values: &[i64]) -> Result<Vec<usize>> {
+    values.iter().map(|v| extent(cx, field, *v)).collect()
+}
+
+/// Fails unless `values` has `expected` entries.
+pub(crate) fn expect_len<T: std::fmt::Debug>(
+    cx: &Context<'_>,
+    field: &str,
+    values: &[T],
+    expected: usize,
+) -> Result<()> {
+    if values.len() == expected {
+        return Ok(());
+    }
+    Err(cx.error(field, format!("{expected} entries"), values.len().to_string()))
+}
+
+/// Fails unless the value `x` has at least `rank` axes.
+pub(crate) fn expect_rank(cx: &Context<'_>, field: &str, x: NodeId, rank: usize) -> Result<()> {
+    if cx.shape(x).rank() >= rank {
+        return Ok(());
+    }
+    Err(cx.error(field, format!("rank {rank} or more"), cx.ty(x).to_string()))
+}
+
+/// Refuses a node that names more outputs than the first `count`.
+pub(crate) fn expect_outputs(cx: &Context<'_>, count: usize, what: &str) -> Result<()> {
+    if cx.output_count() <= count { Ok(()) } else { Err(cx.unsupported(what)) }
+}
+
+/// The element type of a `TensorProto.DataType` code.
+pub(crate) fn dtype(cx: &Context<'_>, field: &str, code: i64) -> Result<DType> {
+    Ok(match code {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::BF16,
+        8 => return Err(cx.unsupported(format!("{field}: strings"))),
+        14 | 15 => return Err(cx.unsupported(format!("{field}: complex numbers"))),
+        17..=26 => return Err(cx.unsupported(format!("{field}: element type {code} (below 8 bits of precision)"))),
+        _ => return Err(cx.error(field, "an element type", code.to_string())),
+    })
+}
+
+/// The smallest and largest value of an integer type of at most 32 bits.
+pub(crate) fn integer_range(dtype: DType) -> Option<(f64, f64)> {
+    Some(match dtype {
+        DType::I8 => (-128.0, 127.0),
+        DType::U8 => (0.0, 255.0),
+        DType::I16 => (-32768.0, 32767.0),
+        DType::U16 => (0.0, 65535.0),
+        DType::I32 => (-2147483648.0, 2147483647.0),
+        DType::U32 => (0.0, 4294967295.0),
+        _ => return None,
+    })
+}
+
+/// Shape broadcasting of NumPy; `None` where the shapes do not broadcast.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let extent = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
+    (0..rank)
+        .map(|i| match (extent(a, i), extent(b, i)) {
+            (1, d) | (d, 1) => Some(d),
+            (d, e) => (d == e).then_some(d),
+        })
+        .collect()
+}
+
+/// Emits an element-wise function.
+pub(crate) fn unary(cx: &mut Context<'_>, function: UnaryFn, x: NodeId) -> Result<NodeId> {
+    cx.emit(Unary { function }, &[x])
+}
+
+/// Emits an element-wise function of two operands.
+pub(crate) fn binary(cx: &mut Context<'_>, function: BinaryFn, a: NodeId, b: NodeId) -> Result<NodeId> {
+    cx.emit(Binary { function }, &[a, b])
+}
+
+/// Emits an element-wise function of a value and a number.
+pub(crate) fn with_scalar(cx: &mut Context<'_>, function: BinaryFn, a: NodeId, b: f64) -> Result<NodeId> {
+    let b = cx.scalar_like(a, b)?;
+    binary(cx, function, a, b)
+}
+
+/// `x` with elements of type `to`.
+pub(crate) fn cast(cx: &mut Context<'_>, x: NodeId, to: DType) -> Result<NodeId> {
+    if cx.ty(x).dtype == to { Ok(x) } else { cx.emit(Cast { to }, &[x]) }
+}
+
+/// `x` in another shape of as many elements.
+pub(crate) fn reshape(cx: &mut Context<'_>, x: NodeId, shape: Vec<usize>) -> Result<NodeId> {
+    if cx.shape(x)[..] == shape[..] { Ok(x) } else { cx.emit(Reshape { shape }, &[x]) }
+}
+
+/// `x` broadcast to `shape`.
+pub(crate) fn expand(cx: &mut Context<'_>, x: NodeId, shape: Vec<usize>) -> Result<NodeId> {
+    if cx.shape(x)[..] == shape[..] { Ok(x) } else { cx.emit(Expand { shape }, &[x]) }
+}
+
+/// `x` with its axes permuted.
+pub(crate) fn transpose(cx: &mut Context<'_>, x: NodeId, perm: Vec<usize>) -> Result<NodeId> {
+    cx.emit(Transpose { perm }, &[x])
+}
+
+/// A reduction that keeps its axes with extent 1.
+pub(crate) fn reduce(cx: &mut Context<'_>, kind: ReduceKind, x: NodeId, axes: Vec<usize>) -> Result<NodeId> {
+    cx.emit(Reduce { kind, axes, keepdims: true }, &[x])
+}
+
+/// A vector along `axis` of a value of rank `rank`: `[C]` becomes `[1, …, C, …, 1]`. Scalars and `[1]` become all ones.
+pub(crate) fn along_axis(cx: &mut Context<'_>, field: &str, v: NodeId, axis: usize, rank: usize) -> Result<NodeId> {
+    let count = match cx.shape(v)[..] {
+        [] => 1,
+        [count] => count,
+        _ => return Err(cx.error(field, "a vector", cx.ty(v).to_string())),
+    };
+    let mut shape = vec![1; rank];
+    if let Some(extent) = shape.get_mut(axis) {
+        *extent = count;
+    }
+    reshape(cx, v, shape)
+}
+
+/// A constant of one dtype from whole numbers.
+pub(crate) fn int_constant(cx: &mut Context<'_>, dtype: DType, shape: Vec<usize>, values: &[i64]) -> NodeId {
+    let bytes: Vec<u8> = match dtype {
+        DType::F32 => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
+        DType::F64 => values.iter().flat_map(|v| (*v as f64).to_le_bytes()).collect(),
+        DType::F16 => values.iter().flat_map(|v| half::f16::from_f64(*v as f64).to_le_bytes()).collect(),
+        DType::BF16 => values.iter().flat_map(|v| half::bf16::from_f64(*v as f64).to_le_bytes()).collect(),
+        other => values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(other.size())).collect(),
+    };
+    cx.add_constant(Constant::from_bytes(TensorType::new(dtype, Shape::from(shape)), bytes))
+}
