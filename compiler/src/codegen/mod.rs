@@ -4,6 +4,8 @@
 //! function with the kernel ABI `fn(ptrs: *const *mut u8, begin: u32, end: u32, scratch: *mut u8)`. Vectors hold `lanes()` 32-bit
 //! elements; a kernel that is correct for one lane count is correct for all, and computes the same bits.
 
+pub mod clif;
+
 /// A vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct V(pub u32);

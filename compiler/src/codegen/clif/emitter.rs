@@ -1,0 +1,437 @@
+//! Every operation of the vector machine as CLIF.
+
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{Block, BlockArg, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_frontend::{FunctionBuilder, Variable};
+
+use super::memory;
+use crate::codegen::{Body, Cmp, Count, Emitter, Lane, Mem, R, V, VOp};
+
+/// Lanes of a vector.
+const LANES: usize = 4;
+
+/// Writes CLIF. Numbers of [`V`] and [`R`] are variable numbers.
+pub(crate) struct ClifEmitter<'a> {
+    /// The function under construction; its current block is where the next instruction goes.
+    pub(crate) builder: FunctionBuilder<'a>,
+    ptrs: Value,
+    begin: Value,
+    end: Value,
+    scratch: Value,
+    fma: bool,
+    x86: bool,
+    free_v: Vec<V>,
+    free_r: Vec<R>,
+}
+
+impl<'a> ClifEmitter<'a> {
+    /// An emitter at the start of `entry`, which has the kernel's parameters; `fma`: CLIF's `fma` is one instruction.
+    pub(super) fn new(builder: FunctionBuilder<'a>, entry: Block, fma: bool, x86: bool) -> Self {
+        let p = builder.block_params(entry);
+        let (ptrs, begin, end, scratch) = (p[0], p[1], p[2], p[3]);
+        Self { builder, ptrs, begin, end, scratch, fma, x86, free_v: Vec::new(), free_r: Vec::new() }
+    }
+
+    /// The current value of a vector register, F32X4.
+    pub(crate) fn get_v(&mut self, v: V) -> Value {
+        self.builder.use_var(Variable::from_u32(v.0))
+    }
+
+    /// Assigns a vector register.
+    pub(crate) fn set_v(&mut self, v: V, value: Value) {
+        self.builder.def_var(Variable::from_u32(v.0), value);
+    }
+
+    /// The current value of a general register, I64.
+    pub(crate) fn get_r(&mut self, r: R) -> Value {
+        self.builder.use_var(Variable::from_u32(r.0))
+    }
+
+    /// Assigns a general register.
+    pub(crate) fn set_r(&mut self, r: R, value: Value) {
+        self.builder.def_var(Variable::from_u32(r.0), value);
+    }
+
+    /// The same 128 bits as `ty`.
+    pub(crate) fn bits(&mut self, ty: Type, value: Value) -> Value {
+        if self.builder.func.dfg.value_type(value) == ty {
+            return value;
+        }
+        self.builder.ins().bitcast(ty, MemFlagsData::new().with_endianness(Endianness::Little), value)
+    }
+
+    /// Every lane of an F32X4 = these bits. Each call materialises the constant again.
+    pub(crate) fn splat_bits(&mut self, bits: u32) -> Value {
+        let bytes: Vec<u8> = std::iter::repeat_n(bits.to_le_bytes(), LANES).flatten().collect();
+        let constant = self.builder.func.dfg.constants.insert(bytes.into());
+        self.builder.ins().vconst(types::F32X4, constant)
+    }
+
+    /// A mask where `a cmp b`, as F32X4.
+    fn compare(&mut self, cc: FloatCC, a: Value, b: Value) -> Value {
+        let mask = self.builder.ins().fcmp(cc, a, b);
+        self.bits(types::F32X4, mask)
+    }
+
+    fn float_op(&mut self, op: VOp, a: Value, b: Value) -> Value {
+        match op {
+            VOp::Add => self.builder.ins().fadd(a, b),
+            VOp::Sub => self.builder.ins().fsub(a, b),
+            VOp::Mul => self.builder.ins().fmul(a, b),
+            VOp::Div => self.builder.ins().fdiv(a, b),
+            // These two shapes are what Cranelift turns into minps and maxps.
+            VOp::Min => {
+                let mask = self.compare(FloatCC::LessThan, a, b);
+                self.builder.ins().bitselect(mask, a, b)
+            }
+            VOp::Max => {
+                let mask = self.compare(FloatCC::LessThan, b, a);
+                self.builder.ins().bitselect(mask, a, b)
+            }
+            VOp::And => self.builder.ins().band(a, b),
+            VOp::Or => self.builder.ins().bor(a, b),
+            VOp::Xor => self.builder.ins().bxor(a, b),
+        }
+    }
+
+    fn int_op(&mut self, op: VOp, a: Value, b: Value) -> Value {
+        let (a, b) = (self.bits(types::I32X4, a), self.bits(types::I32X4, b));
+        let value = match op {
+            VOp::Add => self.builder.ins().iadd(a, b),
+            VOp::Sub => self.builder.ins().isub(a, b),
+            VOp::Mul => self.builder.ins().imul(a, b),
+            VOp::Min => self.builder.ins().smin(a, b),
+            VOp::Max => self.builder.ins().smax(a, b),
+            VOp::And => self.builder.ins().band(a, b),
+            VOp::Or => self.builder.ins().bor(a, b),
+            VOp::Xor => self.builder.ins().bxor(a, b),
+            VOp::Div => {
+                debug_assert!(false, "vectors of integers have no division");
+                a
+            }
+        };
+        self.bits(types::F32X4, value)
+    }
+
+    /// Runs `body` again and again until `counter`, positive at first, is counted down to zero.
+    fn count_down(&mut self, counter: Value, body: Body<'_>) {
+        let (head, exit) = (self.builder.create_block(), self.builder.create_block());
+        let left = self.builder.append_block_param(head, types::I64);
+        self.builder.ins().jump(head, &[BlockArg::Value(counter)]);
+        self.builder.switch_to_block(head);
+        body(self);
+        let next = self.builder.ins().iadd_imm_s(left, -1);
+        self.builder.ins().brif(next, head, &[BlockArg::Value(next)], exit, &[]);
+        self.builder.seal_block(head);
+        self.builder.seal_block(exit);
+        self.builder.switch_to_block(exit);
+    }
+
+    /// Runs `then` where `condition` holds.
+    fn when(&mut self, condition: Value, then: impl FnOnce(&mut Self)) {
+        let (yes, no) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.ins().brif(condition, yes, &[], no, &[]);
+        self.builder.switch_to_block(yes);
+        self.builder.seal_block(yes);
+        then(self);
+        self.builder.ins().jump(no, &[]);
+        self.builder.seal_block(no);
+        self.builder.switch_to_block(no);
+    }
+}
+
+impl Emitter for ClifEmitter<'_> {
+    fn lanes(&self) -> usize {
+        LANES
+    }
+
+    // Cranelift's x86 `fma` overwrites a multiplicand, so each needs a copy; one more register goes to constants.
+    fn budget(&self) -> usize {
+        if self.x86 { 14 } else { 30 }
+    }
+
+    fn v(&mut self) -> V {
+        self.free_v.pop().unwrap_or_else(|| V(self.builder.declare_var(types::F32X4).as_u32()))
+    }
+
+    fn free_v(&mut self, v: V) {
+        debug_assert!(!self.free_v.contains(&v), "a vector register is given back twice");
+        self.free_v.push(v);
+    }
+
+    fn r(&mut self) -> R {
+        self.free_r.pop().unwrap_or_else(|| R(self.builder.declare_var(types::I64).as_u32()))
+    }
+
+    fn free_r(&mut self, r: R) {
+        debug_assert!(!self.free_r.contains(&r), "a general register is given back twice");
+        self.free_r.push(r);
+    }
+
+    fn arg(&mut self, d: R, index: usize) {
+        let value = self.builder.ins().load(types::I64, memory(), self.ptrs, (index * 8) as i32);
+        self.set_r(d, value);
+    }
+
+    fn begin(&mut self, d: R) {
+        let value = self.builder.ins().uextend(types::I64, self.begin);
+        self.set_r(d, value);
+    }
+
+    fn end(&mut self, d: R) {
+        let value = self.builder.ins().uextend(types::I64, self.end);
+        self.set_r(d, value);
+    }
+
+    fn scratch(&mut self, d: R) {
+        self.set_r(d, self.scratch);
+    }
+
+    fn set(&mut self, d: R, value: i64) {
+        let value = self.builder.ins().iconst(types::I64, value);
+        self.set_r(d, value);
+    }
+
+    fn copy(&mut self, d: R, s: R) {
+        let value = self.get_r(s);
+        self.set_r(d, value);
+    }
+
+    fn add(&mut self, d: R, a: R, b: R) {
+        let (a, b) = (self.get_r(a), self.get_r(b));
+        let value = self.builder.ins().iadd(a, b);
+        self.set_r(d, value);
+    }
+
+    fn sub(&mut self, d: R, a: R, b: R) {
+        let (a, b) = (self.get_r(a), self.get_r(b));
+        let value = self.builder.ins().isub(a, b);
+        self.set_r(d, value);
+    }
+
+    fn add_imm(&mut self, d: R, a: R, value: i64) {
+        let a = self.get_r(a);
+        let value = if value == 0 { a } else { self.builder.ins().iadd_imm_s(a, value) };
+        self.set_r(d, value);
+    }
+
+    fn mul_imm(&mut self, d: R, a: R, value: i64) {
+        let a = self.get_r(a);
+        let value = match value {
+            1 => a,
+            _ if value.count_ones() == 1 => self.builder.ins().ishl_imm_u(a, i64::from(value.trailing_zeros())),
+            _ => self.builder.ins().imul_imm_s(a, value),
+        };
+        self.set_r(d, value);
+    }
+
+    fn div_imm(&mut self, d: R, a: R, value: u32) {
+        let a = self.get_r(a);
+        let value = match value {
+            1 => a,
+            _ if value.is_power_of_two() => self.builder.ins().ushr_imm_u(a, i64::from(value.trailing_zeros())),
+            _ => self.builder.ins().udiv_imm_u(a, i64::from(value)),
+        };
+        self.set_r(d, value);
+    }
+
+    fn min(&mut self, d: R, a: R, b: R) {
+        let (a, b) = (self.get_r(a), self.get_r(b));
+        let less = self.builder.ins().icmp(IntCC::SignedLessThan, a, b);
+        let value = self.builder.ins().select(less, a, b);
+        self.set_r(d, value);
+    }
+
+    fn max(&mut self, d: R, a: R, b: R) {
+        let (a, b) = (self.get_r(a), self.get_r(b));
+        let less = self.builder.ins().icmp(IntCC::SignedLessThan, a, b);
+        let value = self.builder.ins().select(less, b, a);
+        self.set_r(d, value);
+    }
+
+    fn load_r(&mut self, d: R, at: Mem) {
+        let base = self.get_r(at.base);
+        let value = self.builder.ins().load(types::I64, memory(), base, at.offset);
+        self.set_r(d, value);
+    }
+
+    fn store_r(&mut self, s: R, at: Mem) {
+        let (value, base) = (self.get_r(s), self.get_r(at.base));
+        self.builder.ins().store(memory(), value, base, at.offset);
+    }
+
+    fn select_below(&mut self, d: R, index: R, bound: u32, inside: R, outside: R) {
+        let (index, inside, outside) = (self.get_r(index), self.get_r(inside), self.get_r(outside));
+        let below = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, index, i64::from(bound));
+        let value = self.builder.ins().select(below, inside, outside);
+        self.set_r(d, value);
+    }
+
+    fn repeat(&mut self, count: Count, body: Body<'_>) {
+        match count {
+            Count::Times(0) => {}
+            Count::Times(1) => body(self),
+            Count::Times(times) => {
+                let counter = self.builder.ins().iconst(types::I64, i64::from(times));
+                self.count_down(counter, body);
+            }
+            Count::Register(r) => {
+                let counter = self.get_r(r);
+                let some = self.builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, counter, 0);
+                self.when(some, |e| e.count_down(counter, body));
+            }
+        }
+    }
+
+    fn if_less(&mut self, a: R, b: R, body: Body<'_>) {
+        let (a, b) = (self.get_r(a), self.get_r(b));
+        let less = self.builder.ins().icmp(IntCC::SignedLessThan, a, b);
+        self.when(less, |e| body(e));
+    }
+
+    fn zero(&mut self, d: V) {
+        self.splat(d, 0);
+    }
+
+    fn splat(&mut self, d: V, bits: u32) {
+        let value = self.splat_bits(bits);
+        self.set_v(d, value);
+    }
+
+    fn copy_v(&mut self, d: V, s: V) {
+        let value = self.get_v(s);
+        self.set_v(d, value);
+    }
+
+    fn load(&mut self, d: V, at: Mem, lanes: usize) {
+        let base = self.get_r(at.base);
+        let mut part = |ty, offset: i32| self.builder.ins().load(ty, memory(), base, at.offset + offset);
+        let value = match lanes {
+            0 => self.splat_bits(0),
+            1 => {
+                let low = part(types::F32, 0);
+                self.builder.ins().scalar_to_vector(types::F32X4, low)
+            }
+            2 | 3 => {
+                let low = part(types::F64, 0);
+                let high = (lanes == 3).then(|| part(types::F32, 8));
+                let pair = self.builder.ins().scalar_to_vector(types::F64X2, low);
+                let pair = self.bits(types::F32X4, pair);
+                high.map_or(pair, |high| self.builder.ins().insertlane(pair, high, 2u8))
+            }
+            _ => part(types::F32X4, 0),
+        };
+        self.set_v(d, value);
+    }
+
+    fn store(&mut self, s: V, at: Mem, lanes: usize) {
+        let (value, base) = (self.get_v(s), self.get_r(at.base));
+        if lanes >= LANES {
+            self.builder.ins().store(memory(), value, base, at.offset);
+            return;
+        }
+        if lanes >= 2 {
+            let pair = self.bits(types::F64X2, value);
+            let low = self.builder.ins().extractlane(pair, 0u8);
+            self.builder.ins().store(memory(), low, base, at.offset);
+        }
+        if lanes % 2 == 1 {
+            let last = self.builder.ins().extractlane(value, (lanes - 1) as u8);
+            self.builder.ins().store(memory(), last, base, at.offset + 4 * (lanes as i32 - 1));
+        }
+    }
+
+    fn broadcast(&mut self, d: V, at: Mem) {
+        let base = self.get_r(at.base);
+        let scalar = self.builder.ins().load(types::F32, memory(), base, at.offset);
+        let value = self.builder.ins().splat(types::F32X4, scalar);
+        self.set_v(d, value);
+    }
+
+    fn op(&mut self, op: VOp, lane: Lane, d: V, a: V, b: V) {
+        let (a, b) = (self.get_v(a), self.get_v(b));
+        let value = match lane {
+            Lane::F32 => self.float_op(op, a, b),
+            Lane::I32 => self.int_op(op, a, b),
+        };
+        self.set_v(d, value);
+    }
+
+    fn fma(&mut self, d: V, a: V, b: V) {
+        let (a, b, c) = (self.get_v(a), self.get_v(b), self.get_v(d));
+        let value = if self.fma {
+            self.builder.ins().fma(a, b, c)
+        } else {
+            let product = self.builder.ins().fmul(a, b);
+            self.builder.ins().fadd(c, product)
+        };
+        self.set_v(d, value);
+    }
+
+    fn fnma(&mut self, d: V, a: V, b: V) {
+        let (a, b, c) = (self.get_v(a), self.get_v(b), self.get_v(d));
+        let value = if self.fma {
+            let a = self.builder.ins().fneg(a);
+            self.builder.ins().fma(a, b, c)
+        } else {
+            let product = self.builder.ins().fmul(a, b);
+            self.builder.ins().fsub(c, product)
+        };
+        self.set_v(d, value);
+    }
+
+    fn sqrt(&mut self, d: V, a: V) {
+        let a = self.get_v(a);
+        let value = self.builder.ins().sqrt(a);
+        self.set_v(d, value);
+    }
+
+    fn shift_left(&mut self, d: V, a: V, bits: u32) {
+        let a = self.get_v(a);
+        let a = self.bits(types::I32X4, a);
+        let bits = self.builder.ins().iconst(types::I32, i64::from(bits));
+        let value = self.builder.ins().ishl(a, bits);
+        let value = self.bits(types::F32X4, value);
+        self.set_v(d, value);
+    }
+
+    fn shift_right(&mut self, d: V, a: V, bits: u32) {
+        let a = self.get_v(a);
+        let a = self.bits(types::I32X4, a);
+        let bits = self.builder.ins().iconst(types::I32, i64::from(bits));
+        let value = self.builder.ins().ushr(a, bits);
+        let value = self.bits(types::F32X4, value);
+        self.set_v(d, value);
+    }
+
+    fn select(&mut self, d: V, cmp: Cmp, a: V, b: V, yes: V, no: V) {
+        let cc = match cmp {
+            Cmp::Less => FloatCC::LessThan,
+            Cmp::LessOrEqual => FloatCC::LessThanOrEqual,
+            Cmp::Equal => FloatCC::Equal,
+            Cmp::Unordered => FloatCC::Unordered,
+        };
+        let (a, b, yes, no) = (self.get_v(a), self.get_v(b), self.get_v(yes), self.get_v(no));
+        let mask = self.compare(cc, a, b);
+        let value = self.builder.ins().bitselect(mask, yes, no);
+        self.set_v(d, value);
+    }
+
+    fn int_to_float(&mut self, d: V, a: V) {
+        let a = self.get_v(a);
+        let a = self.bits(types::I32X4, a);
+        let value = self.builder.ins().fcvt_from_sint(types::F32X4, a);
+        self.set_v(d, value);
+    }
+
+    fn float_to_int(&mut self, d: V, a: V) {
+        let a = self.get_v(a);
+        let value = if self.x86 {
+            self.builder.ins().x86_cvtt2dq(types::I32X4, a)
+        } else {
+            self.builder.ins().fcvt_to_sint_sat(types::I32X4, a)
+        };
+        let value = self.bits(types::F32X4, value);
+        self.set_v(d, value);
+    }
+}
