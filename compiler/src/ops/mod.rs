@@ -6,6 +6,8 @@
 
 pub mod attributes;
 pub mod literal;
+#[cfg(test)]
+mod properties;
 pub mod shapes;
 pub mod window;
 
