@@ -30,8 +30,8 @@ impl Literal {
         debug_assert!(ty.dtype.is_float() && values.len() == ty.shape.numel());
         match ty.dtype {
             DType::F32 => values.iter_mut().for_each(|v| *v = f64::from(*v as f32)),
-            DType::F16 => values.iter_mut().for_each(|v| *v = half::f16::from_f64(*v).to_f64()),
-            DType::BF16 => values.iter_mut().for_each(|v| *v = half::bf16::from_f64(*v).to_f64()),
+            DType::F16 => values.iter_mut().for_each(|v| *v = half::f16::from_f32(round_to_odd(*v)).to_f64()),
+            DType::BF16 => values.iter_mut().for_each(|v| *v = half::bf16::from_f32(round_to_odd(*v)).to_f64()),
             _ => {}
         }
         Self { ty, data: Data::Float(values) }
@@ -154,6 +154,20 @@ impl Literal {
     }
 }
 
+/// `v` as `f32`, rounded to the neighbour whose last bit is set if it is inexact: rounding that to `f16` or `bf16` equals
+/// rounding `v` itself. `half::f16::from_f64` drops low bits first, how many depends on the CPU.
+fn round_to_odd(v: f64) -> f32 {
+    let nearest = v as f32;
+    let back = f64::from(nearest);
+    if back == v || v.is_nan() || nearest.to_bits() & 1 == 1 {
+        nearest
+    } else if back < v {
+        nearest.next_up()
+    } else {
+        nearest.next_down()
+    }
+}
+
 /// `v` wrapped to the range of an integer type; bool becomes 0 or 1.
 pub fn wrap(dtype: DType, v: i64) -> i64 {
     match dtype {
@@ -165,5 +179,30 @@ pub fn wrap(dtype: DType, v: i64) -> i64 {
         DType::U32 => i64::from(v as u32),
         DType::Bool => i64::from(v != 0),
         _ => v,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_floats_round_once() {
+        let round = |dtype, v: f64| Literal::new_float(TensorType::new(dtype, []), vec![v]).to_f64()[0];
+        for (dtype, bits) in [(DType::F16, 10), (DType::BF16, 7)] {
+            let ulp = 2f64.powi(-bits);
+            assert_eq!(round(dtype, 1.0 + ulp / 2.0), 1.0, "ties go to even");
+            assert_eq!(round(dtype, 1.0 + ulp * 1.5), 1.0 + 2.0 * ulp);
+            for excess in [2f64.powi(-22), 2f64.powi(-40), 2f64.powi(-52)] {
+                assert_eq!(round(dtype, 1.0 + ulp / 2.0 + excess), 1.0 + ulp);
+                assert_eq!(round(dtype, -1.0 - ulp / 2.0 - excess), -1.0 - ulp);
+                assert_eq!(round(dtype, 1.0 + ulp * 1.5 - excess), 1.0 + ulp);
+            }
+            assert_eq!(round(dtype, 1e300), f64::INFINITY);
+            assert_eq!(round(dtype, 1e-300), 0.0);
+            assert!(round(dtype, f64::NAN).is_nan());
+        }
+        assert_eq!(round(DType::F16, 65519.999), 65504.0);
+        assert_eq!(round(DType::F16, 65520.0), f64::INFINITY);
     }
 }
