@@ -3,8 +3,9 @@
 use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
-use super::literal::Literal;
-use super::shapes::{check, checked, expect_axis, expect_number, expect_operands};
+use super::literal::{Data, Literal};
+use super::reduce::ordered;
+use super::shapes::{around_axis, check, checked, expect_axis, expect_number, expect_operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::{DType, TensorType};
@@ -27,6 +28,23 @@ impl ArgReduce {
     /// Reads the operator from its text form.
     pub fn read(_mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
         Self::from_attrs(reader)
+    }
+}
+
+impl ArgReduce {
+    /// The index along the axis of the largest key of each line; `beats` is a strict order in which a NaN beats all numbers.
+    fn winners<T: Copy>(&self, keys: &[T], shape: &[usize], beats: impl Fn(T, T) -> bool) -> Vec<i64> {
+        let extent = shape[self.axis];
+        let (outer, inner) = around_axis(shape, self.axis);
+        let lines = (0..outer).flat_map(|o| (0..inner).map(move |k| o * extent * inner + k));
+        let winner = |first: usize| {
+            let key = |i: usize| keys[first + i * inner];
+            (1..extent).fold(0, |best, i| {
+                let wins = if self.select_last { !beats(key(best), key(i)) } else { beats(key(i), key(best)) };
+                if wins { i } else { best }
+            }) as i64
+        };
+        lines.map(winner).collect()
     }
 }
 
@@ -54,8 +72,21 @@ impl Operation for ArgReduce {
         checked(DType::I64, shape)
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let x = inputs[0];
+        let ty = self.infer(&[&x.ty])?;
+        let dtype = x.ty.dtype;
+        match &x.data {
+            Data::Float(values) => {
+                let keys: Vec<_> = values.iter().map(|v| if self.min { -v } else { *v }).collect();
+                Ok(Literal::new_int(ty, self.winners(&keys, &x.ty.shape, |a, b| a > b || (a.is_nan() && !b.is_nan()))))
+            }
+            Data::Int(values) => {
+                let key = |v: &i64| if self.min { !ordered(dtype, *v) } else { ordered(dtype, *v) };
+                let keys: Vec<_> = values.iter().map(key).collect();
+                Ok(Literal::new_int(ty, self.winners(&keys, &x.ty.shape, |a, b| a > b)))
+            }
+        }
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

@@ -6,7 +6,7 @@ use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::shapes::{expect_float, expect_operands, expect_rank, expect_type};
+use super::shapes::{around_axis, expect_float, expect_operands, expect_rank, expect_type};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
@@ -47,8 +47,19 @@ impl Operation for BatchNorm {
         Ok(x.clone())
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        let ty = self.infer(&types)?;
+        let x = inputs[0].floats("x")?;
+        let (scale, bias) = (inputs[1].floats("scale")?, inputs[2].floats("bias")?);
+        let (mean, variance) = (inputs[3].floats("mean")?, inputs[4].floats("variance")?);
+        let (channels, (_, plane)) = (ty.shape[1], around_axis(&ty.shape, 1));
+        let normalised = x.iter().enumerate().map(|(i, x)| {
+            let c = i / plane % channels;
+            (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt() * scale[c] + bias[c]
+        });
+        let normalised = normalised.collect();
+        Ok(Literal::new_float(ty, normalised))
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

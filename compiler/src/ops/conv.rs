@@ -11,7 +11,7 @@ use super::literal::Literal;
 use super::shapes::{
     check, checked, expect_activation, expect_dtype, expect_float, expect_operands, expect_rank, expect_type,
 };
-use super::window::{Window, WindowAttrs};
+use super::window::{Window, WindowAttrs, taps};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::scalar::UnaryFn;
@@ -66,6 +66,36 @@ impl Conv {
     }
 }
 
+impl Conv {
+    /// Applies bias, residual and activation to the sums of a convolution of `inputs`, `positions` to a channel.
+    fn finish(&self, sums: &mut [f64], inputs: &[&Literal], positions: usize) -> Result<(), OpError> {
+        if self.bias {
+            let bias = inputs[2].floats("bias")?;
+            for (sums, bias) in sums.chunks_mut(positions.max(1)).zip(bias.iter().cycle()) {
+                sums.iter_mut().for_each(|sum| *sum += bias);
+            }
+        }
+        let act = |v: f64| self.then.map_or(v, |function| function.eval(v));
+        if !self.residual {
+            sums.iter_mut().for_each(|sum| *sum = act(*sum));
+            return Ok(());
+        }
+        for (sum, residual) in sums.iter_mut().zip(inputs[inputs.len() - 1].floats("residual")?) {
+            *sum = if self.then_first { act(*sum) + residual } else { act(*sum + residual) };
+        }
+        Ok(())
+    }
+}
+
+/// `sums += w * x`, where the elements of `x` are `stride` apart.
+fn add_scaled(sums: &mut [f64], w: f64, x: &[f64], stride: usize) {
+    if stride == 1 {
+        sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += w * x);
+    } else {
+        sums.iter_mut().zip(x.iter().step_by(stride)).for_each(|(sum, x)| *sum += w * x);
+    }
+}
+
 impl Operation for Conv {
     fn name(&self) -> &'static str {
         "conv"
@@ -94,8 +124,44 @@ impl Operation for Conv {
         Ok(result)
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        let ty = self.infer(&types)?;
+        if ty.shape.contains(&0) {
+            return Ok(Literal::new_float(ty, Vec::new()));
+        }
+        let (x, w) = (inputs[0].floats("x")?, inputs[1].floats("w")?);
+        let windows = self.windows(types[0], types[1])?;
+        let stride = windows[windows.len() - 1].stride;
+        let taps = taps(&windows);
+        let plane = |shape: &Shape| shape[2..].iter().product::<usize>();
+        let (elements, kernel, positions) = (plane(&types[0].shape), plane(&types[1].shape), plane(&ty.shape));
+        let (channels, filters) = (types[0].shape[1], ty.shape[1]);
+        let inner = types[1].shape[1];
+        let mut out = Vec::with_capacity(ty.shape.numel());
+        for (n, m) in (0..ty.shape[0]).flat_map(|n| (0..filters).map(move |m| (n, m))) {
+            let mut sums = vec![0.0; positions];
+            let first = n * channels + m / (filters / self.group) * inner;
+            for c in 0..inner {
+                let x = &x[(first + c) * elements..][..elements];
+                let w = &w[(m * inner + c) * kernel..][..kernel];
+                for tap in &taps {
+                    for run in &tap.runs {
+                        let sums = &mut sums[run.position..][..run.len];
+                        add_scaled(sums, w[tap.index], &x[run.element..], stride);
+                    }
+                }
+            }
+            out.append(&mut sums);
+        }
+        self.finish(&mut out, inputs, positions)?;
+        Ok(Literal::new_float(ty, out))
+    }
+
+    fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
+        inputs.get(1).map_or(0, |w| {
+            w.shape.iter().skip(1).fold(output.shape.numel() as u64, |macs, extent| macs.saturating_mul(*extent as u64))
+        })
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

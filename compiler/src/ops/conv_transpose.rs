@@ -10,7 +10,7 @@ use super::literal::Literal;
 use super::shapes::{
     check, checked, expect_dtype, expect_float, expect_len, expect_operands, expect_rank, expect_type,
 };
-use super::window::{LIMIT, Window, expect_steps};
+use super::window::{LIMIT, Window, expect_steps, taps};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::{Shape, TensorType};
@@ -99,8 +99,46 @@ impl Operation for ConvTranspose {
         )
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        let ty = self.infer(&types)?;
+        if ty.shape.contains(&0) {
+            return Ok(Literal::new_float(ty, Vec::new()));
+        }
+        let (x, w) = (inputs[0].floats("x")?, inputs[1].floats("w")?);
+        let windows = self.windows(types[0], types[1])?;
+        let stride = windows[windows.len() - 1].stride;
+        let taps = taps(&windows);
+        let plane = |shape: &Shape| shape[2..].iter().product::<usize>();
+        let (positions, kernel, elements) = (plane(&types[0].shape), plane(&types[1].shape), plane(&ty.shape));
+        let (channels, filters) = (types[0].shape[1], ty.shape[1]);
+        let (inner, outer) = (channels / self.group, types[1].shape[1]);
+        let mut out = Vec::with_capacity(ty.shape.numel());
+        for (n, m) in (0..ty.shape[0]).flat_map(|n| (0..filters).map(move |m| (n, m))) {
+            let bias = if self.bias { inputs[2].floats("bias")?[m] } else { 0.0 };
+            let mut sums = vec![bias; elements];
+            let (group, filter) = (m / outer, m % outer);
+            for c in group * inner..(group + 1) * inner {
+                let x = &x[(n * channels + c) * positions..][..positions];
+                let w = &w[(c * outer + filter) * kernel..][..kernel];
+                for tap in &taps {
+                    for run in &tap.runs {
+                        let sums = sums[run.element..].iter_mut().step_by(stride);
+                        let x = &x[run.position..][..run.len];
+                        sums.zip(x).for_each(|(sum, x)| *sum += w[tap.index] * x);
+                    }
+                }
+            }
+            out.append(&mut sums);
+        }
+        Ok(Literal::new_float(ty, out))
+    }
+
+    fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
+        let [x, w, ..] = inputs else { return 0 };
+        let filters = output.shape.get(1).map_or(0, |filters| filters / self.group.max(1));
+        let kernel = w.shape.iter().skip(2);
+        [filters].iter().chain(kernel).fold(x.shape.numel() as u64, |macs, extent| macs.saturating_mul(*extent as u64))
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

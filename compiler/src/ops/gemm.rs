@@ -4,12 +4,15 @@
 use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
-use super::literal::Literal;
-use super::shapes::{broadcast, check, checked, expect_activation, expect_dtype, expect_number, expect_operands};
+use super::literal::{Data, Literal};
+use super::matmul::multiply_add;
+use super::shapes::{
+    broadcast, broadcast_offsets, check, checked, expect_activation, expect_dtype, expect_number, expect_operands,
+};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::scalar::UnaryFn;
-use crate::types::TensorType;
+use crate::types::{Shape, TensorType};
 
 attributes! {
     /// Attributes of a general matrix product.
@@ -77,11 +80,46 @@ impl Operation for Gemm {
         checked(a.dtype, vec![m, n])
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        let ty = self.infer(&types)?;
+        let (m, k, n) = self.extents(types[0], types[1])?;
+        let a = if self.trans_a { transposed(inputs[0]) } else { inputs[0].clone() };
+        let b = if self.trans_b { transposed(inputs[1]) } else { inputs[1].clone() };
+        let c = self.bias.then(|| (inputs[2], broadcast_offsets(&types[2].shape, &ty.shape)));
+        if let (Data::Float(a), Data::Float(b)) = (&a.data, &b.data) {
+            let mut out = vec![0.0; m * n];
+            multiply_add(&mut out, a, b, k, n, |sum, x, y| sum + x * y);
+            out.iter_mut().for_each(|v| *v *= f64::from(self.alpha));
+            if let Some((c, at)) = c {
+                let c = c.floats("c")?;
+                out.iter_mut().zip(at).for_each(|(v, at)| *v += f64::from(self.beta) * c[at]);
+            }
+            out.iter_mut().for_each(|v| *v = self.then.map_or(*v, |function| function.eval(*v)));
+            return Ok(Literal::new_float(ty, out));
+        }
+        let mut out = vec![0i64; m * n];
+        multiply_add(&mut out, a.ints("a")?, b.ints("b")?, k, n, |sum, x, y| sum.wrapping_add(x.wrapping_mul(y)));
+        out.iter_mut().for_each(|v| *v = v.wrapping_mul(self.alpha as i64));
+        if let Some((c, at)) = c {
+            let c = c.ints("c")?;
+            out.iter_mut().zip(at).for_each(|(v, at)| *v = v.wrapping_add(c[at].wrapping_mul(self.beta as i64)));
+        }
+        Ok(Literal::new_int(ty, out))
+    }
+
+    fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
+        let k = inputs.first().and_then(|a| a.shape.get(usize::from(!self.trans_a))).copied().unwrap_or(0);
+        (output.shape.numel() as u64).saturating_mul(k as u64)
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
+}
+
+/// The transpose of a matrix.
+fn transposed(matrix: &Literal) -> Literal {
+    let (rows, columns) = (matrix.ty.shape[0], matrix.ty.shape[1]);
+    matrix.gather_elements(Shape::from([columns, rows]), 0.0, |i| Some(i % rows * columns + i / rows))
 }

@@ -5,7 +5,7 @@ use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::shapes::{check, expect_float, expect_operands, expect_rank};
+use super::shapes::{around_axis, check, expect_float, expect_operands, expect_rank};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::TensorType;
@@ -48,8 +48,22 @@ impl Operation for Lrn {
         Ok(inputs[0].clone())
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let x = inputs[0].floats("x")?;
+        let ty = self.infer(&[&inputs[0].ty])?;
+        let channels = ty.shape[1];
+        let (batch, plane) = around_axis(&ty.shape, 1);
+        let scale = f64::from(self.alpha) / self.size as f64;
+        let mut out = Vec::with_capacity(x.len());
+        for (n, c) in (0..batch).flat_map(|n| (0..channels).map(move |c| (n, c))) {
+            let window = c.saturating_sub((self.size - 1) / 2)..channels.min(c.saturating_add(self.size / 2 + 1));
+            for k in 0..plane {
+                let at = |c: usize| (n * channels + c) * plane + k;
+                let squares: f64 = window.clone().map(|c| x[at(c)] * x[at(c)]).sum();
+                out.push(x[at(c)] / libm::pow(f64::from(self.bias) + scale * squares, f64::from(self.beta)));
+            }
+        }
+        Ok(Literal::new_float(ty, out))
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

@@ -3,8 +3,10 @@
 use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
-use super::literal::Literal;
-use super::shapes::{broadcast, check, checked, expect_dtype, expect_number, expect_operands, expect_rank};
+use super::literal::{Data, Literal};
+use super::shapes::{
+    broadcast, broadcast_offsets, check, checked, expect_dtype, expect_number, expect_operands, expect_rank,
+};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
 use crate::types::{Shape, TensorType};
@@ -55,6 +57,22 @@ impl Product {
         Ok(Self { batch: broadcast(a_batch, b_batch)?, m, k, n, row, column })
     }
 
+    /// The products of the matrices of `a` and `b` that `pairs` number, one for each index of the batch.
+    fn multiply<T: Copy + Default>(
+        &self,
+        a: &[T],
+        b: &[T],
+        pairs: &[(usize, usize)],
+        step: impl Fn(T, T, T) -> T + Copy,
+    ) -> Vec<T> {
+        let (m, k, n) = (self.m, self.k, self.n);
+        let mut out = vec![T::default(); pairs.len() * m * n];
+        for (out, (i, j)) in out.chunks_exact_mut((m * n).max(1)).zip(pairs) {
+            multiply_add(out, &a[i * m * k..][..m * k], &b[j * k * n..][..k * n], k, n, step);
+        }
+        out
+    }
+
     /// The shape of the result.
     pub fn result(&self) -> Shape {
         let matrix = [(!self.row).then_some(self.m), (!self.column).then_some(self.n)];
@@ -79,11 +97,48 @@ impl Operation for MatMul {
         checked(a.dtype, Product::new(a, b)?.result())
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        let ty = self.infer(&types)?;
+        if ty.shape.contains(&0) {
+            return Literal::from_bytes(ty, &[]);
+        }
+        let (a, b) = (inputs[0], inputs[1]);
+        let product = Product::new(types[0], types[1])?;
+        let matrices = |operand: &Literal| {
+            let rank = operand.ty.shape.rank();
+            broadcast_offsets(&operand.ty.shape[..rank.saturating_sub(2)], &product.batch)
+        };
+        let pairs: Vec<_> = matrices(a).into_iter().zip(matrices(b)).collect();
+        match (&a.data, &b.data) {
+            (Data::Float(a), Data::Float(b)) => {
+                let values = product.multiply(a, b, &pairs, |sum, x, y| sum + x * y);
+                Ok(Literal::new_float(ty, values))
+            }
+            _ => {
+                let (a, b) = (a.ints("a")?, b.ints("b")?);
+                let values = product.multiply(a, b, &pairs, |sum, x, y| sum.wrapping_add(x.wrapping_mul(y)));
+                Ok(Literal::new_int(ty, values))
+            }
+        }
+    }
+
+    fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
+        let k = inputs.first().and_then(|a| a.shape.last()).copied().unwrap_or(0);
+        (output.shape.numel() as u64).saturating_mul(k as u64)
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+/// `out += a b` for row-major `a [m, k]` and `b [k, n]`; `step(sum, x, y)` is the sum with one product more.
+pub fn multiply_add<T: Copy>(out: &mut [T], a: &[T], b: &[T], k: usize, n: usize, step: impl Fn(T, T, T) -> T) {
+    for (i, sums) in out.chunks_exact_mut(n.max(1)).enumerate() {
+        for p in 0..k {
+            let x = a[i * k + p];
+            sums.iter_mut().zip(&b[p * n..]).for_each(|(sum, y)| *sum = step(*sum, x, *y));
+        }
     }
 }

@@ -145,8 +145,31 @@ impl Operation for MbConv {
         Ok(value)
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        self.infer(&types)?;
+        let (x, mut rest) = (inputs[0], &inputs[1..]);
+        let mut value = x.clone();
+        for stage in self.stages()? {
+            let (weights, after) = rest.split_at(stage.weights());
+            rest = after;
+            let (_, op) = stage.op(value.ty.shape[1]);
+            value = op.evaluate(&stage.operands(x, &value, weights))?;
+        }
+        Ok(value)
+    }
+
+    fn macs(&self, inputs: &[&TensorType], _output: &TensorType) -> u64 {
+        let (Ok(stages), Some((x, mut rest))) = (self.stages(), inputs.split_first()) else { return 0 };
+        let (mut value, mut macs) = ((*x).clone(), 0u64);
+        for stage in stages {
+            let Some((weights, after)) = rest.split_at_checked(stage.weights()) else { return 0 };
+            let Ok(result) = stage.infer(x, &value, weights) else { return 0 };
+            let (_, op) = stage.op(value.shape[1]);
+            macs = macs.saturating_add(op.macs(&stage.operands(*x, &value, weights), &result));
+            (rest, value) = (after, result);
+        }
+        macs
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

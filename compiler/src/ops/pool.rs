@@ -4,11 +4,13 @@
 use super::Operation;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
-use super::literal::Literal;
+use super::literal::{Data, Literal};
+use super::reduce::{int_range, ordered};
 use super::shapes::{checked, expect_float, expect_number, expect_operands, expect_rank};
-use super::window::{Window, WindowAttrs};
+use super::window::{Tap, Window, WindowAttrs, taps};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
+use crate::scalar::BinaryFn;
 use crate::types::{Shape, TensorType};
 
 /// What a window computes.
@@ -59,6 +61,22 @@ impl Pool {
         }
         .windows(&x.shape[2..])
     }
+
+    /// Number of elements that the average at each position of a plane divides by.
+    fn counts(&self, windows: &[Window], positions: &[usize]) -> Vec<usize> {
+        let padded = |window: &Window| {
+            if !self.count_include_pad {
+                return *window;
+            }
+            let input = window.input + window.begin as usize + window.end as usize;
+            Window { input, begin: 0, end: 0, ..*window }
+        };
+        windows.iter().zip(positions).fold(vec![1], |counts, (window, positions)| {
+            let counted = padded(window);
+            let along: Vec<_> = (0..*positions).map(|at| counted.count(at)).collect();
+            counts.iter().flat_map(|count| along.iter().map(move |n| count * n)).collect()
+        })
+    }
 }
 
 impl Operation for Pool {
@@ -84,11 +102,72 @@ impl Operation for Pool {
         )
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        let ty = self.infer(&types)?;
+        if ty.shape.contains(&0) {
+            return Literal::from_bytes(ty, &[]);
+        }
+        let windows = self.windows(types[0])?;
+        let plane = |shape: &Shape| shape[2..].iter().product::<usize>();
+        let planes = Planes {
+            count: ty.shape[0] * ty.shape[1],
+            elements: plane(&types[0].shape),
+            positions: plane(&ty.shape),
+            stride: windows[windows.len() - 1].stride,
+            taps: taps(&windows),
+        };
+        match (&inputs[0].data, self.kind) {
+            (Data::Float(x), PoolKind::Max) => {
+                let out = planes.fold(x, f64::NEG_INFINITY, |a, b| BinaryFn::Max.eval(a, b));
+                Ok(Literal::new_float(ty, out))
+            }
+            (Data::Int(x), _) => {
+                let dtype = ty.dtype;
+                let max = |a, b| if ordered(dtype, b) > ordered(dtype, a) { b } else { a };
+                Ok(Literal::new_int(ty, planes.fold(x, int_range(dtype).0, max)))
+            }
+            (Data::Float(x), PoolKind::Average) => {
+                let mut out = planes.fold(x, 0.0, |a, b| a + b);
+                let counts = self.counts(&windows, &ty.shape[2..]);
+                let counted = out.iter_mut().zip(counts.iter().cycle()).filter(|(_, count)| **count > 0);
+                counted.for_each(|(sum, count)| *sum /= *count as f64);
+                Ok(Literal::new_float(ty, out))
+            }
+        }
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+/// The planes of an operand under pooling.
+struct Planes {
+    /// Number of planes.
+    count: usize,
+    /// Elements of a plane of the operand.
+    elements: usize,
+    /// Window positions of a plane.
+    positions: usize,
+    /// Stride of the last axis.
+    stride: usize,
+    /// Taps of the window.
+    taps: Vec<Tap>,
+}
+
+impl Planes {
+    /// Folds the elements of each window, taps row-major, from `start`.
+    fn fold<T: Copy>(&self, x: &[T], start: T, fold: impl Fn(T, T) -> T) -> Vec<T> {
+        let mut out = vec![start; self.count * self.positions];
+        for plane in 0..self.count {
+            let x = &x[plane * self.elements..][..self.elements];
+            let out = &mut out[plane * self.positions..][..self.positions];
+            for run in self.taps.iter().flat_map(|tap| &tap.runs) {
+                let elements = x[run.element..].iter().step_by(self.stride);
+                out[run.position..][..run.len].iter_mut().zip(elements).for_each(|(out, x)| *out = fold(*out, *x));
+            }
+        }
+        out
     }
 }

@@ -3,11 +3,12 @@
 use super::Operation;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
-use super::literal::Literal;
-use super::shapes::{check, checked, expect_axis, expect_number, expect_operands};
+use super::literal::{Data, Literal};
+use super::shapes::{broadcast_offsets, check, checked, expect_axis, expect_float, expect_number, expect_operands};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::{Shape, TensorType};
+use crate::scalar::BinaryFn;
+use crate::types::{DType, Shape, TensorType};
 
 /// What a reduction computes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -57,6 +58,71 @@ impl Reduce {
     }
 }
 
+impl Reduce {
+    /// The `len` results over floating-point elements; element `i` belongs to result `at[i]`, `count` to each.
+    fn floats(&self, x: &[f64], at: &[usize], len: usize, count: usize) -> Vec<f64> {
+        let fold = |start: f64, step: &dyn Fn(f64, f64) -> f64| {
+            let mut out = vec![start; len];
+            x.iter().zip(at).for_each(|(x, at)| out[*at] = step(out[*at], *x));
+            out
+        };
+        let each = |mut values: Vec<f64>, function: &dyn Fn(f64) -> f64| {
+            values.iter_mut().for_each(|v| *v = function(*v));
+            values
+        };
+        let largest = || fold(f64::NEG_INFINITY, &|a, x| BinaryFn::Max.eval(a, x));
+        let squares = || fold(0.0, &|a, x| a + x * x);
+        let sum = || fold(0.0, &|a, x| a + x);
+        match self.kind {
+            ReduceKind::Sum => sum(),
+            ReduceKind::Mean => each(sum(), &|v| v / count as f64),
+            ReduceKind::Max => largest(),
+            ReduceKind::Min => fold(f64::INFINITY, &|a, x| BinaryFn::Min.eval(a, x)),
+            ReduceKind::Prod => fold(1.0, &|a, x| a * x),
+            ReduceKind::L1 => fold(0.0, &|a, x| a + x.abs()),
+            ReduceKind::L2 => each(squares(), &f64::sqrt),
+            ReduceKind::SumSquare => squares(),
+            ReduceKind::LogSum => each(sum(), &libm::log),
+            ReduceKind::LogSumExp => {
+                let shifts = each(largest(), &|v| if v.is_infinite() { 0.0 } else { v });
+                let mut out = vec![0.0; len];
+                x.iter().zip(at).for_each(|(x, at)| out[*at] += libm::exp(x - shifts[*at]));
+                out.iter().zip(shifts).map(|(sum, shift)| libm::log(*sum) + shift).collect()
+            }
+        }
+    }
+
+    /// As [`Self::floats`], over integers: sums wrap, means and roots lose their fraction, the mean of nothing is 0.
+    fn ints(&self, x: &[i64], at: &[usize], ty: &TensorType, count: usize) -> Vec<i64> {
+        let dtype = ty.dtype;
+        let (least, most) = int_range(dtype);
+        let fold = |start: i64, step: &dyn Fn(i64, i64) -> i64| {
+            let mut out = vec![start; ty.shape.numel()];
+            x.iter().zip(at).for_each(|(x, at)| out[*at] = step(out[*at], *x));
+            out
+        };
+        let divided = |v: i64| match dtype {
+            DType::U64 => (v as u64).checked_div(count as u64).map_or(0, |v| v as i64),
+            _ => v.checked_div(count as i64).unwrap_or(0),
+        };
+        let root =
+            |v: i64| if dtype == DType::U64 { (v as u64).isqrt() as i64 } else { v.checked_isqrt().unwrap_or(0) };
+        let squares = || fold(0, &|a, x| a.wrapping_add(x.wrapping_mul(x)));
+        let sum = || fold(0, &|a, x| a.wrapping_add(x));
+        match self.kind {
+            ReduceKind::Sum | ReduceKind::LogSum | ReduceKind::LogSumExp => sum(),
+            ReduceKind::Mean => sum().into_iter().map(divided).collect(),
+            ReduceKind::Max => fold(least, &|a, x| if ordered(dtype, x) > ordered(dtype, a) { x } else { a }),
+            ReduceKind::Min => fold(most, &|a, x| if ordered(dtype, x) < ordered(dtype, a) { x } else { a }),
+            ReduceKind::Prod => fold(1, &i64::wrapping_mul),
+            ReduceKind::L1 if dtype == DType::U64 => sum(),
+            ReduceKind::L1 => fold(0, &|a, x| a.wrapping_add(x.wrapping_abs())),
+            ReduceKind::L2 => squares().into_iter().map(root).collect(),
+            ReduceKind::SumSquare => squares(),
+        }
+    }
+}
+
 impl Operation for Reduce {
     fn name(&self) -> &'static str {
         "reduce"
@@ -69,8 +135,10 @@ impl Operation for Reduce {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
         expect_operands(inputs, 1)?;
         let x = inputs[0];
-        if !matches!(self.kind, ReduceKind::Max | ReduceKind::Min) {
-            expect_number("x", x)?;
+        match self.kind {
+            ReduceKind::Max | ReduceKind::Min => {}
+            ReduceKind::LogSum | ReduceKind::LogSumExp => expect_float("x", x)?,
+            _ => expect_number("x", x)?,
         }
         self.axes.iter().try_for_each(|axis| expect_axis(*axis, x.shape.rank()))?;
         let ascending = self.axes.windows(2).all(|pair| pair[0] < pair[1]);
@@ -82,11 +150,43 @@ impl Operation for Reduce {
         checked(x.dtype, (0..x.shape.rank()).filter_map(extent).collect::<Shape>())
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let x = inputs[0];
+        let ty = self.infer(&[&x.ty])?;
+        let kept = |axis: usize| if self.axes.contains(&axis) { 1 } else { x.ty.shape[axis] };
+        let kept: Vec<_> = (0..x.ty.shape.rank()).map(kept).collect();
+        // The result element that each operand element belongs to.
+        let at = broadcast_offsets(&kept, &x.ty.shape);
+        let count = self.axes.iter().map(|axis| x.ty.shape[*axis]).product();
+        match &x.data {
+            Data::Float(values) => {
+                Ok(Literal::new_float(ty.clone(), self.floats(values, &at, ty.shape.numel(), count)))
+            }
+            Data::Int(values) => Ok(Literal::new_int(ty.clone(), self.ints(values, &at, &ty, count))),
+        }
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+/// An integer element such that signed comparison orders elements of type `dtype`.
+pub fn ordered(dtype: DType, v: i64) -> i64 {
+    if dtype == DType::U64 { v ^ i64::MIN } else { v }
+}
+
+/// The smallest and the largest element of an integer type or bool.
+pub fn int_range(dtype: DType) -> (i64, i64) {
+    match dtype {
+        DType::Bool => (0, 1),
+        DType::U8 => (0, i64::from(u8::MAX)),
+        DType::U16 => (0, i64::from(u16::MAX)),
+        DType::U32 => (0, i64::from(u32::MAX)),
+        DType::U64 => (0, u64::MAX as i64),
+        DType::I8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        DType::I16 => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => (i64::MIN, i64::MAX),
     }
 }

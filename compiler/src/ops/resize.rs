@@ -3,11 +3,12 @@
 use super::Operation;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
-use super::literal::Literal;
-use super::shapes::{check, checked, expect_len, expect_number, expect_operands};
+use super::literal::{Data, Literal};
+use super::reduce::int_range;
+use super::shapes::{around_axis, check, checked, expect_len, expect_number, expect_operands, offsets, strides};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 /// Interpolation between samples.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -94,6 +95,107 @@ impl Resize {
     }
 }
 
+impl Resize {
+    /// Whether `axis` is left as it is.
+    fn keeps(&self, x: &TensorType, axis: usize) -> bool {
+        let rank = x.shape.rank();
+        let whole = self.coordinates != CoordinateMode::TfCropAndResize
+            || (self.roi[axis] == 0.0 && self.roi[axis + rank] == 1.0);
+        whole && self.scales[axis] == 1.0 && self.shape[axis] == x.shape[axis]
+    }
+
+    /// The coordinate along `axis` of operand `x` that coordinate `i` of the result samples; `None` outside the region of
+    /// interest. Where the scaled extent has a fraction, the rules that divide by it keep the fraction, as ONNX's own tests do.
+    fn source(&self, x: &TensorType, axis: usize, i: usize) -> Option<f64> {
+        let (input, output, scale) = (x.shape[axis] as f64, self.shape[axis] as f64, self.scales[axis]);
+        let i = i as f64;
+        if self.keeps(x, axis) {
+            return Some(i);
+        }
+        let scaled = if (input * scale - output).abs() < 1e-4 { output } else { input * scale };
+        let half_pixel = (i + 0.5) / scale - 0.5;
+        Some(match self.coordinates {
+            CoordinateMode::HalfPixel => half_pixel,
+            CoordinateMode::HalfPixelSymmetric => input / 2.0 * (1.0 - output / scaled) + half_pixel,
+            CoordinateMode::PytorchHalfPixel | CoordinateMode::AlignCorners if output <= 1.0 => 0.0,
+            CoordinateMode::PytorchHalfPixel => half_pixel,
+            CoordinateMode::AlignCorners => i * (input - 1.0) / (scaled - 1.0),
+            CoordinateMode::Asymmetric => i / scale,
+            CoordinateMode::TfHalfPixelForNn => (i + 0.5) / scale,
+            CoordinateMode::TfCropAndResize => {
+                let (start, end) = (f64::from(self.roi[axis]), f64::from(self.roi[axis + x.shape.rank()]));
+                let last = input - 1.0;
+                let at = match output <= 1.0 {
+                    true => 0.5 * (start + end) * last,
+                    false => start * last + i * (end - start) * last / (scaled - 1.0),
+                };
+                return (0.0..=last).contains(&at).then_some(at);
+            }
+        })
+    }
+
+    /// The sample of an axis of `extent` that is nearest to coordinate `at`.
+    fn pick(&self, at: f64, extent: usize) -> usize {
+        let rounded = match self.nearest {
+            NearestMode::RoundPreferFloor => (at - 0.5).ceil(),
+            NearestMode::RoundPreferCeil => (at + 0.5).floor(),
+            NearestMode::Floor => at.floor(),
+            NearestMode::Ceil => at.ceil(),
+        };
+        (rounded.max(0.0) as usize).min(extent - 1)
+    }
+
+    /// The samples of an axis of `extent` that interpolate coordinate `at`, with their weights. Samples outside repeat the
+    /// edge, or have no weight where `exclude_outside`.
+    fn taps(&self, at: f64, extent: usize, axis: usize) -> Vec<(usize, f64)> {
+        let squeeze = if self.antialias { self.scales[axis].min(1.0) } else { 1.0 };
+        let reach = if self.mode == ResizeMode::Cubic { 2.0 } else { 1.0 } / squeeze;
+        let last = extent as i64 - 1;
+        // Farther out every tap is on the same edge.
+        let at = at.clamp(-reach - 1.0, last as f64 + reach + 1.0);
+        let (from, to) = ((at - reach).floor() as i64 + 1, (at + reach).ceil() as i64);
+        let weight = |i: i64| match self.exclude_outside && !(0..=last).contains(&i) {
+            true => 0.0,
+            false => self.filter((i as f64 - at) * squeeze),
+        };
+        let sum: f64 = (from..to).map(weight).sum();
+        let sum = if (self.antialias || self.exclude_outside) && sum != 0.0 { sum } else { 1.0 };
+        (from..to).map(|i| (i.clamp(0, last) as usize, weight(i) / sum)).collect()
+    }
+
+    /// The interpolating filter at distance `t`.
+    fn filter(&self, t: f64) -> f64 {
+        let (t, a) = (t.abs(), f64::from(self.cubic_a));
+        match self.mode {
+            ResizeMode::Cubic if t <= 1.0 => ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0,
+            ResizeMode::Cubic if t < 2.0 => ((a * t - 5.0 * a) * t + 8.0 * a) * t - 4.0 * a,
+            ResizeMode::Cubic => 0.0,
+            _ => (1.0 - t).max(0.0),
+        }
+    }
+}
+
+/// `x` of `shape` with coordinate `i` of `axis` replaced by the weighted sum of the samples `taps[i]`.
+fn resample(x: &[f64], shape: &[usize], axis: usize, taps: &[Vec<(usize, f64)>]) -> Vec<f64> {
+    let (outer, inner) = around_axis(shape, axis);
+    let mut out = Vec::with_capacity(outer * taps.len() * inner);
+    for (o, taps) in (0..outer).flat_map(|o| taps.iter().map(move |taps| (o, taps))) {
+        let line = |k: usize| taps.iter().map(|(i, weight)| weight * x[(o * shape[axis] + i) * inner + k]).sum::<f64>();
+        out.extend((0..inner).map(line));
+    }
+    out
+}
+
+/// `v` rounded to the nearest element of an integer type, halves to even.
+fn saturated(dtype: DType, v: f64) -> i64 {
+    let v = v.round_ties_even();
+    if dtype == DType::U64 {
+        return v as u64 as i64;
+    }
+    let (least, most) = int_range(dtype);
+    (v as i64).clamp(least, most)
+}
+
 impl Operation for Resize {
     fn name(&self) -> &'static str {
         "resize"
@@ -106,7 +208,9 @@ impl Operation for Resize {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
         expect_operands(inputs, 1)?;
         let (x, rank) = (inputs[0], inputs[0].shape.rank());
-        expect_number("x", x)?;
+        if self.mode != ResizeMode::Nearest {
+            expect_number("x", x)?;
+        }
         expect_len("shape", rank, self.shape.len())?;
         expect_len("scales", rank, self.scales.len())?;
         let scales = self.scales.iter().all(|scale| scale.is_finite() && *scale > 0.0);
@@ -115,6 +219,13 @@ impl Operation for Resize {
             expect_len("roi", 2 * rank, self.roi.len())?;
             check(self.roi.iter().all(|v| v.is_finite()), "roi", || "numbers".into(), || format!("{:?}", self.roi))?;
         }
+        // A fraction is dropped or rounded half up; what is far from both would make filters of any length.
+        let scaled = x.shape.iter().zip(&self.shape).zip(&self.scales).all(|((input, output), scale)| {
+            let (scaled, output) = (scale * *input as f64, *output as f64);
+            output == 0.0 || ((scaled - output).abs() <= 1.0 + 1e-3 * output && scaled >= 0.25)
+        });
+        let found = || format!("{:?} for {:?}", self.shape, self.scales);
+        check(scaled, "shape", || format!("{x} times scales"), found)?;
         let smooth = self.mode != ResizeMode::Nearest || !self.antialias;
         check(smooth, "antialias", || "false with nearest".into(), || "true".into())?;
         let sampled = x.shape.iter().zip(&self.shape).all(|(input, output)| *input > 0 || *output == 0);
@@ -122,8 +233,39 @@ impl Operation for Resize {
         checked(x.dtype, self.shape.clone())
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let x = inputs[0];
+        let ty = self.infer(&[&x.ty])?;
+        if ty.shape.contains(&0) {
+            return Literal::from_bytes(ty, &[]);
+        }
+        let shape = &ty.shape;
+        // For each axis and coordinate of the result, the coordinate of the operand; `None` outside the region of interest.
+        let sources: Vec<Vec<_>> =
+            (0..shape.rank()).map(|axis| (0..shape[axis]).map(|i| self.source(&x.ty, axis, i)).collect()).collect();
+        if self.mode == ResizeMode::Nearest {
+            let own = strides(&x.ty.shape);
+            let nearest = |axis: usize, i: usize| Some(self.pick(sources[axis][i]?, x.ty.shape[axis]) * own[axis]);
+            let at = offsets(shape, nearest);
+            return Ok(x.gather_elements(shape.clone(), f64::from(self.extrapolation), |i| at[i]));
+        }
+        let mut values = x.to_f64();
+        let mut extents = x.ty.shape.to_vec();
+        for axis in (0..shape.rank()).filter(|axis| !self.keeps(&x.ty, *axis)) {
+            let taps: Vec<_> = sources[axis].iter().map(|s| self.taps(s.unwrap_or(0.0), extents[axis], axis)).collect();
+            values = resample(&values, &extents, axis, &taps);
+            extents[axis] = shape[axis];
+        }
+        let inside = offsets(shape, |axis, i| sources[axis][i].map(|_| 0));
+        let outside = values.iter_mut().zip(inside).filter(|(_, inside)| inside.is_none());
+        outside.for_each(|(v, _)| *v = f64::from(self.extrapolation));
+        Ok(match x.data {
+            Data::Float(_) => Literal::new_float(ty, values),
+            Data::Int(_) => {
+                let integers = values.iter().map(|v| saturated(ty.dtype, *v)).collect();
+                Literal::new_int(ty, integers)
+            }
+        })
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

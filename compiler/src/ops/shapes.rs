@@ -49,11 +49,13 @@ pub fn expect_activation(field: &str, function: Option<UnaryFn>, dtype: DType) -
     check(dtype.is_float(), field, || format!("no activation of {dtype} elements"), || function.spelling().0.into())
 }
 
-/// Products of the extents before and after `axis`, saturating: element `(o, i, k)` of the three-axis view is at
-/// `(o * shape[axis] + i) * after + k`.
+/// Products of the extents before and after `axis`, 0 and 0 for a shape without elements: element `(o, i, k)` of the
+/// three-axis view is at `(o * shape[axis] + i) * after + k`.
 pub fn around_axis(shape: &[usize], axis: usize) -> (usize, usize) {
-    let product = |extents: &[usize]| extents.iter().fold(1usize, |a, b| a.saturating_mul(*b));
-    (product(&shape[..axis]), product(&shape[axis + 1..]))
+    if shape.contains(&0) {
+        return (0, 0);
+    }
+    (shape[..axis].iter().product(), shape[axis + 1..].iter().product())
 }
 
 /// Fails unless `ty` has element type `dtype`; `field` is the operand's name.

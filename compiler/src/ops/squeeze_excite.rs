@@ -54,8 +54,39 @@ impl Operation for SqueezeExcite {
         Ok(x.clone())
     }
 
-    fn evaluate(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(OpError::new("operator", "an evaluator", "none"))
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
+        let ty = self.infer(&types)?;
+        if ty.shape.contains(&0) {
+            return Ok(Literal::new_float(ty, Vec::new()));
+        }
+        let x = inputs[0].floats("x")?;
+        let (batch, channels, plane) = (ty.shape[0], ty.shape[1], ty.shape[2] * ty.shape[3]);
+        let dense = |means: &[f64], w: &Literal, b: &Literal, function: UnaryFn| -> Result<Vec<f64>, OpError> {
+            let (w, b) = (w.floats("w")?, b.floats("b")?);
+            let row = |(i, bias): (usize, &f64)| {
+                let products = w[i * means.len()..].iter().zip(means).map(|(w, v)| w * v);
+                function.eval(products.sum::<f64>() + bias)
+            };
+            Ok(b.iter().enumerate().map(row).collect())
+        };
+        let mut out = Vec::with_capacity(x.len());
+        for n in 0..batch {
+            let channel = |c: usize| &x[(n * channels + c) * plane..][..plane];
+            let means: Vec<_> = (0..channels).map(|c| channel(c).iter().sum::<f64>() / plane as f64).collect();
+            let reduced = dense(&means, inputs[1], inputs[2], self.act)?;
+            let gates = dense(&reduced, inputs[3], inputs[4], self.gate)?;
+            for (c, gate) in gates.iter().enumerate() {
+                out.extend(channel(c).iter().map(|v| v * gate));
+            }
+        }
+        Ok(Literal::new_float(ty, out))
+    }
+
+    fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
+        let batch = output.shape.first().copied().unwrap_or(0) as u64;
+        let weights = [1, 3].iter().filter_map(|at| inputs.get(*at)).map(|w| w.shape.numel() as u64);
+        weights.fold(0, u64::saturating_add).saturating_mul(batch)
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {

@@ -3,6 +3,8 @@
 //! In: extents and attributes, one entry per spatial axis. Out: one [`Window`] per axis, checked: strides and dilations at
 //! least 1, every attribute at most [`LIMIT`], so that coordinates fit `i64`.
 
+use std::ops::Range;
+
 use super::shapes::{check, expect_len};
 use crate::error::OpError;
 
@@ -32,6 +34,99 @@ impl Window {
     /// Coordinate in the operand of `tap` at position `at`; negative or past the end in the padding.
     pub fn coordinate(&self, at: usize, tap: usize) -> i64 {
         (at as i64) * (self.stride as i64) + (tap as i64) * (self.dilation as i64) - self.begin
+    }
+
+    /// The taps that meet an element of the operand at some position, or lie between such taps.
+    pub fn taps(&self) -> Range<usize> {
+        let last = self.coordinate(self.output.saturating_sub(1), 0);
+        let from = (-last).max(0).unsigned_abs() as usize;
+        let to = (self.input as i64 + self.begin).max(0) as usize;
+        from.div_ceil(self.dilation).min(self.kernel)..to.div_ceil(self.dilation).min(self.kernel)
+    }
+
+    /// Number of taps that meet an element of the operand at position `at`.
+    pub fn count(&self, at: usize) -> usize {
+        let first = self.coordinate(at, 0);
+        let from = (-first).max(0).unsigned_abs() as usize;
+        let to = (self.input as i64 - first).max(0) as usize;
+        let to = to.div_ceil(self.dilation).min(self.kernel);
+        to - from.div_ceil(self.dilation).min(to)
+    }
+
+    /// The positions at which `tap` meets an element of the operand.
+    pub fn positions(&self, tap: usize) -> Range<usize> {
+        let first = self.coordinate(0, tap);
+        let from = (-first).max(0).unsigned_abs() as usize;
+        let to = (self.input as i64 - first).max(0) as usize;
+        let to = to.div_ceil(self.stride).min(self.output);
+        from.div_ceil(self.stride).min(to)..to
+    }
+}
+
+/// A run of window positions along the last axis and the elements that one tap meets there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// The first position, as an element of the plane of positions.
+    pub position: usize,
+    /// The element of the operand's plane that the tap meets there; the next ones follow at the stride of the last axis.
+    pub element: usize,
+    /// Number of positions.
+    pub len: usize,
+}
+
+/// One tap of the kernel and where it meets the operand rather than padding.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tap {
+    /// Row-major index in the kernel.
+    pub index: usize,
+    /// Where it meets the operand.
+    pub runs: Vec<Run>,
+}
+
+/// The taps of a kernel over `windows`, row-major, without those that meet padding only.
+pub fn taps(windows: &[Window]) -> Vec<Tap> {
+    let mut out = Vec::new();
+    let start = Run { position: 0, element: 0, len: 1 };
+    extend(windows, Tap { index: 0, runs: vec![start] }, &mut out);
+    out
+}
+
+/// Appends to `out` every tap that continues `prefix`, which fixes the axes before `windows`.
+fn extend(windows: &[Window], prefix: Tap, out: &mut Vec<Tap>) {
+    let Some((window, rest)) = windows.split_first() else {
+        out.push(prefix);
+        return;
+    };
+    for tap in window.taps() {
+        let positions = window.positions(tap);
+        if positions.is_empty() {
+            continue;
+        }
+        let mut runs: Vec<Run> = Vec::new();
+        for outer in &prefix.runs {
+            let (position, element) = (outer.position * window.output, outer.element * window.input);
+            let run = |at: usize, len| Run {
+                position: position + at,
+                element: element + window.coordinate(at, tap) as usize,
+                len,
+            };
+            if !rest.is_empty() {
+                runs.extend(positions.clone().map(|at| run(at, 1)));
+                continue;
+            }
+            let next = run(positions.start, positions.len());
+            match runs.last_mut() {
+                Some(run) if window.stride == 1 && run.is_followed_by(&next) => run.len += next.len,
+                _ => runs.push(next),
+            }
+        }
+        extend(rest, Tap { index: prefix.index * window.kernel + tap, runs }, out);
+    }
+}
+
+impl Run {
+    fn is_followed_by(&self, next: &Self) -> bool {
+        self.position + self.len == next.position && self.element + self.len == next.element
     }
 }
 
