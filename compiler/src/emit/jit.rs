@@ -1,0 +1,161 @@
+//! Executable memory from a plan, handed to the runtime as a program.
+//!
+//! In: a plan for the host. Out: a [`Program`] whose code lies in one reserved range, writable while it is filled and executable
+//! afterwards, never both, and freed when the program drops. Packed constants are written straight into the program's memory.
+#![allow(unsafe_code, reason = "generated code is called, and its memory is freed")]
+
+use std::sync::Mutex;
+
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module, default_libcall_names};
+use fornax_runtime::{ALIGN, Arg, ConstantPool, CpuFeatures, KernelFn, Port, Program, ProgramParts, Step};
+
+use super::Code;
+use crate::codegen::clif;
+use crate::error::{Error, Result, RuntimeError};
+use crate::kernels::Kernel;
+use crate::plan::{Home, Operand, Plan};
+use crate::target::Target;
+
+/// Address space reserved for code. Nothing is committed before it is used; PC-relative calls reach all of it.
+const RESERVED: usize = 256 << 20;
+
+/// The module that owns executable memory.
+struct Executable(Option<JITModule>);
+
+impl Drop for Executable {
+    fn drop(&mut self) {
+        if let Some(module) = self.0.take() {
+            // SAFETY: the program that owns this value is dropping, so none of its functions runs or can be called again.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+/// Compiles a plan for the host into a program.
+///
+/// # Errors
+/// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory.
+pub fn compile(plan: &Plan) -> Result<Program> {
+    let proof = features(&plan.target).prove().map_err(runtime)?;
+    let isa = clif::isa(&plan.target)?;
+    let (kernels, functions) = super::distinct(plan);
+    let code = super::compile(&kernels, isa.as_ref())?;
+    let (module, entries) = install(&plan.target, &code)?;
+    let (constants, offsets) = pack(plan)?;
+    let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
+        kernel: entries[function],
+        name: step.kernel.name.clone(),
+        node: step.node.clone(),
+        args: step.operands.iter().map(|operand| argument(plan, &offsets, *operand)).collect(),
+        chunks: step.kernel.chunks,
+        grain: 1,
+        flops: step.kernel.flops,
+        bytes: step.kernel.bytes,
+    });
+    let port = |port: &crate::plan::Port| Port { name: port.name.clone(), dtype: port.ty.dtype, shape: port.ty.shape.clone() };
+    let parts = ProgramParts {
+        steps: steps.collect(),
+        inputs: plan.inputs.iter().map(port).collect(),
+        outputs: plan.outputs.iter().map(port).collect(),
+        arena_bytes: plan.arena_bytes,
+        scratch_bytes: plan.scratch_bytes,
+        constants,
+        code: Box::new(Mutex::new(module)),
+    };
+    // SAFETY: every kernel follows the ABI, and the plan's builder checked that each operand is at least as large as the
+    // extent its kernel declares; the executable memory lives in `code`.
+    unsafe { Program::new(parts, proof) }.map_err(runtime)
+}
+
+/// The features that code for `target` needs.
+fn features(target: &Target) -> CpuFeatures {
+    CpuFeatures { fma: target.fma, avx: target.fma, avx2: target.fma, ..CpuFeatures::default() }
+}
+
+fn runtime(error: impl std::fmt::Display) -> Error {
+    Error::Runtime(RuntimeError(error.to_string()))
+}
+
+/// Places code in fresh memory and makes it executable.
+fn install(target: &Target, code: &[Code]) -> Result<(Executable, Vec<KernelFn>)> {
+    let fail = |name: &str, message: String| Error::Codegen { function: name.into(), message };
+    let mut builder = JITBuilder::with_isa(clif::isa(target)?, default_libcall_names());
+    let arena = ArenaMemoryProvider::new_with_size(RESERVED).map_err(|e| fail("memory", e.to_string()))?;
+    builder.memory_provider(Box::new(arena));
+    let mut module = Executable(Some(JITModule::new(builder)));
+    let Some(inner) = module.0.as_mut() else { return Err(fail("module", "not there".into())) };
+    let signature = inner.make_signature();
+    let mut ids = Vec::with_capacity(code.len());
+    for (i, code) in code.iter().enumerate() {
+        let error = |e: cranelift_module::ModuleError| fail(&code.name, e.to_string());
+        let id = inner.declare_function(&format!("k{i}_{}", code.name), Linkage::Local, &signature).map_err(error)?;
+        inner.define_function_bytes(id, code.align, &code.bytes, &[]).map_err(error)?;
+        ids.push(id);
+    }
+    inner.finalize_definitions().map_err(|e| fail("memory", e.to_string()))?;
+    let entries = ids
+        .into_iter()
+        .map(|id| {
+            let address = inner.get_finalized_function(id);
+            // SAFETY: the address is that of a finished function which `clif::build` gave the kernel ABI's signature.
+            unsafe { std::mem::transmute::<*const u8, KernelFn>(address) }
+        })
+        .collect();
+    Ok((module, entries))
+}
+
+/// Writes every packed constant into one block; returns it and the offset of each.
+fn pack(plan: &Plan) -> Result<(ConstantPool, Vec<usize>)> {
+    let mut total = 0usize;
+    let mut offsets = Vec::with_capacity(plan.constants.len());
+    for constant in &plan.constants {
+        offsets.push(total);
+        total += constant.bytes.next_multiple_of(ALIGN);
+    }
+    let mut pool = ConstantPool::zeroed(total).map_err(runtime)?;
+    for (constant, offset) in plan.constants.iter().zip(&offsets) {
+        (constant.fill)(pool.slice_mut(*offset, constant.bytes));
+    }
+    Ok((pool, offsets))
+}
+
+fn argument(plan: &Plan, offsets: &[usize], operand: Operand) -> Arg {
+    match operand {
+        Operand::Constant(id) => Arg::Constant(offsets[id.0]),
+        Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
+            Home::Arena(offset) => Arg::Arena(offset),
+            Home::Input(index) => Arg::Input(index),
+            Home::Output(index) => Arg::Output(index),
+            Home::Constant(id) => Arg::Constant(offsets[id.0]),
+        },
+    }
+}
+
+/// Compiles one kernel and runs it over all its chunks, `per_call` at a time, on one buffer per argument. For tests of kernels.
+///
+/// # Errors
+/// As [`compile`]; and [`Error::Invalid`] if a buffer is smaller than the kernel's argument.
+pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
+    let _proof = features(target).prove().map_err(runtime)?;
+    let fits = buffers.len() == kernel.arguments.len()
+        && kernel.arguments.iter().zip(buffers.iter()).all(|(argument, buffer)| buffer.len() >= argument.bytes);
+    if !fits {
+        return Err(Error::Invalid(vec![format!("{}: a buffer is smaller than its argument", kernel.name)]));
+    }
+    let isa = clif::isa(target)?;
+    let code = super::compile(&[kernel], isa.as_ref())?;
+    let (_module, entries) = install(target, &code)?;
+    let mut pointers: Vec<*mut u8> = buffers.iter_mut().map(|b| b.as_mut_ptr()).collect();
+    let mut scratch = vec![0u128; kernel.scratch.div_ceil(16) + 1];
+    let _environment = fornax_runtime::float_environment();
+    let mut begin = 0;
+    while begin < kernel.chunks {
+        let end = kernel.chunks.min(begin.saturating_add(per_call.max(1)));
+        // SAFETY: the function follows the kernel ABI; each buffer was checked against the extent the kernel declares, and
+        // the module that owns the code outlives the call.
+        unsafe { entries[0](pointers.as_mut_ptr(), begin, end, scratch.as_mut_ptr().cast()) };
+        begin = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Plan to machine code: each distinct kernel is written once.
+//!
+//! In: a plan. Out: for every step the index of its function, and the functions' bytes, position independent and without
+//! relocations, ready for a JIT or an object module.
+
+pub mod jit;
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cranelift_codegen::Context;
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::isa::TargetIsa;
+
+use crate::codegen::clif;
+use crate::error::{Error, Result};
+use crate::kernels::Kernel;
+use crate::plan::Plan;
+
+/// Machine code of one kernel.
+#[derive(Clone, Debug)]
+pub struct Code {
+    /// Name of the kernel.
+    pub name: String,
+    /// Position-independent bytes, constants included.
+    pub bytes: Vec<u8>,
+    /// Alignment the bytes need.
+    pub align: u64,
+}
+
+/// The distinct kernels of a plan, in order of first use, and for each step the index of its kernel.
+pub fn distinct(plan: &Plan) -> (Vec<&Kernel>, Vec<usize>) {
+    let mut index: HashMap<(&str, String), usize> = HashMap::new();
+    let mut kernels = Vec::new();
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let key = (step.kernel.name.as_str(), format!("{:?}", step.kernel.schedule));
+        let at = *index.entry(key).or_insert_with(|| {
+            kernels.push(&step.kernel);
+            kernels.len() - 1
+        });
+        steps.push(at);
+    }
+    (kernels, steps)
+}
+
+/// Compiles kernels, on as many threads as the host offers (at most 8). The bytes do not depend on the number of threads.
+pub fn compile(kernels: &[&Kernel], isa: &dyn TargetIsa) -> Result<Vec<Code>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(kernels.len().max(1));
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<Code>)>> = Mutex::new(Vec::with_capacity(kernels.len()));
+    let work = || {
+        let mut context = Context::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(at) else { break };
+            let code = compile_one(kernel, isa, &mut context);
+            if let Ok(mut done) = done.lock() {
+                done.push((at, code));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, code)| code).collect()
+}
+
+fn compile_one(kernel: &Kernel, isa: &dyn TargetIsa, context: &mut Context) -> Result<Code> {
+    let fail = |message: String| Error::Codegen { function: kernel.name.clone(), message };
+    context.clear();
+    context.func = clif::build(isa, |e| kernel.emit(e))?;
+    let compiled = context.compile(isa, &mut ControlPlane::default()).map_err(|e| fail(e.inner.to_string()))?;
+    if let Some(reloc) = compiled.buffer.relocs().first() {
+        return Err(fail(format!("relocation {:?}: a kernel must be self-contained", reloc.kind)));
+    }
+    let align = u64::from(compiled.buffer.alignment).max(16);
+    Ok(Code { name: kernel.name.clone(), bytes: compiled.code_buffer().to_vec(), align })
+}
