@@ -7,9 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of `fornax-compiler`, from the top. A module names only those below it (and itself).
-const ORDER: &[&str] = &[
-    "pipeline", "emit", "passes", "ir", "ops", "plan", "kernels", "codegen", "target", "types", "scalar", "error",
-];
+const ORDER: &[&str] =
+    &["pipeline", "emit", "passes", "ir", "ops", "plan", "kernels", "codegen", "target", "types", "scalar", "error"];
 
 /// The files that may lift `unsafe_code`.
 const UNSAFE: &[&str] = &[
@@ -24,8 +23,12 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// The files that may name Cranelift.
-const CRANELIFT: &[&str] =
-    &["compiler/src/codegen/clif.rs", "compiler/src/codegen/clif_loops.rs", "compiler/src/emit/mod.rs", "compiler/src/emit/jit.rs"];
+const CRANELIFT: &[&str] = &[
+    "compiler/src/codegen/clif.rs",
+    "compiler/src/codegen/clif_loops.rs",
+    "compiler/src/emit/mod.rs",
+    "compiler/src/emit/jit.rs",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -59,7 +62,8 @@ fn compiler_modules_depend_downwards() {
     let mut wrong = Vec::new();
     for path in sources("compiler/src") {
         let name = relative(&path);
-        let module = name.trim_start_matches("compiler/src/").split(['/', '.']).next().expect("a module name").to_string();
+        let module =
+            name.trim_start_matches("compiler/src/").split(['/', '.']).next().expect("a module name").to_string();
         let Some(rank) = ORDER.iter().position(|m| *m == module) else {
             assert_eq!(module, "lib", "{name}: a module without a place in the order");
             continue;

@@ -1,0 +1,129 @@
+//! ONNX models through the `onnx-protobuf` crate, which knows nothing of our reader.
+
+use onnx_protobuf::{
+    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,
+};
+
+/// A model under construction.
+pub struct Writer {
+    graph: GraphProto,
+    opset: i64,
+}
+
+/// An attribute value.
+pub enum Value<'a> {
+    Int(i64),
+    Ints(&'a [i64]),
+    Float(f32),
+    Text(&'a str),
+}
+
+impl Writer {
+    pub fn new(name: &str, opset: i64) -> Self {
+        let mut graph = GraphProto::new();
+        graph.name = Some(name.into());
+        Self { graph, opset }
+    }
+
+    fn value_info(name: &str, dims: &[i64]) -> ValueInfoProto {
+        let mut shape = TensorShapeProto::new();
+        for dim in dims {
+            let mut d = tensor_shape_proto::Dimension::new();
+            if *dim < 0 {
+                d.set_dim_param(format!("dim{}", -dim));
+            } else {
+                d.set_dim_value(*dim);
+            }
+            shape.dim.push(d);
+        }
+        let mut tensor = type_proto::Tensor::new();
+        tensor.elem_type = Some(tensor_proto::DataType::FLOAT as i32);
+        tensor.shape = Some(shape).into();
+        let mut ty = TypeProto::new();
+        ty.set_tensor_type(tensor);
+        let mut info = ValueInfoProto::new();
+        info.name = Some(name.into());
+        info.type_ = Some(ty).into();
+        info
+    }
+
+    /// Declares an `f32` input; a negative extent is symbolic.
+    pub fn input(&mut self, name: &str, dims: &[i64]) {
+        self.graph.input.push(Self::value_info(name, dims));
+    }
+
+    /// Declares an `f32` output.
+    pub fn output(&mut self, name: &str, dims: &[i64]) {
+        self.graph.output.push(Self::value_info(name, dims));
+    }
+
+    /// An `f32` initializer in `raw_data`.
+    pub fn weight(&mut self, name: &str, dims: &[i64], values: &[f32]) {
+        let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.tensor(name, dims, tensor_proto::DataType::FLOAT, raw);
+    }
+
+    /// An `i64` initializer in `raw_data`.
+    pub fn integers(&mut self, name: &str, values: &[i64]) {
+        let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.tensor(name, &[values.len() as i64], tensor_proto::DataType::INT64, raw);
+    }
+
+    fn tensor(&mut self, name: &str, dims: &[i64], kind: tensor_proto::DataType, raw: Vec<u8>) {
+        let mut tensor = TensorProto::new();
+        tensor.name = Some(name.into());
+        tensor.dims = dims.to_vec();
+        tensor.data_type = Some(kind as i32);
+        tensor.raw_data = Some(raw);
+        self.graph.initializer.push(tensor);
+    }
+
+    /// Adds a node with one result; returns the result's name.
+    pub fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, Value<'_>)]) -> String {
+        let mut node = NodeProto::new();
+        node.op_type = Some(op.into());
+        node.name = Some(format!("/{output}/{op}"));
+        node.input = inputs.iter().map(|s| s.to_string()).collect();
+        node.output = vec![output.into()];
+        for (name, value) in attributes {
+            let mut attribute = AttributeProto::new();
+            attribute.name = Some((*name).into());
+            let kind = match value {
+                Value::Int(v) => {
+                    attribute.i = Some(*v);
+                    attribute_proto::AttributeType::INT
+                }
+                Value::Ints(v) => {
+                    attribute.ints = v.to_vec();
+                    attribute_proto::AttributeType::INTS
+                }
+                Value::Float(v) => {
+                    attribute.f = Some(*v);
+                    attribute_proto::AttributeType::FLOAT
+                }
+                Value::Text(v) => {
+                    attribute.s = Some(v.as_bytes().to_vec());
+                    attribute_proto::AttributeType::STRING
+                }
+            };
+            attribute.type_ = Some(kind.into());
+            node.attribute.push(attribute);
+        }
+        self.graph.node.push(node);
+        output.into()
+    }
+
+    /// The bytes of the model file.
+    pub fn finish(self) -> Vec<u8> {
+        let mut model = ModelProto::new();
+        model.ir_version = Some(8);
+        model.producer_name = Some("fornax-tests".into());
+        let mut opset = OperatorSetIdProto::new();
+        opset.domain = Some(String::new());
+        opset.version = Some(self.opset);
+        model.opset_import.push(opset);
+        model.graph = Some(self.graph).into();
+        model.write_to_bytes().expect("a model that serialises")
+    }
+}
