@@ -16,10 +16,12 @@
 //! Modules depend downwards only: `pipeline > emit > passes > ir > ops > plan > kernels > codegen > target, types, scalar, error`.
 
 pub mod codegen;
+pub mod emit;
 pub mod error;
 pub mod ir;
 pub mod kernels;
 pub mod ops;
+pub mod passes;
 pub mod plan;
 pub mod scalar;
 pub mod target;

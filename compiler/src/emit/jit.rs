@@ -37,7 +37,7 @@ impl Drop for Executable {
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory.
 pub fn compile(plan: &Plan) -> Result<Program> {
-    let proof = features(&plan.target).prove().map_err(runtime)?;
+    let proof = CpuFeatures::prove(features(&plan.target)).map_err(runtime)?;
     let isa = clif::isa(&plan.target)?;
     let (kernels, functions) = super::distinct(plan);
     let code = super::compile(&kernels, isa.as_ref())?;
@@ -59,6 +59,7 @@ pub fn compile(plan: &Plan) -> Result<Program> {
         inputs: plan.inputs.iter().map(port).collect(),
         outputs: plan.outputs.iter().map(port).collect(),
         arena_bytes: plan.arena_bytes,
+        zero_bytes: 0,
         scratch_bytes: plan.scratch_bytes,
         constants,
         code: Box::new(Mutex::new(module)),
@@ -137,7 +138,7 @@ fn argument(plan: &Plan, offsets: &[usize], operand: Operand) -> Arg {
 /// # Errors
 /// As [`compile`]; and [`Error::Invalid`] if a buffer is smaller than the kernel's argument.
 pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
-    let _proof = features(target).prove().map_err(runtime)?;
+    let _proof = CpuFeatures::prove(features(target)).map_err(runtime)?;
     let fits = buffers.len() == kernel.arguments.len()
         && kernel.arguments.iter().zip(buffers.iter()).all(|(argument, buffer)| buffer.len() >= argument.bytes);
     if !fits {
