@@ -53,7 +53,8 @@ pub fn compile(plan: &Plan) -> Result<Program> {
         flops: step.kernel.flops,
         bytes: step.kernel.bytes,
     });
-    let port = |port: &crate::plan::Port| Port { name: port.name.clone(), dtype: port.ty.dtype, shape: port.ty.shape.clone() };
+    let port =
+        |port: &crate::plan::Port| Port { name: port.name.clone(), dtype: port.ty.dtype, shape: port.ty.shape.clone() };
     let parts = ProgramParts {
         steps: steps.collect(),
         inputs: plan.inputs.iter().map(port).collect(),

@@ -29,7 +29,9 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
         let node = graph.node(id);
         let value = match &node.kind {
             Kind::Input => continue,
-            Kind::Constant(constant) => Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() },
+            Kind::Constant(constant) => {
+                Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() }
+            }
             Kind::Op(op) => {
                 let ids = graph.operands(id);
                 let operands = ids.iter().filter_map(|id| values.get(id).cloned()).collect::<Vec<_>>();
@@ -37,7 +39,8 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     continue;
                 }
                 let origin = node.origins.first().unwrap_or(&node.name);
-                let mut cx = Lowering { plan: &mut plan, node: &node.name, operands, ty: node.ty.clone(), result: None };
+                let mut cx =
+                    Lowering { plan: &mut plan, node: &node.name, operands, ty: node.ty.clone(), result: None };
                 let outcome = op.lower(&mut cx);
                 let Lowering { operands, result, .. } = cx;
                 for (id, operand) in ids.iter().zip(operands) {
