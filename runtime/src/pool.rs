@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::cpu::{allowed_cpus, float_environment, pin_current_thread};
+use crate::cpu::{allowed_cpus, available_threads, float_environment, pin_current_thread};
 use crate::error::Error;
 use crate::region::Region;
 use crate::sync::{Arc, AtomicBool, Builder, JoinHandle, Ordering, Padded, park, spin_loop};
@@ -47,14 +47,13 @@ impl Pool {
             return Err(Error::ThreadCount { max: MAX_THREADS, found: threads });
         }
         let cpus = allowed_cpus();
-        let enough = cpus.len() >= threads;
-        let pinned = pin && enough && threads > 1;
+        let pinned = pin && threads > 1 && cpus.len() >= threads;
         let shared = Arc::new(Shared {
             region: Region::default(),
             stop: AtomicBool::new(false),
             asleep: (1..threads).map(|_| Padded::default()).collect(),
-            // With fewer processors than threads, a spinning worker would keep a working one from running.
-            spin: if enough { SPIN } else { Duration::ZERO },
+            // With fewer processors, or less of their time, than threads, a spinning worker would keep a working one from running.
+            spin: if threads <= available_threads() { SPIN } else { Duration::ZERO },
         });
         let caller_cpu = cpus.first().copied().filter(|_| pinned);
         let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1), caller_cpu };
@@ -229,6 +228,24 @@ mod tests {
                     crate::sync::yield_now();
                 }
             });
+        }
+    }
+
+    #[test]
+    fn a_region_ends_after_its_last_chunk() {
+        let pool = Pool::new(2, false).unwrap();
+        for _ in 0..50 {
+            let (begun, ended) = (AtomicU32::new(0), AtomicU32::new(0));
+            pool.run(2, 1, &|_, _, worker| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                while begun.load(Ordering::SeqCst) < 2 {
+                    crate::sync::yield_now();
+                }
+                // The caller has long been done when the worker is.
+                (0..1000 * worker).for_each(|_| crate::sync::yield_now());
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+            assert_eq!(ended.into_inner(), 2);
         }
     }
 

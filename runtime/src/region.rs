@@ -27,6 +27,13 @@ const UNIT_MASK: u64 = (1 << UNIT_BITS) - 1;
 /// Polls of the opener before it offers its core to a worker that may be waiting for one.
 const WAIT_SPINS: u32 = 2000;
 
+/// A claimed part of a region.
+struct Unit {
+    body: *const &'static Body<'static>,
+    begin: u32,
+    end: u32,
+}
+
 /// Room for one open region.
 #[derive(Default)]
 pub(crate) struct Region {
@@ -82,26 +89,36 @@ impl Region {
     pub fn work(&self, worker: usize) {
         let mut word = self.claims.0.load(Ordering::Acquire);
         while word & UNIT_MASK != 0 {
-            let body = self.body.load(Ordering::Relaxed);
-            let chunks = self.chunks.load(Ordering::Relaxed);
-            let grain = self.grain.load(Ordering::Relaxed);
-            if let Err(now) = self.claims.0.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire) {
-                word = now;
-                continue;
+            match self.claim(word) {
+                Ok(unit) => {
+                    self.run_unit(&unit, worker);
+                    word = self.claims.0.load(Ordering::Acquire);
+                }
+                Err(now) => word = now,
             }
-            let unit = chunks.div_ceil(grain) - (word & UNIT_MASK) as u32;
-            let begin = unit * grain;
-            let end = begin.saturating_add(grain).min(chunks);
-            // SAFETY: the claim succeeded, so `body` is that of the open region, whose opener stays in `try_run`, and
-            // keeps both the reference and the closure alive, until this unit is counted in `done`.
-            let body = unsafe { *body };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(begin, end, worker))) {
-                lock(&self.panic).get_or_insert(payload);
-                self.abandon();
-            }
-            self.done.0.fetch_add(1, Ordering::Release);
-            word = self.claims.0.load(Ordering::Acquire);
         }
+    }
+
+    /// Claims the next unit if the claim word is still `word`, which had units left; else gives its present value.
+    fn claim(&self, word: u64) -> Result<Unit, u64> {
+        let body = self.body.load(Ordering::Relaxed);
+        let chunks = self.chunks.load(Ordering::Relaxed);
+        let grain = self.grain.load(Ordering::Relaxed);
+        self.claims.0.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire)?;
+        let begin = (chunks.div_ceil(grain) - (word & UNIT_MASK) as u32) * grain;
+        Ok(Unit { body, begin, end: begin.saturating_add(grain).min(chunks) })
+    }
+
+    /// Runs a claimed unit and counts it.
+    fn run_unit(&self, unit: &Unit, worker: usize) {
+        // SAFETY: the claim succeeded, so `body` is that of the open region, whose opener stays in `try_run`, and keeps
+        // both the reference and the closure alive, until this unit is counted in `done`.
+        let body = unsafe { *unit.body };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(unit.begin, unit.end, worker))) {
+            lock(&self.panic).get_or_insert(payload);
+            self.abandon();
+        }
+        self.done.0.fetch_add(1, Ordering::Release);
     }
 
     /// Claims every unit left without running it. Called while the region is open.
@@ -165,6 +182,38 @@ mod tests {
             |_| ()
         ));
         assert_eq!(*lock(&inner), Some(false));
+    }
+
+    #[test]
+    fn a_late_worker_claims_nothing() {
+        let region = Region::default();
+        let word = || region.claims.0.load(Ordering::SeqCst);
+        let stale = AtomicU64::new(0);
+        assert!(region.try_run(
+            4,
+            1,
+            &|_, _, _| _ = stale.compare_exchange(0, word(), Ordering::SeqCst, Ordering::SeqCst),
+            |_| ()
+        ));
+        let stale = stale.into_inner();
+        assert_eq!(stale & UNIT_MASK, 3);
+        let claimed = AtomicU32::new(0);
+        let late = |_, _, _| {
+            if region.claim(stale).is_ok() {
+                region.done.0.fetch_add(1, Ordering::SeqCst);
+                claimed.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        assert!(region.try_run(4, 1, &late, |_| ()));
+        assert_eq!(claimed.into_inner(), 0);
+    }
+
+    #[test]
+    fn a_panic_before_the_first_unit_closes_the_region() {
+        let region = Region::default();
+        let open = || region.try_run(4, 1, &|_, _, _| unreachable!(), |_| resume_unwind(Box::new(())));
+        assert!(catch_unwind(AssertUnwindSafe(open)).is_err());
+        assert!(region.try_run(1, 1, &|_, _, _| (), |_| ()));
     }
 
     #[test]
