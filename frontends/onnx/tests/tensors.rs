@@ -1,0 +1,116 @@
+//! Initializers of every storage form, seen as constants of an imported graph.
+
+mod support;
+
+use bytes::Bytes;
+use fornax_compiler::types::{Constant, DType};
+use fornax_onnx::{Bindings, Limits, OnnxFile};
+use onnx_protobuf::{ModelProto, TensorProto, tensor_proto};
+use support::*;
+
+/// A model whose only output is the tensor.
+fn holding(tensor: TensorProto) -> ModelProto {
+    let output = onnx_protobuf::ValueInfoProto { name: tensor.name.clone(), ..Default::default() };
+    let mut model = model(vec![], vec![output], vec![]);
+    model.graph.mut_or_insert_default().initializer = vec![tensor];
+    model
+}
+
+fn tensor(data_type: i32, dims: &[i64]) -> TensorProto {
+    TensorProto { name: "t".into(), data_type, dims: dims.to_vec(), ..Default::default() }
+}
+
+fn loaded(tensor: TensorProto) -> Constant {
+    let graph = import(&holding(tensor)).unwrap();
+    graph.node(graph.outputs()[0].1).constant().unwrap().clone()
+}
+
+fn refused(tensor: TensorProto) -> String {
+    refusal(&holding(tensor))
+}
+
+#[test]
+fn raw_data_is_a_slice_of_the_file() {
+    let file: Bytes = bytes(&holding(raw_f32("t", &[2, 2], &[1.0, f32::NAN, -0.0, 1e-40])));
+    let graph =
+        OnnxFile::from_bytes(file.clone(), None, &Limits::default()).unwrap().import(&Bindings::default()).unwrap();
+    let constant = graph.node(graph.outputs()[0].1).constant().unwrap();
+    let payload = constant.bytes().unwrap();
+    assert!(file.as_ptr_range().contains(&payload.as_ptr()), "the payload was copied");
+    assert_eq!(constant.origins, ["t"]);
+    let bits: Vec<u32> = constant.to_f32().unwrap().iter().map(|v| v.to_bits()).collect();
+    assert_eq!(bits, [1.0, f32::NAN, -0.0, 1e-40].map(f32::to_bits));
+}
+
+#[test]
+fn typed_fields_of_every_element_type() {
+    let rows: Vec<(TensorProto, DType, Vec<u8>)> = vec![
+        (TensorProto { float_data: vec![1.5], ..tensor(1, &[1]) }, DType::F32, 1.5f32.to_le_bytes().into()),
+        (TensorProto { double_data: vec![1.5], ..tensor(11, &[1]) }, DType::F64, 1.5f64.to_le_bytes().into()),
+        (TensorProto { int64_data: vec![-2], ..tensor(7, &[]) }, DType::I64, (-2i64).to_le_bytes().into()),
+        (TensorProto { uint64_data: vec![u64::MAX], ..tensor(13, &[]) }, DType::U64, vec![255; 8]),
+        (TensorProto { uint64_data: vec![7], ..tensor(12, &[]) }, DType::U32, vec![7, 0, 0, 0]),
+        (TensorProto { int32_data: vec![-2], ..tensor(6, &[]) }, DType::I32, (-2i32).to_le_bytes().into()),
+        (TensorProto { int32_data: vec![-2, 127], ..tensor(3, &[2]) }, DType::I8, vec![254, 127]),
+        (TensorProto { int32_data: vec![255], ..tensor(2, &[]) }, DType::U8, vec![255]),
+        (TensorProto { int32_data: vec![-2], ..tensor(5, &[]) }, DType::I16, vec![254, 255]),
+        (TensorProto { int32_data: vec![65535], ..tensor(4, &[]) }, DType::U16, vec![255, 255]),
+        (TensorProto { int32_data: vec![0x3c00], ..tensor(10, &[]) }, DType::F16, vec![0, 0x3c]),
+        (TensorProto { int32_data: vec![0x3f80], ..tensor(16, &[]) }, DType::BF16, vec![0x80, 0x3f]),
+        (TensorProto { int32_data: vec![1, 0], ..tensor(9, &[2]) }, DType::Bool, vec![1, 0]),
+        (TensorProto { raw_data: vec![2, 0], ..tensor(9, &[2]) }, DType::Bool, vec![1, 0]),
+        (tensor(1, &[0, 3]), DType::F32, vec![]),
+    ];
+    for (proto, dtype, expected) in rows {
+        let shape: Vec<usize> = proto.dims.iter().map(|d| *d as usize).collect();
+        let constant = loaded(proto);
+        assert_eq!(constant.ty.dtype, dtype);
+        assert_eq!(constant.ty.shape[..], shape, "{dtype}");
+        assert_eq!(constant.bytes().unwrap(), expected, "{dtype}");
+    }
+}
+
+#[test]
+fn every_fault_of_a_tensor_is_named() {
+    let raw = |dims: &[i64], raw_data: Vec<u8>| TensorProto { raw_data, ..tensor(1, dims) };
+    let rows: Vec<(TensorProto, &str)> = vec![
+        (raw(&[2], vec![0; 4]), "tensor t: raw_data: expected 8 bytes for f32[2], found 4 bytes"),
+        (raw(&[1], vec![0; 8]), "tensor t: raw_data: expected 4 bytes for f32[1], found 8 bytes"),
+        (raw(&[-4], vec![0; 4]), "tensor t: dims: expected extents of 0 or more, found -4"),
+        (raw(&[1; 17], vec![0; 4]), "t: limit rank: allowed 16, needed 17"),
+        (raw(&[1 << 32, 1 << 32], vec![]), "t: limit tensor_elements: allowed 4294967296, needed 18446744073709551615"),
+        (raw(&[0, 1 << 62], vec![]), "t: limit tensor_elements: allowed 4294967296, needed 4611686018427387904"),
+        (tensor(1, &[1]), "tensor t: data: expected 4 bytes for f32[1], found 0 bytes"),
+        (tensor(0, &[1]), "tensor t: data_type: expected a numeric element type, found UNDEFINED"),
+        (tensor(999, &[1]), "tensor t: data_type: expected a numeric element type, found the unknown type 999"),
+        (tensor(8, &[1]), "tensor t: data_type: expected a numeric element type, found STRING"),
+        (
+            TensorProto { int64_data: vec![1], ..tensor(1, &[1]) },
+            "tensor t: data: expected raw_data or float_data for f32, found int64_data",
+        ),
+        (
+            TensorProto { float_data: vec![1.0], ..raw(&[1], vec![0; 4]) },
+            "tensor t: data: expected one storage field, found raw_data and float_data",
+        ),
+        (
+            TensorProto { int32_data: vec![300], ..tensor(2, &[1]) },
+            "tensor t: int32_data: expected values of u8, found 300",
+        ),
+        (
+            TensorProto { segment: Some(tensor_proto::Segment::default()).into(), ..tensor(1, &[1]) },
+            "tensor t: segment: expected a whole tensor, found one segment of a tensor",
+        ),
+    ];
+    for (proto, message) in rows {
+        assert_eq!(refused(proto), message);
+    }
+}
+
+#[test]
+fn sparse_initializers_are_refused_by_name() {
+    let mut model = holding(raw_f32("t", &[1], &[0.0]));
+    let sparse =
+        onnx_protobuf::SparseTensorProto { values: Some(raw_f32("s", &[1], &[0.0])).into(), ..Default::default() };
+    model.graph.mut_or_insert_default().sparse_initializer.push(sparse);
+    assert_eq!(refusal(&model), "tensor s: storage: expected a dense tensor, found a sparse one");
+}
