@@ -52,7 +52,8 @@ impl Pool {
             region: Region::default(),
             stop: AtomicBool::new(false),
             asleep: (1..threads).map(|_| Padded::default()).collect(),
-            // With fewer processors, or less of their time, than threads, a spinning worker would keep a working one from running.
+            // Where processors, or their time, are fewer than threads, a spinning worker would keep a working one from
+            // running.
             spin: if threads <= available_threads() { SPIN } else { Duration::ZERO },
         });
         let caller_cpu = cpus.first().copied().filter(|_| pinned);

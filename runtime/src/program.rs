@@ -155,11 +155,13 @@ impl Program {
     /// Checks every offset and index of `parts`.
     ///
     /// # Safety
-    /// The kernels obey [`KernelFn`] and need no features beyond `proof`. For any chunks inside `0..chunks`, on any
-    /// number of threads, each reads and writes only: the arena from its arguments on, to `arena_bytes` at most, and not
-    /// the first `zero_bytes` to write; its constants, inputs and outputs, to their ends (to read, to the next multiple
-    /// of [`ALIGN`]), constants and inputs to read only; `scratch_bytes` of scratch. No two chunks of a step touch the
-    /// same byte unless both only read it. `code` keeps all of them callable for as long as it lives.
+    /// For as long as `code` lives, every kernel can be called, obeys [`KernelFn`] and needs no features beyond `proof`.
+    /// Called for any chunks of its step, on any number of threads at once, it
+    /// - reads only the arena, the constants, and the inputs and outputs among its arguments (constants, inputs and
+    ///   outputs up to the next multiple of [`ALIGN`] after their end);
+    /// - writes only the arena after its first `zero_bytes`, the outputs among its arguments, and `scratch_bytes` of its
+    ///   scratch;
+    /// - touches no byte that another chunk of the step writes.
     pub unsafe fn new(parts: ProgramParts, proof: HostProof) -> Result<Program, Error> {
         if parts.zero_bytes > parts.arena_bytes {
             return Err(Error::BadZeroBytes { expected: parts.arena_bytes, found: parts.zero_bytes });
