@@ -1,8 +1,8 @@
 //! What the host's processor can do, and the state that kernels need it in.
 //!
-//! [`CpuFeatures::prove`] is the only maker of [`HostProof`], and `Program::new` demands one: code for instructions that
-//! the host lacks cannot be reached. [`float_environment`] gives every thread the same rounding, so that results do not
-//! depend on what the host program did to its own.
+//! [`CpuFeatures::prove`] is the only maker of [`HostProof`], and `Program::new` demands one: code for instructions
+//! that the host lacks cannot be reached. [`float_environment`] gives every thread the same rounding, so that results
+//! do not depend on what the host program did to its own.
 #![allow(unsafe_code, reason = "reads and writes the floating-point control register")]
 
 use std::arch::asm;

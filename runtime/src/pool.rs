@@ -73,7 +73,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// The processor that the pinned workers leave to the caller, who may pin itself there; `None` if nothing is pinned.
+    /// The processor that the pinned workers leave to the caller, who may pin itself there; `None` if nothing is
+    /// pinned.
     pub fn caller_cpu(&self) -> Option<usize> {
         self.caller_cpu
     }
@@ -81,8 +82,8 @@ impl Pool {
     /// Runs `body(begin, end, worker)` over `0..chunks`, claimed in units of `grain`, and returns when all are done.
     ///
     /// The caller takes part as worker 0. No two calls of `body` by one `run` with the same worker number overlap, and
-    /// all numbers are below [`Pool::threads`]. A region opened from inside a body, or while another thread is in one, runs on its own thread as worker 0.
-    /// Nothing is allocated.
+    /// all numbers are below [`Pool::threads`]. A region opened from inside a body, or while another thread is in one,
+    /// runs on its own thread as worker 0. Nothing is allocated.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -130,7 +131,8 @@ impl Drop for Pool {
             worker.thread().unpark();
         }
         for worker in self.workers.drain(..) {
-            // Bodies are run under `catch_unwind`, so a worker ends normally; if not, its panic was reported by its hook.
+            // Bodies are run under `catch_unwind`, so a worker ends normally; if not, its panic was reported by its
+            // hook.
             let _ = worker.join();
         }
     }

@@ -155,12 +155,12 @@ impl Program {
     /// Checks every offset and index of `parts`.
     ///
     /// # Safety
-    /// For as long as `code` lives, every kernel can be called, obeys [`KernelFn`] and needs no features beyond `proof`.
-    /// Called for any chunks of its step, on any number of threads at once, it
+    /// For as long as `code` lives, every kernel can be called, obeys [`KernelFn`] and needs no features beyond
+    /// `proof`. Called for any chunks of its step, on any number of threads at once, it
     /// - reads only the arena, the constants, and the inputs and outputs among its arguments (constants, inputs and
     ///   outputs up to the next multiple of [`ALIGN`] after their end);
-    /// - writes only the arena after its first `zero_bytes`, the outputs among its arguments, and `scratch_bytes` of its
-    ///   scratch;
+    /// - writes only the arena after its first `zero_bytes`, the outputs among its arguments, and `scratch_bytes` of
+    /// its scratch;
     /// - touches no byte that another chunk of the step writes.
     pub unsafe fn new(parts: ProgramParts, proof: HostProof) -> Result<Program, Error> {
         if parts.zero_bytes > parts.arena_bytes {

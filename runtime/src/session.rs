@@ -1,7 +1,7 @@
 //! The safe face: a program with memory and threads of its own.
 //!
-//! In: tensors of exactly the program's types and shapes. Out: the same bytes every time, whatever the number of threads.
-//! Everything is allocated in [`Session::new`], nothing in [`Session::run`].
+//! In: tensors of exactly the program's types and shapes. Out: the same bytes every time, whatever the number of
+//! threads. Everything is allocated in [`Session::new`], nothing in [`Session::run`].
 
 use std::fmt;
 use std::time::Instant;

@@ -106,7 +106,8 @@ impl fmt::Debug for Shape {
 /// A Rust type that stands for a [`DType`].
 ///
 /// # Safety
-/// Values are `DTYPE.size()` bytes, aligned to at most [`crate::ALIGN`], without padding, and valid for every bit pattern.
+/// Values are `DTYPE.size()` bytes, aligned to at most [`crate::ALIGN`], without padding, and valid for every bit
+/// pattern.
 pub unsafe trait Element: Copy + 'static {
     /// The element type it stands for.
     const DTYPE: DType;
