@@ -58,8 +58,8 @@ fn measure(width: &Width) -> f64 {
     best
 }
 
-/// The 12 accumulators of a round, an instruction each: more than latency times rate of any core so far (at most 4 x
-/// 2).
+/// The 12 accumulators of a round, an instruction each: more than latency times rate (4 x 2) of any core
+/// so far.
 #[cfg(target_arch = "x86_64")]
 const ACCUMULATORS: u64 = 12;
 

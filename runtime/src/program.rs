@@ -160,7 +160,7 @@ impl Program {
     /// - reads only the arena, the constants, and the inputs and outputs among its arguments (constants, inputs and
     ///   outputs up to the next multiple of [`ALIGN`] after their end);
     /// - writes only the arena after its first `zero_bytes`, the outputs among its arguments, and `scratch_bytes` of
-    /// its scratch;
+    ///   its scratch;
     /// - touches no byte that another chunk of the step writes.
     pub unsafe fn new(parts: ProgramParts, proof: HostProof) -> Result<Program, Error> {
         if parts.zero_bytes > parts.arena_bytes {
