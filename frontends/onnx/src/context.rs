@@ -3,6 +3,8 @@
 //! In: the node with its attributes resolved and its operands already imported. Out: the ids of its results. Whatever an
 //! import function emits has passed the operator's shape rule and the limits on rank and size.
 
+use std::cell::Cell;
+
 use fornax_compiler::ir::NodeId;
 use fornax_compiler::ops::Op;
 use fornax_compiler::ops::literal::{Data, Literal};
@@ -22,6 +24,8 @@ pub(crate) struct Context<'a> {
     pub(crate) node: &'a NodeProto,
     pub(crate) version: i64,
     pub(crate) inputs: Vec<Option<NodeId>>,
+    /// Number of leading inputs that the import function asked for.
+    pub(crate) asked: Cell<usize>,
     pub(crate) assembly: &'a mut Assembly,
     pub(crate) loader: &'a TensorLoader,
 }
@@ -49,6 +53,21 @@ impl<'a> Context<'a> {
 
     /// Number of inputs, without trailing absent ones.
     pub fn input_count(&self) -> usize {
+        self.asked.set(usize::MAX);
+        self.given()
+    }
+
+    /// Fails if the node has inputs that the import function never asked for.
+    pub(crate) fn all_inputs_asked(&self) -> Result<()> {
+        match self.asked.get() {
+            asked if asked < self.given() => {
+                Err(self.error("inputs", format!("at most {asked}"), self.given().to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn given(&self) -> usize {
         self.inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1)
     }
 
@@ -59,6 +78,7 @@ impl<'a> Context<'a> {
 
     /// Input `i`; `None` where it is absent or the empty name.
     pub fn optional(&self, i: usize) -> Option<NodeId> {
+        self.asked.set(self.asked.get().max(i.saturating_add(1)));
         self.inputs.get(i).copied().flatten()
     }
 

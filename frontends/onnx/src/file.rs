@@ -139,11 +139,21 @@ fn decode(bytes: Bytes) -> Result<ModelProto> {
     if bytes.trim_ascii_start().starts_with(b"<") {
         return Err(Error::NotOnnx("this is an HTML or XML page".into()));
     }
-    let model = ModelProto::decode(bytes).map_err(|e| Error::NotOnnx(e.to_string()))?;
+    let model = ModelProto::decode(bytes).map_err(|e| Error::NotOnnx(innermost(&e.to_string())))?;
     match model.ir_version {
         Some(1..=NEWEST_IR) => Ok(model),
         Some(v) => Err(Error::model("model", "ir_version", format!("1 to {NEWEST_IR}"), v.to_string())),
         None => Err(Error::model("model", "ir_version", format!("1 to {NEWEST_IR}"), "none")),
+    }
+}
+
+/// The end of prost's message, which starts with the whole path of nested fields.
+fn innermost(message: &str) -> String {
+    const PARTS: usize = 4;
+    let parts: Vec<&str> = message.split(": ").collect();
+    match parts.len() > PARTS {
+        true => parts[parts.len() - PARTS..].join(": "),
+        false => message.into(),
     }
 }
 

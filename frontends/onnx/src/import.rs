@@ -5,6 +5,7 @@
 //! lists them all at the end. Any other error stops at once.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use fornax_compiler::ir::{Graph, NodeId};
@@ -163,9 +164,10 @@ impl<'m> Importer<'m> {
             Value::Refused => None,
         });
         let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return Ok(refused) };
-        let mut cx = Context { node, version, inputs, assembly: &mut self.assembly, loader: &self.file.loader };
+        let loader = &self.file.loader;
+        let mut cx = Context { node, version, inputs, asked: Cell::new(0), assembly: &mut self.assembly, loader };
         let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
-            true => Ok(ids),
+            true => cx.all_inputs_asked().map(|()| ids),
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
         });
         match results {
@@ -187,7 +189,11 @@ impl<'m> Importer<'m> {
             }
             let name = match &scope.prefix {
                 None => name.clone(),
-                Some(prefix) => self.assembly.fresh(&join(prefix, name)),
+                Some(prefix) => match join(prefix, name) {
+                    // The name it was given as the node's first result.
+                    name if name == self.assembly.graph().node(*id).name => continue,
+                    name => self.assembly.fresh(&name),
+                },
             };
             self.assembly.rename(*id, name);
         }
@@ -208,7 +214,9 @@ impl Scope<'_> {
         let Some(attributes) = self.attributes else {
             return match refers {
                 false => Ok(Cow::Owned(node)),
-                true => Err(Error::model(short(&node.name), "attribute", "a value", "a reference outside a function")),
+                true => {
+                    Err(Error::model(short(node_name(&node)), "attribute", "a value", "a reference outside a function"))
+                }
             };
         };
         let resolved = node.attribute.iter().filter_map(|a| match a.ref_attr_name.as_str() {

@@ -24,7 +24,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             file_bytes: 1 << 36,
-            nodes: 1 << 18,
+            nodes: 1 << 17,
             tensor_elements: 1 << 32,
             rank: 16,
             fold_elements: 1 << 26,

@@ -28,6 +28,13 @@ fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<Vec<NodeId>> {
     let window = Window::of(cx, &spatial, None)?;
     let count_include_pad = kind == PoolKind::Average && cx.attrs().int("count_include_pad", 0)? != 0;
     let ceil_mode = ceil_mode(cx, &spatial, &window)?;
+    for (i, pad) in window.pads.iter().enumerate() {
+        let axis = i % spatial.len();
+        let span = dilated(cx, window.kernel[axis], window.dilations[axis])?;
+        if *pad >= span {
+            return Err(cx.error("pads", format!("entries below the window's {span}"), format!("{:?}", window.pads)));
+        }
+    }
     let Window { kernel, strides, dilations, pads } = window;
     let op = Pool { kind, kernel, strides, pads, dilations, ceil_mode, count_include_pad };
     Ok(vec![cx.emit(op, &[x])?])

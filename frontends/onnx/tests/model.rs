@@ -1,0 +1,272 @@
+//! Whole models: names, order, bindings, declared types, and what is refused.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use fornax_compiler::types::Shape;
+use fornax_onnx::{Bindings, Dim, Error, Limits, OnnxFile};
+use onnx_protobuf::{ModelProto, StringStringEntryProto};
+use support::*;
+
+fn bindings(dims: &[(&str, usize)], shapes: &[(&str, &[usize])]) -> Bindings {
+    Bindings {
+        dims: dims.iter().map(|(name, size)| (name.to_string(), *size)).collect(),
+        shapes: shapes.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect(),
+    }
+}
+
+/// Inputs of the given dimensions, named `x0`, `x1`, …, each through its own Relu.
+fn inputs(dims: &[&[&str]]) -> ModelProto {
+    let names: Vec<(String, String)> = (0..dims.len()).map(|i| (format!("x{i}"), format!("y{i}"))).collect();
+    let ins = names.iter().zip(dims).map(|((x, _), dims)| value(x, FLOAT, Some(dims))).collect();
+    let outs = names.iter().map(|(_, y)| value(y, FLOAT, None)).collect();
+    model(ins, outs, names.iter().map(|(x, y)| node("Relu", &[x], &[y])).collect())
+}
+
+fn shapes(model: &ModelProto, bindings: &Bindings) -> Result<Vec<Shape>, Error> {
+    let graph = open(model)?.import(bindings)?;
+    Ok(graph.inputs().iter().map(|id| graph.node(*id).ty.shape.clone()).collect())
+}
+
+#[test]
+fn dimensions_bind_by_shape_then_name_then_batch() {
+    let model = inputs(&[&["N", "3", "H", "H"], &["N", "H"], &["?", "4"]]);
+    let found = shapes(&model, &bindings(&[("H", 8)], &[])).unwrap();
+    assert_eq!(found, [[1, 3, 8, 8].into(), [1, 8].into(), Shape::from([1, 4])]);
+    let found = shapes(&model, &bindings(&[("H", 8), ("batch", 5)], &[])).unwrap();
+    assert_eq!(found, [[5, 3, 8, 8].into(), [5, 8].into(), Shape::from([5, 4])]);
+    let found = shapes(&model, &bindings(&[("N", 2), ("H", 8), ("batch", 5)], &[])).unwrap();
+    assert_eq!(found, [[2, 3, 8, 8].into(), [2, 8].into(), Shape::from([5, 4])]);
+    let found = shapes(&model, &bindings(&[("H", 8)], &[("x1", &[6, 9])])).unwrap();
+    assert_eq!(found, [[6, 3, 9, 9].into(), [6, 9].into(), Shape::from([1, 4])]);
+}
+
+#[test]
+fn unbound_dimensions_are_listed_in_one_error() {
+    let model = inputs(&[&["N", "3", "H", "?"], &["N", "W"]]);
+    let message = shapes(&model, &Bindings::default()).unwrap_err().to_string();
+    let expected = "unbound dimensions: H (axis 2 of input x0), axis 3 of input x0, which has no name, \
+                    W (axis 1 of input x1); bind them by name or give the input's shape";
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn bindings_that_fit_nothing_are_refused() {
+    let model = inputs(&[&["2", "H"]]);
+    let rows: &[(Bindings, &str)] = &[
+        (
+            bindings(&[("W", 1)], &[]),
+            "binding W: expected one of the dimensions H, found a name the model does not have",
+        ),
+        (bindings(&[("batch", 3)], &[]), "binding batch: expected the fixed axis 0 of input x0 [2,H], found 3"),
+        (bindings(&[], &[("x", &[2, 2])]), "binding x: expected one of the inputs x0, found [2,2]"),
+        (bindings(&[], &[("x0", &[3, 2])]), "binding x0: expected a shape that fits [2,H], found [3,2]"),
+        (bindings(&[], &[("x0", &[2])]), "binding x0: expected a shape that fits [2,H], found [2]"),
+        (
+            bindings(&[("H", usize::MAX)], &[]),
+            "x0: limit tensor_elements: allowed 4294967296, needed 18446744073709551615",
+        ),
+    ];
+    for (bindings, expected) in rows {
+        assert_eq!(shapes(&model, bindings).unwrap_err().to_string(), *expected);
+    }
+    let square = inputs(&[&["1", "H", "H"]]);
+    let message = shapes(&square, &bindings(&[], &[("x0", &[1, 2, 3])])).unwrap_err().to_string();
+    assert_eq!(message, "binding x0: expected one size for H, found [1,2,3]");
+}
+
+#[test]
+fn an_unranked_input_needs_its_shape() {
+    let mut model = inputs(&[&["1"]]);
+    model.graph.mut_or_insert_default().input = vec![value("x0", FLOAT, None)];
+    assert!(!open(&model).unwrap().inputs()[0].ranked);
+    assert!(refusal(&model).contains("all of input x0, which declares no rank"));
+    assert_eq!(shapes(&model, &bindings(&[], &[("x0", &[2, 2])])).unwrap(), [Shape::from([2, 2])]);
+}
+
+#[test]
+fn declarations_and_metadata_are_readable_before_import() {
+    let mut model = inputs(&[&["N", "3", "-1"]]);
+    let entry = StringStringEntryProto { key: "labels".into(), value: "a,b".into(), ..Default::default() };
+    model.metadata_props.push(entry);
+    let file = open(&model).unwrap();
+    let dims = &file.inputs()[0].dims;
+    assert_eq!(dims, &[Dim::Symbol("N".into()), Dim::Known(3), Dim::Unknown]);
+    assert_eq!(file.outputs(), ["y0"]);
+    let graph = file.import(&bindings(&[], &[("x0", &[1, 3, 2])])).unwrap();
+    assert_eq!(graph.metadata, BTreeMap::from([("labels".to_string(), "a,b".to_string())]));
+}
+
+#[test]
+fn values_keep_the_models_names_and_nodes_their_origins() {
+    let mut relu = node("Relu", &["x"], &["h"]);
+    relu.name = "/features/relu".into();
+    let nodes = vec![relu, node("HardSwish", &["h"], &["y"])];
+    let mut model = model(vec![value("x", FLOAT, Some(&["2"]))], vec![value("y", FLOAT, None)], nodes);
+    model.graph.mut_or_insert_default().name = "a graph/β".into();
+    let graph = import(&model).unwrap();
+    assert_eq!(graph.name, "a_graph__");
+    let names: Vec<&str> = graph.ids().map(|id| graph.node(id).name.as_str()).collect();
+    assert_eq!(names, ["x", "h", "y"]);
+    let origins: Vec<&[String]> = graph.ids().map(|id| graph.node(id).origins.as_slice()).collect();
+    assert_eq!(origins[1..], [["/features/relu"], ["y"]]);
+}
+
+#[test]
+fn nodes_may_be_in_any_order_and_dead_ones_are_left_out() {
+    let nodes = vec![
+        node("Sigmoid", &["b"], &["y"]),
+        node("Frobnicate", &["x"], &["unused"]),
+        node("Tanh", &["a"], &["b"]),
+        node("Relu", &["x"], &["a"]),
+    ];
+    let graph = import(&model(vec![value("x", FLOAT, Some(&["2"]))], vec![value("y", FLOAT, None)], nodes)).unwrap();
+    assert_eq!(mnemonics(&graph), ["relu", "tanh", "sigmoid"]);
+}
+
+#[test]
+fn every_fault_of_a_graph_is_named() {
+    let x = || vec![value("x", FLOAT, Some(&["2"]))];
+    let graph = |outputs: &[&str], nodes| model(x(), outputs.iter().map(|o| value(o, FLOAT, None)).collect(), nodes);
+    let relu = |from: &str, to: &str| node("Relu", &[from], &[to]);
+    let rows: Vec<(ModelProto, &str)> = vec![
+        (
+            graph(&["y"], vec![relu("z", "y"), relu("y", "z")]),
+            "y: inputs: expected values computed before, found a cycle",
+        ),
+        (
+            graph(&["y"], vec![relu("x", "y"), relu("x", "y")]),
+            "y: output: expected a name not yet defined, found y again",
+        ),
+        (graph(&["y"], vec![relu("x", "x")]), "x: output: expected a name not yet defined, found x again"),
+        (
+            graph(&["y"], vec![relu("w", "y")]),
+            "y: input 0: expected a value that a node, an input or an initializer defines, found w, undefined",
+        ),
+        (graph(&["y", "y"], vec![relu("x", "y")]), "graph: output: expected unique names, found y twice"),
+        (graph(&[], vec![relu("x", "y")]), "graph: output: expected at least one, found none"),
+        (graph(&["y"], vec![node("Relu", &["x", "x"], &["y"])]), "y: Relu: inputs: expected at most 1, found 2"),
+        (graph(&["y"], vec![node("Relu", &["x"], &["y", "z"])]), "unsupported: Relu (y): output 1 (z)"),
+        (
+            graph(&["y"], vec![onnx_protobuf::NodeProto { domain: "other".into(), ..relu("x", "y") }]),
+            "y: domain: expected an imported domain (ai.onnx, local), found other",
+        ),
+    ];
+    for (model, message) in rows {
+        assert_eq!(refusal(&model), message);
+    }
+}
+
+#[test]
+fn all_that_is_unsupported_is_in_one_error() {
+    let nodes = vec![
+        node("Frobnicate", &["x"], &["a"]),
+        node("Relu", &["a"], &["b"]),
+        node("Frobnicate", &["b"], &["c"]),
+        node("MaxPool", &["x"], &["d", "indices"]),
+        node("Gelu", &["c"], &["e"]),
+        node("Add", &["d", "e"], &["y"]),
+        node("Loop", &["y"], &["z"]),
+    ];
+    let x = value("x", FLOAT, Some(&["1", "1", "4", "4"]));
+    let message = refusal(&model(vec![x], vec![value("z", FLOAT, None)], nodes));
+    for part in [
+        "Frobnicate of ai.onnx opset 17 (a, c)",
+        "Gelu of ai.onnx opset 17, which has it since 20 (e)",
+        "MaxPool (d): ",
+        "Loop of ai.onnx opset 17 (z)",
+    ] {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+}
+
+#[test]
+fn declared_outputs_must_agree() {
+    let with = |elem_type, dims: &[&str], input: &[&str]| {
+        let mut model = inputs(&[input]);
+        model.graph.mut_or_insert_default().output = vec![value("y0", elem_type, Some(dims))];
+        import(&model).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(with(FLOAT, &["2", "N"], &["2", "3"]), Ok(()));
+    assert_eq!(
+        with(FLOAT, &["2", "4"], &["2", "3"]).unwrap_err(),
+        "output y0: shape: expected [2,4] as declared, found [2,3]"
+    );
+    assert_eq!(with(INT64, &["2", "3"], &["2", "3"]).unwrap_err(), "output y0: element type: expected i64, found f32");
+    // The batch of the traced example, left in the declaration of the output.
+    assert_eq!(with(FLOAT, &["8", "3"], &["N", "3"]), Ok(()));
+    assert!(with(FLOAT, &["8", "4"], &["N", "3"]).is_err());
+}
+
+#[test]
+fn initializers_may_be_listed_as_inputs() {
+    let nodes = vec![node("Add", &["x", "w"], &["y"])];
+    let ins = |dims| vec![value("x", FLOAT, Some(&["2"])), value("w", FLOAT, Some(dims))];
+    let mut old = model(ins(&["2"]), vec![value("y", FLOAT, None)], nodes);
+    old.ir_version = 3;
+    old.graph.mut_or_insert_default().initializer = vec![raw_f32("w", &[2], &[1.0, 2.0])];
+    let file = open(&old).unwrap();
+    assert_eq!(file.inputs().len(), 1);
+    assert_eq!(file.import(&Bindings::default()).unwrap().inputs().len(), 1);
+    old.graph.mut_or_insert_default().input = ins(&["3"]);
+    assert_eq!(refusal(&old), "input w: type: expected f32[3], found an initializer of f32[2]");
+}
+
+#[test]
+fn versions_are_checked() {
+    let base = || inputs(&[&["2"]]);
+    let rows: Vec<(ModelProto, &str)> = vec![
+        (ModelProto { ir_version: 15, ..base() }, "model: ir_version: expected 1 to 14, found 15"),
+        (ModelProto { ir_version: 0, ..base() }, "model: ir_version: expected 1 to 14, found none"),
+        (
+            ModelProto { opset_import: vec![opset("", 29)], ..base() },
+            "model: opset version of domain ai.onnx: expected 1 to 28, found 29",
+        ),
+        (
+            ModelProto { opset_import: vec![opset("", 13), opset("ai.onnx", 14)], ..base() },
+            "model: opset of domain ai.onnx: expected one version, found 13 and 14",
+        ),
+        (
+            ModelProto { opset_import: vec![], ..base() },
+            "model: opset_import: expected at least one operator set, found none",
+        ),
+    ];
+    for (model, message) in rows {
+        assert_eq!(refusal(&model), message);
+    }
+    assert!(import(&ModelProto { opset_import: vec![opset("ai.onnx", 13)], ..base() }).is_ok());
+}
+
+#[test]
+fn limits_hold() {
+    let names: Vec<String> = (0..=20).map(|i| format!("v{i}")).collect();
+    let nodes = names.windows(2).map(|w| node("Relu", &[&w[0]], &[&w[1]])).collect();
+    let model = model(vec![value("v0", FLOAT, Some(&["4", "4"]))], vec![value("v20", FLOAT, None)], nodes);
+    let with = |change: fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        let file = OnnxFile::from_bytes(bytes(&model), None, &limits)?;
+        file.import(&Bindings::default()).map(|graph| graph.len())
+    };
+    let refused = |change| with(change).unwrap_err().to_string();
+    assert_eq!(with(|l| l.tensor_elements = 16), Ok(21));
+    assert_eq!(refused(|l| l.nodes = 19), "graph: limit nodes: allowed 19, needed 20");
+    assert_eq!(refused(|l| l.tensor_elements = 15), "v0: limit tensor_elements: allowed 15, needed 16");
+    assert_eq!(refused(|l| l.rank = 1), "v0: limit rank: allowed 1, needed 2");
+    assert!(refused(|l| l.file_bytes = 10).starts_with("model: limit file_bytes: allowed 10, needed "));
+}
+
+#[test]
+fn files_that_are_no_models_say_what_they_are() {
+    let refused = |bytes: &'static [u8]| {
+        let file = OnnxFile::from_bytes(bytes::Bytes::from_static(bytes), None, &Limits::default());
+        file.map(drop).unwrap_err().to_string()
+    };
+    assert_eq!(refused(b""), "not an ONNX model: the file is empty");
+    assert!(refused(b"version https://git-lfs.github.com/spec/v1\n").contains("Git LFS pointer"));
+    assert!(refused(b"\n<!DOCTYPE html>").contains("HTML"));
+    assert!(refused(&[0x3a, 0xff, 0xff, 0x7f]).contains("ModelProto.graph"));
+    let missing = OnnxFile::open(std::path::Path::new("no/such.onnx"), &Limits::default()).map(drop).unwrap_err();
+    assert!(matches!(&missing, Error::File { path, .. } if path.ends_with("such.onnx")), "{missing}");
+}
