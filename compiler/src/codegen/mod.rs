@@ -5,6 +5,10 @@
 //! elements; a kernel that is correct for one lane count is correct for all, and computes the same bits.
 
 pub mod clif;
+pub mod epilogue;
+pub mod math;
+#[cfg(test)]
+pub mod soft;
 
 /// A vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -1,0 +1,134 @@
+//! What happens to an accumulator between the last multiply-add and memory.
+//!
+//! In: finished accumulators (the bias is what they start from). Out: stored results. An [`Epilogue`] is part of a kernel's spec:
+//! an ordered list of steps, printed in the kernel's name. Any producer calls [`Epilogue::store`] at its store point, so adding an
+//! activation touches no kernel.
+
+use super::{Emitter, Lane, Mem, V, VOp, math};
+use crate::scalar::UnaryFn;
+
+/// Outputs that go through the steps together: enough to share constants, few enough to stay in registers.
+const GROUP: usize = 2;
+
+/// One step.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Step {
+    /// Adds the element of another tensor at the same place.
+    Residual,
+    /// Applies a function.
+    Apply(UnaryFn),
+    /// Multiplies by a constant.
+    Scale(f32),
+    /// Adds the value to a running sum; the sum over a row's pixels for a squeeze.
+    Sum,
+}
+
+/// Steps in order.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Epilogue(Vec<Step>);
+
+/// One accumulator on its way to memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// The accumulator; its value is gone afterwards.
+    pub value: V,
+    /// Where the result goes.
+    pub to: Mem,
+    /// How many of its lanes exist.
+    pub lanes: usize,
+    /// The element to add in [`Step::Residual`].
+    pub residual: Option<Mem>,
+    /// The running sum of [`Step::Sum`]. Lanes that do not exist hold rubbish.
+    pub sum: Option<V>,
+}
+
+impl Epilogue {
+    /// Residual and activation in ONNX order: residual first unless `then_first`.
+    pub fn new(then: Option<UnaryFn>, residual: bool, then_first: bool) -> Self {
+        let mut steps: Vec<Step> = residual.then_some(Step::Residual).into_iter().collect();
+        if let Some(then) = then {
+            steps.insert(if then_first { 0 } else { steps.len() }, Step::Apply(then));
+        }
+        Self(steps)
+    }
+
+    /// The same steps with one more at the end.
+    pub fn then(mut self, step: Step) -> Self {
+        self.0.push(step);
+        self
+    }
+
+    /// The steps, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// Whether outputs need [`Output::residual`].
+    pub fn residual(&self) -> bool {
+        self.0.contains(&Step::Residual)
+    }
+
+    /// Whether outputs need [`Output::sum`].
+    pub fn sum(&self) -> bool {
+        self.0.contains(&Step::Sum)
+    }
+
+    /// The steps as a suffix of a kernel's name: `_add_silu`, `_clip_0_6`, or nothing.
+    pub fn suffix(&self) -> String {
+        let word = |step: &Step| match step {
+            Step::Residual => "_add".into(),
+            Step::Scale(by) => format!("_scale_{by}"),
+            Step::Sum => "_sum".into(),
+            Step::Apply(f) => {
+                let (name, parameters) = f.spelling();
+                parameters.iter().fold(format!("_{name}"), |text, p| format!("{text}_{p}"))
+            }
+        };
+        self.0.iter().map(word).collect()
+    }
+
+    /// Applies the steps to each output and stores it. Sums grow in the order of `outputs`.
+    pub fn store(&self, e: &mut dyn Emitter, outputs: &[Output]) {
+        for group in outputs.chunks(GROUP) {
+            for step in &self.0 {
+                apply(e, *step, group);
+            }
+            for output in group {
+                e.store(output.value, output.to, output.lanes);
+            }
+        }
+    }
+}
+
+fn apply(e: &mut dyn Emitter, step: Step, group: &[Output]) {
+    match step {
+        Step::Residual => {
+            for output in group {
+                if let Some(from) = output.residual {
+                    let addend = e.v();
+                    e.load(addend, from, output.lanes);
+                    e.op(VOp::Add, Lane::F32, output.value, output.value, addend);
+                    e.free_v(addend);
+                }
+            }
+        }
+        Step::Apply(f) => {
+            let values: Vec<V> = group.iter().map(|output| output.value).collect();
+            math::unary(e, f, &values);
+        }
+        Step::Scale(by) => {
+            let by = e.constant(by);
+            for output in group {
+                e.op(VOp::Mul, Lane::F32, output.value, output.value, by);
+            }
+            e.free_v(by);
+        }
+        Step::Sum => {
+            for output in group {
+                if let Some(sum) = output.sum {
+                    e.op(VOp::Add, Lane::F32, sum, sum, output.value);
+                }
+            }
+        }
+    }
+}

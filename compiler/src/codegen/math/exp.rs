@@ -1,0 +1,204 @@
+//! The exponential, and what is built from it: sigmoid, SiLU, ELU, Mish.
+//!
+//! `n = rint(x / ln 2)` comes from adding 1.5 * 2^23, whose sum carries n in its low bits; the rest is a polynomial on half a
+//! unit around 0, and 2^n is added to the exponent field or, where 0 and infinity must come out, multiplied in two halves.
+
+use super::{clip, constant_op, free, fresh, pairs, polynomial, with_copies};
+use crate::codegen::{Cmp, Emitter, Lane, V, VOp};
+
+/// 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits of the sum.
+pub(super) const ROUND: f32 = 12_582_912.0;
+/// ln 2 with its last bits cleared, and the remainder.
+const LN2: (f32, f32) = (0.693_145_75, 1.428_606_8e-6);
+
+/// 2^r for |r| <= 1/2, highest power first; relative error 1.6e-7.
+const EXP2: [f32; 6] = [0.001_327_647_3, 0.009_675_541, 0.055_507_13, 0.240_221_2, 0.693_146_94, 1.000_000_1];
+/// (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, highest power first.
+const EXPM1: [f32; 5] = [0.001_394_645, 0.008_366_584, 0.041_666_28, 0.166_665_44, 0.5];
+
+/// Bound of the argument where 2^n still is one normal number.
+const BOUND: f32 = 87.0;
+
+/// `x = 2^(x by)` for `|x by| <= 126`, 14 instructions with the caller's bounds.
+fn exp2_bounded(e: &mut dyn Emitter, by: f32, xs: &[V]) {
+    let (round, by) = (e.constant(ROUND), e.constant(by));
+    let (ns, rs) = (fresh(e, xs.len()), fresh(e, xs.len()));
+    for ((x, n), r) in xs.iter().zip(&ns).zip(&rs) {
+        e.copy_v(*n, round);
+        e.fma(*n, *x, by);
+        e.op(VOp::Sub, Lane::F32, *r, round, *n);
+        e.fma(*r, *x, by);
+        e.shift_left(*n, *n, 23);
+    }
+    free(e, &[round, by]);
+    let sums = polynomial(e, &rs, &EXP2);
+    for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
+        e.op(VOp::Add, Lane::I32, *x, *sum, *n);
+    }
+    free(e, &ns);
+    free(e, &rs);
+    free(e, &sums);
+}
+
+/// Leaves `1 + exp(-alpha x)` in `ys`, which hold `x`. The argument of the exponential is held within 87 of zero.
+fn denominator(e: &mut dyn Emitter, alpha: f32, ys: &[V]) {
+    let bound = BOUND / alpha.abs();
+    clip(e, -bound, bound, ys);
+    exp2_bounded(e, -alpha * std::f32::consts::LOG2_E, ys);
+    constant_op(e, VOp::Add, 1.0, ys);
+}
+
+/// `1 / (1 + exp(-x))`: 2 ulp of the larger of the result and 0.01. -inf gives 1.6e-38, +inf gives 1.
+pub(super) fn sigmoid(e: &mut dyn Emitter, xs: &[V]) {
+    denominator(e, 1.0, xs);
+    constant_op(e, VOp::Div, 1.0, xs);
+}
+
+/// `x / (1 + exp(-x))`: 2.5 ulp of the larger of the result and 0.1. -inf gives -1.4e-36, +inf gives +inf.
+///
+/// The numerator is bounded below so that an infinite one does not meet a finite denominator.
+pub(super) fn silu(e: &mut dyn Emitter, xs: &[V]) {
+    swish(e, 1.0, xs);
+}
+
+/// `x / (1 + exp(-alpha x))`, as [`silu`] for any alpha.
+pub(super) fn swish(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
+    if alpha.abs() < 1e-30 {
+        constant_op(e, VOp::Mul, 0.5, xs);
+        return;
+    }
+    if alpha > 0.0 {
+        constant_op(e, VOp::Max, -BOUND / alpha, xs);
+    } else {
+        constant_op(e, VOp::Min, -BOUND / alpha, xs);
+    }
+    with_copies(e, xs, |e, ys| {
+        denominator_from_bounded(e, alpha, ys);
+        pairs(e, VOp::Div, xs, ys);
+    });
+}
+
+/// As [`denominator`] for arguments that are already bounded on the side where the exponential grows.
+fn denominator_from_bounded(e: &mut dyn Emitter, alpha: f32, ys: &[V]) {
+    constant_op(e, if alpha > 0.0 { VOp::Min } else { VOp::Max }, BOUND / alpha, ys);
+    exp2_bounded(e, -alpha * std::f32::consts::LOG2_E, ys);
+    constant_op(e, VOp::Add, 1.0, ys);
+}
+
+/// `x / (1 + exp(-2u))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`: 4 ulp of the larger of the result and 1. -inf gives -1.6e-37.
+pub(super) fn gelu_tanh(e: &mut dyn Emitter, xs: &[V]) {
+    // Below -10 the result is 0 to every digit of the error bound.
+    constant_op(e, VOp::Max, -10.0, xs);
+    with_copies(e, xs, |e, ys| {
+        constant_op(e, VOp::Min, 10.0, ys);
+        let (square, scale, cubic) = (e.v(), e.constant(0.797_884_6), e.constant(0.797_884_6 * 0.044_715));
+        for y in ys {
+            e.op(VOp::Mul, Lane::F32, square, *y, *y);
+            let factor = e.v();
+            e.copy_v(factor, scale);
+            e.fma(factor, square, cubic);
+            e.op(VOp::Mul, Lane::F32, *y, *y, factor);
+            e.free_v(factor);
+        }
+        free(e, &[square, scale, cubic]);
+        denominator(e, 2.0, ys);
+        pairs(e, VOp::Div, xs, ys);
+    });
+}
+
+/// `x tanh(ln(1 + exp x)) = x w / (w + 2)` with `w = e^x (e^x + 2)`: 4 ulp of the larger of the result and 0.1. -inf gives about 0.
+pub(super) fn mish(e: &mut dyn Emitter, xs: &[V]) {
+    constant_op(e, VOp::Max, -BOUND, xs);
+    with_copies(e, xs, |e, ys| {
+        // Above 20 the quotient rounds to 1.
+        constant_op(e, VOp::Min, 20.0, ys);
+        exp2_bounded(e, std::f32::consts::LOG2_E, ys);
+        let (two, w) = (e.constant(2.0), e.v());
+        for (x, y) in xs.iter().zip(ys) {
+            e.op(VOp::Add, Lane::F32, w, *y, two);
+            e.op(VOp::Mul, Lane::F32, *y, *y, w);
+            e.op(VOp::Add, Lane::F32, w, *y, two);
+            e.op(VOp::Div, Lane::F32, *y, *y, w);
+            e.op(VOp::Mul, Lane::F32, *x, *x, *y);
+        }
+        free(e, &[two, w]);
+    });
+}
+
+/// `e^r - 1 = r + r^2 P(r)` and the rounded quotient plus [`ROUND`], for `x` within the range of `f32` exponents.
+fn reduced(e: &mut dyn Emitter, xs: &[V]) -> (Vec<V>, Vec<V>) {
+    let (round, by, high, low, n) =
+        (e.constant(ROUND), e.constant(std::f32::consts::LOG2_E), e.constant(LN2.0), e.constant(LN2.1), e.v());
+    let ns = fresh(e, xs.len());
+    for (x, sum) in xs.iter().zip(&ns) {
+        e.copy_v(*sum, round);
+        e.fma(*sum, *x, by);
+        e.op(VOp::Sub, Lane::F32, n, *sum, round);
+        e.fnma(*x, n, high);
+        e.fnma(*x, n, low);
+    }
+    free(e, &[round, by, high, low, n]);
+    let sums = polynomial(e, xs, &EXPM1);
+    let (square, value) = (e.v(), e.v());
+    for (x, sum) in xs.iter().zip(&sums) {
+        e.op(VOp::Mul, Lane::F32, square, *x, *x);
+        e.copy_v(value, *x);
+        e.fma(value, square, *sum);
+        e.copy_v(*sum, value);
+    }
+    free(e, &[square, value]);
+    (sums, ns)
+}
+
+/// `exp(x)`: 1 ulp, gradual underflow included. -inf gives 0, values above 88.72 give +inf.
+pub fn exp(e: &mut dyn Emitter, xs: &[V]) {
+    clip(e, -104.0, 89.0, xs);
+    let (sums, ns) = reduced(e, xs);
+    let (bias, unit, half, scale) =
+        (e.constant(f32::from_bits(256u32.wrapping_sub(ROUND.to_bits()))), e.constant(f32::from_bits(1)), e.v(), e.v());
+    let (first, one) = (e.constant(f32::from_bits(u32::MAX)), e.constant(1.0));
+    for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
+        // n + 256 is positive, so that a logical shift halves it.
+        e.op(VOp::Add, Lane::I32, *n, *n, bias);
+        e.shift_right(half, *n, 1);
+        e.op(VOp::Sub, Lane::I32, *n, *n, half);
+        e.op(VOp::Add, Lane::F32, *sum, *sum, one);
+        for part in [half, *n] {
+            e.op(VOp::Add, Lane::I32, scale, part, first);
+            e.shift_left(scale, scale, 23);
+            e.op(VOp::Mul, Lane::F32, *sum, *sum, scale);
+        }
+        e.copy_v(*x, *sum);
+    }
+    free(e, &[bias, unit, half, scale, first, one]);
+    free(e, &sums);
+    free(e, &ns);
+}
+
+/// `gamma (x > 0 ? x : alpha (exp(x / beta) - 1))`: 3 ulp. -inf gives `-alpha gamma`.
+pub(super) fn elu(e: &mut dyn Emitter, alpha: f32, beta: f32, gamma: f32, xs: &[V]) {
+    with_copies(e, xs, |e, ys| {
+        let (beta, outer) = (e.constant(beta), e.constant(gamma));
+        for y in ys {
+            e.op(VOp::Div, Lane::F32, *y, *y, beta);
+        }
+        // The exponential counts only where its argument is negative.
+        clip(e, -BOUND, 0.0, ys);
+        let (sums, ns) = reduced(e, ys);
+        let (one, zero, inner, scale, value) =
+            (e.constant(1.0), e.constant(0.0), e.constant(alpha * gamma), e.v(), e.v());
+        for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
+            // 2^n (e^r - 1) + (2^n - 1): exact in its second term, so small arguments keep all their digits.
+            e.shift_left(scale, *n, 23);
+            e.op(VOp::Add, Lane::I32, scale, scale, one);
+            e.op(VOp::Sub, Lane::F32, value, scale, one);
+            e.fma(value, *sum, scale);
+            e.op(VOp::Mul, Lane::F32, value, value, inner);
+            e.op(VOp::Mul, Lane::F32, scale, *x, outer);
+            e.select(*x, Cmp::Less, *x, zero, value, scale);
+        }
+        free(e, &[beta, outer, one, zero, inner, scale, value]);
+        free(e, &sums);
+        free(e, &ns);
+    });
+}

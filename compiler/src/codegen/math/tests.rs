@@ -1,0 +1,166 @@
+//! Every statement about errors, edges and NaN, on the interpreted machine.
+
+use super::{error_bound, unary};
+use crate::codegen::soft;
+use crate::scalar::UnaryFn::{self, *};
+
+const ALL: &[UnaryFn] = &[
+    Relu,
+    Clip(-1.0, 6.0),
+    Sigmoid,
+    HardSigmoid(0.2, 0.5),
+    HardSwish,
+    Silu,
+    Swish(1.702),
+    Swish(-0.5),
+    Swish(0.0),
+    Tanh,
+    Elu(1.0),
+    LeakyRelu(0.01),
+    Selu(1.673_263_2, 1.050_701),
+    Celu(2.0),
+    ThresholdedRelu(1.0),
+    Gelu,
+    GeluTanh,
+    Mish,
+    Softplus,
+    Softsign,
+    Neg,
+    Abs,
+    Exp,
+    Log,
+    Sqrt,
+    Reciprocal,
+    Floor,
+    Ceil,
+    Round,
+    Sign,
+    Erf,
+    Sin,
+    Cos,
+    Not,
+];
+
+fn apply(f: UnaryFn, mut xs: Vec<f32>) -> Vec<f32> {
+    soft::map(&mut xs, |e, x| unary(e, f, &[x]));
+    xs
+}
+
+/// Numbers of every exponent and sign, denser where functions bend, and small integers and halves.
+fn sweep(f: UnaryFn) -> Vec<f32> {
+    let mut xs = Vec::new();
+    for exponent in 0..255u32 {
+        for fraction in [0, 1, 0x2A_AAAA, 0x40_0000, 0x5F_1234, 0x7F_FFFF] {
+            let x = f32::from_bits(exponent << 23 | fraction);
+            xs.extend([x, -x]);
+        }
+    }
+    xs.extend(crate::types::random_values(3, 4000).iter().map(|x| x * 20.0));
+    xs.extend(crate::types::random_values(4, 2000).iter().map(|x| x * 110.0));
+    xs.extend(crate::types::random_values(5, 2000));
+    xs.extend((-40..=40).map(|i| i as f32 * 0.5));
+    let largest = match f {
+        Sin | Cos => 32768.0,
+        // The quotient bounds its argument; beyond, the numerator grows.
+        Swish(_) => 1e30,
+        _ => f32::MAX,
+    };
+    xs.retain(|x| x.abs() <= largest && (f != Log || *x > 0.0));
+    xs
+}
+
+#[test]
+fn errors_stay_within_their_statements() {
+    let mut failures = Vec::new();
+    for f in ALL {
+        let xs = sweep(*f);
+        let (mut worst, mut at) = (0.0f64, 0.0f32);
+        for (x, y) in xs.iter().zip(apply(*f, xs.clone())) {
+            let exact = f.eval(f64::from(*x));
+            let rounded = exact as f32;
+            if y == rounded || (y.is_nan() && rounded.is_nan()) {
+                continue;
+            }
+            // Results that round to a subnormal number or to infinity have steps of their own.
+            let slack = f64::from(f32::MIN_POSITIVE) * 2f64.powi(-23);
+            let limit = if exact.abs() > f64::from(f32::MAX) { 0.0 } else { error_bound(*f, exact) + slack };
+            let off = (f64::from(y) - exact).abs();
+            let share = if off.is_finite() { off / limit.max(f64::MIN_POSITIVE) } else { f64::INFINITY };
+            if share > worst {
+                (worst, at) = (share, *x);
+            }
+        }
+        if worst > 1.0 {
+            failures.push(format!(
+                "{f:?}: {worst:.3} of the bound, at {at:e}: {:e} for {:e}",
+                apply(*f, vec![at])[0],
+                f.eval(f64::from(at))
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_nan_stays_unless_a_comparison_decides() {
+    for f in ALL {
+        let y = apply(*f, vec![f32::NAN])[0];
+        match f {
+            ThresholdedRelu(_) | Not => assert_eq!(y, 0.0, "{f:?}"),
+            _ => assert!(y.is_nan(), "{f:?} of NaN is {y}"),
+        }
+    }
+    assert_eq!(apply(IsNan, vec![f32::NAN, 1.0, f32::INFINITY]), [1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn infinities_give_the_stated_limits() {
+    let inf = f32::INFINITY;
+    let limits = |f| apply(f, vec![-inf, inf]);
+    for (f, below, above) in [
+        (Relu, 0.0, inf),
+        (Clip(-1.0, 6.0), -1.0, 6.0),
+        (Elu(1.0), -1.0, inf),
+        (Exp, 0.0, inf),
+        (Softplus, 0.0, inf),
+        (HardSigmoid(0.2, 0.5), 0.0, 1.0),
+        (Floor, -inf, inf),
+        (Round, -inf, inf),
+        (Sign, -1.0, 1.0),
+        (LeakyRelu(0.5), -inf, inf),
+    ] {
+        assert_eq!(limits(f), [below, above], "{f:?}");
+    }
+    for f in [Silu, Swish(1.702), Sigmoid, Mish, Gelu, GeluTanh] {
+        let [below, above] = limits(f)[..] else { panic!("two results") };
+        assert!(below.abs() < 1e-6, "{f:?} of -inf is {below}");
+        assert_eq!(above, if f == Sigmoid { 1.0 } else { inf }, "{f:?} of +inf");
+    }
+    for f in [Tanh, Erf] {
+        assert!(limits(f).iter().all(|y| (y.abs() - 1.0).abs() < 5e-7), "{f:?}");
+    }
+    assert!(limits(Log)[0].is_nan() && limits(Log)[1] == inf);
+    assert_eq!(apply(Log, vec![0.0, -0.0]), [-inf, -inf]);
+    assert!(limits(Sin).iter().chain(&limits(Cos)).all(|y| y.is_nan()));
+}
+
+#[test]
+fn rounding_keeps_the_sign_of_zero() {
+    let bits = |f, x| apply(f, vec![x])[0].to_bits();
+    for f in [Floor, Ceil, Round, Sign, Relu, Silu, Tanh, Erf] {
+        assert_eq!(bits(f, -0.0), (-0.0f32).to_bits(), "{f:?}");
+        assert_eq!(bits(f, 0.0), 0, "{f:?}");
+    }
+    assert_eq!(bits(Ceil, -0.3), (-0.0f32).to_bits());
+    assert_eq!(bits(Floor, 0.3), 0);
+}
+
+#[test]
+fn exponentials_underflow_gradually() {
+    let xs = vec![-87.5, -95.0, -103.0, -103.9];
+    for (x, y) in xs.iter().zip(apply(Exp, xs.clone())) {
+        let exact = libm::exp(f64::from(*x)) as f32;
+        assert!(y.to_bits().abs_diff(exact.to_bits()) <= 1, "exp({x}) = {y:e}, not {exact:e}");
+    }
+    assert_eq!(apply(Exp, vec![-105.0, 88.8, 0.0]), [0.0, f32::INFINITY, 1.0]);
+}
