@@ -27,7 +27,7 @@ impl Default for Limits {
             nodes: 1 << 17,
             tensor_elements: 1 << 32,
             rank: 16,
-            fold_elements: 1 << 26,
+            fold_elements: 1 << 22,
             depth: 32,
         }
     }
