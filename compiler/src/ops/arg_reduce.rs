@@ -93,3 +93,43 @@ impl Operation for ArgReduce {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(min: bool, select_last: bool, x: &Literal) -> Vec<i64> {
+        let op = ArgReduce { min, axis: 1, keepdims: false, select_last };
+        op.evaluate(&[x]).unwrap().ints("y").unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_first_or_the_last_of_equals_wins() {
+        let x = Literal::from_f32([2, 4], &[1.0, 3.0, 3.0, 1.0, -1.0, f32::NAN, f32::NAN, 2.0]);
+        assert_eq!(run(false, false, &x), [1, 1]);
+        assert_eq!(run(false, true, &x), [2, 2]);
+        assert_eq!(run(true, false, &x), [0, 1]);
+        assert_eq!(run(true, true, &x), [3, 2]);
+    }
+
+    #[test]
+    fn integers_compare_by_their_type() {
+        let of = |dtype| Literal::new_int(TensorType::new(dtype, [1, 2]), vec![-1, 1]);
+        assert_eq!(run(false, false, &of(DType::I64)), [1]);
+        assert_eq!(run(false, false, &of(DType::U64)), [0]);
+        assert_eq!(run(true, false, &of(DType::U64)), [1]);
+    }
+
+    #[test]
+    fn shapes() {
+        let infer = |axis, keepdims, shape: &[usize]| {
+            ArgReduce { axis, keepdims, ..ArgReduce::default() }.infer(&[&TensorType::f32(shape)])
+        };
+        assert_eq!(infer(1, true, &[2, 3, 4]).unwrap().to_string(), "i64[2,1,4]");
+        assert_eq!(infer(0, false, &[3]).unwrap().to_string(), "i64[]");
+        assert_eq!(infer(1, false, &[0, 3]).unwrap().to_string(), "i64[0]");
+        assert_eq!(infer(1, false, &[3, 0]).unwrap_err().field, "x");
+        assert_eq!(infer(0, false, &[]).unwrap_err().field, "axis");
+        assert!(run(false, false, &Literal::from_f32([0, 3], &[])).is_empty());
+    }
+}

@@ -66,3 +66,30 @@ impl Operation for BatchNorm {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_channel_has_its_own_statistics() {
+        let x = Literal::from_f32([2, 2, 1], &[1.0, 2.0, 3.0, 4.0]);
+        let c = |a, b| Literal::from_f32([2], &[a, b]);
+        let op = BatchNorm { epsilon: 0.0 };
+        let y = op.evaluate(&[&x, &c(2.0, 1.0), &c(0.5, 0.0), &c(1.0, 0.0), &c(4.0, 0.25)]).unwrap();
+        assert_eq!(y.to_f64(), [0.5, 4.0, 2.5, 8.0]);
+        let empty = Literal::from_f32([0, 2, 7], &[]);
+        let y = op.evaluate(&[&empty, &c(1.0, 1.0), &c(0.0, 0.0), &c(0.0, 0.0), &c(1.0, 1.0)]).unwrap();
+        assert_eq!(y.ty, empty.ty);
+    }
+
+    #[test]
+    fn statistics_have_one_element_per_channel() {
+        let (x, c) = (TensorType::f32([1, 3, 2]), TensorType::f32([3]));
+        let op = BatchNorm::default();
+        assert_eq!(op.infer(&[&x, &c, &c, &c, &c]).unwrap(), x);
+        assert_eq!(op.infer(&[&x, &c, &c, &TensorType::f32([2]), &c]).unwrap_err().field, "mean");
+        assert_eq!(op.infer(&[&x, &c, &c, &c]).unwrap_err().field, "operands");
+        assert_eq!(op.infer(&[&c, &c, &c, &c, &c]).unwrap_err().field, "x");
+    }
+}

@@ -168,3 +168,105 @@ impl Operation for Conv {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(op: &Conv, inputs: &[&Literal]) -> (String, Vec<f64>) {
+        let out = op.evaluate(inputs).unwrap();
+        (out.ty.to_string(), out.to_f64())
+    }
+
+    #[test]
+    fn padding_is_not_multiplied() {
+        let x = Literal::from_f32([1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let w = Literal::from_f32([1, 1, 3, 3], &[f32::INFINITY, 1.0, 0.0, 10.0, 100.0, 0.0, 0.0, 0.0, 0.0]);
+        let op = Conv { pads: vec![1, 1, 0, 0], ..Conv::default() };
+        assert_eq!(run(&op, &[&x, &w]), ("f32[1,1,1,1]".into(), vec![100.0]));
+        let op = Conv { pads: vec![1, 1, 1, 1], ..Conv::default() };
+        assert_eq!(run(&op, &[&x, &w]).1, [100.0, 210.0, 301.0, f64::INFINITY]);
+    }
+
+    #[test]
+    fn groups_strides_and_bias() {
+        let x = Literal::from_f32([1, 2, 1, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let w = Literal::from_f32([4, 1, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
+        let b = Literal::from_f32([4], &[0.0, 0.5, 0.0, -1.0]);
+        let op = Conv { group: 2, strides: vec![3, 2], bias: true, ..Conv::default() };
+        let expected = vec![1.0, 3.0, 2.5, 6.5, 12.0, 18.0, 15.0, 23.0];
+        assert_eq!(run(&op, &[&x, &w, &b]), ("f32[1,4,1,2]".into(), expected));
+    }
+
+    #[test]
+    fn the_residual_comes_before_or_after_the_activation() {
+        let x = Literal::from_f32([2, 1, 1], &[1.0, -3.0]);
+        let w = Literal::from_f32([1, 1, 1], &[1.0]);
+        let r = Literal::from_f32([2, 1, 1], &[-2.0, 2.0]);
+        let op = Conv {
+            strides: vec![1],
+            pads: vec![0, 0],
+            dilations: vec![1],
+            residual: true,
+            then: Some(UnaryFn::Relu),
+            ..Conv::default()
+        };
+        assert_eq!(run(&op, &[&x, &w, &r]).1, [0.0, 0.0]);
+        let op = Conv { then_first: true, ..op };
+        assert_eq!(run(&op, &[&x, &w, &r]).1, [-1.0, 2.0]);
+    }
+
+    #[test]
+    fn sums_are_rounded_once() {
+        let x = Literal::from_f32([1, 3, 1, 1], &[1e8, 1.0, -1e8]);
+        let w = Literal::from_f32([1, 3, 1, 1], &[1.0, 1.0, 1.0]);
+        assert_eq!(run(&Conv::default(), &[&x, &w]).1, [1.0]);
+    }
+
+    #[test]
+    fn three_axes_and_dilation() {
+        let x = Literal::from_f32([1, 1, 1, 3, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+        let w = Literal::from_f32([1, 1, 1, 2, 2], &[1.0, 10.0, 100.0, 1000.0]);
+        let op = Conv { strides: vec![1; 3], pads: vec![0; 6], dilations: vec![1, 2, 2], ..Conv::default() };
+        assert_eq!(run(&op, &[&x, &w]), ("f32[1,1,1,1,1]".into(), vec![9731.0]));
+    }
+
+    #[test]
+    fn empty_axes() {
+        let x = Literal::from_f32([0, 3, 4, 4], &[]);
+        let w = Literal::from_f32([2, 3, 1, 1], &[0.0; 6]);
+        assert_eq!(run(&Conv::default(), &[&x, &w]), ("f32[0,2,4,4]".into(), vec![]));
+        let (x, w) = (Literal::from_f32([1, 0, 1, 1], &[]), Literal::from_f32([1, 0, 1, 1], &[]));
+        assert_eq!(run(&Conv::default(), &[&x, &w]).1, [0.0]);
+    }
+
+    #[test]
+    fn macs_count_products() {
+        let (x, w) = (TensorType::f32([1, 32, 112, 112]), TensorType::f32([32, 1, 3, 3]));
+        let op = Conv { pads: vec![1; 4], group: 32, ..Conv::default() };
+        let y = op.infer(&[&x, &w]).unwrap();
+        assert_eq!(op.macs(&[&x, &w], &y), 32 * 112 * 112 * 9);
+    }
+
+    #[test]
+    fn operands_that_disagree_are_errors() {
+        let f = |shape: &[usize]| TensorType::f32(shape);
+        let field = |op: &Conv, inputs: &[&TensorType]| op.infer(inputs).unwrap_err().field;
+        let (x, w, plain) = (f(&[1, 4, 5, 5]), f(&[6, 4, 3, 3]), Conv::default());
+        assert_eq!(plain.infer(&[&x, &w]).unwrap().to_string(), "f32[1,6,3,3]");
+        assert_eq!(field(&plain, &[&x]), "operands");
+        assert_eq!(field(&plain, &[&f(&[1, 4]), &w]), "x");
+        assert_eq!(field(&plain, &[&x, &f(&[6, 4, 3])]), "w");
+        assert_eq!(field(&plain, &[&x, &f(&[6, 3, 3, 3])]), "w");
+        assert_eq!(field(&plain, &[&x, &TensorType::new(crate::types::DType::F64, [6, 4, 3, 3])]), "w");
+        assert_eq!(field(&Conv { group: 0, ..plain.clone() }, &[&x, &w]), "group");
+        assert_eq!(field(&Conv { group: 3, ..plain.clone() }, &[&x, &w]), "group");
+        assert_eq!(field(&Conv { group: 4, ..plain.clone() }, &[&x, &f(&[6, 1, 3, 3])]), "group");
+        assert_eq!(field(&Conv { pads: vec![0, 0], ..plain.clone() }, &[&x, &w]), "pads");
+        assert_eq!(field(&Conv { then: Some(UnaryFn::Exp), ..plain.clone() }, &[&x, &w]), "then");
+        assert_eq!(field(&Conv { bias: true, ..plain.clone() }, &[&x, &w, &f(&[4])]), "bias");
+        assert_eq!(field(&Conv { residual: true, ..plain.clone() }, &[&x, &w, &f(&[6, 3, 3])]), "residual");
+        let huge = f(&[1 << 40, 4, 5, 5]);
+        assert_eq!(field(&Conv { pads: vec![1 << 30; 4], ..plain }, &[&huge, &w]), "result");
+    }
+}

@@ -145,3 +145,67 @@ impl Operation for ConvTranspose {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(op: &ConvTranspose, inputs: &[&Literal]) -> (String, Vec<f64>) {
+        let out = op.evaluate(inputs).unwrap();
+        (out.ty.to_string(), out.to_f64())
+    }
+
+    #[test]
+    fn each_element_spreads_over_its_window() {
+        let x = Literal::from_f32([1, 1, 1, 2], &[1.0, 2.0]);
+        let w = Literal::from_f32([1, 1, 1, 3], &[1.0, 10.0, 100.0]);
+        let op = ConvTranspose::default();
+        assert_eq!(run(&op, &[&x, &w]), ("f32[1,1,1,4]".into(), vec![1.0, 12.0, 120.0, 200.0]));
+        let op = ConvTranspose { strides: vec![1, 3], ..op };
+        assert_eq!(run(&op, &[&x, &w]).1, [1.0, 10.0, 100.0, 2.0, 20.0, 200.0]);
+        let op = ConvTranspose { strides: vec![1, 4], output_padding: vec![0, 1], ..op };
+        assert_eq!(run(&op, &[&x, &w]).1, [1.0, 10.0, 100.0, 0.0, 2.0, 20.0, 200.0, 0.0]);
+    }
+
+    #[test]
+    fn padding_is_taken_off_and_added_where_negative() {
+        let x = Literal::from_f32([1, 1, 2, 1], &[1.0, 2.0]);
+        let w = Literal::from_f32([1, 1, 2, 1], &[1.0, 10.0]);
+        let b = Literal::from_f32([1], &[0.5]);
+        let op = ConvTranspose { pads: vec![1, 0, 0, 0], bias: true, ..ConvTranspose::default() };
+        assert_eq!(run(&op, &[&x, &w, &b]), ("f32[1,1,2,1]".into(), vec![12.5, 20.5]));
+        let op = ConvTranspose { pads: vec![-1, 0, -1, 0], ..op };
+        assert_eq!(run(&op, &[&x, &w, &b]).1, [0.5, 1.5, 12.5, 20.5, 0.5]);
+    }
+
+    #[test]
+    fn groups_have_their_own_filters() {
+        let x = Literal::from_f32([1, 2, 1, 1], &[1.0, 2.0]);
+        let w = Literal::from_f32([2, 2, 1, 1], &[1.0, 10.0, 100.0, 1000.0]);
+        let op = ConvTranspose { group: 2, ..ConvTranspose::default() };
+        assert_eq!(run(&op, &[&x, &w]), ("f32[1,4,1,1]".into(), vec![1.0, 10.0, 200.0, 2000.0]));
+        let types = [&x.ty, &w.ty];
+        assert_eq!(op.macs(&types, &op.infer(&types).unwrap()), 4);
+    }
+
+    #[test]
+    fn operands_that_disagree_are_errors() {
+        let f = |shape: &[usize]| TensorType::f32(shape);
+        let field = |op: &ConvTranspose, inputs: &[&TensorType]| op.infer(inputs).unwrap_err().field;
+        let (x, w, plain) = (f(&[1, 4, 5, 5]), f(&[4, 6, 3, 3]), ConvTranspose::default());
+        assert_eq!(plain.infer(&[&x, &w]).unwrap().to_string(), "f32[1,6,7,7]");
+        assert_eq!(field(&plain, &[&x, &f(&[6, 4, 3, 3])]), "w");
+        assert_eq!(field(&ConvTranspose { group: 3, ..plain.clone() }, &[&x, &w]), "group");
+        assert_eq!(field(&ConvTranspose { pads: vec![9, 0, 0, 0], ..plain.clone() }, &[&x, &w]), "pads");
+        assert_eq!(field(&ConvTranspose { pads: vec![i64::MIN, 0, 0, 0], ..plain.clone() }, &[&x, &w]), "pads");
+        assert_eq!(
+            field(&ConvTranspose { output_padding: vec![usize::MAX, 0], ..plain.clone() }, &[&x, &w]),
+            "output_padding"
+        );
+        assert_eq!(field(&ConvTranspose { strides: vec![1], ..plain.clone() }, &[&x, &w]), "strides");
+        assert_eq!(field(&ConvTranspose { bias: true, ..plain.clone() }, &[&x, &w, &f(&[4])]), "bias");
+        assert_eq!(field(&plain, &[&f(&[1, 4, 0, 5]), &w]), "x");
+        let far = f(&[1, 4, 5, 1 << 30]);
+        assert_eq!(field(&ConvTranspose { strides: vec![1, LIMIT], ..plain }, &[&far, &w]), "pads");
+    }
+}

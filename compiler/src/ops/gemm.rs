@@ -123,3 +123,55 @@ fn transposed(matrix: &Literal) -> Literal {
     let (rows, columns) = (matrix.ty.shape[0], matrix.ty.shape[1]);
     matrix.gather_elements(Shape::from([columns, rows]), 0.0, |i| Some(i % rows * columns + i / rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DType;
+
+    #[test]
+    fn transposes_factors_and_bias() {
+        let a = Literal::from_f32([2, 1], &[1.0, 2.0]);
+        let b = Literal::from_f32([3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let c = Literal::from_f32([3], &[10.0, 20.0, 30.0]);
+        let op = Gemm { trans_a: true, trans_b: true, alpha: 2.0, beta: 0.5, bias: true, ..Gemm::default() };
+        let y = op.evaluate(&[&a, &b, &c]).unwrap();
+        assert_eq!((y.ty.to_string(), y.to_f64()), ("f32[1,3]".into(), vec![15.0, 32.0, 49.0]));
+        let types = [&a.ty, &b.ty, &c.ty];
+        assert_eq!(op.macs(&types, &y.ty), 6);
+    }
+
+    #[test]
+    fn the_activation_comes_last() {
+        let a = Literal::from_f32([1, 1], &[-3.0]);
+        let b = Literal::from_f32([1, 1], &[1.0]);
+        let c = Literal::from_f32([], &[2.0]);
+        let op = Gemm { bias: true, then: Some(UnaryFn::Relu), ..Gemm::default() };
+        assert_eq!(op.evaluate(&[&a, &b, &c]).unwrap().to_f64(), [0.0]);
+    }
+
+    #[test]
+    fn integers_take_whole_factors() {
+        let ty = TensorType::new(DType::I64, [1, 1]);
+        let [a, b, c] = [3, -4, 100].map(|v| Literal::new_int(ty.clone(), vec![v]));
+        let op = Gemm { alpha: 2.0, beta: -1.0, bias: true, ..Gemm::default() };
+        assert_eq!(op.evaluate(&[&a, &b, &c]).unwrap().ints("y").unwrap(), [-124]);
+        let op = Gemm { alpha: 0.5, ..op };
+        assert_eq!(op.infer(&[&ty, &ty, &ty]).unwrap_err().field, "alpha");
+    }
+
+    #[test]
+    fn operands_that_disagree_are_errors() {
+        let f = |shape: &[usize]| TensorType::f32(shape);
+        let plain = Gemm::default();
+        let field = |op: &Gemm, inputs: &[&TensorType]| op.infer(inputs).unwrap_err().field;
+        assert_eq!(field(&plain, &[&f(&[2, 3]), &f(&[2, 3])]), "b");
+        assert_eq!(field(&plain, &[&f(&[3]), &f(&[3, 3])]), "a");
+        assert_eq!(field(&plain, &[&f(&[1, 1]), &f(&[1, 1]), &f(&[1, 1])]), "operands");
+        let biased = Gemm { bias: true, ..Gemm::default() };
+        let (a, b) = (f(&[1, 3]), f(&[3, 2]));
+        assert_eq!(field(&biased, &[&a, &b, &f(&[3])]), "c");
+        assert_eq!(field(&biased, &[&a, &b, &f(&[4, 2])]), "c");
+        assert_eq!(field(&biased, &[&a, &b, &f(&[1, 1, 2])]), "c");
+    }
+}

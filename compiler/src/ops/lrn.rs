@@ -70,3 +70,21 @@ impl Operation for Lrn {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_even_window_reaches_one_channel_further_up() {
+        let x = Literal::from_f32([1, 3, 1, 1], &[1.0, 2.0, 3.0]);
+        let op = Lrn { size: 2, alpha: 2.0, beta: 1.0, bias: 1.0 };
+        // Sums of squares 1 + 4, 4 + 9 and 9.
+        let y = op.evaluate(&[&x]).unwrap().to_f64();
+        let expected = [1.0 / 6.0, 2.0 / 14.0, 3.0 / 10.0].map(|v| f64::from(v as f32));
+        assert_eq!(y, expected);
+        let y = Lrn { size: usize::MAX, alpha: 0.0, ..op.clone() }.evaluate(&[&x]).unwrap();
+        assert_eq!(y, x);
+        assert_eq!(Lrn { size: 0, ..op }.infer(&[&x.ty]).unwrap_err().field, "size");
+    }
+}

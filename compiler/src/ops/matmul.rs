@@ -142,3 +142,58 @@ pub fn multiply_add<T: Copy>(out: &mut [T], a: &[T], b: &[T], k: usize, n: usize
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DType;
+
+    fn run(a: &Literal, b: &Literal) -> (String, Vec<f64>) {
+        let out = MatMul {}.evaluate(&[a, b]).unwrap();
+        (out.ty.to_string(), out.to_f64())
+    }
+
+    #[test]
+    fn vectors_are_rows_or_columns() {
+        let m = Literal::from_f32([2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let v = Literal::from_f32([2], &[1.0, 10.0]);
+        assert_eq!(run(&m, &m), ("f32[2,2]".into(), vec![7.0, 10.0, 15.0, 22.0]));
+        assert_eq!(run(&m, &v), ("f32[2]".into(), vec![21.0, 43.0]));
+        assert_eq!(run(&v, &m), ("f32[2]".into(), vec![31.0, 42.0]));
+        assert_eq!(run(&v, &v), ("f32[]".into(), vec![101.0]));
+    }
+
+    #[test]
+    fn batches_broadcast() {
+        let a = Literal::from_f32([2, 1, 1, 1], &[2.0, 3.0]);
+        let b = Literal::from_f32([2, 1, 1], &[5.0, 7.0]);
+        assert_eq!(run(&a, &b), ("f32[2,2,1,1]".into(), vec![10.0, 14.0, 15.0, 21.0]));
+    }
+
+    #[test]
+    fn integers_wrap() {
+        let a = Literal::new_int(TensorType::new(DType::I32, [1, 2]), vec![i64::from(i32::MAX), 1]);
+        let b = Literal::new_int(TensorType::new(DType::I32, [2, 1]), vec![2, 3]);
+        assert_eq!(run(&a, &b).1, [1.0]);
+    }
+
+    #[test]
+    fn empty_sums_are_zero() {
+        let (a, b) = (Literal::from_f32([2, 0], &[]), Literal::from_f32([0, 1], &[]));
+        assert_eq!(run(&a, &b), ("f32[2,1]".into(), vec![0.0, 0.0]));
+        assert_eq!(run(&Literal::from_f32([0, 2], &[]), &a).0, "f32[0,0]");
+    }
+
+    #[test]
+    fn operands_that_disagree_are_errors() {
+        let f = |shape: &[usize]| TensorType::f32(shape);
+        let infer = |a: &[usize], b: &[usize]| MatMul {}.infer(&[&f(a), &f(b)]);
+        assert_eq!(infer(&[2, 3], &[2, 3]).unwrap_err().field, "b");
+        assert_eq!(infer(&[], &[3]).unwrap_err().field, "a");
+        assert_eq!(infer(&[3], &[]).unwrap_err().field, "b");
+        assert_eq!(infer(&[2, 1, 3], &[3, 3, 1]).unwrap_err().field, "operands");
+        assert_eq!(infer(&[1 << 40, 1], &[1, 1 << 40]).unwrap_err().field, "result");
+        let y = infer(&[4, 2, 3], &[3, 5]).unwrap();
+        assert_eq!(MatMul {}.macs(&[&f(&[4, 2, 3]), &f(&[3, 5])], &y), 4 * 2 * 3 * 5);
+    }
+}

@@ -12,7 +12,7 @@ use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
-use super::shapes::{check, expect_len, expect_operands};
+use super::shapes::{check, expect_len};
 use super::{Conv, Op, SqueezeExcite};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
@@ -75,6 +75,30 @@ impl MbConv {
         stages.push(Stage::Conv("project", project));
         Ok(stages)
     }
+
+    /// The block's value, where `apply` gives that of each operator the block stands for from its name in errors and its
+    /// operands; `ty` is the type of a value. Checks the number of operands and what an operator alone cannot.
+    pub(super) fn chain<T: Clone>(
+        &self,
+        inputs: &[&T],
+        ty: impl Fn(&T) -> &TensorType,
+        mut apply: impl FnMut(&str, &Op, &[&T]) -> Result<T, OpError>,
+    ) -> Result<T, OpError> {
+        let stages = self.stages()?;
+        let expected = 1 + stages.iter().map(Stage::weights).sum::<usize>();
+        check(inputs.len() == expected, "operands", || expected.to_string(), || inputs.len().to_string())?;
+        let (x, mut rest) = (inputs[0], &inputs[1..]);
+        let mut value = x.clone();
+        for stage in stages {
+            let (weights, after) = rest.split_at(stage.weights());
+            rest = after;
+            let (name, op) = stage.op(ty(&value), ty(weights[0]))?;
+            let residual = matches!(&op, Op::Conv(conv) if conv.residual).then_some(x);
+            let operands: Vec<_> = [&value].into_iter().chain(weights.iter().copied()).chain(residual).collect();
+            value = apply(name, &op, &operands)?;
+        }
+        Ok(value)
+    }
 }
 
 /// One of the operators that a block stands for.
@@ -93,32 +117,19 @@ impl Stage {
         if matches!(self, Self::SqueezeExcite(_)) { 4 } else { 2 }
     }
 
-    /// The operator, for a value of `channels` channels, and its name in errors.
-    fn op(&self, channels: usize) -> (&'static str, Op) {
-        match self {
-            Self::Conv(name, conv) => (name, conv.clone().into()),
-            Self::Depthwise(conv) => ("depthwise", Conv { group: channels, ..conv.clone() }.into()),
-            Self::SqueezeExcite(op) => ("squeeze_excite", op.clone().into()),
-        }
-    }
-
-    /// The operands among the block's input `x`, the `value` of the stage before and the stage's `weights`.
-    fn operands<'a, T>(&self, x: &'a T, value: &'a T, weights: &[&'a T]) -> Vec<&'a T> {
-        let residual = matches!(self, Self::Conv(_, Conv { residual: true, .. }));
-        [value].into_iter().chain(weights.iter().copied()).chain(residual.then_some(x)).collect()
-    }
-
-    fn infer(&self, x: &TensorType, value: &TensorType, weights: &[&TensorType]) -> Result<TensorType, OpError> {
+    /// The operator for a `value` and the first weight `w`, and its name in errors.
+    fn op(self, value: &TensorType, w: &TensorType) -> Result<(&'static str, Op), OpError> {
         check(value.shape.rank() == 4, "x", || "rank 4".into(), || value.to_string())?;
-        let channels = value.shape[1];
-        if let Self::Depthwise(_) = self {
-            let filters = weights[0].shape.first();
-            let expected = || format!("{channels} filters");
-            check(filters == Some(&channels), "depthwise w", expected, || weights[0].to_string())?;
-        }
-        let (name, op) = self.op(channels);
-        let located = |e: OpError| OpError::new(format!("{name} {}", e.field), e.expected, e.found);
-        op.infer(&self.operands(x, value, weights)).map_err(located)
+        Ok(match self {
+            Self::Conv(name, conv) => (name, conv.into()),
+            Self::Depthwise(conv) => {
+                let group = value.shape[1];
+                let filters = w.shape.first() == Some(&group);
+                check(filters, "depthwise w", || format!("{group} filters"), || w.to_string())?;
+                ("depthwise", Conv { group, ..conv }.into())
+            }
+            Self::SqueezeExcite(op) => ("squeeze_excite", op.into()),
+        })
     }
 }
 
@@ -132,47 +143,123 @@ impl Operation for MbConv {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        let stages = self.stages()?;
-        let operands = 1 + stages.iter().map(Stage::weights).sum::<usize>();
-        expect_operands(inputs, operands)?;
-        let (x, mut rest) = (inputs[0], &inputs[1..]);
-        let mut value = x.clone();
-        for stage in &stages {
-            let (weights, after) = rest.split_at(stage.weights());
-            rest = after;
-            value = stage.infer(x, &value, weights)?;
-        }
-        Ok(value)
+        let located = |name: &str, e: OpError| OpError::new(format!("{name} {}", e.field), e.expected, e.found);
+        self.chain(inputs, |ty| ty, |name, op, operands| op.infer(operands).map_err(|e| located(name, e)))
     }
 
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
-        let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
-        self.infer(&types)?;
-        let (x, mut rest) = (inputs[0], &inputs[1..]);
-        let mut value = x.clone();
-        for stage in self.stages()? {
-            let (weights, after) = rest.split_at(stage.weights());
-            rest = after;
-            let (_, op) = stage.op(value.ty.shape[1]);
-            value = op.evaluate(&stage.operands(x, &value, weights))?;
-        }
-        Ok(value)
+        self.chain(inputs, |value| &value.ty, |_, op, operands| op.evaluate(operands))
     }
 
     fn macs(&self, inputs: &[&TensorType], _output: &TensorType) -> u64 {
-        let (Ok(stages), Some((x, mut rest))) = (self.stages(), inputs.split_first()) else { return 0 };
-        let (mut value, mut macs) = ((*x).clone(), 0u64);
-        for stage in stages {
-            let Some((weights, after)) = rest.split_at_checked(stage.weights()) else { return 0 };
-            let Ok(result) = stage.infer(x, &value, weights) else { return 0 };
-            let (_, op) = stage.op(value.shape[1]);
-            macs = macs.saturating_add(op.macs(&stage.operands(*x, &value, weights), &result));
-            (rest, value) = (after, result);
-        }
-        macs
+        let mut macs = 0u64;
+        let result = self.chain(
+            inputs,
+            |ty| ty,
+            |_, op, operands| {
+                let result = op.infer(operands)?;
+                macs = macs.saturating_add(op.macs(operands, &result));
+                Ok(result)
+            },
+        );
+        if result.is_ok() { macs } else { 0 }
     }
 
     fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::random_values;
+
+    fn random(seed: u64, shape: &[usize]) -> Literal {
+        Literal::from_f32(shape, &random_values(seed, shape.iter().product()))
+    }
+
+    /// Operands of a block of 2 channels that expands to 6, squeezes to 1 and projects to 2.
+    fn operands() -> Vec<Literal> {
+        let shapes: [&[usize]; 11] = [
+            &[1, 2, 5, 5],
+            &[6, 2, 1, 1],
+            &[6],
+            &[6, 1, 3, 3],
+            &[6],
+            &[1, 6, 1, 1],
+            &[1],
+            &[6, 1, 1, 1],
+            &[6],
+            &[2, 6, 1, 1],
+            &[2],
+        ];
+        (1..).zip(shapes).map(|(seed, shape)| random(seed, shape)).collect()
+    }
+
+    fn block() -> MbConv {
+        MbConv {
+            expand: true,
+            expand_act: Some(UnaryFn::Silu),
+            act: Some(UnaryFn::Silu),
+            pads: vec![1; 4],
+            se: Some(vec![UnaryFn::Silu, UnaryFn::Sigmoid]),
+            residual: true,
+            ..MbConv::default()
+        }
+    }
+
+    #[test]
+    fn a_block_is_its_operators_one_after_the_other() {
+        let operands = operands();
+        let o: Vec<_> = operands.iter().collect();
+        let pointwise = Conv { bias: true, then: Some(UnaryFn::Silu), ..Conv::default() };
+        let expanded = pointwise.evaluate(&o[..3]).unwrap();
+        let depthwise = Conv { group: 6, pads: vec![1; 4], ..pointwise.clone() };
+        let spatial = depthwise.evaluate(&[&expanded, o[3], o[4]]).unwrap();
+        let gated = SqueezeExcite::default().evaluate(&[&spatial, o[5], o[6], o[7], o[8]]).unwrap();
+        let project = Conv { residual: true, then: None, ..pointwise };
+        let expected = project.evaluate(&[&gated, o[9], o[10], o[0]]).unwrap();
+        assert_eq!(block().evaluate(&o).unwrap(), expected);
+        let types: Vec<_> = o.iter().map(|operand| &operand.ty).collect();
+        assert_eq!(block().macs(&types, &expected.ty), 25 * (12 + 54 + 12) + 12);
+    }
+
+    #[test]
+    fn a_fused_block_has_a_dense_convolution() {
+        let o = [
+            random(1, &[1, 2, 5, 4]),
+            random(2, &[3, 2, 3, 3]),
+            random(3, &[3]),
+            random(4, &[4, 3, 1, 1]),
+            random(5, &[4]),
+        ];
+        let o: Vec<_> = o.iter().collect();
+        let op = MbConv { fused: true, act: Some(UnaryFn::Relu), strides: vec![2, 2], ..MbConv::default() };
+        let dense = Conv { bias: true, strides: vec![2, 2], then: Some(UnaryFn::Relu), ..Conv::default() };
+        let spatial = dense.evaluate(&o[..3]).unwrap();
+        let project = Conv { bias: true, ..Conv::default() };
+        assert_eq!(op.evaluate(&o).unwrap(), project.evaluate(&[&spatial, o[3], o[4]]).unwrap());
+    }
+
+    #[test]
+    fn errors_name_the_stage() {
+        let operands = operands();
+        let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
+        let field = |op: &MbConv, types: &[&TensorType]| op.infer(types).unwrap_err().field;
+        assert_eq!(field(&block(), &types[..10]), "operands");
+        assert_eq!(field(&MbConv { fused: true, ..block() }, &types), "expand");
+        assert_eq!(field(&MbConv { se: Some(vec![UnaryFn::Silu]), ..block() }, &types), "se");
+        assert_eq!(field(&MbConv { strides: vec![2, 2], ..block() }, &types), "project residual");
+        let other = |at: usize, ty: TensorType| {
+            let mut types: Vec<_> = types.iter().map(|ty| (*ty).clone()).collect();
+            types[at] = ty;
+            field(&block(), &types.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(other(0, TensorType::f32([2, 5, 5])), "x");
+        assert_eq!(other(1, TensorType::f32([6, 3, 1, 1])), "expand w");
+        assert_eq!(other(3, TensorType::f32([12, 1, 3, 3])), "depthwise w");
+        assert_eq!(other(5, TensorType::f32([])), "squeeze_excite w1");
+        assert_eq!(other(9, TensorType::f32([3, 6, 1, 1])), "project bias");
     }
 }

@@ -5,6 +5,7 @@
 //! one result. Logical axis order is ONNX's. Operators see operand types, never the graph.
 
 pub mod attributes;
+pub mod bound;
 pub mod literal;
 #[cfg(test)]
 mod properties;

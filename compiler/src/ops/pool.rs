@@ -171,3 +171,87 @@ impl Planes {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DType;
+
+    fn pool(kind: PoolKind, kernel: [usize; 2], strides: [usize; 2], pads: [usize; 4]) -> Pool {
+        Pool { kind, kernel: kernel.into(), strides: strides.into(), pads: pads.into(), ..Pool::default() }
+    }
+
+    fn run(op: &Pool, x: &Literal) -> (String, Vec<f64>) {
+        let out = op.evaluate(&[x]).unwrap();
+        (out.ty.to_string(), out.to_f64())
+    }
+
+    #[test]
+    fn padding_never_wins() {
+        let x = Literal::from_f32([1, 1, 2, 2], &[-1.0, -2.0, -3.0, -4.0]);
+        let op = pool(PoolKind::Max, [2, 2], [1, 2], [1, 1, 1, 1]);
+        assert_eq!(run(&op, &x), ("f32[1,1,3,2]".into(), vec![-1.0, -2.0, -1.0, -2.0, -3.0, -4.0]));
+        let bytes = Literal::new_int(TensorType::new(DType::I8, [1, 1, 1, 2]), vec![-100, -128]);
+        let op = pool(PoolKind::Max, [1, 2], [1, 1], [0, 0, 0, 1]);
+        assert_eq!(run(&op, &bytes).1, [-100.0, -128.0]);
+        let large = Literal::new_int(TensorType::new(DType::U64, [1, 1, 1, 2]), vec![1, -1]);
+        assert_eq!(op.evaluate(&[&large]).unwrap().ints("y").unwrap(), [-1, -1]);
+    }
+
+    #[test]
+    fn a_nan_wins() {
+        let x = Literal::from_f32([1, 1, 1, 3], &[f32::NAN, 1.0, 2.0]);
+        let (_, y) = run(&pool(PoolKind::Max, [1, 2], [1, 1], [0; 4]), &x);
+        assert!(y[0].is_nan() && y[1] == 2.0);
+    }
+
+    #[test]
+    fn averages_count_padding_on_request() {
+        let x = Literal::from_f32([1, 1, 1, 3], &[3.0, 6.0, 9.0]);
+        let mut op = pool(PoolKind::Average, [1, 3], [1, 2], [0, 1, 0, 1]);
+        assert_eq!(run(&op, &x), ("f32[1,1,1,2]".into(), vec![4.5, 7.5]));
+        op.count_include_pad = true;
+        assert_eq!(run(&op, &x).1, [3.0, 5.0]);
+    }
+
+    #[test]
+    fn a_partial_window_divides_by_what_it_covers() {
+        let x = Literal::from_f32([1, 1, 1, 5], &[1.0, 2.0, 3.0, 4.0, 5.0]);
+        let mut op = pool(PoolKind::Average, [1, 3], [1, 3], [0; 4]);
+        op.ceil_mode = true;
+        assert_eq!(run(&op, &x), ("f32[1,1,1,2]".into(), vec![2.0, 4.5]));
+        // Beyond the end padding nothing counts, also where padding does.
+        op.count_include_pad = true;
+        assert_eq!(run(&op, &x).1, [2.0, 4.5]);
+    }
+
+    #[test]
+    fn a_window_over_padding_alone_is_empty() {
+        let x = Literal::from_f32([1, 1, 1, 1], &[8.0]);
+        let op = pool(PoolKind::Average, [1, 1], [1, 1], [0, 1, 0, 0]);
+        assert_eq!(run(&op, &x).1, [0.0, 8.0]);
+        let op = pool(PoolKind::Max, [1, 1], [1, 1], [0, 1, 0, 0]);
+        assert_eq!(run(&op, &x).1, [f64::NEG_INFINITY, 8.0]);
+    }
+
+    #[test]
+    fn dilated_windows_and_wide_strides() {
+        let x = Literal::from_f32([1, 1, 6], &[5.0, 1.0, 2.0, 3.0, 9.0, 4.0]);
+        let op = Pool { kernel: vec![2], strides: vec![3], pads: vec![0, 0], dilations: vec![2], ..Pool::default() };
+        assert_eq!(run(&op, &x), ("f32[1,1,2]".into(), vec![5.0, 4.0]));
+    }
+
+    #[test]
+    fn operands_that_do_not_fit_are_errors() {
+        let field = |op: &Pool, x: &TensorType| op.infer(&[x]).unwrap_err().field;
+        let x = TensorType::f32([1, 1, 4, 4]);
+        assert_eq!(field(&pool(PoolKind::Max, [5, 1], [1, 1], [0; 4]), &x), "x");
+        assert_eq!(field(&pool(PoolKind::Max, [0, 1], [1, 1], [0; 4]), &x), "kernel");
+        assert_eq!(field(&pool(PoolKind::Max, [1, 1], [1, 1], [0; 4]), &TensorType::f32([4, 4])), "x");
+        assert_eq!(field(&pool(PoolKind::Max, [1, 1], [1, 1], [0; 4]), &TensorType::f32([1, 4, 4])), "kernel");
+        let integers = TensorType::new(DType::I32, [1, 1, 4, 4]);
+        assert_eq!(field(&pool(PoolKind::Average, [1, 1], [1, 1], [0; 4]), &integers), "x");
+        let empty = Literal::from_f32([0, 3, 4, 4], &[]);
+        assert_eq!(run(&pool(PoolKind::Average, [2, 2], [2, 2], [0; 4]), &empty).0, "f32[0,3,2,2]");
+    }
+}

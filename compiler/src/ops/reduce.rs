@@ -190,3 +190,83 @@ pub fn int_range(dtype: DType) -> (i64, i64) {
         _ => (i64::MIN, i64::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(kind: ReduceKind, axes: &[usize], x: &Literal) -> (String, Vec<f64>) {
+        let out = Reduce { kind, axes: axes.into(), keepdims: false }.evaluate(&[x]).unwrap();
+        (out.ty.to_string(), out.to_f64())
+    }
+
+    #[test]
+    fn kinds() {
+        let x = Literal::from_f32([2, 2], &[1.0, -2.0, 3.0, 4.0]);
+        let rows = |kind| run(kind, &[1], &x).1;
+        assert_eq!(rows(ReduceKind::Sum), [-1.0, 7.0]);
+        assert_eq!(rows(ReduceKind::Mean), [-0.5, 3.5]);
+        assert_eq!(rows(ReduceKind::Max), [1.0, 4.0]);
+        assert_eq!(rows(ReduceKind::Min), [-2.0, 3.0]);
+        assert_eq!(rows(ReduceKind::Prod), [-2.0, 12.0]);
+        assert_eq!(rows(ReduceKind::L1), [3.0, 7.0]);
+        assert_eq!(rows(ReduceKind::L2), [f64::from(5f64.sqrt() as f32), 5.0]);
+        assert_eq!(rows(ReduceKind::SumSquare), [5.0, 25.0]);
+        assert!(rows(ReduceKind::LogSum)[0].is_nan());
+        assert_eq!(rows(ReduceKind::LogSum)[1], f64::from(7f64.ln() as f32));
+        let sum = (1f64.exp() + (-2f64).exp()).ln();
+        assert!((rows(ReduceKind::LogSumExp)[0] - sum).abs() < 1e-7);
+    }
+
+    #[test]
+    fn axes_and_shapes() {
+        let x = Literal::from_f32([2, 1, 2], &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(run(ReduceKind::Sum, &[0, 2], &x), ("f32[1]".into(), vec![10.0]));
+        assert_eq!(run(ReduceKind::Sum, &[0, 1, 2], &x), ("f32[]".into(), vec![10.0]));
+        assert_eq!(run(ReduceKind::SumSquare, &[], &x).1, [1.0, 4.0, 9.0, 16.0]);
+        assert_eq!(run(ReduceKind::Sum, &[], &Literal::from_f32([], &[3.0])).1, [3.0]);
+        let op = Reduce { axes: vec![0], ..Reduce::default() };
+        assert_eq!(op.infer(&[&x.ty]).unwrap().to_string(), "f32[1,1,2]");
+        assert_eq!(Reduce { axes: vec![3], ..Reduce::default() }.infer(&[&x.ty]).unwrap_err().field, "axis");
+        assert_eq!(Reduce { axes: vec![1, 1], ..Reduce::default() }.infer(&[&x.ty]).unwrap_err().field, "axes");
+    }
+
+    #[test]
+    fn nothing_reduces_to_the_neutral_element() {
+        let x = Literal::from_f32([2, 0], &[]);
+        assert_eq!(run(ReduceKind::Max, &[1], &x).1, [f64::NEG_INFINITY; 2]);
+        assert_eq!(run(ReduceKind::Prod, &[1], &x).1, [1.0; 2]);
+        assert_eq!(run(ReduceKind::LogSumExp, &[1], &x).1, [f64::NEG_INFINITY; 2]);
+        assert!(run(ReduceKind::Mean, &[1], &x).1[0].is_nan());
+        assert_eq!(run(ReduceKind::Sum, &[0], &x), ("f32[0]".into(), vec![]));
+        let x = Literal::new_int(TensorType::new(DType::U8, [0]), vec![]);
+        assert_eq!(run(ReduceKind::Min, &[0], &x).1, [255.0]);
+        assert_eq!(run(ReduceKind::Mean, &[0], &x).1, [0.0]);
+    }
+
+    #[test]
+    fn infinite_exponents() {
+        let x = Literal::from_f32([3, 2], &[f32::INFINITY, 0.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 1000.0, 1000.0]);
+        let y = run(ReduceKind::LogSumExp, &[1], &x).1;
+        assert_eq!(y[..2], [f64::INFINITY, f64::NEG_INFINITY]);
+        assert_eq!(y[2], f64::from((1000.0 + 2f64.ln()) as f32));
+    }
+
+    #[test]
+    fn integers() {
+        let i32s = |v: &[i64]| Literal::new_int(TensorType::new(DType::I32, [v.len()]), v.into());
+        assert_eq!(run(ReduceKind::Sum, &[0], &i32s(&[i64::from(i32::MAX), 1])).1, [f64::from(i32::MIN)]);
+        assert_eq!(run(ReduceKind::Mean, &[0], &i32s(&[-3, 0])).1, [-1.0]);
+        assert_eq!(run(ReduceKind::L2, &[0], &i32s(&[2, 2])).1, [2.0]);
+        assert_eq!(run(ReduceKind::L1, &[0], &i32s(&[-2, 2])).1, [4.0]);
+        let u64s = Literal::new_int(TensorType::new(DType::U64, [2]), vec![-1, 1]);
+        assert_eq!(run(ReduceKind::Max, &[0], &u64s).1, [u64::MAX as f64]);
+        assert_eq!(run(ReduceKind::Min, &[0], &u64s).1, [1.0]);
+        let bools = Literal::new_int(TensorType::new(DType::Bool, [2]), vec![1, 0]);
+        assert_eq!(run(ReduceKind::Max, &[0], &bools), ("bool[]".into(), vec![1.0]));
+        let op = Reduce { kind: ReduceKind::Sum, axes: vec![0], keepdims: true };
+        assert_eq!(op.infer(&[&bools.ty]).unwrap_err().field, "x");
+        let op = Reduce { kind: ReduceKind::LogSum, ..op };
+        assert_eq!(op.infer(&[&u64s.ty]).unwrap_err().field, "x");
+    }
+}

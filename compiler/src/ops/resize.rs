@@ -272,3 +272,108 @@ impl Operation for Resize {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(op: &Resize, scale: f64, out: usize, x: &[f32]) -> Vec<f64> {
+        let op = Resize { shape: vec![out], scales: vec![scale], ..op.clone() };
+        op.evaluate(&[&Literal::from_f32([x.len()], x)]).unwrap().to_f64()
+    }
+
+    #[test]
+    fn nearest_rounds_as_asked() {
+        let x = [1.0, 2.0, 3.0, 4.0];
+        let op = |coordinates, nearest| Resize { coordinates, nearest, ..Resize::default() };
+        use {CoordinateMode::*, NearestMode::*};
+        assert_eq!(line(&op(Asymmetric, Floor), 1.5, 6, &x), [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]);
+        assert_eq!(line(&op(Asymmetric, Ceil), 1.5, 6, &x), [1.0, 2.0, 3.0, 3.0, 4.0, 4.0]);
+        assert_eq!(line(&op(HalfPixel, RoundPreferFloor), 0.5, 2, &x), [1.0, 3.0]);
+        assert_eq!(line(&op(HalfPixel, RoundPreferCeil), 0.5, 2, &x), [2.0, 4.0]);
+        assert_eq!(line(&op(TfHalfPixelForNn, Floor), 0.5, 2, &x), [2.0, 4.0]);
+    }
+
+    #[test]
+    fn linear_weighs_two_samples() {
+        let op = |coordinates| Resize { mode: ResizeMode::Linear, coordinates, ..Resize::default() };
+        use CoordinateMode::*;
+        assert_eq!(line(&op(HalfPixel), 2.0, 4, &[0.0, 8.0]), [0.0, 2.0, 6.0, 8.0]);
+        assert_eq!(line(&op(AlignCorners), 2.0, 4, &[0.0, 3.0]), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(line(&op(AlignCorners), 0.5, 1, &[5.0, 3.0]), [5.0]);
+        assert_eq!(line(&op(Asymmetric), 2.0, 4, &[0.0, 8.0]), [0.0, 4.0, 8.0, 8.0]);
+        assert_eq!(line(&op(PytorchHalfPixel), 0.25, 1, &[5.0, 1.0, 1.0, 1.0]), [5.0]);
+        // The scaled extent 2.4 keeps its fraction: i * 3 / 1.4.
+        let y = line(&op(AlignCorners), f64::from(0.6f32), 2, &[1.0, 2.0, 3.0, 4.0]);
+        assert!((y[1] - 3.142857).abs() < 1e-5);
+        // Output 1 of a scaled extent of 1.2 sits in the middle of the input.
+        let y = line(&op(HalfPixelSymmetric), f64::from(0.6f32), 1, &[1.0, 3.0]);
+        assert!((y[0] - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn cubic_reaches_past_its_neighbours() {
+        let op = Resize { mode: ResizeMode::Cubic, ..Resize::default() };
+        let x = [0.0, 0.0, 1.0, 0.0, 0.0];
+        let y = line(&op, 2.0, 10, &x);
+        // The filter at distances 1.75, 1.25, 0.75 and 0.25, mirrored.
+        let expected = [-0.0351562, -0.1054688, 0.2617188, 0.8789062];
+        let mirrored = expected.iter().chain(expected.iter().rev());
+        y[1..9].iter().zip(mirrored).for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "{y:?}"));
+        let op = Resize { exclude_outside: true, ..op };
+        assert_eq!(line(&op, 2.0, 4, &[3.0, 3.0]), [3.0; 4]);
+    }
+
+    #[test]
+    fn antialiasing_stretches_the_filter() {
+        let op = Resize { mode: ResizeMode::Linear, antialias: true, ..Resize::default() };
+        // Weights 1, 3, 3, 1 over 8 around 0.5, the sample before the first repeated.
+        assert_eq!(line(&op, 0.5, 2, &[8.0, 0.0, 0.0, 16.0]), [4.0, 8.0]);
+        assert_eq!(line(&op, 2.0, 4, &[0.0, 8.0]), [0.0, 2.0, 6.0, 8.0]);
+    }
+
+    #[test]
+    fn outside_the_region_of_interest_is_extrapolated() {
+        let op = Resize {
+            mode: ResizeMode::Linear,
+            coordinates: CoordinateMode::TfCropAndResize,
+            roi: vec![0.5, 1.5],
+            extrapolation: 9.0,
+            ..Resize::default()
+        };
+        assert_eq!(line(&op, 1.0, 3, &[0.0, 2.0, 4.0]), [2.0, 4.0, 9.0]);
+        let op = Resize { mode: ResizeMode::Nearest, ..op };
+        assert_eq!(line(&op, 1.0, 3, &[0.0, 2.0, 4.0]), [2.0, 4.0, 9.0]);
+    }
+
+    #[test]
+    fn integers_are_rounded_and_saturate() {
+        let x = Literal::new_int(TensorType::new(DType::U8, [4]), vec![0, 0, 255, 255]);
+        // 255 times 0.2617188 - 0.0351562 in the fourth place; the second and third are below zero.
+        let op = Resize { mode: ResizeMode::Cubic, shape: vec![8], scales: vec![2.0], ..Resize::default() };
+        let y = op.evaluate(&[&x]).unwrap();
+        assert_eq!(y.ints("y").unwrap(), [0, 0, 0, 58, 197, 255, 255, 255]);
+        let x = Literal::new_int(TensorType::new(DType::I64, [1]), vec![i64::MAX]);
+        let op = Resize { shape: vec![2], scales: vec![2.0], ..Resize::default() };
+        assert_eq!(op.evaluate(&[&x]).unwrap().ints("y").unwrap(), [i64::MAX; 2]);
+    }
+
+    #[test]
+    fn attributes_that_disagree_are_errors() {
+        let x = TensorType::f32([2, 4]);
+        let op = Resize { shape: vec![2, 8], scales: vec![1.0, 2.0], ..Resize::default() };
+        assert_eq!(op.infer(&[&x]).unwrap().to_string(), "f32[2,8]");
+        let field = |op: Resize| op.infer(&[&x]).unwrap_err().field;
+        assert_eq!(field(Resize { shape: vec![2], ..op.clone() }), "shape");
+        assert_eq!(field(Resize { shape: vec![2, 80], ..op.clone() }), "shape");
+        assert_eq!(field(Resize { scales: vec![2.0], ..op.clone() }), "scales");
+        assert_eq!(field(Resize { scales: vec![1.0, f64::NAN], ..op.clone() }), "scales");
+        assert_eq!(field(Resize { scales: vec![1.0, 1e-300], shape: vec![2, 1], ..op.clone() }), "shape");
+        assert_eq!(field(Resize { antialias: true, ..op.clone() }), "antialias");
+        assert_eq!(field(Resize { coordinates: CoordinateMode::TfCropAndResize, ..op.clone() }), "roi");
+        let empty = TensorType::f32([2, 0]);
+        assert_eq!(op.infer(&[&empty]).unwrap_err().field, "shape");
+        let op = Resize { shape: vec![4, 0], scales: vec![2.0, 2.0], ..op };
+        assert!(op.evaluate(&[&Literal::from_f32([2, 0], &[])]).unwrap().to_f64().is_empty());
+    }
+}

@@ -65,3 +65,30 @@ impl Operation for Softmax {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_the_axis_sums_to_one() {
+        let x = Literal::from_f32([2, 2], &[0.0, 1000.0, 0.0, 1000.0 + 2f32.ln()]);
+        let y = Softmax { axis: 0, log: false }.evaluate(&[&x]).unwrap().to_f64();
+        assert_eq!((y[0], y[2]), (0.5, 0.5));
+        assert!((y[1] - 1.0 / 3.0).abs() < 1e-4 && (y[1] + y[3] - 1.0).abs() < 1e-7);
+        let y = Softmax { axis: 1, log: false }.evaluate(&[&x]).unwrap().to_f64();
+        assert_eq!(y[..2], [0.0, 1.0]);
+        let y = Softmax { axis: 1, log: true }.evaluate(&[&x]).unwrap().to_f64();
+        assert_eq!(y[..2], [-1000.0, 0.0]);
+    }
+
+    #[test]
+    fn empty_tensors_and_missing_axes() {
+        let empty = Literal::from_f32([3, 0], &[]);
+        for axis in 0..2 {
+            assert_eq!(Softmax { axis, log: true }.evaluate(&[&empty]).unwrap(), empty);
+        }
+        assert_eq!(Softmax { axis: 2, log: false }.infer(&[&empty.ty]).unwrap_err().field, "axis");
+        assert_eq!(Softmax { axis: 0, log: false }.infer(&[&TensorType::f32([])]).unwrap_err().field, "axis");
+    }
+}

@@ -93,3 +93,39 @@ impl Operation for SqueezeExcite {
         Err(OpError::new("operator", "a native kernel", "none"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_of_the_mean_scales_each_channel() {
+        let x = Literal::from_f32([1, 2, 1, 2], &[1.0, 3.0, -1.0, 1.0]);
+        let w1 = Literal::from_f32([1, 2, 1, 1], &[2.0, 5.0]);
+        let b1 = Literal::from_f32([1], &[-1.0]);
+        let w2 = Literal::from_f32([2, 1, 1, 1], &[0.1, -1.0]);
+        let b2 = Literal::from_f32([2], &[0.2, 0.0]);
+        let op = SqueezeExcite { act: UnaryFn::Relu, gate: UnaryFn::Clip(0.0, 1.0) };
+        // Means 2 and 0, reduced 3, gates 0.5 and 0.
+        let inputs = [&x, &w1, &b1, &w2, &b2];
+        let y = op.evaluate(&inputs).unwrap().to_f64();
+        assert_eq!(y, [0.5, 1.5, -0.0, 0.0]);
+        let types = inputs.map(|operand| &operand.ty);
+        assert_eq!(op.macs(&types, &x.ty), 4);
+    }
+
+    #[test]
+    fn weights_have_the_shape_of_their_projection() {
+        let f = |shape: &[usize]| TensorType::f32(shape);
+        let (x, w1, b1, w2, b2) = (f(&[1, 8, 3, 3]), f(&[2, 8, 1, 1]), f(&[2]), f(&[8, 2, 1, 1]), f(&[8]));
+        let op = SqueezeExcite::default();
+        assert_eq!(op.infer(&[&x, &w1, &b1, &w2, &b2]).unwrap(), x);
+        assert_eq!(op.infer(&[&x, &w2, &b1, &w2, &b2]).unwrap_err().field, "w1");
+        assert_eq!(op.infer(&[&x, &w1, &b2, &w2, &b2]).unwrap_err().field, "b1");
+        assert_eq!(op.infer(&[&x, &w1, &b1, &w1, &b2]).unwrap_err().field, "w2");
+        assert_eq!(op.infer(&[&x, &w1, &b1, &w2, &b1]).unwrap_err().field, "b2");
+        assert_eq!(op.infer(&[&b1, &w1, &b1, &w2, &b2]).unwrap_err().field, "x");
+        let op = SqueezeExcite { gate: UnaryFn::Exp, ..op };
+        assert_eq!(op.infer(&[&x, &w1, &b1, &w2, &b2]).unwrap_err().field, "gate");
+    }
+}

@@ -187,3 +187,92 @@ fn expect_bounded(field: &str, list: &[usize], least: usize) -> Result<(), OpErr
     let fits = list.iter().all(|v| (least..=LIMIT).contains(v));
     check(fits, field, || format!("entries from {least} to {LIMIT}"), || format!("{list:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attrs<'a>(
+        kernel: &'a [usize],
+        strides: &'a [usize],
+        pads: &'a [usize],
+        dilations: &'a [usize],
+    ) -> WindowAttrs<'a> {
+        WindowAttrs { kernel, strides, pads, dilations, ceil_mode: false }
+    }
+
+    #[test]
+    fn extents_follow_the_formula() {
+        let output = |input, kernel, stride, pads: [usize; 2], dilation, ceil_mode| {
+            let (kernel, strides, dilations) = ([kernel], [stride], [dilation]);
+            let attrs = WindowAttrs { ceil_mode, ..attrs(&kernel, &strides, &pads, &dilations) };
+            attrs.windows(&[input]).map(|windows| windows[0].output)
+        };
+        assert_eq!(output(224, 3, 2, [1, 1], 1, false), Ok(112));
+        assert_eq!(output(7, 3, 2, [0, 1], 1, false), Ok(3));
+        assert_eq!(output(1, 1, 5, [0, 0], 1, false), Ok(1));
+        assert_eq!(output(5, 2, 4, [0, 0], 2, false), Ok(1));
+        assert_eq!(output(5, 2, 2, [0, 0], 1, false), Ok(2));
+        assert_eq!(output(5, 2, 2, [0, 0], 1, true), Ok(3));
+        // A third window would start in the end padding.
+        assert_eq!(output(3, 2, 3, [0, 2], 1, true), Ok(1));
+        assert_eq!(output(0, 1, 1, [1, 1], 1, false), Ok(2));
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_errors() {
+        let field = |attrs: WindowAttrs<'_>, input: &[usize]| attrs.windows(input).unwrap_err().field;
+        assert_eq!(field(attrs(&[4], &[1], &[0, 0], &[1]), &[3]), "x");
+        assert_eq!(field(attrs(&[2], &[1], &[0, 0], &[3]), &[3]), "x");
+        assert_eq!(field(attrs(&[1], &[1], &[0, 0], &[1]), &[usize::MAX]), "x");
+        assert_eq!(field(attrs(&[1], &[1], &[0, 0], &[1]), &[0]), "x");
+        assert_eq!(field(attrs(&[0], &[1], &[0, 0], &[1]), &[3]), "kernel");
+        assert_eq!(field(attrs(&[1], &[0], &[0, 0], &[1]), &[3]), "strides");
+        assert_eq!(field(attrs(&[1], &[1], &[0, usize::MAX], &[1]), &[3]), "pads");
+        assert_eq!(field(attrs(&[1], &[1], &[0], &[1]), &[3]), "pads");
+        assert_eq!(field(attrs(&[2], &[1], &[0, 0], &[usize::MAX]), &[3]), "dilations");
+        assert_eq!(field(attrs(&[1], &[1, 1], &[0, 0], &[1]), &[3]), "strides");
+    }
+
+    #[test]
+    fn runs_are_the_pairs_inside_the_operand() {
+        let shapes = [([5, 4], [3, 2], [2, 1], [1, 0, 1, 1], [1, 2]), ([1, 3], [3, 3], [1, 1], [1, 1, 1, 1], [1, 1])];
+        for (input, kernel, strides, pads, dilations) in shapes {
+            let windows = attrs(&kernel, &strides, &pads, &dilations).windows(&input).unwrap();
+            let mut expected = Vec::new();
+            for tap in 0..kernel[0] * kernel[1] {
+                for at in 0..windows[0].output * windows[1].output {
+                    let row = windows[0].coordinate(at / windows[1].output, tap / kernel[1]);
+                    let column = windows[1].coordinate(at % windows[1].output, tap % kernel[1]);
+                    if (0..input[0] as i64).contains(&row) && (0..input[1] as i64).contains(&column) {
+                        expected.push((tap, at, row as usize * input[1] + column as usize));
+                    }
+                }
+            }
+            let mut found = Vec::new();
+            for tap in taps(&windows) {
+                for run in &tap.runs {
+                    let pair = |i| (tap.index, run.position + i, run.element + i * windows[1].stride);
+                    found.extend((0..run.len).map(pair));
+                }
+            }
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn rows_without_padding_join() {
+        let windows = attrs(&[1, 1], &[1, 1], &[0, 0, 0, 0], &[1, 1]).windows(&[7, 7]).unwrap();
+        assert_eq!(taps(&windows), [Tap { index: 0, runs: vec![Run { position: 0, element: 0, len: 49 }] }]);
+    }
+
+    #[test]
+    fn taps_in_the_padding_are_left_out() {
+        let wide = LIMIT;
+        let windows = attrs(&[wide], &[1], &[wide - 1, 0], &[1]).windows(&[2]).unwrap();
+        assert_eq!(windows[0].output, 2);
+        let found: Vec<_> = taps(&windows).iter().map(|tap| tap.index).collect();
+        assert_eq!(found, [wide - 2, wide - 1]);
+        assert_eq!((windows[0].count(0), windows[0].count(1)), (1, 2));
+    }
+}
