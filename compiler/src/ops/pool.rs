@@ -1,5 +1,6 @@
 //! Windowed maximum and average. `x [N, C, spatial…]`; extents as in convolution, rounded up where `ceil_mode`
-//! (a window must start inside the input or its begin padding).
+//! (a window must start inside the input or its begin padding). A window that meets padding alone gives the least element of the
+//! type, as an average 0.
 
 use super::Operation;
 use super::attributes::{Attr, AttrReader};
@@ -73,7 +74,7 @@ impl Pool {
         };
         windows.iter().zip(positions).fold(vec![1], |counts, (window, positions)| {
             let counted = padded(window);
-            let along: Vec<_> = (0..*positions).map(|at| counted.count(at)).collect();
+            let along: Vec<_> = (0..*positions).map(|at| counted.taps_at(at).len()).collect();
             counts.iter().flat_map(|count| along.iter().map(move |n| count * n)).collect()
         })
     }

@@ -36,21 +36,24 @@ impl Window {
         (at as i64) * (self.stride as i64) + (tap as i64) * (self.dilation as i64) - self.begin
     }
 
-    /// The taps that meet an element of the operand at some position, or lie between such taps.
-    pub fn taps(&self) -> Range<usize> {
-        let last = self.coordinate(self.output.saturating_sub(1), 0);
-        let from = (-last).max(0).unsigned_abs() as usize;
-        let to = (self.input as i64 + self.begin).max(0) as usize;
-        from.div_ceil(self.dilation).min(self.kernel)..to.div_ceil(self.dilation).min(self.kernel)
-    }
-
-    /// Number of taps that meet an element of the operand at position `at`.
-    pub fn count(&self, at: usize) -> usize {
+    /// The taps that meet an element of the operand at position `at`.
+    pub fn taps_at(&self, at: usize) -> Range<usize> {
         let first = self.coordinate(at, 0);
         let from = (-first).max(0).unsigned_abs() as usize;
         let to = (self.input as i64 - first).max(0) as usize;
         let to = to.div_ceil(self.dilation).min(self.kernel);
-        to - from.div_ceil(self.dilation).min(to)
+        from.div_ceil(self.dilation).min(to)..to
+    }
+
+    /// The taps that meet an element of the operand at some position, ascending.
+    pub fn taps(&self) -> Vec<usize> {
+        let (mut out, mut next) = (Vec::new(), 0);
+        // Both ends of the range fall as the position rises.
+        for range in (0..self.output).rev().map(|at| self.taps_at(at)) {
+            out.extend(range.start.max(next)..range.end);
+            next = next.max(range.end);
+        }
+        out
     }
 
     /// The positions at which `tap` meets an element of the operand.
@@ -261,6 +264,29 @@ mod tests {
     }
 
     #[test]
+    fn extreme_attributes_do_not_overflow() {
+        let values = [0, 1, 2, LIMIT - 1, LIMIT, LIMIT + 1, usize::MAX];
+        let pick = |code: usize, place: u32| values[code / 7usize.pow(place) % 7];
+        for code in 0..7usize.pow(6) {
+            let (kernel, strides, dilations) = ([pick(code, 0)], [pick(code, 1)], [pick(code, 2)]);
+            let pads = [pick(code, 3), pick(code, 4)];
+            let attrs = WindowAttrs { ceil_mode: code % 2 == 1, ..attrs(&kernel, &strides, &pads, &dilations) };
+            let Ok(windows) = attrs.windows(&[pick(code, 5)]) else { continue };
+            let [window] = windows[..] else { panic!("one window per axis") };
+            let Some(last) = window.output.checked_sub(1) else { continue };
+            let reach = window.coordinate(last, window.kernel - 1);
+            assert!(reach < window.input as i64 + window.end || attrs.ceil_mode, "{window:?}");
+            assert!(window.taps_at(last).end <= window.kernel && window.positions(0).end <= window.output);
+        }
+    }
+
+    #[test]
+    fn sparse_taps_are_found_without_a_search() {
+        let windows = attrs(&[LIMIT], &[LIMIT - 1], &[LIMIT - 1, LIMIT - 1], &[1]).windows(&[2]).unwrap();
+        assert_eq!((windows[0].output, windows[0].taps()), (2, vec![0, 1, LIMIT - 1]));
+    }
+
+    #[test]
     fn rows_without_padding_join() {
         let windows = attrs(&[1, 1], &[1, 1], &[0, 0, 0, 0], &[1, 1]).windows(&[7, 7]).unwrap();
         assert_eq!(taps(&windows), [Tap { index: 0, runs: vec![Run { position: 0, element: 0, len: 49 }] }]);
@@ -273,6 +299,6 @@ mod tests {
         assert_eq!(windows[0].output, 2);
         let found: Vec<_> = taps(&windows).iter().map(|tap| tap.index).collect();
         assert_eq!(found, [wide - 2, wide - 1]);
-        assert_eq!((windows[0].count(0), windows[0].count(1)), (1, 2));
+        assert_eq!((windows[0].taps_at(0).len(), windows[0].taps_at(1).len()), (1, 2));
     }
 }
