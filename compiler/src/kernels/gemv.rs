@@ -1,0 +1,204 @@
+//! Matrix-vector product: `y = then(x w + bias)` for a few rows `x`; squeeze-and-excite's projections and the classifier.
+//!
+//! In: `x [rows, K]`, weights in panels `[N / 32][K][32]`, the last one zero-filled, bias `[N rounded up to 32]`. Out: `y [rows, N]`.
+//! Each output starts from the bias and adds its products by input, ascending, by FMA. One work unit is one panel for all rows, so
+//! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
+
+use super::{Argument, Family};
+use crate::codegen::{Count, Emitter, R, V, math};
+use crate::scalar::UnaryFn;
+use crate::target::Target;
+
+/// What a matrix-vector product computes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Gemv {
+    /// Rows of `x` and `y`.
+    pub rows: usize,
+    /// Inputs of each output.
+    pub inputs: usize,
+    /// Outputs of each row.
+    pub outputs: usize,
+    /// Activation.
+    pub then: Option<UnaryFn>,
+}
+
+/// How: inputs per step of the inner loop.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Schedule {
+    /// Unrolled inputs.
+    pub unroll: usize,
+}
+
+impl Gemv {
+    /// Outputs of one panel.
+    pub const PANEL: usize = 32;
+
+    /// Floats of the packed weights.
+    pub fn weight_len(&self) -> usize {
+        self.outputs.div_ceil(Self::PANEL) * self.inputs * Self::PANEL
+    }
+
+    /// Floats of the packed bias.
+    pub fn bias_len(&self) -> usize {
+        self.outputs.next_multiple_of(Self::PANEL)
+    }
+
+    /// Writes the packed form of a matrix whose element for input `k` and output `n` is `at(k, n)`.
+    pub fn pack(&self, at: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
+        for (panel, block) in out.chunks_exact_mut(self.inputs.max(1) * Self::PANEL).enumerate() {
+            for (k, row) in block.chunks_exact_mut(Self::PANEL).enumerate() {
+                for (j, out) in row.iter_mut().enumerate() {
+                    let n = panel * Self::PANEL + j;
+                    *out = if n < self.outputs { at(k, n) } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+impl Family for Gemv {
+    type Schedule = Schedule;
+
+    fn name(&self) -> String {
+        let mut name = format!("f32_gemv_m{}k{}n{}_bias", self.rows, self.inputs, self.outputs);
+        if let Some(then) = self.then {
+            let (word, parameters) = then.spelling();
+            name += &format!("_{word}");
+            parameters.iter().for_each(|p| name += &format!("_{p:?}"));
+        }
+        name
+    }
+
+    fn arguments(&self) -> Vec<Argument> {
+        vec![
+            Argument::read("x", self.rows * self.inputs * 4),
+            Argument::read("weights", self.weight_len() * 4),
+            Argument::read("bias", self.bias_len() * 4),
+            Argument::write("y", self.rows * self.outputs * 4),
+        ]
+    }
+
+    fn schedule(&self, _target: &Target) -> Schedule {
+        Schedule { unroll: 4.min(self.inputs.max(1)) }
+    }
+
+    fn chunks(&self, _schedule: &Schedule) -> u32 {
+        if self.rows == 0 { 0 } else { self.outputs.div_ceil(Self::PANEL) as u32 }
+    }
+
+    fn flops(&self) -> u64 {
+        2 * (self.rows * self.inputs * self.outputs) as u64
+    }
+
+    fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
+        let [x, weights, bias, y] = [0, 1, 2, 3].map(|i| e.pointer(i));
+        let (chunk, count, limit) = (e.r(), e.r(), e.r());
+        e.begin(chunk);
+        e.end(count);
+        e.sub(count, count, chunk);
+        let panels = self.outputs.div_ceil(Self::PANEL);
+        let tail = self.outputs - (panels - 1) * Self::PANEL;
+        e.repeat(Count::Register(count), &mut |e| {
+            let (w, b, out) = (e.r(), e.r(), e.r());
+            e.mul_imm(w, chunk, (self.inputs * Self::PANEL * 4) as i64);
+            e.add(w, w, weights);
+            e.mul_imm(b, chunk, (Self::PANEL * 4) as i64);
+            e.add(out, b, y);
+            e.add(b, b, bias);
+            e.set(limit, panels as i64 - 1);
+            if panels > 1 {
+                e.if_less(chunk, limit, &mut |e| self.panel(e, schedule, [x, w, b, out], Self::PANEL));
+            }
+            e.add_imm(limit, limit, -1);
+            e.if_less(limit, chunk, &mut |e| self.panel(e, schedule, [x, w, b, out], tail));
+            [w, b, out].into_iter().for_each(|r| e.free_r(r));
+            e.add_imm(chunk, chunk, 1);
+        });
+    }
+}
+
+impl Gemv {
+    /// All rows of one panel with `width` live outputs; the vectors of a panel that hold none are left out.
+    fn panel(&self, e: &mut dyn Emitter, schedule: &Schedule, at: [R; 4], width: usize) {
+        let lanes = e.lanes();
+        let vectors = width.div_ceil(lanes);
+        let most = e.budget().saturating_sub(3).max(1);
+        let per_pass = vectors.min(most);
+        for row in 0..self.rows {
+            let mut done = 0;
+            while done < vectors {
+                let n = per_pass.min(vectors - done);
+                self.pass(e, schedule, at, row, (done, n), width);
+                done += n;
+            }
+        }
+    }
+
+    /// Vectors `first..first + n` of one row of one panel.
+    fn pass(&self, e: &mut dyn Emitter, schedule: &Schedule, [x, w, b, y]: [R; 4], row: usize, (first, n): (usize, usize), width: usize) {
+        let lanes = e.lanes();
+        let accumulators: Vec<V> = (0..n).map(|_| e.v()).collect();
+        for (i, acc) in accumulators.iter().enumerate() {
+            e.load(*acc, b.at(((first + i) * lanes * 4) as i32), lanes);
+        }
+        let (from, weights) = (e.r(), e.r());
+        e.add_imm(from, x, (row * self.inputs * 4) as i64);
+        e.copy(weights, w);
+        let step = |e: &mut dyn Emitter, k: usize| {
+            let (value, weight) = (e.v(), e.v());
+            e.broadcast(value, from.at((k * 4) as i32));
+            for (i, acc) in accumulators.iter().enumerate() {
+                e.load(weight, weights.at(((k * Self::PANEL + (first + i) * lanes) * 4) as i32), lanes);
+                e.fma(*acc, weight, value);
+            }
+            [value, weight].into_iter().for_each(|v| e.free_v(v));
+        };
+        let unroll = schedule.unroll;
+        if self.inputs >= unroll {
+            e.repeat(Count::Times((self.inputs / unroll) as u32), &mut |e| {
+                (0..unroll).for_each(|k| step(e, k));
+                e.add_imm(from, from, (unroll * 4) as i64);
+                e.add_imm(weights, weights, (unroll * Self::PANEL * 4) as i64);
+            });
+        }
+        (0..self.inputs % unroll).for_each(|k| step(e, k));
+        for (i, acc) in accumulators.into_iter().enumerate() {
+            if let Some(then) = self.then {
+                math::activation(e, then, acc);
+            }
+            let live = lanes.min(width - (first + i) * lanes);
+            e.store(acc, y.at(((row * self.outputs + (first + i) * lanes) * 4) as i32), live);
+            e.free_v(acc);
+        }
+        [from, weights].into_iter().for_each(|r| e.free_r(r));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_definition_on_awkward_shapes() {
+        let cases = [(1, 1280, 1000), (1, 96, 4), (2, 3, 17), (1, 1, 1), (4, 10, 33), (1, 48, 1152), (3, 5, 64)];
+        testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
+            let s = Gemv { rows, inputs, outputs, then: None };
+            let x = testing::values(1, rows * inputs);
+            let w = testing::values(2, inputs * outputs);
+            let mut bias = testing::values(3, outputs);
+            let sum = |i: usize, f: fn(f64) -> f64| -> f64 {
+                let (m, n) = (i / outputs, i % outputs);
+                let products = (0..inputs).map(|k| f(f64::from(x[m * inputs + k]) * f64::from(w[k * outputs + n])));
+                f(f64::from(bias[n])) + products.sum::<f64>()
+            };
+            let expected: Vec<f64> = (0..rows * outputs).map(|i| sum(i, |v| v)).collect();
+            let sizes: Vec<f64> = (0..rows * outputs).map(|i| sum(i, f64::abs)).collect();
+            let mut packed = vec![0.0; s.weight_len()];
+            s.pack(|k, n| w[k * outputs + n], &mut packed);
+            bias.resize(s.bias_len(), 0.0);
+            let out = testing::run(s.clone(), &[&x, &packed, &bias]);
+            testing::mismatch(&s.name(), &out[0], &expected, |i| (inputs + 8) as f64 * 2f64.powi(-24) * sizes[i])
+        }));
+    }
+}

@@ -1,0 +1,151 @@
+//! Mean over the pixels of a channel-last map: global average pooling, and the squeeze of squeeze-and-excite from row sums.
+//!
+//! In: `x [N, rows, columns, C]`. Out: `y [N, C]`. Each row is summed by column from 0, the sums are added by row from 0, and the total
+//! is divided by `count`. Row sums that another kernel wrote are a map of one column.
+
+use super::{Argument, Family};
+use crate::codegen::{Count, Emitter, Lane, R, VOp};
+use crate::target::Target;
+
+/// What a mean computes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mean {
+    /// Images.
+    pub batch: usize,
+    /// Rows of the map.
+    pub rows: usize,
+    /// Columns of the map.
+    pub columns: usize,
+    /// Channels.
+    pub channels: usize,
+    /// What the total is divided by: the number of pixels behind it.
+    pub count: usize,
+}
+
+/// Channels that one work unit covers.
+const BLOCK: usize = 64;
+
+impl Family for Mean {
+    type Schedule = ();
+
+    fn name(&self) -> String {
+        format!("f32_mean_n{}h{}w{}c{}_over{}", self.batch, self.rows, self.columns, self.channels, self.count)
+    }
+
+    fn arguments(&self) -> Vec<Argument> {
+        let outputs = self.batch * self.channels * 4;
+        vec![Argument::read("x", outputs * self.rows * self.columns), Argument::write("y", outputs)]
+    }
+
+    fn schedule(&self, _target: &Target) {}
+
+    fn chunks(&self, _schedule: &()) -> u32 {
+        (self.batch * self.channels.div_ceil(BLOCK)) as u32
+    }
+
+    fn flops(&self) -> u64 {
+        (self.batch * self.channels * (self.rows * self.columns + 1)) as u64
+    }
+
+    fn emit(&self, _schedule: &(), e: &mut dyn Emitter) {
+        let (x, y) = (e.pointer(0), e.pointer(1));
+        let blocks = self.channels.div_ceil(BLOCK);
+        let (chunk, count, last) = (e.r(), e.r(), e.r());
+        e.begin(chunk);
+        e.end(count);
+        e.sub(count, count, chunk);
+        e.repeat(Count::Register(count), &mut |e| {
+            let (image, block, from, to) = (e.r(), e.r(), e.r(), e.r());
+            e.div_imm(image, chunk, blocks as u32);
+            e.mul_imm(block, image, blocks as i64);
+            e.sub(block, chunk, block);
+            e.mul_imm(from, image, (self.rows * self.columns * self.channels * 4) as i64);
+            e.add(from, from, x);
+            e.mul_imm(to, image, (self.channels * 4) as i64);
+            e.add(to, to, y);
+            e.mul_imm(image, block, (BLOCK * 4) as i64);
+            e.add(from, from, image);
+            e.add(to, to, image);
+            let tail = self.channels - (blocks - 1) * BLOCK;
+            e.set(last, blocks as i64 - 1);
+            if blocks > 1 {
+                e.if_less(block, last, &mut |e| self.block(e, from, to, BLOCK));
+            }
+            e.add_imm(last, last, -1);
+            e.if_less(last, block, &mut |e| self.block(e, from, to, tail));
+            [image, block, from, to].into_iter().for_each(|r| e.free_r(r));
+            e.add_imm(chunk, chunk, 1);
+        });
+    }
+}
+
+impl Mean {
+    /// `channels` channels from `from`, in passes of as many vectors as keep their two sums in registers.
+    fn block(&self, e: &mut dyn Emitter, from: R, to: R, channels: usize) {
+        let lanes = e.lanes();
+        let mut done = 0;
+        while done < channels {
+            let vectors = 4.min((channels - done).div_ceil(lanes));
+            let pass = (channels - done).min(vectors * lanes);
+            self.pass(e, from, to, done, pass);
+            done += pass;
+        }
+    }
+
+    fn pass(&self, e: &mut dyn Emitter, from: R, to: R, first: usize, channels: usize) {
+        let lanes = e.lanes();
+        let parts: Vec<(i32, usize)> =
+            (0..channels.div_ceil(lanes)).map(|i| (((first + i * lanes) * 4) as i32, lanes.min(channels - i * lanes))).collect();
+        let totals: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
+        let at = e.r();
+        e.copy(at, from);
+        e.repeat(Count::Times(self.rows as u32), &mut |e| {
+            let sums: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
+            e.repeat(Count::Times(self.columns as u32), &mut |e| {
+                let v = e.v();
+                for ((offset, n), sum) in parts.iter().zip(&sums) {
+                    e.load(v, at.at(*offset), *n);
+                    e.op(VOp::Add, Lane::F32, *sum, *sum, v);
+                }
+                e.free_v(v);
+                e.add_imm(at, at, (self.channels * 4) as i64);
+            });
+            for (total, sum) in totals.iter().zip(sums) {
+                e.op(VOp::Add, Lane::F32, *total, *total, sum);
+                e.free_v(sum);
+            }
+        });
+        let count = e.constant(self.count as f32);
+        for ((offset, n), total) in parts.iter().zip(totals) {
+            e.op(VOp::Div, Lane::F32, total, total, count);
+            e.store(total, to.at(*offset), *n);
+            e.free_v(total);
+        }
+        e.free_v(count);
+        e.free_r(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn divides_the_sum_of_row_sums() {
+        let cases = [(1, 7, 7, 1280), (2, 3, 1, 17), (1, 1, 1, 1), (3, 5, 4, 65), (1, 14, 1, 130)];
+        testing::report(cases.into_iter().map(|(batch, rows, columns, channels)| {
+            let s = Mean { batch, rows, columns, channels, count: rows * columns };
+            let x = testing::values(1, batch * rows * columns * channels);
+            let expected: Vec<f64> = (0..batch * channels)
+                .map(|i| {
+                    let row = |r: usize| {
+                        (0..columns).fold(0f32, |sum, t| sum + x[((i / channels * rows + r) * columns + t) * channels + i % channels])
+                    };
+                    f64::from((0..rows).map(row).fold(0f32, |sum, row| sum + row) / s.count as f32)
+                })
+                .collect();
+            testing::mismatch(&s.name(), &testing::run(s.clone(), &[&x])[0], &expected, |_| 0.0)
+        }));
+    }
+}
