@@ -10,7 +10,8 @@
 //! used by every output it reaches, the weights of one kernel row are in registers.
 
 use super::{Argument, Family};
-use crate::codegen::{Count, Emitter, Lane, Mem, R, V, VOp, math};
+use crate::codegen::epilogue::{Epilogue, Output, Step};
+use crate::codegen::{Count, Emitter, R, V};
 use crate::scalar::UnaryFn;
 use crate::target::Target;
 
@@ -127,16 +128,7 @@ impl Family for Depthwise {
         if self.dilations != [1, 1] {
             name += &format!("d{}", pair(self.dilations));
         }
-        name += "_bias";
-        if let Some(then) = self.then {
-            let (word, parameters) = then.spelling();
-            name += &format!("_{word}");
-            parameters.iter().for_each(|p| name += &format!("_{p:?}"));
-        }
-        if self.squeeze {
-            name += "_squeeze";
-        }
-        name
+        name + "_bias" + &self.epilogue().suffix()
     }
 
     fn arguments(&self) -> Vec<Argument> {
@@ -156,7 +148,7 @@ impl Family for Depthwise {
 
     /// The widest tile of at most what registers hold that divides the row, or the widest if none does.
     fn schedule(&self, target: &Target) -> Schedule {
-        let registers = target.vector_registers().saturating_sub(self.kernel[1] + 3);
+        let registers = target.vector_registers().saturating_sub(self.kernel[1] + 4);
         let most = registers.clamp(1, 8).min(self.output[1].max(1));
         let even = (most.div_ceil(2)..=most).rev().find(|t| self.output[1].is_multiple_of(*t));
         Schedule { tile: even.unwrap_or(most) }
@@ -271,15 +263,16 @@ impl Depthwise {
         for (k, row) in rows.iter().enumerate() {
             self.kernel_row(e, run, k, *row, rest[0], &accumulators, lanes);
         }
-        if let Some(then) = self.then {
-            accumulators.iter().for_each(|acc| math::activation(e, then, *acc));
-        }
+        let sum = rest.get(3).map(|sum| (*sum, self.partial(e, run, *sum, lanes)));
         let pixel = self.channels * 4;
-        for (t, acc) in accumulators.iter().enumerate() {
-            e.store(*acc, rest[2].at(((run.start + t) * pixel) as i32), lanes);
-        }
-        if let Some(sum) = rest.get(3) {
-            self.add_row(e, run, *sum, &accumulators, lanes);
+        let output = |(t, acc): (usize, &V)| {
+            let to = rest[2].at(((run.start + t) * pixel) as i32);
+            Output { value: *acc, to, lanes, residual: None, sum: sum.map(|(_, total)| total) }
+        };
+        self.epilogue().store(e, &accumulators.iter().enumerate().map(output).collect::<Vec<_>>());
+        if let Some((sum, total)) = sum {
+            e.store(total, sum.at(0), lanes);
+            e.free_v(total);
         }
         accumulators.into_iter().for_each(|v| e.free_v(v));
     }
@@ -318,18 +311,20 @@ impl Depthwise {
         loaded.into_iter().flatten().chain([x]).for_each(|v| e.free_v(v));
     }
 
-    /// Adds a segment's outputs to the row's partial sum, by column.
-    fn add_row(&self, e: &mut dyn Emitter, run: &Run, sum: R, accumulators: &[V], lanes: usize) {
+    /// The row's partial sum so far.
+    fn partial(&self, e: &mut dyn Emitter, run: &Run, sum: R, lanes: usize) -> V {
         let total = e.v();
         match run.start {
             0 => e.zero(total),
             _ => e.load(total, sum.at(0), lanes),
         }
-        for acc in accumulators {
-            e.op(VOp::Add, Lane::F32, total, total, *acc);
-        }
-        e.store(total, Mem { base: sum, offset: 0 }, lanes);
-        e.free_v(total);
+        total
+    }
+
+    /// What happens to an accumulator before it is stored.
+    fn epilogue(&self) -> Epilogue {
+        let epilogue = Epilogue::new(self.then, false, false);
+        if self.squeeze { epilogue.then(Step::Sum) } else { epilogue }
     }
 }
 

@@ -5,7 +5,8 @@
 //! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
 
 use super::{Argument, Family};
-use crate::codegen::{Count, Emitter, R, V, math};
+use crate::codegen::epilogue::{Epilogue, Output};
+use crate::codegen::{Count, Emitter, R, V};
 use crate::scalar::UnaryFn;
 use crate::target::Target;
 
@@ -43,6 +44,10 @@ impl Gemv {
         self.outputs.next_multiple_of(Self::PANEL)
     }
 
+    fn epilogue(&self) -> Epilogue {
+        Epilogue::new(self.then, false, false)
+    }
+
     /// Writes the packed form of a matrix whose element for input `k` and output `n` is `at(k, n)`.
     pub fn pack(&self, at: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
         for (panel, block) in out.chunks_exact_mut(self.inputs.max(1) * Self::PANEL).enumerate() {
@@ -60,13 +65,8 @@ impl Family for Gemv {
     type Schedule = Schedule;
 
     fn name(&self) -> String {
-        let mut name = format!("f32_gemv_m{}k{}n{}_bias", self.rows, self.inputs, self.outputs);
-        if let Some(then) = self.then {
-            let (word, parameters) = then.spelling();
-            name += &format!("_{word}");
-            parameters.iter().for_each(|p| name += &format!("_{p:?}"));
-        }
-        name
+        let suffix = self.epilogue().suffix();
+        format!("f32_gemv_m{}k{}n{}_bias{suffix}", self.rows, self.inputs, self.outputs)
     }
 
     fn arguments(&self) -> Vec<Argument> {
@@ -162,14 +162,13 @@ impl Gemv {
             });
         }
         (0..self.inputs % unroll).for_each(|k| step(e, k));
-        for (i, acc) in accumulators.into_iter().enumerate() {
-            if let Some(then) = self.then {
-                math::activation(e, then, acc);
-            }
-            let live = lanes.min(width - (first + i) * lanes);
-            e.store(acc, y.at(((row * self.outputs + (first + i) * lanes) * 4) as i32), live);
-            e.free_v(acc);
-        }
+        let output = |(i, acc): (usize, &V)| {
+            let first = (first + i) * lanes;
+            let to = y.at(((row * self.outputs + first) * 4) as i32);
+            Output { value: *acc, to, lanes: lanes.min(width - first), residual: None, sum: None }
+        };
+        self.epilogue().store(e, &accumulators.iter().enumerate().map(output).collect::<Vec<_>>());
+        accumulators.into_iter().for_each(|v| e.free_v(v));
         [from, weights].into_iter().for_each(|r| e.free_r(r));
     }
 }

@@ -58,9 +58,9 @@ pub fn mismatch(name: &str, found: &[f32], expected: &[f64], bound: impl Fn(usiz
     if found.len() != expected.len() {
         return Some(format!("{name}: {} values for {}", found.len(), expected.len()));
     }
-    (0..found.len()).find(|i| !((f64::from(found[*i]) - expected[*i]).abs() <= bound(*i))).map(|i| {
-        format!("{name}: element {i}: expected {} within {:e}, found {}", expected[i], bound(i), found[i])
-    })
+    (0..found.len())
+        .find(|i| !((f64::from(found[*i]) - expected[*i]).abs() <= bound(*i)))
+        .map(|i| format!("{name}: element {i}: expected {} within {:e}, found {}", expected[i], bound(i), found[i]))
 }
 
 /// Fails with every message of a table of cases.
