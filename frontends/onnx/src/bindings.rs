@@ -1,12 +1,12 @@
 //! Graph inputs as declared, and the sizes that make them static.
 //!
-//! In: declared dimensions and a [`Bindings`]. Out: one static shape per input. A given shape of an input wins, then a
+//! In: declared dimensions and a [`Bindings`]. Out: one static shape per input. A given shape (or value) of an input wins, then a
 //! dimension's name; axis 0 of an input counts as the batch whatever its name: `batch` binds it, and it defaults to 1. A name
 //! has one size in the whole model. Everything that stays unbound is listed in one error.
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::types::{DType, Shape};
+use fornax_compiler::types::{Constant, DType, Shape, TensorType};
 
 use crate::error::{Error, Result, short};
 use crate::limits::Limits;
@@ -40,13 +40,30 @@ pub struct InputDecl {
     pub ranked: bool,
 }
 
-/// Sizes for what a model leaves open.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Sizes, and where needed values, for what a model leaves open.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Bindings {
     /// Extent of named dimensions; `batch` is axis 0 of every input, whatever its name.
     pub dims: BTreeMap<String, usize>,
     /// Whole shapes, by input name.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Values of whole inputs, by name, for models that take axes, bounds or shapes as inputs. The graph keeps such an input
+    /// but does not read it: it is right for this value only, and the caller compares.
+    pub values: BTreeMap<String, Constant>,
+}
+
+impl Bindings {
+    /// The given shape of an input.
+    fn shape(&self, input: &str) -> Option<&[usize]> {
+        let value = || self.values.get(input).map(|v| &v.ty.shape[..]);
+        self.shapes.get(input).map(Vec::as_slice).or_else(value)
+    }
+
+    /// Every input whose shape is given, with that shape.
+    fn given(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let shapes = self.shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+        shapes.chain(self.values.iter().map(|(name, value)| (name.as_str(), &value.ty.shape[..])))
+    }
 }
 
 /// A declared tensor type: element type, and dimensions unless the type is unranked.
@@ -102,8 +119,8 @@ pub(crate) fn bind(inputs: &[InputDecl], bindings: &Bindings, limits: &Limits) -
     let mut unbound = Vec::new();
     let mut shapes = Vec::with_capacity(inputs.len());
     for input in inputs {
-        let shape = match bindings.shapes.get(&input.name) {
-            Some(shape) => shape.clone(),
+        let shape = match bindings.shape(&input.name) {
+            Some(shape) => shape.to_vec(),
             None => bind_input(input, &sizes, bindings, &mut unbound),
         };
         shapes.push(Shape::from(shape));
@@ -112,9 +129,22 @@ pub(crate) fn bind(inputs: &[InputDecl], bindings: &Bindings, limits: &Limits) -
         return Err(Error::Unbound(unbound));
     }
     for (input, shape) in inputs.iter().zip(&shapes) {
+        check_value(input, shape, bindings)?;
         limits.check_shape(&input.name, shape)?;
     }
     Ok(shapes)
+}
+
+/// Fails if the value given for an input is not of its type.
+fn check_value(input: &InputDecl, shape: &Shape, bindings: &Bindings) -> Result<()> {
+    let ty = TensorType::new(input.dtype, shape.clone());
+    match bindings.values.get(&input.name) {
+        Some(value) if value.ty != ty || value.bytes().is_none_or(|b| b.len() != ty.bytes()) => {
+            let (name, expected) = (short(&input.name), format!("a value of {ty}"));
+            Err(Error::Binding { name, expected, found: value.ty.to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The shape of an input whose shape is not given; what has no size is added to `unbound`.
@@ -147,13 +177,10 @@ fn bind_input(
 /// The extent of every symbol that has one, checked against the declarations.
 fn symbol_sizes<'a>(inputs: &'a [InputDecl], bindings: &'a Bindings) -> Result<BTreeMap<&'a str, usize>> {
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
-    for (name, shape) in &bindings.shapes {
-        let wrong = |expected: String| Error::Binding {
-            name: short(name),
-            expected,
-            found: Shape::from(shape.as_slice()).to_string(),
-        };
-        let Some(input) = inputs.iter().find(|i| i.name == *name) else {
+    for (name, shape) in bindings.given() {
+        let wrong =
+            |expected: String| Error::Binding { name: short(name), expected, found: Shape::from(shape).to_string() };
+        let Some(input) = inputs.iter().find(|i| i.name == name) else {
             let names: Vec<String> = inputs.iter().map(|i| short(&i.name)).collect();
             return Err(wrong(format!("one of the inputs {}", names.join(", "))));
         };
@@ -188,7 +215,7 @@ fn symbol_sizes<'a>(inputs: &'a [InputDecl], bindings: &'a Bindings) -> Result<B
     }
     // Axis 0 is the batch whatever its name: the name then has that size on every other axis too.
     let batch = bindings.dims.get(BATCH).copied().unwrap_or(1);
-    for input in inputs.iter().filter(|i| !bindings.shapes.contains_key(&i.name)) {
+    for input in inputs.iter().filter(|i| bindings.shape(&i.name).is_none()) {
         if let Some(Dim::Symbol(symbol)) = input.dims.first() {
             sizes.entry(symbol).or_insert(batch);
         }

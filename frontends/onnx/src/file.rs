@@ -86,7 +86,7 @@ impl OnnxFile {
     /// [`Error`] naming every unbound dimension, every unsupported operator, or the first node at fault.
     pub fn import(&self, bindings: &Bindings) -> Result<Graph> {
         let shapes = bind(&self.inputs, bindings, &self.loader.limits)?;
-        let mut graph = import::import(self, &shapes)?;
+        let mut graph = import::import(self, &shapes, &bindings.values)?;
         graph.metadata = self.metadata();
         self.check_outputs(&graph)?;
         Ok(graph)

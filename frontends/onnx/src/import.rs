@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use fornax_compiler::ir::{Graph, NodeId};
-use fornax_compiler::types::{Shape, TensorType};
+use fornax_compiler::types::{Constant, Shape, TensorType};
 
 use crate::assembly::Assembly;
 use crate::attributes::node_name;
@@ -59,8 +59,8 @@ pub(crate) struct Importer<'m> {
     imported: u64,
 }
 
-/// Builds the graph of `file` for inputs of the given shapes.
-pub(crate) fn import(file: &OnnxFile, shapes: &[Shape]) -> Result<Graph> {
+/// Builds the graph of `file` for inputs of the given shapes. Inputs in `known` are replaced by their values where they are read.
+pub(crate) fn import(file: &OnnxFile, shapes: &[Shape], known: &BTreeMap<String, Constant>) -> Result<Graph> {
     let graph = file.graph();
     let outputs = graph.node.iter().flat_map(|n| &n.output);
     let inputs = file.inputs().iter().map(|i| &i.name);
@@ -77,7 +77,8 @@ pub(crate) fn import(file: &OnnxFile, shapes: &[Shape]) -> Result<Graph> {
     let mut values = HashMap::new();
     for (input, shape) in file.inputs().iter().zip(shapes) {
         let id = importer.assembly.input(&input.name, TensorType::new(input.dtype, shape.clone()));
-        values.insert(input.name.clone(), Value::Known(id));
+        let value = known.get(&input.name).map(|v| importer.assembly.constant(&input.name, v.clone()));
+        values.insert(input.name.clone(), Value::Known(value.unwrap_or(id)));
     }
     let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
     importer.nodes(&mut scope, &graph.node, &file.order)?;

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::types::Shape;
+use fornax_compiler::types::{Constant, Shape};
 use fornax_onnx::{Bindings, Dim, Error, Limits, OnnxFile};
 use onnx_protobuf::{ModelProto, StringStringEntryProto};
 use support::*;
@@ -13,6 +13,7 @@ fn bindings(dims: &[(&str, usize)], shapes: &[(&str, &[usize])]) -> Bindings {
     Bindings {
         dims: dims.iter().map(|(name, size)| (name.to_string(), *size)).collect(),
         shapes: shapes.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect(),
+        ..Bindings::default()
     }
 }
 
@@ -74,6 +75,26 @@ fn bindings_that_fit_nothing_are_refused() {
     let square = inputs(&[&["1", "H", "H"]]);
     let message = shapes(&square, &bindings(&[], &[("x0", &[1, 2, 3])])).unwrap_err().to_string();
     assert_eq!(message, "binding x0: expected one size for H, found [1,2,3]");
+}
+
+#[test]
+fn an_input_of_a_known_value_may_be_a_shape() {
+    let ins = vec![value("x", FLOAT, Some(&["2", "3"])), value("shape", INT64, Some(&["2"]))];
+    let model = model(ins, vec![value("y", FLOAT, None)], vec![node("Reshape", &["x", "shape"], &["y"])]);
+    assert!(refusal(&model).contains("shape: expected a value known at compile time"));
+    let known =
+        |name: &str, value| Bindings { values: BTreeMap::from([(name.to_string(), value)]), ..Bindings::default() };
+    let file = open(&model).unwrap();
+    let graph = file.import(&known("shape", Constant::from_i64([2], &[3, -1]))).unwrap();
+    assert_eq!(graph.inputs().len(), 2);
+    assert_eq!(graph.node(graph.outputs()[0].1).ty.shape, Shape::from([3, 2]));
+    assert!(graph.users(graph.inputs()[1]).is_empty());
+    let wrong = |name, value| file.import(&known(name, value)).map(drop).unwrap_err().to_string();
+    let message = wrong("shape", Constant::from_f32([2], &[3.0, 2.0]));
+    assert_eq!(message, "binding shape: expected a value of i64[2], found f32[2]");
+    let message = wrong("shape", Constant::from_i64([3], &[3, 2, 1]));
+    assert_eq!(message, "binding shape: expected a shape that fits [2], found [3]");
+    assert!(wrong("axes", Constant::from_i64([1], &[0])).starts_with("binding axes: expected one of the inputs"));
 }
 
 #[test]
