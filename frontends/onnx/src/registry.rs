@@ -4,7 +4,9 @@
 //! itself where later ones differ. Every operator is of the default domain.
 
 use crate::context::ImportFn;
-use crate::ops::{activation, constant, conv, elementwise, linear, movement, normalization, pool, reduce, shape};
+use crate::ops::{
+    activation, constant, conv, elementwise, linear, movement, normalization, pool, quantize, reduce, resize, shape,
+};
 
 /// Name, first version, import function; in the order of the names.
 const OPERATORS: &[(&str, i64, ImportFn)] = &[
@@ -29,12 +31,15 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Constant", 1, constant::constant),
     ("ConstantOfShape", 9, constant::constant_of_shape),
     ("Conv", 1, conv::conv),
+    ("ConvInteger", 10, quantize::conv_integer),
     ("ConvTranspose", 1, conv::conv_transpose),
     ("Cos", 7, activation::cos),
     ("CumSum", 11, constant::cum_sum),
     ("DepthToSpace", 1, movement::depth_to_space),
+    ("DequantizeLinear", 10, quantize::dequantize_linear),
     ("Div", 1, elementwise::div),
     ("Dropout", 1, shape::dropout),
+    ("DynamicQuantizeLinear", 11, quantize::dynamic_quantize_linear),
     ("Elu", 1, activation::elu),
     ("Equal", 1, elementwise::equal),
     ("Erf", 9, activation::erf),
@@ -68,6 +73,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("LogSoftmax", 1, linear::log_softmax),
     ("LpNormalization", 1, normalization::lp_normalization),
     ("MatMul", 1, linear::matmul),
+    ("MatMulInteger", 10, quantize::matmul_integer),
     ("Max", 1, elementwise::max),
     ("MaxPool", 1, pool::max_pool),
     ("Mean", 1, elementwise::mean),
@@ -83,6 +89,9 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("PRelu", 1, activation::prelu),
     ("Pad", 1, movement::pad),
     ("Pow", 1, elementwise::pow),
+    ("QLinearConv", 10, quantize::qlinear_conv),
+    ("QLinearMatMul", 10, quantize::qlinear_matmul),
+    ("QuantizeLinear", 10, quantize::quantize_linear),
     ("RMSNormalization", 23, normalization::rms_normalization),
     ("Range", 11, constant::range),
     ("Reciprocal", 1, activation::reciprocal),
@@ -98,6 +107,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("ReduceSumSquare", 1, reduce::reduce_sum_square),
     ("Relu", 1, activation::relu),
     ("Reshape", 1, shape::reshape_to),
+    ("Resize", 10, resize::resize),
     ("Round", 11, activation::round),
     ("Selu", 1, activation::selu),
     ("Shape", 1, shape::shape_of),
@@ -124,6 +134,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Transpose", 1, movement::transpose_axes),
     ("Trilu", 14, constant::trilu),
     ("Unsqueeze", 1, shape::unsqueeze),
+    ("Upsample", 7, resize::upsample),
     ("Where", 9, elementwise::select),
     ("Xor", 1, elementwise::xor),
 ];

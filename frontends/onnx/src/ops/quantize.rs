@@ -1,0 +1,292 @@
+//! Quantisation: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, and the integer products.
+//!
+//! Everything is composed of casts, element-wise functions and floating-point products, so that networks of
+//! quantise-dequantise pairs run on the kernels there are. MatMulInteger and ConvInteger return their sums, so they take the
+//! float type in which every partial sum is exact: `f32` up to 2^24, `f64` beyond. QLinearMatMul and QLinearConv round their
+//! sums to 8 or 16 bits; in `f32` the error of a sum is far below a step, and only a tie can fall to the other side.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::reduce::ReduceKind;
+use fornax_compiler::ops::{Expand, MatMul, Slice};
+use fornax_compiler::scalar::{BinaryFn, UnaryFn};
+use fornax_compiler::types::DType;
+
+use crate::context::Context;
+use crate::error::Result;
+
+use super::support::{
+    along_axis, axis, binary, broadcast, cast, dtype, extent, integer_range, reduce, reshape, unary, with_scalar,
+};
+
+/// `QuantizeLinear`: `saturate(round(x / scale) + zero_point)`.
+pub(crate) fn quantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    let declared = match cx.attrs().int("output_dtype", 0)? {
+        0 => None,
+        code => Some(dtype(cx, "output_dtype", code)?),
+    };
+    let to = match (declared, zero.map(|id| cx.ty(id).dtype)) {
+        (None, given) => given.unwrap_or(DType::U8),
+        (Some(declared), Some(given)) if declared != given => {
+            return Err(cx.error("y_zero_point", declared.to_string(), given.to_string()));
+        }
+        (Some(declared), _) => declared,
+    };
+    let wide = match cx.attrs().int("precision", 0)? {
+        0 => cx.ty(scale).dtype,
+        code => dtype(cx, "precision", code)?,
+    };
+    let (scale, zero) = spread(cx, x, scale, zero)?;
+    let x = cast(cx, x, wide)?;
+    let scale = cast(cx, scale, wide)?;
+    let y = quantize(cx, x, scale, zero, to)?;
+    Ok(vec![y])
+}
+
+/// `saturate(round(x / scale) + zero)` as elements of type `to`; the operands broadcast.
+fn quantize(cx: &mut Context<'_>, x: NodeId, scale: NodeId, zero: Option<NodeId>, to: DType) -> Result<NodeId> {
+    let Some((lo, hi)) = integer_range(to).filter(|_| to.size() <= 2) else {
+        return Err(cx.unsupported(format!("quantised elements of type {to}")));
+    };
+    let scaled = binary(cx, BinaryFn::Div, x, scale)?;
+    let mut y = unary(cx, UnaryFn::Round, scaled)?;
+    if cx.ty(y).dtype != DType::F64 {
+        // Narrower types do not hold every integer of the range.
+        y = cast(cx, y, DType::F32)?;
+    }
+    if let Some(zero) = zero {
+        let zero = cast(cx, zero, cx.ty(y).dtype)?;
+        y = binary(cx, BinaryFn::Add, y, zero)?;
+    }
+    let y = match cx.ty(y).dtype {
+        DType::F32 => unary(cx, UnaryFn::Clip(lo as f32, hi as f32), y)?,
+        _ => {
+            let raised = with_scalar(cx, BinaryFn::Max, y, lo)?;
+            with_scalar(cx, BinaryFn::Min, raised, hi)?
+        }
+    };
+    cast(cx, y, to)
+}
+
+/// `DequantizeLinear`: `(x - zero_point) * scale`.
+pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    let to = match cx.attrs().int("output_dtype", 0)? {
+        0 => cx.ty(scale).dtype,
+        code => dtype(cx, "output_dtype", code)?,
+    };
+    if let Some(zero) = zero.filter(|id| cx.ty(*id).dtype != cx.ty(x).dtype) {
+        return Err(cx.error("x_zero_point", cx.ty(x).dtype.to_string(), cx.ty(zero).dtype.to_string()));
+    }
+    let (scale, zero) = spread(cx, x, scale, zero)?;
+    let centred = centred(cx, x, zero, DType::F32)?;
+    let scale = cast(cx, scale, DType::F32)?;
+    let y = binary(cx, BinaryFn::Mul, centred, scale)?;
+    Ok(vec![cast(cx, y, to)?])
+}
+
+/// `x - zero` in the floating-point type `wide`: exact, since a difference of narrow integers is narrow, and wide ones are
+/// subtracted as they are.
+fn centred(cx: &mut Context<'_>, x: NodeId, zero: Option<NodeId>, wide: DType) -> Result<NodeId> {
+    let given = cx.ty(x).dtype;
+    if integer_range(given).is_none() {
+        return Err(cx.unsupported(format!("quantised elements of type {given}")));
+    }
+    let Some(zero) = zero else { return cast(cx, x, wide) };
+    if given.size() > 2 {
+        let difference = binary(cx, BinaryFn::Sub, x, zero)?;
+        return cast(cx, difference, wide);
+    }
+    let (x, zero) = (cast(cx, x, wide)?, cast(cx, zero, wide)?);
+    binary(cx, BinaryFn::Sub, x, zero)
+}
+
+/// Scale and zero point in shapes that broadcast to `x`: one element, one per entry of `axis`, or one per block.
+fn spread(cx: &mut Context<'_>, x: NodeId, scale: NodeId, zero: Option<NodeId>) -> Result<(NodeId, Option<NodeId>)> {
+    if let Some(zero) = zero.filter(|id| cx.shape(*id).numel() != cx.shape(scale).numel()) {
+        return Err(cx.error("zero_point", format!("shape {}", cx.shape(scale)), cx.ty(zero).to_string()));
+    }
+    let block = extent(cx, "block_size", cx.attrs().int("block_size", 0)?)?;
+    let place = |cx: &mut Context<'_>, v: NodeId, field: &str| {
+        let rank = cx.shape(x).rank();
+        if cx.shape(v).numel() == 1 && block == 0 {
+            return reshape(cx, v, Vec::new());
+        }
+        let axis = axis(cx, "axis", cx.attrs().int("axis", 1)?, rank)?;
+        if block > 0 {
+            return blocks(cx, x, v, axis, block, field);
+        }
+        if cx.shape(v)[..] != [cx.shape(x)[axis]] {
+            let expected = format!("{} entries, as axis {axis}", cx.shape(x)[axis]);
+            return Err(cx.error(field, expected, cx.ty(v).to_string()));
+        }
+        along_axis(cx, field, v, axis, rank)
+    };
+    let scale = place(cx, scale, "scale")?;
+    let zero = zero.map(|zero| place(cx, zero, "zero_point")).transpose()?;
+    Ok((scale, zero))
+}
+
+/// `v` with each entry of `axis` repeated `block` times, cut to the shape of `x`.
+fn blocks(cx: &mut Context<'_>, x: NodeId, v: NodeId, axis: usize, block: usize, field: &str) -> Result<NodeId> {
+    let (shape, given) = (cx.shape(x).to_vec(), cx.shape(v).to_vec());
+    let mut expected = shape.clone();
+    expected[axis] = shape[axis].div_ceil(block);
+    if given != expected {
+        return Err(cx.error(field, format!("shape {expected:?}"), format!("{given:?}")));
+    }
+    let mut apart = given.clone();
+    apart.insert(axis + 1, 1);
+    let apart = reshape(cx, v, apart)?;
+    let mut repeated = given.clone();
+    repeated.insert(axis + 1, block);
+    let repeated = cx.emit(Expand { shape: repeated }, &[apart])?;
+    let mut joined = given;
+    joined[axis] = joined[axis].saturating_mul(block);
+    let joined = reshape(cx, repeated, joined)?;
+    cx.emit(Slice { starts: vec![0; shape.len()], steps: Vec::new(), sizes: shape }, &[joined])
+}
+
+/// `DynamicQuantizeLinear`: a range that holds 0 and every element, in 256 steps.
+pub(crate) fn dynamic_quantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let x = cx.input(0)?;
+    let axes: Vec<usize> = (0..cx.shape(x).rank()).collect();
+    let lowest = reduce(cx, ReduceKind::Min, x, axes.clone())?;
+    let lowest = reshape(cx, lowest, Vec::new())?;
+    let lowest = with_scalar(cx, BinaryFn::Min, lowest, 0.0)?;
+    let highest = reduce(cx, ReduceKind::Max, x, axes)?;
+    let highest = reshape(cx, highest, Vec::new())?;
+    let highest = with_scalar(cx, BinaryFn::Max, highest, 0.0)?;
+    let range = binary(cx, BinaryFn::Sub, highest, lowest)?;
+    let scale = with_scalar(cx, BinaryFn::Div, range, 255.0)?;
+    let steps = binary(cx, BinaryFn::Div, lowest, scale)?;
+    let steps = unary(cx, UnaryFn::Neg, steps)?;
+    let clipped = unary(cx, UnaryFn::Clip(0.0, 255.0), steps)?;
+    let rounded = unary(cx, UnaryFn::Round, clipped)?;
+    let zero = cast(cx, rounded, DType::U8)?;
+    let y = quantize(cx, x, scale, Some(zero), DType::U8)?;
+    Ok(vec![y, scale, zero])
+}
+
+/// The float type in which sums of `terms` products of the two integer types are exact.
+fn product_type(cx: &Context<'_>, a: NodeId, b: NodeId, terms: usize) -> Result<DType> {
+    let spread = |id: NodeId| integer_range(cx.ty(id).dtype).map_or(f64::INFINITY, |(lo, hi)| hi - lo);
+    let worst = spread(a) * spread(b) * terms as f64;
+    if worst <= 16_777_216.0 {
+        Ok(DType::F32)
+    } else if worst <= 2_147_483_647.0 {
+        Ok(DType::F64)
+    } else {
+        // The standard's i32 sums may wrap; floats do not.
+        Err(cx.unsupported("sums that may exceed 32 bits"))
+    }
+}
+
+/// A zero point of a matrix product in a shape that broadcasts to its operand: one element, or one per row or column.
+fn matrix_zero(cx: &mut Context<'_>, field: &str, zero: NodeId, operand: NodeId, columns: bool) -> Result<NodeId> {
+    let rank = cx.shape(operand).rank();
+    match cx.shape(zero)[..] {
+        [] | [1] => reshape(cx, zero, Vec::new()),
+        [count] if rank >= 2 => {
+            let axis = if columns { rank - 1 } else { rank - 2 };
+            if cx.shape(operand)[axis] != count {
+                let expected = format!("{} entries", cx.shape(operand)[axis]);
+                return Err(cx.error(field, expected, count.to_string()));
+            }
+            along_axis(cx, field, zero, axis, rank)
+        }
+        _ if broadcast(cx.shape(operand), cx.shape(zero)).as_deref() == Some(&cx.shape(operand)[..]) => Ok(zero),
+        _ => Err(cx.error(field, format!("a shape that broadcasts to {}", cx.shape(operand)), cx.ty(zero).to_string())),
+    }
+}
+
+/// `MatMulInteger`, in 32-bit integers.
+pub(crate) fn matmul_integer(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let terms = cx.shape(a).last().copied().unwrap_or(1);
+    let wide = product_type(cx, a, b, terms)?;
+    let a_zero = cx.optional(2).map(|zero| matrix_zero(cx, "a_zero_point", zero, a, false)).transpose()?;
+    let b_zero = cx.optional(3).map(|zero| matrix_zero(cx, "b_zero_point", zero, b, true)).transpose()?;
+    let (a, b) = (centred(cx, a, a_zero, wide)?, centred(cx, b, b_zero, wide)?);
+    let product = cx.emit(MatMul {}, &[a, b])?;
+    Ok(vec![cast(cx, product, DType::I32)?])
+}
+
+/// `QLinearMatMul`: the integer product scaled and quantised again.
+pub(crate) fn qlinear_matmul(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (a, b) = (cx.input(0)?, cx.input(3)?);
+    let (a_scale, a_zero) = (cx.input(1)?, cx.input(2)?);
+    let (b_scale, b_zero) = (cx.input(4)?, cx.input(5)?);
+    let (y_scale, y_zero) = (cx.input(6)?, cx.input(7)?);
+    let a_zero = matrix_zero(cx, "a_zero_point", a_zero, a, false)?;
+    let b_zero = matrix_zero(cx, "b_zero_point", b_zero, b, true)?;
+    let a_scale = matrix_zero(cx, "a_scale", a_scale, a, false)?;
+    let b_scale = matrix_zero(cx, "b_scale", b_scale, b, true)?;
+    if cx.shape(y_scale).numel() != 1 || cx.shape(y_zero).numel() != 1 {
+        return Err(cx.unsupported("y_scale or y_zero_point per row"));
+    }
+    let to = cx.ty(y_zero).dtype;
+    let (a, b) = (centred(cx, a, Some(a_zero), DType::F32)?, centred(cx, b, Some(b_zero), DType::F32)?);
+    let product = cx.emit(MatMul {}, &[a, b])?;
+    requantize(cx, product, [a_scale, b_scale, y_scale], y_zero, to).map(|y| vec![y])
+}
+
+/// A sum of integer products times the scales of its operands, quantised by the scale of the result.
+fn requantize(cx: &mut Context<'_>, sum: NodeId, scales: [NodeId; 3], zero: NodeId, to: DType) -> Result<NodeId> {
+    let [a, b, y] = scales;
+    let (a, b, y) = (cast(cx, a, DType::F32)?, cast(cx, b, DType::F32)?, cast(cx, y, DType::F32)?);
+    let scale = binary(cx, BinaryFn::Mul, a, b)?;
+    let x = binary(cx, BinaryFn::Mul, sum, scale)?;
+    let (y, zero) = (reshape(cx, y, Vec::new())?, reshape(cx, zero, Vec::new())?);
+    quantize(cx, x, y, Some(zero), to)
+}
+
+/// `ConvInteger`, in 32-bit integers.
+pub(crate) fn conv_integer(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, w) = (cx.input(0)?, cx.input(1)?);
+    let terms = cx.shape(w).iter().skip(1).fold(1usize, |n, d| n.saturating_mul(*d));
+    let wide = product_type(cx, x, w, terms)?;
+    let sum = integer_convolution(cx, [x, w], [cx.optional(2), cx.optional(3)], None, wide)?;
+    Ok(vec![cast(cx, sum, DType::I32)?])
+}
+
+/// `QLinearConv`: the integer convolution scaled and quantised again.
+pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+    let (x, w) = (cx.input(0)?, cx.input(3)?);
+    let (x_scale, w_scale, y_scale) = (cx.input(1)?, cx.input(4)?, cx.input(6)?);
+    let y_zero = cx.input(7)?;
+    for (field, id) in [("x_scale", x_scale), ("y_scale", y_scale), ("y_zero_point", y_zero)] {
+        if cx.shape(id).numel() != 1 {
+            return Err(cx.error(field, "one element", cx.ty(id).to_string()));
+        }
+    }
+    let rank = cx.shape(x).rank();
+    let zeros = [cx.optional(2), cx.optional(5)];
+    let sum = integer_convolution(cx, [x, w], zeros, cx.optional(8), DType::F32)?;
+    let x_scale = reshape(cx, x_scale, Vec::new())?;
+    let w_scale = along_axis(cx, "w_scale", w_scale, 1, rank)?;
+    let to = cx.ty(y_zero).dtype;
+    requantize(cx, sum, [x_scale, w_scale, y_scale], y_zero, to).map(|y| vec![y])
+}
+
+/// The convolution of centred integers in the float type `wide`. Padding stands for the zero point, so it is 0.
+fn integer_convolution(
+    cx: &mut Context<'_>,
+    [x, w]: [NodeId; 2],
+    [x_zero, w_zero]: [Option<NodeId>; 2],
+    bias: Option<NodeId>,
+    wide: DType,
+) -> Result<NodeId> {
+    if let Some(zero) = x_zero.filter(|id| cx.shape(*id).numel() != 1) {
+        return Err(cx.error("x_zero_point", "one element", cx.ty(zero).to_string()));
+    }
+    let op = super::conv::attributes(cx, x, w, bias.is_some())?;
+    let rank = cx.shape(w).rank();
+    let x_zero = x_zero.map(|zero| reshape(cx, zero, Vec::new())).transpose()?;
+    let w_zero = w_zero.map(|zero| along_axis(cx, "w_zero_point", zero, 0, rank)).transpose()?;
+    let mut operands = vec![centred(cx, x, x_zero, wide)?, centred(cx, w, w_zero, wide)?];
+    if let Some(bias) = bias {
+        operands.push(cast(cx, bias, wide)?);
+    }
+    cx.emit(op, &operands)
+}
