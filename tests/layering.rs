@@ -18,6 +18,7 @@ const UNSAFE: &[&str] = &[
     "runtime/src/map.rs",
     "runtime/src/peak.rs",
     "runtime/src/program.rs",
+    "runtime/src/region.rs",
     "runtime/src/tensor.rs",
     "runtime/tests/allocations.rs",
 ];
@@ -25,6 +26,7 @@ const UNSAFE: &[&str] = &[
 /// The files that may name Cranelift.
 const CRANELIFT: &[&str] = &[
     "compiler/src/codegen/clif.rs",
+    "compiler/src/codegen/clif/",
     "compiler/src/codegen/clif_loops.rs",
     "compiler/src/emit/mod.rs",
     "compiler/src/emit/jit.rs",
@@ -62,6 +64,9 @@ fn compiler_modules_depend_downwards() {
     let mut wrong = Vec::new();
     for path in sources("compiler/src") {
         let name = relative(&path);
+        if name.ends_with("/testing.rs") || name.ends_with("/tests.rs") {
+            continue;
+        }
         let module =
             name.trim_start_matches("compiler/src/").split(['/', '.']).next().expect("a module name").to_string();
         let Some(rank) = ORDER.iter().position(|m| *m == module) else {
@@ -106,7 +111,7 @@ fn cranelift_stays_behind_few_files() {
         .flat_map(sources)
         .filter(|path| read(path).contains("cranelift_"))
         .map(|path| relative(&path))
-        .filter(|name| !CRANELIFT.contains(&name.as_str()))
+        .filter(|name| !CRANELIFT.iter().any(|allowed| name.starts_with(allowed)))
         .collect();
     assert!(naming.is_empty(), "cranelift is named in {naming:?}");
 }

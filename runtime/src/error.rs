@@ -87,14 +87,6 @@ pub enum Error {
         /// Its value.
         found: usize,
     },
-    /// The zero row of a program is larger than the arena that holds it.
-    #[error("zero_bytes: expected at most {expected}, found {found}")]
-    BadZeroBytes {
-        /// Size of the arena.
-        expected: usize,
-        /// Size of the zero row.
-        found: usize,
-    },
     /// The wrong number of tensors was given.
     #[error("expected {expected} {kind} tensors, found {found}")]
     PortCount {

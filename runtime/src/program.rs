@@ -133,8 +133,6 @@ pub struct ProgramParts {
     pub outputs: Vec<Port>,
     /// Size of the arena. It is zero when a session begins and keeps its contents between runs.
     pub arena_bytes: usize,
-    /// The first bytes of the arena, which no kernel writes: the row of zeros that halos point to.
-    pub zero_bytes: usize,
     /// Scratch of each worker.
     pub scratch_bytes: usize,
     /// Packed weights.
@@ -159,13 +157,9 @@ impl Program {
     /// `proof`. Called for any chunks of its step, on any number of threads at once, it
     /// - reads only the arena, the constants, and the inputs and outputs among its arguments (constants, inputs and
     ///   outputs up to the next multiple of [`ALIGN`] after their end);
-    /// - writes only the arena after its first `zero_bytes`, the outputs among its arguments, and `scratch_bytes` of
-    ///   its scratch;
+    /// - writes only the arena, the outputs among its arguments, and `scratch_bytes` of its scratch;
     /// - touches no byte that another chunk of the step writes.
     pub unsafe fn new(parts: ProgramParts, proof: HostProof) -> Result<Program, Error> {
-        if parts.zero_bytes > parts.arena_bytes {
-            return Err(Error::BadZeroBytes { expected: parts.arena_bytes, found: parts.zero_bytes });
-        }
         for port in parts.inputs.iter().chain(&parts.outputs) {
             if port.shape.checked_numel().and_then(|n| n.checked_mul(port.dtype.size())).is_none() {
                 return Err(Error::TensorTooLarge { dtype: port.dtype, shape: port.shape.clone() });
@@ -275,7 +269,8 @@ fn check_step(parts: &ProgramParts, index: usize, step: &Step) -> Result<(), Err
 pub(crate) struct Frame {
     program: Arc<Program>,
     pool: Arc<Pool>,
-    arena: Block,
+    /// Kept for the pointers in `table`.
+    _arena: Block,
     /// One part of `scratch_stride` bytes per worker.
     scratch: Block,
     scratch_stride: usize,
@@ -311,7 +306,7 @@ impl Frame {
                 Arg::Input(_) | Arg::Output(_) | Arg::Null => null_mut(),
             })
             .collect();
-        Ok(Frame { program, pool, arena, scratch, scratch_stride: stride, table })
+        Ok(Frame { program, pool, _arena: arena, scratch, scratch_stride: stride, table })
     }
 
     pub fn program(&self) -> &Arc<Program> {
@@ -361,10 +356,5 @@ impl Bound<'_> {
             // tensors of this run own, of the sizes that the program states; the program vouches for its kernels.
             unsafe { kernel(frame.table[first..].as_ptr(), begin, end, scratch) };
         });
-        debug_assert!(self.zeros_are_zero(), "step {step} wrote into the zero row");
-    }
-
-    fn zeros_are_zero(&self) -> bool {
-        self.frame.arena.bytes()[..self.frame.program.parts.zero_bytes].iter().all(|&byte| byte == 0)
     }
 }

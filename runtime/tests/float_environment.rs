@@ -64,7 +64,6 @@ fn every_thread_keeps_subnormals_and_rounds_to_nearest() {
         inputs: vec![port("x", 2)],
         outputs: vec![port("y", 2 * THREADS as usize)],
         arena_bytes: 0,
-        zero_bytes: 0,
         scratch_bytes: 0,
         constants: ConstantPool::zeroed(0).unwrap(),
         code: Box::new(()),

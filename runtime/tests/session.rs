@@ -116,10 +116,6 @@ fn programs_that_contradict_themselves_are_refused() {
     let message = program(no_grain).map(|_| ()).unwrap_err().to_string();
     assert_eq!(message, "step 0 (double, from node of double): grain: expected at least 1, found 0");
 
-    let mut zeros = parts(2);
-    zeros.zero_bytes = zeros.arena_bytes + 1;
-    assert!(matches!(program(zeros), Err(Error::BadZeroBytes { .. })));
-
     let mut huge = parts(2);
     huge.inputs[0].shape = [usize::MAX, 2].into();
     assert!(matches!(program(huge), Err(Error::TensorTooLarge { .. })));

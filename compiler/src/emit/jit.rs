@@ -60,7 +60,6 @@ pub fn compile(plan: &Plan) -> Result<Program> {
         inputs: plan.inputs.iter().map(port).collect(),
         outputs: plan.outputs.iter().map(port).collect(),
         arena_bytes: plan.arena_bytes,
-        zero_bytes: 0,
         scratch_bytes: plan.scratch_bytes,
         constants,
         code: Box::new(Mutex::new(module)),

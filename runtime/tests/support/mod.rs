@@ -61,7 +61,6 @@ pub fn parts(chunks: u32) -> ProgramParts {
         inputs: vec![port("x")],
         outputs: vec![port("y")],
         arena_bytes: 64 + elements * 4,
-        zero_bytes: 64,
         scratch_bytes: CHUNK * 4,
         constants,
         code: Box::new(()),
