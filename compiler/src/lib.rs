@@ -22,6 +22,7 @@ pub mod ir;
 pub mod kernels;
 pub mod ops;
 pub mod passes;
+pub mod pipeline;
 pub mod plan;
 pub mod scalar;
 pub mod target;

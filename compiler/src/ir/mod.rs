@@ -11,6 +11,7 @@ pub mod graph;
 mod lex;
 pub mod names;
 pub mod parse;
+pub mod patch;
 
 pub mod print;
 pub mod verify;
@@ -20,5 +21,6 @@ pub use evaluate::evaluate;
 pub use graph::{Graph, Kind, Node, NodeId};
 pub use names::Names;
 pub use parse::parse;
+pub use patch::{Patch, Value};
 
 pub use verify::verify;
