@@ -21,12 +21,13 @@ pub fn value(name: &str, elem_type: i32, dims: Option<&[&str]>) -> ValueInfoProt
     if let Some(dims) = dims {
         let shape = tensor.shape.mut_or_insert_default();
         for dim in dims {
-            let value = match dim.parse::<i64>() {
+            let mut proto = Dimension::default();
+            proto.value = match dim.parse::<i64>() {
                 Ok(extent) => Some(dimension::Value::DimValue(extent)),
                 Err(_) if *dim == "?" => None,
                 Err(_) => Some(dimension::Value::DimParam(dim.to_string())),
             };
-            shape.dim.push(Dimension { value, ..Default::default() });
+            shape.dim.push(proto);
         }
     }
     let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
