@@ -153,3 +153,22 @@ pub(crate) fn lookup(domain: &str, op_type: &str, version: i64) -> Option<Import
 pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
     OPERATORS.iter().map(|(name, since, _)| (*name, "", *since)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_order() {
+        assert!(OPERATORS.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn versions_and_domains_are_looked_at() {
+        assert!(lookup("", "Gelu", 20).is_some());
+        assert!(lookup("ai.onnx", "Gelu", 28).is_some());
+        assert!(lookup("", "Gelu", 19).is_none());
+        assert!(lookup("com.microsoft", "Gelu", 20).is_none());
+        assert!(lookup("", "gelu", 20).is_none());
+    }
+}

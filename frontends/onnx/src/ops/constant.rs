@@ -72,11 +72,11 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
         given[slot] = cx.const_f64s(cx.input(slot)?, name)?.first().copied().unwrap_or(0.0);
     }
     let [start, limit, delta] = given;
-    let count = ((limit - start) / delta).ceil().max(0.0);
+    let count = ((limit - start) / delta).ceil();
     if delta == 0.0 || !count.is_finite() {
         return Err(cx.error("delta", "a step that reaches the limit", delta.to_string()));
     }
-    let count = table_size(cx, count as u64)?;
+    let count = table_size(cx, count.max(0.0) as u64)?;
     let values = (0..count).map(|i| start + i as f64 * delta);
     let ty = TensorType::new(ty, [count]);
     let literal = match ty.dtype.is_float() {

@@ -1,0 +1,74 @@
+use fornax_compiler::types::DType;
+
+use crate::node::{Node, f32s, iota, of};
+
+#[test]
+fn broadcasting_before_version_7() {
+    let x = || iota(&[1, 2, 2]);
+    let channel = || f32s(&[2], &[10.0, 20.0]);
+    let by_channel = f32s(&[1, 2, 2], &[10.0, 11.0, 22.0, 23.0]);
+    Node::new("Add", 6).input(x()).constant(channel()).int("broadcast", 1).int("axis", 1).gives(by_channel.clone());
+    Node::new("Add", 6).input(x()).constant(channel()).int("broadcast", 1).int("axis", -2).gives(by_channel);
+    // Without an axis the last ones match.
+    let by_column = f32s(&[1, 2, 2], &[10.0, 21.0, 12.0, 23.0]);
+    Node::new("Add", 6).input(x()).constant(channel()).int("broadcast", 1).gives(by_column);
+    Node::new("Add", 6).input(x()).constant(channel()).refused("B: expected shape [1,2,2], as A");
+    Node::new("Add", 6).input(x()).constant(iota(&[2, 2])).int("broadcast", 1).int("axis", 2).refused("axis");
+    Node::new("Add", 6).input(channel()).constant(x()).int("broadcast", 1).refused("B: expected rank 1");
+}
+
+#[test]
+fn variadic_functions() {
+    Node::new("Sum", 8).input(iota(&[2])).gives(iota(&[2]));
+    let three = |op| Node::new(op, 13).input(iota(&[2, 1])).input(f32s(&[2], &[3.0, -3.0])).input(f32s(&[], &[0.5]));
+    three("Max").gives(f32s(&[2, 2], &[3.0, 0.5, 3.0, 1.0]));
+    three("Min").gives(f32s(&[2, 2], &[0.0, -3.0, 0.5, -3.0]));
+    three("Sum").gives(f32s(&[2, 2], &[3.5, -2.5, 4.5, -1.5]));
+    Node::new("Mean", 8).input(iota(&[2])).input(f32s(&[], &[3.0])).gives(f32s(&[2], &[1.5, 2.0]));
+    Node::new("Sum", 6).input(iota(&[2])).input(f32s(&[], &[1.0])).refused("input 1");
+}
+
+#[test]
+fn powers_keep_the_type_of_the_base() {
+    let ints = || of(DType::I32, &[3], &[2, 3, 4]);
+    Node::new("Pow", 15).input(ints()).input(f32s(&[], &[0.5])).gives(of(DType::I32, &[3], &[1, 1, 2]));
+    Node::new("Pow", 15).input(ints()).input(of(DType::I64, &[], &[3])).gives(of(DType::I32, &[3], &[8, 27, 64]));
+    Node::new("Pow", 12).input(iota(&[3])).input(of(DType::I64, &[], &[2])).gives(f32s(&[3], &[0.0, 1.0, 4.0]));
+}
+
+#[test]
+fn remainders() {
+    let a = || of(DType::I32, &[4], &[-7, 7, -7, 7]);
+    let b = || of(DType::I32, &[4], &[3, 3, -3, -3]);
+    Node::new("Mod", 13).input(a()).input(b()).gives(of(DType::I32, &[4], &[2, 1, -1, -2]));
+    Node::new("Mod", 13).input(a()).input(b()).int("fmod", 1).gives(of(DType::I32, &[4], &[-1, 1, -1, 1]));
+    let a = || f32s(&[4], &[-7.0, 7.0, -1.0, 1.0]);
+    let b = || f32s(&[4], &[3.0, -3.0, f32::INFINITY, f32::INFINITY]);
+    Node::new("Mod", 13).input(a()).input(b()).int("fmod", 1).gives(f32s(&[4], &[-1.0, 1.0, -1.0, 1.0]));
+    Node::new("Mod", 28).input(a()).input(b()).gives(f32s(&[4], &[2.0, -2.0, f32::INFINITY, 1.0]));
+    Node::new("Mod", 13).input(a()).input(b()).refused("fmod");
+}
+
+#[test]
+fn integer_division_truncates() {
+    let node = Node::new("Div", 14).input(of(DType::I32, &[2], &[-7, 7])).input(of(DType::I32, &[], &[2]));
+    node.gives(of(DType::I32, &[2], &[-3, 3]));
+}
+
+#[test]
+fn casts() {
+    let x = || f32s(&[3], &[-1.5, 0.0, 2.7]);
+    Node::new("Cast", 9).input(x()).int("to", 7).gives(of(DType::I64, &[3], &[-1, 0, 2]));
+    Node::new("Cast", 9).input(x()).int("to", 9).gives(of(DType::Bool, &[3], &[1, 0, 1]));
+    Node::new("Cast", 19).input(x()).int("to", 1).gives(x());
+    Node::new("Cast", 19).input(x()).int("to", 8).refused("strings");
+    Node::new("Cast", 19).input(x()).int("to", 17).refused("element type 17");
+    Node::new("Cast", 19).input(x()).int("to", 99).refused("an element type");
+    Node::new("Cast", 19).input(x()).refused("to");
+}
+
+#[test]
+fn bitwise_not_flips_every_bit() {
+    Node::new("BitwiseNot", 18).input(of(DType::U8, &[2], &[0, 5])).gives(of(DType::U8, &[2], &[255, 250]));
+    Node::new("BitwiseNot", 18).input(of(DType::I32, &[2], &[0, 5])).gives(of(DType::I32, &[2], &[-1, -6]));
+}

@@ -1,0 +1,46 @@
+use fornax_compiler::types::DType;
+
+use crate::node::{Node, f32s, i64s, iota, of};
+
+#[test]
+fn axes_are_an_attribute_then_an_input() {
+    let rows = || f32s(&[2, 1], &[3.0, 12.0]);
+    Node::new("ReduceSum", 11).input(iota(&[2, 3])).ints("axes", &[-1]).gives(rows());
+    Node::new("ReduceSum", 13).input(iota(&[2, 3])).constant(i64s(&[-1])).gives(rows());
+    Node::new("ReduceMean", 13).input(iota(&[2, 3])).ints("axes", &[1]).gives(f32s(&[2, 1], &[1.0, 4.0]));
+    Node::new("ReduceMean", 18).input(iota(&[2, 3])).constant(i64s(&[1])).gives(f32s(&[2, 1], &[1.0, 4.0]));
+    Node::new("ReduceSum", 1)
+        .input(iota(&[2, 3]))
+        .ints("axes", &[1])
+        .int("keepdims", 0)
+        .gives(f32s(&[2], &[3.0, 12.0]));
+    Node::new("ReduceSum", 13).input(iota(&[2, 3])).constant(i64s(&[1, -1])).refused("distinct axes");
+    Node::new("ReduceSum", 13).input(iota(&[2, 3])).constant(i64s(&[2])).refused("axes");
+}
+
+#[test]
+fn no_axes_mean_all_or_none() {
+    let x = || iota(&[2, 2]);
+    Node::new("ReduceMax", 11).input(x()).gives(f32s(&[1, 1], &[3.0]));
+    Node::new("ReduceMax", 18).input(x()).int("keepdims", 0).gives(f32s(&[], &[3.0]));
+    Node::new("ReduceMax", 18).input(x()).constant(i64s(&[])).gives(f32s(&[1, 1], &[3.0]));
+    Node::new("ReduceSum", 13).input(x()).int("noop_with_empty_axes", 1).gives(x());
+    let squares = f32s(&[2, 2], &[0.0, 1.0, 4.0, 9.0]);
+    Node::new("ReduceSumSquare", 18).input(x()).constant(i64s(&[])).int("noop_with_empty_axes", 1).gives(squares);
+}
+
+#[test]
+fn arguments() {
+    let x = || f32s(&[1, 3], &[2.0, 5.0, 5.0]);
+    let at = |dims: &[usize], i| of(DType::I64, dims, &[i]);
+    Node::new("ArgMax", 11).input(x()).int("axis", 1).gives(at(&[1, 1], 1));
+    Node::new("ArgMax", 12).input(x()).int("axis", -1).int("select_last_index", 1).gives(at(&[1, 1], 2));
+    Node::new("ArgMin", 12).input(x()).int("axis", 1).int("keepdims", 0).gives(at(&[1], 0));
+}
+
+#[test]
+fn global_pools() {
+    Node::new("GlobalAveragePool", 1).input(iota(&[1, 2, 2, 2])).gives(f32s(&[1, 2, 1, 1], &[1.5, 5.5]));
+    Node::new("GlobalMaxPool", 1).input(iota(&[1, 2, 2])).gives(f32s(&[1, 2, 1], &[1.0, 3.0]));
+    Node::new("GlobalAveragePool", 1).input(iota(&[1, 2])).refused("X: expected rank 3 or more");
+}

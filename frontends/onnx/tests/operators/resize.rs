@@ -1,0 +1,56 @@
+use crate::node::{Node, f32s, i64s, iota};
+
+fn row(version: i64) -> Node {
+    Node::new("Resize", version).input(iota(&[4]))
+}
+
+#[test]
+fn samples_before_version_11() {
+    let doubled = || f32s(&[1, 4], &[0.0, 0.0, 1.0, 1.0]);
+    Node::new("Upsample", 7).input(iota(&[1, 2])).floats("scales", &[1.0, 2.0]).gives(doubled());
+    Node::new("Upsample", 9).input(iota(&[1, 2])).constant(f32s(&[2], &[1.0, 2.0])).gives(doubled());
+    let linear = Node::new("Upsample", 9).input(iota(&[2])).constant(f32s(&[1], &[2.0])).string("mode", "linear");
+    linear.gives(f32s(&[4], &[0.0, 0.5, 1.0, 1.0]));
+    // An axis that shrinks takes the sample after the coordinate.
+    row(10).constant(f32s(&[1], &[0.6])).gives(f32s(&[2], &[0.0, 2.0]));
+    let mixed = Node::new("Resize", 10).input(iota(&[2, 2])).constant(f32s(&[2], &[2.0, 0.5]));
+    mixed.refused("axes that grow and axes that shrink");
+    Node::new("Upsample", 7).input(iota(&[2])).refused("scales");
+}
+
+#[test]
+fn sizes_in_the_proportions_of_the_operand() {
+    let node = |policy| {
+        let node = Node::new("Resize", 19).input(iota(&[4, 2])).absent().absent().constant(i64s(&[2, 2]));
+        node.string("keep_aspect_ratio_policy", policy).run().unwrap()[0].ty.shape.to_vec()
+    };
+    assert_eq!(node("stretch"), [2, 2]);
+    assert_eq!(node("not_larger"), [2, 1]);
+    assert_eq!(node("not_smaller"), [4, 2]);
+}
+
+#[test]
+fn axes_are_listed() {
+    let node = Node::new("Resize", 18).input(iota(&[1, 2])).absent().constant(f32s(&[1], &[2.0])).ints("axes", &[-1]);
+    node.gives(f32s(&[1, 4], &[0.0, 0.0, 1.0, 1.0]));
+}
+
+#[test]
+fn targets_are_checked() {
+    let scales = || f32s(&[1], &[2.0]);
+    // An empty tensor counts as absent, as version 11 writes it.
+    let sized = row(11).constant(f32s(&[0], &[])).constant(f32s(&[0], &[])).constant(i64s(&[2]));
+    sized.gives(f32s(&[2], &[0.0, 2.0]));
+    row(13).absent().constant(scales()).constant(i64s(&[2])).refused("expected scales or sizes, found both");
+    row(13).absent().refused("expected scales or sizes, found neither");
+    row(13).absent().constant(f32s(&[1], &[0.0])).refused("scales");
+    row(13).absent().constant(f32s(&[2], &[1.0, 1.0])).refused("scales: expected 1 entries");
+    row(13).absent().constant(scales()).string("mode", "area").refused("mode");
+    row(13)
+        .absent()
+        .constant(scales())
+        .string("coordinate_transformation_mode", "tf_crop_and_resize")
+        .refused("input 1");
+    row(18).absent().constant(scales()).int("antialias", 1).refused("antialias");
+    row(13).absent().input(scales()).refused("known at compile time");
+}
