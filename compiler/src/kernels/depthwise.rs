@@ -47,6 +47,13 @@ pub struct Schedule {
     pub tile: usize,
 }
 
+/// Widest window.
+const WIDEST: usize = 11;
+/// Largest constant offset, bytes.
+const LARGEST: usize = 1 << 28;
+/// Most multiply-adds that a kernel may spell out for the different segments of a row.
+const CODE: usize = 2048;
+
 /// Consecutive segments of a row that read the same taps.
 struct Run {
     /// First output column.
@@ -70,16 +77,25 @@ impl Depthwise {
         self.kernel[0] * self.kernel[1] * self.tap_stride()
     }
 
-    /// Packs weights `[C, 1, KH, KW]` in the order the kernel reads them.
-    pub fn pack(&self, weights: &[f32]) -> Vec<f32> {
+    /// Packs weights `[C, 1, KH, KW]` in the order the kernel reads them into `out`, which holds zeros.
+    pub fn pack<T: Copy>(&self, weights: &[T], out: &mut [T]) {
         let (taps, stride) = (self.kernel[0] * self.kernel[1], self.tap_stride());
-        let mut out = vec![0.0; taps * stride];
         for (channel, taps_of) in weights.chunks_exact(taps).enumerate() {
             for (tap, value) in taps_of.iter().enumerate() {
                 out[tap * stride + channel] = *value;
             }
         }
-        out
+    }
+
+    /// Whether there is a kernel: constant offsets fit their fields and the code stays within [`CODE`].
+    pub fn applies(&self) -> bool {
+        let row = (self.input[1].max(self.output[1])).saturating_mul(self.channels).saturating_mul(4);
+        let taps = self.kernel[0].saturating_mul(self.kernel[1]);
+        if self.kernel.iter().any(|k| *k > WIDEST) || row > LARGEST || self.strides[1].max(self.dilations[1]) > LARGEST {
+            return false;
+        }
+        let small = taps.saturating_mul(self.tap_stride() * 4) <= LARGEST;
+        small && self.output[1] <= LARGEST && self.runs(1).len() * taps <= CODE
     }
 
     /// The input columns that segment `start..start + width` reads through kernel column `column`, as `(output, input column)`.
@@ -397,7 +413,9 @@ mod tests {
             let (values, sizes) = reference(&s, &x, &w, &bias);
             bias.resize(s.tap_stride(), 0.0);
             let zeros = vec![0.0; s.input[1] * s.channels];
-            let out = testing::run(s.clone(), &[&x, &s.pack(&w), &bias, &zeros]);
+            let mut packed = vec![0.0; s.weight_len()];
+            s.pack(&w, &mut packed);
+            let out = testing::run(s.clone(), &[&x, &packed, &bias, &zeros]);
             let unit = 2f64.powi(-24);
             let exact = testing::mismatch(&s.name(), &out[0], &values, |i| (taps + 8) as f64 * unit * sizes[i]);
             let (row, columns) = (s.channels, s.output[1]);

@@ -48,14 +48,12 @@ impl Gemv {
         Epilogue::new(self.then, false, false)
     }
 
-    /// Writes the packed form of a matrix whose element for input `k` and output `n` is `at(k, n)`.
-    pub fn pack(&self, at: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
+    /// Writes the packed form of a matrix whose element for input `k` and output `n` is `at(k, n)` into `out`, which holds zeros.
+    pub fn pack<T>(&self, at: impl Fn(usize, usize) -> T, out: &mut [T]) {
         for (panel, block) in out.chunks_exact_mut(self.inputs.max(1) * Self::PANEL).enumerate() {
             for (k, row) in block.chunks_exact_mut(Self::PANEL).enumerate() {
-                for (j, out) in row.iter_mut().enumerate() {
-                    let n = panel * Self::PANEL + j;
-                    *out = if n < self.outputs { at(k, n) } else { 0.0 };
-                }
+                let first = panel * Self::PANEL;
+                row.iter_mut().zip(first..self.outputs).for_each(|(out, n)| *out = at(k, n));
             }
         }
     }
@@ -124,26 +122,29 @@ impl Gemv {
         let vectors = width.div_ceil(lanes);
         let most = e.budget().saturating_sub(3).max(1);
         let per_pass = vectors.min(most);
-        for row in 0..self.rows {
+        let [x, w, b, y] = at;
+        let (from, to) = (copy(e, x), copy(e, y));
+        e.repeat(Count::Times(self.rows as u32), &mut |e| {
             let mut done = 0;
             while done < vectors {
                 let n = per_pass.min(vectors - done);
-                self.pass(e, schedule, at, row, (done, n), width);
+                self.pass(e, schedule, [from, w, b, to], (done, n), width);
                 done += n;
             }
-        }
+            e.add_imm(from, from, (self.inputs * 4) as i64);
+            e.add_imm(to, to, (self.outputs * 4) as i64);
+        });
+        [from, to].into_iter().for_each(|r| e.free_r(r));
     }
 
     /// Vectors `first..first + n` of one row of one panel.
-    fn pass(&self, e: &mut dyn Emitter, schedule: &Schedule, [x, w, b, y]: [R; 4], row: usize, (first, n): (usize, usize), width: usize) {
+    fn pass(&self, e: &mut dyn Emitter, schedule: &Schedule, [x, w, b, y]: [R; 4], (first, n): (usize, usize), width: usize) {
         let lanes = e.lanes();
         let accumulators: Vec<V> = (0..n).map(|_| e.v()).collect();
         for (i, acc) in accumulators.iter().enumerate() {
             e.load(*acc, b.at(((first + i) * lanes * 4) as i32), lanes);
         }
-        let (from, weights) = (e.r(), e.r());
-        e.add_imm(from, x, (row * self.inputs * 4) as i64);
-        e.copy(weights, w);
+        let (from, weights) = (copy(e, x), copy(e, w));
         let step = |e: &mut dyn Emitter, k: usize| {
             let (value, weight) = (e.v(), e.v());
             e.broadcast(value, from.at((k * 4) as i32));
@@ -164,13 +165,19 @@ impl Gemv {
         (0..self.inputs % unroll).for_each(|k| step(e, k));
         let output = |(i, acc): (usize, &V)| {
             let first = (first + i) * lanes;
-            let to = y.at(((row * self.outputs + first) * 4) as i32);
+            let to = y.at((first * 4) as i32);
             Output { value: *acc, to, lanes: lanes.min(width - first), residual: None, sum: None }
         };
         self.epilogue().store(e, &accumulators.iter().enumerate().map(output).collect::<Vec<_>>());
         accumulators.into_iter().for_each(|v| e.free_v(v));
         [from, weights].into_iter().for_each(|r| e.free_r(r));
     }
+}
+
+fn copy(e: &mut dyn Emitter, from: R) -> R {
+    let r = e.r();
+    e.copy(r, from);
+    r
 }
 
 #[cfg(test)]
@@ -180,7 +187,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_definition_on_awkward_shapes() {
-        let cases = [(1, 1280, 1000), (1, 96, 4), (2, 3, 17), (1, 1, 1), (4, 10, 33), (1, 48, 1152), (3, 5, 64)];
+        let cases = [(1, 1280, 1000), (1, 96, 4), (2, 3, 17), (1, 1, 1), (4, 10, 33), (9, 6, 40), (2, 0, 5), (1, 48, 1152), (3, 5, 64)];
         testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
             let s = Gemv { rows, inputs, outputs, then: None };
             let x = testing::values(1, rows * inputs);

@@ -152,9 +152,11 @@ pub struct Kernel {
 }
 
 families! {
+    conv::Conv "dense and grouped convolution, matrix product";
     depthwise::Depthwise "depthwise convolution with activation and row sums";
     gate::Gate "channel gate";
     gemv::Gemv "matrix-vector product";
     mean::Mean "mean over pixels";
+    scale_weights::ScaleWeights "squeeze-and-excite gate on packed weights";
     loops::Loops "element-wise chains, broadcasts, reductions and data movement as loop nests";
 }

@@ -1,6 +1,7 @@
 //! Runs kernels on the host for their tests: exact buffers, guarded ends, several partitions.
 
-use super::{Access, Kernel, Spec};
+use super::{Access, Argument, Family, Kernel, Spec};
+use crate::codegen::{Emitter, soft};
 use crate::emit::jit;
 use crate::target::Target;
 use crate::types::random_values;
@@ -67,4 +68,39 @@ pub fn mismatch(name: &str, found: &[f32], expected: &[f64], bound: impl Fn(usiz
 pub fn report(failures: impl Iterator<Item = Option<String>>) {
     let failures: Vec<String> = failures.flatten().collect();
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// As [`run`], on the interpreted machine with `lanes` lanes, which checks every access.
+pub fn run_interpreted(spec: impl Into<Spec>, inputs: &[&[f32]], lanes: usize) -> Vec<Vec<f32>> {
+    let kernel = Kernel::new(spec, &Target::x86_64_v3());
+    interpreted(&kernel.arguments, kernel.scratch, kernel.chunks, inputs, lanes, |e| kernel.emit(e))
+}
+
+/// As [`run_interpreted`], with a schedule of the caller's.
+pub fn interpret<F: Family>(spec: &F, schedule: &F::Schedule, inputs: &[&[f32]], lanes: usize) -> Vec<Vec<f32>> {
+    let (scratch, chunks) = (spec.scratch(schedule), spec.chunks(schedule));
+    interpreted(&spec.arguments(), scratch, chunks, inputs, lanes, |e| spec.emit(schedule, e))
+}
+
+fn interpreted(
+    arguments: &[Argument],
+    scratch: usize,
+    chunks: u32,
+    inputs: &[&[f32]],
+    lanes: usize,
+    emit: impl FnOnce(&mut dyn Emitter),
+) -> Vec<Vec<f32>> {
+    let mut inputs = inputs.iter();
+    let mut buffers: Vec<Vec<u8>> = arguments
+        .iter()
+        .map(|argument| match argument.access {
+            Access::Read => inputs.next().expect("an input for each").iter().flat_map(|v| v.to_le_bytes()).collect(),
+            _ => vec![0xFF; argument.bytes],
+        })
+        .collect();
+    buffers.push(vec![0xFF; scratch]);
+    soft::run(lanes, (0, chunks), &mut buffers, emit);
+    let written = arguments.iter().zip(&buffers).filter(|(argument, _)| argument.access != Access::Read);
+    let floats = |b: &Vec<u8>| b.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    written.map(|(_, buffer)| floats(buffer)).collect()
 }

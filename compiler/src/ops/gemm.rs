@@ -5,11 +5,15 @@ use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::{Data, Literal};
+use super::lower_dense::{FEW_ROWS, Matrix, gemv};
 use super::matmul::multiply_add;
 use super::shapes::{
     broadcast, broadcast_offsets, check, checked, expect_activation, expect_dtype, expect_number, expect_operands,
 };
+use super::weights;
 use crate::error::OpError;
+use crate::kernels::Gemv;
+use crate::plan::Layout;
 use crate::plan::lowering::Lowering;
 use crate::scalar::UnaryFn;
 use crate::types::{Shape, TensorType};
@@ -113,9 +117,46 @@ impl Operation for Gemm {
         (output.shape.numel() as u64).saturating_mul(k as u64)
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        if self.is_matrix_vector(cx)? {
+            return self.lower_gemv(cx);
+        }
         Err(OpError::new("operator", "a native kernel", "none"))
     }
+}
+
+impl Gemm {
+    /// Whether few rows meet a constant matrix, the bias is the same for each of them and `alpha` goes into the matrix unrounded.
+    fn is_matrix_vector(&self, cx: &Lowering<'_>) -> Result<bool, OpError> {
+        let (m, ..) = self.extents(cx.operand_type(0), cx.operand_type(1))?;
+        let plain_a = !self.trans_a || m == 1;
+        let known = (1..cx.count()).all(|i| weights::constant(cx, i).is_some());
+        let rows_agree = !self.bias || m == 1 || !matches!(cx.operand_type(2).shape[..], [rows, _] if rows > 1);
+        Ok(m <= FEW_ROWS && plain_a && known && rows_agree && is_power_of_two(self.alpha))
+    }
+
+    fn lower_gemv(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let (rows, inputs, outputs) = self.extents(cx.operand_type(0), cx.operand_type(1))?;
+        let spec = Gemv { rows, inputs, outputs, then: self.then };
+        let (len, beta) = (spec.bias_len(), self.beta);
+        let bias = if self.bias {
+            let packing = format!("times {beta} on {outputs} of {len}");
+            weights::pack(cx, 2, &packing, len, move |from, to| {
+                let scaled = |v: &[u8; 4]| (f32::from_le_bytes(*v) * beta).to_le_bytes();
+                to.iter_mut().take(outputs).zip(from.iter().cycle()).for_each(|(to, from)| *to = scaled(from));
+            })?
+        } else {
+            weights::bias(cx, None, len)?
+        };
+        let x = cx.operand_as(0, Layout::RowMajor)?;
+        let y = cx.output(Layout::RowMajor);
+        gemv(cx, spec, x, Matrix { operand: 1, transposed: self.trans_b, factor: self.alpha }, bias, y)
+    }
+}
+
+/// Whether multiplying by `v` is exact: its significand is 1 and it is far from the ends of the exponents.
+fn is_power_of_two(v: f32) -> bool {
+    v.to_bits() & 0x7F_FFFF == 0 && (1e-6..=1e6).contains(&v.abs())
 }
 
 /// The transpose of a matrix.

@@ -7,9 +7,12 @@
 pub mod attributes;
 pub mod bound;
 pub mod literal;
+pub mod lower_dense;
+pub mod lower_depthwise;
 #[cfg(test)]
 mod properties;
 pub mod shapes;
+pub mod weights;
 pub mod window;
 
 use crate::error::OpError;

@@ -6,6 +6,8 @@ use super::attributes::{attributes, word_attr};
 use super::literal::{Data, Literal};
 use super::shapes::{broadcast_offsets, check, checked, expect_axis, expect_float, expect_number, expect_operands};
 use crate::error::OpError;
+use crate::kernels::Mean;
+use crate::plan::Layout;
 use crate::plan::lowering::Lowering;
 use crate::scalar::BinaryFn;
 use crate::types::{DType, Shape, TensorType};
@@ -166,8 +168,25 @@ impl Operation for Reduce {
         }
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        if let Some(spec) = self.mean_over_pixels(cx.operand_type(0)) {
+            let x = cx.operand_as(0, Layout::ChannelsLast)?;
+            let y = cx.output(Layout::ChannelsLast);
+            cx.step(spec, &[x.into(), y.into()]);
+            return Ok(());
+        }
         Err(OpError::new("operator", "a native kernel", "none"))
+    }
+}
+
+impl Reduce {
+    /// The kernel for a mean over every axis from the third on, of an `f32` operand that has elements.
+    fn mean_over_pixels(&self, x: &TensorType) -> Option<Mean> {
+        let [batch, channels, rows, rest @ ..] = &x.shape[..] else { return None };
+        let pixels = self.axes.iter().copied().eq(2..x.shape.rank());
+        let columns = rest.iter().product();
+        let fits = pixels && self.kind == ReduceKind::Mean && x.dtype == DType::F32 && x.shape.numel() > 0;
+        fits.then_some(Mean { batch: *batch, rows: *rows, columns, channels: *channels, count: rows * columns })
     }
 }
 

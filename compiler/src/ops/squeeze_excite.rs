@@ -6,8 +6,12 @@ use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
+use super::lower_dense::{Squeeze, squeeze_gate};
 use super::shapes::{check, expect_activation, expect_float, expect_operands, expect_rank, expect_type};
+use super::weights;
 use crate::error::OpError;
+use crate::kernels::Gate;
+use crate::plan::Layout;
 use crate::plan::lowering::Lowering;
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;
@@ -89,8 +93,17 @@ impl Operation for SqueezeExcite {
         weights.fold(0, u64::saturating_add).saturating_mul(batch)
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let shape = cx.ty.shape.clone();
+        if shape.contains(&0) || (1..5).any(|i| weights::constant(cx, i).is_none()) {
+            return Err(OpError::new("operator", "a native kernel", "none"));
+        }
+        let x = cx.operand_as(0, Layout::ChannelsLast)?;
+        let gate = squeeze_gate(cx, Squeeze::Map(x), [1, 2, 3, 4], [self.act, self.gate])?;
+        let y = cx.output(Layout::ChannelsLast);
+        let spec = Gate { batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
+        cx.step(spec, &[x.into(), gate.into(), y.into()]);
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The graph under construction: the compiler's builder behind the importer's names and limits.
 //!
-//! In: operators over values already added. Out: their ids. Established: every value is within the limits on rank and size
-//! before anything of that size is made. The builder evaluates shape arithmetic at once.
+//! In: operators over values already added. Out: their ids. Established: every value is within the limits on rank and
+//! size before anything of that size is made. The builder evaluates shape arithmetic at once.
 
 use fornax_compiler::ir::{Builder, Graph, NodeId};
 use fornax_compiler::ops::Op;
@@ -20,7 +20,8 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    /// An empty graph; `reserved` are names that only [`Self::rename`], [`Self::input`] and [`Self::parameter`] give out.
+    /// An empty graph; `reserved` are names that only [`Self::rename`], [`Self::input`] and [`Self::parameter`] give
+    /// out.
     pub fn new<'n>(name: &str, limits: Limits, reserved: impl IntoIterator<Item = &'n str>) -> Self {
         let mut builder = Builder::new(name).with_fold_limit(limits.fold_elements);
         for name in reserved {

@@ -45,12 +45,6 @@ impl<'a> Attributes<'a> {
         Ok(self.find(name, kind::FLOATS)?.map(|a| a.floats.clone()))
     }
 
-    /// A list of strings.
-    pub fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>> {
-        let Some(attribute) = self.find(name, kind::STRINGS)? else { return Ok(None) };
-        attribute.strings.iter().map(|s| self.utf8(name, s)).collect::<Result<_>>().map(Some)
-    }
-
     /// A tensor.
     pub fn tensor(&self, name: &str) -> Result<Option<Constant>> {
         let Some(attribute) = self.find(name, kind::TENSOR)? else { return Ok(None) };
@@ -76,11 +70,6 @@ impl<'a> Attributes<'a> {
     /// A list of integers that must be there.
     pub fn require_ints(&self, name: &str) -> Result<Vec<i64>> {
         self.require(name, self.ints(name)?)
-    }
-
-    /// A tensor that must be there.
-    pub fn require_tensor(&self, name: &str) -> Result<Constant> {
-        self.require(name, self.tensor(name)?)
     }
 
     /// An error about attribute `name`.

@@ -1,8 +1,8 @@
 //! Graph inputs as declared, and the sizes that make them static.
 //!
-//! In: declared dimensions and a [`Bindings`]. Out: one static shape per input. A given shape (or value) of an input wins, then a
-//! dimension's name; axis 0 of an input counts as the batch whatever its name: `batch` binds it, and it defaults to 1. A name
-//! has one size in the whole model. Everything that stays unbound is listed in one error.
+//! In: declared dimensions and a [`Bindings`]. Out: one static shape per input. A given shape (or value) of an input
+//! wins, then a dimension's name; axis 0 of an input counts as the batch whatever its name: `batch` binds it, and it
+//! defaults to 1. A name has one size in the whole model. Everything that stays unbound is listed in one error.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +47,8 @@ pub struct Bindings {
     pub dims: BTreeMap<String, usize>,
     /// Whole shapes, by input name.
     pub shapes: BTreeMap<String, Vec<usize>>,
-    /// Values of whole inputs, by name, for models that take axes, bounds or shapes as inputs. The graph keeps such an input
-    /// but does not read it: it is right for this value only, and the caller compares.
+    /// Values of whole inputs, by name, for models that take axes, bounds or shapes as inputs. The graph keeps such an
+    /// input but does not read it: it is right for this value only, and the caller compares.
     pub values: BTreeMap<String, Constant>,
 }
 

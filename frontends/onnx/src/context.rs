@@ -1,7 +1,7 @@
 //! What an import function sees: one ONNX node, its operands, and the graph under construction.
 //!
-//! In: the node with its attributes resolved and its operands already imported. Out: the ids of its results. Whatever an
-//! import function emits has passed the operator's shape rule and the limits on rank and size.
+//! In: the node with its attributes resolved and its operands already imported. Out: the ids of its results. Whatever
+//! an import function emits has passed the operator's shape rule and the limits on rank and size.
 
 use std::cell::Cell;
 

@@ -85,11 +85,17 @@ pub enum Error {
     },
     /// The compiler refused the graph as a whole.
     #[error(transparent)]
-    Compiler(#[from] fornax_compiler::Error),
+    Compiler(Box<fornax_compiler::Error>),
 }
 
 /// Result of the importer.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<fornax_compiler::Error> for Error {
+    fn from(error: fornax_compiler::Error) -> Self {
+        Self::Compiler(Box::new(error))
+    }
+}
 
 impl Error {
     /// An error about a field of the model.

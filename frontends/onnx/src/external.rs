@@ -1,7 +1,7 @@
 //! External tensor data: the only place that turns a name in a model file into a path.
 //!
-//! A location is accepted only if it is relative, has no `..`, and still lies beneath the model's folder after symbolic links are
-//! followed; then the file is mapped once and tensors are slices of it.
+//! A location is accepted only if it is relative, has no `..`, and still lies beneath the model's folder after symbolic
+//! links are followed; then the file is mapped once and tensors are slices of it.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};

@@ -157,7 +157,8 @@ fn innermost(message: &str) -> String {
     }
 }
 
-/// Opset versions by domain. Versions before 3 of the format have no such list and mean version 1 of the standard domain.
+/// Opset versions by domain. Versions before 3 of the format have no such list and mean version 1 of the standard
+/// domain.
 fn model_opsets(model: &ModelProto) -> Result<BTreeMap<String, i64>> {
     let mut opsets = opsets("model", &model.opset_import)?;
     if opsets.is_empty() && model.ir_version < Some(3) {

@@ -1,7 +1,7 @@
 //! Model-local functions, inlined where they are called.
 //!
-//! A body sees only its own inputs, the opsets that the function imports, and the attributes of the call. Calls that lead back to
-//! a function being inlined are refused, and depth and the number of nodes are limited.
+//! A body sees only its own inputs, the opsets that the function imports, and the attributes of the call. Calls that
+//! lead back to a function being inlined are refused, and depth and the number of nodes are limited.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -29,7 +29,8 @@ impl Functions {
         Ok(Self(map))
     }
 
-    /// The function that a node calls, if it calls one. A function of the model goes before an operator of the same name.
+    /// The function that a node calls, if it calls one. A function of the model goes before an operator of the same
+    /// name.
     pub fn find(&self, node: &NodeProto) -> Option<usize> {
         if self.0.is_empty() {
             return None;

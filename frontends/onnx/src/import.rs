@@ -1,8 +1,8 @@
 //! From a checked model and static input shapes to a graph.
 //!
-//! Nodes are imported in order, each by the function that the registry names. A node that cannot be imported because its operator or
-//! variant is unsupported does not stop the import: its results are marked, what depends on them is skipped, and one error
-//! lists them all at the end. Any other error stops at once.
+//! Nodes are imported in order, each by the function that the registry names. A node that cannot be imported because
+//! its operator or variant is unsupported does not stop the import: its results are marked, what depends on them is
+//! skipped, and one error lists them all at the end. Any other error stops at once.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -59,7 +59,8 @@ pub(crate) struct Importer<'m> {
     imported: u64,
 }
 
-/// Builds the graph of `file` for inputs of the given shapes. Inputs in `known` are replaced by their values where they are read.
+/// Builds the graph of `file` for inputs of the given shapes. Inputs in `known` are replaced by their values where they
+/// are read.
 pub(crate) fn import(file: &OnnxFile, shapes: &[Shape], known: &BTreeMap<String, Constant>) -> Result<Graph> {
     let graph = file.graph();
     let outputs = graph.node.iter().flat_map(|n| &n.output);
@@ -202,7 +203,8 @@ impl<'m> Importer<'m> {
 }
 
 impl Scope<'_> {
-    /// The node with its name made unique to the scope, and references to attributes of the call replaced by their values.
+    /// The node with its name made unique to the scope, and references to attributes of the call replaced by their
+    /// values.
     fn resolve<'n>(&self, node: &'n NodeProto) -> Result<Cow<'n, NodeProto>> {
         let refers = node.attribute.iter().any(|a| !a.ref_attr_name.is_empty());
         if self.prefix.is_none() && !refers {

@@ -1,8 +1,18 @@
 //! The ONNX frontend: a model file in, an [`ir::Graph`](fornax_compiler::ir::Graph) of static shapes out.
 //!
-//! [`OnnxFile::open`] maps and decodes a file and checks everything that does not depend on shapes; [`OnnxFile::import`] binds
-//! the open dimensions and builds the graph. Weights stay slices of the mapped file. Whatever a file contains, the answer
-//! is a graph or an [`Error`].
+//! [`OnnxFile::open`] maps and decodes a file and checks everything that does not depend on shapes;
+//! [`OnnxFile::import`] binds the open dimensions and builds the graph. Weights stay slices of the mapped file.
+//! Whatever a file contains, the answer is a graph or an [`Error`].
+//!
+//! ```
+//! use fornax_onnx::{Bindings, Limits, OnnxFile};
+//!
+//! let file = OnnxFile::open("../../examples/signs.onnx".as_ref(), &Limits::default())?;
+//! let graph = file.import(&Bindings { dims: [("batch".into(), 2)].into(), ..Bindings::default() })?;
+//! assert_eq!(graph.node(graph.inputs()[0]).ty.shape[0], 2);
+//! assert_eq!(file.outputs().len(), graph.outputs().len());
+//! # Ok::<(), fornax_onnx::Error>(())
+//! ```
 
 mod assembly;
 mod attributes;

@@ -1,8 +1,8 @@
 //! Checks on the names of a graph or function body, and the order to import its nodes in.
 //!
-//! In: nodes in file order and the names defined around them. Out: the indices of the nodes that the outputs depend on, every
-//! node after the producers of its operands, file order where that allows. Established: every value has one definition,
-//! every name that is read has one, and there is no cycle.
+//! In: nodes in file order and the names defined around them. Out: the indices of the nodes that the outputs depend on,
+//! every node after the producers of its operands, file order where that allows. Established: every value has one
+//! definition, every name that is read has one, and there is no cycle.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};

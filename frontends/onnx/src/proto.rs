@@ -1,7 +1,8 @@
 //! The ONNX messages and fields that the importer reads.
 //!
-//! Decoded from [`Bytes`] over the mapped file, so the `bytes` fields are slices of it. Fields that are not declared here
-//! (documentation strings, annotations) are skipped without being stored. prost refuses messages nested deeper than 100.
+//! Decoded from [`Bytes`] over the mapped file, so the `bytes` fields are slices of it. Fields that are not declared
+//! here (documentation strings, annotations) are skipped without being stored. prost refuses messages nested deeper
+//! than 100.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};

@@ -1,8 +1,8 @@
 //! `TensorProto` to [`Constant`].
 //!
 //! In: a decoded tensor. Out: a constant whose payload has exactly the bytes its type asks for: a slice of the file for
-//! `raw_data` and external data, a copy for the typed fields. Nothing is allocated from a size that the file only claims.
-//! Elements are little-endian in the file and in memory; big-endian hosts are not supported.
+//! `raw_data` and external data, a copy for the typed fields. Nothing is allocated from a size that the file only
+//! claims. Elements are little-endian in the file and in memory; big-endian hosts are not supported.
 
 use bytes::Bytes;
 use fornax_compiler::types::{Constant, DType, Shape, TensorType};

@@ -21,13 +21,12 @@ pub fn value(name: &str, elem_type: i32, dims: Option<&[&str]>) -> ValueInfoProt
     if let Some(dims) = dims {
         let shape = tensor.shape.mut_or_insert_default();
         for dim in dims {
-            let mut proto = Dimension::default();
-            proto.value = match dim.parse::<i64>() {
+            let value = match dim.parse::<i64>() {
                 Ok(extent) => Some(dimension::Value::DimValue(extent)),
                 Err(_) if *dim == "?" => None,
                 Err(_) => Some(dimension::Value::DimParam(dim.to_string())),
             };
-            shape.dim.push(proto);
+            shape.dim.push(Dimension { value, ..Default::default() });
         }
     }
     let mut info = ValueInfoProto { name: name.into(), ..Default::default() };

@@ -1,0 +1,51 @@
+//! Weights in the order the tiles read them: `[group][panel][row][column][channel][PANEL]`, the same for every target.
+//!
+//! The last panel of a group is stored at its own width, rounded up to [`NARROW`]; what a panel has beyond the filters is zero.
+
+/// Output channels of a panel: one cache line of `f32`.
+pub const PANEL: usize = 16;
+/// Step of the width of a group's last panel.
+const NARROW: usize = 8;
+
+/// Output channels with the last panel's padding: how many a group's packed weights and bias hold.
+pub fn padded(filters: usize) -> usize {
+    filters.next_multiple_of(NARROW)
+}
+
+/// Packs weights `[groups * filters, channels, taps]` (row-major, bytes of `f32`) into `out`, zeroed before.
+pub fn pack(groups: usize, filters: usize, channels: usize, taps: usize, weights: &[u8], out: &mut [u8]) {
+    let (elements, _) = weights.as_chunks::<4>();
+    let (packed, _) = out.as_chunks_mut::<4>();
+    let depth = channels * taps;
+    for group in 0..groups {
+        let from = &elements[group * filters * depth..];
+        let to = &mut packed[group * padded(filters) * depth..];
+        for filter in 0..filters {
+            let first = filter / PANEL * PANEL;
+            let width = (padded(filters) - first).min(PANEL);
+            for tap in 0..taps {
+                for channel in 0..channels {
+                    let row = tap * channels + channel;
+                    to[first * depth + row * width + filter - first] = from[(filter * channels + channel) * taps + tap];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_panel_has_its_own_width() {
+        // 18 filters of 1 channel and 2 taps: a panel of 16 and one of 8.
+        let weights: Vec<u8> = (0..36u32).flat_map(u32::to_le_bytes).collect();
+        let mut out = vec![0; padded(18) * 2 * 4];
+        pack(1, 18, 1, 2, &weights, &mut out);
+        let packed: Vec<u32> = out.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        assert_eq!(packed[..16], (0..16).map(|m| 2 * m).collect::<Vec<u32>>());
+        assert_eq!(packed[16..32], (0..16).map(|m| 2 * m + 1).collect::<Vec<u32>>());
+        assert_eq!(packed[32..], [32, 34, 0, 0, 0, 0, 0, 0, 33, 35, 0, 0, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,187 @@
+//! Awkward shapes against the reference evaluator, and the same bits for every lane count.
+
+use super::{Axis, Conv, Input, Split, pack, padded};
+use crate::codegen::epilogue::Epilogue;
+use crate::codegen::math::error_bound;
+use crate::kernels::Family;
+use crate::kernels::testing::{mismatch, report, run, run_interpreted, values};
+use crate::ops::bound::{magnitude, terms};
+use crate::ops::literal::Literal;
+use crate::ops::{self, Op, Operation};
+use crate::scalar::UnaryFn;
+use crate::target::Target;
+
+/// Batch, groups, channels and filters of a group, then input, kernel, stride, dilation, begin and end padding by axis.
+type Case = ([usize; 4], [[usize; 6]; 2]);
+
+const fn plain(extent: usize) -> [usize; 6] {
+    [extent, 1, 1, 1, 0, 0]
+}
+
+const CASES: &[Case] = &[
+    ([1, 1, 1, 1], [plain(1), plain(1)]),
+    ([1, 1, 16, 24], [plain(7), plain(7)]),
+    ([2, 1, 17, 3], [plain(3), plain(5)]),
+    ([1, 1, 40, 33], [plain(1), plain(301)]),
+    ([3, 1, 5, 16], [plain(10), plain(10)]),
+    ([1, 1, 7, 20], [[9, 1, 2, 1, 0, 0], [7, 1, 3, 1, 0, 0]]),
+    ([1, 1, 4, 8], [[6, 3, 1, 1, 1, 1], [6, 3, 1, 1, 1, 1]]),
+    ([2, 1, 6, 12], [[23, 3, 1, 1, 1, 1], [24, 3, 1, 1, 1, 1]]),
+    ([1, 1, 3, 18], [[11, 3, 2, 1, 0, 1], [31, 3, 2, 1, 0, 1]]),
+    ([1, 1, 3, 9], [[5, 5, 1, 1, 4, 3], [2, 5, 1, 1, 3, 4]]),
+    ([1, 1, 2, 5], [[12, 3, 1, 3, 3, 3], [13, 3, 1, 2, 2, 2]]),
+    ([1, 1, 3, 5], [[9, 2, 3, 1, 0, 0], [9, 2, 3, 2, 0, 0]]),
+    ([1, 2, 4, 6], [[5, 3, 1, 1, 1, 1], [8, 3, 1, 1, 1, 1]]),
+    ([2, 3, 2, 20], [plain(4), plain(5)]),
+    ([1, 1, 2, 3], [[1, 3, 1, 1, 1, 1], [1, 3, 1, 1, 1, 1]]),
+    ([1, 1, 3, 4], [[2, 2, 2, 1, 3, 3], [3, 2, 2, 1, 3, 3]]),
+];
+
+fn axis([input, kernel, stride, dilation, begin, end]: [usize; 6]) -> Axis {
+    let output = (input + begin + end - dilation * (kernel - 1) - 1) / stride + 1;
+    Axis { input, output, kernel, stride, dilation, begin }
+}
+
+fn spec(([batch, groups, channels, filters], [rows, columns]): Case, epilogue: Epilogue) -> Conv {
+    let (rows, columns) = (axis(rows), axis(columns));
+    Conv { batch, groups, channels, filters, rows, columns, input: Input::ChannelsLast, epilogue }
+}
+
+/// `[n, c, pixels]` as `[n, pixels, c]`.
+fn channels_last(n: usize, c: usize, values: &[f32]) -> Vec<f32> {
+    let pixels = values.len() / (n * c).max(1);
+    let at = |i: usize, p: usize, k: usize| values[(i * c + k) * pixels + p];
+    (0..n).flat_map(|i| (0..pixels).flat_map(move |p| (0..c).map(move |k| at(i, p, k)))).collect()
+}
+
+/// The kernel's arguments and what it should give, with the bound, in channel-last order.
+struct Problem {
+    inputs: Vec<Vec<f32>>,
+    expected: Vec<f64>,
+    bounds: Vec<f64>,
+}
+
+fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> Problem {
+    let ([n, groups, channels, filters], axes) = *case;
+    let (all_in, all_out) = (groups * channels, groups * filters);
+    let shape = |c: usize, f: fn(&Axis) -> usize| [n, c, f(&spec.rows), f(&spec.columns)];
+    let (x_shape, y_shape) = (shape(all_in, |a| a.input), shape(all_out, |a| a.output));
+    let x = values(1, x_shape.iter().product());
+    let weights = values(2, all_out * channels * axes[0][1] * axes[1][1]);
+    let (bias, added) = (values(3, all_out), values(4, y_shape.iter().product()));
+    let pair = |i: usize| vec![axes[0][i], axes[1][i]];
+    let op = ops::Conv {
+        strides: pair(2),
+        dilations: pair(3),
+        pads: [pair(4), pair(5)].concat(),
+        group: groups,
+        bias: true,
+        residual,
+        then,
+        then_first: false,
+    };
+    let mut operands = vec![
+        Literal::from_f32(x_shape, &x),
+        Literal::from_f32([all_out, channels, axes[0][1], axes[1][1]], &weights),
+        Literal::from_f32([all_out], &bias),
+    ];
+    operands.extend(residual.then(|| Literal::from_f32(y_shape, &added)));
+    let operands: Vec<&Literal> = operands.iter().collect();
+    let types: Vec<_> = operands.iter().map(|o| &o.ty).collect();
+    let exact = op.evaluate(&operands).unwrap().to_f64();
+    let op: Op = op.into();
+    let per_sum = (terms(&op, &types).unwrap() + 8) as f64 * 2f64.powi(-24);
+    let sizes = magnitude(&op, &operands).unwrap().to_f64();
+    let bounds = sizes.iter().zip(&exact).map(|(size, y)| size * per_sum + then.map_or(0.0, |f| error_bound(f, *y)));
+    let last = |v: &[f64]| {
+        let order = channels_last(n, all_out, &(0..v.len()).map(|i| i as f32).collect::<Vec<_>>());
+        order.iter().map(|i| v[*i as usize]).collect::<Vec<f64>>()
+    };
+    let (taps, bytes) = (axes[0][1] * axes[1][1], |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    let mut packed = vec![0; groups * padded(filters) * channels * taps * 4];
+    pack(groups, filters, channels, taps, &bytes(&weights), &mut packed);
+    let mut packed_bias = vec![0; groups * padded(filters) * 4];
+    pack(groups, filters, 1, 1, &bytes(&bias), &mut packed_bias);
+    let floats = |v: &[u8]| v.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>();
+    let x = if spec.input == Input::RowMajor { x } else { channels_last(n, all_in, &x) };
+    let mut inputs = vec![x, floats(&packed), floats(&packed_bias)];
+    inputs.extend(residual.then(|| channels_last(n, all_out, &added)));
+    Problem { inputs, expected: last(&exact), bounds: last(&bounds.collect::<Vec<_>>()) }
+}
+
+/// Compares one case with the reference; `None` if it agrees.
+fn check(case: &Case, then: Option<UnaryFn>, residual: bool, input: Input) -> Option<String> {
+    let spec = Conv { input, ..spec(*case, Epilogue::new(then, residual, false)) }.flattened();
+    let problem = problem(case, &spec_of_image(case, &spec), then, residual);
+    let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
+    let found = run(spec.clone(), &inputs);
+    for lanes in [4, 8, 16] {
+        let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        if bits(&run_interpreted(spec.clone(), &inputs, lanes)[0]) != bits(&found[0]) {
+            return Some(format!("{}: other bits with {lanes} lanes", spec.name()));
+        }
+    }
+    mismatch(&spec.name(), &found[0], &problem.expected, |i| problem.bounds[i])
+}
+
+/// The same convolution with the axes of the case, which a flattened one has lost.
+fn spec_of_image(case: &Case, flat: &Conv) -> Conv {
+    Conv { input: flat.input, ..spec(*case, flat.epilogue.clone()) }
+}
+
+#[test]
+fn every_shape_agrees_with_the_reference() {
+    report(CASES.iter().map(|case| check(case, None, false, Input::ChannelsLast)));
+}
+
+#[test]
+fn epilogues_apply_in_order() {
+    report(CASES.iter().map(|case| check(case, Some(UnaryFn::Silu), false, Input::ChannelsLast)));
+    report(CASES.iter().map(|case| check(case, None, true, Input::ChannelsLast)));
+    report(CASES.iter().map(|case| check(case, Some(UnaryFn::Relu), true, Input::ChannelsLast)));
+}
+
+#[test]
+fn network_inputs_are_read_as_they_are() {
+    report(CASES.iter().map(|case| check(case, Some(UnaryFn::Clip(0.0, 6.0)), false, Input::RowMajor)));
+}
+
+#[test]
+fn schedules_change_no_bit() {
+    let case = ([2, 1, 9, 40], [[12, 3, 1, 1, 1, 1], [13, 3, 1, 1, 1, 1]]);
+    let spec = spec(case, Epilogue::new(Some(UnaryFn::Silu), false, false));
+    let inputs = problem(&case, &spec, Some(UnaryFn::Silu), false).inputs;
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let expected = run(spec.clone(), &inputs);
+    let target = Target::host().unwrap();
+    for (pixels, vectors, split) in [(1, 1, Split::Rows), (3, 4, Split::Panels), (6, 2, Split::Rows), (4, 3, Split::Panels)] {
+        for unroll in [1, 2, 8] {
+            let schedule = super::Schedule { pixels, vectors, split, unroll, per_chunk: 2 };
+            let found = crate::kernels::testing::interpret(&spec, &schedule, &inputs, 4);
+            assert_eq!(found, expected, "{schedule:?} instead of {:?}", spec.schedule(&target));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_computed_for_empty_tensors() {
+    let target = Target::x86_64_v3();
+    for (pixels, channels, filters) in [(0, 3, 4), (5, 3, 0)] {
+        let spec = Conv::pointwise(pixels, channels, filters, Epilogue::default());
+        assert_eq!(spec.chunks(&spec.schedule(&target)), 0);
+    }
+    // Without channels the bias remains.
+    let spec = Conv::pointwise(3, 0, 2, Epilogue::default());
+    let bias = [1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    assert_eq!(run(spec, &[&[], &[], &bias])[0], [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+}
+
+#[test]
+fn wide_padding_of_many_columns_is_declined() {
+    let spec = |dilation, begin| {
+        let columns = Axis { input: 128, output: 128, kernel: 3, stride: 1, dilation, begin };
+        Conv { columns, rows: columns, ..Conv::pointwise(1, 8, 8, Epilogue::default()) }
+    };
+    assert!(spec(1, 1).is_compact());
+    assert!(!spec(36, 36).is_compact());
+}

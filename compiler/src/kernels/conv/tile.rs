@@ -1,0 +1,239 @@
+//! One tile: pixels of a row by vectors of output channels, held in registers from bias to store.
+
+use super::{Conv, Input, Schedule};
+use crate::codegen::epilogue::Output;
+use crate::codegen::{Count, Emitter, R, V};
+
+/// Consecutive tiles of a row that need the same code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// First tile.
+    pub first: usize,
+    /// Number of tiles.
+    pub tiles: usize,
+    /// First pixel.
+    pub pixel: usize,
+    /// Pixels of each tile.
+    pub size: usize,
+    /// Whether some taps of some pixels lie in the padding; then there is one tile.
+    pub clipped: bool,
+}
+
+/// Vectors of a tile: the part of a panel it computes.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Lanes of each vector that the panel stores, and that the output has.
+    pub lanes: Vec<(usize, usize)>,
+    /// Width of the panel.
+    pub width: usize,
+}
+
+/// Where a tile reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Input: first kernel row and column of the tile's first pixel.
+    pub x: R,
+    /// Weights of the first kernel row.
+    pub weights: R,
+    /// Bias of the block.
+    pub bias: R,
+    /// Residual of the first pixel.
+    pub residual: Option<R>,
+    /// Output of the first pixel.
+    pub y: R,
+    /// Kernel rows inside the image; all of them if there is no register.
+    pub kernel_rows: Option<R>,
+}
+
+/// Byte strides of the input.
+#[derive(Clone, Copy, Debug)]
+pub struct Strides {
+    pub channel: usize,
+    pub pixel: usize,
+    pub row: usize,
+    pub image: usize,
+    pub group: usize,
+}
+
+impl Conv {
+    /// The tiles of an output row, at most `pixels` each and as even as they get.
+    pub fn runs(&self, pixels: usize) -> Vec<Run> {
+        let extent = self.columns.output;
+        let tiles = extent.div_ceil(pixels);
+        let (mut runs, mut pixel): (Vec<Run>, usize) = (Vec::new(), 0);
+        if self.columns.covered() && tiles > 0 {
+            // Without padding the tiles differ in size only.
+            let (small, large) = (extent / tiles, extent % tiles);
+            let run = |first, tiles, pixel, size| Run { first, tiles, pixel, size, clipped: false };
+            runs.push(run(0, large, 0, small + 1));
+            runs.push(run(large, tiles - large, large * (small + 1), small));
+            runs.retain(|run| run.tiles > 0);
+            return runs;
+        }
+        for tile in 0..tiles {
+            let size = extent / tiles + usize::from(tile < extent % tiles);
+            let clipped =
+                (pixel..pixel + size).any(|at| (0..self.columns.kernel).any(|tap| !self.columns.inside(at, tap)));
+            match runs.last_mut() {
+                Some(run) if !clipped && !run.clipped && run.size == size => run.tiles += 1,
+                _ => runs.push(Run { first: tile, tiles: 1, pixel, size, clipped }),
+            }
+            pixel += size;
+        }
+        runs
+    }
+
+    /// Byte strides of the input.
+    pub fn strides(&self) -> Strides {
+        let (all, h, w) = (self.groups * self.channels, self.rows.input, self.columns.input);
+        let image = 4 * all * h * w;
+        match self.input {
+            Input::ChannelsLast => {
+                Strides { channel: 4, pixel: 4 * all, row: 4 * all * w, image, group: 4 * self.channels }
+            }
+            Input::RowMajor => {
+                Strides { channel: 4 * h * w, pixel: 4, row: 4 * w, image, group: 4 * self.channels * h * w }
+            }
+        }
+    }
+
+    /// Writes one tile of `run`.
+    pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, run: &Run, block: &Block, place: &Place) {
+        let tile = Tile { conv: self, unroll: schedule.unroll, run, block, strides: self.strides() };
+        let sums = tile.start(e, place);
+        let (x, w) = (e.r(), e.r());
+        e.copy(x, place.x);
+        e.copy(w, place.weights);
+        let rows = place.kernel_rows.map_or(Count::Times(self.rows.kernel as u32), Count::Register);
+        let next = (self.rows.dilation * tile.strides.row) as i64;
+        e.repeat(rows, &mut |e| {
+            tile.kernel_row(e, &sums, x, w);
+            e.add_imm(x, x, next);
+        });
+        e.free_r(x);
+        e.free_r(w);
+        tile.finish(e, &sums, place);
+    }
+}
+
+/// What is known of a tile when its code is written.
+struct Tile<'a> {
+    conv: &'a Conv,
+    unroll: usize,
+    run: &'a Run,
+    block: &'a Block,
+    strides: Strides,
+}
+
+/// Accumulators by pixel, then vector.
+type Sums = Vec<Vec<V>>;
+
+impl Tile<'_> {
+    /// Accumulators that hold the bias.
+    fn start(&self, e: &mut dyn Emitter, place: &Place) -> Sums {
+        let width = e.lanes();
+        let mut sums: Sums = vec![Vec::new(); self.run.size];
+        for (i, (stored, _)) in self.block.lanes.iter().enumerate() {
+            let mut first = None;
+            for pixel in &mut sums {
+                let v = e.v();
+                match first {
+                    None => e.load(v, place.bias.at((4 * i * width) as i32), *stored),
+                    Some(first) => e.copy_v(v, first),
+                }
+                first = first.or(Some(v));
+                pixel.push(v);
+            }
+        }
+        sums
+    }
+
+    /// Adds all taps of one kernel row; leaves `w` at the next row's weights.
+    fn kernel_row(&self, e: &mut dyn Emitter, sums: &Sums, x: R, w: R) {
+        let columns = &self.conv.columns;
+        let all: Vec<usize> = (0..self.run.size).collect();
+        let contiguous = columns.dilation == 1 && self.strides.pixel == 4 * self.conv.channels;
+        if !self.run.clipped && contiguous && self.strides.channel == 4 {
+            // The taps of a row lie one behind the other: one long run of channels.
+            self.products(e, sums, &all, columns.kernel * self.conv.channels, (x, 0), w);
+            return;
+        }
+        for tap in 0..columns.kernel {
+            let active: Vec<usize> =
+                all.iter().copied().filter(|p| columns.inside(self.run.pixel + p, tap) || !self.run.clipped).collect();
+            if active.is_empty() {
+                e.add_imm(w, w, self.step() * self.conv.channels as i64);
+            } else {
+                let offset = tap * columns.dilation * self.strides.pixel;
+                self.products(e, sums, &active, self.conv.channels, (x, offset as i64), w);
+            }
+        }
+    }
+
+    /// Bytes from the weights of one channel to those of the next.
+    fn step(&self) -> i64 {
+        4 * self.block.width as i64
+    }
+
+    /// Adds `depth` channels of one tap to the `active` pixels; advances `w` behind their weights.
+    fn products(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], depth: usize, (x, offset): (R, i64), w: R) {
+        let (unroll, channel) = (self.unroll, self.strides.channel as i64);
+        let at = e.r();
+        e.add_imm(at, x, offset);
+        e.repeat(Count::Times((depth / unroll) as u32), &mut |e| {
+            self.channels(e, sums, active, unroll, at, w);
+            e.add_imm(at, at, unroll as i64 * channel);
+            e.add_imm(w, w, unroll as i64 * self.step());
+        });
+        let rest = depth % unroll;
+        self.channels(e, sums, active, rest, at, w);
+        e.add_imm(w, w, rest as i64 * self.step());
+        e.free_r(at);
+    }
+
+    /// Adds `count` channels, each weight vector times each pixel's broadcast element.
+    fn channels(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], count: usize, x: R, w: R) {
+        let width = e.lanes();
+        let weights: Vec<V> = self.block.lanes.iter().map(|_| e.v()).collect();
+        let element = e.v();
+        let pixel = self.conv.columns.stride * self.strides.pixel;
+        for k in 0..count {
+            for (i, (v, (stored, _))) in weights.iter().zip(&self.block.lanes).enumerate() {
+                e.load(*v, w.at((k * 4 * self.block.width + 4 * i * width) as i32), *stored);
+            }
+            for p in active {
+                e.broadcast(element, x.at((p * pixel + k * self.strides.channel) as i32));
+                for (sum, v) in sums[*p].iter().zip(&weights) {
+                    // The weights go first: Cranelift then copies them, not the sums.
+                    e.fma(*sum, *v, element);
+                }
+            }
+        }
+        for v in weights {
+            e.free_v(v);
+        }
+        e.free_v(element);
+    }
+
+    /// Sends the accumulators through the epilogue to memory.
+    fn finish(&self, e: &mut dyn Emitter, sums: &Sums, place: &Place) {
+        let (width, pixel) = (e.lanes(), self.conv.groups * self.conv.filters);
+        let mut outputs = Vec::new();
+        for (p, sums) in sums.iter().enumerate() {
+            for (i, (value, (_, lanes))) in sums.iter().zip(&self.block.lanes).enumerate() {
+                let offset = (4 * (p * pixel + i * width)) as i32;
+                outputs.push(Output {
+                    value: *value,
+                    to: place.y.at(offset),
+                    lanes: *lanes,
+                    residual: place.residual.map(|r| r.at(offset)),
+                    sum: None,
+                });
+            }
+        }
+        self.conv.epilogue.store(e, &outputs);
+        for v in sums.iter().flatten() {
+            e.free_v(*v);
+        }
+    }
+}

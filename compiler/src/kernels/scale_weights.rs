@@ -1,0 +1,122 @@
+//! A squeeze-and-excite gate on the weights of the 1x1 convolution behind it: `y[m, k] = w[m, k] * gate[k]`.
+//!
+//! In: weights as [`super::conv::pack`] orders them, one gate per input channel. Out: weights in the same order. Cheaper than a pass
+//! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
+
+use super::conv::{PANEL, padded};
+use super::{Argument, Family};
+use crate::codegen::{Count, Emitter, Lane, R, VOp};
+use crate::target::Target;
+
+/// A gate over packed 1x1 weights.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ScaleWeights {
+    /// Output channels.
+    pub filters: usize,
+    /// Input channels: one gate each.
+    pub channels: usize,
+}
+
+/// Panels per chunk.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Schedule {
+    /// Panels of one work unit.
+    pub panels: usize,
+}
+
+impl Family for ScaleWeights {
+    type Schedule = Schedule;
+
+    fn name(&self) -> String {
+        format!("f32_scale_weights_c{}m{}", self.channels, self.filters)
+    }
+
+    fn arguments(&self) -> Vec<Argument> {
+        let weights = padded(self.filters) * self.channels * 4;
+        vec![
+            Argument::read("weights", weights),
+            Argument::read("gate", self.channels * 4),
+            Argument::write("y", weights).in_place_of(0),
+        ]
+    }
+
+    /// A work unit moves 64 KB or one panel.
+    fn schedule(&self, _target: &Target) -> Schedule {
+        Schedule { panels: (1024 / self.channels.max(1)).max(1) }
+    }
+
+    fn chunks(&self, schedule: &Schedule) -> u32 {
+        if self.channels == 0 { 0 } else { self.filters.div_ceil(PANEL).div_ceil(schedule.panels) as u32 }
+    }
+
+    fn flops(&self) -> u64 {
+        (padded(self.filters) * self.channels) as u64
+    }
+
+    fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
+        let [w, gate, y] = [0, 1, 2].map(|i| e.pointer(i));
+        let (first, count, end, full) = (e.r(), e.r(), e.r(), e.r());
+        e.begin(first);
+        e.mul_imm(first, first, schedule.panels as i64);
+        e.end(end);
+        e.mul_imm(end, end, schedule.panels as i64);
+        e.set(full, (self.filters / PANEL) as i64);
+        e.min(count, end, full);
+        e.sub(count, count, first);
+        e.mul_imm(first, first, (4 * PANEL * self.channels) as i64);
+        e.add(w, w, first);
+        e.add(y, y, first);
+        e.repeat(Count::Register(count), &mut |e| self.panel(e, [w, gate, y], PANEL));
+        let rest = padded(self.filters) - self.filters / PANEL * PANEL;
+        if rest > 0 {
+            e.if_less(full, end, &mut |e| self.panel(e, [w, gate, y], rest));
+        }
+    }
+}
+
+impl ScaleWeights {
+    /// One panel; `w` and `y` move on behind it.
+    fn panel(&self, e: &mut dyn Emitter, [w, gate, y]: [R; 3], width: usize) {
+        let (at, scale, value, lanes) = (e.r(), e.v(), e.v(), e.lanes());
+        e.copy(at, gate);
+        e.repeat(Count::Times(self.channels as u32), &mut |e| {
+            e.broadcast(scale, at.at(0));
+            for column in (0..width).step_by(lanes) {
+                e.load(value, w.at(4 * column as i32), width - column);
+                e.op(VOp::Mul, Lane::F32, value, value, scale);
+                e.store(value, y.at(4 * column as i32), width - column);
+            }
+            e.add_imm(at, at, 4);
+            e.add_imm(w, w, 4 * width as i64);
+            e.add_imm(y, y, 4 * width as i64);
+        });
+        e.free_r(at);
+        e.free_v(scale);
+        e.free_v(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::conv::pack;
+    use crate::kernels::testing::{run, run_interpreted, values};
+
+    #[test]
+    fn every_weight_meets_the_gate_of_its_channel() {
+        for (filters, channels) in [(1, 1), (16, 5), (24, 96), (40, 1100), (33, 2)] {
+            let spec = ScaleWeights { filters, channels };
+            let (weights, gate) = (values(1, filters * channels), values(2, channels));
+            let packed = |w: &[f32]| {
+                let bytes: Vec<u8> = w.iter().flat_map(|v| v.to_le_bytes()).collect();
+                let mut out = vec![0; padded(filters) * channels * 4];
+                pack(1, filters, channels, 1, &bytes, &mut out);
+                out.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>()
+            };
+            let scaled: Vec<f32> = weights.iter().zip(gate.iter().cycle()).map(|(w, g)| w * g).collect();
+            let inputs: [&[f32]; 2] = [&packed(&weights), &gate];
+            assert_eq!(run(spec.clone(), &inputs)[0], packed(&scaled), "{}", spec.name());
+            assert_eq!(run_interpreted(spec.clone(), &inputs, 16)[0], packed(&scaled), "{}", spec.name());
+        }
+    }
+}
