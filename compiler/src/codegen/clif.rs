@@ -4,7 +4,10 @@
 //! block parameters from the frontend. Cranelift runs without its optimiser ([`isa`] sets `opt_level=none`): it would move every load
 //! of a block ahead of the arithmetic and spill, so what a kernel emits is what the machine runs, in that order.
 
+mod double;
 mod emitter;
+mod loops;
+mod scalar;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,7 @@
 
 pub mod clif;
 pub mod epilogue;
+pub mod loops;
 pub mod math;
 #[cfg(test)]
 pub mod soft;
@@ -179,6 +180,9 @@ pub trait Emitter {
     fn int_to_float(&mut self, d: V, a: V);
     /// `f32` lanes to 32-bit integers, towards zero; out of range is unspecified
     fn float_to_int(&mut self, d: V, a: V);
+
+    /// The whole body of a kernel: a loop nest over its arguments (inputs, tables, output), cut into chunks.
+    fn loops(&mut self, nest: &loops::LoopNest, split: loops::Split);
 }
 
 /// Scoped helpers over any emitter.

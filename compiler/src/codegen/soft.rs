@@ -262,4 +262,7 @@ impl Emitter for Soft<'_> {
     fn float_to_int(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| m.float(a, i) as i32 as u32);
     }
+    fn loops(&mut self, nest: &super::loops::LoopNest, _split: super::loops::Split) {
+        unimplemented!("loop nests are tested on the machine: {nest:?}");
+    }
 }

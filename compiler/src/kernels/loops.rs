@@ -1,35 +1,99 @@
-//! Loop nests.
+//! Loop nests: the family of everything that has no family of its own.
+//!
+//! The spec is the nest itself ([`LoopNest`]), simplified; every operator's lowering writes its own. The schedule is the cut of the
+//! output axes into chunks. Arguments: the inputs, the index tables, then the output.
 
-use super::{Argument, Family};
+use super::{Access, Argument, Family};
 use crate::codegen::Emitter;
+use crate::codegen::loops::{Affine, Combine, Inst, LoopNest, Output, Split};
 use crate::target::Target;
 use crate::types::DType;
 
 /// A loop nest.
 #[derive(Clone, Debug)]
-pub struct Loops {}
+pub struct Loops {
+    prefix: String,
+    nest: LoopNest,
+}
 
 impl Loops {
+    /// The kernel of a nest. `prefix` opens its name: type, operation, and what a reader wants to see; the name ends in a hash of the nest.
+    pub fn new(prefix: impl Into<String>, nest: LoopNest) -> Self {
+        Self { prefix: prefix.into(), nest: nest.simplify() }
+    }
+
     /// Copies elements of `shape` between two strided layouts (element strides per logical axis).
-    pub fn copy(_dtype: DType, _shape: &[usize], _from: &[usize], _to: &[usize]) -> Self {
-        Self {}
+    pub fn copy(dtype: DType, shape: &[usize], from: &[usize], to: &[usize]) -> Self {
+        let signed = |strides: &[usize]| Affine::new(0, strides.iter().map(|s| *s as i64).collect::<Vec<_>>());
+        let dims = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let elements = shape.iter().product();
+        let output = Output { dtype: movement(dtype), elements, at: signed(to) };
+        let mut nest = LoopNest::map(shape, output, vec![Inst::Load(0)]);
+        nest.input("x", movement(dtype), elements, signed(from));
+        Self::new(format!("{dtype}_copy_{dims}"), nest)
+    }
+
+    /// The simplified nest.
+    pub fn nest(&self) -> &LoopNest {
+        &self.nest
     }
 }
 
+/// The type that moves elements of `dtype` unchanged: any 32-bit element as `f32`, whose copies run in vectors.
+pub fn movement(dtype: DType) -> DType {
+    if dtype.size() == 4 { DType::F32 } else { dtype }
+}
+
 impl Family for Loops {
-    type Schedule = ();
+    type Schedule = Split;
+
     fn name(&self) -> String {
-        String::new()
+        format!("{}_h{:016x}", self.prefix, xxhash_rust::xxh3::xxh3_64(format!("{:?}", self.nest).as_bytes()))
     }
+
     fn arguments(&self) -> Vec<Argument> {
-        Vec::new()
+        let nest = &self.nest;
+        let reads = nest.inputs.iter().map(|x| Argument::read(x.name, x.elements * x.dtype.size()));
+        let tables = nest.tables.iter().map(|t| Argument::read(t.name, t.elements * t.dtype.size()));
+        let mut output = Argument::write("y", nest.output.elements * nest.output.dtype.size());
+        let written: usize = nest.extents[..nest.outputs()].iter().product();
+        if written < nest.output.elements {
+            output.access = Access::Update;
+        }
+        // Element by element at the same place: the operand may be overwritten as it is read.
+        output.in_place = nest.inputs.iter().position(|x| {
+            nest.reduced == 0
+                && x.lookups.is_empty()
+                && x.at == nest.output.at
+                && (x.dtype.size(), x.elements) == (nest.output.dtype.size(), nest.output.elements)
+        });
+        reads.chain(tables).chain([output]).collect()
     }
-    fn schedule(&self, _target: &Target) {}
-    fn chunks(&self, _schedule: &()) -> u32 {
-        0
+
+    fn schedule(&self, _target: &Target) -> Split {
+        self.nest.split()
     }
+
+    fn chunks(&self, schedule: &Split) -> u32 {
+        self.nest.chunks(*schedule)
+    }
+
     fn flops(&self) -> u64 {
-        0
+        let nest = &self.nest;
+        let arithmetic = |program: &[Inst]| {
+            program.iter().filter(|i| matches!(i, Inst::Unary(..) | Inst::Binary(..) | Inst::Fma(..))).count()
+        };
+        let combine = match nest.combine {
+            Combine::Last | Combine::Arg { .. } => 0,
+            Combine::SumProduct => 2,
+            _ => 1,
+        };
+        let written: usize = nest.extents[..nest.outputs()].iter().product();
+        let per_point = (arithmetic(&nest.body) + combine) as u64;
+        nest.points() as u64 * per_point + (written * arithmetic(&nest.finish)) as u64
     }
-    fn emit(&self, _schedule: &(), _e: &mut dyn Emitter) {}
+
+    fn emit(&self, schedule: &Split, e: &mut dyn Emitter) {
+        e.loops(&self.nest, *schedule);
+    }
 }

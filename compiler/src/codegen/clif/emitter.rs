@@ -5,6 +5,7 @@ use cranelift_codegen::ir::{Block, BlockArg, Endianness, InstBuilder, MemFlagsDa
 use cranelift_frontend::{FunctionBuilder, Variable};
 
 use super::memory;
+use crate::codegen::loops::{LoopNest, Split};
 use crate::codegen::{Body, Cmp, Count, Emitter, Lane, Mem, R, V, VOp};
 
 /// Lanes of a vector.
@@ -18,7 +19,7 @@ pub(crate) struct ClifEmitter<'a> {
     begin: Value,
     end: Value,
     scratch: Value,
-    fma: bool,
+    pub(super) fma: bool,
     x86: bool,
     free_v: Vec<V>,
     free_r: Vec<R>,
@@ -433,5 +434,9 @@ impl Emitter for ClifEmitter<'_> {
         };
         let value = self.bits(types::F32X4, value);
         self.set_v(d, value);
+    }
+
+    fn loops(&mut self, nest: &LoopNest, split: Split) {
+        super::loops::emit(self, nest, split);
     }
 }

@@ -1,0 +1,410 @@
+//! Loop nests as data: what every operator without a kernel family of its own becomes.
+//!
+//! A nest has output axes and, inside of them, reduced axes. Whatever moves with the axes is an [`Affine`] function of their
+//! indices: the elements that operands are read and written at, the entries of index tables, the tests for padding. Three small
+//! programs compute: `init` the start of an output element, `body` one term per point of the reduced axes, which [`Combine`] takes
+//! up in ascending order of those axes, and `finish` the element that is stored. The order of accumulation is part of the nest;
+//! the order of output axes is not, since every output element is computed on its own.
+//!
+//! In: nests as operators write them. Out, after [`LoopNest::simplify`]: as few axes as possible, the output axis of the smallest
+//! stride innermost, no test that always holds.
+
+use crate::scalar::{BinaryFn, UnaryFn};
+use crate::types::DType;
+
+/// `base + sum of strides[d] * index[d]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Affine {
+    /// Value where every index is 0.
+    pub base: i64,
+    /// Step along each axis of the nest.
+    pub strides: Vec<i64>,
+}
+
+impl Affine {
+    /// The function of these coefficients.
+    pub fn new(base: i64, strides: impl Into<Vec<i64>>) -> Self {
+        Self { base, strides: strides.into() }
+    }
+
+    /// Smallest and largest value over an index space without empty axes.
+    fn range(&self, extents: &[usize]) -> (i64, i64) {
+        let mut range = (self.base, self.base);
+        for (stride, extent) in self.strides.iter().zip(extents) {
+            let reach = stride * (*extent as i64 - 1);
+            range = (range.0 + reach.min(0), range.1 + reach.max(0));
+        }
+        range
+    }
+}
+
+/// An operand that is read.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Input {
+    /// Its name as a kernel argument.
+    pub name: &'static str,
+    /// Element type.
+    pub dtype: DType,
+    /// Elements that may be read, from its pointer on.
+    pub elements: usize,
+    /// Element that is read, before lookups.
+    pub at: Affine,
+    /// Tables whose entry, times a factor, is added to the element.
+    pub lookups: Vec<(usize, i64)>,
+}
+
+/// What an entry of a table stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// A coordinate; a negative one leaves out everything that depends on it.
+    Skip,
+    /// An index into an axis of this extent: negative counts from the end, then it is clamped into the axis.
+    Wrap(usize),
+}
+
+/// An index table: a packed constant, or an index tensor.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Table {
+    /// Its name as a kernel argument.
+    pub name: &'static str,
+    /// `i32` or `i64`.
+    pub dtype: DType,
+    /// Entries that may be read, from its pointer on.
+    pub elements: usize,
+    /// Entry that is read.
+    pub at: Affine,
+    /// What it stands for.
+    pub entry: Entry,
+}
+
+/// A test: points where not `0 <= at < below` contribute nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Guard {
+    /// The coordinate.
+    pub at: Affine,
+    /// Extent of the axis it must lie in.
+    pub below: usize,
+}
+
+/// The operand that is written.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Output {
+    /// Element type.
+    pub dtype: DType,
+    /// Elements of the operand.
+    pub elements: usize,
+    /// Element that is written; strides along reduced axes are 0.
+    pub at: Affine,
+}
+
+/// Value of an earlier instruction of a program, by position.
+pub type Id = usize;
+
+/// A scalar instruction. Values are `f32`, or integers held in 64 bits (bool as 0 and 1) in the order of their type.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Inst {
+    /// The element of an input. Types other than `f32` give integers; `f64`, `f16` and `bf16` their bits.
+    Load(usize),
+    /// An `f32`, by its bits.
+    Float(u32),
+    /// An integer.
+    Int(i64),
+    /// The accumulated value (`finish` only).
+    Accumulated,
+    /// The position that an [`Combine::Arg`] found (`finish` only).
+    Position,
+    /// A function of one value; of integers [`UnaryFn::Relu`], `Clip`, `Abs`, `Sign`, `Neg`, `Not`.
+    Unary(UnaryFn, Id),
+    /// A function of two values of one kind.
+    Binary(BinaryFn, Id, Id),
+    /// `a * b + c`, rounded once.
+    Fma(Id, Id, Id),
+    /// The second value where the first is not 0, else the third.
+    Select(Id, Id, Id),
+    /// An integer rounded to `f32`.
+    ToFloat(Id),
+    /// An `f32` truncated towards zero and saturated to an integer type; NaN becomes 0. To bool: whether it differs from 0.
+    ToInt(DType, Id),
+    /// An integer wrapped to an integer type. To bool: whether it differs from 0.
+    Wrap(DType, Id),
+}
+
+/// Straight-line code; the value of the last instruction is the result.
+pub type Program = Vec<Inst>;
+
+/// How terms are taken up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Combine {
+    /// The last term counts; without terms, `init`.
+    Last,
+    /// `accumulated + term`
+    Sum,
+    /// `accumulated + a * b`, rounded once, of the last two values of `body`
+    SumProduct,
+    /// The larger; a NaN wins.
+    Max,
+    /// The smaller; a NaN wins.
+    Min,
+    /// `accumulated * term`
+    Prod,
+    /// The largest or smallest term and its position along the reduced axes.
+    Arg {
+        /// Smallest instead of largest.
+        min: bool,
+        /// Whether the last of equal terms wins.
+        last: bool,
+    },
+}
+
+/// A loop nest.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LoopNest {
+    /// Extents of the axes, outer to inner.
+    pub extents: Vec<usize>,
+    /// How many of them, the last, are reduced.
+    pub reduced: usize,
+    /// Operands that are read.
+    pub inputs: Vec<Input>,
+    /// Index tables.
+    pub tables: Vec<Table>,
+    /// Tests for padding.
+    pub guards: Vec<Guard>,
+    /// The operand that is written.
+    pub output: Output,
+    /// Position along the reduced axes, for [`Combine::Arg`].
+    pub position: Affine,
+    /// The start of an output element; may be empty if `combine` is [`Combine::Last`] and nothing is left out.
+    pub init: Program,
+    /// A term.
+    pub body: Program,
+    /// How terms are taken up.
+    pub combine: Combine,
+    /// The element that is stored; empty: the accumulated value.
+    pub finish: Program,
+}
+
+/// How chunks cut the output axes: one chunk is one index of the first `outer` axes and `block` indices of the next axis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Split {
+    /// Axes outside of the blocked one.
+    pub outer: usize,
+    /// Indices of the blocked axis in one chunk.
+    pub block: usize,
+}
+
+/// Points of the nest that one chunk should have at least: a few microseconds of scalar code.
+const CHUNK: usize = 8192;
+
+/// The block of the innermost output axis is a multiple of this: whole unrolled vectors of any back end.
+const VECTORS: usize = 64;
+
+impl LoopNest {
+    /// A nest that stores `body` at every index of `extents`: an element-wise function or a copy. Operands are added afterwards.
+    pub fn map(extents: &[usize], output: Output, body: Program) -> Self {
+        Self {
+            extents: extents.to_vec(),
+            reduced: 0,
+            inputs: Vec::new(),
+            tables: Vec::new(),
+            guards: Vec::new(),
+            output,
+            position: Affine::new(0, vec![0; extents.len()]),
+            init: Vec::new(),
+            body,
+            combine: Combine::Last,
+            finish: Vec::new(),
+        }
+    }
+
+    /// Adds an operand that is read; its number for [`Inst::Load`].
+    pub fn input(&mut self, name: &'static str, dtype: DType, elements: usize, at: Affine) -> usize {
+        self.inputs.push(Input { name, dtype, elements, at, lookups: Vec::new() });
+        self.inputs.len() - 1
+    }
+
+    /// Number of output axes.
+    pub fn outputs(&self) -> usize {
+        self.extents.len() - self.reduced
+    }
+
+    /// Points of the index space; saturates.
+    pub fn points(&self) -> usize {
+        self.extents.iter().fold(1, |product, extent| product.saturating_mul(*extent))
+    }
+
+    /// Whether points can be left out.
+    pub fn skips(&self) -> bool {
+        !self.guards.is_empty() || self.tables.iter().any(|table| table.entry == Entry::Skip)
+    }
+
+    /// Every affine function, the output's first.
+    fn affines(&self) -> impl Iterator<Item = &Affine> {
+        let inputs = self.inputs.iter().map(|x| &x.at);
+        let tests = self.tables.iter().map(|t| &t.at).chain(self.guards.iter().map(|g| &g.at));
+        [&self.output.at, &self.position].into_iter().chain(inputs).chain(tests)
+    }
+
+    fn affines_mut(&mut self) -> impl Iterator<Item = &mut Affine> {
+        let inputs = self.inputs.iter_mut().map(|x| &mut x.at);
+        let tests = self.tables.iter_mut().map(|t| &mut t.at).chain(self.guards.iter_mut().map(|g| &mut g.at));
+        [&mut self.output.at, &mut self.position].into_iter().chain(inputs).chain(tests)
+    }
+
+    /// The same computation with fewer axes and tests; see the module's invariant. There is at least one output axis afterwards.
+    pub fn simplify(mut self) -> Self {
+        debug_assert!(self.affines().all(|a| a.strides.len() == self.extents.len()), "one stride per axis");
+        if !self.extents.contains(&0) {
+            let extents = self.extents.clone();
+            self.guards.retain(|guard| {
+                let (low, high) = guard.at.range(&extents);
+                low < 0 || high >= guard.below as i64
+            });
+        }
+        for axis in (0..self.extents.len()).rev().filter(|axis| self.extents[*axis] == 1).collect::<Vec<_>>() {
+            self.remove(axis);
+        }
+        self.sort_outputs();
+        for axis in (1..self.extents.len()).rev() {
+            if axis != self.outputs() {
+                self.merge(axis);
+            }
+        }
+        if self.outputs() == 0 {
+            self.extents.insert(0, 1);
+            self.affines_mut().for_each(|a| a.strides.insert(0, 0));
+        }
+        self
+    }
+
+    fn remove(&mut self, axis: usize) {
+        if axis >= self.outputs() {
+            self.reduced -= 1;
+        }
+        self.extents.remove(axis);
+        self.affines_mut().for_each(|a| {
+            a.strides.remove(axis);
+        });
+    }
+
+    /// Puts output axes in the order of the memory that is written.
+    fn sort_outputs(&mut self) {
+        let mut order: Vec<usize> = (0..self.extents.len()).collect();
+        let outputs = self.outputs();
+        order[..outputs].sort_by_key(|axis| std::cmp::Reverse(self.output.at.strides[*axis].abs()));
+        self.extents = order.iter().map(|axis| self.extents[*axis]).collect();
+        self.affines_mut().for_each(|a| a.strides = order.iter().map(|axis| a.strides[*axis]).collect());
+    }
+
+    /// Makes `axis` and the one outside of it one axis, if everything moves along both as along one.
+    fn merge(&mut self, axis: usize) {
+        let extent = self.extents[axis] as i64;
+        if self.affines().all(|a| Some(a.strides[axis - 1]) == a.strides[axis].checked_mul(extent)) {
+            self.extents[axis - 1] = self.extents[axis - 1].saturating_mul(self.extents[axis]);
+            let inner: Vec<i64> = self.affines().map(|a| a.strides[axis]).collect();
+            self.affines_mut().zip(inner).for_each(|(a, stride)| a.strides[axis - 1] = stride);
+            self.remove(axis);
+        }
+    }
+
+    /// Whether consecutive elements along the innermost output axis can be computed as `f32` vectors.
+    pub fn vectorises(&self) -> bool {
+        let axis = self.outputs() - 1;
+        let float = |dtype: DType| dtype == DType::F32;
+        float(self.output.dtype)
+            && self.extents[axis] > 1
+            && self.output.at.strides[axis] == 1
+            && self.inputs.iter().all(|x| float(x.dtype) && matches!(x.at.strides[axis], 0 | 1))
+            && self.tables.iter().all(|t| t.at.strides[axis] == 0)
+            && self.guards.iter().all(|g| g.at.strides[axis] == 0)
+            && !matches!(self.combine, Combine::Arg { .. })
+            && [&self.init, &self.body, &self.finish].into_iter().flatten().all(Inst::is_float)
+    }
+
+    /// The cut into chunks: a function of the shape alone.
+    pub fn split(&self) -> Split {
+        let inner = |axis: usize| self.extents[axis + 1..].iter().fold(1usize, |p, e| p.saturating_mul(*e));
+        let innermost = self.outputs() - 1;
+        let outer = (0..innermost).find(|axis| inner(*axis) <= CHUNK).unwrap_or(innermost);
+        let mut block = CHUNK.div_ceil(inner(outer).max(1));
+        if outer == innermost {
+            block = block.next_multiple_of(VECTORS);
+        }
+        Split { outer, block: block.min(self.extents[outer]).max(1) }
+    }
+
+    /// Number of chunks of a cut; 0 if there is nothing to write.
+    pub fn chunks(&self, split: Split) -> u32 {
+        if self.extents[..self.outputs()].contains(&0) {
+            return 0;
+        }
+        let outer: usize = self.extents[..split.outer].iter().product();
+        u32::try_from(outer.saturating_mul(self.extents[split.outer].div_ceil(split.block))).unwrap_or(u32::MAX)
+    }
+}
+
+impl Inst {
+    /// Whether the instruction takes and gives `f32` alone.
+    fn is_float(&self) -> bool {
+        match self {
+            Self::Load(_) | Self::Float(_) | Self::Accumulated | Self::Fma(..) => true,
+            Self::Unary(f, _) => !matches!(f, UnaryFn::Not | UnaryFn::IsNan | UnaryFn::Sin | UnaryFn::Cos),
+            Self::Binary(f, ..) => {
+                use BinaryFn::*;
+                matches!(f, Add | Sub | Mul | Div | Min | Max | Prelu)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(extents: &[usize], from: &[i64], to: &[i64]) -> LoopNest {
+        let output = Output { dtype: DType::F32, elements: 1 << 40, at: Affine::new(0, to) };
+        let mut nest = LoopNest::map(extents, output, vec![Inst::Load(0)]);
+        nest.input("x", DType::F32, 1 << 40, Affine::new(0, from));
+        nest
+    }
+
+    #[test]
+    fn dense_axes_become_one_and_vectorise() {
+        let nest = copy(&[2, 1, 3, 4], &[12, 7, 4, 1], &[12, 12, 4, 1]).simplify();
+        assert_eq!(nest.extents, [24]);
+        assert!(nest.vectorises());
+    }
+
+    #[test]
+    fn a_layout_change_keeps_the_written_order_innermost() {
+        let nest = copy(&[2, 3, 5, 7], &[105, 35, 7, 1], &[105, 1, 21, 3]).simplify();
+        assert_eq!(nest.extents, [2, 35, 3]);
+        assert_eq!(nest.output.at.strides, [105, 3, 1]);
+        assert_eq!(nest.inputs[0].at.strides, [105, 1, 35]);
+        assert!(!nest.vectorises());
+    }
+
+    #[test]
+    fn tests_that_always_hold_disappear() {
+        let mut nest = copy(&[4, 4], &[4, 1], &[4, 1]);
+        nest.guards.push(Guard { at: Affine::new(0, [1, 0]), below: 4 });
+        nest.guards.push(Guard { at: Affine::new(-1, [0, 1]), below: 4 });
+        let nest = nest.simplify();
+        assert_eq!(nest.guards.len(), 1);
+        assert_eq!(nest.extents, [4, 4], "the remaining test tells the axes apart");
+    }
+
+    #[test]
+    fn chunks_cover_every_index_once() {
+        for extents in [vec![1], vec![5], vec![70000], vec![300, 70], vec![7, 1, 9000], vec![3, 100, 100], vec![0, 3]] {
+            let strides: Vec<i64> =
+                (0..extents.len()).map(|d| extents[d + 1..].iter().product::<usize>() as i64).collect();
+            let nest = copy(&extents, &vec![0; extents.len()], &strides);
+            let split = nest.split();
+            let outer: usize = extents[..split.outer].iter().product();
+            let blocks = extents[split.outer].div_ceil(split.block);
+            assert_eq!(nest.chunks(split) as usize, if nest.points() == 0 { 0 } else { outer * blocks }, "{extents:?}");
+            assert!(nest.points() <= CHUNK || nest.chunks(split) > 1, "{extents:?} {split:?}");
+        }
+    }
+}
