@@ -2,6 +2,9 @@
 //!
 //! Operands: `x [N, C, …]`, then `scale`, `bias`, `mean`, `variance`, each `[C]`.
 
+use super::nests::{Call, View, expect_f32, float};
+use crate::codegen::loops::{Affine, Combine, Inst};
+use crate::scalar::{BinaryFn, UnaryFn};
 use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -62,8 +65,36 @@ impl Operation for BatchNorm {
         Ok(Literal::new_float(ty, normalised))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        expect_f32("x", cx.ty.dtype)?;
+        let views = (0..5).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
+        let layout = cx.layout(0);
+        let out = cx.output(layout);
+        let out = View::slot(cx, out);
+        let shape = cx.ty.shape.to_vec();
+        let mut call = Call::new("batch_norm", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let [x, parameters @ ..] = views.as_slice() else { return Err(OpError::new("operands", "5", "0")) };
+        call.input("x", x, Affine::new(0, x.strides.clone()));
+        let along: Vec<i64> = (0..shape.len()).map(|axis| i64::from(axis == 1)).collect();
+        for (view, name) in parameters.iter().zip(["scale", "bias", "mean", "variance"]) {
+            call.input(name, view, Affine::new(0, along.clone()));
+        }
+        let body = vec![
+            Inst::Load(4),
+            float(self.epsilon),
+            Inst::Binary(BinaryFn::Add, 0, 1),
+            Inst::Unary(UnaryFn::Sqrt, 2),
+            Inst::Load(1),
+            Inst::Binary(BinaryFn::Div, 4, 3),
+            Inst::Load(0),
+            Inst::Load(3),
+            Inst::Binary(BinaryFn::Sub, 6, 7),
+            Inst::Load(2),
+            Inst::Fma(8, 5, 9),
+        ];
+        call.compute(Vec::new(), body, Combine::Last, Vec::new());
+        call.run(cx);
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Element-wise functions of two operands of one type, with NumPy broadcasting; the mnemonic is the function's own.
 
+use super::nests::map;
+use crate::codegen::loops::Inst;
 use super::Operation;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
@@ -70,8 +72,9 @@ impl Operation for Binary {
         }
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let function = self.function;
+        map(cx, function.name(), vec![Inst::Load(0), Inst::Load(1), Inst::Binary(function, 0, 1)])
     }
 }
 

@@ -1,5 +1,7 @@
 //! Conversion of the element type. Float to integer truncates towards zero (out of range: saturates); anything to bool is `!= 0`.
 
+use super::nests::{map, move_elements};
+use crate::codegen::loops::Inst;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::{Data, Literal};
@@ -50,8 +52,17 @@ impl Operation for Cast {
         })
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let from = cx.operand_type(0).dtype;
+        if from == self.to {
+            return move_elements(cx, "cast");
+        }
+        let convert = match (from, self.to) {
+            (DType::F32, to) => Inst::ToInt(to, 0),
+            (_, DType::F32) => Inst::ToFloat(0),
+            (_, to) => Inst::Wrap(to, 0),
+        };
+        map(cx, &format!("cast_{from}"), vec![Inst::Load(0), convert])
     }
 }
 

@@ -1,5 +1,7 @@
 //! Concatenation of one or more operands along an axis.
 
+use super::nests::{View, common_layout, copy};
+use crate::codegen::loops::Affine;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -65,8 +67,18 @@ impl Operation for Concat {
         }
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let layout = common_layout(cx, &cx.ty.shape.clone());
+        let views = (0..cx.count()).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
+        let out = cx.output(layout);
+        let out = View::slot(cx, out);
+        let mut first = 0;
+        for x in views {
+            let write = Affine::new(first as i64 * out.strides[self.axis], out.strides.clone());
+            copy(cx, "concat", &x.shape, &x, Affine::new(0, x.strides.clone()), &out, write);
+            first += x.shape[self.axis];
+        }
+        Ok(())
     }
 }
 

@@ -164,8 +164,8 @@ impl Operation for Conv {
         })
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        super::fallback::conv(cx, self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! NumPy broadcast of the operand to a shape it broadcasts to.
 
+use super::nests::move_elements;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -47,8 +48,8 @@ impl Operation for Expand {
         Ok(x.gather_elements(self.shape.clone().into(), 0.0, |i| Some(source[i])))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        move_elements(cx, "expand")
     }
 }
 

@@ -2,6 +2,9 @@
 //! where it is known before the model runs; kernels clamp it. Operands: data, indices. Result: the axis replaced by the shape
 //! of the indices.
 
+use super::nests::{Call, View};
+use crate::codegen::loops::{Affine, Combine, Entry, Inst};
+use crate::plan::Layout;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -66,8 +69,23 @@ impl Operation for Gather {
         Ok(data.gather_elements(self.shape(&data.ty.shape, &indices.ty.shape), 0.0, |i| source[i]))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?.moved();
+        let indices = cx.operand_as(1, Layout::RowMajor)?;
+        let indices = View::slot(cx, indices);
+        let out = cx.output(Layout::RowMajor);
+        let out = View::slot(cx, out).moved();
+        let (axis, rank) = (self.axis, indices.shape.len());
+        let place = |data: &[i64], index: &[i64]| [&data[..axis], index, &data[axis + 1..]].concat();
+        let shape = cx.ty.shape.to_vec();
+        let mut call = Call::new("gather", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let input = call.input("x", &x, Affine::new(0, place(&x.strides, &vec![0; rank])));
+        let at = Affine::new(0, place(&vec![0; x.shape.len()], &indices.strides));
+        let table = call.table("indices", &indices, at, Entry::Wrap(x.shape[axis]));
+        call.nest.inputs[input].lookups.push((table, x.strides[axis]));
+        call.compute(Vec::new(), vec![Inst::Load(input)], Combine::Last, Vec::new());
+        call.run(cx);
+        Ok(())
     }
 }
 

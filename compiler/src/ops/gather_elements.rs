@@ -1,5 +1,7 @@
 //! Selection along an axis, one index per element of the result. Operands: data, indices (of the same rank).
 
+use super::nests::{Call, View};
+use crate::codegen::loops::{Affine, Combine, Entry, Inst};
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -58,8 +60,23 @@ impl Operation for GatherElements {
         Ok(data.gather_elements(indices.ty.shape.clone(), 0.0, source))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?.moved();
+        let indices = View::operand(cx, 1)?;
+        let layout = cx.layout(1);
+        let out = cx.output(layout);
+        let out = View::slot(cx, out).moved();
+        let mut rest = x.strides.clone();
+        rest[self.axis] = 0;
+        let shape = cx.ty.shape.to_vec();
+        let mut call = Call::new("gather_elements", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let input = call.input("x", &x, Affine::new(0, rest));
+        let at = Affine::new(0, indices.strides.clone());
+        let table = call.table("indices", &indices, at, Entry::Wrap(x.shape[self.axis]));
+        call.nest.inputs[input].lookups.push((table, x.strides[self.axis]));
+        call.compute(Vec::new(), vec![Inst::Load(input)], Combine::Last, Vec::new());
+        call.run(cx);
+        Ok(())
     }
 }
 

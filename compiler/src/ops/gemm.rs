@@ -121,7 +121,7 @@ impl Operation for Gemm {
         if self.is_matrix_vector(cx)? {
             return self.lower_gemv(cx);
         }
-        Err(OpError::new("operator", "a native kernel", "none"))
+        super::fallback::gemm(cx, self)
     }
 }
 

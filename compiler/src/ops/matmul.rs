@@ -139,7 +139,7 @@ impl Operation for MatMul {
         if rows <= FEW_ROWS && one_matrix && weights::constant(cx, 1).is_some() {
             return product.lower_gemv(cx, rows);
         }
-        Err(OpError::new("operator", "a native kernel", "none"))
+        super::fallback::matmul(cx)
     }
 }
 

@@ -6,9 +6,11 @@
 
 pub mod attributes;
 pub mod bound;
+pub mod fallback;
 pub mod literal;
 pub mod lower_dense;
 pub mod lower_depthwise;
+pub mod nests;
 #[cfg(test)]
 mod properties;
 pub mod shapes;

@@ -1,12 +1,14 @@
 //! Padding (or, where negative, cropping) of each axis.
 
+use super::nests::{Call, View, expect_native, float, index_table};
+use crate::codegen::loops::{Affine, Combine, Entry, Inst};
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes, word_attr};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
 use crate::error::OpError;
 use crate::plan::lowering::Lowering;
-use crate::types::{Shape, TensorType};
+use crate::types::{DType, Shape, TensorType};
 
 /// What padding contains.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -106,8 +108,46 @@ impl Operation for Pad {
         Ok(x.gather_elements(shape, self.value, |i| source[i]))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?;
+        let layout = cx.layout(0);
+        let out = cx.output(layout);
+        let out = View::slot(cx, out);
+        let shape = cx.ty.shape.to_vec();
+        let padded = |axis: &usize| self.pads[*axis] != 0 || self.pads[*axis + shape.len()] != 0;
+        let axes: Vec<usize> = (0..shape.len()).filter(padded).collect();
+        let mut at = Affine::new(0, x.strides.clone());
+        let constant = self.mode == PadMode::Constant;
+        let mut tables = Vec::new();
+        for axis in axes {
+            if constant {
+                at.base -= self.pads[axis] * x.strides[axis];
+            } else {
+                at.strides[axis] = 0;
+                let source = |i| self.source(axis, x.shape[axis], i).map_or(-1, |at| at as i64);
+                tables.push((axis, index_table(cx, &(0..shape[axis]).map(source).collect::<Vec<_>>())));
+            }
+        }
+        let (x, out) = if constant { (x, out) } else { (x.moved(), out.moved()) };
+        if constant {
+            expect_native("x", x.dtype)?;
+        }
+        let mut call = Call::new("pad", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let along = |axis: usize| (0..shape.len()).map(|other| i64::from(other == axis)).collect::<Vec<_>>();
+        let input = call.input("x", &x, at);
+        if constant {
+            for axis in 0..shape.len() {
+                call.guard(Affine::new(-self.pads[axis], along(axis)), x.shape[axis]);
+            }
+        }
+        for (axis, table) in tables {
+            let table = call.table("source", &table, Affine::new(0, along(axis)), Entry::Skip);
+            call.nest.inputs[input].lookups.push((table, x.strides[axis]));
+        }
+        let fill = if x.dtype == DType::F32 { float(self.value as f32) } else { Inst::Int(self.value as i64) };
+        call.compute(vec![fill], vec![Inst::Load(input)], Combine::Last, Vec::new());
+        call.run(cx);
+        Ok(())
     }
 }
 

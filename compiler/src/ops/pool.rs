@@ -63,18 +63,19 @@ impl Pool {
         .windows(&x.shape[2..])
     }
 
+    /// Number of elements along one axis that the average at position `at` counts.
+    pub fn along(&self, window: &Window, at: usize) -> usize {
+        if !self.count_include_pad {
+            return window.taps_at(at).len();
+        }
+        let input = window.input + window.begin as usize + window.end as usize;
+        Window { input, begin: 0, end: 0, ..*window }.taps_at(at).len()
+    }
+
     /// Number of elements that the average at each position of a plane divides by.
     fn counts(&self, windows: &[Window], positions: &[usize]) -> Vec<usize> {
-        let padded = |window: &Window| {
-            if !self.count_include_pad {
-                return *window;
-            }
-            let input = window.input + window.begin as usize + window.end as usize;
-            Window { input, begin: 0, end: 0, ..*window }
-        };
         windows.iter().zip(positions).fold(vec![1], |counts, (window, positions)| {
-            let counted = padded(window);
-            let along: Vec<_> = (0..*positions).map(|at| counted.taps_at(at).len()).collect();
+            let along: Vec<_> = (0..*positions).map(|at| self.along(window, at)).collect();
             counts.iter().flat_map(|count| along.iter().map(move |n| count * n)).collect()
         })
     }
@@ -138,8 +139,8 @@ impl Operation for Pool {
         }
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        super::fallback::pool(cx, self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The same elements, row-major, in another shape. Also ONNX's Flatten, Squeeze and Unsqueeze.
 
+use crate::plan::Layout;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -46,8 +47,10 @@ impl Operation for Reshape {
         Ok(x.clone().reshaped(self.shape.clone().into()))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let slot = cx.operand_as(0, Layout::RowMajor)?;
+        cx.alias(slot, Layout::RowMajor);
+        Ok(())
     }
 }
 

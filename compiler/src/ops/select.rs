@@ -1,5 +1,7 @@
 //! `where`: `condition ? a : b`, element by element with NumPy broadcasting. Operands: condition (bool), `a`, `b` of one type.
 
+use super::nests::map;
+use crate::codegen::loops::Inst;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -53,8 +55,8 @@ impl Operation for Where {
         }
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        map(cx, "where", vec![Inst::Load(0), Inst::Load(1), Inst::Load(2), Inst::Select(0, 1, 2)])
     }
 }
 

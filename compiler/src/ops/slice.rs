@@ -1,6 +1,8 @@
 //! A strided box of the operand: element `i` of an axis of the result is element `starts + i steps` of that axis.
 //! Also ONNX's Split, one slice per result.
 
+use super::nests::{View, copy};
+use crate::codegen::loops::Affine;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -78,8 +80,16 @@ impl Operation for Slice {
         Ok(x.gather_elements(self.sizes.clone().into(), 0.0, |i| source[i]))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?;
+        let layout = cx.layout(0);
+        let out = cx.output(layout);
+        let out = View::slot(cx, out);
+        let base = self.starts.iter().zip(&x.strides).map(|(start, stride)| *start as i64 * stride).sum();
+        let read: Vec<i64> = (0..x.shape.len()).map(|axis| self.step(axis) * x.strides[axis]).collect();
+        let write = Affine::new(0, out.strides.clone());
+        copy(cx, "slice", &self.sizes, &x, Affine::new(base, read), &out, write);
+        Ok(())
     }
 }
 

@@ -61,8 +61,8 @@ impl Operation for Softmax {
         Ok(Literal::new_float(ty, out))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        super::fallback::softmax(cx, self)
     }
 }
 

@@ -96,7 +96,7 @@ impl Operation for SqueezeExcite {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let shape = cx.ty.shape.clone();
         if shape.contains(&0) || (1..5).any(|i| weights::constant(cx, i).is_none()) {
-            return Err(OpError::new("operator", "a native kernel", "none"));
+            return super::fallback::squeeze_excite(cx, self);
         }
         let x = cx.operand_as(0, Layout::ChannelsLast)?;
         let gate = squeeze_gate(cx, Squeeze::Map(x), [1, 2, 3, 4], [self.act, self.gate])?;

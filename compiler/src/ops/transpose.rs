@@ -1,5 +1,8 @@
 //! Permutation of axes: axis `i` of the result is axis `perm[i]` of the operand.
 
+use super::nests::{View, copy};
+use crate::codegen::loops::Affine;
+use crate::plan::Layout;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
@@ -51,8 +54,25 @@ impl Operation for Transpose {
         Ok(x.gather_elements(shape, 0.0, |i| source[i]))
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?;
+        let shape = cx.ty.shape.to_vec();
+        let read: Vec<i64> = self.perm.iter().map(|axis| x.strides[*axis]).collect();
+        // Where the elements already lie as a layout of the result has them, nothing moves.
+        for layout in [Layout::RowMajor, Layout::ChannelsLast] {
+            let strides = layout.strides(&shape);
+            let coincides = |axis: usize| shape[axis] == 1 || read[axis] == strides[axis] as i64;
+            if (0..shape.len()).all(coincides) {
+                let slot = cx.operand(0)?;
+                cx.alias(slot, layout);
+                return Ok(());
+            }
+        }
+        let out = cx.output(Layout::RowMajor);
+        let out = View::slot(cx, out);
+        let write = Affine::new(0, out.strides.clone());
+        copy(cx, "transpose", &shape, &x, Affine::new(0, read), &out, write);
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Element-wise functions of one operand; the mnemonic is the function's own (`relu`, `clip`, `exp`, …).
 
+use super::nests::map;
+use crate::codegen::loops::Inst;
 use super::Operation;
 use super::attributes::{Attr, AttrReader, AttrValue};
 use super::literal::{Data, Literal};
@@ -70,8 +72,9 @@ impl Operation for Unary {
         })
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let function = self.function;
+        map(cx, function.spelling().0, vec![Inst::Load(0), Inst::Unary(function, 0)])
     }
 }
 
