@@ -1,0 +1,334 @@
+//! Generic operators in native code, compared with the reference evaluator over awkward shapes, on one thread and on three: the result
+//! must not depend on how chunks are claimed. Every row of a table that fails is reported.
+
+use std::sync::Arc;
+
+use fornax_compiler::emit::jit;
+use fornax_compiler::ir::{evaluate, parse};
+use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::passes::lower::lower;
+use fornax_compiler::target::Target;
+use fornax_compiler::types::{DType, TensorType, random_values};
+use fornax_runtime::{Pool, Session, Tensor};
+
+/// Seeded elements: floats in [-4, 4), integers in [-3, 3) or [0, 3), bools.
+fn random(ty: &TensorType, seed: u64) -> Literal {
+    let values = random_values(seed, ty.shape.numel());
+    if ty.dtype.is_float() {
+        return Literal::new_float(ty.clone(), values.iter().map(|v| f64::from(v * 4.0)).collect());
+    }
+    let int = |v: &f32| match ty.dtype {
+        DType::Bool => i64::from(*v > 0.0),
+        DType::U8 | DType::U16 | DType::U32 | DType::U64 => (v.abs() * 3.0) as i64,
+        _ => (v * 3.0).floor() as i64,
+    };
+    Literal::new_int(ty.clone(), values.iter().map(int).collect())
+}
+
+/// Runs `program` on `threads` threads.
+fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usize) -> Result<Vec<u8>, String> {
+    let pool = Pool::new(threads, false).map_err(|e| e.to_string())?;
+    let mut session = Session::new(program.clone(), Arc::new(pool)).map_err(|e| e.to_string())?;
+    let tensor = |x: &Literal| Tensor::from_bytes(x.ty.dtype, x.ty.shape.clone(), &x.to_bytes());
+    let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+    let mut outputs = session.outputs().map_err(|e| e.to_string())?;
+    session.run(&tensors.iter().collect::<Vec<_>>(), &mut outputs).map_err(|e| e.to_string())?;
+    Ok(outputs[0].bytes().to_vec())
+}
+
+/// What differs between native code and the evaluator for a graph of these inputs and nodes, the last of them `%y`.
+fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolerance: f64) -> Result<(), String> {
+    let text = format!("graph @case({header}) {{\n{body}\nreturn %y as \"y\"\n}}\n");
+    let graph = parse::parse(&text).map_err(|e| e.to_string())?;
+    let types = graph.inputs().iter().map(|id| graph.node(*id).ty.clone());
+    let inputs = inputs.unwrap_or_else(|| types.zip(1..).map(|(ty, seed)| random(&ty, seed)).collect());
+    let expected = evaluate::evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?.remove(0);
+    let target = Target::host()?;
+    let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
+    let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
+    let bytes = run(&program, &inputs, 1)?;
+    if bytes != run(&program, &inputs, 3)? {
+        return Err("the result depends on the number of threads".into());
+    }
+    let found = Literal::from_bytes(expected.ty.clone(), &bytes).map_err(|e| e.to_string())?;
+    let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs().max(1.0);
+    let pairs = found.to_f64().into_iter().zip(expected.to_f64()).enumerate();
+    match pairs.into_iter().find(|(_, (a, b))| !close(*a, *b)) {
+        Some((i, (a, b))) => Err(format!("element {i}: expected {b}, found {a}\n{plan}")),
+        None => Ok(()),
+    }
+}
+
+/// Fails with every row of `(inputs, nodes)` that does not agree with the evaluator.
+fn check(rows: &[(&str, &str)]) {
+    check_within(2e-6, rows);
+}
+
+/// As [`check`], for sums of many terms: errors up to `tolerance` of the larger of the result and 1.
+fn check_within(tolerance: f64, rows: &[(&str, &str)]) {
+    let failures: Vec<String> = rows
+        .iter()
+        .filter_map(|(header, body)| {
+            Some(format!("({header}) {body}: {}", difference(header, body, None, tolerance).err()?))
+        })
+        .collect();
+    assert!(failures.is_empty(), "{} of {} rows\n{}", failures.len(), rows.len(), failures.join("\n"));
+}
+
+/// Nodes that give `%c`, a channel-last value of shape [2,5,3,4], from `%x: f32[2,3,3,4]`.
+const CHANNEL_LAST: &str = "%w = constant f32[5,3,1,1] random(3)\n%c = conv %x, %w\n";
+
+/// As [`check`], each row after [`CHANNEL_LAST`].
+fn check_channel_last(nodes: &[&str]) {
+    let rows: Vec<String> = nodes.iter().map(|node| format!("{CHANNEL_LAST}{node}")).collect();
+    check(&rows.iter().map(|body| ("%x: f32[2,3,3,4]", body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn element_wise_operators_broadcast() {
+    let pairs = [
+        "f32[2,3,4], %b: f32[2,3,4]",
+        "f32[70001], %b: f32[70001]",
+        "f32[2,1,4], %b: f32[3,1]",
+        "f32[], %b: f32[17]",
+        "f32[0,3], %b: f32[3]",
+        "f32[], %b: f32[]",
+    ];
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for operator in [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "min",
+        "max",
+        "prelu",
+        "equal",
+        "less",
+        "less_or_equal",
+        "greater",
+        "greater_or_equal",
+    ] {
+        rows.extend(pairs.iter().map(|pair| (format!("%a: {pair}"), format!("%y = {operator} %a, %b"))));
+    }
+    for operator in [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "mod",
+        "fmod",
+        "pow",
+        "min",
+        "max",
+        "and",
+        "or",
+        "xor",
+        "less",
+        "equal",
+        "greater_or_equal",
+    ] {
+        for ty in ["i8", "u8", "i16", "i32", "u32", "i64"] {
+            rows.push((format!("%a: {ty}[5,7], %b: {ty}[7]"), format!("%y = {operator} %a, %b")));
+        }
+    }
+    rows.extend(
+        ["and", "or", "xor", "equal"].map(|op| ("%a: bool[3,5], %b: bool[5]".into(), format!("%y = {op} %a, %b"))),
+    );
+    rows.extend(
+        ["f32", "u8", "i64"]
+            .map(|ty| (format!("%c: bool[3,1], %a: {ty}[3,5], %b: {ty}[]"), "%y = where %c, %a, %b".into())),
+    );
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn mixed_layouts_are_read_in_place() {
+    check_channel_last(&[
+        "%y = relu %c",
+        "%y = identity %c",
+        "%b = constant f32[5,1,1] random(9)\n%y = add %c, %b",
+        "%b = constant f32[2,5,3,4] random(9)\n%y = mul %b, %c",
+        "%b = constant f32[4] random(9)\n%y = sub %c, %b",
+        "%y = mul %c, %c",
+        "%y = reshape %c {shape=[2,60]}",
+        "%y = transpose %c {perm=[0,2,3,1]}",
+        "%y = transpose %c {perm=[3,1,0,2]}",
+        "%y = concat %c, %x, %c {axis=1}",
+        "%y = concat %c, %c {axis=3}",
+        "%y = slice %c {starts=[0,1,2,0],sizes=[2,2,1,4]}",
+        "%y = slice %c {starts=[1,4,0,3],steps=[-1,-2,1,-1],sizes=[2,3,3,4]}",
+        "%y = pad %c {pads=[0,1,2,0,0,0,1,3],value=1.5}",
+        "%y = pad %c {pads=[0,0,1,2,0,0,2,1],mode=reflect}",
+        "%y = tile %c {repeats=[1,2,1,3]}",
+        "%y = reduce %c {kind=mean,axes=[2,3]}",
+        "%y = reduce %c {kind=max,axes=[1],keepdims=false}",
+        "%y = softmax %c {axis=1}",
+        "%y = lrn %c {size=3}",
+        "%y = arg_reduce %c {axis=1}",
+    ]);
+}
+
+#[test]
+fn data_moves_whatever_its_type() {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for ty in ["f32", "f64", "f16", "bf16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"] {
+        let x = format!("%x: {ty}[2,3,5]");
+        for node in [
+            "transpose %x {perm=[2,0,1]}",
+            "concat %x, %x {axis=1}",
+            "slice %x {starts=[0,2,4],steps=[1,-1,-2],sizes=[2,2,3]}",
+            "tile %x {repeats=[2,1,3]}",
+            "reshape %x {shape=[5,6]}",
+            "pad %x {pads=[0,1,2,0,1,3],mode=edge}",
+        ] {
+            rows.push((x.clone(), format!("%y = {node}")));
+        }
+        rows.push((format!("%x: {ty}[3,1]"), "%y = expand %x {shape=[2,3,4]}".into()));
+        for index in ["i32", "i64"] {
+            rows.push((format!("{x}, %i: {index}[2,2]"), "%y = gather %x, %i {axis=1}".into()));
+            rows.push((format!("{x}, %i: {index}[]"), "%y = gather %x, %i {axis=2}".into()));
+            rows.push((format!("{x}, %i: {index}[2,4,5]"), "%y = gather_elements %x, %i {axis=1}".into()));
+        }
+    }
+    for ty in ["f32", "i8", "u8", "i32", "i64", "bool"] {
+        let x = format!("%x: {ty}[2,3,5]");
+        rows.push((x.clone(), "%y = pad %x {pads=[0,1,-1,2,-1,2],value=1}".into()));
+        rows.push((x.clone(), "%y = pad %x {pads=[0,1,2,0,1,3],mode=wrap}".into()));
+        for to in ["f32", "i8", "u8", "i16", "i32", "i64", "bool"] {
+            rows.push((x.clone(), format!("%y = cast %x {{to={to}}}")));
+        }
+    }
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn reductions() {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for kind in ["sum", "mean", "max", "min", "prod", "l1", "l2", "sum_square", "log_sum_exp"] {
+        for axes in ["[]", "[0]", "[2]", "[0,2]", "[1,2]", "[0,1,2]"] {
+            for keepdims in [true, false] {
+                let node = format!("%y = reduce %x {{kind={kind},axes={axes},keepdims={keepdims}}}");
+                rows.push(("%x: f32[3,5,7]".into(), node.clone()));
+                if !matches!(kind, "l2" | "log_sum_exp") {
+                    rows.push(("%x: i32[3,5,7]".into(), node));
+                }
+            }
+        }
+        rows.push(("%x: f32[2,0]".into(), format!("%y = reduce %x {{kind={kind},axes=[1]}}")));
+        rows.push(("%x: f32[0,2]".into(), format!("%y = reduce %x {{kind={kind},axes=[1]}}")));
+    }
+    rows.push(("%x: f32[3,300,40]".into(), "%a = abs %x\n%y = reduce %a {kind=log_sum,axes=[1]}".into()));
+    for (min, last) in [(false, false), (false, true), (true, false), (true, true)] {
+        for (ty, axis) in [("f32", 0), ("f32", 1), ("f32", 2), ("i8", 2), ("i64", 1)] {
+            let node = format!("%y = arg_reduce %x {{min={min},axis={axis},select_last={last},keepdims=false}}");
+            rows.push((format!("%x: {ty}[3,5,7]"), node));
+        }
+    }
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn convolutions() {
+    let rows: Vec<(String, String)> = [
+        ("[1,3,9,8]", "[17,3,3,3]", "strides=[2,2],pads=[1,1,1,1]"),
+        ("[2,4,5,6]", "[8,4,1,1]", "strides=[1,1]"),
+        ("[2,6,5,6]", "[6,1,3,3]", "pads=[1,1,1,1],group=6"),
+        ("[1,6,7,7]", "[4,3,3,2]", "group=2,dilations=[2,1],pads=[2,0,2,1]"),
+        ("[1,2,1,1]", "[3,2,3,3]", "pads=[1,1,1,1]"),
+        ("[1,2,9,9]", "[5,2,2,2]", "strides=[3,4]"),
+        ("[1,5,40,40]", "[40,5,3,3]", "pads=[1,1,1,1]"),
+        ("[3,4,11]", "[5,4,3]", "strides=[2],pads=[1,0],dilations=[1]"),
+        ("[1,2,4,5,6]", "[3,2,2,3,2]", "strides=[1,2,1],pads=[0,1,0,1,1,1],dilations=[1,1,2]"),
+        ("[0,2,4,4]", "[3,2,1,1]", "strides=[1,1]"),
+    ]
+    .into_iter()
+    .flat_map(|(x, w, attributes)| {
+        let filters = &w[1..w.find(',').unwrap_or(1)];
+        let weights = format!("%w = constant f32{w} random(5)\n");
+        let bias = format!("%b = constant f32[{filters}] random(6)\n");
+        let plain = format!("{weights}%y = conv %x, %w {{{attributes}}}");
+        let biased = format!("{weights}{bias}%y = conv %x, %w, %b {{{attributes},bias=true,then=silu}}");
+        let residual = format!(
+            "{weights}{bias}%r = conv %x, %w {{{attributes}}}\n\
+             %y = conv %x, %w, %b, %r {{{attributes},bias=true,residual=true,then=relu,then_first=true}}"
+        );
+        [plain, biased, residual].map(|body| (format!("%x: f32{x}"), body))
+    })
+    .chain([("%x: f32[1,3,5,5], %w: f32[4,3,3,3]".to_string(), "%y = conv %x, %w".to_string())])
+    .collect();
+    check_within(1e-5, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn windows() {
+    check(&[
+        ("%x: f32[2,3,7,8]", "%y = pool %x {kernel=[2,3],strides=[2,1],pads=[0,1,1,1]}"),
+        ("%x: f32[2,3,7,8]", "%y = pool %x {kernel=[3,3],strides=[2,2],pads=[1,1,1,1],kind=average}"),
+        (
+            "%x: f32[2,3,7,8]",
+            "%y = pool %x {kernel=[3,3],strides=[2,2],pads=[1,1,1,1],kind=average,count_include_pad=true}",
+        ),
+        ("%x: f32[1,1,7,7]", "%y = pool %x {kernel=[2,2],strides=[2,2],ceil_mode=true,kind=average}"),
+        ("%x: f32[1,3,9]", "%y = pool %x {kernel=[3],strides=[4],pads=[0,0],dilations=[2]}"),
+        ("%x: u8[1,3,9,9]", "%y = pool %x {kernel=[3,3],pads=[1,1,1,1]}"),
+        ("%x: i8[1,3,9,9]", "%y = pool %x {kernel=[3,3],pads=[1,1,1,1]}"),
+        ("%x: f32[1,6,4,4]", "%y = lrn %x {size=5,alpha=0.5,beta=0.75,bias=2}"),
+        ("%x: f32[2,3,5]", "%y = lrn %x {size=4,alpha=0.5,beta=0.6}"),
+        ("%x: f32[1,2,3]", "%y = lrn %x {size=100,alpha=0.5}"),
+    ]);
+    check_channel_last(&[
+        "%y = pool %c {kernel=[2,2],pads=[1,0,0,1]}",
+        "%y = pool %c {kernel=[3,3],pads=[1,1,1,1],kind=average}",
+    ]);
+}
+
+#[test]
+fn matrix_products() {
+    check_within(
+        1e-4,
+        &[
+            ("%a: f32[5,7], %b: f32[7,19]", "%y = gemm %a, %b"),
+            (
+                "%a: f32[5,7]",
+                "%b = constant f32[19,7] random(4)\n%c = constant f32[19] random(5)\n%y = gemm %a, %b, %c {trans_b=true,bias=true,then=relu}",
+            ),
+            (
+                "%a: f32[7,5], %b: f32[9,7], %c: f32[5,1]",
+                "%y = gemm %a, %b, %c {trans_a=true,trans_b=true,bias=true,alpha=0.5,beta=2}",
+            ),
+            ("%a: f32[7,5], %b: f32[7,3]", "%y = gemm %a, %b {trans_a=true,alpha=0.25}"),
+            ("%a: i32[3,4], %b: i32[4,2], %c: i32[2]", "%y = gemm %a, %b, %c {bias=true,alpha=2,beta=3}"),
+            ("%a: f32[3,0], %b: f32[0,2]", "%y = gemm %a, %b"),
+            ("%a: f32[1,300], %b: f32[300,70]", "%y = matmul %a, %b"),
+            ("%a: f32[2,3,4,5], %b: f32[3,5,6]", "%y = matmul %a, %b"),
+            ("%a: f32[4,5], %b: f32[2,5,3]", "%y = matmul %a, %b"),
+            ("%a: f32[5], %b: f32[2,5,3]", "%y = matmul %a, %b"),
+            ("%a: f32[2,4,5], %b: f32[5]", "%y = matmul %a, %b"),
+            ("%a: f32[5], %b: f32[5]", "%y = matmul %a, %b"),
+            ("%a: i64[2,3], %b: i64[3,4]", "%y = matmul %a, %b"),
+            ("%x: f32[3,5,7]", "%y = softmax %x {axis=0}"),
+            ("%x: f32[3,5,7]", "%y = softmax %x {axis=1,log=true}"),
+            ("%x: f32[3,1]", "%y = softmax %x"),
+            ("%x: f32[3,1000]", "%y = softmax %x {log=true}"),
+        ],
+    );
+}
+
+#[test]
+fn normalisation_and_gates() {
+    let parameters = "%s = constant f32[3] random(1)\n%b = constant f32[3] random(2)\n%m = constant f32[3] random(3)\n\
+                      %q = constant f32[3] random(4)\n%v = mul %q, %q\n%y = batch_norm %x, %s, %b, %m, %v {epsilon=0.1}";
+    let gate = "%w1 = constant f32[2,5,1,1] random(1)\n%b1 = constant f32[2] random(2)\n\
+                %w2 = constant f32[5,2,1,1] random(3)\n%b2 = constant f32[5] random(4)\n";
+    let rows_first = format!("{gate}%y = squeeze_excite %x, %w1, %b1, %w2, %b2");
+    let channels_last = format!(
+        "{gate}{CHANNEL_LAST}%y = squeeze_excite %c, %w1, %b1, %w2, %b2 {{act=relu,gate=hard_sigmoid(0.2,0.5)}}"
+    );
+    check(&[
+        ("%x: f32[2,3,4,5]", parameters),
+        ("%x: f32[2,3]", parameters),
+        ("%x: f32[2,5,3,3]", &rows_first),
+        ("%x: f32[2,3,3,4]", &channels_last),
+    ]);
+}
