@@ -5,7 +5,8 @@
 
 use crate::context::ImportFn;
 use crate::ops::{
-    activation, constant, conv, elementwise, linear, movement, normalization, pool, quantize, reduce, resize, shape,
+    activation, constant, conv, elementwise, linear, movement, normalization, pool, quantize, reduce, resize, rotary,
+    shape,
 };
 
 /// Name, first version, import function; in the order of the names.
@@ -108,6 +109,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Relu", 1, activation::relu),
     ("Reshape", 1, shape::reshape_to),
     ("Resize", 10, resize::resize),
+    ("RotaryEmbedding", 23, rotary::rotary_embedding),
     ("Round", 11, activation::round),
     ("Selu", 1, activation::selu),
     ("Shape", 1, shape::shape_of),

@@ -72,7 +72,11 @@ pub(crate) fn conv_transpose(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
                     .and_then(|n| n.checked_add(span)?.checked_add(output_padding[i]))
                     .and_then(|n| i64::try_from(n).ok())
                     .ok_or_else(|| cx.error("strides", "a result that fits in memory", format!("{strides:?}")))?;
-                (pads[i], pads[i + rank]) = trim(auto_pad, natural - wanted[i]);
+                let total = natural - wanted[i];
+                if total < 0 && !cx.attrs().has("output_shape") {
+                    return Err(cx.unsupported("auto_pad=SAME with a kernel that spans less than the stride"));
+                }
+                (pads[i], pads[i + rank]) = trim(auto_pad, total);
             }
             pads
         }

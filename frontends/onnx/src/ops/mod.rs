@@ -15,6 +15,7 @@ pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+pub(crate) mod rotary;
 pub(crate) mod shape;
 mod support;
 mod window;

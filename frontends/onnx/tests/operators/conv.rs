@@ -59,6 +59,7 @@ fn transposed_output_shape() {
     natural().ints("output_shape", &[1, 1, 4]).gives(f32s(&[1, 1, 4], &[1.0, 3.0, 2.0, 2.0]));
     natural().ints("output_shape", &[6]).gives(f32s(&[1, 1, 6], &[1.0, 1.0, 3.0, 2.0, 2.0, 0.0]));
     natural().string("auto_pad", "SAME_LOWER").gives(f32s(&[1, 1, 4], &[1.0, 3.0, 2.0, 2.0]));
+    spread(11).ints("strides", &[4]).string("auto_pad", "SAME_UPPER").refused("spans less than the stride");
     natural().string("auto_pad", "VALID").gives(f32s(&[1, 1, 5], &[1.0, 1.0, 3.0, 2.0, 2.0]));
 }
 
