@@ -1,6 +1,7 @@
 //! Text files in, snapshots out: `tests/filetests/<kind>/**/*.ir`, each with its expectation beside it.
 //!
-//! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`. The snapshot holds what the stage printed;
+//! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass fold_constants 1000` (with a
+//! fold limit). The snapshot holds what the stage printed;
 //! `cargo insta review` accepts new output. A pass is also held to compute the same as before on seeded inputs.
 
 use std::fmt::Write;
@@ -56,11 +57,12 @@ fn verifies(_: &str, text: &str) -> String {
 }
 
 /// The graph after a pass, and the pass's remarks.
-fn passes(name: &str, text: &str) -> String {
+fn passes(argument: &str, text: &str) -> String {
+    let (name, limit) = argument.split_once(' ').unwrap_or((argument, ""));
+    let limit = limit.parse().unwrap_or(Options::default().fold_limit);
     let before = parse(text).unwrap_or_else(|e| panic!("{e}"));
     verify(&before).unwrap_or_else(|e| panic!("{e}"));
-    let (after, remarks) =
-        run_pass(before.clone(), name, Options::default().fold_limit).unwrap_or_else(|e| panic!("{e}"));
+    let (after, remarks) = run_pass(before.clone(), name, limit).unwrap_or_else(|e| panic!("{e}"));
     assert_same_results(&before, &after);
     let mut out = after.to_string();
     for remark in remarks {

@@ -72,7 +72,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fold_limit: 1 << 24, verify: false, after: None, snapshots: false }
+        Self { fold_limit: 1 << 26, verify: false, after: None, snapshots: false }
     }
 }
 
@@ -114,7 +114,7 @@ pub fn optimise(mut graph: Graph, options: &Options) -> Result<Optimised> {
     for pass in passes {
         let mut cx = Context::new(pass.name, options.fold_limit);
         let start = Instant::now();
-        graph = (pass.run)(graph, &mut cx)?;
+        graph = step(pass, graph, &mut cx)?;
         let time = start.elapsed();
         if check {
             verify(&graph).map_err(|e| after(pass.name, e))?;
@@ -133,9 +133,15 @@ pub fn optimise(mut graph: Graph, options: &Options) -> Result<Optimised> {
 pub fn run_pass(graph: Graph, name: &str, fold_limit: u64) -> Result<(Graph, Vec<Remark>)> {
     let pass = selected(Some(name))?.last().copied().ok_or_else(|| unknown(name))?;
     let mut cx = Context::new(pass.name, fold_limit);
-    let graph = (pass.run)(graph, &mut cx)?;
+    let graph = step(&pass, graph, &mut cx)?;
     verify(&graph).map_err(|e| after(pass.name, e))?;
     Ok((graph, cx.remarks))
+}
+
+/// One pass; where it changed something, ids are put back in reading order, which later stages keep.
+fn step(pass: &Pass, graph: Graph, cx: &mut Context) -> Result<Graph> {
+    let graph = (pass.run)(graph, cx)?;
+    if cx.changes > 0 { graph.renumbered() } else { Ok(graph) }
 }
 
 /// The passes up to and including `last`.

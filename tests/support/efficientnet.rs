@@ -24,8 +24,15 @@ pub enum Padding {
 }
 
 /// Stages of B0: repeats, kernel, stride, expansion, output channels.
-const STAGES: [(usize, usize, usize, usize, usize); 7] =
-    [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)];
+const STAGES: [(usize, usize, usize, usize, usize); 7] = [
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+];
 
 struct Net {
     out: Writer,
@@ -79,7 +86,17 @@ impl Net {
     }
 
     /// Convolution and batch norm; returns the result and its side.
-    fn conv(&mut self, name: &str, x: &str, (from, to): (usize, usize), k: usize, stride: usize, group: usize, side: usize) -> (String, usize) {
+    #[allow(clippy::too_many_arguments, reason = "each is a parameter of the layer")]
+    fn conv(
+        &mut self,
+        name: &str,
+        x: &str,
+        (from, to): (usize, usize),
+        k: usize,
+        stride: usize,
+        group: usize,
+        side: usize,
+    ) -> (String, usize) {
         let per_group = from / group;
         let weight = format!("{name}.weight");
         self.random(&weight, &[to as i64, per_group as i64, k as i64, k as i64], per_group * k * k);
@@ -91,7 +108,11 @@ impl Net {
         };
         let pads = [before, before, after, after];
         let (kernel, strides) = ([k as i64; 2], [stride as i64; 2]);
-        let mut attributes = vec![("kernel_shape", Value::Ints(&kernel)), ("strides", Value::Ints(&strides)), ("group", Value::Int(group as i64))];
+        let mut attributes = vec![
+            ("kernel_shape", Value::Ints(&kernel)),
+            ("strides", Value::Ints(&strides)),
+            ("group", Value::Int(group as i64)),
+        ];
         match (self.exporter, self.padding) {
             (Exporter::Dynamo, Padding::Same) => attributes.push(("auto_pad", Value::Text("SAME_UPPER"))),
             _ => attributes.push(("pads", Value::Ints(&pads))),
@@ -104,15 +125,22 @@ impl Net {
             }
             Exporter::TorchScript => {
                 let c = self.out.node("Conv", &[x, &weight], &format!("{name}.conv"), &attributes);
-                let names = ["bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"].map(|n| format!("{name}.{n}"));
+                let names =
+                    ["bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"].map(|n| format!("{name}.{n}"));
                 self.seed += 1;
                 for (i, parameter) in names.iter().enumerate() {
                     let base = if i == 0 || i == 3 { 1.0 } else { 0.0 };
-                    let values: Vec<f32> = random_values(self.seed + i as u64, to).iter().map(|v| base + 0.1 * v).collect();
+                    let values: Vec<f32> =
+                        random_values(self.seed + i as u64, to).iter().map(|v| base + 0.1 * v).collect();
                     self.out.weight(parameter, &[to as i64], &values);
                 }
                 let operands: Vec<&str> = std::iter::once(c.as_str()).chain(names.iter().map(String::as_str)).collect();
-                self.out.node("BatchNormalization", &operands, &format!("{name}.bn"), &[("epsilon", Value::Float(1e-3))])
+                self.out.node(
+                    "BatchNormalization",
+                    &operands,
+                    &format!("{name}.bn"),
+                    &[("epsilon", Value::Float(1e-3))],
+                )
             }
         };
         (y, out_side)
@@ -143,7 +171,16 @@ impl Net {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the columns of the architecture's table")]
-    fn block(&mut self, name: &str, x: &str, (from, to): (usize, usize), k: usize, stride: usize, expand: usize, side: usize) -> (String, usize) {
+    fn block(
+        &mut self,
+        name: &str,
+        x: &str,
+        (from, to): (usize, usize),
+        k: usize,
+        stride: usize,
+        expand: usize,
+        side: usize,
+    ) -> (String, usize) {
         let (mut h, wide) = (x.to_string(), from * expand);
         if expand > 1 {
             (h, _) = self.conv(&format!("{name}.expand"), &h, (from, wide), 1, 1, 1, side);

@@ -1,8 +1,8 @@
 //! ONNX models through the `onnx-protobuf` crate, which knows nothing of our reader.
 
 use onnx_protobuf::{
-    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,
+    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,
 };
 
 /// A model under construction.
@@ -22,7 +22,7 @@ pub enum Value<'a> {
 impl Writer {
     pub fn new(name: &str, opset: i64) -> Self {
         let mut graph = GraphProto::new();
-        graph.name = Some(name.into());
+        graph.name = name.into();
         Self { graph, opset }
     }
 
@@ -38,12 +38,12 @@ impl Writer {
             shape.dim.push(d);
         }
         let mut tensor = type_proto::Tensor::new();
-        tensor.elem_type = Some(tensor_proto::DataType::FLOAT as i32);
+        tensor.elem_type = tensor_proto::DataType::FLOAT as i32;
         tensor.shape = Some(shape).into();
         let mut ty = TypeProto::new();
         ty.set_tensor_type(tensor);
         let mut info = ValueInfoProto::new();
-        info.name = Some(name.into());
+        info.name = name.into();
         info.type_ = Some(ty).into();
         info
     }
@@ -72,26 +72,26 @@ impl Writer {
 
     fn tensor(&mut self, name: &str, dims: &[i64], kind: tensor_proto::DataType, raw: Vec<u8>) {
         let mut tensor = TensorProto::new();
-        tensor.name = Some(name.into());
+        tensor.name = name.into();
         tensor.dims = dims.to_vec();
-        tensor.data_type = Some(kind as i32);
-        tensor.raw_data = Some(raw);
+        tensor.data_type = kind as i32;
+        tensor.raw_data = raw;
         self.graph.initializer.push(tensor);
     }
 
     /// Adds a node with one result; returns the result's name.
     pub fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, Value<'_>)]) -> String {
         let mut node = NodeProto::new();
-        node.op_type = Some(op.into());
-        node.name = Some(format!("/{output}/{op}"));
+        node.op_type = op.into();
+        node.name = format!("/{output}/{op}");
         node.input = inputs.iter().map(|s| s.to_string()).collect();
         node.output = vec![output.into()];
         for (name, value) in attributes {
             let mut attribute = AttributeProto::new();
-            attribute.name = Some((*name).into());
+            attribute.name = (*name).into();
             let kind = match value {
                 Value::Int(v) => {
-                    attribute.i = Some(*v);
+                    attribute.i = *v;
                     attribute_proto::AttributeType::INT
                 }
                 Value::Ints(v) => {
@@ -99,15 +99,15 @@ impl Writer {
                     attribute_proto::AttributeType::INTS
                 }
                 Value::Float(v) => {
-                    attribute.f = Some(*v);
+                    attribute.f = *v;
                     attribute_proto::AttributeType::FLOAT
                 }
                 Value::Text(v) => {
-                    attribute.s = Some(v.as_bytes().to_vec());
+                    attribute.s = v.as_bytes().to_vec();
                     attribute_proto::AttributeType::STRING
                 }
             };
-            attribute.type_ = Some(kind.into());
+            attribute.type_ = kind.into();
             node.attribute.push(attribute);
         }
         self.graph.node.push(node);
@@ -117,11 +117,11 @@ impl Writer {
     /// The bytes of the model file.
     pub fn finish(self) -> Vec<u8> {
         let mut model = ModelProto::new();
-        model.ir_version = Some(8);
-        model.producer_name = Some("fornax-tests".into());
+        model.ir_version = 8;
+        model.producer_name = "fornax-tests".into();
         let mut opset = OperatorSetIdProto::new();
-        opset.domain = Some(String::new());
-        opset.version = Some(self.opset);
+        opset.domain = String::new();
+        opset.version = self.opset;
         model.opset_import.push(opset);
         model.graph = Some(self.graph).into();
         model.write_to_bytes().expect("a model that serialises")

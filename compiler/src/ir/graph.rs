@@ -288,6 +288,38 @@ impl Graph {
         }
     }
 
+    /// The same graph with ids in reading order: inputs first, then every node after its operands and right before its first
+    /// user, from the first output on. What no output depends on is left out, except inputs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the graph has a cycle.
+    pub fn renumbered(&self) -> Result<Self> {
+        self.topological()?;
+        let mut out = Self { name: self.name.clone(), metadata: self.metadata.clone(), ..Self::default() };
+        let mut ids: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+        for id in &self.inputs {
+            let node = self.node(*id);
+            ids.insert(*id, out.add_input(node.name.clone(), node.ty.clone()));
+        }
+        for (name, output) in &self.outputs {
+            let mut stack = vec![*output];
+            while let Some(id) = stack.last().copied() {
+                let operands = self.operands(id);
+                let waiting = stack.len();
+                if !ids.contains_key(&id) {
+                    stack.extend(operands.iter().rev().filter(|o| !ids.contains_key(o)));
+                }
+                if stack.len() == waiting {
+                    stack.pop();
+                    let operands: Vec<NodeId> = operands.iter().filter_map(|o| ids.get(o).copied()).collect();
+                    ids.entry(id).or_insert_with(|| out.add_node(self.node(id).clone(), &operands));
+                }
+            }
+            out.outputs.extend(ids.get(output).map(|id| (name.clone(), *id)));
+        }
+        Ok(out)
+    }
+
     /// Ids of every node, ascending.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.node_indices().map(NodeId)
@@ -319,5 +351,33 @@ impl Graph {
             && ports(self) == ports(other)
             && a.len() == b.len()
             && a.iter().zip(&b).all(|(a, b)| a == b && parameters(a.1.0) == parameters(b.1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_order_puts_nodes_before_their_first_user() -> Result<()> {
+        let text = r#"graph @g(%x: f32[2]) {
+          %late = constant f32[2] [1, 2]
+          %dead = neg %x
+          %a = neg %x
+          %b = abs %x
+          %c = add %b, %late
+          %d = add %a, %c
+          %e = add %d, %a
+          return %e as "e", %b as "b"
+        }"#;
+        let graph = crate::ir::parse(text)?;
+        let renumbered = graph.renumbered()?;
+        let order: Vec<&str> = renumbered.ids().map(|id| renumbered.node(id).name.as_str()).collect();
+        assert_eq!(order, ["x", "a", "b", "late", "c", "d", "e"]);
+        assert_eq!(renumbered.topological()?, renumbered.ids().collect::<Vec<_>>());
+        let mut graph = graph;
+        graph.remove_dead();
+        assert!(graph.same_as(&renumbered));
+        Ok(())
     }
 }

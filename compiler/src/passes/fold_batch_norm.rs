@@ -121,37 +121,24 @@ fn into_producer(graph: &Graph, id: NodeId, affine: &Affine) -> Result<Option<Pa
     let producer = affine.x;
     let operands = graph.operands(producer);
     let (Some(op), [x, w, rest @ ..]) = (graph.node(producer).op(), &operands[..]) else { return Ok(None) };
-    let weight = &graph.node(*w).ty.shape;
-    let per_output = weight.numel() / affine.scale.len().max(1);
-    let (mut op, mut beta) = (op.clone(), 1.0);
-    let had_bias;
-    let channel: Box<dyn Fn(usize) -> usize> = match &mut op {
-        Op::Conv(op) if op.then.is_none() && !op.residual => {
-            had_bias = std::mem::replace(&mut op.bias, true);
-            Box::new(move |i| i / per_output)
-        }
-        Op::ConvTranspose(op) => {
-            had_bias = std::mem::replace(&mut op.bias, true);
-            transposed_channel(weight, op.group)
-        }
-        Op::Gemm(op) if op.then.is_none() => {
-            had_bias = std::mem::replace(&mut op.bias, true);
-            beta = f64::from(std::mem::replace(&mut op.beta, 1.0));
-            let (outputs, rows) = (affine.scale.len(), op.trans_b);
-            Box::new(move |i| if rows { i / per_output } else { i % outputs })
-        }
-        _ => return Ok(None),
-    };
-    if weight.numel() == 0 {
-        return Ok(None);
-    }
+    let Some(rows) = rows(op, &graph.node(*w).ty.shape, affine.scale.len()) else { return Ok(None) };
     if let Some(obstacle) = shared(graph, producer) {
         return Err(obstacle);
     }
+    let (mut op, mut beta) = (op.clone(), 1.0);
+    let had_bias = match &mut op {
+        Op::Conv(op) => std::mem::replace(&mut op.bias, true),
+        Op::ConvTranspose(op) => std::mem::replace(&mut op.bias, true),
+        Op::Gemm(op) => {
+            beta = f64::from(std::mem::replace(&mut op.beta, 1.0));
+            std::mem::replace(&mut op.bias, true)
+        }
+        _ => return Ok(None),
+    };
     let bias = if had_bias { rest.first().copied() } else { None };
     let weight = known(graph, *w, "weight")?;
     let new_weight =
-        scaled(weight, &affine.scale, channel)?.with_origins(merged([&weight.origins, &affine.scale_origins]));
+        scaled(weight, &affine.scale, &rows)?.with_origins(merged([&weight.origins, &affine.scale_origins]));
     let new_bias = shifted(graph, bias, beta, affine, producer)?;
     let mut patch = Patch::new(id, format!("{} with scaled weights", op.name()));
     let w = patch.constant(graph.node(*w).name.as_str(), new_weight);
@@ -160,22 +147,42 @@ fn into_producer(graph: &Graph, id: NodeId, affine: &Affine) -> Result<Option<Pa
     Ok(Some(patch))
 }
 
-/// Output channel of each element of a transposed convolution's weight `[C, M / group, kernel…]`.
-fn transposed_channel(weight: &Shape, group: usize) -> Box<dyn Fn(usize) -> usize> {
-    let kernel: usize = weight.iter().skip(2).product();
-    let (inputs, outputs) = (weight[0], weight.get(1).copied().unwrap_or(1));
-    let inputs_per_group = (inputs / group.max(1)).max(1);
-    Box::new(move |i| {
-        let (row, column) = (i / kernel / outputs, i / kernel % outputs);
-        row / inputs_per_group * outputs + column
-    })
+/// A weight as rows of `width` elements that belong to one output channel each.
+struct Rows {
+    width: usize,
+    channel: Box<dyn Fn(usize) -> usize>,
 }
 
-fn scaled(weight: &Constant, scale: &[f64], channel: impl Fn(usize) -> usize) -> Result<Constant, String> {
+/// The rows of the weight of `op`; `None` if nothing can be folded into it.
+fn rows(op: &Op, weight: &Shape, outputs: usize) -> Option<Rows> {
+    if weight.numel() == 0 || weight.rank() < 2 {
+        return None;
+    }
+    let by_row: Box<dyn Fn(usize) -> usize> = Box::new(|row| row);
+    match op {
+        Op::Conv(op) if op.then.is_none() && !op.residual => {
+            Some(Rows { width: weight.numel() / weight[0], channel: by_row })
+        }
+        Op::Gemm(op) if op.then.is_none() && op.trans_b => Some(Rows { width: weight[1], channel: by_row }),
+        Op::Gemm(op) if op.then.is_none() => Some(Rows { width: 1, channel: Box::new(move |row| row % outputs) }),
+        Op::ConvTranspose(op) => {
+            let (inputs_per_group, outputs_per_group) = ((weight[0] / op.group.max(1)).max(1), weight[1]);
+            let channel = move |row| {
+                let (input, output) = (row / outputs_per_group, row % outputs_per_group);
+                input / inputs_per_group * outputs_per_group + output
+            };
+            Some(Rows { width: weight[2..].iter().product(), channel: Box::new(channel) })
+        }
+        _ => None,
+    }
+}
+
+fn scaled(weight: &Constant, scale: &[f64], rows: &Rows) -> Result<Constant, String> {
     let literal = Literal::from_constant(weight).map_err(|e| e.to_string())?;
     let mut values = literal.to_f64();
-    for (i, v) in values.iter_mut().enumerate() {
-        *v *= scale.get(channel(i)).copied().unwrap_or(1.0);
+    for (row, values) in values.chunks_mut(rows.width).enumerate() {
+        let scale = scale.get((rows.channel)(row)).copied().unwrap_or(1.0);
+        values.iter_mut().for_each(|v| *v *= scale);
     }
     Ok(Literal::new_float(literal.ty, values).to_constant())
 }

@@ -1,0 +1,60 @@
+//! EfficientNet-B0 ends as stem, sixteen blocks, head, mean and classifier, whoever exported it, and computes the same.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use fornax_compiler::ir::{Graph, evaluate};
+use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::pipeline::{Options, optimise};
+use fornax_compiler::types::{TensorType, random_values};
+use fornax_onnx::{Bindings, Limits, OnnxFile};
+use support::efficientnet::{Exporter, Padding, b0};
+
+const SIDE: usize = 64;
+
+fn imported(exporter: Exporter, padding: Padding) -> Graph {
+    let bytes = b0(exporter, padding, SIDE, 10).into();
+    let file = OnnxFile::from_bytes(bytes, None, &Limits::default()).expect("a model");
+    file.import(&Bindings::default()).expect("a graph")
+}
+
+fn operators(graph: &Graph) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for op in graph.ids().filter_map(|id| graph.node(id).op()) {
+        *counts.entry(op.name()).or_default() += 1;
+    }
+    counts
+}
+
+fn fuses_to_blocks(exporter: Exporter, padding: Padding) {
+    let before = imported(exporter, padding);
+    let optimised = optimise(before.clone(), &Options::default()).expect("passes run");
+    let after = &optimised.graph;
+    let expected = BTreeMap::from([("conv", 2), ("gemm", 1), ("mbconv", 16), ("reduce", 1), ("reshape", 1)]);
+    let remarks: Vec<String> = optimised.remarks.iter().filter(|r| r.declined).map(ToString::to_string).collect();
+    assert_eq!(operators(after), expected, "{exporter:?}, {padding:?}\n{}\n{after}", remarks.join("\n"));
+
+    let ty = TensorType::f32([1, 3, SIDE, SIDE]);
+    let pixels = random_values(5, ty.shape.numel()).into_iter().map(f64::from).collect();
+    let image = [Literal::new_float(ty, pixels)];
+    let expected = evaluate(&before, &image).expect("results before")[0].to_f64();
+    let found = evaluate(after, &image).expect("results after")[0].to_f64();
+    let largest = expected.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    assert!(largest > 0.0);
+    for (e, f) in expected.iter().zip(&found) {
+        assert!((e - f).abs() <= 1e-4 * largest, "{exporter:?}, {padding:?}: expected {e}, found {f}");
+    }
+}
+
+#[test]
+fn torch_script_exports_fuse() {
+    fuses_to_blocks(Exporter::TorchScript, Padding::Symmetric);
+    fuses_to_blocks(Exporter::TorchScript, Padding::Same);
+}
+
+#[test]
+fn dynamo_exports_fuse() {
+    fuses_to_blocks(Exporter::Dynamo, Padding::Symmetric);
+    fuses_to_blocks(Exporter::Dynamo, Padding::Same);
+}
