@@ -10,6 +10,7 @@ pub mod fallback;
 pub mod literal;
 pub mod lower_dense;
 pub mod lower_depthwise;
+mod lower_resize;
 pub mod nests;
 #[cfg(test)]
 mod properties;

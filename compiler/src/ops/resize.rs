@@ -1,5 +1,6 @@
 //! Resampling. The result's shape is given; `scales` are ONNX's (given, or out / in), which the coordinate rule uses.
 
+use super::lower_resize;
 use super::Operation;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
@@ -97,7 +98,7 @@ impl Resize {
 
 impl Resize {
     /// Whether `axis` is left as it is.
-    fn keeps(&self, x: &TensorType, axis: usize) -> bool {
+    pub(super) fn keeps(&self, x: &TensorType, axis: usize) -> bool {
         let rank = x.shape.rank();
         let whole = self.coordinates != CoordinateMode::TfCropAndResize
             || (self.roi[axis] == 0.0 && self.roi[axis + rank] == 1.0);
@@ -106,7 +107,7 @@ impl Resize {
 
     /// The coordinate along `axis` of operand `x` that coordinate `i` of the result samples; `None` outside the region of
     /// interest. Where the scaled extent has a fraction, the rules that divide by it keep the fraction, as ONNX's own tests do.
-    fn source(&self, x: &TensorType, axis: usize, i: usize) -> Option<f64> {
+    pub(super) fn source(&self, x: &TensorType, axis: usize, i: usize) -> Option<f64> {
         let (input, output, scale) = (x.shape[axis] as f64, self.shape[axis] as f64, self.scales[axis]);
         let i = i as f64;
         if self.keeps(x, axis) {
@@ -135,7 +136,7 @@ impl Resize {
     }
 
     /// The sample of an axis of `extent` that is nearest to coordinate `at`.
-    fn pick(&self, at: f64, extent: usize) -> usize {
+    pub(super) fn pick(&self, at: f64, extent: usize) -> usize {
         let rounded = match self.nearest {
             NearestMode::RoundPreferFloor => (at - 0.5).ceil(),
             NearestMode::RoundPreferCeil => (at + 0.5).floor(),
@@ -147,7 +148,7 @@ impl Resize {
 
     /// The samples of an axis of `extent` that interpolate coordinate `at`, with their weights. Samples outside repeat the
     /// edge, or have no weight where `exclude_outside`.
-    fn taps(&self, at: f64, extent: usize, axis: usize) -> Vec<(usize, f64)> {
+    pub(super) fn taps(&self, at: f64, extent: usize, axis: usize) -> Vec<(usize, f64)> {
         let squeeze = if self.antialias { self.scales[axis].min(1.0) } else { 1.0 };
         let reach = if self.mode == ResizeMode::Cubic { 2.0 } else { 1.0 } / squeeze;
         let last = extent as i64 - 1;
@@ -268,8 +269,8 @@ impl Operation for Resize {
         })
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        lower_resize::lower(self, cx)
     }
 }
 
