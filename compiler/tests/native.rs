@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::emit::jit;
-use fornax_compiler::ir::{evaluate, parse};
+use fornax_compiler::codegen::clif;
+use fornax_compiler::emit::{self, jit};
+use fornax_compiler::ir::{Graph, evaluate, parse};
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::passes::lower::lower;
-use fornax_compiler::target::Target;
+use fornax_compiler::target::{NAMES, Target};
 use fornax_compiler::types::{DType, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
 
@@ -36,6 +37,18 @@ fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usiz
     Ok(outputs[0].bytes().to_vec())
 }
 
+/// Compiles a graph for a target; no kernel may be larger than 40 KiB.
+fn compiles(graph: &Graph, target: &str) -> Result<(), String> {
+    let target: Target = target.parse()?;
+    let plan = lower(graph, &target).map_err(|e| format!("{target}: {e}"))?;
+    let isa = clif::isa(&target).map_err(|e| e.to_string())?;
+    let code = emit::compile(&emit::distinct(&plan).0, &*isa).map_err(|e| format!("{target}: {e}"))?;
+    match code.iter().find(|code| code.bytes.len() > 40 << 10) {
+        Some(code) => Err(format!("{target}: {} has {} bytes of code", code.name, code.bytes.len())),
+        None => Ok(()),
+    }
+}
+
 /// What differs between native code and the evaluator for a graph of these inputs and nodes, the last of them `%y`.
 fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolerance: f64) -> Result<(), String> {
     let text = format!("graph @case({header}) {{\n{body}\nreturn %y as \"y\"\n}}\n");
@@ -49,6 +62,9 @@ fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolerance:
     let bytes = run(&program, &inputs, 1)?;
     if bytes != run(&program, &inputs, 3)? {
         return Err("the result depends on the number of threads".into());
+    }
+    for name in NAMES {
+        compiles(&graph, name)?;
     }
     let found = Literal::from_bytes(expected.ty.clone(), &bytes).map_err(|e| e.to_string())?;
     let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs().max(1.0);
@@ -331,4 +347,173 @@ fn normalisation_and_gates() {
         ("%x: f32[2,5,3,3]", &rows_first),
         ("%x: f32[2,3,3,4]", &channels_last),
     ]);
+}
+
+#[test]
+fn transposed_convolutions() {
+    let rows = [
+        ("[1,3,4,5]", "[3,7,3,3]", "strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]"),
+        ("[2,4,3,3]", "[4,2,2,3]", "strides=[3,1],group=2,dilations=[2,1]"),
+        ("[1,6,3,3]", "[6,1,4,4]", "strides=[2,2],pads=[1,1,1,1],group=6"),
+        ("[1,2,5]", "[2,3,3]", "strides=[2],pads=[-1,-2],dilations=[1],output_padding=[0]"),
+        ("[1,2,2,3,2]", "[2,5,2,2,2]", "strides=[2,1,2],pads=[0,0,0,1,0,0],dilations=[1,2,1],output_padding=[0,0,0]"),
+    ];
+    let rows: Vec<(String, String)> = rows
+        .iter()
+        .flat_map(|(x, w, attributes)| {
+            let weights = format!("%w = constant f32{w} random(5)\n");
+            [(format!("%x: f32{x}"), format!("{weights}%y = conv_transpose %x, %w {{{attributes}}}"))]
+        })
+        .chain([(
+            "%x: f32[1,2,3,3], %w: f32[2,3,2,2], %b: f32[3]".to_string(),
+            "%y = conv_transpose %x, %w, %b {strides=[2,2],bias=true}".to_string(),
+        )])
+        .collect();
+    check_within(1e-5, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn resampling() {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let shapes = [("[7,9]", "[1.75,1.8]"), ("[2,3]", "[0.5,0.6]"), ("[4,9]", "[1,1.8]"), ("[1,1]", "[0.25,0.2]")];
+    for mode in ["nearest", "linear", "cubic"] {
+        for rule in ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"] {
+            for (shape, scales) in shapes {
+                let (shape, scales) = (shape.trim_matches(['[', ']']), scales.trim_matches(['[', ']']));
+                let attributes = format!("mode={mode},coordinates={rule},shape=[1,3,{shape}],scales=[1,1,{scales}]");
+                for ty in ["f32", "u8"] {
+                    rows.push((format!("%x: {ty}[1,3,4,5]"), format!("%y = resize %x {{{attributes}}}")));
+                }
+            }
+        }
+    }
+    for nearest in ["round_prefer_ceil", "floor", "ceil"] {
+        for ty in ["f32", "i64", "f16"] {
+            let node = format!("%y = resize %x {{nearest={nearest},shape=[2,7,3],scales=[1,1.75,0.6]}}");
+            rows.push((format!("%x: {ty}[2,4,5]"), node));
+        }
+    }
+    for mode in ["linear", "cubic"] {
+        for extra in ["antialias=true", "exclude_outside=true"] {
+            let node = format!("%y = resize %x {{mode={mode},{extra},shape=[2,3,3,2],scales=[1,1,0.75,0.4]}}");
+            rows.push(("%x: f32[2,3,4,5]".into(), node));
+        }
+    }
+    for mode in ["nearest", "linear"] {
+        let roi = "roi=[0,0,0.1,-0.5,1,1,0.8,1.2],extrapolation=7,coordinates=tf_crop_and_resize";
+        for ty in ["f32", "u8"] {
+            let node = format!("%y = resize %x {{mode={mode},{roi},shape=[1,2,5,6],scales=[1,1,1.25,1.2]}}");
+            rows.push((format!("%x: {ty}[1,2,4,5]"), node));
+        }
+    }
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+    check_channel_last(&[
+        "%y = resize %c {mode=linear,shape=[2,5,6,4],scales=[1,1,2,1]}",
+        "%y = resize %c {shape=[2,5,6,8],scales=[1,1,2,2]}",
+    ]);
+}
+
+/// Values at which functions change their ways.
+const EDGES: [f32; 24] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    1.5,
+    -2.5,
+    2.0,
+    -2.0,
+    3.0,
+    1e-30,
+    -1e-30,
+    1e-42,
+    1e30,
+    -1e30,
+    1e-3,
+    100.0,
+    -100.0,
+    7.25,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
+    f32::MAX,
+];
+
+#[test]
+fn functions_at_their_edges() {
+    let count = EDGES.len();
+    let line = Literal::from_f32([count], &EDGES);
+    let mut failures = Vec::new();
+    let mut try_one = |header: &str, body: &str, inputs: Vec<Literal>| {
+        if let Err(error) = difference(header, body, Some(inputs), 2e-6) {
+            failures.push(format!("{body}: {error}"));
+        }
+    };
+    for function in [
+        "relu",
+        "clip {p=[-1,6]}",
+        "sigmoid",
+        "tanh",
+        "elu {p=[1]}",
+        "leaky_relu {p=[0.1]}",
+        "neg",
+        "abs",
+        "exp",
+        "log",
+        "sqrt",
+        "reciprocal",
+        "floor",
+        "ceil",
+        "round",
+        "sign",
+        "erf",
+        "is_nan",
+        "softplus",
+        "hard_swish",
+    ] {
+        let (name, attributes) = function.split_once(' ').unwrap_or((function, ""));
+        try_one(&format!("%x: f32[{count}]"), &format!("%y = {name} %x {attributes}"), vec![line.clone()]);
+    }
+    let column = line.clone().reshaped([count, 1].into());
+    for function in ["add", "div", "min", "max", "pow", "fmod", "less", "greater_or_equal", "equal", "prelu"] {
+        let header = format!("%a: f32[{count},1], %b: f32[{count}]");
+        try_one(&header, &format!("%y = {function} %a, %b"), vec![column.clone(), line.clone()]);
+    }
+    for to in ["i8", "u8", "i32", "u32", "i64", "bool"] {
+        try_one(&format!("%x: f32[{count}]"), &format!("%y = cast %x {{to={to}}}"), vec![line.clone()]);
+    }
+    for kind in ["max", "min", "sum"] {
+        let header = format!("%x: f32[{count},1]");
+        try_one(&header, &format!("%y = reduce %x {{kind={kind},axes=[0]}}"), vec![column.clone()]);
+    }
+    for body in ["%y = arg_reduce %x", "%y = arg_reduce %x {min=true,select_last=true}"] {
+        try_one(&format!("%x: f32[{count}]"), body, vec![line.clone()]);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn double_precision_functions_are_exact_to_a_unit() {
+    let values: Vec<f32> = random_values(11, 4000).into_iter().map(|v| v.powi(5) * 1e6).collect();
+    let exponents: Vec<f32> = random_values(12, 4000).into_iter().map(|v| v * 6.0).collect();
+    let ty = |values: &[f32]| Literal::from_f32([values.len()], values);
+    let bases: Vec<f32> = values.iter().map(|v| v.abs()).collect();
+    for body in ["%y = sin %a", "%y = cos %a"] {
+        difference("%a: f32[4000]", body, Some(vec![ty(&values)]), 1e-7).unwrap();
+    }
+    // Errors relative to the result, large or small.
+    difference(
+        "%a: f32[4000], %b: f32[4000]",
+        "%p = pow %a, %b\n%y = log %p",
+        Some(vec![ty(&bases), ty(&exponents)]),
+        1e-6,
+    )
+    .unwrap();
+    difference("%a: f32[4000], %b: f32[4000]", "%y = fmod %a, %b", Some(vec![ty(&values), ty(&exponents)]), 0.0)
+        .unwrap();
+    let large = Literal::from_f32([3], &[1e30, -3e38, 16777215.0]);
+    let small = Literal::from_f32([3], &[0.3, 1e-38, 3.0]);
+    difference("%a: f32[3], %b: f32[3]", "%y = fmod %a, %b", Some(vec![large, small]), 0.0).unwrap();
 }
