@@ -3,7 +3,9 @@
 mod support;
 
 use fornax_compiler::ir::{Graph, builder::Builder};
-use fornax_compiler::ops::{Gemm, MatMul, Op};
+use fornax_compiler::ops::pool::PoolKind;
+use fornax_compiler::ops::reduce::ReduceKind;
+use fornax_compiler::ops::{Gemm, MatMul, Op, Pool, Reduce, Softmax, SqueezeExcite};
 use fornax_compiler::scalar::UnaryFn;
 
 /// A graph of one operator over one input and constants.
@@ -33,4 +35,60 @@ fn matrix_vector_products() {
         single("two vectors", MatMul {}, &[5], &[&[5]]),
         single("batch", MatMul {}, &[2, 1, 2, 17], &[&[17, 9]]),
     ]);
+}
+
+#[test]
+fn means_over_pixels() {
+    let mean = |axes: &[usize], keepdims| Reduce { kind: ReduceKind::Mean, axes: axes.to_vec(), keepdims };
+    support::report([
+        single("kept", mean(&[2, 3], true), &[1, 130, 7, 5], &[]),
+        single("dropped", mean(&[2, 3], false), &[2, 3, 1, 9], &[]),
+        single("line", mean(&[2], false), &[2, 17, 6], &[]),
+        single("volume", mean(&[2, 3, 4], true), &[1, 4, 2, 3, 5], &[]),
+        single("other axes", mean(&[1], false), &[2, 3, 4, 5], &[]),
+    ]);
+}
+
+#[test]
+fn squeeze_and_excite() {
+    let graph = |name, x: [usize; 4], reduced, op: SqueezeExcite| {
+        let c = x[1];
+        single(name, op, &x, &[&[reduced, c, 1, 1], &[reduced], &[c, reduced, 1, 1], &[c]])
+    };
+    let hard = SqueezeExcite { act: UnaryFn::Relu, gate: UnaryFn::HardSigmoid(0.2, 0.5) };
+    support::report([
+        graph("even", [1, 32, 14, 14], 8, SqueezeExcite::default()),
+        graph("odd", [3, 17, 5, 3], 1, hard),
+        graph("one pixel", [1, 3, 1, 1], 40, SqueezeExcite::default()),
+        graph("no pixel", [1, 3, 0, 1], 2, SqueezeExcite::default()),
+    ]);
+}
+
+#[test]
+fn pooling_windows() {
+    let max = Pool { kernel: vec![3, 3], strides: vec![2, 2], pads: vec![1; 4], ..Pool::default() };
+    let average = Pool { kind: PoolKind::Average, ..max.clone() };
+    let padded = Pool { count_include_pad: true, ceil_mode: true, ..average.clone() };
+    let line = Pool { kernel: vec![2], strides: vec![3], pads: vec![1, 0], dilations: vec![2], ..average.clone() };
+    let cube = Pool { kernel: vec![2; 3], strides: vec![1; 3], pads: vec![0; 6], dilations: vec![1; 3], ..max.clone() };
+    let wide = Pool { kernel: vec![13, 1], strides: vec![1, 1], pads: vec![0; 4], ..average.clone() };
+    support::report([
+        single("max", max.clone(), &[1, 64, 17, 16], &[]),
+        single("max up", Pool { ceil_mode: true, ..max }, &[2, 3, 6, 9], &[]),
+        single("average", average, &[1, 17, 9, 9], &[]),
+        single("average padded", padded, &[2, 5, 6, 7], &[]),
+        single("line", line, &[2, 6, 11], &[]),
+        single("cube", cube, &[1, 2, 3, 4, 5], &[]),
+        single("wide", wide, &[1, 2, 15, 3], &[]),
+    ]);
+}
+
+#[test]
+fn softmax_along_any_axis() {
+    let cases: [(&[usize], usize); 6] =
+        [(&[2, 1000], 1), (&[3, 7, 5], 2), (&[2, 19, 3, 4], 1), (&[4, 3, 5], 0), (&[2, 6, 1, 1], 1), (&[0, 3], 1)];
+    let graphs = cases.into_iter().flat_map(|(shape, axis)| {
+        [false, true].map(|log| single(&format!("{shape:?} axis {axis}"), Softmax { axis, log }, shape, &[]))
+    });
+    support::report(graphs);
 }

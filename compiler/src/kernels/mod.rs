@@ -5,6 +5,7 @@
 //! may not change a bit. `schedule` is a pure function from a spec and a target to a schedule; `emit` writes the kernel once for
 //! every instruction set through [`Emitter`].
 
+pub mod sliding;
 #[cfg(test)]
 pub mod testing;
 
@@ -157,6 +158,8 @@ families! {
     gate::Gate "channel gate";
     gemv::Gemv "matrix-vector product";
     mean::Mean "mean over pixels";
+    pool::Pool "windowed maximum and average";
+    softmax::Softmax "softmax and its logarithm";
     scale_weights::ScaleWeights "squeeze-and-excite gate on packed weights";
     loops::Loops "element-wise chains, broadcasts, reductions and data movement as loop nests";
 }

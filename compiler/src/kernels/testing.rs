@@ -59,8 +59,9 @@ pub fn mismatch(name: &str, found: &[f32], expected: &[f64], bound: impl Fn(usiz
     if found.len() != expected.len() {
         return Some(format!("{name}: {} values for {}", found.len(), expected.len()));
     }
+    let off = |i: &usize| (f64::from(found[*i]) - expected[*i]).abs();
     (0..found.len())
-        .find(|i| !((f64::from(found[*i]) - expected[*i]).abs() <= bound(*i)))
+        .find(|i| off(i).is_nan() || off(i) > bound(*i))
         .map(|i| format!("{name}: element {i}: expected {} within {:e}, found {}", expected[i], bound(i), found[i]))
 }
 

@@ -6,9 +6,11 @@ use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{around_axis, expect_axis, expect_float, expect_operands};
 use crate::error::OpError;
+use crate::kernels;
+use crate::plan::Layout;
 use crate::plan::lowering::Lowering;
 use crate::scalar::BinaryFn;
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 attributes! {
     /// Attributes of a softmax.
@@ -62,7 +64,25 @@ impl Operation for Softmax {
     }
 
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        super::fallback::softmax(cx, self)
+        let Some((layout, spec)) = self.rows(&cx.ty) else { return super::fallback::softmax(cx, self) };
+        let x = cx.operand_as(0, layout)?;
+        let y = cx.output(layout);
+        cx.step(spec, &[x.into(), y.into()]);
+        Ok(())
+    }
+}
+
+impl Softmax {
+    /// The layout in which the axis is innermost, and the kernel over its rows; for `f32` elements.
+    fn rows(&self, ty: &TensorType) -> Option<(Layout, kernels::Softmax)> {
+        let length = ty.shape[self.axis];
+        let (outer, inner) = around_axis(&ty.shape, self.axis);
+        let (layout, rows) = match (self.axis, inner) {
+            (_, 1) => (Layout::RowMajor, outer),
+            (1, _) => (Layout::ChannelsLast, outer * inner),
+            _ => return None,
+        };
+        (ty.dtype == DType::F32).then_some((layout, kernels::Softmax { rows, length, log: self.log }))
     }
 }
 

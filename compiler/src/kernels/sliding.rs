@@ -1,0 +1,314 @@
+//! Windows sliding over a channel-last map, row by row: the loops that depthwise convolution and pooling share.
+//!
+//! In: extents, and a [`Cell`] that writes the outputs of one segment for one vector of channels. Out: a kernel whose work unit is one
+//! output row of one block of channels. A row is cut into segments of `tile` outputs; segments that meet the same taps share their
+//! code, so taps left and right of the map are left out at compile time. A window row above or below the map reads `outside`, a
+//! row of elements that do not change the result.
+
+use crate::codegen::{Count, Emitter, R};
+use crate::target::Target;
+
+/// Widest window.
+const WIDEST: usize = 11;
+/// Largest constant offset, bytes.
+const LARGEST: usize = 1 << 28;
+/// Most taps that a kernel may spell out for the different segments of a row.
+const CODE: usize = 2048;
+
+/// Extents `[height, width]` of windows over a map `[N, H, W, C]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sliding {
+    /// Images.
+    pub batch: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Input map.
+    pub input: [usize; 2],
+    /// Output map.
+    pub output: [usize; 2],
+    /// Window.
+    pub kernel: [usize; 2],
+    /// Stride.
+    pub strides: [usize; 2],
+    /// Dilation.
+    pub dilations: [usize; 2],
+    /// Padding above and left.
+    pub pads: [usize; 2],
+}
+
+/// How the loops are cut.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Schedule {
+    /// Outputs of a row that stay in registers together.
+    pub tile: usize,
+    /// Channels of one work unit, a multiple of 16.
+    pub block: usize,
+}
+
+/// Consecutive segments of a row that meet the same taps.
+#[derive(Debug)]
+pub struct Run {
+    /// First output column.
+    pub start: usize,
+    /// Outputs of one segment.
+    pub width: usize,
+    /// Segments.
+    pub count: usize,
+}
+
+/// A tap of a segment that is inside the map, in the order of loads: input column, output, window column.
+pub type Tap = (usize, usize, usize);
+
+/// Where a segment's operands are, for one vector of channels.
+pub struct At<'a> {
+    /// The input rows of the window, from the top.
+    pub rows: &'a [R],
+    /// The output row.
+    pub y: R,
+    /// What [`Cell::moving`] gave, advanced to the channels.
+    pub moving: &'a [R],
+    /// What [`Cell::fixed`] gave.
+    pub fixed: &'a [R],
+}
+
+/// The arithmetic of a family.
+pub trait Cell {
+    /// Pointers for output row `row` of `N * OH` that advance with the channels, 4 bytes each.
+    fn moving(&self, e: &mut dyn Emitter, row: R) -> Vec<R>;
+    /// Registers for output row `row` that do not.
+    fn fixed(&self, _e: &mut dyn Emitter, _row: R) -> Vec<R> {
+        Vec::new()
+    }
+    /// Writes a segment for one vector of channels, of which `lanes` exist.
+    fn vector(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, lanes: usize);
+}
+
+impl Sliding {
+    /// Whether there is a kernel: offsets fit their fields and the code is of bounded size.
+    pub fn applies(&self) -> bool {
+        let row = self.input[1].max(self.output[1]).saturating_mul(self.channels).saturating_mul(4);
+        let steps = self.strides.iter().chain(&self.dilations).max().is_some_and(|step| *step <= LARGEST);
+        let window = self.kernel.iter().all(|k| *k <= WIDEST);
+        window && steps && row <= LARGEST && self.output[1] <= LARGEST && {
+            self.runs(1, true).len() * self.kernel[0] * self.kernel[1] <= CODE
+        }
+    }
+
+    /// `n2c96h112w112_h56w56_k3s2p1`, the extents as part of a kernel's name.
+    pub fn name(&self) -> String {
+        let pair = |v: [usize; 2]| if v[0] == v[1] { v[0].to_string() } else { format!("{}x{}", v[0], v[1]) };
+        let ([h, w], [oh, ow]) = (self.input, self.output);
+        let (kernel, strides, pads) = (pair(self.kernel), pair(self.strides), pair(self.pads));
+        let mut name = format!("n{}c{}h{h}w{w}_h{oh}w{ow}_k{kernel}s{strides}p{pads}", self.batch, self.channels);
+        if self.dilations != [1, 1] {
+            name += &format!("d{}", pair(self.dilations));
+        }
+        name
+    }
+
+    /// Bytes of the input map.
+    pub fn input_bytes(&self) -> usize {
+        self.batch * self.input[0] * self.input[1] * self.channels * 4
+    }
+
+    /// Bytes of the output map.
+    pub fn output_bytes(&self) -> usize {
+        self.batch * self.output[0] * self.output[1] * self.channels * 4
+    }
+
+    /// Bytes of one input row.
+    pub fn row_bytes(&self) -> usize {
+        self.input[1] * self.channels * 4
+    }
+
+    /// A schedule for windows that need `registers` besides one accumulator per output: the widest tile that divides the row, or
+    /// the widest if only narrow ones do, and blocks whose `bytes` per channel stay in the first-level cache.
+    pub fn schedule(&self, target: &Target, registers: usize, bytes: usize) -> Schedule {
+        let most = target.vector_registers().saturating_sub(registers).clamp(1, 8).min(self.output[1].max(1));
+        let even = (most.div_ceil(2)..=most).rev().find(|t| self.output[1].is_multiple_of(*t));
+        let work = self.output[1].max(1) * self.kernel[0] * self.kernel[1];
+        let near = (20 * 1024 / bytes.max(1)).max(16);
+        let blocks = self.channels.div_ceil((WORK / work.max(1)).clamp(64, near.max(64))).max(1);
+        Schedule { tile: even.unwrap_or(most), block: self.channels.div_ceil(blocks).next_multiple_of(16).max(16) }
+    }
+
+    /// Work units.
+    pub fn chunks(&self, schedule: &Schedule) -> u32 {
+        if self.channels == 0 || self.output[1] == 0 {
+            return 0;
+        }
+        (self.batch * self.output[0] * self.channels.div_ceil(schedule.block)) as u32
+    }
+
+    /// The input column that output `start + output` reads through window column `column`, if it is inside the map.
+    fn reach(&self, start: usize, output: usize, column: usize) -> Option<usize> {
+        let at = (start + output) * self.strides[1] + column * self.dilations[1];
+        at.checked_sub(self.pads[1]).filter(|at| *at < self.input[1])
+    }
+
+    /// The taps of one window row over a segment, by input column.
+    pub fn taps(&self, run: &Run) -> Vec<Tap> {
+        let reach = |t: usize, j: usize| self.reach(run.start, t, j).map(|column| (column, t, j));
+        let mut taps: Vec<Tap> =
+            (0..run.width).flat_map(|t| (0..self.kernel[1]).filter_map(move |j| reach(t, j))).collect();
+        taps.sort_unstable();
+        taps
+    }
+
+    /// Which taps of a segment are inside the map, output by output.
+    fn mask(&self, start: usize, width: usize) -> Vec<bool> {
+        (0..width).flat_map(|t| (0..self.kernel[1]).map(move |k| self.reach(start, t, k).is_some())).collect()
+    }
+
+    /// The row as runs of equal segments; with `first_apart` its first segment is a run of its own.
+    pub fn runs(&self, tile: usize, first_apart: bool) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let (mut start, mut last) = (0, Vec::new());
+        while start < self.output[1] {
+            let width = tile.min(self.output[1] - start);
+            let mask = self.mask(start, width);
+            let joins = !(first_apart && start == width) && mask.iter().all(|inside| *inside) && mask == last;
+            match runs.last_mut() {
+                Some(run) if joins => run.count += 1,
+                _ => runs.push(Run { start, width, count: 1 }),
+            }
+            last = mask;
+            start += width;
+        }
+        runs
+    }
+
+    /// Writes the loops over work units, segments and vectors of channels. `pointers` are the input map, a row of elements
+    /// that stand for rows outside of it, and the output map.
+    pub fn emit(&self, e: &mut dyn Emitter, schedule: &Schedule, first_apart: bool, pointers: [R; 3], cell: &dyn Cell) {
+        let [x, outside, y] = pointers;
+        let runs = self.runs(schedule.tile, first_apart);
+        let blocks = self.channels.div_ceil(schedule.block);
+        let (chunk, units) = (e.r(), e.r());
+        e.begin(chunk);
+        e.end(units);
+        e.sub(units, units, chunk);
+        e.repeat(Count::Register(units), &mut |e| {
+            let (row, block, out) = (e.r(), e.r(), e.r());
+            e.div_imm(row, chunk, blocks as u32);
+            e.mul_imm(block, row, blocks as i64);
+            e.sub(block, chunk, block);
+            let rows = self.row_pointers(e, row, x, outside);
+            e.mul_imm(out, row, (self.output[1] * self.channels * 4) as i64);
+            e.add(out, out, y);
+            let (moving, fixed) = (cell.moving(e, row), cell.fixed(e, row));
+            e.mul_imm(row, block, (schedule.block * 4) as i64);
+            let bases: Vec<R> = rows.into_iter().chain([out]).chain(moving).collect();
+            bases.iter().for_each(|base| e.add(*base, *base, row));
+            self.block(e, schedule, &runs, (block, &bases, &fixed), cell);
+            [row, block].into_iter().chain(bases).chain(fixed).for_each(|r| e.free_r(r));
+            e.add_imm(chunk, chunk, 1);
+        });
+    }
+
+    /// Block `block` of channels of one output row, whose operands begin at `bases`.
+    fn block(
+        &self,
+        e: &mut dyn Emitter,
+        schedule: &Schedule,
+        runs: &[Run],
+        (block, bases, fixed): (R, &[R], &[R]),
+        cell: &dyn Cell,
+    ) {
+        let lanes = e.lanes();
+        let (full, tail) = (self.channels / lanes, self.channels % lanes);
+        let (vectors, most) = (e.r(), e.r());
+        let per_block = schedule.block / lanes;
+        let count = if self.channels <= schedule.block {
+            Count::Times(full as u32)
+        } else {
+            e.mul_imm(vectors, block, -(per_block as i64));
+            e.add_imm(vectors, vectors, full as i64);
+            e.set(most, per_block as i64);
+            e.min(vectors, vectors, most);
+            Count::Register(vectors)
+        };
+        if full > 0 {
+            runs.iter().for_each(|run| self.run(e, run, (bases, fixed), (count, lanes), cell));
+        }
+        if tail > 0 {
+            let blocks = self.channels.div_ceil(schedule.block);
+            e.set(most, blocks as i64 - 2);
+            e.if_less(most, block, &mut |e| {
+                let left = full - (blocks - 1) * per_block;
+                let bases: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+                bases.iter().for_each(|base| e.add_imm(*base, *base, (left * lanes * 4) as i64));
+                for run in runs {
+                    self.run(e, run, (&bases, fixed), (Count::Times(1), tail), cell);
+                }
+                bases.into_iter().for_each(|r| e.free_r(r));
+            });
+        }
+        [vectors, most].into_iter().for_each(|r| e.free_r(r));
+    }
+
+    /// The segments of one run, one after the other, each for `count` vectors of channels.
+    fn run(
+        &self,
+        e: &mut dyn Emitter,
+        run: &Run,
+        (bases, fixed): (&[R], &[R]),
+        (count, lanes): (Count, usize),
+        cell: &dyn Cell,
+    ) {
+        let segment = |e: &mut dyn Emitter, bases: &[R]| {
+            let at: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+            e.repeat(count, &mut |e| {
+                let ((rows, y), moving) = (at.split_at(self.kernel[0]), &at[self.kernel[0] + 1..]);
+                cell.vector(e, run, &At { rows, y: y[0], moving, fixed }, lanes);
+                at.iter().for_each(|r| e.add_imm(*r, *r, (lanes * 4) as i64));
+            });
+            at.into_iter().for_each(|r| e.free_r(r));
+        };
+        if run.count == 1 {
+            return segment(e, bases);
+        }
+        let walk: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+        e.repeat(Count::Times(run.count as u32), &mut |e| {
+            segment(e, &walk);
+            let pixels = run.width * self.channels * 4;
+            let (rows, y) = walk.split_at(self.kernel[0]);
+            rows.iter().for_each(|row| e.add_imm(*row, *row, (pixels * self.strides[1]) as i64));
+            e.add_imm(y[0], y[0], pixels as i64);
+        });
+        walk.into_iter().for_each(|r| e.free_r(r));
+    }
+
+    /// Pointers to the input rows that output row `row` reads, one per window row.
+    fn row_pointers(&self, e: &mut dyn Emitter, row: R, x: R, outside: R) -> Vec<R> {
+        let (image, first, at, inside) = (e.r(), e.r(), e.r(), e.r());
+        e.div_imm(image, row, self.output[0] as u32);
+        e.mul_imm(at, image, self.output[0] as i64);
+        e.sub(first, row, at);
+        e.mul_imm(first, first, self.strides[0] as i64);
+        e.add_imm(first, first, -(self.pads[0] as i64));
+        e.mul_imm(image, image, self.input[0] as i64);
+        let pointer = |e: &mut dyn Emitter, k: usize| {
+            let pointer = e.r();
+            e.add_imm(at, first, (k * self.dilations[0]) as i64);
+            e.add(inside, at, image);
+            e.mul_imm(inside, inside, self.row_bytes() as i64);
+            e.add(inside, inside, x);
+            e.select_below(pointer, at, self.input[0] as u32, inside, outside);
+            pointer
+        };
+        let rows = (0..self.kernel[0]).map(|k| pointer(e, k)).collect();
+        [image, first, at, inside].into_iter().for_each(|r| e.free_r(r));
+        rows
+    }
+}
+
+/// Taps and outputs that one work unit should cover, channel by channel.
+const WORK: usize = 1 << 16;
+
+/// A fresh register with the value of another.
+pub fn copy(e: &mut dyn Emitter, from: R) -> R {
+    let r = e.r();
+    e.copy(r, from);
+    r
+}
