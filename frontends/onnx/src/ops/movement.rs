@@ -119,13 +119,16 @@ pub(crate) fn slice(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 
 /// First element and number of elements of a slice of an axis; bounds count from the end where negative and are clamped.
 fn slice_bounds(extent: i64, start: i64, end: i64, step: i64) -> (usize, usize) {
+    if extent == 0 {
+        return (0, 0);
+    }
     let from_front = |v: i64| if v < 0 { v.saturating_add(extent) } else { v };
     let (start, end) = (from_front(start), from_front(end));
     let (first, count) = if step > 0 {
         let (first, end) = (start.clamp(0, extent), end.clamp(0, extent));
         (first, (end - first).max(0).unsigned_abs().div_ceil(step.unsigned_abs()))
     } else {
-        let (first, end) = (start.clamp(-1, extent - 1), end.clamp(-1, extent - 1));
+        let (first, end) = (start.clamp(0, extent - 1), end.clamp(-1, extent - 1));
         (first, (first - end).max(0).unsigned_abs().div_ceil(step.unsigned_abs()))
     };
     if count == 0 { (0, 0) } else { (first as usize, count as usize) }

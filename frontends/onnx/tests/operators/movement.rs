@@ -15,6 +15,8 @@ fn slices_clamp_and_walk_backwards() {
     sliced(&[-1], &[i64::MIN], &[-2]).gives(values(&[4.0, 2.0, 0.0]));
     sliced(&[9], &[0], &[-1]).gives(values(&[4.0, 3.0, 2.0, 1.0]));
     sliced(&[-9], &[2], &[1]).gives(values(&[0.0, 1.0]));
+    // ONNX clamps a start before the first element to it, also when walking backwards.
+    sliced(&[-9], &[i64::MIN], &[-1]).gives(values(&[0.0]));
     sliced(&[3], &[1], &[1]).gives(values(&[]));
     sliced(&[0], &[5], &[i64::MIN]).gives(values(&[]));
     sliced(&[0], &[5], &[i64::MAX]).gives(values(&[0.0]));
