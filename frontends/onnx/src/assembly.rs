@@ -17,6 +17,7 @@ use crate::proto::NodeProto;
 pub(crate) struct Assembly {
     builder: Builder,
     limits: Limits,
+    written: u64,
 }
 
 impl Assembly {
@@ -27,7 +28,7 @@ impl Assembly {
         for name in reserved {
             builder.fresh(name);
         }
-        Self { builder, limits }
+        Self { builder, limits, written: 0 }
     }
 
     /// The graph so far.
@@ -58,6 +59,12 @@ impl Assembly {
     /// Adds a constant under a name made from `base`.
     pub fn constant(&mut self, base: &str, constant: Constant) -> NodeId {
         self.builder.constant(cut(base), constant)
+    }
+
+    /// Counts elements that an import function is about to write out, over the whole import.
+    pub fn charge(&mut self, place: &str, elements: u64) -> Result<()> {
+        self.written = self.written.saturating_add(elements);
+        Limits::check(place, "fold_elements", self.limits.fold_elements, self.written)
     }
 
     /// Adds `op`, or the constant that it evaluates to.

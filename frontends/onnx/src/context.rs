@@ -131,6 +131,12 @@ impl<'a> Context<'a> {
         Ok(self.add_constant(literal.to_constant()))
     }
 
+    /// Counts elements that the import function is about to write out; fails beyond the limit on folding.
+    pub fn charge(&mut self, elements: u64) -> Result<()> {
+        let name = self.name();
+        self.assembly.charge(name, elements)
+    }
+
     /// Adds a constant.
     pub fn add_constant(&mut self, c: Constant) -> NodeId {
         let name = self.name();
@@ -144,7 +150,7 @@ impl<'a> Context<'a> {
             op: short(self.op_type()),
             field: field.into(),
             expected: expected.into(),
-            found: found.into(),
+            found: short(&found.into()),
         }
     }
 

@@ -10,12 +10,10 @@ use fornax_compiler::types::{Constant, DType, TensorType};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::limits::Limits;
 
-use super::support::{axis, binary, cast, dtype, expand, extent, extents, int_constant, reshape, with_scalar};
-
-/// Elements up to which a table of positions or a range is written out.
-const TABLE_ELEMENTS: u64 = 1 << 24;
+use super::support::{
+    axis, binary, cast, dtype, expand, extent, extents, int_constant, positions, reshape, with_scalar,
+};
 
 /// `Constant` in any of its numeric forms.
 pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
@@ -65,7 +63,7 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
         }
     }
     if matches!(ty, DType::I32 | DType::I64) {
-        return integer_range(cx, ty);
+        return whole_range(cx, ty);
     }
     let mut given = [0.0; 3];
     for (slot, name) in names.iter().enumerate() {
@@ -76,7 +74,8 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     if delta == 0.0 || !count.is_finite() {
         return Err(cx.error("delta", "a step that reaches the limit", delta.to_string()));
     }
-    let count = table_size(cx, count.max(0.0) as u64)?;
+    let count = count.max(0.0) as usize;
+    cx.charge(count as u64)?;
     let values = (0..count).map(|i| start + i as f64 * delta);
     let ty = TensorType::new(ty, [count]);
     let literal = match ty.dtype.is_float() {
@@ -86,7 +85,7 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     Ok(vec![cx.add_constant(literal.to_constant())])
 }
 
-fn integer_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<NodeId>> {
+fn whole_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<NodeId>> {
     let only = |slot: usize, name: &str| -> Result<i64> {
         Ok(cx.const_ints(cx.input(slot)?, name)?.first().copied().unwrap_or(0))
     };
@@ -96,22 +95,10 @@ fn integer_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<NodeId>> {
     }
     let span = if delta > 0 { i128::from(limit) - i128::from(start) } else { i128::from(start) - i128::from(limit) };
     let count = span.max(0).unsigned_abs().div_ceil(u128::from(delta.unsigned_abs()));
-    let count = table_size(cx, u64::try_from(count).unwrap_or(u64::MAX))?;
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    cx.charge(count as u64)?;
     let values: Vec<i64> = (0..count as i64).map(|i| start.wrapping_add(i.wrapping_mul(delta))).collect();
     Ok(vec![int_constant(cx, ty, vec![count], &values)])
-}
-
-/// Fails if a table would have too many elements.
-fn table_size(cx: &Context<'_>, count: u64) -> Result<usize> {
-    Limits::check(cx.name(), "fold_elements", TABLE_ELEMENTS, count)?;
-    Ok(count as usize)
-}
-
-/// The `i64` positions `0, 1, …` of an axis of extent `count`, in `shape`.
-fn positions(cx: &mut Context<'_>, count: usize, shape: Vec<usize>) -> Result<NodeId> {
-    let count = table_size(cx, count as u64)?;
-    let values: Vec<i64> = (0..count as i64).collect();
-    Ok(int_constant(cx, DType::I64, shape, &values))
 }
 
 /// Column less row of every element of the last two axes, as `i64 [rows, columns]`.

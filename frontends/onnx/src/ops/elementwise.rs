@@ -148,7 +148,7 @@ pub(crate) fn select(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     Ok(vec![cx.emit(Where {}, &[condition, a, b])?])
 }
 
-/// `Cast`. Before version 6 the type is a word, for which no file that matters is left.
+/// `Cast`, since version 6: the type is a number.
 pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     let x = cx.input(0)?;
     let to = dtype(cx, "to", cx.attrs().require_int("to")?)?;

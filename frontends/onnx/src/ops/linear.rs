@@ -3,12 +3,11 @@
 use fornax_compiler::ir::NodeId;
 use fornax_compiler::ops::{ArgReduce, Gemm, MatMul, Softmax};
 use fornax_compiler::scalar::BinaryFn;
-use fornax_compiler::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{axis, binary, broadcast, cast, int_constant, reshape};
+use super::support::{self, axis, binary, broadcast, cast, reshape};
 
 /// `Gemm`. Before version 7, C broadcasts only where the attribute `broadcast` says so.
 pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
@@ -63,8 +62,7 @@ pub(crate) fn hardmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
         let largest = cx.emit(ArgReduce { axis, ..ArgReduce::default() }, &[x])?;
         let mut positions = vec![1; shape.len()];
         positions[axis] = shape[axis];
-        let values: Vec<i64> = (0..shape[axis] as i64).collect();
-        let positions = int_constant(cx, DType::I64, positions, &values);
+        let positions = support::positions(cx, shape[axis], positions)?;
         let hit = binary(cx, BinaryFn::Equal, positions, largest)?;
         cast(cx, hit, dtype)
     })

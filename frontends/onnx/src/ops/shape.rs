@@ -97,12 +97,18 @@ pub(crate) fn squeeze(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     Ok(vec![reshape(cx, x, shape)?])
 }
 
+/// Axes up to which Unsqueeze looks at its list; far above any limit on rank.
+const MOST_AXES: usize = 256;
+
 /// `Unsqueeze`: the listed axes of the result have extent 1.
 pub(crate) fn unsqueeze(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     let x = cx.input(0)?;
     let given = listed_axes(cx)?.ok_or_else(|| cx.error("axes", "a list", "none"))?;
     let shape = cx.shape(x).clone();
     let rank = shape.rank() + given.len();
+    if rank > MOST_AXES {
+        return Err(cx.error("axes", format!("a result of at most {MOST_AXES} axes"), rank.to_string()));
+    }
     let new = axes(cx, "axes", &given, rank)?;
     let mut old = shape.iter();
     let shape = (0..rank).map(|i| if new.contains(&i) { 1 } else { old.next().copied().unwrap_or(1) }).collect();

@@ -23,7 +23,10 @@ pub(crate) fn axis(cx: &Context<'_>, field: &str, value: i64, rank: usize) -> Re
 
 /// Axes counted from the front, in the given order; duplicates are refused.
 pub(crate) fn axes(cx: &Context<'_>, field: &str, values: &[i64], rank: usize) -> Result<Vec<usize>> {
-    let mut out = Vec::with_capacity(values.len().min(rank));
+    if values.len() > rank {
+        return Err(cx.error(field, format!("distinct axes of rank {rank}"), format!("{} axes", values.len())));
+    }
+    let mut out = Vec::with_capacity(values.len());
     for value in values {
         let one = axis(cx, field, *value, rank)?;
         if out.contains(&one) {
@@ -183,4 +186,11 @@ pub(crate) fn int_constant(cx: &mut Context<'_>, dtype: DType, shape: Vec<usize>
         other => values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(other.size())).collect(),
     };
     cx.add_constant(Constant::from_bytes(TensorType::new(dtype, Shape::from(shape)), bytes))
+}
+
+/// The `i64` positions `0, 1, …` of an axis of extent `count`, in `shape`.
+pub(crate) fn positions(cx: &mut Context<'_>, count: usize, shape: Vec<usize>) -> Result<NodeId> {
+    cx.charge(count as u64)?;
+    let values: Vec<i64> = (0..count as i64).collect();
+    Ok(int_constant(cx, DType::I64, shape, &values))
 }

@@ -45,6 +45,10 @@ fn squeeze_and_unsqueeze() {
     Node::new("Unsqueeze", 13).input(iota(&[2])).constant(i64s(&[-1, 0])).gives(x());
     Node::new("Unsqueeze", 13).input(iota(&[2])).constant(i64s(&[3])).refused("axes");
     Node::new("Unsqueeze", 13).input(iota(&[2])).refused("axes");
+    let many: Vec<i64> = (0..1_000_000).collect();
+    Node::new("Unsqueeze", 13).input(iota(&[2])).constant(i64s(&many)).refused("at most 256 axes");
+    Node::new("Squeeze", 13).input(iota(&[1])).constant(i64s(&many)).refused("distinct axes of rank 1");
+    Node::new("Reshape", 13).input(iota(&[2])).constant(i64s(&many)).refused("shape: expected");
 }
 
 #[test]
