@@ -165,3 +165,43 @@ fn after(pass: &str, error: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::parse;
+
+    fn graph() -> Result<Graph> {
+        parse("graph @g(%x: f32[2]) { %a = identity %x %b = sigmoid %a %y = mul %a, %b return %y as \"y\" }")
+    }
+
+    #[test]
+    fn the_pipeline_stops_after_a_named_pass() -> Result<()> {
+        let options = Options { after: Some("remove_identity".into()), snapshots: true, ..Options::default() };
+        let optimised = optimise(graph()?, &options)?;
+        assert_eq!(optimised.graph.len(), 3);
+        assert_eq!(
+            optimised.snapshots.iter().map(|s| (s.pass, s.changes)).collect::<Vec<_>>(),
+            [("remove_identity", 1)]
+        );
+        assert!(optimised.snapshots.iter().all(|s| s.graph.as_ref().is_some_and(|g| g.same_as(&optimised.graph))));
+        assert_eq!(optimise(graph()?, &Options::default())?.graph.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_pass_is_named() -> Result<()> {
+        let options = Options { after: Some("fold".into()), ..Options::default() };
+        let error = optimise(graph()?, &options).map(drop).map_err(|e| e.to_string());
+        assert!(error.is_err_and(|e| e.contains("remove_identity") && e.ends_with("found fold")));
+        Ok(())
+    }
+
+    #[test]
+    fn an_invalid_graph_is_refused() -> Result<()> {
+        let graph = parse("graph @g(%x: f32[2]) { %y = neg %x : f32[3] return %y as \"y\" }")?;
+        let options = Options { verify: true, ..Options::default() };
+        assert!(matches!(optimise(graph, &options), Err(Error::Invalid(_))));
+        Ok(())
+    }
+}

@@ -158,3 +158,59 @@ pub(crate) fn evaluate(op: &Op, operands: &[&Constant]) -> Result<Constant, crat
     let value = op.evaluate(&literals.iter().collect::<Vec<_>>())?;
     Ok(value.to_constant().with_origins(origins))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Binary, Cast, Concat, Expand, Slice};
+    use crate::scalar::BinaryFn;
+    use crate::types::DType;
+
+    #[test]
+    fn shape_arithmetic_disappears() -> Result<()> {
+        let mut b = Builder::new("g");
+        let x = b.input("x", [2]);
+        let shape = b.constant("shape", Constant::from_i64([3], &[2, 3, 4]));
+        let first = b.op("first", Slice { starts: vec![0], sizes: vec![1], ..Slice::default() }, &[shape])?;
+        let rest = b.constant("rest", Constant::from_i64([1], &[-1]));
+        let both = b.op("both", Concat { axis: 0 }, &[first, rest])?;
+        let elements = b.known(both).and_then(|c| Literal::from_constant(c).ok());
+        assert_eq!(elements.map(|l| l.to_f64()), Some(vec![2.0, -1.0]));
+        b.output("x", x);
+        assert_eq!(b.finish().len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn small_floats_are_evaluated_and_keep_their_parameters() -> Result<()> {
+        let mut b = Builder::new("g");
+        let k = b.constant("k", Constant::from_f32([2], &[1.0, 2.0]).with_origins(vec!["p".into()]));
+        let sum = b.op("sum", Binary { function: BinaryFn::Add }, &[k, k])?;
+        assert_eq!(b.known(sum), Some(&Constant::from_f32([2], &[2.0, 4.0])));
+        assert_eq!(b.known(sum).map(|c| c.origins.clone()), Some(vec!["p".to_string()]));
+        Ok(())
+    }
+
+    #[test]
+    fn large_floats_and_work_beyond_the_limit_stay_nodes() -> Result<()> {
+        let mut b = Builder::new("g").with_fold_limit(100);
+        let k = b.constant("k", Constant::from_f32([1], &[1.0]));
+        let large = b.op("e", Expand { shape: vec![SMALL + 1] }, &[k])?;
+        assert!(b.known(large).is_none());
+        let n = b.constant("n", Constant::from_i64([1], &[1]));
+        let beyond = b.op("e", Expand { shape: vec![100] }, &[n])?;
+        assert!(b.known(beyond).is_none());
+        let within = b.op("e", Cast { to: DType::I32 }, &[n])?;
+        assert!(b.known(within).is_some());
+        assert_eq!(b.graph().node(within).name, "e_2");
+        Ok(())
+    }
+
+    #[test]
+    fn a_refusal_names_the_node_of_the_model() {
+        let mut b = Builder::new("g");
+        let (x, y) = (b.input("x", [2]), b.input("y", [3]));
+        let error = b.op_from("sum", Binary { function: BinaryFn::Add }, &[x, y], vec!["/model/Add".into()]);
+        assert!(error.is_err_and(|e| e.to_string().starts_with("/model/Add: add: ")));
+    }
+}

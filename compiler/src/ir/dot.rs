@@ -29,3 +29,31 @@ pub fn dot(graph: &Graph) -> String {
     out.push_str("}\n");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Result;
+
+    #[test]
+    fn operators_and_types_are_drawn_constants_are_not() -> Result<()> {
+        let text = r#"graph @g(%x: f32[2]) {
+          %k = constant f32[] [6]
+          %a = min %x, %k
+          return %a as "y"
+        }"#;
+        let lines = dot(&crate::ir::parse(text)?);
+        let expected = [
+            "digraph \"g\" {",
+            "  node [shape=box, fontname=monospace];",
+            "  n0 [label=\"input x\"];",
+            "  n2 [label=\"min\"];",
+            "  n0 -> n2 [label=\"f32[2]\"];",
+            "  out0 [label=\"output y\", shape=oval];",
+            "  n2 -> out0 [label=\"f32[2]\"];",
+            "}",
+        ];
+        assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+        Ok(())
+    }
+}

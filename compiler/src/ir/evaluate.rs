@@ -65,3 +65,44 @@ fn release(id: NodeId, uses: &mut HashMap<NodeId, usize>, values: &mut HashMap<N
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::parse;
+
+    fn run(text: &str, inputs: &[Literal]) -> Result<Vec<Vec<f64>>> {
+        Ok(evaluate(&parse(text)?, inputs)?.iter().map(Literal::to_f64).collect())
+    }
+
+    fn literal(values: &[f64]) -> Literal {
+        Literal::new_float(TensorType::f32([values.len()]), values.to_vec())
+    }
+
+    #[test]
+    fn values_reach_every_user_and_output() -> Result<()> {
+        let text = r#"graph @g(%x: f32[2]) {
+          %k = constant f32[] [10]
+          %a = mul %x, %x
+          %b = add %a, %k
+          return %b as "b", %a as "a", %x as "x", %a as "again"
+        }"#;
+        let found = run(text, &[literal(&[1.0, 2.0])])?;
+        assert_eq!(found, [vec![11.0, 14.0], vec![1.0, 4.0], vec![1.0, 2.0], vec![1.0, 4.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn inputs_are_checked() {
+        let text = "graph @g(%x: f32[2]) { return %x as \"x\" }";
+        let message = |inputs: &[Literal]| run(text, inputs).map_err(|e| e.to_string()).err().unwrap_or_default();
+        assert_eq!(message(&[]), "g: graph: number of inputs: expected 1, found 0");
+        assert_eq!(message(&[literal(&[1.0])]), "x: input: input: expected f32[2], found f32[1]");
+    }
+
+    #[test]
+    fn constants_known_by_hash_are_refused() {
+        let text = "graph @g() { %k = constant f32[17] hash(0x1) return %k as \"k\" }";
+        assert!(run(text, &[]).is_err_and(|e| e.to_string().contains("only a hash")));
+    }
+}

@@ -160,3 +160,60 @@ fn remove_dead_from(graph: &mut Graph, names: &mut Names, id: NodeId) -> Vec<Str
     }
     origins
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::parse;
+    use crate::ops::Unary;
+    use crate::scalar::UnaryFn;
+
+    fn find(graph: &Graph, name: &str) -> Result<NodeId> {
+        let found = graph.ids().find(|id| graph.node(*id).name == name);
+        found.ok_or_else(|| Error::Invalid(vec![format!("{name}: not there")]))
+    }
+
+    const CHAIN: &str = r#"graph @g(%x: f32[2]) {
+      %a = neg %x  ; from "a"
+      %b = abs %a  ; from "b"
+      %c = exp %b  ; from "c", "a"
+      return %c as "y", %a as "z"
+    }"#;
+
+    #[test]
+    fn the_new_value_takes_the_name_and_the_origins_of_what_went() -> Result<()> {
+        let mut graph = parse(CHAIN)?;
+        let (a, c) = (find(&graph, "a")?, find(&graph, "c")?);
+        let mut names = Names::of(&graph);
+        Patch::with_op(c, "sin", Unary { function: UnaryFn::Sin }, &[a]).apply(&mut graph, &mut names)?;
+        let expected = r#"graph @g(%x: f32[2]) {
+          %a = neg %x  ; from "a"
+          %c = sin %a  ; from "b", "c", "a"
+          return %c as "y", %a as "z"
+        }"#;
+        assert!(graph.same_as(&parse(expected)?), "{graph}");
+        assert_eq!(names.fresh("b"), "b");
+        Ok(())
+    }
+
+    #[test]
+    fn a_patch_may_not_change_the_type() -> Result<()> {
+        let mut graph = parse(CHAIN)?;
+        let c = find(&graph, "c")?;
+        let mut names = Names::of(&graph);
+        let mut patch = Patch::new(c, "shorter");
+        patch.constant("k", Constant::from_f32([1], &[0.0]));
+        let error = patch.apply(&mut graph, &mut names).map_err(|e| e.to_string());
+        assert_eq!(error.err().as_deref(), Some("invalid graph: c: shorter: type: expected f32[2], found f32[1]"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_patch_has_a_result() -> Result<()> {
+        let mut graph = parse(CHAIN)?;
+        let c = find(&graph, "c")?;
+        let error = Patch::new(c, "nothing").apply(&mut graph, &mut Names::default()).map_err(|e| e.to_string());
+        assert_eq!(error.err().as_deref(), Some("invalid graph: c: nothing: the patch has no result"));
+        Ok(())
+    }
+}

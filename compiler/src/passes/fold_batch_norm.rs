@@ -3,16 +3,17 @@
 //! A batch norm with constant parameters is `scale x + shift` per channel; so is an addition of, or a product by, a constant of one element per
 //! channel, which is how some exporters write it. Behind a convolution, transposed convolution or gemm with constant weights and no
 //! other user it goes into weights and bias, computed in `f64` and rounded once. Any other batch norm becomes `mul` and `add`.
-//! The new constants keep the parameter names of all that went into them.
+//! A batch norm of a concatenation goes into its parts where they all take it. The new constants keep the parameter names of all
+//! that went into them.
 
 use super::matching::{binary, known, merged, shared};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::ir::{Graph, NodeId, Patch};
+use crate::ir::{Graph, NodeId, Patch, Value};
 use crate::ops::literal::Literal;
-use crate::ops::{Binary, Op};
+use crate::ops::{BatchNorm, Binary, Op};
 use crate::scalar::BinaryFn;
-use crate::types::{Constant, Shape, TensorType};
+use crate::types::{Constant, DType, Shape, TensorType};
 
 /// Runs the pass.
 pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
@@ -23,6 +24,7 @@ fn fold(graph: &Graph, id: NodeId) -> Outcome {
     match (graph.node(id).op(), binary(graph, id)) {
         (Some(Op::BatchNorm(op)), _) => match batch_norm(graph, id, op.epsilon) {
             Err(obstacle) => Outcome::Declined(obstacle),
+            Ok(_) if let Some(patch) = into_parts(graph, id, op) => Outcome::Replace(patch),
             Ok(affine) => match into_producer(graph, id, &affine) {
                 Ok(Some(patch)) => Outcome::Replace(patch),
                 Ok(None) => Outcome::Replace(standalone(graph, id, &affine, "mul and add")),
@@ -147,6 +149,41 @@ fn into_producer(graph: &Graph, id: NodeId, affine: &Affine) -> Result<Option<Pa
     Ok(Some(patch))
 }
 
+/// A batch norm of a concatenation of channels, all parts of which can take it, as a concatenation of batch norms.
+fn into_parts(graph: &Graph, id: NodeId, op: &BatchNorm) -> Option<Patch> {
+    let [concat, parameters @ ..] = &graph.operands(id)[..] else { return None };
+    let Some(Op::Concat(axis)) = graph.node(*concat).op() else { return None };
+    let parts = graph.operands(*concat);
+    let takes = |part: &NodeId| {
+        let (Some(op), Some(w)) = (graph.node(*part).op(), graph.operands(*part).get(1).copied()) else { return false };
+        let outputs = graph.node(*part).ty.shape.get(1).copied().unwrap_or(0);
+        rows(op, &graph.node(w).ty.shape, outputs).is_some()
+            && known(graph, w, "weight").is_ok()
+            && shared(graph, *part).is_none()
+    };
+    if axis.axis != 1 || shared(graph, *concat).is_some() || !parts.iter().all(takes) {
+        return None;
+    }
+    let mut patch = Patch::new(id, "concat of batch norms");
+    let (mut start, mut normed) = (0, Vec::with_capacity(parts.len()));
+    for part in parts {
+        let end = start + graph.node(part).ty.shape[1];
+        let mut operands = vec![Value::Old(part)];
+        for parameter in parameters {
+            let constant = known(graph, *parameter, "parameter").ok()?;
+            let literal = Literal::from_constant(constant).ok()?;
+            let values = literal.to_f64().get(start..end)?.to_vec();
+            let slice = Literal::new_float(TensorType::new(literal.ty.dtype, [end - start]), values);
+            let slice = slice.to_constant().with_origins(constant.origins.clone());
+            operands.push(patch.constant(graph.node(*parameter).name.as_str(), slice));
+        }
+        normed.push(patch.op(op.clone(), &operands));
+        start = end;
+    }
+    patch.op(axis.clone(), &normed);
+    Some(patch)
+}
+
 /// A weight as rows of `width` elements that belong to one output channel each.
 struct Rows {
     width: usize,
@@ -177,12 +214,25 @@ fn rows(op: &Op, weight: &Shape, outputs: usize) -> Option<Rows> {
     }
 }
 
+/// Each row by its channel's scale. `f32` elements, nearly all there are, go from bytes to bytes.
 fn scaled(weight: &Constant, scale: &[f64], rows: &Rows) -> Result<Constant, String> {
+    let of_row = |row: usize| scale.get((rows.channel)(row)).copied().unwrap_or(1.0);
+    if let (DType::F32, Some(bytes)) = (weight.ty.dtype, weight.bytes()) {
+        let mut out = vec![0u8; bytes.len()];
+        let (source, _) = bytes.as_chunks::<4>();
+        let (target, _) = out.as_chunks_mut::<4>();
+        for (row, (target, source)) in target.chunks_mut(rows.width).zip(source.chunks(rows.width)).enumerate() {
+            let scale = of_row(row);
+            for (target, source) in target.iter_mut().zip(source) {
+                *target = ((f64::from(f32::from_le_bytes(*source)) * scale) as f32).to_le_bytes();
+            }
+        }
+        return Ok(Constant::from_bytes(weight.ty.clone(), out));
+    }
     let literal = Literal::from_constant(weight).map_err(|e| e.to_string())?;
     let mut values = literal.to_f64();
     for (row, values) in values.chunks_mut(rows.width).enumerate() {
-        let scale = scale.get((rows.channel)(row)).copied().unwrap_or(1.0);
-        values.iter_mut().for_each(|v| *v *= scale);
+        values.iter_mut().for_each(|v| *v *= of_row(row));
     }
     Ok(Literal::new_float(literal.ty, values).to_constant())
 }

@@ -1,4 +1,4 @@
-//! An activation that is the only user of a convolution or matrix product becomes its `then`.
+//! An activation that is the only user of a convolution or matrix product, or of a concatenation of such, becomes its `then`.
 //!
 //! Activations spelled in arithmetic are named first ([`super::name_activation`]). Invariant: no activation that could run in registers makes a pass
 //! over memory.
@@ -6,8 +6,9 @@
 use super::matching::{shared, unary};
 use super::{Context, Outcome, first, name_activation, rewrite};
 use crate::error::Result;
-use crate::ir::{Graph, NodeId, Patch};
+use crate::ir::{Graph, NodeId, Patch, Value};
 use crate::ops::{Conv, Gemm, Op};
+use crate::scalar::UnaryFn;
 use crate::types::DType;
 
 /// Runs the pass.
@@ -18,17 +19,42 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     })
 }
 
+/// The operator at `id` with `function` as its activation, if it can end in one and does not yet.
+fn with_activation(graph: &Graph, id: NodeId, function: UnaryFn) -> Option<Op> {
+    match graph.node(id).op()? {
+        Op::Conv(op) if op.then.is_none() => Some(Conv { then: Some(function), ..op.clone() }.into()),
+        Op::Gemm(op) if op.then.is_none() => Some(Gemm { then: Some(function), ..op.clone() }.into()),
+        _ => None,
+    }
+}
+
+/// The activation of a concatenation, all parts of which can end in it, as a concatenation of such parts.
+fn into_parts(graph: &Graph, id: NodeId, concat: NodeId, function: UnaryFn) -> Option<Patch> {
+    let Op::Concat(op) = graph.node(concat).op()? else { return None };
+    if shared(graph, concat).is_some() {
+        return None;
+    }
+    let mut patch = Patch::new(id, format!("parts end in {}", function.spelling().0));
+    let mut parts = Vec::new();
+    for part in graph.operands(concat) {
+        let ending = with_activation(graph, part, function).filter(|_| shared(graph, part).is_none())?;
+        let operands: Vec<Value> = graph.operands(part).into_iter().map(Value::Old).collect();
+        parts.push(patch.op(ending, &operands));
+    }
+    patch.op(op.clone(), &parts);
+    Some(patch)
+}
+
 /// Moves the activation at `id` into the operator that computes its operand.
 pub(super) fn into_producer(graph: &Graph, id: NodeId) -> Outcome {
     let Some((function, producer)) = unary(graph, id) else { return Outcome::NoMatch };
     if !function.is_activation() || graph.node(id).ty.dtype != DType::F32 {
         return Outcome::NoMatch;
     }
-    let op: Op = match graph.node(producer).op() {
-        Some(Op::Conv(op)) if op.then.is_none() => Conv { then: Some(function), ..op.clone() }.into(),
-        Some(Op::Gemm(op)) if op.then.is_none() => Gemm { then: Some(function), ..op.clone() }.into(),
-        _ => return Outcome::NoMatch,
-    };
+    if let Some(patch) = into_parts(graph, id, producer, function) {
+        return Outcome::Replace(patch);
+    }
+    let Some(op) = with_activation(graph, producer, function) else { return Outcome::NoMatch };
     let name = function.spelling().0;
     if let Some(obstacle) = shared(graph, producer) {
         return Outcome::Declined(format!("{name}: {obstacle}"));

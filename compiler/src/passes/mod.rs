@@ -133,3 +133,43 @@ pub fn rewrite(mut graph: Graph, cx: &mut Context, mut rule: impl FnMut(&Graph, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::parse;
+    use crate::ops::{Op, Unary};
+    use crate::scalar::UnaryFn;
+
+    /// `neg` to `abs` and back, for ever.
+    fn flip(graph: &Graph, id: NodeId) -> Outcome {
+        let function = match graph.node(id).op() {
+            Some(Op::Unary(op)) if op.function == UnaryFn::Neg => UnaryFn::Abs,
+            Some(Op::Unary(_)) => UnaryFn::Neg,
+            _ => return Outcome::NoMatch,
+        };
+        Outcome::Replace(Patch::with_op(id, "flip", Unary { function }, &graph.operands(id)))
+    }
+
+    #[test]
+    fn a_rule_without_end_is_stopped() -> Result<()> {
+        let graph = parse("graph @g(%x: f32[2]) { %y = neg %x return %y as \"y\" }")?;
+        let error = rewrite(graph, &mut Context::new("flip", 0), flip).map(drop);
+        assert_eq!(error, Err(Error::Limit { what: "rewrites of flip".into(), limit: 96, needed: 97, hint: None }));
+        Ok(())
+    }
+
+    #[test]
+    fn refusals_are_kept_once() -> Result<()> {
+        let graph = parse("graph @g(%x: f32[2]) { %a = neg %x %b = exp %a return %b as \"y\" }")?;
+        let mut cx = Context::new("test", 0);
+        rewrite(graph, &mut cx, |graph, id| match graph.node(id).mnemonic() {
+            "exp" => Outcome::Replace(Patch::with_op(id, "sin", Unary { function: UnaryFn::Sin }, &graph.operands(id))),
+            "neg" => Outcome::Declined("as it is".into()),
+            _ => Outcome::NoMatch,
+        })?;
+        let remarks: Vec<String> = cx.remarks.iter().map(ToString::to_string).collect();
+        assert_eq!(remarks, ["test: %b: sin", "test: %a: declined: as it is"]);
+        Ok(())
+    }
+}
