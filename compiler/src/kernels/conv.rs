@@ -206,8 +206,7 @@ impl Family for Conv {
         let input = self.batch * self.groups * self.channels * self.rows.input * self.columns.input;
         let output = self.pixels() * self.groups * self.filters;
         let padded = padded(self.filters) * self.groups;
-        let mut arguments =
-            vec![floats("x", input), floats("weights", padded * self.depth()), floats("bias", padded)];
+        let mut arguments = vec![floats("x", input), floats("weights", padded * self.depth()), floats("bias", padded)];
         if self.epilogue.residual() {
             arguments.push(floats("residual", output));
         }

@@ -108,10 +108,9 @@ mod tests {
             let spec = ScaleWeights { filters, channels };
             let (weights, gate) = (values(1, filters * channels), values(2, channels));
             let packed = |w: &[f32]| {
-                let bytes: Vec<u8> = w.iter().flat_map(|v| v.to_le_bytes()).collect();
-                let mut out = vec![0; padded(filters) * channels * 4];
-                pack(1, filters, channels, 1, &bytes, &mut out);
-                out.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>()
+                let mut out = vec![0.0; padded(filters) * channels];
+                pack(1, filters, channels, 1, w, &mut out);
+                out
             };
             let scaled: Vec<f32> = weights.iter().zip(gate.iter().cycle()).map(|(w, g)| w * g).collect();
             let inputs: [&[f32]; 2] = [&packed(&weights), &gate];

@@ -7,12 +7,14 @@
 use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
+use super::convolve::{Call, Extra};
 use super::literal::Literal;
 use super::shapes::{
     check, checked, expect_activation, expect_dtype, expect_float, expect_operands, expect_rank, expect_type,
 };
 use super::window::{Window, WindowAttrs, taps};
 use crate::error::OpError;
+use crate::plan::Layout;
 use crate::plan::lowering::Lowering;
 use crate::scalar::UnaryFn;
 use crate::types::{Shape, TensorType};
@@ -165,7 +167,18 @@ impl Operation for Conv {
     }
 
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        super::fallback::conv(cx, self)
+        let (x, y) = (cx.operand_type(0).clone(), cx.ty.clone());
+        let call = Call { op: self, x: &x, weights: 1, bias: self.bias.then_some(2), y: &y };
+        let layout = call.input_layout(cx.layout(0));
+        let Some(kernel) = call.native(cx, layout)? else {
+            return super::fallback::conv(cx, self);
+        };
+        let from = cx.operand_as(0, layout)?;
+        let last = cx.count() - 1;
+        let residual = if self.residual { Some(cx.operand_as(last, Layout::ChannelsLast)?) } else { None };
+        let to = cx.output(Layout::ChannelsLast);
+        call.lower(cx, kernel, [from, to], Extra { residual, gate: None })?;
+        Ok(())
     }
 }
 

@@ -11,11 +11,15 @@
 use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
+use super::convolve::{Call, Extra, Native};
 use super::literal::Literal;
+use super::lower_dense::{Squeeze, squeeze_gate};
 use super::shapes::{check, expect_len};
 use super::{Conv, Op, SqueezeExcite};
 use crate::error::OpError;
+use crate::kernels::Gate;
 use crate::plan::lowering::Lowering;
+use crate::plan::{Layout, SlotId};
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;
 
@@ -165,9 +169,108 @@ impl Operation for MbConv {
         if result.is_ok() { macs } else { 0 }
     }
 
-    fn lower(&self, _cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        Err(OpError::new("operator", "a native kernel", "none"))
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = cx.operand_as(0, Layout::ChannelsLast)?;
+        let mut inputs = vec![Stored { ty: cx.operand_type(0).clone(), place: Place::Image { slot: x, sums: None } }];
+        inputs.extend((1..cx.count()).map(|i| Stored { ty: cx.operand_type(i).clone(), place: Place::Operand(i) }));
+        let inputs: Vec<_> = inputs.iter().collect();
+        let squeezes = self.se.is_some();
+        self.chain(
+            &inputs,
+            |value| &value.ty,
+            |name, op, operands| match op {
+                Op::Conv(conv) => lower_conv(cx, (name, squeezes), conv, operands),
+                Op::SqueezeExcite(op) => lower_gate(cx, op, operands),
+                other => Err(OpError::new("stage", "a convolution or a gate", other.name())),
+            },
+        )?;
+        Ok(())
     }
+}
+
+/// A value of a block while it is lowered.
+#[derive(Clone, Debug)]
+struct Stored {
+    ty: TensorType,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// A parameter: the operand of the block that holds it.
+    Operand(usize),
+    /// A channel-last image, and the sums of its rows if its producer made them.
+    Image { slot: SlotId, sums: Option<SlotId> },
+    /// A channel-last image whose channels its consumer multiplies by a gate.
+    Gated { slot: SlotId, gate: SlotId },
+}
+
+impl Stored {
+    fn operand(&self) -> Result<usize, OpError> {
+        match self.place {
+            Place::Operand(i) => Ok(i),
+            _ => Err(OpError::new("weights", "an operand of the block", self.ty.to_string())),
+        }
+    }
+
+    fn slot(&self) -> Result<SlotId, OpError> {
+        match self.place {
+            Place::Image { slot, .. } | Place::Gated { slot, .. } => Ok(slot),
+            Place::Operand(_) => Err(OpError::new("x", "a computed value", self.ty.to_string())),
+        }
+    }
+}
+
+/// A convolution of a block. If the block squeezes, the depthwise one leaves the sums of its rows.
+fn lower_conv(
+    cx: &mut Lowering<'_>,
+    (name, squeezes): (&str, bool),
+    op: &Conv,
+    operands: &[&Stored],
+) -> Result<Stored, OpError> {
+    let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
+    let (x, y) = (types[0], op.infer(&types)?);
+    let bias = Some(operands[2].operand()?);
+    let call = Call { op, x, weights: operands[1].operand()?, bias, y: &y };
+    let mut kernel = call.native(cx, Layout::ChannelsLast)?;
+    if let Some(Native::Depthwise(spec)) = &mut kernel {
+        spec.squeeze = squeezes;
+    }
+    let missing = || OpError::new(name, "constant f32 weights", types[1].to_string());
+    let kernel = kernel.ok_or_else(missing)?;
+    let (mut from, mut gate) = (operands[0].slot()?, None);
+    if let Place::Gated { slot, gate: values } = operands[0].place {
+        let (batch, pixels) = (x.shape[0], x.shape[2] * x.shape[3]);
+        // The gate goes where there is less of it to do; every image of a batch has its own.
+        if batch == 1 && pixels > y.shape[1] && matches!(kernel, Native::Dense(_)) {
+            gate = Some(values);
+        } else {
+            from = cx.temp("gated", x.clone(), Layout::ChannelsLast);
+            cx.step(Gate { batch, pixels, channels: x.shape[1] }, &[slot.into(), values.into(), from.into()]);
+        }
+    }
+    let residual = operands.get(3).map(|value| value.slot()).transpose()?;
+    // The projection is the block's last stage.
+    let last = name == "project";
+    let to = if last { cx.output(Layout::ChannelsLast) } else { cx.temp(name, y.clone(), Layout::ChannelsLast) };
+    let sums = call.lower(cx, kernel, [from, to], Extra { residual, gate })?;
+    Ok(Stored { ty: y, place: Place::Image { slot: to, sums } })
+}
+
+/// The gate of a squeeze-and-excite. It stays with the value until the projection.
+fn lower_gate(cx: &mut Lowering<'_>, op: &SqueezeExcite, operands: &[&Stored]) -> Result<Stored, OpError> {
+    let ty = operands[0].ty.clone();
+    let slot = operands[0].slot()?;
+    let source = match operands[0].place {
+        Place::Image { sums: Some(sums), .. } => Squeeze::RowSums(sums, ty.shape[2] * ty.shape[3]),
+        _ => Squeeze::Map(slot),
+    };
+    let mut at = [0; 4];
+    for (at, operand) in at.iter_mut().zip(&operands[1..]) {
+        *at = operand.operand()?;
+    }
+    let gate = squeeze_gate(cx, source, at, [op.act, op.gate])?;
+    Ok(Stored { ty, place: Place::Gated { slot, gate } })
 }
 
 #[cfg(test)]

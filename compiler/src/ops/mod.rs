@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod bound;
+pub mod convolve;
 pub mod fallback;
 pub mod literal;
 pub mod lower_dense;

@@ -299,8 +299,7 @@ impl Writer<'_> {
             }
         }
         e.free_r(offset);
-        let place =
-            Place { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
+        let place = Place { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
             conv.tile(self.schedule, e, run, block, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);

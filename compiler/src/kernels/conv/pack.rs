@@ -12,10 +12,8 @@ pub fn padded(filters: usize) -> usize {
     filters.next_multiple_of(NARROW)
 }
 
-/// Packs weights `[groups * filters, channels, taps]` (row-major, bytes of `f32`) into `out`, zeroed before.
-pub fn pack(groups: usize, filters: usize, channels: usize, taps: usize, weights: &[u8], out: &mut [u8]) {
-    let (elements, _) = weights.as_chunks::<4>();
-    let (packed, _) = out.as_chunks_mut::<4>();
+/// Packs weights `[groups * filters, channels, taps]`, row-major, into `packed`, which holds zeros.
+pub fn pack<T: Copy>(groups: usize, filters: usize, channels: usize, taps: usize, elements: &[T], packed: &mut [T]) {
     let depth = channels * taps;
     for group in 0..groups {
         let from = &elements[group * filters * depth..];
@@ -40,12 +38,10 @@ mod tests {
     #[test]
     fn the_last_panel_has_its_own_width() {
         // 18 filters of 1 channel and 2 taps: a panel of 16 and one of 8.
-        let weights: Vec<u8> = (0..36u32).flat_map(u32::to_le_bytes).collect();
-        let mut out = vec![0; padded(18) * 2 * 4];
-        pack(1, 18, 1, 2, &weights, &mut out);
-        let packed: Vec<u32> = out.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-        assert_eq!(packed[..16], (0..16).map(|m| 2 * m).collect::<Vec<u32>>());
-        assert_eq!(packed[16..32], (0..16).map(|m| 2 * m + 1).collect::<Vec<u32>>());
+        let mut packed = vec![0; padded(18) * 2];
+        pack(1, 18, 1, 2, &(0..36).collect::<Vec<i32>>(), &mut packed);
+        assert_eq!(packed[..16], (0..16).map(|m| 2 * m).collect::<Vec<_>>());
+        assert_eq!(packed[16..32], (0..16).map(|m| 2 * m + 1).collect::<Vec<_>>());
         assert_eq!(packed[32..], [32, 34, 0, 0, 0, 0, 0, 0, 33, 35, 0, 0, 0, 0, 0, 0]);
     }
 }

@@ -97,14 +97,13 @@ fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> P
         let order = channels_last(n, all_out, &(0..v.len()).map(|i| i as f32).collect::<Vec<_>>());
         order.iter().map(|i| v[*i as usize]).collect::<Vec<f64>>()
     };
-    let (taps, bytes) = (axes[0][1] * axes[1][1], |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
-    let mut packed = vec![0; groups * padded(filters) * channels * taps * 4];
-    pack(groups, filters, channels, taps, &bytes(&weights), &mut packed);
-    let mut packed_bias = vec![0; groups * padded(filters) * 4];
-    pack(groups, filters, 1, 1, &bytes(&bias), &mut packed_bias);
-    let floats = |v: &[u8]| v.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>();
+    let taps = axes[0][1] * axes[1][1];
+    let mut packed = vec![0.0; groups * padded(filters) * channels * taps];
+    pack(groups, filters, channels, taps, &weights, &mut packed);
+    let mut packed_bias = vec![0.0; groups * padded(filters)];
+    pack(groups, filters, 1, 1, &bias, &mut packed_bias);
     let x = if spec.input == Input::RowMajor { x } else { channels_last(n, all_in, &x) };
-    let mut inputs = vec![x, floats(&packed), floats(&packed_bias)];
+    let mut inputs = vec![x, packed, packed_bias];
     inputs.extend(residual.then(|| channels_last(n, all_out, &added)));
     Problem { inputs, expected: last(&exact), bounds: last(&bounds.collect::<Vec<_>>()) }
 }
@@ -154,7 +153,9 @@ fn schedules_change_no_bit() {
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let expected = run(spec.clone(), &inputs);
     let target = Target::host().unwrap();
-    for (pixels, vectors, split) in [(1, 1, Split::Rows), (3, 4, Split::Panels), (6, 2, Split::Rows), (4, 3, Split::Panels)] {
+    for (pixels, vectors, split) in
+        [(1, 1, Split::Rows), (3, 4, Split::Panels), (6, 2, Split::Rows), (4, 3, Split::Panels)]
+    {
         for unroll in [1, 2, 8] {
             let schedule = super::Schedule { pixels, vectors, split, unroll, per_chunk: 2 };
             let found = crate::kernels::testing::interpret(&spec, &schedule, &inputs, 4);

@@ -1,0 +1,86 @@
+//! Convolutions and blocks of convolutions, through whole plans.
+
+mod support;
+
+use fornax_compiler::ir::{Graph, builder::Builder};
+use fornax_compiler::ops::{Conv, MbConv, Op};
+use fornax_compiler::scalar::UnaryFn;
+
+/// A graph of one operator over one input and constants.
+fn single(name: &str, op: impl Into<Op>, x: &[usize], constants: &[&[usize]]) -> Graph {
+    let mut b = Builder::new(name);
+    let mut operands = vec![b.input("x", x)];
+    operands.extend(constants.iter().zip(100..).map(|(shape, seed)| b.random("w", *shape, seed)));
+    let y = b.op("y", op, &operands).unwrap();
+    b.output("y", y);
+    b.finish()
+}
+
+#[test]
+fn convolutions() {
+    let conv = Conv { bias: true, then: Some(UnaryFn::Silu), ..Conv::default() };
+    let same = Conv { pads: vec![1; 4], ..conv.clone() };
+    let line = Conv { strides: vec![2], pads: vec![1, 1], dilations: vec![1], ..conv.clone() };
+    let stem = Conv { strides: vec![2, 2], pads: vec![0, 0, 1, 1], ..conv.clone() };
+    support::report([
+        single("pointwise", conv.clone(), &[2, 17, 5, 9], &[&[20, 17, 1, 1], &[20]]),
+        single("one pixel", conv.clone(), &[3, 40, 1, 1], &[&[10, 40, 1, 1], &[10]]),
+        single("window", same.clone(), &[2, 8, 9, 11], &[&[12, 8, 3, 3], &[12]]),
+        single("without bias", Conv { bias: false, ..same.clone() }, &[1, 5, 7, 7], &[&[3, 5, 3, 3]]),
+        single("stem", stem, &[1, 3, 24, 20], &[&[16, 3, 3, 3], &[16]]),
+        single("gray", same.clone(), &[1, 1, 6, 6], &[&[4, 1, 3, 3], &[4]]),
+        single("line", line, &[1, 6, 30], &[&[7, 6, 3], &[7]]),
+        single("depthwise", Conv { group: 12, ..same.clone() }, &[2, 12, 8, 7], &[&[12, 1, 3, 3], &[12]]),
+        single("groups", Conv { group: 3, ..same.clone() }, &[2, 6, 8, 7], &[&[15, 2, 3, 3], &[15]]),
+        single("multiplier", Conv { group: 4, ..same.clone() }, &[1, 4, 5, 5], &[&[8, 1, 3, 3], &[8]]),
+        single("nothing", conv, &[0, 4, 5, 5], &[&[8, 4, 1, 1], &[8]]),
+    ]);
+}
+
+#[test]
+fn residuals_come_before_or_after_the_activation() {
+    for then_first in [false, true] {
+        let mut b = Builder::new("residual");
+        let (x, other) = (b.input("x", [1, 8, 6, 5]), b.input("r", [1, 8, 6, 5]));
+        let (w, bias) = (b.random("w", [8, 8, 1, 1], 7), b.random("b", [8], 8));
+        let op = Conv { bias: true, residual: true, then: Some(UnaryFn::Relu), then_first, ..Conv::default() };
+        let y = b.op("y", op, &[x, w, bias, other]).unwrap();
+        b.output("y", y);
+        support::report([b.finish()]);
+    }
+}
+
+/// A block of `c` channels expanded to `e`, squeezed to `s`, projected to `m`.
+fn block(name: &str, op: MbConv, map: [usize; 3], [c, e, s, m]: [usize; 4], k: usize) -> Graph {
+    let mut shapes = Vec::new();
+    if op.expand {
+        shapes.extend([vec![e, c, 1, 1], vec![e]]);
+    }
+    shapes.extend([vec![e, if op.fused { c } else { 1 }, k, k], vec![e]]);
+    if op.se.is_some() {
+        shapes.extend([vec![s, e, 1, 1], vec![s], vec![e, s, 1, 1], vec![e]]);
+    }
+    shapes.extend([vec![m, e, 1, 1], vec![m]]);
+    let constants: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+    single(name, op, &[map[0], c, map[1], map[2]], &constants)
+}
+
+#[test]
+fn inverted_residual_blocks() {
+    let act = Some(UnaryFn::Silu);
+    let se = Some(vec![UnaryFn::Silu, UnaryFn::Sigmoid]);
+    let plain = MbConv { act, pads: vec![1; 4], ..MbConv::default() };
+    let full = MbConv { expand: true, expand_act: act, se: se.clone(), ..plain.clone() };
+    let fused = MbConv { fused: true, ..plain.clone() };
+    support::report([
+        block("gate on weights", MbConv { residual: true, ..full.clone() }, [1, 9, 8], [8, 24, 3, 8], 3),
+        block("gate on activations", MbConv { residual: true, ..full.clone() }, [1, 3, 3], [12, 40, 5, 12], 3),
+        block("batch", full.clone(), [3, 7, 6], [5, 20, 2, 9], 3),
+        block("stride", MbConv { strides: vec![2, 2], ..full.clone() }, [1, 11, 13], [6, 18, 2, 7], 3),
+        block("one pixel", full, [1, 1, 1], [6, 18, 2, 7], 3),
+        block("without expansion", MbConv { se: se.clone(), ..plain.clone() }, [1, 8, 8], [16, 16, 4, 10], 3),
+        block("without gate", MbConv { expand: true, expand_act: act, ..plain }, [2, 8, 8], [4, 24, 0, 6], 3),
+        block("fused", MbConv { residual: true, ..fused.clone() }, [1, 10, 9], [6, 24, 0, 6], 3),
+        block("fused with gate", MbConv { se, ..fused }, [2, 6, 9], [6, 24, 4, 6], 3),
+    ]);
+}
