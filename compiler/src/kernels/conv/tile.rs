@@ -203,10 +203,12 @@ impl Tile<'_> {
             }
             for p in active {
                 e.broadcast(element, x.at((p * pixel + k * self.strides.channel) as i32));
-                for (sum, v) in sums[*p].iter().zip(&weights) {
-                    // The weights go first: Cranelift then copies them, not the sums.
+                // Cranelift's x86 `fma` overwrites its first factor: the broadcast element, which has no further use, spares a copy.
+                let last = weights.len() - 1;
+                for (sum, v) in sums[*p].iter().zip(&weights[..last]) {
                     e.fma(*sum, *v, element);
                 }
+                e.fma(sums[*p][last], element, weights[last]);
             }
         }
         for v in weights {
