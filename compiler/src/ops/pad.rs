@@ -1,6 +1,6 @@
 //! Padding (or, where negative, cropping) of each axis.
 
-use super::nests::{Call, View, expect_native, float, index_table};
+use super::nests::{Call, View, index_table};
 use crate::codegen::loops::{Affine, Combine, Entry, Inst};
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes, word_attr};
@@ -77,6 +77,19 @@ impl Pad {
         };
         Some(first + within as usize)
     }
+
+    /// The constant as the bits that elements of `dtype` move in.
+    fn fill(&self, dtype: DType) -> Inst {
+        let ty = TensorType::new(dtype, [1]);
+        let element = match dtype.is_float() {
+            true => Literal::new_float(ty, vec![self.value]),
+            false => Literal::new_int(ty, vec![self.value as i64]),
+        };
+        let mut bits = [0; 8];
+        bits[..dtype.size()].copy_from_slice(&element.to_bytes());
+        let bits = u64::from_le_bytes(bits);
+        if dtype.size() == 4 { Inst::Float(bits as u32) } else { Inst::Int(bits as i64) }
+    }
 }
 
 impl Operation for Pad {
@@ -128,10 +141,7 @@ impl Operation for Pad {
                 tables.push((axis, index_table(cx, &(0..shape[axis]).map(source).collect::<Vec<_>>())));
             }
         }
-        let (x, out) = if constant { (x, out) } else { (x.moved(), out.moved()) };
-        if constant {
-            expect_native("x", x.dtype)?;
-        }
+        let (x, out) = (x.moved(), out.moved());
         let mut call = Call::new("pad", &shape, 0, &out, Affine::new(0, out.strides.clone()));
         let along = |axis: usize| (0..shape.len()).map(|other| i64::from(other == axis)).collect::<Vec<_>>();
         let input = call.input("x", &x, at);
@@ -144,8 +154,7 @@ impl Operation for Pad {
             let table = call.table("source", &table, Affine::new(0, along(axis)), Entry::Skip);
             call.nest.inputs[input].lookups.push((table, x.strides[axis]));
         }
-        let fill = if x.dtype == DType::F32 { float(self.value as f32) } else { Inst::Int(self.value as i64) };
-        call.compute(vec![fill], vec![Inst::Load(input)], Combine::Last, Vec::new());
+        call.compute(vec![self.fill(cx.ty.dtype)], vec![Inst::Load(input)], Combine::Last, Vec::new());
         call.run(cx);
         Ok(())
     }

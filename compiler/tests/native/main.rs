@@ -1,79 +1,11 @@
 //! Generic operators in native code, compared with the reference evaluator over awkward shapes, on one thread and on three: the result
 //! must not depend on how chunks are claimed. Every row of a table that fails is reported.
 
-use std::sync::Arc;
+mod harness;
 
-use fornax_compiler::codegen::clif;
-use fornax_compiler::emit::{self, jit};
-use fornax_compiler::ir::{Graph, evaluate, parse};
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::passes::lower::lower;
-use fornax_compiler::target::{NAMES, Target};
-use fornax_compiler::types::{DType, TensorType, random_values};
-use fornax_runtime::{Pool, Session, Tensor};
-
-/// Seeded elements: floats in [-4, 4), integers in [-3, 3) or [0, 3), bools.
-fn random(ty: &TensorType, seed: u64) -> Literal {
-    let values = random_values(seed, ty.shape.numel());
-    if ty.dtype.is_float() {
-        return Literal::new_float(ty.clone(), values.iter().map(|v| f64::from(v * 4.0)).collect());
-    }
-    let int = |v: &f32| match ty.dtype {
-        DType::Bool => i64::from(*v > 0.0),
-        DType::U8 | DType::U16 | DType::U32 | DType::U64 => (v.abs() * 3.0) as i64,
-        _ => (v * 3.0).floor() as i64,
-    };
-    Literal::new_int(ty.clone(), values.iter().map(int).collect())
-}
-
-/// Runs `program` on `threads` threads.
-fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usize) -> Result<Vec<u8>, String> {
-    let pool = Pool::new(threads, false).map_err(|e| e.to_string())?;
-    let mut session = Session::new(program.clone(), Arc::new(pool)).map_err(|e| e.to_string())?;
-    let tensor = |x: &Literal| Tensor::from_bytes(x.ty.dtype, x.ty.shape.clone(), &x.to_bytes());
-    let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-    let mut outputs = session.outputs().map_err(|e| e.to_string())?;
-    session.run(&tensors.iter().collect::<Vec<_>>(), &mut outputs).map_err(|e| e.to_string())?;
-    Ok(outputs[0].bytes().to_vec())
-}
-
-/// Compiles a graph for a target; no kernel may be larger than 40 KiB.
-fn compiles(graph: &Graph, target: &str) -> Result<(), String> {
-    let target: Target = target.parse()?;
-    let plan = lower(graph, &target).map_err(|e| format!("{target}: {e}"))?;
-    let isa = clif::isa(&target).map_err(|e| e.to_string())?;
-    let code = emit::compile(&emit::distinct(&plan).0, &*isa).map_err(|e| format!("{target}: {e}"))?;
-    match code.iter().find(|code| code.bytes.len() > 40 << 10) {
-        Some(code) => Err(format!("{target}: {} has {} bytes of code", code.name, code.bytes.len())),
-        None => Ok(()),
-    }
-}
-
-/// What differs between native code and the evaluator for a graph of these inputs and nodes, the last of them `%y`.
-fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolerance: f64) -> Result<(), String> {
-    let text = format!("graph @case({header}) {{\n{body}\nreturn %y as \"y\"\n}}\n");
-    let graph = parse::parse(&text).map_err(|e| e.to_string())?;
-    let types = graph.inputs().iter().map(|id| graph.node(*id).ty.clone());
-    let inputs = inputs.unwrap_or_else(|| types.zip(1..).map(|(ty, seed)| random(&ty, seed)).collect());
-    let expected = evaluate::evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?.remove(0);
-    let target = Target::host()?;
-    let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
-    let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
-    let bytes = run(&program, &inputs, 1)?;
-    if bytes != run(&program, &inputs, 3)? {
-        return Err("the result depends on the number of threads".into());
-    }
-    for name in NAMES {
-        compiles(&graph, name)?;
-    }
-    let found = Literal::from_bytes(expected.ty.clone(), &bytes).map_err(|e| e.to_string())?;
-    let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs().max(1.0);
-    let pairs = found.to_f64().into_iter().zip(expected.to_f64()).enumerate();
-    match pairs.into_iter().find(|(_, (a, b))| !close(*a, *b)) {
-        Some((i, (a, b))) => Err(format!("element {i}: expected {b}, found {a}\n{plan}")),
-        None => Ok(()),
-    }
-}
+use fornax_compiler::types::random_values;
+use harness::difference;
 
 /// Fails with every row of `(inputs, nodes)` that does not agree with the evaluator.
 fn check(rows: &[(&str, &str)]) {
@@ -197,6 +129,7 @@ fn data_moves_whatever_its_type() {
             "tile %x {repeats=[2,1,3]}",
             "reshape %x {shape=[5,6]}",
             "pad %x {pads=[0,1,2,0,1,3],mode=edge}",
+            "pad %x {pads=[0,1,-1,2,-1,2],value=1}",
         ] {
             rows.push((x.clone(), format!("%y = {node}")));
         }
@@ -209,7 +142,6 @@ fn data_moves_whatever_its_type() {
     }
     for ty in ["f32", "i8", "u8", "i32", "i64", "bool"] {
         let x = format!("%x: {ty}[2,3,5]");
-        rows.push((x.clone(), "%y = pad %x {pads=[0,1,-1,2,-1,2],value=1}".into()));
         rows.push((x.clone(), "%y = pad %x {pads=[0,1,2,0,1,3],mode=wrap}".into()));
         for to in ["f32", "i8", "u8", "i16", "i32", "i64", "bool"] {
             rows.push((x.clone(), format!("%y = cast %x {{to={to}}}")));
