@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use fornax_compiler::ir::evaluate;
+use fornax_compiler::ir::Graph;
 use fornax_compiler::ops::literal::{Data, Literal};
 use fornax_compiler::types::{DType, TensorType};
 use fornax_onnx::{Bindings, Limits, OnnxFile};
@@ -21,12 +21,17 @@ pub struct Case {
     atol: f64,
 }
 
+/// What runs a graph: the outputs, or why not.
+pub type Engine = fn(&Graph, &[Literal]) -> Result<Vec<Literal>, Verdict>;
+
 /// What became of a case.
 pub enum Verdict {
     /// The outputs are within the case's tolerance.
     Pass,
-    /// The importer or the evaluator says that it cannot.
+    /// The importer says that it cannot.
     Refused(String),
+    /// The engine says that it cannot.
+    Unsupported(String),
     /// Anything else.
     Wrong(String),
 }
@@ -56,15 +61,15 @@ pub fn find(root: &Path) -> Vec<Case> {
 }
 
 impl Case {
-    /// Imports and evaluates the case.
-    pub fn run(&self) -> Verdict {
+    /// Imports the case and runs it on an engine.
+    pub fn run(&self, engine: Engine) -> Verdict {
         let model = ModelProto::parse_from_bytes(&std::fs::read(self.folder.join("model.onnx")).unwrap()).unwrap();
         let inputs = self.tensors("input");
         let expected: Option<Vec<Literal>> = self.tensors("output").iter().map(literal).collect();
         let Some(expected) = expected else { return Verdict::Refused("outputs of another kind".into()) };
         let mut first_refusal = None;
         for kept in [inputs.len(), 1, 0] {
-            match self.attempt(&model, &inputs, kept, &expected) {
+            match self.attempt(engine, &model, &inputs, kept, &expected) {
                 Verdict::Refused(why) => _ = first_refusal.get_or_insert(why),
                 done => return done,
             }
@@ -73,7 +78,14 @@ impl Case {
     }
 
     /// One run with the inputs from `kept` on made initializers.
-    fn attempt(&self, model: &ModelProto, inputs: &[TensorProto], kept: usize, expected: &[Literal]) -> Verdict {
+    fn attempt(
+        &self,
+        engine: Engine,
+        model: &ModelProto,
+        inputs: &[TensorProto],
+        kept: usize,
+        expected: &[Literal],
+    ) -> Verdict {
         let mut model = model.clone();
         let graph = model.graph.as_mut().unwrap();
         let given: HashSet<&String> = graph.initializer.iter().map(|t| &t.name).collect();
@@ -95,9 +107,9 @@ impl Case {
             Ok(graph) => graph,
             Err(e) => return Verdict::Refused(e.to_string()),
         };
-        match evaluate(&graph, &literals) {
+        match engine(&graph, &literals) {
             Ok(outputs) => self.compare(&outputs, expected),
-            Err(e) => Verdict::Wrong(format!("evaluation failed: {e}")),
+            Err(verdict) => verdict,
         }
     }
 

@@ -1,4 +1,4 @@
-//! ONNX's own operator cases, imported and run on the reference evaluator.
+//! ONNX's own operator cases, imported and run on the reference evaluator and in native code.
 //!
 //! The environment variable `FORNAX_CONFORMANCE` names a folder of `<kind>/<case>/{model.onnx, case.json,
 //! test_data_set_0/*.pb}`; without it there is nothing to run. A case may pass or be refused; none may be wrong. The cases
@@ -7,14 +7,24 @@
 //! `FORNAX_CONFORMANCE_ONLY` keeps the cases whose path contains it and prints every refusal.
 
 mod case;
+mod engines;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use case::{Case, Verdict};
+use case::{Case, Engine, Verdict};
 
 #[test]
 fn no_case_is_wrong() {
+    run_all(engines::reference);
+}
+
+#[test]
+fn no_case_is_wrong_in_native_code() {
+    run_all(engines::native);
+}
+
+fn run_all(engine: Engine) {
     let Some(root) = std::env::var_os("FORNAX_CONFORMANCE").map(PathBuf::from) else {
         eprintln!("skipped: FORNAX_CONFORMANCE is not set");
         return;
@@ -27,9 +37,9 @@ fn no_case_is_wrong() {
     let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for case in cases {
         let counts = counts.entry(case.tier.clone()).or_default();
-        match case.run() {
+        match case.run(engine) {
             Verdict::Pass => counts[0] += 1,
-            Verdict::Refused(why) => {
+            Verdict::Refused(why) | Verdict::Unsupported(why) => {
                 counts[1] += 1;
                 refused.entry(why).or_default().push(case.name);
             }

@@ -1,0 +1,43 @@
+//! What runs a case: the reference evaluator, or the passes and native code for the host.
+
+use std::sync::Arc;
+
+use fornax_compiler::Error;
+use fornax_compiler::emit::jit;
+use fornax_compiler::ir::{Graph, evaluate};
+use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::passes::lower::lower;
+use fornax_compiler::pipeline::{self, Options};
+use fornax_compiler::target::Target;
+use fornax_compiler::types::TensorType;
+use fornax_runtime::{Pool, Session, Tensor};
+
+use crate::case::Verdict;
+
+/// Evaluates a graph as it was imported.
+pub fn reference(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>, Verdict> {
+    evaluate(graph, inputs).map_err(|e| Verdict::Wrong(format!("evaluation failed: {e}")))
+}
+
+/// Optimises, compiles and runs a graph. What has no kernel is unsupported.
+pub fn native(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>, Verdict> {
+    let wrong = |e: &dyn std::fmt::Display| Verdict::Wrong(e.to_string());
+    let target = Target::host().map_err(Verdict::Unsupported)?;
+    let optimised = pipeline::optimise(graph.clone(), &Options::default()).map_err(|e| wrong(&e))?;
+    let plan = match lower(&optimised.graph, &target) {
+        Err(e @ Error::Unsupported(_)) => return Err(Verdict::Unsupported(e.to_string())),
+        other => other.map_err(|e| wrong(&e))?,
+    };
+    let program = jit::compile(&plan).map_err(|e| wrong(&e))?;
+    let run = || {
+        let mut session = Session::new(Arc::new(program), Arc::new(Pool::new(1, false)?))?;
+        let tensor = |x: &Literal| Tensor::from_bytes(x.ty.dtype, x.ty.shape.clone(), &x.to_bytes());
+        let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let mut outputs = session.outputs()?;
+        session.run(&tensors.iter().collect::<Vec<_>>(), &mut outputs)?;
+        Ok::<_, fornax_runtime::Error>(outputs)
+    };
+    let outputs = run().map_err(|e| wrong(&e))?;
+    let literal = |t: &Tensor| Literal::from_bytes(TensorType::new(t.dtype(), t.shape().clone()), t.bytes());
+    outputs.iter().map(literal).collect::<Result<_, _>>().map_err(|e| wrong(&e))
+}
