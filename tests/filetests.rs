@@ -1,8 +1,8 @@
 //! Text files in, snapshots out: `tests/filetests/<kind>/**/*.ir`, each with its expectation beside it.
 //!
-//! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass fold_constants 1000` (with a
-//! fold limit). The snapshot holds what the stage printed;
-//! `cargo insta review` accepts new output. A pass is also held to compute the same as before on seeded inputs.
+//! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass
+//! fold_constants 1000` (with a fold limit). The snapshot holds what the stage printed; `cargo insta review` accepts
+//! new output. A pass is also held to compute the same as before on seeded inputs.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! The passes, in order, and the driver that runs them.
 //!
-//! In: a graph as a frontend built it. Out: the graph that lowering reads, and the remarks of every pass. The driver verifies, times and keeps
-//! snapshots between passes; a pass only rewrites.
+//! In: a graph as a frontend built it. Out: the graph that lowering reads, and the remarks of every pass. The driver
+//! verifies, times and keeps snapshots between passes; a pass only rewrites.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Fluent construction of a graph, for frontends and tests.
 //!
-//! Nodes are added in order and typed at once. A node whose operands are all constants is evaluated on the spot if its result is of an
-//! integer type or small ([`SMALL`] elements), so shape arithmetic disappears while a model is read; folding of larger tensors
-//! is left to the `fold_constants` pass. The work spent that way is bounded.
+//! Nodes are added in order and typed at once. A node whose operands are all constants is evaluated on the spot if
+//! its result is of an integer type or small ([`SMALL`] elements), so shape arithmetic disappears while a model is
+//! read; folding of larger tensors is left to the `fold_constants` pass. The work spent that way is bounded.
 
 use super::graph::{Graph, Node, NodeId};
 use super::names::Names;
@@ -123,7 +123,8 @@ impl Builder {
         self.graph
     }
 
-    /// The value of `op` over known operands, if it is worth having and the work allows. An operator that cannot be evaluated stays a node.
+    /// The value of `op` over known operands, if it is worth having and the work allows. An operator that cannot be
+    /// evaluated stays a node.
     fn evaluate(&mut self, op: &Op, ty: &TensorType, operands: &[NodeId]) -> Option<Constant> {
         if ty.dtype.is_float() && ty.shape.numel() > SMALL {
             return None;

@@ -1,4 +1,5 @@
-//! A picture of a graph in the DOT language: operators as boxes, values as edges with their types. Constants are left out.
+//! A picture of a graph in the DOT language: operators as boxes, values as edges with their types. Constants are left
+//! out.
 
 use std::fmt::Write;
 

@@ -10,7 +10,8 @@ use crate::types::TensorType;
 /// The outputs of a graph, in order, for `inputs` in the order of its inputs.
 ///
 /// # Errors
-/// An input that is missing or of another type, a constant of which only the hash is known, or an operator's own refusal.
+/// An input that is missing or of another type, a constant of which only the hash is known, or an operator's own
+/// refusal.
 pub fn evaluate(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>> {
     if inputs.len() != graph.inputs().len() {
         let (expected, found) = (graph.inputs().len().to_string(), inputs.len().to_string());

@@ -1,8 +1,8 @@
 //! The graph: nodes with one result each, and ordered operands. The only file that names petgraph.
 //!
-//! A node is a graph input, a constant or an operator. An edge runs from producer to consumer and carries the operand slot, so a
-//! producer may fill several slots of one consumer. Node ids stay valid across removals. Iteration is in topological order
-//! with ties broken by id, so printing and lowering are deterministic.
+//! A node is a graph input, a constant or an operator. An edge runs from producer to consumer and carries the operand
+//! slot, so a producer may fill several slots of one consumer. Node ids stay valid across removals. Iteration is in
+//! topological order with ties broken by id, so printing and lowering are deterministic.
 
 use std::collections::BTreeMap;
 
@@ -288,8 +288,8 @@ impl Graph {
         }
     }
 
-    /// The same graph with ids in reading order: inputs first, then every node after its operands and right before its first
-    /// user, from the first output on. What no output depends on is left out, except inputs.
+    /// The same graph with ids in reading order: inputs first, then every node after its operands and right before
+    /// its first user, from the first output on. What no output depends on is left out, except inputs.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the graph has a cycle.

@@ -16,7 +16,8 @@ impl Names {
         Self { used: graph.ids().map(|id| (graph.node(id).name.clone(), 1)).collect() }
     }
 
-    /// A name that nothing has yet: `base`, or `base_1`, `base_2`, … An empty base becomes `value`. The name is taken from now on.
+    /// A name that nothing has yet: `base`, or `base_1`, `base_2`, … An empty base becomes `value`. The name is taken
+    /// from now on.
     pub fn fresh(&mut self, base: &str) -> String {
         let base = if base.is_empty() { "value" } else { base };
         let Some(mut suffix) = self.used.get(base).copied() else {

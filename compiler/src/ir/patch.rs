@@ -1,9 +1,9 @@
 //! A replacement: new nodes over existing values, and the value that the last of them replaces.
 //!
-//! In: what a rewrite wants. Out, by [`Patch::apply`], the only place that changes a graph on behalf of a rewrite: the nodes are in the
-//! graph, every use of the replaced value has moved over, what became dead is gone. The type of the value stays the same; the new
-//! value takes the name of the old one, and every new operator the origins of all that it stands for. New nodes must not read the
-//! replaced value.
+//! In: what a rewrite wants. Out, by [`Patch::apply`], the only place that changes a graph on behalf of a rewrite:
+//! the nodes are in the graph, every use of the replaced value has moved over, what became dead is gone. The type of
+//! the value stays the same; the new value takes the name of the old one, and every new operator the origins of all
+//! that it stands for. New nodes must not read the replaced value.
 
 use super::graph::{Graph, Kind, Node, NodeId};
 use super::names::Names;
@@ -83,7 +83,8 @@ impl Patch {
     /// Puts the patch into the graph and returns the new value. `names` are the names of the graph, before and after.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the patch has no result, an operator refuses its operands, or the type of the value would change.
+    /// [`Error::Invalid`] if the patch has no result, an operator refuses its operands, or the type of the value
+    /// would change.
     pub fn apply(self, graph: &mut Graph, names: &mut Names) -> Result<NodeId> {
         let old = graph.node(self.replaced).clone();
         let fault = |message: String| Error::Invalid(vec![format!("{}: {}: {message}", old.name, self.why)]);
@@ -138,7 +139,8 @@ fn resolve(values: &[Value], added: &[(NodeId, Option<String>)]) -> Option<Vec<N
     values.iter().map(id).collect()
 }
 
-/// Removes `id` if nothing uses it, then what only it used; returns the origins of the operators that went, producers first.
+/// Removes `id` if nothing uses it, then what only it used; returns the origins of the operators that went, producers
+/// first.
 fn remove_dead_from(graph: &mut Graph, names: &mut Names, id: NodeId) -> Vec<String> {
     let mut stack = vec![id];
     let mut gone = Vec::new();

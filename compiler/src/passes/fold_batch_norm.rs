@@ -1,10 +1,10 @@
 //! Folds per-channel scales and shifts into the convolution or matrix product before them; no batch norm remains.
 //!
-//! A batch norm with constant parameters is `scale x + shift` per channel; so is an addition of, or a product by, a constant of one element per
-//! channel, which is how some exporters write it. Behind a convolution, transposed convolution or gemm with constant weights and no
-//! other user it goes into weights and bias, computed in `f64` and rounded once. Any other batch norm becomes `mul` and `add`.
-//! A batch norm of a concatenation goes into its parts where they all take it. The new constants keep the parameter names of all
-//! that went into them.
+//! A batch norm with constant parameters is `scale x + shift` per channel; so is an addition of, or a product by, a
+//! constant of one element per channel, which is how some exporters write it. Behind a convolution, transposed
+//! convolution or gemm with constant weights and no other user it goes into weights and bias, computed in `f64` and
+//! rounded once. Any other batch norm becomes `mul` and `add`. A batch norm of a concatenation goes into its parts
+//! where they all take it. The new constants keep the parameter names of all that went into them.
 
 use super::matching::{binary, known, merged, shared};
 use super::{Context, Outcome, rewrite};
@@ -118,7 +118,8 @@ pub(super) fn per_channel(constant: &Constant, ty: &TensorType) -> Option<Vec<f6
     if values.len() == channels { Some(values) } else { values.first().map(|v| vec![*v; channels]) }
 }
 
-/// The producer of `affine.x` with the scale in its weights and the shift in its bias; `None` if it is not of the kinds that take them.
+/// The producer of `affine.x` with the scale in its weights and the shift in its bias; `None` if it is not of the
+/// kinds that take them.
 fn into_producer(graph: &Graph, id: NodeId, affine: &Affine) -> Result<Option<Patch>, String> {
     let producer = affine.x;
     let operands = graph.operands(producer);

@@ -1,7 +1,8 @@
-//! An activation that is the only user of a convolution or matrix product, or of a concatenation of such, becomes its `then`.
+//! An activation that is the only user of a convolution or matrix product, or of a concatenation of such, becomes its
+//! `then`.
 //!
-//! Activations spelled in arithmetic are named first ([`super::name_activation`]). Invariant: no activation that could run in registers makes a pass
-//! over memory.
+//! Activations spelled in arithmetic are named first ([`super::name_activation`]). Invariant: no activation that
+//! could run in registers makes a pass over memory.
 
 use super::matching::{shared, unary};
 use super::{Context, Outcome, first, name_activation, rewrite};

@@ -1,8 +1,8 @@
 //! Expansion, spatial convolution, squeeze-and-excite, projection and residual become one inverted residual block.
 //!
-//! A block is recognised from its projection, a 1x1 convolution, backwards: an optional squeeze-and-excite; a depthwise convolution,
-//! perhaps with a 1x1 expansion before it, or a dense one with an activation that widens its input (Fused-MBConv). The residual,
-//! if any, must be the input of the block. Missing biases become zeros.
+//! A block is recognised from its projection, a 1x1 convolution, backwards: an optional squeeze-and-excite; a
+//! depthwise convolution, perhaps with a 1x1 expansion before it, or a dense one with an activation that widens its
+//! input (Fused-MBConv). The residual, if any, must be the input of the block. Missing biases become zeros.
 
 use super::fuse_squeeze_excite::zeros;
 use super::matching::{ConvView, conv, known, shared};

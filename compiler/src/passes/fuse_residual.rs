@@ -1,7 +1,8 @@
 //! The addition after a convolution becomes its residual operand, and the activation after the addition its `then`.
 //!
-//! A convolution that already ends in an activation adds the residual after it (`then_first`). Where both addends are convolutions the one without
-//! an activation takes the other, or the later one in topological order, when its residual is there already.
+//! A convolution that already ends in an activation adds the residual after it (`then_first`). Where both addends are
+//! convolutions the one without an activation takes the other, or the later one in topological order, when its
+//! residual is there already.
 
 use super::fuse_activation::into_producer;
 use super::matching::{binary, conv, shared};

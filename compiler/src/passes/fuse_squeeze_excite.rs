@@ -5,7 +5,8 @@
 //! └────────────────────────────────────────────────────▶ mul ─▶ y
 //! ```
 //!
-//! The projections may also be matrix products over `[N, C]`, with reshapes around them; the mean an average over the whole map.
+//! The projections may also be matrix products over `[N, C]`, with reshapes around them; the mean an average over the
+//! whole map.
 
 use super::fold_batch_norm::per_channel;
 use super::matching::{binary, conv, gemm, known, shared};

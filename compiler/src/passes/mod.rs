@@ -1,7 +1,8 @@
 //! Rewrites of the graph, one pass per file; [`crate::pipeline`] puts them in order.
 //!
-//! A rewrite looks at one node and answers with an [`Outcome`]; it never changes the graph. [`rewrite`] asks it about every node
-//! until nothing changes, applies the patches, and keeps a remark for each choice made and each refusal that stands at the end.
+//! A rewrite looks at one node and answers with an [`Outcome`]; it never changes the graph. [`rewrite`] asks it about
+//! every node until nothing changes, applies the patches, and keeps a remark for each choice made and each refusal
+//! that stands at the end.
 
 pub mod fold_batch_norm;
 pub mod fold_constants;

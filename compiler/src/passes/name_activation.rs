@@ -11,7 +11,8 @@
 //! | `prelu` with a scalar slope | `leaky_relu` |
 //! | division by powers of two | `mul` |
 //!
-//! Factors may stand in any order and nesting. Invariant: the arithmetic that remains is not an activation known to [`UnaryFn`].
+//! Factors may stand in any order and nesting. Invariant: the arithmetic that remains is not an activation known to
+//! [`UnaryFn`].
 
 use super::matching::{binary, close, scalar, shared, unary, unary_of, with_scalar};
 use super::{Context, Outcome, Rewrite, first, rewrite};

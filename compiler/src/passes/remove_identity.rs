@@ -1,5 +1,6 @@
-//! Removes operators that change nothing: identities, reshapes, transposes, casts, pads, slices, … to the type and order that is there,
-//! all but the last of a chain of reshapes, pairs of transposes, and nodes that no output depends on.
+//! Removes operators that change nothing: identities, reshapes, transposes, casts, pads, slices, … to the type and
+//! order that is there, all but the last of a chain of reshapes, pairs of transposes, and nodes that no output
+//! depends on.
 //!
 //! Invariant: no identity remains, and no node is dead.
 
