@@ -1,7 +1,7 @@
 //! Matrix-vector product: `y = then(x w + bias)` for a few rows `x`; squeeze-and-excite's projections and the classifier.
 //!
 //! In: `x [rows, K]`, weights in panels `[N / 32][K][32]`, the last one zero-filled, bias `[N rounded up to 32]`. Out: `y [rows, N]`.
-//! Each output starts from the bias and adds its products by input, ascending, by FMA. One work unit is one panel for all rows, so
+//! Each output starts from the bias and adds its products by input, ascending, by FMA. A work unit is some panels for all rows, so
 //! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
 
 use super::{Argument, Family};
@@ -23,12 +23,17 @@ pub struct Gemv {
     pub then: Option<UnaryFn>,
 }
 
-/// How: inputs per step of the inner loop.
+/// How: inputs per step of the inner loop, and panels per work unit.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Schedule {
     /// Unrolled inputs.
     pub unroll: usize,
+    /// Panels of one work unit.
+    pub panels: usize,
 }
+
+/// Multiply-adds that pay for claiming a work unit.
+const WORK: usize = 1 << 15;
 
 impl Gemv {
     /// Outputs of one panel.
@@ -77,11 +82,12 @@ impl Family for Gemv {
     }
 
     fn schedule(&self, _target: &Target) -> Schedule {
-        Schedule { unroll: 4.min(self.inputs.max(1)) }
+        let panel = self.rows * self.inputs * Self::PANEL;
+        Schedule { unroll: 4.min(self.inputs.max(1)), panels: WORK.div_ceil(panel.max(1)) }
     }
 
-    fn chunks(&self, _schedule: &Schedule) -> u32 {
-        if self.rows == 0 { 0 } else { self.outputs.div_ceil(Self::PANEL) as u32 }
+    fn chunks(&self, schedule: &Schedule) -> u32 {
+        if self.rows == 0 { 0 } else { self.outputs.div_ceil(Self::PANEL).div_ceil(schedule.panels) as u32 }
     }
 
     fn flops(&self) -> u64 {
@@ -90,27 +96,31 @@ impl Family for Gemv {
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let [x, weights, bias, y] = [0, 1, 2, 3].map(|i| e.pointer(i));
-        let (chunk, count, limit) = (e.r(), e.r(), e.r());
-        e.begin(chunk);
-        e.end(count);
-        e.sub(count, count, chunk);
         let panels = self.outputs.div_ceil(Self::PANEL);
         let tail = self.outputs - (panels - 1) * Self::PANEL;
+        let (panel, count, limit) = (e.r(), e.r(), e.r());
+        e.begin(panel);
+        e.mul_imm(panel, panel, schedule.panels as i64);
+        e.end(count);
+        e.mul_imm(count, count, schedule.panels as i64);
+        e.set(limit, panels as i64);
+        e.min(count, count, limit);
+        e.sub(count, count, panel);
         e.repeat(Count::Register(count), &mut |e| {
             let (w, b, out) = (e.r(), e.r(), e.r());
-            e.mul_imm(w, chunk, (self.inputs * Self::PANEL * 4) as i64);
+            e.mul_imm(w, panel, (self.inputs * Self::PANEL * 4) as i64);
             e.add(w, w, weights);
-            e.mul_imm(b, chunk, (Self::PANEL * 4) as i64);
+            e.mul_imm(b, panel, (Self::PANEL * 4) as i64);
             e.add(out, b, y);
             e.add(b, b, bias);
             e.set(limit, panels as i64 - 1);
             if panels > 1 {
-                e.if_less(chunk, limit, &mut |e| self.panel(e, schedule, [x, w, b, out], Self::PANEL));
+                e.if_less(panel, limit, &mut |e| self.panel(e, schedule, [x, w, b, out], Self::PANEL));
             }
             e.add_imm(limit, limit, -1);
-            e.if_less(limit, chunk, &mut |e| self.panel(e, schedule, [x, w, b, out], tail));
+            e.if_less(limit, panel, &mut |e| self.panel(e, schedule, [x, w, b, out], tail));
             [w, b, out].into_iter().for_each(|r| e.free_r(r));
-            e.add_imm(chunk, chunk, 1);
+            e.add_imm(panel, panel, 1);
         });
     }
 }
@@ -205,6 +215,21 @@ mod tests {
             bias.resize(s.bias_len(), 0.0);
             let out = testing::run(s.clone(), &[&x, &packed, &bias]);
             testing::mismatch(&s.name(), &out[0], &expected, |i| (inputs + 8) as f64 * 2f64.powi(-24) * sizes[i])
+        }));
+    }
+
+    #[test]
+    fn no_schedule_changes_a_bit() {
+        let cases = [(1, 40, 100), (2, 7, 33), (5, 3, 31), (1, 1, 200)];
+        testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
+            let s = Gemv { rows, inputs, outputs, then: Some(UnaryFn::Sigmoid) };
+            let operands = [rows * inputs, s.weight_len(), s.bias_len()];
+            let [x, w, bias] = [0, 1, 2].map(|i| testing::values(i as u64, operands[i]));
+            let own = testing::run(s.clone(), &[&x, &w, &bias]);
+            [(1, 1, 4), (3, 2, 8), (5, 9, 16)].into_iter().find_map(|(unroll, panels, lanes)| {
+                let found = testing::interpret(&s, &Schedule { unroll, panels }, &[&x, &w, &bias], lanes);
+                (found != own).then(|| format!("{}: unroll {unroll}, {panels} panels, {lanes} lanes", s.name()))
+            })
         }));
     }
 }

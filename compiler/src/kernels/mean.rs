@@ -22,11 +22,20 @@ pub struct Mean {
     pub count: usize,
 }
 
-/// Channels that one work unit covers.
+/// How: blocks of channels per work unit.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Schedule {
+    /// Blocks of one work unit; divides the blocks of an image.
+    pub blocks: usize,
+}
+
+/// Channels of a block.
 const BLOCK: usize = 64;
+/// Elements that pay for claiming a work unit.
+const WORK: usize = 1 << 14;
 
 impl Family for Mean {
-    type Schedule = ();
+    type Schedule = Schedule;
 
     fn name(&self) -> String {
         format!("f32_mean_n{}h{}w{}c{}_over{}", self.batch, self.rows, self.columns, self.channels, self.count)
@@ -37,28 +46,34 @@ impl Family for Mean {
         vec![Argument::read("x", outputs * self.rows * self.columns), Argument::write("y", outputs)]
     }
 
-    fn schedule(&self, _target: &Target) {}
+    fn schedule(&self, _target: &Target) -> Schedule {
+        let blocks = self.channels.div_ceil(BLOCK).max(1);
+        let most = (WORK / (self.rows * self.columns * BLOCK).max(1)).clamp(1, blocks);
+        Schedule { blocks: (1..=most).rev().find(|n| blocks.is_multiple_of(*n)).unwrap_or(1) }
+    }
 
-    fn chunks(&self, _schedule: &()) -> u32 {
-        (self.batch * self.channels.div_ceil(BLOCK)) as u32
+    fn chunks(&self, schedule: &Schedule) -> u32 {
+        (self.batch * self.channels.div_ceil(BLOCK) / schedule.blocks) as u32
     }
 
     fn flops(&self) -> u64 {
         (self.batch * self.channels * (self.rows * self.columns + 1)) as u64
     }
 
-    fn emit(&self, _schedule: &(), e: &mut dyn Emitter) {
+    fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let (x, y) = (e.pointer(0), e.pointer(1));
         let blocks = self.channels.div_ceil(BLOCK);
-        let (chunk, count, last) = (e.r(), e.r(), e.r());
-        e.begin(chunk);
+        let (unit, count, last) = (e.r(), e.r(), e.r());
+        e.begin(unit);
+        e.mul_imm(unit, unit, schedule.blocks as i64);
         e.end(count);
-        e.sub(count, count, chunk);
+        e.mul_imm(count, count, schedule.blocks as i64);
+        e.sub(count, count, unit);
         e.repeat(Count::Register(count), &mut |e| {
             let (image, block, from, to) = (e.r(), e.r(), e.r(), e.r());
-            e.div_imm(image, chunk, blocks as u32);
+            e.div_imm(image, unit, blocks as u32);
             e.mul_imm(block, image, blocks as i64);
-            e.sub(block, chunk, block);
+            e.sub(block, unit, block);
             e.mul_imm(from, image, (self.rows * self.columns * self.channels * 4) as i64);
             e.add(from, from, x);
             e.mul_imm(to, image, (self.channels * 4) as i64);
@@ -74,7 +89,7 @@ impl Family for Mean {
             e.add_imm(last, last, -1);
             e.if_less(last, block, &mut |e| self.block(e, from, to, tail));
             [image, block, from, to].into_iter().for_each(|r| e.free_r(r));
-            e.add_imm(chunk, chunk, 1);
+            e.add_imm(unit, unit, 1);
         });
     }
 }
@@ -146,6 +161,21 @@ mod tests {
                 })
                 .collect();
             testing::mismatch(&s.name(), &testing::run(s.clone(), &[&x])[0], &expected, |_| 0.0)
+        }));
+    }
+
+    #[test]
+    fn no_schedule_changes_a_bit() {
+        let cases = [(1, 3, 4, 200), (2, 2, 1, 128), (3, 1, 5, 3)];
+        testing::report(cases.into_iter().map(|(batch, rows, columns, channels)| {
+            let s = Mean { batch, rows, columns, channels, count: rows * columns };
+            let x = testing::values(1, batch * rows * columns * channels);
+            let own = testing::run(s.clone(), &[&x]);
+            let all = channels.div_ceil(BLOCK);
+            [(1, 4), (all, 8), (1, 16)].into_iter().find_map(|(blocks, lanes)| {
+                let found = testing::interpret(&s, &Schedule { blocks }, &[&x], lanes);
+                (found != own).then(|| format!("{}: {blocks} blocks, {lanes} lanes", s.name()))
+            })
         }));
     }
 }
