@@ -7,7 +7,9 @@ use std::sync::Arc;
 use fornax_compiler::codegen::epilogue::Epilogue;
 use fornax_compiler::emit::jit;
 use fornax_compiler::kernels::conv::{Axis, Input};
-use fornax_compiler::kernels::{Access, Conv, Depthwise, Kernel, Spec};
+use fornax_compiler::kernels::pool::Kind;
+use fornax_compiler::kernels::sliding::Sliding;
+use fornax_compiler::kernels::{self, Access, Conv, Depthwise, Gate, Gemv, Kernel, Mean, Softmax, Spec};
 use fornax_compiler::plan::builder::Builder;
 use fornax_compiler::plan::{Layout, Operand, Port};
 use fornax_compiler::scalar::UnaryFn;
@@ -56,6 +58,9 @@ const DEPTHWISE: &[(usize, usize, usize, usize, usize)] = &[
     (1152, 7, 5, 1, 3),
     (1152, 7, 3, 1, 1),
 ];
+
+/// Matrix-vector products of squeezes, gates and the classifier: inputs, outputs.
+const GEMV: &[(usize, usize)] = &[(32, 8), (8, 32), (672, 28), (28, 672), (1152, 48), (48, 1152), (1280, 1000)];
 
 /// Best time of a kernel on one thread, nanoseconds.
 fn time(spec: Spec, target: &Target) -> (Kernel, f64) {
@@ -157,4 +162,25 @@ fn main() {
         let kernels = DEPTHWISE.iter().map(|case| (depthwise(case, silu).into(), case.4)).collect();
         group(if silu { "depthwise, SiLU and row sums" } else { "depthwise" }, kernels, &filters);
     }
+    let gemv = |(inputs, outputs): &(usize, usize)| {
+        (Gemv { rows: 1, inputs: *inputs, outputs: *outputs, then: Some(UnaryFn::Sigmoid) }.into(), 1)
+    };
+    group("matrix-vector", GEMV.iter().map(gemv).collect(), &filters);
+    let sliding = Sliding {
+        batch: 1,
+        channels: 64,
+        input: [112; 2],
+        output: [56; 2],
+        kernel: [3; 2],
+        strides: [2; 2],
+        dilations: [1; 2],
+        pads: [1; 2],
+    };
+    let rest: [Spec; 4] = [
+        Mean { batch: 1, rows: 7, columns: 7, channels: 1280, count: 49 }.into(),
+        Gate { batch: 1, pixels: 196, channels: 672 }.into(),
+        kernels::Pool { sliding, kind: Kind::Max }.into(),
+        Softmax { rows: 1, length: 1000, log: false }.into(),
+    ];
+    group("others", rest.into_iter().map(|spec| (spec, 1)).collect(), &filters);
 }

@@ -3,18 +3,9 @@
 mod support;
 
 use fornax_compiler::ir::{Graph, builder::Builder};
-use fornax_compiler::ops::{Conv, MbConv, Op};
+use fornax_compiler::ops::{Conv, MbConv};
 use fornax_compiler::scalar::UnaryFn;
-
-/// A graph of one operator over one input and constants.
-fn single(name: &str, op: impl Into<Op>, x: &[usize], constants: &[&[usize]]) -> Graph {
-    let mut b = Builder::new(name);
-    let mut operands = vec![b.input("x", x)];
-    operands.extend(constants.iter().zip(100..).map(|(shape, seed)| b.random("w", *shape, seed)));
-    let y = b.op("y", op, &operands).unwrap();
-    b.output("y", y);
-    b.finish()
-}
+use support::single;
 
 #[test]
 fn convolutions() {

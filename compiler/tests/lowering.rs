@@ -2,21 +2,11 @@
 
 mod support;
 
-use fornax_compiler::ir::{Graph, builder::Builder};
 use fornax_compiler::ops::pool::PoolKind;
 use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{Gemm, MatMul, Op, Pool, Reduce, Softmax, SqueezeExcite};
+use fornax_compiler::ops::{Gemm, MatMul, Pool, Reduce, Softmax, SqueezeExcite};
 use fornax_compiler::scalar::UnaryFn;
-
-/// A graph of one operator over one input and constants.
-fn single(name: &str, op: impl Into<Op>, x: &[usize], constants: &[&[usize]]) -> Graph {
-    let mut b = Builder::new(name);
-    let mut operands = vec![b.input("x", x)];
-    operands.extend(constants.iter().zip(100..).map(|(shape, seed)| b.random("w", *shape, seed)));
-    let y = b.op("y", op, &operands).unwrap();
-    b.output("y", y);
-    b.finish()
-}
+use support::single;
 
 #[test]
 fn matrix_vector_products() {

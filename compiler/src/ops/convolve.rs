@@ -68,10 +68,13 @@ impl Call<'_> {
         };
         let (op, groups) = (self.op, self.op.group);
         let (batch, channels, filters) = (self.x.shape[0], self.x.shape[1], self.y.shape[1]);
-        if groups == channels && filters == channels && channels > 1 && !op.residual {
-            if let Some(spec) = lower_depthwise::spec(self.x, &windows, op.then, false) {
-                return Ok(Some(Native::Depthwise(spec)));
-            }
+        if groups == channels
+            && filters == channels
+            && channels > 1
+            && !op.residual
+            && let Some(spec) = lower_depthwise::spec(self.x, &windows, op.then, false)
+        {
+            return Ok(Some(Native::Depthwise(spec)));
         }
         let pixels = batch * rows.output * columns.output;
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);

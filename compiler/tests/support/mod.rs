@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fornax_compiler::codegen::math::error_bound;
 use fornax_compiler::emit::jit;
-use fornax_compiler::ir::{Graph, Kind, evaluate};
+use fornax_compiler::ir::{Builder, Graph, Kind, evaluate};
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::ops::{Op, bound};
 use fornax_compiler::passes::lower::lower;
@@ -13,6 +13,16 @@ use fornax_compiler::scalar::UnaryFn;
 use fornax_compiler::target::Target;
 use fornax_compiler::types::{DType, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
+
+/// A graph of one operator over one input and constants.
+pub fn single(name: &str, op: impl Into<Op>, x: &[usize], constants: &[&[usize]]) -> Graph {
+    let mut b = Builder::new(name);
+    let mut operands = vec![b.input("x", x)];
+    operands.extend(constants.iter().zip(100..).map(|(shape, seed)| b.random("w", *shape, seed)));
+    let y = b.op("y", op, &operands).unwrap();
+    b.output("y", y);
+    b.finish()
+}
 
 /// The plan of a graph on this machine.
 pub fn plan(graph: &Graph) -> Plan {
