@@ -17,6 +17,9 @@ pub struct Gate {
     pub channels: usize,
 }
 
+/// Vectors per turn of the inner loop.
+const UNROLL: usize = 4;
+
 /// How: pixels of one work unit.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Schedule {
@@ -61,7 +64,6 @@ impl Family for Gate {
         e.begin(chunk);
         e.end(count);
         e.sub(count, count, chunk);
-        let lanes = e.lanes();
         e.repeat(Count::Register(count), &mut |e| {
             let (from, to, gates) = (e.r(), e.r(), e.r());
             e.div_imm(gates, chunk, (self.pixels / schedule.pixels) as u32);
@@ -70,16 +72,7 @@ impl Family for Gate {
             e.mul_imm(from, chunk, (schedule.pixels * self.channels * 4) as i64);
             e.add(to, from, y);
             e.add(from, from, x);
-            let full = self.channels / lanes;
-            if full > 0 {
-                e.repeat(Count::Times(full as u32), &mut |e| {
-                    self.column(e, schedule, [from, gates, to], lanes);
-                    [from, to, gates].into_iter().for_each(|r| e.add_imm(r, r, (lanes * 4) as i64));
-                });
-            }
-            if !self.channels.is_multiple_of(lanes) {
-                self.column(e, schedule, [from, gates, to], self.channels % lanes);
-            }
+            e.repeat(Count::Times(schedule.pixels as u32), &mut |e| self.pixel(e, from, to, gates));
             [from, to, gates].into_iter().for_each(|r| e.free_r(r));
             e.add_imm(chunk, chunk, 1);
         });
@@ -87,22 +80,33 @@ impl Family for Gate {
 }
 
 impl Gate {
-    /// One vector of channels of every pixel of a work unit.
-    fn column(&self, e: &mut dyn Emitter, schedule: &Schedule, [from, gates, to]: [R; 3], lanes: usize) {
-        let (g, v, read, write) = (e.v(), e.v(), e.r(), e.r());
-        e.load(g, gates.at(0), lanes);
-        e.copy(read, from);
-        e.copy(write, to);
-        e.repeat(Count::Times(schedule.pixels as u32), &mut |e| {
-            e.load(v, read.at(0), lanes);
-            e.op(VOp::Mul, Lane::F32, v, v, g);
-            e.store(v, write.at(0), lanes);
-            e.add_imm(read, read, (self.channels * 4) as i64);
-            e.add_imm(write, write, (self.channels * 4) as i64);
+    /// One pixel; `from` and `to` move on to the next.
+    fn pixel(&self, e: &mut dyn Emitter, from: R, to: R, gates: R) {
+        let lanes = e.lanes();
+        let (gate, turn) = (e.r(), UNROLL * lanes);
+        e.copy(gate, gates);
+        e.repeat(Count::Times((self.channels / turn) as u32), &mut |e| {
+            multiply(e, [from, gate, to], turn);
+            [from, gate, to].into_iter().for_each(|r| e.add_imm(r, r, (turn * 4) as i64));
         });
-        [g, v].into_iter().for_each(|v| e.free_v(v));
-        [read, write].into_iter().for_each(|r| e.free_r(r));
+        let rest = self.channels % turn;
+        multiply(e, [from, gate, to], rest);
+        [from, to].into_iter().for_each(|r| e.add_imm(r, r, (rest * 4) as i64));
+        e.free_r(gate);
     }
+}
+
+/// `to = from * gate` for `count` elements.
+fn multiply(e: &mut dyn Emitter, [from, gate, to]: [R; 3], count: usize) {
+    let (lanes, g, v) = (e.lanes(), e.v(), e.v());
+    for first in (0..count).step_by(lanes) {
+        let (n, offset) = (lanes.min(count - first), (first * 4) as i32);
+        e.load(v, from.at(offset), n);
+        e.load(g, gate.at(offset), n);
+        e.op(VOp::Mul, Lane::F32, v, v, g);
+        e.store(v, to.at(offset), n);
+    }
+    [g, v].into_iter().for_each(|v| e.free_v(v));
 }
 
 #[cfg(test)]
@@ -120,7 +124,9 @@ mod tests {
             let expected: Vec<f64> = (0..x.len())
                 .map(|i| f64::from(x[i] * gate[i / (pixels * channels) * channels + i % channels]))
                 .collect();
-            testing::mismatch(&s.name(), &testing::run(s.clone(), &[&x, &gate])[0], &expected, |_| 0.0)
+            let found = testing::run(s.clone(), &[&x, &gate]);
+            assert_eq!(testing::interpret(&s, &Schedule { pixels: 1 }, &[&x, &gate], 16), found, "{}", s.name());
+            testing::mismatch(&s.name(), &found[0], &expected, |_| 0.0)
         }));
     }
 }
