@@ -28,6 +28,24 @@ fn matrix_vector_products() {
 }
 
 #[test]
+fn products_of_many_rows() {
+    let gemm = Gemm { bias: true, ..Gemm::default() };
+    let scaled = Gemm { alpha: -0.5, beta: 3.0, trans_b: true, then: Some(UnaryFn::Silu), ..gemm.clone() };
+    support::report([
+        single("plain", Gemm::default(), &[50, 10], &[&[10, 33]]),
+        single("bias", gemm.clone(), &[9, 7], &[&[7, 5], &[1, 5]]),
+        single("factors", scaled, &[200, 24], &[&[40, 24], &[]]),
+        single("bias per row", gemm.clone(), &[6, 4], &[&[4, 3], &[6, 1]]),
+        single("transposed", Gemm { trans_a: true, ..gemm }, &[9, 8], &[&[9, 3], &[3]]),
+        single("third factor", Gemm { alpha: 1.0 / 3.0, ..Gemm::default() }, &[8, 9], &[&[9, 3]]),
+        single("no inputs", MatMul {}, &[7, 0], &[&[0, 3]]),
+        single("column", MatMul {}, &[3, 5, 17], &[&[17]]),
+        single("batch", MatMul {}, &[2, 3, 4, 17], &[&[17, 9]]),
+        single("batch of matrices", MatMul {}, &[2, 5, 6], &[&[2, 6, 3]]),
+    ]);
+}
+
+#[test]
 fn means_over_pixels() {
     let mean = |axes: &[usize], keepdims| Reduce { kind: ReduceKind::Mean, axes: axes.to_vec(), keepdims };
     support::report([

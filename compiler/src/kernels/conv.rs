@@ -19,7 +19,7 @@ use super::{Argument, Family};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::{Arch, Target};
-pub use pack::{PANEL, pack, padded};
+pub use pack::{PANEL, pack, pack_matrix, padded};
 
 /// One spatial axis of a convolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

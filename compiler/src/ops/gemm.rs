@@ -5,14 +5,13 @@ use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::{Data, Literal};
-use super::lower_dense::{FEW_ROWS, Matrix, gemv};
+use super::lower_dense::{Matrix, Product};
 use super::matmul::multiply_add;
 use super::shapes::{
     broadcast, broadcast_offsets, check, checked, expect_activation, expect_dtype, expect_number, expect_operands,
 };
 use super::weights;
 use crate::error::OpError;
-use crate::kernels::Gemv;
 use crate::plan::Layout;
 use crate::plan::lowering::Lowering;
 use crate::scalar::UnaryFn;
@@ -118,27 +117,27 @@ impl Operation for Gemm {
     }
 
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        if self.is_matrix_vector(cx)? {
-            return self.lower_gemv(cx);
+        if self.is_constant_product(cx)? {
+            return self.lower_product(cx);
         }
         super::fallback::gemm(cx, self)
     }
 }
 
 impl Gemm {
-    /// Whether few rows meet a constant matrix, the bias is the same for each of them and `alpha` goes into the matrix unrounded.
-    fn is_matrix_vector(&self, cx: &Lowering<'_>) -> Result<bool, OpError> {
+    /// Whether rows meet a constant matrix, the bias is the same for each of them and `alpha` goes into the matrix unrounded.
+    fn is_constant_product(&self, cx: &Lowering<'_>) -> Result<bool, OpError> {
         let (m, ..) = self.extents(cx.operand_type(0), cx.operand_type(1))?;
         let plain_a = !self.trans_a || m == 1;
         let known = (1..cx.count()).all(|i| weights::constant(cx, i).is_some());
         let rows_agree = !self.bias || m == 1 || !matches!(cx.operand_type(2).shape[..], [rows, _] if rows > 1);
-        Ok(m <= FEW_ROWS && plain_a && known && rows_agree && is_power_of_two(self.alpha))
+        Ok(plain_a && known && rows_agree && is_power_of_two(self.alpha))
     }
 
-    fn lower_gemv(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+    fn lower_product(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let (rows, inputs, outputs) = self.extents(cx.operand_type(0), cx.operand_type(1))?;
-        let spec = Gemv { rows, inputs, outputs, then: self.then };
-        let (len, beta) = (spec.bias_len(), self.beta);
+        let product = Product { rows, inputs, outputs, then: self.then };
+        let (len, beta) = (product.bias_len(), self.beta);
         let bias = if self.bias {
             let packing = format!("times {beta} on {outputs} of {len}");
             weights::pack(cx, 2, &packing, len, move |from, to| {
@@ -150,7 +149,7 @@ impl Gemm {
         };
         let x = cx.operand_as(0, Layout::RowMajor)?;
         let y = cx.output(Layout::RowMajor);
-        gemv(cx, spec, x, Matrix { operand: 1, transposed: self.trans_b, factor: self.alpha }, bias, y)
+        product.lower(cx, x, Matrix { operand: 1, transposed: self.trans_b, factor: self.alpha }, bias, y)
     }
 }
 

@@ -1,10 +1,12 @@
-//! Matrix products of few rows as steps, and the gate of squeeze-and-excite that two of them make.
+//! Products with a constant matrix as steps, and the gate of squeeze-and-excite that two of them make.
 //!
-//! In: rows in a row-major slot, a constant matrix, perhaps a constant bias. Out: matrix-vector steps.
+//! In: rows in a row-major slot, a constant matrix, perhaps a constant bias. Out: a matrix-vector step for few rows, a 1x1 convolution
+//! for many. Both start from the bias and add by input, ascending, so the choice changes no bit.
 
-use super::weights;
+use super::weights::{self, Float};
+use crate::codegen::epilogue::Epilogue;
 use crate::error::OpError;
-use crate::kernels::{Gemv, Mean};
+use crate::kernels::{Conv, Gemv, Mean, conv};
 use crate::plan::lowering::Lowering;
 use crate::plan::{ConstId, Layout, SlotId};
 use crate::scalar::UnaryFn;
@@ -24,6 +26,75 @@ pub struct Matrix {
     pub factor: f32,
 }
 
+/// A product of rows with a constant matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// Rows.
+    pub rows: usize,
+    /// Inputs of each output.
+    pub inputs: usize,
+    /// Outputs of each row.
+    pub outputs: usize,
+    /// Activation.
+    pub then: Option<UnaryFn>,
+}
+
+impl Product {
+    fn is_gemv(&self) -> bool {
+        self.rows <= FEW_ROWS || self.inputs == 0
+    }
+
+    fn gemv(&self) -> Gemv {
+        Gemv { rows: self.rows, inputs: self.inputs, outputs: self.outputs, then: self.then }
+    }
+
+    /// Floats of the packed bias.
+    pub fn bias_len(&self) -> usize {
+        if self.is_gemv() { self.gemv().bias_len() } else { conv::padded(self.outputs) }
+    }
+
+    /// Adds the step `y = then(x matrix + bias)`.
+    ///
+    /// # Errors
+    /// If the matrix is no known `f32` constant.
+    pub fn lower(
+        &self,
+        cx: &mut Lowering<'_>,
+        x: SlotId,
+        matrix: Matrix,
+        bias: ConstId,
+        y: SlotId,
+    ) -> Result<(), OpError> {
+        if self.is_gemv() {
+            return gemv(cx, self.gemv(), x, matrix, bias, y);
+        }
+        let Self { rows, inputs, outputs, then } = *self;
+        let len = conv::padded(outputs) * inputs;
+        let packing = format!("panels of {} {}", conv::PANEL, matrix.packing(inputs, outputs));
+        let weights = weights::pack(cx, matrix.operand, &packing, len, move |from, to| {
+            conv::pack_matrix(outputs, inputs, matrix.elements([inputs, outputs], from), to);
+        })?;
+        let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(then, false, false));
+        cx.step(spec, &[x.into(), weights.into(), bias.into(), y.into()]);
+        Ok(())
+    }
+}
+
+impl Matrix {
+    /// What reading it does, as part of a packed constant's key.
+    fn packing(&self, inputs: usize, outputs: usize) -> String {
+        let order = if self.transposed { "nk" } else { "kn" };
+        format!("{order}{inputs}x{outputs} times {}", self.factor)
+    }
+
+    /// The element for input `k` and output `n`.
+    fn elements<'a>(&self, [inputs, outputs]: [usize; 2], from: &'a [Float]) -> impl Fn(usize, usize) -> Float + 'a {
+        let (k_step, n_step) = if self.transposed { (1, inputs) } else { (outputs, 1) };
+        let factor = self.factor;
+        move |k, n| (f32::from_le_bytes(from[k * k_step + n * n_step]) * factor).to_le_bytes()
+    }
+}
+
 /// Adds the step `y = then(x matrix + bias)`.
 ///
 /// # Errors
@@ -36,14 +107,10 @@ pub fn gemv(
     bias: ConstId,
     y: SlotId,
 ) -> Result<(), OpError> {
-    let Matrix { operand, transposed, factor } = matrix;
-    let order = if transposed { "nk" } else { "kn" };
-    let packing = format!("panels of {} {order}{}x{} times {factor}", Gemv::PANEL, spec.inputs, spec.outputs);
+    let packing = format!("panels of {} {}", Gemv::PANEL, matrix.packing(spec.inputs, spec.outputs));
     let packer = spec.clone();
-    let weights = weights::pack(cx, operand, &packing, spec.weight_len(), move |from, to| {
-        let (k_step, n_step) = if transposed { (1, packer.inputs) } else { (packer.outputs, 1) };
-        let scaled = |element: [u8; 4]| (f32::from_le_bytes(element) * factor).to_le_bytes();
-        packer.pack(|k, n| scaled(from[k * k_step + n * n_step]), to);
+    let weights = weights::pack(cx, matrix.operand, &packing, spec.weight_len(), move |from, to| {
+        packer.pack(matrix.elements([packer.inputs, packer.outputs], from), to);
     })?;
     cx.step(spec, &[x.into(), weights.into(), bias.into(), y.into()]);
     Ok(())

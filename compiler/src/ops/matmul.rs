@@ -4,13 +4,12 @@ use super::Operation;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::{Data, Literal};
-use super::lower_dense::{FEW_ROWS, Matrix, gemv};
+use super::lower_dense::{self, Matrix};
 use super::shapes::{
     broadcast, broadcast_offsets, check, checked, expect_dtype, expect_number, expect_operands, expect_rank,
 };
 use super::weights;
 use crate::error::OpError;
-use crate::kernels::Gemv;
 use crate::plan::Layout;
 use crate::plan::lowering::Lowering;
 use crate::types::{Shape, TensorType};
@@ -136,8 +135,8 @@ impl Operation for MatMul {
         let product = Product::new(cx.operand_type(0), cx.operand_type(1))?;
         let rows = product.batch.numel() * product.m;
         let one_matrix = cx.operand_type(1).shape.rank() <= 2;
-        if rows <= FEW_ROWS && one_matrix && weights::constant(cx, 1).is_some() {
-            return product.lower_gemv(cx, rows);
+        if one_matrix && weights::constant(cx, 1).is_some() {
+            return product.lower_constant(cx, rows);
         }
         super::fallback::matmul(cx)
     }
@@ -145,12 +144,12 @@ impl Operation for MatMul {
 
 impl Product {
     /// The product of `rows` rows with one constant matrix.
-    fn lower_gemv(&self, cx: &mut Lowering<'_>, rows: usize) -> Result<(), OpError> {
-        let spec = Gemv { rows, inputs: self.k, outputs: self.n, then: None };
-        let bias = weights::bias(cx, None, spec.bias_len())?;
+    fn lower_constant(&self, cx: &mut Lowering<'_>, rows: usize) -> Result<(), OpError> {
+        let product = lower_dense::Product { rows, inputs: self.k, outputs: self.n, then: None };
+        let bias = weights::bias(cx, None, product.bias_len())?;
         let x = cx.operand_as(0, Layout::RowMajor)?;
         let y = cx.output(Layout::RowMajor);
-        gemv(cx, spec, x, Matrix { operand: 1, transposed: false, factor: 1.0 }, bias, y)
+        product.lower(cx, x, Matrix { operand: 1, transposed: false, factor: 1.0 }, bias, y)
     }
 }
 

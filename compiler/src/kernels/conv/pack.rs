@@ -31,9 +31,29 @@ pub fn pack<T: Copy>(groups: usize, filters: usize, channels: usize, taps: usize
     }
 }
 
+/// Packs a matrix whose element for input `k` and output `n` is `at(k, n)` into `packed`, which holds zeros.
+pub fn pack_matrix<T>(filters: usize, channels: usize, at: impl Fn(usize, usize) -> T, packed: &mut [T]) {
+    for filter in 0..filters {
+        let first = filter / PANEL * PANEL;
+        let width = (padded(filters) - first).min(PANEL);
+        for channel in 0..channels {
+            packed[first * channels + channel * width + filter - first] = at(channel, filter);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_matrix_is_a_convolution_of_one_tap() {
+        let weights: Vec<i32> = (0..18 * 3).collect();
+        let (mut packed, mut transposed) = (vec![0; padded(18) * 3], vec![0; padded(18) * 3]);
+        pack(1, 18, 3, 1, &weights, &mut packed);
+        pack_matrix(18, 3, |k, n| weights[n * 3 + k], &mut transposed);
+        assert_eq!(packed, transposed);
+    }
 
     #[test]
     fn the_last_panel_has_its_own_width() {
