@@ -37,3 +37,4 @@ pub use error::{Error, Result};
 pub use file::OnnxFile;
 pub use limits::Limits;
 pub use registry::operators;
+pub use tensors::read_tensor;
