@@ -1,0 +1,138 @@
+//! From the output of a classifier to its most likely classes.
+//!
+//! In: an output tensor of one score per class and image. Out: probabilities, and the classes with the highest ones.
+
+use std::path::Path;
+
+use fornax_runtime::Tensor;
+
+use crate::error::{Error, Result};
+
+/// The most bytes a file of labels may have.
+const LABELS_LIMIT: u64 = 16 << 20;
+
+/// What the numbers of an output are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scores {
+    /// Softmax makes them probabilities.
+    Logits,
+    /// They are probabilities.
+    Probabilities,
+    /// Their exponentials are.
+    LogProbabilities,
+}
+
+/// A class and its probability.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Class {
+    /// Position among the outputs.
+    pub index: usize,
+    /// Its name, if there are labels.
+    pub label: Option<String>,
+    /// Its probability.
+    pub score: f64,
+}
+
+/// Probabilities of each image of an output: `[n, classes]`, or more axes of extent 1.
+///
+/// # Errors
+/// [`Error::Input`] if the output is not of that form.
+pub fn probabilities(output: &Tensor, scores: Scores) -> Result<Vec<Vec<f64>>> {
+    let shape = output.shape();
+    let wide = shape.iter().skip(1).filter(|extent| **extent != 1).count();
+    let classes = shape.iter().skip(1).product::<usize>();
+    if shape.rank() < 2 || wide > 1 || classes == 0 {
+        let found = format!("{}{shape}", output.dtype());
+        return Err(Error::input("output", "one score per class, [n, classes]", found));
+    }
+    Ok(output.to_f64_vec().chunks(classes).map(|scored| normalised(scored, scores)).collect())
+}
+
+fn normalised(values: &[f64], scores: Scores) -> Vec<f64> {
+    match scores {
+        Scores::Probabilities => values.to_vec(),
+        Scores::LogProbabilities => values.iter().map(|v| v.exp()).collect(),
+        Scores::Logits => {
+            let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let powers: Vec<f64> = values.iter().map(|v| (v - largest).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            powers.iter().map(|p| p / sum).collect()
+        }
+    }
+}
+
+/// The `count` classes of the highest probability, highest first, lower index first among equals; NaN counts as lowest.
+pub fn top(probabilities: &[f64], count: usize, labels: Option<&[String]>) -> Vec<Class> {
+    let key = |index: &usize| {
+        let p = probabilities[*index];
+        if p.is_nan() { f64::NEG_INFINITY } else { p }
+    };
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.cmp(b)));
+    let label = |index: usize| labels.and_then(|labels| labels.get(index).cloned());
+    let class = |index: usize| Class { index, label: label(index), score: probabilities[index] };
+    order.into_iter().take(count).map(class).collect()
+}
+
+/// Labels that fit `classes` outputs: as they are, or shifted by one where class 0 is an unnamed background.
+///
+/// # Errors
+/// [`Error::Input`] if their number does not fit.
+pub fn fit_labels(mut labels: Vec<String>, classes: usize) -> Result<Vec<String>> {
+    if labels.len() + 1 == classes {
+        labels.insert(0, "background".into());
+    }
+    if labels.len() != classes {
+        return Err(Error::input("labels", format!("{classes}, one per output"), labels.len().to_string()));
+    }
+    Ok(labels)
+}
+
+/// Reads a file of labels: UTF-8, one per line in the order of the outputs.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Runtime`] naming the path.
+pub fn read_labels(path: &Path) -> Result<Vec<String>> {
+    let bytes = fornax_runtime::map_file(path, LABELS_LIMIT)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::file(path, "expected UTF-8 text, one label per line"))?;
+    let labels: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
+    if labels.is_empty() {
+        return Err(Error::file(path, "expected one label per line, found an empty file"));
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_of_large_logits() {
+        let output = Tensor::from_f32([2, 2, 1], &[1000.0, 1000.0, -1000.0, 0.0]).unwrap();
+        assert_eq!(probabilities(&output, Scores::Logits).unwrap(), [[0.5, 0.5], [0.0, 1.0]]);
+        let log = Tensor::from_f32([1, 2], &[0.0, f32::NEG_INFINITY]).unwrap();
+        assert_eq!(probabilities(&log, Scores::LogProbabilities).unwrap(), [[1.0, 0.0]]);
+    }
+
+    #[test]
+    fn refuses_other_outputs() {
+        for shape in [vec![4], vec![1, 2, 2], vec![1, 0, 4]] {
+            let output = Tensor::zeros(fornax_runtime::DType::F32, shape).unwrap();
+            assert!(probabilities(&output, Scores::Logits).is_err(), "{output:?}");
+        }
+    }
+
+    #[test]
+    fn ties_and_nan() {
+        let order: Vec<usize> = top(&[0.2, f64::NAN, 0.4, 0.4], 9, None).iter().map(|c| c.index).collect();
+        assert_eq!(order, [2, 3, 0, 1]);
+    }
+
+    #[test]
+    fn a_background_class_shifts_the_labels() {
+        let labels = || vec!["a".to_string(), "b".to_string()];
+        assert_eq!(fit_labels(labels(), 3).unwrap(), ["background", "a", "b"]);
+        assert_eq!(fit_labels(labels(), 2).unwrap(), ["a", "b"]);
+        assert!(fit_labels(labels(), 5).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! The errors of the library face: one enum, one line each, and the exit code that each stands for.
+
+use std::path::PathBuf;
+
+/// What can go wrong between a model file and an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model cannot be imported.
+    #[error("{}: {error}", path.display())]
+    Model {
+        /// The model file.
+        path: PathBuf,
+        /// The importer's answer.
+        error: Box<fornax_onnx::Error>,
+    },
+    /// The compiler refused the model.
+    #[error(transparent)]
+    Compiler(#[from] fornax_compiler::Error),
+    /// The runtime refused a tensor, a thread count or a file.
+    #[error(transparent)]
+    Runtime(#[from] fornax_runtime::Error),
+    /// A file of tensors, labels or pixels cannot be read or written.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, and what is there.
+        message: String,
+    },
+    /// An entry of the model's metadata, or an input, does not fit.
+    #[error("{what}: expected {expected}, found {found}")]
+    Input {
+        /// The entry, tensor or setting at fault.
+        what: String,
+        /// What would fit.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The request itself makes no sense for this model.
+    #[error("{what}: expected {expected}, found {found}")]
+    Usage {
+        /// The option or argument.
+        what: String,
+        /// What would make sense.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// A bound of [`crate::Options`] was exceeded.
+    #[error("{what}: limit {limit}, needed {needed}")]
+    Limit {
+        /// The bounded quantity, with its unit.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+        /// What the model needs.
+        needed: u64,
+    },
+    /// The answer cannot be written to its stream.
+    #[error("cannot write the output")]
+    Output(#[from] std::io::Error),
+}
+
+/// Result of the library face.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error about a file.
+    pub(crate) fn file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self::File { path: path.into(), message: message.into() }
+    }
+
+    /// An error about an input.
+    pub(crate) fn input(what: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Input { what: what.into(), expected: expected.into(), found: found.into() }
+    }
+
+    /// An error about the request.
+    pub fn usage(what: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Usage { what: what.into(), expected: expected.into(), found: found.into() }
+    }
+
+    /// The exit code of the command line: 1 model or input, 2 usage, 4 unsupported, 5 limit exceeded.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage { .. } => 2,
+            Self::Limit { .. } => 5,
+            Self::Model { error, .. } => import_code(error),
+            Self::Compiler(error) => compiler_code(error),
+            Self::Runtime(fornax_runtime::Error::FileTooLarge { .. } | fornax_runtime::Error::Allocation { .. }) => 5,
+            Self::Runtime(fornax_runtime::Error::ThreadCount { .. }) => 2,
+            Self::Runtime(fornax_runtime::Error::MissingFeatures { .. }) => 4,
+            _ => 1,
+        }
+    }
+}
+
+fn import_code(error: &fornax_onnx::Error) -> u8 {
+    match error {
+        fornax_onnx::Error::Unsupported(_) => 4,
+        fornax_onnx::Error::Limit { .. } => 5,
+        fornax_onnx::Error::Compiler(error) => compiler_code(error),
+        _ => 1,
+    }
+}
+
+fn compiler_code(error: &fornax_compiler::Error) -> u8 {
+    match error {
+        fornax_compiler::Error::Unsupported(_) => 4,
+        fornax_compiler::Error::Limit { .. } => 5,
+        _ => 1,
+    }
+}
