@@ -1,2 +1,117 @@
-//! Fornax.
-fn main() {}
+//! The command line: `fornax VERB MODEL …`, one file per verb.
+//!
+//! Results go to standard output, everything else to standard error. Whatever goes wrong is one line that says what was expected, and an
+//! exit code: 1 model or input, 2 usage, 3 mismatch, 4 unsupported, 5 limit exceeded. A reader that goes away is no error.
+
+mod bench;
+mod drive;
+mod image_options;
+mod inputs;
+mod inspect;
+mod list;
+mod model_options;
+mod progress;
+mod run;
+
+use std::error::Error as _;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use fornax::{Error, Result};
+
+/// Turns neural networks into native code.
+#[derive(Parser)]
+#[command(name = "fornax", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a model on photos or tensors.
+    Run(Box<run::Args>),
+    /// Show a model: summary, statistics, passes, plan, code.
+    #[command(alias = "dump")]
+    Inspect(Box<inspect::Args>),
+    /// Measure latency.
+    Bench(Box<bench::Args>),
+    /// List the ONNX operators that are imported.
+    ListOps,
+    /// List the passes in the order they run.
+    ListPasses,
+}
+
+/// Where results go, and in which form.
+struct Output<'a> {
+    /// JSON instead of text.
+    json: bool,
+    /// Standard output.
+    to: &'a mut dyn Write,
+}
+
+impl Output<'_> {
+    /// Prints a JSON value on a line.
+    fn json(&mut self, value: &serde_json::Value) -> Result<()> {
+        Ok(writeln!(self.to, "{value}")?)
+    }
+
+    /// A note for people on standard error, which may be closed.
+    fn note(&self, text: &str) {
+        if !self.json {
+            _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let mut to = BufWriter::new(io::stdout().lock());
+    let mut out = Output { json: cli.json, to: &mut to };
+    let result = match &cli.verb {
+        Verb::Run(args) => run::run(args, &mut out),
+        Verb::Inspect(args) => inspect::run(args, &mut out),
+        Verb::Bench(args) => bench::run(args, &mut out),
+        Verb::ListOps => list::operators(&mut out),
+        Verb::ListPasses => list::passes(&mut out),
+    };
+    match result.and_then(|()| Ok(to.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut line = error.to_string();
+            let mut source = error.source();
+            while let Some(inner) = source {
+                line.push_str(&format!(": {inner}"));
+                source = inner.source();
+            }
+            _ = writeln!(io::stderr(), "error: {}", line.replace('\n', "; "));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Help and version as they are; a usage error as one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        _ = error.print();
+        return ExitCode::from(u8::from(error.use_stderr()) * 2);
+    }
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let mut line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        let verbs: Vec<String> = Cli::command().get_subcommands().map(|verb| verb.get_name().to_string()).collect();
+        line.push_str(&format!(" (expected one of {})", verbs.join(", ")));
+    }
+    _ = writeln!(io::stderr(), "{line}; see `fornax --help`");
+    ExitCode::from(2)
+}

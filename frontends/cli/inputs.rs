@@ -1,0 +1,107 @@
+//! `--input [NAME=]FILE`: tensors from files, matched to the inputs of a model.
+
+use std::path::{Path, PathBuf};
+
+use fornax::compiler::types::random_values;
+use fornax::tensors::{self, NamedTensor};
+use fornax::{Bindings, DType, Dim, Error, InputDecl, Model, Result, Tensor};
+
+/// The tensors of one `--input`.
+pub struct Given {
+    /// The input they are for.
+    name: Option<String>,
+    path: PathBuf,
+    tensors: Vec<NamedTensor>,
+}
+
+/// Reads the files. What comes before `=` is a name, unless the whole argument is a file.
+pub fn read(arguments: &[String]) -> Result<Vec<Given>> {
+    let one = |argument: &String| {
+        let (name, path) = match argument.split_once('=') {
+            Some((name, path)) if !Path::new(argument).exists() => (Some(name.to_string()), PathBuf::from(path)),
+            _ => (None, PathBuf::from(argument)),
+        };
+        Ok(Given { name, tensors: tensors::load(&path)?, path })
+    };
+    arguments.iter().map(one).collect()
+}
+
+/// Puts tensors in the order of the model's inputs.
+///
+/// A file given for an input holds one tensor, or one of that name. From other files, tensors go to the input of their name,
+/// and those without such a name to the inputs that are left, in order.
+pub fn assign(given: Vec<Given>, model: &Model) -> Result<Vec<Tensor>> {
+    let inputs = model.inputs();
+    let mut slots: Vec<Option<Tensor>> = inputs.iter().map(|_| None).collect();
+    let mut unnamed = Vec::new();
+    for Given { name, path, tensors } in given {
+        let single = tensors.len() == 1;
+        for NamedTensor { name: own, tensor } in tensors {
+            let wanted = match &name {
+                Some(_) if !single && own != name => continue,
+                Some(name) => Some(name.clone()),
+                None => own,
+            };
+            let at = inputs.iter().position(|input| Some(&input.name) == wanted.as_ref());
+            match (at, wanted) {
+                (Some(at), _) if slots[at].is_none() => slots[at] = Some(tensor),
+                (Some(at), _) => {
+                    return Err(Error::usage(
+                        "--input",
+                        "one tensor per input",
+                        format!("two for {}", inputs[at].name),
+                    ));
+                }
+                (None, own) if name.is_none() && (single || own.is_none()) => unnamed.push(tensor),
+                (None, wanted) => {
+                    let found = format!("{} ({})", wanted.unwrap_or_default(), path.display());
+                    return Err(Error::usage("--input", format!("the name of an input ({})", names(inputs)), found));
+                }
+            }
+        }
+    }
+    let found = unnamed.len() + slots.iter().flatten().count();
+    if found != inputs.len() {
+        let expected = format!("{} tensors ({})", inputs.len(), names(inputs));
+        return Err(Error::usage("--input", expected, found.to_string()));
+    }
+    let mut unnamed = unnamed.into_iter();
+    Ok(slots.into_iter().filter_map(|slot| slot.or_else(|| unnamed.next())).collect())
+}
+
+fn names(inputs: &[InputDecl]) -> String {
+    inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The bindings of `base`, and the shapes of tensors given for all inputs.
+pub fn bindings(model: &Model, base: Bindings, tensors: &[Tensor]) -> Bindings {
+    let shapes = model.inputs().iter().zip(tensors);
+    let shapes = shapes.map(|(input, tensor)| (input.name.clone(), tensor.shape().to_vec())).collect();
+    Bindings { shapes, ..base }
+}
+
+/// Seeded noise in [-1, 1) for float inputs, zeros for others, in the shapes that the bindings give.
+pub fn noise(model: &Model, bindings: &Bindings) -> Result<Vec<Tensor>> {
+    let graph = model.graph(bindings)?;
+    let mut tensors = Vec::new();
+    for (seed, id) in graph.inputs().iter().enumerate() {
+        let ty = &graph.node(*id).ty;
+        let values = || random_values(seed as u64 + 1, ty.shape.numel());
+        tensors.push(match ty.dtype {
+            DType::F32 => Tensor::from_f32(&ty.shape, &values())?,
+            other => Tensor::zeros(other, &ty.shape)?,
+        });
+    }
+    Ok(tensors)
+}
+
+/// Declared type of an input: `f32[batch,3,96,96]`.
+pub fn describe(input: &InputDecl) -> String {
+    let dim = |dim: &Dim| match dim {
+        Dim::Known(n) => n.to_string(),
+        Dim::Symbol(name) => name.clone(),
+        Dim::Unknown => "?".into(),
+    };
+    let dims: Vec<String> = input.dims.iter().map(dim).collect();
+    if input.ranked { format!("{}[{}]", input.dtype, dims.join(",")) } else { format!("{}[…]", input.dtype) }
+}

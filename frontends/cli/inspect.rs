@@ -1,0 +1,191 @@
+//! `inspect`: a model at every stage on its way to code.
+
+use fornax::compiler::codegen::clif;
+use fornax::compiler::emit::distinct;
+use fornax::compiler::ir::dot::dot;
+use fornax::compiler::ir::verify;
+use fornax::compiler::pipeline::PASSES;
+use fornax::compiler::plan::Plan;
+use fornax::{Bindings, Error, Model, Result, Stats, Target};
+use serde_json::json;
+
+use crate::inputs::describe;
+use crate::model_options::ModelArgs;
+use crate::{Output, progress};
+
+/// Arguments of `inspect`.
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("view").args(["stats", "remarks", "plan", "clif", "dot"]))]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Parameters, multiply-accumulates, operators, memory.
+    #[arg(long)]
+    stats: bool,
+    /// What the passes and the planner chose, and what they declined and why.
+    #[arg(long)]
+    remarks: bool,
+    /// The text of the graph after a pass (see list-passes), or after `import`.
+    #[arg(long, value_name = "PASS", conflicts_with_all = ["stats", "remarks", "plan", "clif"])]
+    after: Option<String>,
+    /// The plan: kernel calls, memory, constants.
+    #[arg(long)]
+    plan: bool,
+    /// The code of kernels in Cranelift's form: those whose name contains KERNEL, or all.
+    #[arg(long, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "")]
+    clif: Option<String>,
+    /// A picture of the graph in the DOT language, after all passes or that of --after.
+    #[arg(long)]
+    dot: bool,
+    /// Machine to plan for: x86-64, x86-64-v3 or aarch64; this one by default.
+    #[arg(long, value_name = "NAME")]
+    target: Option<Target>,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
+    let model = args.model.open(args.target.clone())?;
+    let bindings = args.model.bindings(&model)?;
+    if let Some(pass) = &args.after {
+        return after(&model, &bindings, pass, args.dot, out);
+    }
+    if args.stats {
+        let stats = progress::during("planning", || model.stats(&bindings))?;
+        return print_stats(&stats, out);
+    }
+    if args.remarks {
+        return remarks(&model, &bindings, out);
+    }
+    if args.plan {
+        let plan = progress::during("planning", || model.plan(&bindings))?;
+        return text("plan", &plan.to_string(), out);
+    }
+    if let Some(pattern) = &args.clif {
+        let plan = progress::during("planning", || model.plan(&bindings))?;
+        return text("clif", &kernels(&plan, pattern)?, out);
+    }
+    if args.dot {
+        return text("dot", &dot(&model.optimised(&bindings, None)?.graph), out);
+    }
+    summary(&model, &bindings, out)
+}
+
+/// Text as it is, or as the value of a key.
+fn text(key: &str, text: &str, out: &mut Output<'_>) -> Result<()> {
+    if out.json {
+        return out.json(&json!({"version": 1, key: text}));
+    }
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    Ok(write!(out.to, "{text}{end}")?)
+}
+
+fn after(model: &Model, bindings: &Bindings, pass: &str, picture: bool, out: &mut Output<'_>) -> Result<()> {
+    let names: Vec<&str> = PASSES.iter().map(|pass| pass.name).collect();
+    let graph = match pass {
+        "import" => model.graph(bindings)?,
+        _ if names.contains(&pass) => model.optimised(bindings, Some(pass))?.graph,
+        _ => return Err(Error::usage("--after", format!("import, {}", names.join(", ")), pass)),
+    };
+    if picture { text("dot", &dot(&graph), out) } else { text("graph", &graph.to_string(), out) }
+}
+
+fn print_stats(stats: &Stats, out: &mut Output<'_>) -> Result<()> {
+    if out.json {
+        return out.json(&json!({
+            "version": 1,
+            "params": stats.params,
+            "macs": stats.macs,
+            "nodes": stats.nodes,
+            "ops": stats.ops,
+            "arena_bytes": stats.arena_bytes,
+            "weights_bytes": stats.weights_bytes,
+        }));
+    }
+    writeln!(out.to, "parameters  {}", grouped(stats.params))?;
+    writeln!(out.to, "MACs        {}", grouped(stats.macs))?;
+    writeln!(out.to, "arena       {} bytes", grouped(stats.arena_bytes as u64))?;
+    writeln!(out.to, "weights     {} bytes", grouped(stats.weights_bytes as u64))?;
+    writeln!(out.to, "operators   {}", stats.nodes)?;
+    for (name, count) in &stats.ops {
+        writeln!(out.to, "  {name:<16} {count:>5}")?;
+    }
+    Ok(())
+}
+
+/// A number with its thousands apart.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<()> {
+    let optimised = model.optimised(bindings, None)?;
+    let plan = model.plan(bindings)?;
+    let mut lines: Vec<String> = optimised.remarks.iter().map(ToString::to_string).collect();
+    lines.extend(plan.remarks.iter().map(|remark| format!("lower: {remark}")));
+    if out.json {
+        return out.json(&json!({"version": 1, "remarks": lines}));
+    }
+    for line in lines {
+        writeln!(out.to, "{line}")?;
+    }
+    Ok(())
+}
+
+/// The functions of the plan's distinct kernels whose names contain `pattern`.
+fn kernels(plan: &Plan, pattern: &str) -> Result<String> {
+    let (kernels, _) = distinct(plan);
+    let mut text = String::new();
+    for kernel in kernels.iter().filter(|kernel| kernel.name.contains(pattern)) {
+        text.push_str(&clif::text(&plan.target, &kernel.name, |e| kernel.emit(e))?);
+        text.push('\n');
+    }
+    if text.is_empty() {
+        let names: Vec<&str> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();
+        return Err(Error::usage("--clif", format!("part of a kernel's name ({})", names.join(", ")), pattern));
+    }
+    Ok(text)
+}
+
+/// What the model is, as declared and after the passes; it need not be compilable.
+fn summary(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<()> {
+    let imported = model.graph(bindings)?;
+    verify(&imported)?;
+    let nodes = imported.ids().filter(|id| imported.node(*id).op().is_some()).count();
+    let stats = progress::during("planning", || model.stats(bindings));
+    if out.json {
+        let port = |input: &fornax::InputDecl| json!({"name": input.name, "type": describe(input)});
+        let inputs: Vec<_> = model.inputs().iter().map(port).collect();
+        let keys: Vec<&String> = model.metadata().keys().collect();
+        let mut value = json!({"version": 1, "name": imported.name, "inputs": inputs, "outputs": model.outputs(),
+            "metadata": keys, "imported_nodes": nodes});
+        match stats {
+            Ok(stats) => value["nodes"] = stats.nodes.into(),
+            Err(error) => value["obstacle"] = error.to_string().into(),
+        }
+        return out.json(&value);
+    }
+    writeln!(out.to, "{} ({})", imported.name, model.path().display())?;
+    for input in model.inputs() {
+        writeln!(out.to, "input       {}  {}", input.name, describe(input))?;
+    }
+    for (name, id) in imported.outputs() {
+        writeln!(out.to, "output      {name}  {}", imported.node(*id).ty)?;
+    }
+    if !model.metadata().is_empty() {
+        let keys: Vec<&str> = model.metadata().keys().map(String::as_str).collect();
+        writeln!(out.to, "metadata    {}", keys.join(", "))?;
+    }
+    writeln!(out.to, "imported    {nodes} operators")?;
+    match stats {
+        Ok(stats) => print_stats(&stats, out),
+        Err(error) => Ok(writeln!(out.to, "cannot be compiled: {error}")?),
+    }
+}

@@ -1,0 +1,91 @@
+//! The options that say which model, for which shapes, within which bounds, on how many threads.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fornax::{Bindings, Dim, Error, Limits, Model, Options, Result, Session, SessionOptions, Target};
+
+/// Which model, and for which shapes.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// ONNX file.
+    pub model: PathBuf,
+    /// Extent of an open dimension; `batch` is axis 0 of every input, and 1 by default.
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = pair::<usize>)]
+    dims: Vec<(String, usize)>,
+    /// Bound on what a file may ask for: file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes.
+    #[arg(long = "limit", value_name = "NAME=N", value_parser = pair::<u64>)]
+    limits: Vec<(String, u64)>,
+}
+
+/// `NAME=VALUE`.
+fn pair<T: std::str::FromStr>(text: &str) -> Result<(String, T), String> {
+    let (name, value) = text.rsplit_once('=').ok_or("expected NAME=N")?;
+    Ok((name.to_string(), value.parse().map_err(|_| format!("expected a whole number after `=`, found `{value}`"))?))
+}
+
+impl ModelArgs {
+    /// Opens the model, to be compiled for `target` or else this machine.
+    pub fn open(&self, target: Option<Target>) -> Result<Model> {
+        let mut options = Options { target, ..Options::default() };
+        for (name, value) in &self.limits {
+            let Limits { file_bytes, nodes, tensor_elements, rank, fold_elements, depth, .. } = &mut options.limits;
+            let limit = match name.as_str() {
+                "file_bytes" => file_bytes,
+                "nodes" => nodes,
+                "tensor_elements" => tensor_elements,
+                "rank" => rank,
+                "fold_elements" => fold_elements,
+                "depth" => depth,
+                "arena_bytes" => &mut options.arena_bytes,
+                other => {
+                    let expected = "file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes";
+                    return Err(Error::usage("--limit", expected, other));
+                }
+            };
+            *limit = *value;
+        }
+        Model::open_with(&self.model, &options)
+    }
+
+    /// The sizes given for the open dimensions of `model`.
+    pub fn bindings(&self, model: &Model) -> Result<Bindings> {
+        let mut known = vec!["batch"];
+        for dim in model.inputs().iter().flat_map(|input| &input.dims) {
+            if let Dim::Symbol(name) = dim
+                && !known.contains(&name.as_str())
+            {
+                known.push(name);
+            }
+        }
+        let mut bindings = Bindings::default();
+        for (name, size) in &self.dims {
+            if !known.contains(&name.as_str()) {
+                return Err(Error::usage("--dim", format!("a dimension of the model ({})", known.join(", ")), name));
+            }
+            bindings.dims.insert(name.clone(), *size);
+        }
+        Ok(bindings)
+    }
+}
+
+/// How many threads.
+#[derive(Args)]
+pub struct ThreadArgs {
+    /// Threads to run on; all processors by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl ThreadArgs {
+    /// A session that is compiled for `bindings`, on pinned threads where the affinity mask has enough processors.
+    pub fn session(&self, model: &Model, bindings: Bindings) -> Result<Session> {
+        let threads = self.threads.map_or(0, usize::from);
+        let session = model.session(&SessionOptions { threads, pin: true, bindings })?;
+        if let Some(cpu) = session.pool().caller_cpu() {
+            // A refusal costs speed only.
+            let _ = fornax::runtime::pin_current_thread(cpu);
+        }
+        Ok(session)
+    }
+}

@@ -1,0 +1,307 @@
+//! The command line: what it prints, and how it answers wrong use.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use fornax::{DType, Tensor, tensors};
+use serde_json::Value;
+
+fn fornax(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fornax"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn text(arguments: &[&str]) -> String {
+    let output = fornax(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let value: Value = serde_json::from_str(&text(&[arguments, &["--json"]].concat())).unwrap();
+    assert_eq!(value["version"], 1);
+    value
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Runs what must fail: one line on standard error that says `expected`, nothing on standard output.
+#[track_caller]
+fn fails(arguments: &[&str], code: i32, expected: &str) {
+    let output = fornax(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let errors: Vec<&str> = stderr.lines().filter(|line| !line.starts_with("preprocess: ")).collect();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    assert!(
+        matches!(errors[..], [line] if line.starts_with("error: ") && line.contains(expected)),
+        "{expected}: {stderr}"
+    );
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+}
+
+const MODEL: &str = "examples/signs.onnx";
+const PHOTO: &str = "examples/photos/stop.jpg";
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_string()
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        std::fs::write(self.path(name), content).unwrap();
+        self.name(name)
+    }
+
+    fn tensor(&self, name: &str, tensor: &Tensor) -> String {
+        tensors::save(self.path(name), &[("x", tensor)]).unwrap();
+        self.name(name)
+    }
+}
+
+#[test]
+fn a_photo_is_named() {
+    let text = text(&["run", MODEL, "--image", PHOTO]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (6, PHOTO));
+    let words: Vec<&str> = lines[1].split_whitespace().collect();
+    let share: f64 = words[1].parse().unwrap();
+    assert!(words[0] == "stop" && (95.2..95.8).contains(&share) && words[2] == "%", "{text}");
+}
+
+#[test]
+fn json_of_run() {
+    let value = json(&["run", MODEL, "--image", PHOTO, "--image", "examples/photos/yield.jpg", "--top", "2"]);
+    assert_eq!(keys(&value), ["version", "results"]);
+    let results = value["results"].as_array().unwrap();
+    assert_eq!((results.len(), &results[0]["image"]), (2, &Value::from(PHOTO)));
+    let top = results[1]["top"].as_array().unwrap();
+    assert_eq!((top.len(), keys(&top[0])), (2, vec!["index", "label", "score"]));
+    assert_eq!((&top[0]["index"], &top[0]["label"]), (&Value::from(1), &Value::from("yield")));
+    assert!(top[0]["score"].as_f64().unwrap() > 0.9 && top[1]["score"].as_f64().unwrap() < 0.1);
+}
+
+#[test]
+fn json_of_inspect_and_bench() {
+    let stats = json(&["inspect", MODEL, "--stats"]);
+    assert_eq!(keys(&stats), ["version", "params", "macs", "nodes", "ops", "arena_bytes", "weights_bytes"]);
+    assert_eq!((&stats["params"], &stats["macs"]), (&Value::from(418_002), &Value::from(10_152_176)));
+    let ops: u64 = stats["ops"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(stats["nodes"].as_u64(), Some(ops));
+    let bench = json(&["bench", MODEL, "--seconds", "0.01", "--min-runs", "1", "--threads", "1"]);
+    let expected = ["version", "median_ms", "min_ms", "compile_ms", "gflops", "peak_gflops", "threads"];
+    assert_eq!((keys(&bench), &bench["threads"]), (expected.to_vec(), &Value::from(1)));
+    assert!(bench["median_ms"].as_f64().unwrap() > 0.0 && bench["peak_gflops"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn every_view_of_inspect() {
+    let summary = text(&["dump", MODEL]);
+    assert!(summary.contains("image  f32[batch,3,96,96]") && summary.contains("logits  f32[1,12]"), "{summary}");
+    assert!(text(&["inspect", MODEL, "--dim", "batch=2"]).contains("logits  f32[2,12]"));
+    let imported = text(&["inspect", MODEL, "--after", "import"]);
+    assert!(imported.starts_with("graph @") && imported.contains("batch_norm"));
+    let folded = text(&["inspect", MODEL, "--after", "fold_batch_norm"]);
+    assert!(folded.starts_with("graph @") && !folded.contains("batch_norm"));
+    assert!(text(&["inspect", MODEL, "--dot"]).starts_with("digraph"));
+    assert!(text(&["inspect", MODEL, "--remarks"]).contains("fuse_mbconv"));
+    let plan = text(&["inspect", MODEL, "--plan", "--target", "aarch64"]);
+    assert!(plan.starts_with("plan @") && plan.lines().next().unwrap().ends_with("for aarch64"));
+    assert!(text(&["inspect", MODEL, "--clif", "--target", "x86-64-v3"]).contains("function"));
+}
+
+#[test]
+fn lists() {
+    let operators = json(&["list-ops"]);
+    let conv = operators["operators"].as_array().unwrap().iter().find(|op| op["name"] == "Conv").unwrap();
+    assert_eq!(conv["domain"], "ai.onnx");
+    let passes = text(&["list-passes"]);
+    assert!(passes.lines().any(|line| line.starts_with("fold_batch_norm ")));
+}
+
+#[test]
+fn tensors_in_and_out() {
+    let scratch = Scratch::new();
+    let (npy, npz) = (scratch.name("out.npy"), scratch.name("out.npz"));
+    let expected = tensors::load(support::examples().join("signs.output.npy")).unwrap().remove(0).tensor;
+    for (input, path) in [("examples/signs.input.npy", &npy), ("image=examples/signs.input.npy", &npz)] {
+        let value = json(&["run", MODEL, "--input", input, "--save", path]);
+        let output = &value["outputs"][0];
+        assert_eq!((&output["name"], &output["shape"]), (&Value::from("logits"), &serde_json::json!([1, 12])));
+        let saved = tensors::load(path).unwrap().remove(0).tensor;
+        let pairs = saved.to_f64_vec().into_iter().zip(expected.to_f64_vec());
+        assert!(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) < 1e-3);
+    }
+    assert_eq!(tensors::load(&npz).unwrap()[0].name.as_deref(), Some("logits"));
+    let classes = text(&["run", MODEL, "--input", "examples/signs.input.npy", "--top", "1"]);
+    assert!(classes.contains("stop"), "{classes}");
+}
+
+#[test]
+fn flags_override_the_metadata() {
+    let score = |flags: &[&str]| {
+        let value = json(&[&["run", MODEL, "--image", PHOTO, "--top", "12"], flags].concat());
+        let top = value["results"][0]["top"].as_array().unwrap().clone();
+        top.iter().find(|class| class["index"] == 0).unwrap()["score"].as_f64().unwrap()
+    };
+    let metadata = score(&[]);
+    let same = ["--resize", "112", "--crop", "96", "--interpolation", "bicubic", "--scale", "1/255"];
+    assert!((score(&same) - metadata).abs() < 1e-9);
+    assert!((score(&["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]) - metadata).abs() < 1e-9);
+    assert!(score(&["--channel-order", "bgr"]) != metadata);
+    assert!(score(&["--preprocess", "inception"]) != metadata);
+    // 96 / 0.875 is 109.7, so only the resize differs, slightly.
+    assert!((score(&["--preprocess", "imagenet"]) - metadata).abs() < 0.01);
+}
+
+#[test]
+fn labels_from_a_file() {
+    let scratch = Scratch::new();
+    let names: Vec<String> = (0..12).map(|i| format!("sign {i}")).collect();
+    let labels = scratch.file("labels.txt", names.join("\n").as_bytes());
+    assert!(text(&["run", MODEL, "--image", PHOTO, "--labels", &labels]).contains("sign 0"));
+    let short = scratch.file("short.txt", b"one\ntwo\n");
+    fails(&["run", MODEL, "--image", PHOTO, "--labels", &short], 1, "expected 12");
+    fails(&["run", MODEL, "--image", PHOTO, "--labels", "absent.txt"], 1, "absent.txt");
+}
+
+#[test]
+fn wrong_models() {
+    let scratch = Scratch::new();
+    fails(&["inspect", "absent.onnx"], 1, "cannot read absent.onnx: No such file");
+    fails(&["inspect", "examples"], 1, "expected a regular file, found a directory");
+    fails(&["inspect", &scratch.file("text.onnx", b"this is a text file\n")], 1, "not an ONNX model");
+    fails(&["inspect", &scratch.file("empty.onnx", b"")], 1, "not an ONNX model: the file is empty");
+    fails(&["bench", &scratch.name("nothing")], 1, "nothing");
+    fails(&["inspect", MODEL, "--limit", "file_bytes=100"], 5, "the limit is 100");
+    fails(&["inspect", MODEL, "--limit", "nodes=10"], 5, "limit");
+    fails(&["run", MODEL, "--image", PHOTO, "--limit", "arena_bytes=10"], 5, "arena bytes");
+}
+
+#[test]
+fn wrong_inputs() {
+    let scratch = Scratch::new();
+    let zeros = |dtype, shape: &[usize]| Tensor::zeros(dtype, shape).unwrap();
+    let narrow = scratch.tensor("narrow.npy", &zeros(DType::F32, &[1, 3, 96, 95]));
+    fails(&["run", MODEL, "--input", &narrow], 1, "[batch,3,96,96]");
+    let flat = scratch.tensor("flat.npy", &zeros(DType::F32, &[27648]));
+    fails(&["run", MODEL, "--input", &flat], 1, "[batch,3,96,96]");
+    let double = scratch.tensor("double.npy", &zeros(DType::F64, &[1, 3, 96, 96]));
+    fails(&["run", MODEL, "--input", &double], 1, "expected element type f32, found f64");
+    fails(&["run", MODEL, "--input", "absent.npy"], 1, "absent.npy");
+    fails(&["run", MODEL, "--input", &scratch.file("text.npy", b"1 2 3")], 1, "expected a .npy file");
+    fails(&["run", MODEL, "--input", &scratch.file("x.csv", b"1,2")], 1, ".safetensors");
+    let right = "examples/signs.input.npy";
+    fails(&["run", MODEL, "--input", right, "--input", right], 2, "expected 1 tensors (image)");
+    fails(&["run", MODEL, "--input", &format!("photo={right}")], 2, "the name of an input (image), found photo");
+}
+
+#[test]
+fn wrong_images() {
+    let scratch = Scratch::new();
+    fails(&["run", MODEL, "--image", "absent.jpg"], 1, "cannot read absent.jpg");
+    fails(&["run", MODEL, "--image", "examples"], 1, "expected a regular file");
+    fails(&["run", MODEL, "--image", MODEL], 1, "expected a PNG or JPEG image");
+    fails(
+        &["run", MODEL, "--image", &scratch.file("empty.jpg", b"")],
+        1,
+        "expected a PNG or JPEG image, found an empty file",
+    );
+    let photo = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(PHOTO)).unwrap();
+    fails(&["run", MODEL, "--image", &scratch.file("head.jpg", &photo[..300])], 1, "expected a PNG or JPEG image");
+    // A good photo before a bad one changes nothing.
+    let save = scratch.name("out.npy");
+    fails(&["run", MODEL, "--image", PHOTO, "--image", "absent.jpg", "--save", &save], 1, "absent.jpg");
+    assert!(!Path::new(&save).exists());
+}
+
+#[test]
+fn wrong_use() {
+    fails(&["classify", MODEL], 2, "expected one of run, inspect, bench, list-ops, list-passes");
+    fails(&["run"], 2, "<MODEL>");
+    fails(&["run", MODEL], 2, "--image");
+    fails(&["run", MODEL, "--image", PHOTO, "--input", "x.npy"], 2, "cannot be used with");
+    fails(&["run", MODEL, "--image", PHOTO, "--top", "0"], 2, "--top");
+    fails(&["run", MODEL, "--image", PHOTO, "--threads", "0"], 2, "--threads");
+    fails(&["run", MODEL, "--image", PHOTO, "--preprocess", "resnet"], 2, "expected one of imagenet, inception");
+    fails(&["run", MODEL, "--image", PHOTO, "--crop", "0"], 2, "expected N or HxW");
+    fails(&["run", MODEL, "--image", PHOTO, "--std", "0"], 1, "other than 0");
+    fails(&["run", MODEL, "--image", PHOTO, "--dim", "height=3"], 2, "a dimension of the model (batch)");
+    fails(&["run", MODEL, "--image", PHOTO, "--dim", "batch"], 2, "NAME=N");
+    fails(&["run", MODEL, "--image", PHOTO, "--limit", "colour=1"], 2, "expected file_bytes");
+    fails(&["run", MODEL, "--image", PHOTO, "--save", "out.txt"], 2, ".npy");
+    fails(&["inspect", MODEL, "--after", "fuse_everything"], 2, "fold_batch_norm");
+    fails(&["inspect", MODEL, "--target", "pdp11"], 2, "x86-64-v3");
+    fails(&["inspect", MODEL, "--clif", "winograd9"], 2, "part of a kernel's name");
+    fails(&["bench", MODEL, "--seconds", "-1"], 2, "--seconds");
+    assert!(!Path::new(env!("CARGO_MANIFEST_DIR")).join("out.txt").exists());
+}
+
+#[test]
+fn an_unwritable_target_leaves_nothing() {
+    let scratch = Scratch::new();
+    let inside = scratch.name("absent/out.npy");
+    fails(&["run", MODEL, "--input", "examples/signs.input.npy", "--save", &inside], 1, "cannot write");
+    std::fs::create_dir(scratch.path("folder.npy")).unwrap();
+    fails(
+        &["run", MODEL, "--input", "examples/signs.input.npy", "--save", &scratch.name("folder.npy")],
+        1,
+        "directory",
+    );
+    assert_eq!(std::fs::read_dir(scratch.path("")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fornax"));
+    command.args(["inspect", MODEL, "--after", "import"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn drive_speaks_the_protocol() {
+    use std::io::{BufRead, BufReader, Write};
+    let scratch = Scratch::new();
+    let save = scratch.name("y.npy");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fornax"));
+    command.args(["bench", MODEL, "--threads", "1", "--input", "examples/signs.input.npy", "--save", &save, "--drive"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut requests = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let ready = answers.next().unwrap();
+    let words: Vec<&str> = ready.split(' ').collect();
+    let numbers: Vec<f64> = words[1..].iter().map(|word| word.parse().unwrap()).collect();
+    assert!(words[0] == "ready" && numbers.len() == 4 && numbers[2] >= numbers[3] && numbers[3] > 0.0, "{ready}");
+    assert!(Path::new(&save).exists());
+    for least in [4, 1] {
+        writeln!(requests, "run 0 {least}").unwrap();
+        let answer = answers.next().unwrap();
+        let words: Vec<&str> = answer.split(' ').collect();
+        assert_eq!((words[0], words.len()), ("lat", least + 1), "{answer}");
+        for pair in &words[1..] {
+            let (wall, cpu) = pair.split_once(':').unwrap();
+            assert!(wall.parse::<f64>().unwrap() > 0.0 && cpu.parse::<f64>().unwrap() >= 0.0);
+        }
+    }
+    drop(requests);
+    assert!(child.wait().unwrap().success() && answers.next().is_none());
+}
