@@ -11,11 +11,15 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::dominator_tree::DominatorTree;
+use cranelift_codegen::flowgraph::ControlFlowGraph;
 use cranelift_codegen::ir::{
     AbiParam, Endianness, Function, InstBuilder, MemFlagsData, Signature, UserFuncName, types,
 };
 use cranelift_codegen::isa::{self as clif_isa, CallConv, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{CodegenError, CompiledCode, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 use super::Emitter;
@@ -73,6 +77,22 @@ pub fn signature() -> Signature {
 /// The function that `emit` writes.
 pub fn build(isa: &dyn TargetIsa, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Function> {
     named(isa, UserFuncName::default(), emit)
+}
+
+/// The machine code of a function.
+///
+/// These are the steps of Cranelift's own driver without its removal of block parameters that have one value:
+/// [`Emitter::broadcast`] needs them.
+pub fn compile(isa: &dyn TargetIsa, mut function: Function) -> Result<CompiledCode, CodegenError> {
+    if isa.flags().enable_verifier() {
+        verify_function(&function, isa)?;
+    }
+    function.dfg.resolve_all_aliases();
+    let cfg = ControlFlowGraph::with_function(&function);
+    let domtree = DominatorTree::with_function(&function, &cfg);
+    let (mut registers, mut control) = (Default::default(), ControlPlane::default());
+    let code = isa.compile_function(&function, &domtree, &mut registers, cfg!(test), &mut control)?;
+    Ok(code.apply_params(&function.params))
 }
 
 /// The CLIF text of the function that `emit` writes, under `name`.

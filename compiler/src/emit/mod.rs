@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cranelift_codegen::Context;
-use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::TargetIsa;
 
 use crate::codegen::clif;
@@ -51,11 +49,10 @@ pub fn compile(kernels: &[&Kernel], isa: &dyn TargetIsa) -> Result<Vec<Code>> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<Code>)>> = Mutex::new(Vec::with_capacity(kernels.len()));
     let work = || {
-        let mut context = Context::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(kernel) = kernels.get(at) else { break };
-            let code = compile_one(kernel, isa, &mut context);
+            let code = compile_one(kernel, isa);
             if let Ok(mut done) = done.lock() {
                 done.push((at, code));
             }
@@ -72,11 +69,10 @@ pub fn compile(kernels: &[&Kernel], isa: &dyn TargetIsa) -> Result<Vec<Code>> {
     done.into_iter().map(|(_, code)| code).collect()
 }
 
-fn compile_one(kernel: &Kernel, isa: &dyn TargetIsa, context: &mut Context) -> Result<Code> {
+fn compile_one(kernel: &Kernel, isa: &dyn TargetIsa) -> Result<Code> {
     let fail = |message: String| Error::Codegen { function: kernel.name.clone(), message };
-    context.clear();
-    context.func = clif::build(isa, |e| kernel.emit(e))?;
-    let compiled = context.compile(isa, &mut ControlPlane::default()).map_err(|e| fail(e.inner.to_string()))?;
+    let function = clif::build(isa, |e| kernel.emit(e))?;
+    let compiled = clif::compile(isa, function).map_err(|e| fail(e.to_string()))?;
     if let Some(reloc) = compiled.buffer.relocs().first() {
         return Err(fail(format!("relocation {:?}: a kernel must be self-contained", reloc.kind)));
     }

@@ -342,11 +342,18 @@ impl Emitter for ClifEmitter<'_> {
         }
     }
 
+    // Cranelift joins a load and its splat into one instruction only while the splat's value has one use. Handing it to a block of
+    // its own makes it so: uses of the block's parameter do not count, and the jump to the next instruction vanishes.
     fn broadcast(&mut self, d: V, at: Mem) {
         let base = self.get_r(at.base);
         let scalar = self.builder.ins().load(types::F32, memory(), base, at.offset);
         let value = self.builder.ins().splat(types::F32X4, scalar);
-        self.set_v(d, value);
+        let next = self.builder.create_block();
+        let value_there = self.builder.append_block_param(next, types::F32X4);
+        self.builder.ins().jump(next, &[BlockArg::Value(value)]);
+        self.builder.seal_block(next);
+        self.builder.switch_to_block(next);
+        self.set_v(d, value_there);
     }
 
     fn op(&mut self, op: VOp, lane: Lane, d: V, a: V, b: V) {

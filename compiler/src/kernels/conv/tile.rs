@@ -99,7 +99,9 @@ impl Conv {
 
     /// Writes one tile of `run`.
     pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, run: &Run, block: &Block, place: &Place) {
-        let tile = Tile { conv: self, unroll: schedule.unroll, run, block, strides: self.strides() };
+        // Tiles at the edges have code for each tap and run seldom: theirs is kept short.
+        let unroll = if run.clipped { schedule.unroll.div_ceil(2) } else { schedule.unroll };
+        let tile = Tile { conv: self, unroll, run, block, strides: self.strides() };
         let sums = tile.start(e, place);
         let (x, w) = (e.r(), e.r());
         e.copy(x, place.x);
