@@ -94,7 +94,7 @@ pub struct Storage {
     pub bytes: usize,
 }
 
-/// Writes the packed form of a constant into its place.
+/// Writes the packed form of a constant into its place, which holds zeros.
 pub type Fill = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
 /// A constant in the order kernels read it. It is filled once, straight into the program's memory.
