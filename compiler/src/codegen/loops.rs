@@ -9,6 +9,8 @@
 //! In: nests as operators write them. Out, after [`LoopNest::simplify`]: as few axes as possible, the output axis of the smallest
 //! stride innermost, no test that always holds.
 
+mod inline;
+
 use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::DType;
 

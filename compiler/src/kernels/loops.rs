@@ -12,25 +12,45 @@ use crate::types::DType;
 /// A loop nest.
 #[derive(Clone, Debug)]
 pub struct Loops {
-    prefix: String,
+    /// What it computes, for its name.
+    titles: Vec<String>,
+    /// The nest as it was written: one axis per axis of the operands.
+    written: LoopNest,
     nest: LoopNest,
 }
 
+/// Titles of a chain that its name spells out.
+const SPELLED: usize = 5;
+
 impl Loops {
-    /// The kernel of a nest. `prefix` opens its name: type, operation, and what a reader wants to see; the name ends in a hash of the nest.
-    pub fn new(prefix: impl Into<String>, nest: LoopNest) -> Self {
-        Self { prefix: prefix.into(), nest: nest.simplify() }
+    /// The kernel of a nest. `title` says what it computes; the name ends in a hash of the nest.
+    pub fn new(title: impl Into<String>, nest: LoopNest) -> Self {
+        Self { titles: vec![title.into()], nest: nest.clone().simplify(), written: nest }
+    }
+
+    /// This kernel with input `k` computed by `producer`, which writes it, where it is read; see [`LoopNest::inline`]. `inputs` and
+    /// `tables` become the operands of the new kernel from those of both.
+    pub fn fuse<T: PartialEq + Copy>(&self, k: usize, operands: &[T], producer: &Self, of_producer: &[T]) -> Option<(Self, Vec<T>)> {
+        let mut written = self.written.inline(k, &producer.written)?;
+        let (inputs, rest) = operands.split_at(self.written.inputs.len());
+        let (from, more) = of_producer.split_at(producer.written.inputs.len());
+        let mut inputs: Vec<T> = inputs.iter().enumerate().filter(|(i, _)| *i != k).map(|(_, x)| *x).collect();
+        inputs.extend(from);
+        written.share_inputs(&mut inputs);
+        let (tables, output) = rest.split_at(self.written.tables.len());
+        inputs.extend(tables.iter().chain(&more[..producer.written.tables.len()]).chain(output));
+        let titles = producer.titles.iter().chain(&self.titles).cloned().collect();
+        Some((Self { titles, nest: written.clone().simplify(), written }, inputs))
     }
 
     /// Copies elements of `shape` between two strided layouts (element strides per logical axis).
     pub fn copy(dtype: DType, shape: &[usize], from: &[usize], to: &[usize]) -> Self {
         let signed = |strides: &[usize]| Affine::new(0, strides.iter().map(|s| *s as i64).collect::<Vec<_>>());
-        let dims = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
         let elements = shape.iter().product();
         let output = Output { dtype: movement(dtype), elements, at: signed(to) };
         let mut nest = LoopNest::map(shape, output, vec![Inst::Load(0)]);
         nest.input("x", movement(dtype), elements, signed(from));
-        Self::new(format!("{dtype}_copy_{dims}"), nest)
+        Self::new("copy", nest)
     }
 
     /// The simplified nest.
@@ -48,7 +68,16 @@ impl Family for Loops {
     type Schedule = Split;
 
     fn name(&self) -> String {
-        format!("{}_h{:016x}", self.prefix, xxhash_rust::xxh3::xxh3_64(format!("{:?}", self.nest).as_bytes()))
+        let nest = &self.written;
+        let extents = nest.extents[..nest.outputs()].iter();
+        let shape = extents.map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let shape = if shape.is_empty() { "1".into() } else { shape };
+        let mut title = self.titles[..self.titles.len().min(SPELLED)].join("_");
+        if self.titles.len() > SPELLED {
+            title = format!("{title}_and_{}", self.titles.len() - SPELLED);
+        }
+        let hash = xxhash_rust::xxh3::xxh3_64(format!("{:?}", self.nest).as_bytes());
+        format!("{}_{title}_{shape}_h{hash:016x}", nest.output.dtype)
     }
 
     fn arguments(&self) -> Vec<Argument> {

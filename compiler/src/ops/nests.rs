@@ -68,7 +68,7 @@ impl View {
 pub struct Call {
     /// The nest.
     pub nest: LoopNest,
-    prefix: String,
+    title: String,
     inputs: Vec<Operand>,
     tables: Vec<Operand>,
     output: Operand,
@@ -80,8 +80,7 @@ impl Call {
         let target = Output { dtype: output.dtype, elements: output.elements(), at };
         let mut nest = LoopNest::map(extents, target, Vec::new());
         nest.reduced = reduced;
-        let prefix = format!("{}_{name}_{}", output.dtype, dims(&extents[..extents.len() - reduced]));
-        Self { nest, prefix, inputs: Vec::new(), tables: Vec::new(), output: output.operand }
+        Self { nest, title: name.into(), inputs: Vec::new(), tables: Vec::new(), output: output.operand }
     }
 
     /// Adds an operand that is read at `at`; its number for [`Inst::Load`].
@@ -110,16 +109,8 @@ impl Call {
     /// Adds the kernel call to the plan.
     pub fn run(self, cx: &mut Lowering<'_>) {
         let operands: Vec<Operand> = self.inputs.into_iter().chain(self.tables).chain([self.output]).collect();
-        cx.step(Loops::new(self.prefix, self.nest), &operands);
+        cx.step(Loops::new(self.title, self.nest), &operands);
     }
-}
-
-/// `2x3x4`; `scalar` without extents.
-pub fn dims(extents: &[usize]) -> String {
-    if extents.is_empty() {
-        return "scalar".into();
-    }
-    extents.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
 }
 
 /// Fails unless kernels compute with elements of `dtype`.

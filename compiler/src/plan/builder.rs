@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 
 use super::{
-    ConstId, Fill, Home, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId, memory,
+    ConstId, Fill, Home, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId, fuse,
+    memory,
 };
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Kernel, Loops};
@@ -105,6 +106,7 @@ impl Builder {
         for (i, (port, slot)) in outputs.iter().enumerate() {
             self.place_output(i, port, *slot);
         }
+        fuse::chains(&mut self.steps, &self.slots, &self.storages, &self.target);
         self.check()?;
         let mut plan = Plan {
             name,

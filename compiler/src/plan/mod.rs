@@ -5,6 +5,7 @@
 //! are live at the same time do not overlap; the plan prints, its target in the first line.
 
 pub mod builder;
+mod fuse;
 pub mod lowering;
 pub mod memory;
 mod print;

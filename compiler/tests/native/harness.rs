@@ -50,8 +50,7 @@ fn compiles(graph: &Graph, target: &str) -> Result<(), String> {
 
 /// What differs between native code and the evaluator for a graph of these inputs and nodes, the last of them `%y`.
 pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolerance: f64) -> Result<(), String> {
-    let text = format!("graph @case({header}) {{\n{body}\nreturn %y as \"y\"\n}}\n");
-    let graph = parse::parse(&text).map_err(|e| e.to_string())?;
+    let graph = parse::parse(&text(header, body)).map_err(|e| e.to_string())?;
     let types = graph.inputs().iter().map(|id| graph.node(*id).ty.clone());
     let inputs = inputs.unwrap_or_else(|| types.zip(1..).map(|(ty, seed)| random(&ty, seed)).collect());
     let expected = evaluate::evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?.remove(0);
@@ -72,4 +71,14 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
         Some((i, (a, b))) => Err(format!("element {i}: expected {b}, found {a}\n{plan}")),
         None => Ok(()),
     }
+}
+
+/// The number of kernel calls that a graph of these inputs and nodes takes.
+pub fn steps(header: &str, body: &str) -> usize {
+    let graph = parse::parse(&text(header, body)).unwrap();
+    lower(&graph, &Target::x86_64_v3()).unwrap().steps.len()
+}
+
+fn text(header: &str, body: &str) -> String {
+    format!("graph @case({header}) {{\n{body}\nreturn %y as \"y\"\n}}\n")
 }

@@ -5,7 +5,7 @@ mod harness;
 
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::types::random_values;
-use harness::difference;
+use harness::{difference, steps};
 
 /// Fails with every row of `(inputs, nodes)` that does not agree with the evaluator.
 fn check(rows: &[(&str, &str)]) {
@@ -448,4 +448,28 @@ fn double_precision_functions_are_exact_to_a_unit() {
     let large = Literal::from_f32([3], &[1e30, -3e38, 16777215.0]);
     let small = Literal::from_f32([3], &[0.3, 1e-38, 3.0]);
     difference("%a: f32[3], %b: f32[3]", "%y = fmod %a, %b", Some(vec![large, small]), 0.0).unwrap();
+}
+
+#[test]
+fn chains_of_element_wise_operators_are_one_kernel() {
+    let quantise = "%s = constant f32[] [0.03]\n%z = constant f32[] [7]\n%a = div %x, %s\n%b = round %a\n%c = add %b, %z\n\
+                    %d = clip %c {p=[0,255]}\n%e = cast %d {to=u8}\n%f = cast %e {to=f32}\n%g = sub %f, %z\n%y = mul %g, %s";
+    let wrapped = "%a = add %x, %x\n%b = mul %a, %a\n%y = cast %b {to=i32}";
+    let spread = "%b = constant f32[3,1] random(3)\n%t = transpose %x {perm=[1,0,2]}\n%s = add %t, %b\n%y = relu %s";
+    let reduced = "%a = abs %x\n%y = reduce %a {kind=max,axes=[0,2]}";
+    let rows = [
+        ("%x: f32[2,3,70]", quantise, 1),
+        ("%x: u8[2,3,7]", wrapped, 1),
+        ("%x: f32[3,2,5]", spread, 1),
+        ("%x: f32[4,3,5]", reduced, 1),
+        ("%x: f32[2,3]", "%s = sigmoid %x\n%y = mul %x, %s", 1),
+        ("%x: f32[2,3]", "%a = exp %x\n%b = neg %a\n%c = sqrt %a\n%y = mul %b, %c", 1),
+        // A value of two readers, and one that is read again and again, keep their memory.
+        ("%x: f32[2,3]", "%a = exp %x\n%m = reduce %a {kind=max,axes=[1]}\n%y = sub %a, %m", 3),
+        ("%x: f32[3], %b: f32[4,3]", "%a = exp %x\n%y = mul %b, %a", 2),
+    ];
+    check(&rows.map(|(header, body, _)| (header, body)));
+    for (header, body, expected) in rows {
+        assert_eq!(steps(header, body), expected, "{body}");
+    }
 }
