@@ -11,7 +11,8 @@
 
 mod inline;
 
-use crate::scalar::{BinaryFn, UnaryFn};
+use crate::scalar::BinaryFn::{self, Add, Div, Max, Min, Mul, Prelu, Sub};
+use crate::scalar::UnaryFn::{self, Cos, IsNan, Not, Sin};
 use crate::types::DType;
 
 /// `base + sum of strides[d] * index[d]`
@@ -308,18 +309,47 @@ impl LoopNest {
         }
     }
 
-    /// Whether consecutive elements along the innermost output axis can be computed as `f32` vectors.
+    /// Whether consecutive elements along the innermost output axis can be computed in vectors of 32-bit lanes.
     pub fn vectorises(&self) -> bool {
         let axis = self.outputs() - 1;
-        let float = |dtype: DType| dtype == DType::F32;
-        float(self.output.dtype)
+        let results = [&self.init, &self.body, &self.finish].map(|program| self.lanes(program));
+        let ordered = matches!(self.combine, Combine::Last | Combine::Max | Combine::Min);
+        // Integers are summed in 64 bits.
+        let combines = ordered || results[1] == Some(Kind::Float) && !matches!(self.combine, Combine::Arg { .. });
+        fits_lanes(self.output.dtype)
             && self.extents[axis] > 1
             && self.output.at.strides[axis] == 1
-            && self.inputs.iter().all(|x| float(x.dtype) && matches!(x.at.strides[axis], 0 | 1))
+            && self.inputs.iter().all(|x| fits_lanes(x.dtype) && matches!(x.at.strides[axis], 0 | 1))
             && self.tables.iter().all(|t| t.at.strides[axis] == 0)
             && self.guards.iter().all(|g| g.at.strides[axis] == 0)
-            && !matches!(self.combine, Combine::Arg { .. })
-            && [&self.init, &self.body, &self.finish].into_iter().flatten().all(Inst::is_float)
+            && results.iter().all(Option::is_some)
+            && combines
+    }
+
+    /// The kind of a program's result, if 32-bit lanes hold all its values.
+    fn lanes(&self, program: &Program) -> Option<Kind> {
+        let mut kinds: Vec<Kind> = Vec::with_capacity(program.len());
+        let accumulated = || self.lanes(&self.body);
+        for inst in program {
+            let floats = |ids: &[Id]| ids.iter().all(|id| kinds[*id] == Kind::Float);
+            let kind = match inst {
+                Inst::Load(x) if self.inputs[*x].dtype == DType::F32 => Kind::Float,
+                Inst::Load(_) => Kind::Int,
+                Inst::Float(_) => Kind::Float,
+                Inst::Int(v) => i32::try_from(*v).ok().map(|_| Kind::Int)?,
+                Inst::Accumulated => accumulated()?,
+                Inst::Unary(f, a) if floats(&[*a]) && !matches!(f, Not | IsNan | Sin | Cos) => Kind::Float,
+                Inst::Binary(Add | Sub | Mul | Min | Max | Div | Prelu, a, b) if floats(&[*a, *b]) => Kind::Float,
+                // Sums and products are right in their low bits, and wrapped before anything else looks at them.
+                Inst::Binary(Add | Sub | Mul | Min | Max, a, b) if kinds[*a] == kinds[*b] => Kind::Int,
+                Inst::Fma(a, b, c) if floats(&[*a, *b, *c]) => Kind::Float,
+                Inst::ToFloat(_) => Kind::Float,
+                Inst::ToInt(dtype, _) | Inst::Wrap(dtype, _) if fits_lanes(*dtype) => Kind::Int,
+                _ => return None,
+            };
+            kinds.push(kind);
+        }
+        Some(kinds.last().copied().unwrap_or(Kind::Float))
     }
 
     /// The cut into chunks: a function of the shape alone.
@@ -344,19 +374,16 @@ impl LoopNest {
     }
 }
 
-impl Inst {
-    /// Whether the instruction takes and gives `f32` alone.
-    fn is_float(&self) -> bool {
-        match self {
-            Self::Load(_) | Self::Float(_) | Self::Accumulated | Self::Fma(..) => true,
-            Self::Unary(f, _) => !matches!(f, UnaryFn::Not | UnaryFn::IsNan | UnaryFn::Sin | UnaryFn::Cos),
-            Self::Binary(f, ..) => {
-                use BinaryFn::*;
-                matches!(f, Add | Sub | Mul | Div | Min | Max | Prelu)
-            }
-            _ => false,
-        }
-    }
+/// What a value of a program is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Float,
+    Int,
+}
+
+/// Whether vectors of 32-bit lanes hold elements of `dtype`.
+fn fits_lanes(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::I8 | DType::U8 | DType::I32)
 }
 
 #[cfg(test)]

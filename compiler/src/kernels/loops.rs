@@ -15,8 +15,8 @@ pub struct Loops {
     /// What it computes, for its name.
     titles: Vec<String>,
     /// The nest as it was written: one axis per axis of the operands.
-    written: LoopNest,
-    nest: LoopNest,
+    written: Box<LoopNest>,
+    nest: Box<LoopNest>,
 }
 
 /// Titles of a chain that its name spells out.
@@ -25,7 +25,7 @@ const SPELLED: usize = 5;
 impl Loops {
     /// The kernel of a nest. `title` says what it computes; the name ends in a hash of the nest.
     pub fn new(title: impl Into<String>, nest: LoopNest) -> Self {
-        Self { titles: vec![title.into()], nest: nest.clone().simplify(), written: nest }
+        Self { titles: vec![title.into()], nest: Box::new(nest.clone().simplify()), written: Box::new(nest) }
     }
 
     /// This kernel with input `k` computed by `producer`, which writes it, where it is read; see [`LoopNest::inline`]. `inputs` and
@@ -40,7 +40,7 @@ impl Loops {
         let (tables, output) = rest.split_at(self.written.tables.len());
         inputs.extend(tables.iter().chain(&more[..producer.written.tables.len()]).chain(output));
         let titles = producer.titles.iter().chain(&self.titles).cloned().collect();
-        Some((Self { titles, nest: written.clone().simplify(), written }, inputs))
+        Some((Self { titles, nest: Box::new(written.clone().simplify()), written: Box::new(written) }, inputs))
     }
 
     /// Copies elements of `shape` between two strided layouts (element strides per logical axis).
@@ -59,9 +59,13 @@ impl Loops {
     }
 }
 
-/// The type that moves elements of `dtype` unchanged: any 32-bit element as `f32`, whose copies run in vectors.
+/// The type that moves elements of `dtype` unchanged: for sizes of 1 and 4 bytes one whose copies run in vectors.
 pub fn movement(dtype: DType) -> DType {
-    if dtype.size() == 4 { DType::F32 } else { dtype }
+    match dtype.size() {
+        1 => DType::U8,
+        4 => DType::F32,
+        _ => dtype,
+    }
 }
 
 impl Family for Loops {

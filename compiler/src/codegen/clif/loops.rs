@@ -18,6 +18,9 @@ use crate::types::DType;
 /// Vectors of an unrolled block: enough independent sums to hide the latency of a multiply-add.
 const BLOCK: usize = 4;
 
+/// Vectors of an unrolled block without sums: enough to load the constants of a function half as often.
+const PAIR: usize = 2;
+
 /// How often a loop runs.
 #[derive(Clone, Copy)]
 enum Times {
@@ -241,9 +244,8 @@ impl Loops<'_, '_> {
         let mut widths = vec![Width::ELEMENT];
         if self.nest.vectorises() {
             widths.insert(0, Width { vectors: 1, lanes: 4 });
-            if self.nest.reduced > 0 {
-                widths.insert(0, Width { vectors: BLOCK, lanes: 4 });
-            }
+            let vectors = if self.nest.reduced > 0 { BLOCK } else { PAIR };
+            widths.insert(0, Width { vectors, lanes: 4 });
         }
         let (mut state, mut left) = (state, times);
         for width in widths {

@@ -1,7 +1,8 @@
 //! The instructions of loop nests in CLIF, one value at a time.
 //!
-//! Values are F32 or F32X4 (the same function on both gives the same bits), or I64 for integers of every type: sign- or zero-extended
-//! when loaded, cut when stored, wrapped in between where a program says so. Integer division by zero gives 0 and never traps.
+//! Values are F32 or F32X4 (the same function on both gives the same bits), or integers: I64 for every type, sign- or zero-extended when
+//! loaded, cut when stored, wrapped in between where a program says so; or I32X4 for what [`super::loops`] computes in vectors. Integer
+//! division by zero gives 0 and never traps.
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
@@ -38,7 +39,50 @@ impl ClifEmitter<'_> {
     }
 
     fn is_int(&self, value: Value) -> bool {
-        self.value_type(value).is_int()
+        self.value_type(value).lane_type().is_int()
+    }
+
+    fn is_vector(&self, value: Value) -> bool {
+        self.value_type(value).is_vector()
+    }
+
+    /// An element in every lane: F32X4 or I32X4.
+    pub(super) fn in_lanes(&mut self, element: Value) -> Value {
+        if self.value_type(element) == types::F32 {
+            return self.builder.ins().splat(types::F32X4, element);
+        }
+        let low = self.builder.ins().ireduce(types::I32, element);
+        self.builder.ins().splat(types::I32X4, low)
+    }
+
+    /// Four consecutive elements of a 32-bit or 8-bit type: F32X4 or I32X4.
+    pub(super) fn load_vector(&mut self, dtype: DType, at: Value, offset: i32) -> Value {
+        let ty = if dtype == DType::F32 { types::F32X4 } else { types::I32X4 };
+        if dtype.size() == 4 {
+            return self.builder.ins().load(ty, memory(), at, offset);
+        }
+        let four = self.builder.ins().load(types::I32, memory(), at, offset);
+        let four = self.builder.ins().scalar_to_vector(types::I32X4, four);
+        let bytes = self.bits(types::I8X16, four);
+        if dtype == DType::U8 {
+            let halves = self.builder.ins().uwiden_low(bytes);
+            self.builder.ins().uwiden_low(halves)
+        } else {
+            let halves = self.builder.ins().swiden_low(bytes);
+            self.builder.ins().swiden_low(halves)
+        }
+    }
+
+    /// Four lanes that hold 8-bit integers, in 32 bits.
+    fn narrow(&mut self, dtype: DType, value: Value) -> Value {
+        let wrapped = self.wrap_int(dtype, value);
+        let halves = self.builder.ins().snarrow(wrapped, wrapped);
+        let bytes = match dtype {
+            DType::U8 => self.builder.ins().unarrow(halves, halves),
+            _ => self.builder.ins().snarrow(halves, halves),
+        };
+        let four = self.bits(types::I32X4, bytes);
+        self.builder.ins().extractlane(four, 0u8)
     }
 
     /// The element at an address: F32, or I64 (bits of the other floating-point types).
@@ -58,6 +102,11 @@ impl ClifEmitter<'_> {
 
     /// Stores what [`Self::load_element`] gives, or a vector.
     pub(super) fn store_element(&mut self, dtype: DType, value: Value, at: Value, offset: i32) {
+        if self.is_vector(value) {
+            let value = if dtype.size() == 1 { self.narrow(dtype, value) } else { value };
+            self.builder.ins().store(memory(), value, at, offset);
+            return;
+        }
         let (ins, flags) = (self.builder.ins(), memory());
         match dtype.size() {
             1 => ins.istore8(flags, value, at, offset),
@@ -79,6 +128,18 @@ impl ClifEmitter<'_> {
 
     fn float_like(&mut self, value: f32, ty: Type) -> Value {
         if ty == types::F32 { self.builder.ins().f32const(value) } else { self.splat_bits(value.to_bits()) }
+    }
+
+    /// An integer in an element or in every lane.
+    pub(super) fn int_constant(&mut self, value: i64, width: Width) -> Value {
+        let element = self.int(value);
+        if width.lanes == 1 { element } else { self.in_lanes(element) }
+    }
+
+    /// An integer rounded to `f32`.
+    pub(super) fn int_to_f32(&mut self, x: Value) -> Value {
+        let ty = if self.is_vector(x) { types::F32X4 } else { types::F32 };
+        self.builder.ins().fcvt_from_sint(ty, x)
     }
 
     fn int(&mut self, value: i64) -> Value {
@@ -308,15 +369,22 @@ impl ClifEmitter<'_> {
             let differs = self.builder.ins().fcmp(FloatCC::NotEqual, x, zero);
             return self.flag(differs);
         }
-        let value = self.builder.ins().fcvt_to_sint_sat(types::I64, x);
-        let Some((low, high)) = bounds(dtype) else { return value };
-        let (low, high) = (self.int(low), self.int(high));
+        let vector = self.is_vector(x);
+        let value = self.builder.ins().fcvt_to_sint_sat(if vector { types::I32X4 } else { types::I64 }, x);
+        let Some((low, high)) = bounds(dtype).filter(|_| !vector || dtype.size() < 4) else { return value };
+        let (mut low, mut high) = (self.int(low), self.int(high));
+        if vector {
+            (low, high) = (self.in_lanes(low), self.in_lanes(high));
+        }
         let value = self.builder.ins().smax(value, low);
         self.builder.ins().smin(value, high)
     }
 
     /// An I64 wrapped to an integer type; to bool: whether it differs from 0.
     pub(super) fn wrap_int(&mut self, dtype: DType, x: Value) -> Value {
+        if self.is_vector(x) {
+            return self.wrap_lanes(dtype, x);
+        }
         let narrow = match dtype.size() {
             1 => types::I8,
             2 => types::I16,
@@ -331,6 +399,21 @@ impl ClifEmitter<'_> {
         match dtype {
             DType::U8 | DType::U16 | DType::U32 => self.builder.ins().uextend(types::I64, cut),
             _ => self.builder.ins().sextend(types::I64, cut),
+        }
+    }
+}
+
+impl ClifEmitter<'_> {
+    /// I32X4 lanes wrapped to an 8-bit type; as they are for a 32-bit one.
+    fn wrap_lanes(&mut self, dtype: DType, x: Value) -> Value {
+        if dtype.size() == 4 {
+            return x;
+        }
+        let bits = self.builder.ins().iconst(types::I32, 24);
+        let high = self.builder.ins().ishl(x, bits);
+        match dtype {
+            DType::U8 => self.builder.ins().ushr(high, bits),
+            _ => self.builder.ins().sshr(high, bits),
         }
     }
 }

@@ -4,7 +4,6 @@ use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::{Loops, State, Times, Width};
-use crate::codegen::clif::memory;
 use crate::codegen::loops::{Combine, Inst, Program};
 use crate::scalar::BinaryFn;
 
@@ -31,7 +30,8 @@ impl Loops<'_, '_> {
         };
         for vector in 0..width.vectors {
             let value = result[vector % result.len()];
-            self.e.store_element(nest.output.dtype, value, state.at[0], (vector * 16) as i32);
+            let offset = (vector * width.lanes * nest.output.dtype.size()) as i32;
+            self.e.store_element(nest.output.dtype, value, state.at[0], offset);
         }
     }
 
@@ -109,7 +109,7 @@ impl Loops<'_, '_> {
                 Inst::Accumulated => sums[..width.vectors.min(sums.len())].to_vec(),
                 Inst::Position => sums[sums.len() - 1..].to_vec(),
                 Inst::Float(bits) => vec![self.e.float_constant(bits, width)],
-                Inst::Int(value) => vec![self.int(value)],
+                Inst::Int(value) => vec![self.e.int_constant(value, width)],
                 _ => self.instruction(inst, &values),
             };
             values.push(value);
@@ -125,10 +125,9 @@ impl Loops<'_, '_> {
         }
         if self.steps[cursor][self.nest.outputs() - 1] == 0 {
             let element = self.e.load_element(dtype, at);
-            return vec![self.e.builder.ins().splat(types::F32X4, element)];
+            return vec![self.e.in_lanes(element)];
         }
-        let vector = |k: usize| self.e.builder.ins().load(types::F32X4, memory(), at, (k * 16) as i32);
-        (0..width.vectors).map(vector).collect()
+        (0..width.vectors).map(|k| self.e.load_vector(dtype, at, (k * width.lanes * dtype.size()) as i32)).collect()
     }
 
     /// An instruction on earlier values, vector by vector.
@@ -150,7 +149,7 @@ impl Loops<'_, '_> {
                     Inst::Binary(function, ..) => self.e.binary(function, of(0), of(1)),
                     Inst::Fma(..) => self.e.multiply_add(of(0), of(1), of(2)),
                     Inst::Select(..) => self.e.builder.ins().select(of(0), of(1), of(2)),
-                    Inst::ToFloat(_) => self.e.builder.ins().fcvt_from_sint(types::F32, of(0)),
+                    Inst::ToFloat(_) => self.e.int_to_f32(of(0)),
                     Inst::ToInt(dtype, _) => self.e.saturate(dtype, of(0)),
                     Inst::Wrap(dtype, _) => self.e.wrap_int(dtype, of(0)),
                     _ => of(0),
