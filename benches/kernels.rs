@@ -136,6 +136,9 @@ fn group(title: &str, kernels: Vec<(Spec, usize)>, filters: &[String]) {
         total += ns * times as f64;
         flops += kernel.flops as f64 * times as f64;
     }
+    if total == 0.0 {
+        return;
+    }
     reference = reference.max(peak());
     let share = 100.0 * flops / total / reference;
     println!("{title}: {:.2} ms, {share:.1} % of the {bits}-bit peak of {reference:.1} GFLOP/s\n", total / 1e6);
