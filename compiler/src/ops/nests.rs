@@ -232,9 +232,13 @@ pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, 
     let own = Layout::RowMajor.strides(&ty.shape);
     let from: Vec<usize> = order.iter().map(|axis| own[*axis]).collect();
     let fill = move |out: &mut [u8]| {
-        let source = super::shapes::offsets(&permuted, |axis, i| Some(i * from[axis]));
-        for (out, at) in out.chunks_exact_mut(size).zip(source.into_iter().flatten()) {
-            out.copy_from_slice(&bytes[at * size..][..size]);
+        let Some((line, outer)) = permuted.split_last() else { return out.copy_from_slice(&bytes) };
+        let step = from[outer.len()] * size;
+        let starts = super::shapes::offsets(outer, |axis, i| Some(i * from[axis] * size));
+        for (out, start) in out.chunks_exact_mut((line * size).max(1)).zip(starts.into_iter().flatten()) {
+            for (out, at) in out.chunks_exact_mut(size).zip((start..).step_by(step.max(1))) {
+                out.copy_from_slice(&bytes[at..][..size]);
+            }
         }
     };
     let key = format!("{ty} {:016x} order {order:?}", constant.hash());

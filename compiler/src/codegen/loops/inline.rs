@@ -84,7 +84,8 @@ impl LoopNest {
         let axes: Vec<Option<usize>> =
             (0..self.extents.len()).map(|axis| if self.extents[axis] == 1 { None } else { twin(axis) }).collect();
         let found = (0..axes.len()).all(|axis| self.extents[axis] == 1 || axes[axis].is_some());
-        found.then_some(axes)
+        let once = (0..axes.len()).all(|axis| axes[axis].is_none() || !axes[..axis].contains(&axes[axis]));
+        (found && once).then_some(axes)
     }
 
     /// Whether one nest is faster than two: not if costly functions leave the vectors they were computed in.
