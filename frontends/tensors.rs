@@ -136,10 +136,11 @@ mod tests {
         save(&npy, &[("a", &a)]).unwrap();
         assert_eq!(load(&npy).unwrap(), [NamedTensor { name: None, tensor: a.clone() }]);
         let npz = dir.path().join("both.npz");
-        save(&npz, &[("a", &a), ("b/c", &b)]).unwrap();
+        save(&npz, &[("a", &a), ("/b//../c", &b), (&"d".repeat(70_000), &a)]).unwrap();
         let loaded = load(&npz).unwrap();
         assert_eq!(loaded[0], NamedTensor { name: Some("a".into()), tensor: a.clone() });
-        assert_eq!(loaded[1], NamedTensor { name: Some("b/c".into()), tensor: b });
+        assert_eq!(loaded[1], NamedTensor { name: Some("/b//../c".into()), tensor: b });
+        assert_eq!(loaded[2], NamedTensor { name: Some("output_2".into()), tensor: a });
         save(&npy, &[("b", &loaded[1].tensor)]).unwrap();
         assert_eq!(load(&npy).unwrap()[0].tensor, loaded[1].tensor);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no other file stays behind");

@@ -21,6 +21,7 @@ const UNSAFE: &[&str] = &[
     "runtime/src/region.rs",
     "runtime/src/tensor.rs",
     "runtime/tests/allocations.rs",
+    "tests/allocations.rs",
     "runtime/tests/float_environment.rs",
     "runtime/tests/support/mod.rs",
 ];

@@ -97,7 +97,13 @@ fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut 
 fn tops(args: &Args, session: &Session, ran: &[Tensor], labels: &mut Option<Vec<String>>) -> Result<Vec<Vec<Class>>> {
     let (Some(compiled), Some(first)) = (session.compiled(), ran.first()) else { return Ok(Vec::new()) };
     let scores = session.model().scores(compiled)?;
-    let probabilities = classify::probabilities(first, scores)?;
+    let probabilities = match classify::probabilities(first, scores) {
+        // What is saved need not be of classes, unless labels say so.
+        Err(_) if args.save.is_some() && labels.is_none() => {
+            return Ok(vec![Vec::new(); first.shape().first().copied().unwrap_or(0)]);
+        }
+        probabilities => probabilities?,
+    };
     let classes = probabilities.first().map_or(0, Vec::len);
     if let Some(given) = labels.take() {
         *labels = Some(classify::fit_labels(given, classes)?);

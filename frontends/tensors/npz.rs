@@ -33,10 +33,15 @@ pub(super) fn parse(bytes: &[u8], limit: u64) -> Result<Vec<NamedTensor>, String
     Ok(tensors)
 }
 
-/// An uncompressed archive of the tensors; the same bytes every time.
+/// The most bytes of a name in an archive, which counts them in 16 bits.
+const LONGEST_NAME: usize = 1 << 12;
+
+/// An uncompressed archive of the tensors; the same bytes every time. A name that does not fit, or is taken, becomes `output_K`.
 pub(super) fn format(tensors: &[(&str, &Tensor)]) -> Result<Vec<u8>, String> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, tensor) in tensors {
+    for (index, (name, tensor)) in tensors.iter().enumerate() {
+        let fits = name.len() <= LONGEST_NAME && !tensors[..index].iter().any(|(other, _)| other == name);
+        let name = if fits { (*name).to_string() } else { format!("output_{index}") };
         let bytes = npy::format(tensor);
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
