@@ -201,11 +201,16 @@ fn convolutions() {
             "{weights}{bias}%r = conv %x, %w {{{attributes}}}\n\
              %y = conv %x, %w, %b, %r {{{attributes},bias=true,residual=true,then=relu,then_first=true}}"
         );
-        [plain, biased, residual].map(|body| (format!("%x: f32{x}"), body))
+        // Weights that are not constant are left to the loop nest.
+        let dynamic = format!("{bias}%y = conv %x, %w, %b {{{attributes},bias=true,then=relu}}");
+        [plain, biased, residual]
+            .map(|body| (format!("%x: f32{x}"), body))
+            .into_iter()
+            .chain([(format!("%x: f32{x}, %w: f32{w}"), dynamic)])
+            .collect::<Vec<_>>()
     })
-    .chain([("%x: f32[1,3,5,5], %w: f32[4,3,3,3]".to_string(), "%y = conv %x, %w".to_string())])
     .collect();
-    check_within(1e-5, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+    check_within(1e-4, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
 }
 
 #[test]
