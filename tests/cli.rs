@@ -305,3 +305,18 @@ fn drive_speaks_the_protocol() {
     drop(requests);
     assert!(child.wait().unwrap().success() && answers.next().is_none());
 }
+
+#[test]
+fn names_of_any_length_print() {
+    let name = "x".repeat(100_000);
+    let mut model = support::onnx::Writer::new("long", 17);
+    model.input("x", &[1, 2]);
+    model.node("Relu", &["x"], &name, &[]);
+    model.output(&name, &[1, 2]);
+    let scratch = Scratch::new();
+    let (path, input) = (
+        scratch.file("long.onnx", &model.finish()),
+        scratch.tensor("x.npy", &Tensor::zeros(DType::F32, [1, 2]).unwrap()),
+    );
+    assert!(text(&["run", &path, "--input", &input]).contains(&name));
+}

@@ -1,20 +1,26 @@
 //! Text files in, snapshots out: `tests/filetests/<kind>/**/*.ir`, each with its expectation beside it.
 //!
 //! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass
-//! fold_constants 1000` (with a fold limit). The snapshot holds what the stage printed; `cargo insta review` accepts
+//! fold_constants 1000` (with a fold limit), `; test: plan x86-64-v3`, `; test: clif x86-64-v3`; the last two name their target, so that
+//! they read the same on every machine. The snapshot holds what the stage printed; `cargo insta review` accepts
 //! new output. A pass is also held to compute the same as before on seeded inputs.
 
 use std::fmt::Write;
 
+use fornax_compiler::codegen::clif;
+use fornax_compiler::emit;
 use fornax_compiler::ir::{Graph, evaluate, parse, verify};
+use fornax_compiler::kernels::Kernel;
 use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::passes::lower::lower;
 use fornax_compiler::pipeline::{Options, run_pass};
+use fornax_compiler::plan::Plan;
 use fornax_compiler::types::{Payload, TensorType, random_values};
 
 /// A kind of test: its name, and from the rest of the first line and the text to what is kept.
 type Kind = (&'static str, fn(&str, &str) -> String);
 
-const KINDS: &[Kind] = &[("parse", parses), ("verify", verifies), ("pass", passes)];
+const KINDS: &[Kind] = &[("parse", parses), ("verify", verifies), ("pass", passes), ("plan", plans), ("clif", clifs)];
 
 #[test]
 fn filetests() {
@@ -69,6 +75,26 @@ fn passes(argument: &str, text: &str) -> String {
         _ = writeln!(out, "; {remark}");
     }
     out
+}
+
+/// The plan of a graph, for the target that the first line names.
+fn plans(target: &str, text: &str) -> String {
+    plan(target, text).to_string()
+}
+
+/// The functions of a graph's kernels before register allocation, for the target that the first line names.
+fn clifs(target: &str, text: &str) -> String {
+    let plan = plan(target, text);
+    let (kernels, _) = emit::distinct(&plan);
+    let function =
+        |kernel: &&Kernel| clif::text(&plan.target, &kernel.name, |e| kernel.emit(e)).expect("a kernel that compiles");
+    kernels.iter().map(function).collect::<Vec<_>>().join("\n")
+}
+
+fn plan(target: &str, text: &str) -> Plan {
+    let target = target.parse().unwrap_or_else(|e| panic!("{e}"));
+    let graph = parse(text).unwrap_or_else(|e| panic!("{e}"));
+    lower(&graph, &target).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Holds both graphs to the same results, unless a constant is known by its hash only.

@@ -119,7 +119,8 @@ fn print_classes(results: &[(PathBuf, Vec<Class>)], out: &mut Output<'_>) -> Res
         return out.json(&json!({"version": 1, "results": results.iter().map(result).collect::<Vec<_>>()}));
     }
     let name = |class: &Class| class.label.clone().unwrap_or_else(|| format!("class {}", class.index));
-    let width = results.iter().flat_map(|(_, top)| top).map(|c| name(c).chars().count()).max().unwrap_or(0);
+    let names: Vec<String> = results.iter().flat_map(|(_, top)| top).map(name).collect();
+    let width = column(names.iter().map(String::as_str));
     for (path, top) in results {
         writeln!(out.to, "{}", path.display())?;
         for class in top {
@@ -149,9 +150,14 @@ fn on_tensors(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut
     Ok(())
 }
 
+/// Width of a column of names. A file may hold names of any length; longer ones stick out.
+fn column<'a>(names: impl Iterator<Item = &'a str>) -> usize {
+    names.map(|name| name.chars().count()).max().unwrap_or(0).min(40)
+}
+
 fn print_tensors(model: &Model, ran: &[Tensor], tops: &[Vec<Class>], out: &mut Output<'_>) -> Result<()> {
     let names = model.outputs();
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let width = column(names.iter().map(String::as_str));
     let mut list = Vec::new();
     for (name, tensor) in names.iter().zip(ran) {
         let values = tensor.to_f64_vec();
