@@ -1,7 +1,7 @@
 //! Photos: PNG or JPEG in, upright interleaved RGB bytes out.
 //!
-//! EXIF orientation is applied, alpha is dropped, grey is replicated, 16 bits become 8. A file of another kind, a broken one, or
-//! one that would take more than 512 MiB decoded is an error.
+//! EXIF orientation is applied, alpha is dropped, grey is replicated, 16 bits become 8. A file of another kind, a
+//! broken one, or one that would take more than 512 MiB decoded is an error.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -111,6 +111,21 @@ mod tests {
         assert_eq!(Image::decode(b"hello, world").unwrap_err(), "another kind of file");
         assert!(Image::decode(b"\x89PNG\r\n\x1a\n garbage").is_err());
         assert!(Image::from_rgb(2, 2, vec![0; 11]).is_err() && Image::from_rgb(0, 2, vec![]).is_err());
+    }
+
+    #[test]
+    fn exif_turns_the_image_upright() {
+        let mut jpeg = Vec::new();
+        let flat = image::RgbImage::from_pixel(16, 8, image::Rgb([200, 100, 50]));
+        image::codecs::jpeg::JpegEncoder::new(&mut jpeg).encode_image(&flat).unwrap();
+        let upright = Image::decode(&jpeg).unwrap();
+        assert_eq!((upright.height(), upright.width()), (8, 16));
+        // One entry of a little-endian TIFF directory: tag 0x112, one 16-bit value, 6 for a quarter turn.
+        let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let segment = [&b"\xff\xe1\0"[..], &[tiff.len() as u8 + 8], b"Exif\0\0", tiff].concat();
+        jpeg.splice(2..2, segment);
+        let turned = Image::decode(&jpeg).unwrap();
+        assert_eq!((turned.height(), turned.width()), (16, 8));
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //!                  └─▶ graph, optimised, plan: what happens on the way, printable
 //! ```
 //!
-//! A [`Model`] is an opened file; a [`Session`] runs it on its own memory and threads. Code is generated for exact shapes, when they are
-//! first seen. [`Preprocess`] and [`classify`] take a photo to a tensor and scores to classes, as the model's metadata says.
+//! A [`Model`] is an opened file; a [`Session`] runs it on its own memory and threads. Code is generated for exact
+//! shapes, when they are first seen. [`Preprocess`] and [`classify`] take a photo to a tensor and scores to classes, as
+//! the model's metadata says.
 //!
 //! ```
 //! use fornax::{Image, Model, SessionOptions, classify};

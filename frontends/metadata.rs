@@ -1,10 +1,10 @@
 //! What a model file says about its inputs and outputs: the keys `preprocess`, `labels` and `output` of its metadata.
 //!
-//! `preprocess` is a JSON object. Its keys: `channel_order` (RGB, BGR, gray), `resize_short_edge` (pixels) or `resize` ([h, w]),
-//! `interpolation`, `antialias` (true: Pillow's way, false: TensorFlow's) or `resampler` (pillow, tf, tf-legacy), `crop` ([h, w]),
-//! `crop_mode` (center; tf-v1 or tf-v2 with `crop_padding`), `scale`, `mean`, `std`, `layout` (NCHW, NHWC), `dtype` (float32,
-//! uint8). A key that is not known is an error: to ignore it could mean to compute something else. `labels` is a JSON list;
-//! `output` is `logits` or `probabilities`.
+//! `preprocess` is a JSON object. Its keys: `channel_order` (RGB, BGR, gray), `resize_short_edge` (pixels) or `resize`
+//! ([h, w]), `interpolation`, `antialias` (true: Pillow's way, false: TensorFlow's) or `resampler` (pillow, tf,
+//! tf-legacy), `crop` ([h, w]), `crop_mode` (center; tf-v1 or tf-v2 with `crop_padding`), `scale`, `mean`, `std`,
+//! `layout` (NCHW, NHWC), `dtype` (float32, uint8). A key that is not known is an error: to ignore it could mean to
+//! compute something else. `labels` is a JSON list; `output` is `logits` or `probabilities`.
 
 use std::collections::BTreeMap;
 
@@ -145,8 +145,8 @@ mod tests {
     fn reads_every_key() {
         let p = parse(
             r#"{"channel_order": "BGR", "resize": [64, 64], "interpolation": "bilinear", "resampler": "tf-legacy",
-                "crop_mode": "tf-v2", "crop_padding": 9, "scale": 2, "mean": [1, 2, 3], "std": [4, 5, 6], "layout": "NHWC",
-                "dtype": "uint8"}"#,
+                "crop_mode": "tf-v2", "crop_padding": 9, "scale": 2, "mean": [1, 2, 3], "std": [4, 5, 6],
+                "layout": "NHWC", "dtype": "uint8"}"#,
         );
         let p = p.unwrap().unwrap();
         assert_eq!((p.channel_order, p.resize), (ChannelOrder::Bgr, Resize::Exact(64, 64)));

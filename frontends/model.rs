@@ -1,7 +1,7 @@
 //! An opened model, compiled for each set of shapes when it is first asked for.
 //!
-//! In: a model file. Out: [`Compiled`] programs, of which the few used last are kept. A [`Model`] is a handle: clones share the file and
-//! the programs, on any thread.
+//! In: a model file. Out: [`Compiled`] programs, of which the few used last are kept. A [`Model`] is a handle: clones
+//! share the file and the programs, on any thread.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -194,7 +194,8 @@ impl Model {
     /// The plan: kernel calls, memory, constants.
     ///
     /// # Errors
-    /// As [`Model::optimised`]; [`Error::Compiler`] if a node has no kernel, [`Error::Limit`] if the arena is too large.
+    /// As [`Model::optimised`]; [`Error::Compiler`] if a node has no kernel, [`Error::Limit`] if the arena is too
+    /// large.
     pub fn plan(&self, bindings: &Bindings) -> Result<Plan> {
         let optimised = self.optimised(bindings, None)?;
         self.lowered(&optimised.graph)

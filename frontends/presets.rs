@@ -1,7 +1,8 @@
 //! Preprocessing by the name of where the weights come from.
 //!
-//! In: a [`Preset`] and the image input of a network. Out: the [`Preprocess`] that source evaluates its networks with. Same
-//! architecture, other source, other numbers: a wrong choice costs a point of accuracy or all of it, without any error.
+//! In: a [`Preset`] and the image input of a network. Out: the [`Preprocess`] that source evaluates its networks with.
+//! Same architecture, other source, other numbers: a wrong choice costs a point of accuracy or all of it, without any
+//! error.
 
 use fornax_runtime::DType;
 
@@ -152,7 +153,8 @@ impl ImageInput {
     /// The only input of a model, if images can be given to it.
     ///
     /// # Errors
-    /// [`Error::Input`] if there is not exactly one input, or it is not `[n, C, H, W]` or `[n, H, W, C]` with 1 or 3 channels.
+    /// [`Error::Input`] if there is not exactly one input, or it is not `[n, C, H, W]` or `[n, H, W, C]` with 1 or 3
+    /// channels.
     pub fn of(model: &Model) -> Result<Self> {
         let [input] = model.inputs() else {
             let names: Vec<&str> = model.inputs().iter().map(|i| i.name.as_str()).collect();

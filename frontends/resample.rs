@@ -1,8 +1,8 @@
 //! Resizing, as the frameworks that trained the networks do it.
 //!
-//! Pillow's way (timm, torchvision) antialiases and rounds to 8 bits between the passes and after them. TensorFlow's ways take
-//! samples without antialiasing and stay in floating point: today's with half-pixel centres and a = -0.5, the legacy one (which
-//! the reference EfficientNets were trained with) without them and a = -0.75.
+//! Pillow's way (timm, torchvision) antialiases and rounds to 8 bits between the passes and after them. TensorFlow's
+//! ways take samples without antialiasing and stay in floating point: today's with half-pixel centres and a = -0.5, the
+//! legacy one (which the reference EfficientNets were trained with) without them and a = -0.75.
 
 use std::fmt;
 

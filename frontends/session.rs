@@ -1,7 +1,7 @@
 //! A running model: tensors in, tensors out.
 //!
-//! In: tensors of any shapes that the model's inputs allow. Out: its outputs. Shapes that were not seen before are compiled first; for
-//! those seen last, [`Session::run_into`] allocates nothing.
+//! In: tensors of any shapes that the model's inputs allow. Out: its outputs. Shapes that were not seen before are
+//! compiled first; for those seen last, [`Session::run_into`] allocates nothing.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ const KEPT: usize = 4;
 pub struct SessionOptions {
     /// Threads, the caller included; 0 is as many as the machine gives this process.
     pub threads: usize,
-    /// Bind each worker to a processor of its own, where the affinity mask has enough. The calling thread stays as it is:
-    /// [`Pool::caller_cpu`] names the processor left for it.
+    /// Bind each worker to a processor of its own, where the affinity mask has enough. The calling thread stays as it
+    /// is: [`Pool::caller_cpu`] names the processor left for it.
     pub pin: bool,
     /// Shapes to compile for at once.
     pub bindings: Bindings,
@@ -83,8 +83,8 @@ impl Session {
     /// Runs the model once on inputs in its order.
     ///
     /// # Errors
-    /// [`Error::Runtime`] or [`Error::Model`] naming the input whose type or shape does not fit; as [`Model::bind`] for shapes
-    /// not seen before.
+    /// [`Error::Runtime`] or [`Error::Model`] naming the input whose type or shape does not fit; as [`Model::bind`] for
+    /// shapes not seen before.
     pub fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let session = self.fitting(inputs)?;
         let mut outputs = session.outputs()?;

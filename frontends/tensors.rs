@@ -1,7 +1,7 @@
 //! Tensors in files: `.npy`, `.npz`, `.safetensors` and `.pb` (an ONNX `TensorProto`) in, `.npy` and `.npz` out.
 //!
-//! In: a path. Out: every tensor of the file with the name it has there, none for `.npy`. Files are untrusted: whatever they
-//! contain, the answer is tensors or an [`Error`] that names the file. A saved file appears whole or not at all.
+//! In: a path. Out: every tensor of the file with the name it has there, none for `.npy`. Files are untrusted: whatever
+//! they contain, the answer is tensors or an [`Error`] that names the file. A saved file appears whole or not at all.
 
 mod npy;
 mod npz;
@@ -44,7 +44,8 @@ pub fn load(path: impl AsRef<Path>) -> Result<Vec<NamedTensor>> {
     parsed.map_err(|message| Error::file(path, message))
 }
 
-/// Writes named tensors: exactly one into a `.npy`, any number into a `.npz`. The file is replaced at once or not at all.
+/// Writes named tensors: exactly one into a `.npy`, any number into a `.npz`. The file is replaced at once or not at
+/// all.
 ///
 /// # Errors
 /// [`Error::Usage`] if the suffix does not fit, [`Error::File`] if the file cannot be written.

@@ -124,8 +124,8 @@ fn trained_networks_name_every_photo_as_recorded() {
             let outputs = session.run(&[&preprocess.tensor(&[image]).unwrap()]).unwrap();
             let found = best(&outputs[0].to_f64_vec());
             let (class, behind) = recorded_rank(case, found);
-            // The recorded photos went through another JPEG decoder, a level or two away: enough to swap the two classes of
-            // `horse-cart.jpg` that MobileNetV1 puts at 0.447 and 0.440.
+            // The recorded photos went through another JPEG decoder, a level or two away: enough to swap the two
+            // classes of `horse-cart.jpg` that MobileNetV1 puts at 0.447 and 0.440.
             if behind > 0.01 {
                 wrong.push(format!("{name}: {photo}: class {found}, recorded {class}"));
             }

@@ -1,8 +1,9 @@
 //! `bench --drive`: measured by another program, which alternates several engines.
 //!
-//! After the first inference it prints `ready LOAD_S FIRST_S PEAK_RSS_KB BASE_RSS_KB`: seconds from opening the model to a
-//! session, seconds of the first run, and the largest resident set after it and before the model was opened. Every line `run
-//! SECONDS MIN_RUNS` is answered by `lat MS:CPU_MS …`, wall and process time of each run. Anything else, or the end, ends it.
+//! After the first inference it prints `ready LOAD_S FIRST_S PEAK_RSS_KB BASE_RSS_KB`: seconds from opening the model
+//! to a session, seconds of the first run, and the largest resident set after it and before the model was opened. Every
+//! line `run SECONDS MIN_RUNS` is answered by `lat MS:CPU_MS …`, wall and process time of each run. Anything else, or
+//! the end, ends it.
 
 use std::io::BufRead;
 use std::time::{Duration, Instant};

@@ -28,8 +28,8 @@ pub fn read(arguments: &[String]) -> Result<Vec<Given>> {
 
 /// Puts tensors in the order of the model's inputs.
 ///
-/// A file given for an input holds one tensor, or one of that name. From other files, tensors go to the input of their name,
-/// and those without such a name to the inputs that are left, in order.
+/// A file given for an input holds one tensor, or one of that name. From other files, tensors go to the input of their
+/// name, and those without such a name to the inputs that are left, in order.
 pub fn assign(given: Vec<Given>, model: &Model) -> Result<Vec<Tensor>> {
     let inputs = model.inputs();
     let mut slots: Vec<Option<Tensor>> = inputs.iter().map(|_| None).collect();

@@ -1,7 +1,8 @@
 //! The command line: `fornax VERB MODEL …`, one file per verb.
 //!
-//! Results go to standard output, everything else to standard error. Whatever goes wrong is one line that says what was expected, and an
-//! exit code: 1 model or input, 2 usage, 3 mismatch, 4 unsupported, 5 limit exceeded. A reader that goes away is no error.
+//! Results go to standard output, everything else to standard error. Whatever goes wrong is one line that says what was
+//! expected, and an exit code: 1 model or input, 2 usage, 3 mismatch, 4 unsupported, 5 limit exceeded. A reader that
+//! goes away is no error.
 
 mod bench;
 mod drive;

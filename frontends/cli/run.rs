@@ -115,7 +115,10 @@ fn tops(args: &Args, session: &Session, ran: &[Tensor], labels: &mut Option<Vec<
 fn print_classes(results: &[(PathBuf, Vec<Class>)], out: &mut Output<'_>) -> Result<()> {
     if out.json {
         let class = |c: &Class| json!({"index": c.index, "label": c.label, "score": c.score});
-        let result = |(path, top): &(PathBuf, Vec<Class>)| json!({"image": path.to_string_lossy(), "top": top.iter().map(class).collect::<Vec<_>>()});
+        let result = |(path, top): &(PathBuf, Vec<Class>)| {
+            let top: Vec<_> = top.iter().map(class).collect();
+            json!({"image": path.to_string_lossy(), "top": top})
+        };
         return out.json(&json!({"version": 1, "results": results.iter().map(result).collect::<Vec<_>>()}));
     }
     let name = |class: &Class| class.label.clone().unwrap_or_else(|| format!("class {}", class.index));
@@ -165,8 +168,8 @@ fn print_tensors(model: &Model, ran: &[Tensor], tops: &[Vec<Class>], out: &mut O
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         if out.json {
-            let shape = tensor.shape().to_vec();
-            list.push(json!({"name": name, "dtype": tensor.dtype().name(), "shape": shape, "min": min, "max": max, "mean": mean}));
+            let (dtype, shape) = (tensor.dtype().name(), tensor.shape().to_vec());
+            list.push(json!({"name": name, "dtype": dtype, "shape": shape, "min": min, "max": max, "mean": mean}));
         } else {
             let ty = format!("{}{}", tensor.dtype(), tensor.shape());
             writeln!(out.to, "{name:<width$}  {ty}  min {min:.6}  max {max:.6}  mean {mean:.6}")?;

@@ -1,7 +1,7 @@
 //! The `.npy` format: a header in the form of a Python dictionary, then the elements.
 //!
-//! Read here rather than by a crate because the ones there are multiply the extents unchecked and parse nested literals by
-//! recursion, so a hostile header ends the process.
+//! Read here rather than by a crate because the ones there are multiply the extents unchecked and parse nested literals
+//! by recursion, so a hostile header ends the process.
 
 use fornax_runtime::{DType, Tensor};
 

@@ -36,7 +36,8 @@ pub(super) fn parse(bytes: &[u8], limit: u64) -> Result<Vec<NamedTensor>, String
 /// The most bytes of a name in an archive, which counts them in 16 bits.
 const LONGEST_NAME: usize = 1 << 12;
 
-/// An uncompressed archive of the tensors; the same bytes every time. A name that does not fit, or is taken, becomes `output_K`.
+/// An uncompressed archive of the tensors; the same bytes every time. A name that does not fit, or is taken, becomes
+/// `output_K`.
 pub(super) fn format(tensors: &[(&str, &Tensor)]) -> Result<Vec<u8>, String> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (index, (name, tensor)) in tensors.iter().enumerate() {

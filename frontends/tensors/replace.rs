@@ -1,7 +1,8 @@
 //! A file that appears whole or not at all.
 //!
-//! The bytes go into a file without a name, which is linked into its folder only when complete: a process that dies before
-//! leaves nothing behind. Where the name is taken, the new file gets a name of its own first, and is renamed over the old one.
+//! The bytes go into a file without a name, which is linked into its folder only when complete: a process that dies
+//! before leaves nothing behind. Where the name is taken, the new file gets a name of its own first, and is renamed
+//! over the old one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
