@@ -20,8 +20,6 @@ pub enum Step {
     Residual,
     /// Applies a function.
     Apply(UnaryFn),
-    /// Multiplies by a constant.
-    Scale(f32),
     /// Adds the value to a running sum; the sum over a row's pixels for a squeeze.
     Sum,
 }
@@ -80,7 +78,6 @@ impl Epilogue {
     pub fn suffix(&self) -> String {
         let word = |step: &Step| match step {
             Step::Residual => "_add".into(),
-            Step::Scale(by) => format!("_scale_{by}"),
             Step::Sum => "_sum".into(),
             Step::Apply(f) => {
                 let (name, parameters) = f.spelling();
@@ -120,19 +117,48 @@ fn apply(e: &mut dyn Emitter, step: Step, group: &[Output]) {
             let values: Vec<V> = group.iter().map(|output| output.value).collect();
             math::unary(e, f, &values);
         }
-        Step::Scale(by) => {
-            let by = e.constant(by);
-            for output in group {
-                e.op(VOp::Mul, Lane::F32, output.value, output.value, by);
-            }
-            e.free_v(by);
-        }
         Step::Sum => {
             for output in group {
                 if let Some(sum) = output.sum {
                     e.op(VOp::Add, Lane::F32, sum, sum, output.value);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::soft;
+
+    /// The stored value and the running sum of one accumulator that holds `x`, with residual `r`.
+    fn apply(epilogue: &Epilogue, x: f32, r: f32) -> [f32; 2] {
+        let bytes = |v: f32| v.to_le_bytes().to_vec();
+        let mut buffers = [bytes(x), bytes(r), bytes(0.0), bytes(0.0), Vec::new()];
+        soft::run(4, (0, 1), &mut buffers, |e| {
+            let (value, sum) = (e.v(), e.constant(100.0));
+            let [from, residual, to, total] = [0, 1, 2, 3].map(|i| e.pointer(i));
+            e.load(value, from.at(0), 1);
+            let output = Output { value, to: to.at(0), lanes: 1, residual: Some(residual.at(0)), sum: Some(sum) };
+            epilogue.store(e, &[output]);
+            e.store(sum, total.at(0), 1);
+        });
+        [2, 3].map(|i| f32::from_le_bytes(buffers[i][..].try_into().unwrap()))
+    }
+
+    #[test]
+    fn steps_run_in_order_and_print_so() {
+        let relu = Some(UnaryFn::Relu);
+        for (epilogue, suffix, expected) in [
+            (Epilogue::default(), "", [-3.0, 100.0]),
+            (Epilogue::new(relu, true, false), "_add_relu", [0.0, 100.0]),
+            (Epilogue::new(relu, true, true), "_relu_add", [2.0, 100.0]),
+            (Epilogue::new(Some(UnaryFn::Clip(-1.0, 6.0)), false, false), "_clip_-1_6", [-1.0, 100.0]),
+            (Epilogue::new(None, true, false).then(Step::Sum), "_add_sum", [-1.0, 99.0]),
+        ] {
+            assert_eq!(apply(&epilogue, -3.0, 2.0), expected, "{suffix}");
+            assert_eq!(epilogue.suffix(), suffix);
         }
     }
 }

@@ -12,10 +12,14 @@ const GUARD: [u8; 64] = [0xA5; 64];
 /// Runs a kernel on `inputs`, one per read argument, and returns its written arguments. The results of running all chunks
 /// at once and one by one are compared bit by bit.
 pub fn run(spec: impl Into<Spec>, inputs: &[&[f32]]) -> Vec<Vec<f32>> {
-    let target = Target::host().expect("a supported host");
-    let kernel = Kernel::new(spec, &target);
-    let whole = run_once(&kernel, &target, inputs, u32::MAX);
-    let split = run_once(&kernel, &target, inputs, 1);
+    run_on(spec, &Target::host().expect("a supported host"), inputs)
+}
+
+/// As [`run`], with code for `target`, which the host has to be.
+pub fn run_on(spec: impl Into<Spec>, target: &Target, inputs: &[&[f32]]) -> Vec<Vec<f32>> {
+    let kernel = Kernel::new(spec, target);
+    let whole = run_once(&kernel, target, inputs, u32::MAX);
+    let split = run_once(&kernel, target, inputs, 1);
     let bits = |v: &[Vec<f32>]| v.iter().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect::<Vec<_>>();
     assert_eq!(bits(&whole), bits(&split), "{}: the partition changed a bit", kernel.name);
     whole

@@ -4,7 +4,7 @@ use super::{Axis, Conv, Input, Split, pack, padded};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::Family;
-use crate::kernels::testing::{mismatch, report, run, run_interpreted, values};
+use crate::kernels::testing::{mismatch, report, run, run_interpreted, run_on, values};
 use crate::ops::bound::{magnitude, terms};
 use crate::ops::literal::Literal;
 use crate::ops::{self, Op, Operation};
@@ -160,6 +160,27 @@ fn schedules_change_no_bit() {
             let schedule = super::Schedule { pixels, vectors, split, unroll, per_chunk: 2 };
             let found = crate::kernels::testing::interpret(&spec, &schedule, &inputs, 4);
             assert_eq!(found, expected, "{schedule:?} instead of {:?}", spec.schedule(&target));
+        }
+    }
+}
+
+#[test]
+fn every_target_has_code_of_bounded_size() {
+    for case in CASES {
+        let spec = spec(*case, Epilogue::new(Some(UnaryFn::Silu), false, false)).flattened();
+        let problem = problem(case, &spec_of_image(case, &spec), Some(UnaryFn::Silu), false);
+        let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
+        for target in crate::target::NAMES {
+            let target: Target = target.parse().unwrap();
+            let isa = crate::codegen::clif::isa(&target).unwrap();
+            let kernel = crate::kernels::Kernel::new(spec.clone(), &target);
+            let code = crate::emit::compile(&[&kernel], &*isa).unwrap();
+            assert!(code[0].bytes.len() < 40 << 10, "{} for {target}: {} bytes", kernel.name, code[0].bytes.len());
+            if target.arch == Target::host().unwrap().arch && !target.fma {
+                let found = run_on(spec.clone(), &target, &inputs);
+                // Two roundings per product.
+                report([mismatch(&spec.name(), &found[0], &problem.expected, |i| 2.0 * problem.bounds[i])].into_iter());
+            }
         }
     }
 }
