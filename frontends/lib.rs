@@ -48,7 +48,7 @@ pub use fornax_runtime::{DType, Port, Shape, Tensor};
 pub use images::Image;
 pub use model::{Compiled, Model, Options};
 pub use preprocess::{ChannelOrder, Crop, Layout, Preprocess, Resize};
-pub use presets::{ImageInput, Preset};
+pub use presets::{ImageInput, Preset, describe};
 pub use resample::{Interpolation, Resampler};
 pub use session::{Session, SessionOptions};
 pub use stats::Stats;

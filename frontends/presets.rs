@@ -183,8 +183,8 @@ impl ImageInput {
     }
 }
 
-/// Element type and dimensions of an input, as text.
-pub(crate) fn describe(input: &InputDecl) -> String {
+/// Declared type of an input as text: `f32[batch,3,96,96]`.
+pub fn describe(input: &InputDecl) -> String {
     let dim = |d: &Dim| match d {
         Dim::Known(n) => n.to_string(),
         Dim::Symbol(name) => name.clone(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fornax::compiler::types::random_values;
 use fornax::tensors::{self, NamedTensor};
-use fornax::{Bindings, DType, Dim, Error, InputDecl, Model, Result, Tensor};
+use fornax::{Bindings, DType, Error, InputDecl, Model, Result, Tensor};
 
 /// The tensors of one `--input`.
 pub struct Given {
@@ -93,15 +93,4 @@ pub fn noise(model: &Model, bindings: &Bindings) -> Result<Vec<Tensor>> {
         });
     }
     Ok(tensors)
-}
-
-/// Declared type of an input: `f32[batch,3,96,96]`.
-pub fn describe(input: &InputDecl) -> String {
-    let dim = |dim: &Dim| match dim {
-        Dim::Known(n) => n.to_string(),
-        Dim::Symbol(name) => name.clone(),
-        Dim::Unknown => "?".into(),
-    };
-    let dims: Vec<String> = input.dims.iter().map(dim).collect();
-    if input.ranked { format!("{}[{}]", input.dtype, dims.join(",")) } else { format!("{}[…]", input.dtype) }
 }

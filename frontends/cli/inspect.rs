@@ -6,10 +6,9 @@ use fornax::compiler::ir::dot::dot;
 use fornax::compiler::ir::verify;
 use fornax::compiler::pipeline::PASSES;
 use fornax::compiler::plan::Plan;
-use fornax::{Bindings, Error, Model, Result, Stats, Target};
+use fornax::{Bindings, Error, Model, Result, Stats, Target, describe};
 use serde_json::json;
 
-use crate::inputs::describe;
 use crate::model_options::ModelArgs;
 use crate::{Output, progress};
 
