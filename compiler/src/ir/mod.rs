@@ -1,8 +1,8 @@
 //! The portable form of a network: a graph of operators with static shapes, before any target is known.
 //!
-//! In: what a frontend built. Out: what the passes rewrote, still the same form. Invariants, which [`verify`] checks
+//! In: what a frontend built. Out: what the passes rewrote, still the same form. Invariants, which [`verify()`] checks
 //! between passes: operand slots are dense, every type is what the operator's shape rule says, names are unique, no
-//! cycle. The text form ([`print`], [`parse`]) reads back to the same graph ([`Graph::same_as`]).
+//! cycle. The text form ([`mod@print`], [`parse()`]) reads back to the same graph ([`Graph::same_as`]).
 
 pub mod builder;
 pub mod dot;

@@ -8,7 +8,7 @@
 //! type      = element "[" [extent {"," extent}] "]"
 //! ```
 //!
-//! A node without a type gets the one its shape rule gives. A written type is taken as it is: [`super::verify`]
+//! A node without a type gets the one its shape rule gives. A written type is taken as it is: [`super::verify()`]
 //! judges it. Operands must be defined before their use.
 
 use std::collections::HashMap;

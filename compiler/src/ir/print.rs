@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Constants of up to [`INLINE`] elements print their values, larger ones `hash(…)`; random ones always
-//! `random(seed)`. Numbers print with the shortest digits that read back to the same bits. [`super::parse`] is the
+//! `random(seed)`. Numbers print with the shortest digits that read back to the same bits. [`super::parse()`] is the
 //! inverse.
 
 use std::fmt::{self, Write};

@@ -80,6 +80,8 @@ pub struct Conv {
     pub channels: usize,
     /// Output channels of one group.
     pub filters: usize,
+    /// Whether every image has weights of its own, one packed set after the other.
+    pub weights_per_image: bool,
     /// Vertical axis.
     pub rows: Axis,
     /// Horizontal axis.
@@ -133,6 +135,7 @@ impl Conv {
             groups: 1,
             channels,
             filters,
+            weights_per_image: false,
             rows: Axis::plain(1),
             columns: Axis::plain(pixels),
             input: Input::ChannelsLast,
@@ -143,11 +146,19 @@ impl Conv {
     /// The same convolution as one row of pixels, if every output depends on its own pixel only.
     pub fn flattened(self) -> Self {
         let own = |axis: &Axis| *axis == Axis::plain(axis.input);
-        if own(&self.rows) && own(&self.columns) && self.input == Input::ChannelsLast {
+        let alike = self.batch == 1 || !self.weights_per_image;
+        if own(&self.rows) && own(&self.columns) && self.input == Input::ChannelsLast && alike {
             let pixels = self.batch * self.rows.output * self.columns.output;
-            return Self { batch: 1, rows: Axis::plain(1), columns: Axis::plain(pixels), ..self };
+            let (rows, columns) = (Axis::plain(1), Axis::plain(pixels));
+            return Self { batch: 1, rows, columns, weights_per_image: false, ..self };
         }
         self
+    }
+
+    /// The same single row of pixels as `batch` images, each with weights of its own.
+    pub fn per_image(self, batch: usize) -> Self {
+        let columns = Axis::plain(self.columns.output / batch.max(1));
+        if batch == 1 { self } else { Self { batch, columns, weights_per_image: true, ..self } }
     }
 
     /// Whether the code stays small: rows with many tiles of their own (wide padding) would be written out tile by tile.
@@ -165,6 +176,11 @@ impl Conv {
     /// Weights of one filter.
     fn depth(&self) -> usize {
         self.rows.kernel * self.columns.kernel * self.channels
+    }
+
+    /// Floats of one set of packed weights.
+    fn weight_len(&self) -> usize {
+        padded(self.filters) * self.groups * self.depth()
     }
 
     /// Whether the output is one row of tiles that are all alike.
@@ -195,6 +211,9 @@ impl Family for Conv {
         if self.groups != 1 {
             name += &format!("g{}", self.groups);
         }
+        if self.weights_per_image {
+            name += "_each";
+        }
         if self.input == Input::RowMajor {
             name += "_rows";
         }
@@ -205,8 +224,9 @@ impl Family for Conv {
         let floats = |name, n: usize| Argument::read(name, n * 4);
         let input = self.batch * self.groups * self.channels * self.rows.input * self.columns.input;
         let output = self.pixels() * self.groups * self.filters;
-        let padded = padded(self.filters) * self.groups;
-        let mut arguments = vec![floats("x", input), floats("weights", padded * self.depth()), floats("bias", padded)];
+        let sets = if self.weights_per_image { self.batch } else { 1 };
+        let bias = padded(self.filters) * self.groups;
+        let mut arguments = vec![floats("x", input), floats("weights", sets * self.weight_len()), floats("bias", bias)];
         if self.epilogue.residual() {
             arguments.push(floats("residual", output));
         }

@@ -1,6 +1,7 @@
 //! A squeeze-and-excite gate on the weights of the 1x1 convolution behind it: `y[m, k] = w[m, k] * gate[k]`.
 //!
-//! In: weights as [`super::conv::pack`] orders them, one gate per input channel. Out: weights in the same order. Cheaper than a pass
+//! In: weights as [`super::conv::pack`] orders them, for each image one gate per input channel. Out: weights in the same order, a
+//! set for each image. Cheaper than a pass
 //! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
 
 use super::conv::{PANEL, padded};
@@ -11,6 +12,8 @@ use crate::target::Target;
 /// A gate over packed 1x1 weights.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ScaleWeights {
+    /// Images: gates and sets of weights.
+    pub batch: usize,
     /// Output channels.
     pub filters: usize,
     /// Input channels: one gate each.
@@ -28,15 +31,15 @@ impl Family for ScaleWeights {
     type Schedule = Schedule;
 
     fn name(&self) -> String {
-        format!("f32_scale_weights_c{}m{}", self.channels, self.filters)
+        format!("f32_scale_weights_n{}c{}m{}", self.batch, self.channels, self.filters)
     }
 
     fn arguments(&self) -> Vec<Argument> {
         let weights = padded(self.filters) * self.channels * 4;
         vec![
             Argument::read("weights", weights),
-            Argument::read("gate", self.channels * 4),
-            Argument::write("y", weights).in_place_of(0),
+            Argument::read("gate", self.batch * self.channels * 4),
+            Argument::write("y", self.batch * weights),
         ]
     }
 
@@ -46,11 +49,11 @@ impl Family for ScaleWeights {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.channels == 0 { 0 } else { self.filters.div_ceil(PANEL).div_ceil(schedule.panels) as u32 }
+        if self.batch * self.channels == 0 { 0 } else { self.filters.div_ceil(PANEL).div_ceil(schedule.panels) as u32 }
     }
 
     fn flops(&self) -> u64 {
-        (padded(self.filters) * self.channels) as u64
+        (self.batch * padded(self.filters) * self.channels) as u64
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
@@ -66,11 +69,18 @@ impl Family for ScaleWeights {
         e.mul_imm(first, first, (4 * PANEL * self.channels) as i64);
         e.add(w, w, first);
         e.add(y, y, first);
-        e.repeat(Count::Register(count), &mut |e| self.panel(e, [w, gate, y], PANEL));
         let rest = padded(self.filters) - self.filters / PANEL * PANEL;
-        if rest > 0 {
-            e.if_less(full, end, &mut |e| self.panel(e, [w, gate, y], rest));
-        }
+        let (from, to) = (e.r(), e.r());
+        e.repeat(Count::Times(self.batch as u32), &mut |e| {
+            e.copy(from, w);
+            e.copy(to, y);
+            e.repeat(Count::Register(count), &mut |e| self.panel(e, [from, gate, to], PANEL));
+            if rest > 0 {
+                e.if_less(full, end, &mut |e| self.panel(e, [from, gate, to], rest));
+            }
+            e.add_imm(gate, gate, (4 * self.channels) as i64);
+            e.add_imm(y, y, (4 * padded(self.filters) * self.channels) as i64);
+        });
     }
 }
 
@@ -104,18 +114,21 @@ mod tests {
 
     #[test]
     fn every_weight_meets_the_gate_of_its_channel() {
-        for (filters, channels) in [(1, 1), (16, 5), (24, 96), (40, 1100), (33, 2)] {
-            let spec = ScaleWeights { filters, channels };
-            let (weights, gate) = (values(1, filters * channels), values(2, channels));
+        for (batch, filters, channels) in [(1, 1, 1), (1, 16, 5), (3, 24, 96), (1, 40, 1100), (2, 33, 2)] {
+            let spec = ScaleWeights { batch, filters, channels };
+            let (weights, gates) = (values(1, filters * channels), values(2, batch * channels));
             let packed = |w: &[f32]| {
                 let mut out = vec![0.0; padded(filters) * channels];
                 pack(1, filters, channels, 1, w, &mut out);
                 out
             };
-            let scaled: Vec<f32> = weights.iter().zip(gate.iter().cycle()).map(|(w, g)| w * g).collect();
-            let inputs: [&[f32]; 2] = [&packed(&weights), &gate];
-            assert_eq!(run(spec.clone(), &inputs)[0], packed(&scaled), "{}", spec.name());
-            assert_eq!(run_interpreted(spec.clone(), &inputs, 16)[0], packed(&scaled), "{}", spec.name());
+            let scaled = |gate: &[f32]| {
+                packed(&weights.iter().zip(gate.iter().cycle()).map(|(w, g)| w * g).collect::<Vec<f32>>())
+            };
+            let expected: Vec<f32> = gates.chunks_exact(channels).flat_map(scaled).collect();
+            let inputs: [&[f32]; 2] = [&packed(&weights), &gates];
+            assert_eq!(run(spec.clone(), &inputs)[0], expected, "{}", spec.name());
+            assert_eq!(run_interpreted(spec.clone(), &inputs, 16)[0], expected, "{}", spec.name());
         }
     }
 }

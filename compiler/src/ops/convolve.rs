@@ -47,7 +47,7 @@ pub enum Native {
 pub struct Extra {
     /// Added to the result; channel-last.
     pub residual: Option<SlotId>,
-    /// Factors of the input channels, `[1, C]`, that the packed weights take on.
+    /// Factors of each image's input channels, `[N, C]`, that the packed weights take on.
     pub gate: Option<SlotId>,
 }
 
@@ -93,7 +93,17 @@ impl Call<'_> {
         }
         let (channels, filters) = (channels / groups, filters / groups);
         let epilogue = Epilogue::new(op.then, op.residual, op.then_first);
-        let spec = kernels::Conv { batch, groups, channels, filters, rows, columns, input, epilogue };
+        let spec = kernels::Conv {
+            batch,
+            groups,
+            channels,
+            filters,
+            weights_per_image: false,
+            rows,
+            columns,
+            input,
+            epilogue,
+        };
         let compact = spec.is_compact();
         Ok(compact.then(|| Native::Dense(spec.flattened())))
     }
@@ -141,8 +151,9 @@ impl Call<'_> {
         let mut weights = Operand::from(self.pack_weights(cx, &spec)?);
         let bias = self.pack_bias(cx, &spec)?;
         if let Some(gate) = extra.gate {
-            let scale = ScaleWeights { filters: spec.filters, channels: spec.channels };
-            let ty = TensorType::f32([conv::padded(spec.filters) * spec.channels]);
+            let batch = self.x.shape[0];
+            let scale = ScaleWeights { batch, filters: spec.filters, channels: spec.channels };
+            let ty = TensorType::f32([batch * conv::padded(spec.filters) * spec.channels]);
             let scaled = cx.temp("weights", ty, Layout::RowMajor);
             cx.step(scale, &[weights, gate.into(), scaled.into()]);
             weights = scaled.into();

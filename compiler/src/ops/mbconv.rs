@@ -13,7 +13,7 @@ use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::convolve::{Call, Extra, Native};
 use super::literal::Literal;
-use super::lower_dense::{Squeeze, squeeze_gate};
+use super::lower_dense::{FEW_ROWS, Squeeze, squeeze_gate};
 use super::shapes::{check, expect_len};
 use super::{Conv, Op, SqueezeExcite};
 use crate::error::OpError;
@@ -237,12 +237,14 @@ fn lower_conv(
         spec.squeeze = squeezes;
     }
     let missing = || OpError::new(name, "constant f32 weights", types[1].to_string());
-    let kernel = kernel.ok_or_else(missing)?;
+    let mut kernel = kernel.ok_or_else(missing)?;
     let (mut from, mut gate) = (operands[0].slot()?, None);
     if let Place::Gated { slot, gate: values } = operands[0].place {
         let (batch, pixels) = (x.shape[0], x.shape[2] * x.shape[3]);
-        // The gate goes where there is less of it to do; every image of a batch has its own.
-        if batch == 1 && pixels > y.shape[1] && matches!(kernel, Native::Dense(_)) {
+        // The gate goes where there is less of it to do, whatever the batch: where it goes decides how it rounds.
+        let fewer = pixels > y.shape[1].max(FEW_ROWS);
+        if let (Native::Dense(spec), true) = (&mut kernel, fewer) {
+            *spec = spec.clone().per_image(batch);
             gate = Some(values);
         } else {
             from = cx.temp("gated", x.clone(), Layout::ChannelsLast);

@@ -222,6 +222,10 @@ impl Writer<'_> {
             let skipped = e.r();
             e.mul_imm(skipped, image, conv.rows.output as i64);
             e.sub(offset, row, skipped);
+            if conv.weights_per_image {
+                e.mul_imm(skipped, image, 4 * conv.weight_len() as i64);
+                e.add(p.weights, p.weights, skipped);
+            }
             e.mul_imm(image, image, strides.image as i64);
             e.add(p.x, p.x, image);
             e.free_r(skipped);

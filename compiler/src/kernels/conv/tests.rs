@@ -44,7 +44,8 @@ fn axis([input, kernel, stride, dilation, begin, end]: [usize; 6]) -> Axis {
 
 fn spec(([batch, groups, channels, filters], [rows, columns]): Case, epilogue: Epilogue) -> Conv {
     let (rows, columns) = (axis(rows), axis(columns));
-    Conv { batch, groups, channels, filters, rows, columns, input: Input::ChannelsLast, epilogue }
+    let input = Input::ChannelsLast;
+    Conv { batch, groups, channels, filters, weights_per_image: false, rows, columns, input, epilogue }
 }
 
 /// `[n, c, pixels]` as `[n, pixels, c]`.
@@ -206,4 +207,19 @@ fn wide_padding_of_many_columns_is_declined() {
     };
     assert!(spec(1, 1).is_compact());
     assert!(!spec(36, 36).is_compact());
+}
+
+/// A batch whose images have weights of their own gives, bit by bit, what each image gives alone.
+#[test]
+fn weights_per_image_are_those_of_the_image() {
+    for (batch, pixels, channels, filters) in [(2, 6, 5, 3), (3, 300, 8, 24), (2, 9, 17, 40)] {
+        let alone = Conv::pointwise(pixels, channels, filters, Epilogue::default());
+        let each = Conv::pointwise(batch * pixels, channels, filters, Epilogue::default()).per_image(batch);
+        let x = values(1, batch * pixels * channels);
+        let weights = values(2, batch * alone.weight_len());
+        let bias = values(3, padded(filters));
+        let images = x.chunks_exact(pixels * channels).zip(weights.chunks_exact(alone.weight_len()));
+        let expected: Vec<f32> = images.flat_map(|(x, w)| run(alone.clone(), &[x, w, &bias]).remove(0)).collect();
+        assert_eq!(run(each.clone(), &[&x, &weights, &bias])[0], expected, "{}", each.name());
+    }
 }
