@@ -100,7 +100,8 @@ fn conv3x3(channels: usize, filters: usize, extent: usize, stride: usize, input:
     let output = extent / stride;
     let axis = Axis { input: extent, output, kernel: 3, stride, dilation: 1, begin: usize::from(stride == 1) };
     let epilogue = Epilogue::new(Some(UnaryFn::Silu), false, false);
-    Conv { batch: 1, groups: 1, channels, filters, rows: axis, columns: axis, input, epilogue }
+    let (rows, columns) = (axis, axis);
+    Conv { batch: 1, groups: 1, channels, filters, weights_per_image: false, rows, columns, input, epilogue }
 }
 
 fn depthwise((channels, extent, k, s, _): &(usize, usize, usize, usize, usize), silu: bool) -> Depthwise {
