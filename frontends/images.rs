@@ -1,17 +1,23 @@
 //! Photos: PNG or JPEG in, upright interleaved RGB bytes out.
 //!
-//! EXIF orientation is applied, alpha is dropped, grey is replicated, 16 bits become 8. A file of another kind, a
-//! broken one, or one that would take more than 512 MiB decoded is an error.
+//! EXIF orientation is applied, alpha is dropped, grey is replicated, 16 bits become 8. JPEG decodes to the very bytes
+//! of libjpeg-turbo, on which networks are trained. A file of another kind, a broken or truncated one, or one that would
+//! take more than 512 MiB decoded is an error.
 
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder as JpegDecoder, PixelFormat};
 
 use crate::error::{Error, Result};
 
 /// The most bytes an image file may have, and that decoding it may take.
 const LIMIT: u64 = 512 << 20;
+
+/// The most scans a progressive JPEG may have; encoders write about ten, and each one is a pass over the image.
+const SCANS: usize = 100;
 
 /// An RGB image of 8 bits per channel, rows from the top, pixels from the left.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,16 +43,11 @@ impl Image {
         if bytes.is_empty() {
             return Err("an empty file".into());
         }
-        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-        if reader.format().is_none() {
-            return Err("another kind of file".into());
-        }
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(LIMIT);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-        let orientation = decoder.orientation().map_err(|e| e.to_string())?;
-        let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+        let (mut image, orientation) = match image::guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => decode_jpeg(bytes)?,
+            Ok(ImageFormat::Png) => decode_png(bytes)?,
+            _ => return Err("another kind of file".into()),
+        };
         image.apply_orientation(orientation);
         let rgb = image.into_rgb8();
         let (width, height) = (rgb.width() as usize, rgb.height() as usize);
@@ -101,8 +102,55 @@ impl Image {
     }
 }
 
+fn decode_png(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(LIMIT);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    let orientation = decoder.orientation().map_err(|e| e.to_string())?;
+    Ok((DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?, orientation))
+}
+
+fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
+    let limits = DecodeLimits { max_memory: Some(LIMIT), max_scans: SCANS, ..DecodeLimits::default() };
+    let decoder = JpegDecoder::new_with_limits(bytes, limits).map_err(|e| e.to_string())?;
+    check_frame(&decoder)?;
+    let orientation = decoder.exif_orientation().and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms);
+    let found = decoder.with_output_format(PixelFormat::Rgb).decode_image().map_err(|e| e.to_string())?;
+    let image = u32::try_from(found.width).ok().zip(u32::try_from(found.height).ok());
+    let image = image.and_then(|(width, height)| RgbImage::from_raw(width, height, found.data));
+    Ok((image.ok_or("pixels of another size than the header says")?.into(), orientation))
+}
+
+/// Admits 8 bits, at least one pixel, and channels of full size but for two chroma channels that are equally
+/// subsampled. The decoder panics on some of the other combinations, which no camera writes.
+fn check_frame(decoder: &JpegDecoder<'_>) -> Result<(), String> {
+    let frame = decoder.header();
+    if frame.precision != 8 || frame.is_lossless {
+        return Err(format!("a lossless JPEG or one of {} bits", frame.precision));
+    }
+    if frame.width == 0 || frame.height == 0 {
+        return Err("an image without pixels".into());
+    }
+    let steps: Vec<_> = frame.components.iter().map(|c| (c.horizontal_sampling, c.vertical_sampling)).collect();
+    let divides = |part: (u8, u8), whole: (u8, u8)| {
+        let one = |part, whole| matches!(whole, 1..=4) && part != 0 && whole % part == 0;
+        one(part.0, whole.0) && one(part.1, whole.1)
+    };
+    let usual = match steps[..] {
+        [_] => true,
+        [luma, blue, red] => blue == red && divides(blue, luma),
+        [luma, blue, red, black] => black == luma && blue == red && divides(blue, luma),
+        _ => false,
+    };
+    if usual { Ok(()) } else { Err(format!("a JPEG with channels sampled {steps:?}")) }
+}
+
 #[cfg(test)]
 mod tests {
+    use libjpeg_turbo_rs::Subsampling;
+
     use super::*;
 
     #[test]
@@ -113,11 +161,38 @@ mod tests {
         assert!(Image::from_rgb(2, 2, vec![0; 11]).is_err() && Image::from_rgb(0, 2, vec![]).is_err());
     }
 
+    /// A JPEG 16 pixels wide and 8 high, chroma subsampled both ways.
+    fn photo() -> Vec<u8> {
+        let pixels: Vec<u8> = (0..16 * 8 * 3u32).map(|i| (i * 37 % 256) as u8).collect();
+        libjpeg_turbo_rs::compress(&pixels, 16, 8, PixelFormat::Rgb, 90, Subsampling::S420).unwrap()
+    }
+
+    #[test]
+    fn refuses_truncated_and_unusual_jpegs() {
+        let jpeg = photo();
+        // Without its last two bytes, the end marker, the image is still whole.
+        for length in 0..jpeg.len() - 2 {
+            assert!(Image::decode(&jpeg[..length]).is_err_and(|e| !e.contains('\n')), "{length} bytes");
+        }
+        // Of each channel the frame header has a number, the sampling factors and a table.
+        let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+        for (channel, factors) in [(1, 0x22), (2, 0x21), (1, 0x33)] {
+            let mut jpeg = jpeg.clone();
+            jpeg[frame + 11 + 3 * channel] = factors;
+            let error = Image::decode(&jpeg).unwrap_err();
+            assert!(error.starts_with("a JPEG with channels sampled"), "{error}");
+        }
+        let mut flat = jpeg.clone();
+        flat[frame + 5..frame + 7].fill(0);
+        assert!(Image::decode(&flat).is_err());
+        let mut huge = jpeg;
+        huge[frame + 5..frame + 9].fill(0xf0);
+        assert!(Image::decode(&huge).unwrap_err().contains("exceeds limit"));
+    }
+
     #[test]
     fn exif_turns_the_image_upright() {
-        let mut jpeg = Vec::new();
-        let flat = image::RgbImage::from_pixel(16, 8, image::Rgb([200, 100, 50]));
-        image::codecs::jpeg::JpegEncoder::new(&mut jpeg).encode_image(&flat).unwrap();
+        let mut jpeg = photo();
         let upright = Image::decode(&jpeg).unwrap();
         assert_eq!((upright.height(), upright.width()), (8, 16));
         // One entry of a little-endian TIFF directory: tag 0x112, one 16-bit value, 6 for a quarter turn.
