@@ -108,6 +108,10 @@ fn decode_png(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
     limits.max_alloc = Some(LIMIT);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    if decoder.total_bytes() > LIMIT {
+        let (width, height) = decoder.dimensions();
+        return Err(format!("{width}x{height} pixels, more than {LIMIT} bytes"));
+    }
     let orientation = decoder.orientation().map_err(|e| e.to_string())?;
     Ok((DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?, orientation))
 }
@@ -159,6 +163,16 @@ mod tests {
         assert_eq!(Image::decode(b"hello, world").unwrap_err(), "another kind of file");
         assert!(Image::decode(b"\x89PNG\r\n\x1a\n garbage").is_err());
         assert!(Image::from_rgb(2, 2, vec![0; 11]).is_err() && Image::from_rgb(0, 2, vec![]).is_err());
+    }
+
+    #[test]
+    fn refuses_more_pixels_than_memory() {
+        // A header of 100000 x 100000 pixels and hardly any data.
+        let png =
+            b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x01\x86\xa0\x00\x01\x86\xa0\x08\
+            \x02\x00\x00\x00\x27\x30\x9c\x9f\x00\x00\x00\x11\x49\x44\x41\x54\x78\x9c\x63\x60\x18\x05\xa3\x60\x14\
+            \x0c\x77\x00\x00\x03\xe8\x00\x01\xb3\xa6\xd3\x46\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
+        assert!(Image::decode(png).unwrap_err().starts_with("100000x100000 pixels"));
     }
 
     /// A JPEG 16 pixels wide and 8 high, chroma subsampled both ways.

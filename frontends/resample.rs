@@ -11,7 +11,7 @@ use crate::images::Image;
 use crate::pillow;
 
 /// The most pixels a resized image may have.
-const MOST_PIXELS: usize = 1 << 28;
+const MOST_PIXELS: usize = 1 << 25;
 
 /// Filter of a resize.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

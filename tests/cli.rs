@@ -320,3 +320,18 @@ fn names_of_any_length_print() {
     );
     assert!(text(&["run", &path, "--input", &input]).contains(&name));
 }
+
+#[test]
+fn a_model_without_inputs_runs() {
+    let mut model = support::onnx::Writer::new("constant", 17);
+    model.weight("w", &[2], &[-1.0, 2.0]);
+    model.node("Relu", &["w"], "y", &[]);
+    model.output("y", &[2]);
+    let scratch = Scratch::new();
+    assert!(text(&["run", &scratch.file("constant.onnx", &model.finish())]).contains("max 2.0"));
+}
+
+#[test]
+fn a_dimension_and_a_tensor_that_disagree_are_an_error() {
+    fails(&["run", MODEL, "--input", "examples/signs.input.npy", "--dim", "batch=3"], 2, "expected 3, as --dim says");
+}

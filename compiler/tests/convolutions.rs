@@ -16,6 +16,8 @@ fn convolutions() {
     support::report([
         single("pointwise", conv.clone(), &[2, 17, 5, 9], &[&[20, 17, 1, 1], &[20]]),
         single("one pixel", conv.clone(), &[3, 40, 1, 1], &[&[10, 40, 1, 1], &[10]]),
+        single("few pixels", conv.clone(), &[1, 3, 1, 3], &[&[5, 3, 1, 1], &[5]]),
+        single("few pixels of two images", conv.clone(), &[2, 2, 1, 2], &[&[7, 2, 1, 1], &[7]]),
         single("window", same.clone(), &[2, 8, 9, 11], &[&[12, 8, 3, 3], &[12]]),
         single("without bias", Conv { bias: false, ..same.clone() }, &[1, 5, 7, 7], &[&[3, 5, 3, 3]]),
         single("stem", stem, &[1, 3, 24, 20], &[&[16, 3, 3, 3], &[16]]),

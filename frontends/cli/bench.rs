@@ -53,7 +53,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         true => inputs::noise(&model, &bindings)?,
         false => inputs::assign(inputs::read(&args.inputs)?, &model)?,
     };
-    let bindings = inputs::bindings(&model, bindings, &tensors);
+    let bindings = inputs::bindings(&model, bindings, &tensors)?;
     let mut session = progress::during("compiling", || args.threads.session(&model, bindings))?;
     let input: Vec<&Tensor> = tensors.iter().collect();
     let mut outputs = session.run(&input)?;

@@ -24,7 +24,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         true => inputs::noise(&model, &args.model.bindings(&model)?)?,
         false => inputs::assign(given, &model)?,
     };
-    let bindings = inputs::bindings(&model, args.model.bindings(&model)?, &tensors);
+    let bindings = inputs::bindings(&model, args.model.bindings(&model)?, &tensors)?;
     let mut session = args.threads.session(&model, bindings)?;
     let load = begun.elapsed();
     let input: Vec<&Tensor> = tensors.iter().collect();

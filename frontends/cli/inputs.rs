@@ -1,10 +1,11 @@
 //! `--input [NAME=]FILE`: tensors from files, matched to the inputs of a model.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fornax::compiler::types::random_values;
 use fornax::tensors::{self, NamedTensor};
-use fornax::{Bindings, DType, Error, InputDecl, Model, Result, Tensor};
+use fornax::{Bindings, DType, Dim, Error, InputDecl, Model, Result, Tensor};
 
 /// The tensors of one `--input`.
 pub struct Given {
@@ -74,10 +75,22 @@ fn names(inputs: &[InputDecl]) -> String {
 }
 
 /// The bindings of `base`, and the shapes of tensors given for all inputs.
-pub fn bindings(model: &Model, base: Bindings, tensors: &[Tensor]) -> Bindings {
-    let shapes = model.inputs().iter().zip(tensors);
-    let shapes = shapes.map(|(input, tensor)| (input.name.clone(), tensor.shape().to_vec())).collect();
-    Bindings { shapes, ..base }
+///
+/// # Errors
+/// [`Error::Usage`] if a tensor has another extent than `base` gives its dimension.
+pub fn bindings(model: &Model, base: Bindings, tensors: &[Tensor]) -> Result<Bindings> {
+    let mut shapes = BTreeMap::new();
+    for (input, tensor) in model.inputs().iter().zip(tensors) {
+        for (dim, found) in input.dims.iter().zip(tensor.shape().iter()) {
+            let Dim::Symbol(name) = dim else { continue };
+            if let Some(expected) = base.dims.get(name).filter(|expected| *expected != found) {
+                let what = format!("{}: dimension {name}", input.name);
+                return Err(Error::usage(what, format!("{expected}, as --dim says"), found.to_string()));
+            }
+        }
+        shapes.insert(input.name.clone(), tensor.shape().to_vec());
+    }
+    Ok(Bindings { shapes, ..base })
 }
 
 /// Seeded noise in [-1, 1) for float inputs, zeros for others, in the shapes that the bindings give.

@@ -13,7 +13,7 @@ use crate::{Output, inputs, progress};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["images", "inputs"]))]
+#[command(group = clap::ArgGroup::new("what").args(["images", "inputs"]))]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -48,6 +48,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         Some(path) => Some(classify::read_labels(path)?),
         None => model.labels()?,
     };
+    if args.images.is_empty() && args.inputs.is_empty() && !model.inputs().is_empty() {
+        return Err(Error::usage("input", "--image or --input", "neither"));
+    }
     if args.images.is_empty() { on_tensors(args, &model, labels, out) } else { on_images(args, &model, labels, out) }
 }
 
@@ -68,7 +71,7 @@ fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut 
             let tensor = preprocess.tensor(&images)?;
             let tensors = [tensor];
             if session.is_none() {
-                let bindings = inputs::bindings(model, args.model.bindings(model)?, &tensors);
+                let bindings = inputs::bindings(model, args.model.bindings(model)?, &tensors)?;
                 session = Some(args.threads.session(model, bindings)?);
             }
             let Some(session) = &mut session else { continue };
@@ -135,7 +138,7 @@ fn print_classes(results: &[(PathBuf, Vec<Class>)], out: &mut Output<'_>) -> Res
 
 fn on_tensors(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut Output<'_>) -> Result<()> {
     let tensors = inputs::assign(inputs::read(&args.inputs)?, model)?;
-    let bindings = inputs::bindings(model, args.model.bindings(model)?, &tensors);
+    let bindings = inputs::bindings(model, args.model.bindings(model)?, &tensors)?;
     let mut session = progress::during("compiling", || args.threads.session(model, bindings))?;
     let begun = Instant::now();
     let ran = progress::during("running", || session.run(&tensors.iter().collect::<Vec<_>>()))?;

@@ -78,7 +78,8 @@ impl Call<'_> {
         }
         let pixels = batch * rows.output * columns.output;
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
-        if own && groups == 1 && !op.residual && pixels <= lower_dense::FEW_ROWS {
+        let rows_of_x = layout == Layout::ChannelsLast;
+        if own && groups == 1 && rows_of_x && !op.residual && pixels <= lower_dense::FEW_ROWS {
             let spec = kernels::Gemv { rows: pixels, inputs: channels, outputs: filters, then: op.then };
             return Ok(Some(Native::Gemv(spec)));
         }
