@@ -5,6 +5,8 @@
 //! the value stays the same; the new value takes the name of the old one, and every new operator the origins of all
 //! that it stands for. New nodes must not read the replaced value.
 
+use std::collections::HashSet;
+
 use super::graph::{Graph, Kind, Node, NodeId};
 use super::names::Names;
 use crate::error::{Error, Result};
@@ -154,13 +156,8 @@ fn remove_dead_from(graph: &mut Graph, names: &mut Names, id: NodeId) -> Vec<Str
         gone.push(node.origins.clone());
         graph.remove(id);
     }
-    let mut origins: Vec<String> = Vec::new();
-    for origin in gone.into_iter().rev().flatten() {
-        if !origins.contains(&origin) {
-            origins.push(origin);
-        }
-    }
-    origins
+    let mut seen = HashSet::new();
+    gone.into_iter().rev().flatten().filter(|origin| seen.insert(origin.clone())).collect()
 }
 
 #[cfg(test)]
