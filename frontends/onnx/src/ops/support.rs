@@ -10,6 +10,7 @@ use fornax_compiler::types::{Constant, DType, Shape, TensorType};
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::tensors::element_type;
 
 /// An axis counted from the front, for one that may count from the end.
 pub(crate) fn axis(cx: &Context<'_>, field: &str, value: i64, rank: usize) -> Result<usize> {
@@ -73,26 +74,14 @@ pub(crate) fn expect_outputs(cx: &Context<'_>, count: usize, what: &str) -> Resu
     if cx.output_count() <= count { Ok(()) } else { Err(cx.unsupported(what)) }
 }
 
-/// The element type of a `TensorProto.DataType` code.
+/// The element type of a `TensorProto.DataType` code; a type that ONNX has and the IR has not is unsupported.
 pub(crate) fn dtype(cx: &Context<'_>, field: &str, code: i64) -> Result<DType> {
-    Ok(match code {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        8 => return Err(cx.unsupported(format!("{field}: strings"))),
-        14 | 15 => return Err(cx.unsupported(format!("{field}: complex numbers"))),
-        17..=26 => return Err(cx.unsupported(format!("{field}: element type {code} (below 8 bits of precision)"))),
-        _ => return Err(cx.error(field, "an element type", code.to_string())),
+    let wrong = || cx.error(field, "an element type", code.to_string());
+    let kind = i32::try_from(code).map_err(|_| wrong())?;
+    element_type(kind).map_err(|found| match kind {
+        8 => cx.unsupported(format!("{field}: strings")),
+        14..=26 => cx.unsupported(format!("{field}: element type {code}, {found}")),
+        _ => wrong(),
     })
 }
 
