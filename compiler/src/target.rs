@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fornax_runtime::CpuFeatures;
+
 /// Instruction-set architecture.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Arch {
@@ -15,59 +17,117 @@ pub enum Arch {
     Aarch64,
 }
 
+/// Vector instructions that kernels use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Level {
+    /// x86-64-v2: 128-bit vectors, multiplication and addition apart.
+    Base,
+    /// 128-bit vectors with FMA: AVX and FMA on x86-64, the baseline of aarch64.
+    Fma,
+    /// AVX2 and FMA: 256-bit vectors.
+    Avx2,
+    /// AVX-512 F, VL, DQ and BW: 512-bit vectors.
+    Avx512,
+}
+
 /// A machine to compile for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Target {
     /// Architecture.
     pub arch: Arch,
-    /// AVX and FMA may be used (x86-64); always true on aarch64, whose baseline has both vectors and FMA.
-    pub fma: bool,
+    /// Vector instructions.
+    pub level: Level,
     /// Size of the second-level cache of one core, bytes.
     pub l2: usize,
 }
 
-/// Names of the targets, for `targets` and error messages.
-pub const NAMES: &[&str] = &["x86-64", "x86-64-v3", "aarch64"];
+/// Every target: its name, architecture, level and what that means.
+const TABLE: &[(&str, Arch, Level, &str)] = &[
+    ("x86-64", Arch::X86_64, Level::Base, "SSE4.2, 128-bit vectors, no fused multiply-add"),
+    ("x86-64-fma", Arch::X86_64, Level::Fma, "AVX and FMA, 128-bit vectors"),
+    ("x86-64-v3", Arch::X86_64, Level::Avx2, "AVX2 and FMA, 256-bit vectors"),
+    ("x86-64-v4", Arch::X86_64, Level::Avx512, "AVX-512 F, VL, DQ and BW, 512-bit vectors"),
+    ("aarch64", Arch::Aarch64, Level::Fma, "Advanced SIMD, 128-bit vectors"),
+];
 
 impl Target {
-    /// The baseline x86-64 with FMA and 128-bit vectors.
-    pub fn x86_64_v3() -> Self {
-        Self { arch: Arch::X86_64, fma: true, l2: 1 << 20 }
+    /// A machine of an architecture and level with 1 MiB of second-level cache.
+    pub const fn new(arch: Arch, level: Level) -> Self {
+        Self { arch, level, l2: 1 << 20 }
     }
 
-    /// The target of the machine this runs on.
+    /// x86-64 with FMA and 128-bit vectors.
+    pub const fn x86_64_fma() -> Self {
+        Self::new(Arch::X86_64, Level::Fma)
+    }
+
+    /// Every target with its description, in order of names' table.
+    pub fn all() -> impl Iterator<Item = (Self, &'static str)> {
+        TABLE.iter().map(|(_, arch, level, about)| (Self::new(*arch, *level), *about))
+    }
+
+    /// The best target of the machine this runs on.
     ///
     /// # Errors
-    /// The name of the architecture, if it is none of [`NAMES`].
+    /// The name of the architecture, if it is none of the targets'.
     pub fn host() -> Result<Self, String> {
-        match std::env::consts::ARCH {
-            "x86_64" => Ok(Self { fma: fornax_runtime::CpuFeatures::detect().fma, ..Self::x86_64_v3() }),
-            "aarch64" => Ok(Self { arch: Arch::Aarch64, fma: true, l2: 1 << 20 }),
-            other => Err(other.into()),
+        let runs = |target: &Self| target.runs_here();
+        let best = Self::all().map(|(target, _)| target).filter(runs).last();
+        best.ok_or_else(|| std::env::consts::ARCH.into())
+    }
+
+    /// The targets whose code this machine runs, narrowest first.
+    pub fn runnable() -> Vec<Self> {
+        Self::all().map(|(target, _)| target).filter(Self::runs_here).collect()
+    }
+
+    fn runs_here(&self) -> bool {
+        let arch = match self.arch {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+        };
+        std::env::consts::ARCH == arch && CpuFeatures::detect().covers(self.features())
+    }
+
+    /// What a processor needs to run code for this target.
+    pub fn features(&self) -> CpuFeatures {
+        let fma = self.arch == Arch::X86_64 && self.level >= Level::Fma;
+        CpuFeatures {
+            avx: fma,
+            avx2: fma,
+            fma,
+            avx512: self.level == Level::Avx512,
+            ..CpuFeatures::default()
         }
+    }
+
+    /// Whether a multiplication and addition round once.
+    pub fn fma(&self) -> bool {
+        self.level >= Level::Fma
     }
 
     /// `f32` lanes of the vectors that kernels use.
     pub fn lanes(&self) -> usize {
-        4
+        match self.level {
+            Level::Base | Level::Fma => 4,
+            Level::Avx2 => 8,
+            Level::Avx512 => 16,
+        }
     }
 
     /// Vector registers of that width.
     pub fn vector_registers(&self) -> usize {
-        match self.arch {
-            Arch::X86_64 => 16,
-            Arch::Aarch64 => 32,
+        match (self.arch, self.level) {
+            (Arch::Aarch64, _) | (_, Level::Avx512) => 32,
+            _ => 16,
         }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.arch, self.fma) {
-            (Arch::X86_64, false) => "x86-64",
-            (Arch::X86_64, true) => "x86-64-v3",
-            (Arch::Aarch64, _) => "aarch64",
-        })
+        let name = TABLE.iter().find(|(_, arch, level, _)| (*arch, *level) == (self.arch, self.level));
+        f.write_str(name.map_or("unknown", |(name, ..)| name))
     }
 }
 
@@ -75,11 +135,30 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "x86-64" => Ok(Self { fma: false, ..Self::x86_64_v3() }),
-            "x86-64-v3" => Ok(Self::x86_64_v3()),
-            "aarch64" => Ok(Self { arch: Arch::Aarch64, fma: true, l2: 1 << 20 }),
-            other => Err(format!("target {other}: expected one of {}", NAMES.join(", "))),
+        let found = TABLE.iter().find(|(name, ..)| *name == text);
+        found.map(|(_, arch, level, _)| Self::new(*arch, *level)).ok_or_else(|| {
+            let names: Vec<&str> = TABLE.iter().map(|(name, ..)| *name).collect();
+            format!("target {text}: expected one of {}", names.join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_back() {
+        for (target, _) in Target::all() {
+            assert_eq!(target.to_string().parse(), Ok(target));
         }
+        assert!("x86".parse::<Target>().unwrap_err().ends_with("x86-64-v4, aarch64"));
+    }
+
+    #[test]
+    fn the_host_is_the_widest_that_runs() {
+        let host = Target::host().unwrap();
+        assert_eq!(Target::runnable().last(), Some(&host));
+        assert!(CpuFeatures::detect().covers(host.features()));
     }
 }

@@ -59,7 +59,7 @@ pub fn isa(target: &Target) -> Result<OwnedTargetIsa> {
     };
     let mut builder = clif_isa::lookup_by_name(triple).map_err(|e| refused(e.to_string()))?;
     if target.arch == Arch::X86_64 {
-        let wide = if target.fma { X86_64_V3 } else { &[] };
+        let wide = if target.fma() { X86_64_V3 } else { &[] };
         for name in X86_64_V2.iter().chain(wide) {
             builder.enable(name).map_err(|e| refused(e.to_string()))?;
         }

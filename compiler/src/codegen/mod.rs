@@ -10,6 +10,7 @@ pub mod loops;
 pub mod math;
 #[cfg(test)]
 pub mod soft;
+pub mod x86;
 
 /// A vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

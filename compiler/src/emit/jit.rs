@@ -37,10 +37,9 @@ impl Drop for Executable {
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory.
 pub fn compile(plan: &Plan) -> Result<Program> {
-    let proof = CpuFeatures::prove(features(&plan.target)).map_err(runtime)?;
-    let isa = clif::isa(&plan.target)?;
+    let proof = CpuFeatures::prove(plan.target.features()).map_err(runtime)?;
     let (kernels, functions) = super::distinct(plan);
-    let code = super::compile(&kernels, isa.as_ref())?;
+    let code = super::compile(&kernels, &plan.target)?;
     let (module, entries) = install(&plan.target, &code)?;
     let (constants, offsets) = pack(plan)?;
     let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
@@ -67,11 +66,6 @@ pub fn compile(plan: &Plan) -> Result<Program> {
     // SAFETY: every kernel follows the ABI, and the plan's builder checked that each operand is at least as large as the
     // extent its kernel declares; the executable memory lives in `code`.
     unsafe { Program::new(parts, proof) }.map_err(runtime)
-}
-
-/// The features that code for `target` needs.
-fn features(target: &Target) -> CpuFeatures {
-    CpuFeatures { fma: target.fma, avx: target.fma, avx2: target.fma, ..CpuFeatures::default() }
 }
 
 fn runtime(error: impl std::fmt::Display) -> Error {
@@ -138,14 +132,13 @@ fn argument(plan: &Plan, offsets: &[usize], operand: Operand) -> Arg {
 /// # Errors
 /// As [`compile`]; and [`Error::Invalid`] if a buffer is smaller than the kernel's argument.
 pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
-    let _proof = CpuFeatures::prove(features(target)).map_err(runtime)?;
+    let _proof = CpuFeatures::prove(target.features()).map_err(runtime)?;
     let fits = buffers.len() == kernel.arguments.len()
         && kernel.arguments.iter().zip(buffers.iter()).all(|(argument, buffer)| buffer.len() >= argument.bytes);
     if !fits {
         return Err(Error::Invalid(vec![format!("{}: a buffer is smaller than its argument", kernel.name)]));
     }
-    let isa = clif::isa(target)?;
-    let code = super::compile(&[kernel], isa.as_ref())?;
+    let code = super::compile(&[kernel], target)?;
     let (_module, entries) = install(target, &code)?;
     let mut pointers: Vec<*mut u8> = buffers.iter_mut().map(|b| b.as_mut_ptr()).collect();
     let mut scratch = vec![0u128; kernel.scratch.div_ceil(16) + 1];

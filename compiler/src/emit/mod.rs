@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cranelift_codegen::isa::TargetIsa;
 
-use crate::codegen::clif;
+use crate::codegen::{clif, x86};
 use crate::error::{Error, Result};
-use crate::kernels::Kernel;
+use crate::kernels::{Kernel, Spec};
 use crate::plan::Plan;
+use crate::target::{Level, Target};
 
 /// Machine code of one kernel.
 #[derive(Clone, Debug)]
@@ -44,7 +45,8 @@ pub fn distinct(plan: &Plan) -> (Vec<&Kernel>, Vec<usize>) {
 }
 
 /// Compiles kernels, on as many threads as the host offers (at most 8). The bytes do not depend on the number of threads.
-pub fn compile(kernels: &[&Kernel], isa: &dyn TargetIsa) -> Result<Vec<Code>> {
+pub fn compile(kernels: &[&Kernel], target: &Target) -> Result<Vec<Code>> {
+    let isa = clif::isa(target)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(kernels.len().max(1));
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<Code>)>> = Mutex::new(Vec::with_capacity(kernels.len()));
@@ -52,7 +54,7 @@ pub fn compile(kernels: &[&Kernel], isa: &dyn TargetIsa) -> Result<Vec<Code>> {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(kernel) = kernels.get(at) else { break };
-            let code = compile_one(kernel, isa);
+            let code = compile_one(kernel, target, &*isa);
             if let Ok(mut done) = done.lock() {
                 done.push((at, code));
             }
@@ -69,7 +71,12 @@ pub fn compile(kernels: &[&Kernel], isa: &dyn TargetIsa) -> Result<Vec<Code>> {
     done.into_iter().map(|(_, code)| code).collect()
 }
 
-fn compile_one(kernel: &Kernel, isa: &dyn TargetIsa) -> Result<Code> {
+/// Loop nests go to Cranelift on every target, other kernels where vectors have 128 bits.
+fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<Code> {
+    if target.level >= Level::Avx2 && !matches!(kernel.spec, Spec::Loops(_)) {
+        let bytes = x86::compile(target, &kernel.name, |e| kernel.emit(e))?;
+        return Ok(Code { name: kernel.name.clone(), bytes, align: x86::ALIGN as u64 });
+    }
     let fail = |message: String| Error::Codegen { function: kernel.name.clone(), message };
     let function = clif::build(isa, |e| kernel.emit(e))?;
     let compiled = clif::compile(isa, function).map_err(|e| fail(e.to_string()))?;

@@ -325,14 +325,13 @@ mod tests {
     #[test]
     fn code_stays_small() {
         let target = Target::host().expect("a supported host");
-        let isa = crate::codegen::clif::isa(&target).expect("a code generator");
         let wide = |kernel: usize, extent: usize, channels: usize| {
             let case = (1, channels, [extent; 2], [kernel; 2], [1, 1], [1, 1], [kernel / 2; 2]);
             Depthwise { then: Some(UnaryFn::Silu), ..spec(case) }
         };
         testing::report([wide(11, 100, 72), wide(9, 56, 67), wide(7, 56, 67), wide(5, 13, 3)].into_iter().map(|s| {
             let kernel = super::super::Kernel::new(s.clone(), &target);
-            let code = crate::emit::compile(&[&kernel], isa.as_ref()).expect("code");
+            let code = crate::emit::compile(&[&kernel], &target).expect("code");
             let bytes = code[0].bytes.len();
             (!s.applies() || bytes > 40 << 10).then(|| format!("{}: {bytes} bytes", s.name()))
         }));

@@ -10,9 +10,28 @@ use crate::types::random_values;
 const GUARD: [u8; 64] = [0xA5; 64];
 
 /// Runs a kernel on `inputs`, one per read argument, and returns its written arguments. The results of running all chunks
-/// at once and one by one are compared bit by bit.
+/// at once and one by one, and on every target with FMA that the host runs, are compared bit by bit.
 pub fn run(spec: impl Into<Spec>, inputs: &[&[f32]]) -> Vec<Vec<f32>> {
-    run_on(spec, &Target::host().expect("a supported host"), inputs)
+    let spec = spec.into();
+    let mut targets = Target::runnable();
+    targets.retain(|target| target.fma() || targets_without_fma_only());
+    let mut results = targets.iter().map(|target| (target, run_on(spec.clone(), target, inputs)));
+    let (_, first) = results.next().expect("a supported host");
+    for (target, result) in results {
+        assert_eq!(bits(&first), bits(&result), "{target} gives other bits");
+    }
+    first
+}
+
+/// Whether the host has no target with FMA.
+fn targets_without_fma_only() -> bool {
+    !Target::host().expect("a supported host").fma()
+}
+
+/// Bits that can be compared: every NaN is the same.
+fn bits(results: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    let canonical = |x: &f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
+    results.iter().map(|v| v.iter().map(canonical).collect()).collect()
 }
 
 /// As [`run`], with code for `target`, which the host has to be.
@@ -20,7 +39,6 @@ pub fn run_on(spec: impl Into<Spec>, target: &Target, inputs: &[&[f32]]) -> Vec<
     let kernel = Kernel::new(spec, target);
     let whole = run_once(&kernel, target, inputs, u32::MAX);
     let split = run_once(&kernel, target, inputs, 1);
-    let bits = |v: &[Vec<f32>]| v.iter().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect::<Vec<_>>();
     assert_eq!(bits(&whole), bits(&split), "{}: the partition changed a bit", kernel.name);
     whole
 }
@@ -77,7 +95,7 @@ pub fn report(failures: impl Iterator<Item = Option<String>>) {
 
 /// As [`run`], on the interpreted machine with `lanes` lanes, which checks every access.
 pub fn run_interpreted(spec: impl Into<Spec>, inputs: &[&[f32]], lanes: usize) -> Vec<Vec<f32>> {
-    let kernel = Kernel::new(spec, &Target::x86_64_v3());
+    let kernel = Kernel::new(spec, &Target::x86_64_fma());
     interpreted(&kernel.arguments, kernel.scratch, kernel.chunks, inputs, lanes, |e| kernel.emit(e))
 }
 

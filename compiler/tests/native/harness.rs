@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::codegen::clif;
 use fornax_compiler::emit::{self, jit};
 use fornax_compiler::ir::{Graph, evaluate, parse};
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::passes::lower::lower;
-use fornax_compiler::target::{NAMES, Target};
+use fornax_compiler::target::Target;
 use fornax_compiler::types::{DType, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
 
@@ -37,11 +36,9 @@ fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usiz
 }
 
 /// Compiles a graph for a target; no kernel may be larger than 40 KiB.
-fn compiles(graph: &Graph, target: &str) -> Result<(), String> {
-    let target: Target = target.parse()?;
-    let plan = lower(graph, &target).map_err(|e| format!("{target}: {e}"))?;
-    let isa = clif::isa(&target).map_err(|e| e.to_string())?;
-    let code = emit::compile(&emit::distinct(&plan).0, &*isa).map_err(|e| format!("{target}: {e}"))?;
+fn compiles(graph: &Graph, target: &Target) -> Result<(), String> {
+    let plan = lower(graph, target).map_err(|e| format!("{target}: {e}"))?;
+    let code = emit::compile(&emit::distinct(&plan).0, target).map_err(|e| format!("{target}: {e}"))?;
     match code.iter().find(|code| code.bytes.len() > 40 << 10) {
         Some(code) => Err(format!("{target}: {} has {} bytes of code", code.name, code.bytes.len())),
         None => Ok(()),
@@ -61,8 +58,15 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
     if bytes != run(&program, &inputs, 3)? {
         return Err("the result depends on the number of threads".into());
     }
-    for name in NAMES {
-        compiles(&graph, name)?;
+    for (target, _) in Target::all() {
+        compiles(&graph, &target)?;
+    }
+    for target in Target::runnable().into_iter().filter(Target::fma) {
+        let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
+        let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
+        if bytes != run(&program, &inputs, 2)? {
+            return Err(format!("{target} gives other bits\n{plan}"));
+        }
     }
     let found = Literal::from_bytes(expected.ty.clone(), &bytes).map_err(|e| e.to_string())?;
     let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs().max(1.0);
@@ -76,7 +80,7 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
 /// The number of kernel calls that a graph of these inputs and nodes takes.
 pub fn steps(header: &str, body: &str) -> usize {
     let graph = parse::parse(&text(header, body)).unwrap();
-    lower(&graph, &Target::x86_64_v3()).unwrap().steps.len()
+    lower(&graph, &Target::x86_64_fma()).unwrap().steps.len()
 }
 
 fn text(header: &str, body: &str) -> String {

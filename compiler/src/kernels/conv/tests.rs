@@ -171,13 +171,11 @@ fn every_target_has_code_of_bounded_size() {
         let spec = spec(*case, Epilogue::new(Some(UnaryFn::Silu), false, false)).flattened();
         let problem = problem(case, &spec_of_image(case, &spec), Some(UnaryFn::Silu), false);
         let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
-        for target in crate::target::NAMES {
-            let target: Target = target.parse().unwrap();
-            let isa = crate::codegen::clif::isa(&target).unwrap();
+        for (target, _) in Target::all() {
             let kernel = crate::kernels::Kernel::new(spec.clone(), &target);
-            let code = crate::emit::compile(&[&kernel], &*isa).unwrap();
+            let code = crate::emit::compile(&[&kernel], &target).unwrap();
             assert!(code[0].bytes.len() < 40 << 10, "{} for {target}: {} bytes", kernel.name, code[0].bytes.len());
-            if target.arch == Target::host().unwrap().arch && !target.fma {
+            if target.arch == Target::host().unwrap().arch && !target.fma() {
                 let found = run_on(spec.clone(), &target, &inputs);
                 // Two roundings per product.
                 report([mismatch(&spec.name(), &found[0], &problem.expected, |i| 2.0 * problem.bounds[i])].into_iter());
@@ -188,7 +186,7 @@ fn every_target_has_code_of_bounded_size() {
 
 #[test]
 fn nothing_is_computed_for_empty_tensors() {
-    let target = Target::x86_64_v3();
+    let target = Target::x86_64_fma();
     for (pixels, channels, filters) in [(0, 3, 4), (5, 3, 0)] {
         let spec = Conv::pointwise(pixels, channels, filters, Epilogue::default());
         assert_eq!(spec.chunks(&spec.schedule(&target)), 0);

@@ -1,0 +1,46 @@
+//! The [`Emitter`] over our own x86-64 encoding: 256-bit vectors with AVX2 and FMA, 512-bit vectors with AVX-512 (F, VL, DQ).
+//!
+//! ```text
+//! kernel ── Recorder ──▶ Code ── fold ──▶ Code ── allocate ──▶ instructions ── Assembler ──▶ bytes, constants behind them
+//!           values named once   loads with one use   registers,                 iced-x86
+//!           per region          become operands      spills
+//! ```
+//!
+//! In: the calls of one kernel. Out: position-independent bytes without relocations, with a frame pointer. What a kernel emits is what
+//! the machine runs, in that order; only register moves, spills and reloads are added, where a kernel asks for more registers than
+//! there are.
+
+mod allocate;
+mod assembler;
+mod code;
+mod emit;
+mod fold;
+mod opcodes;
+mod record;
+mod registers;
+#[cfg(test)]
+mod tests;
+
+pub use assembler::ALIGN;
+
+use super::Emitter;
+use crate::error::{Error, Result};
+use crate::target::Target;
+
+/// The machine code of the function that `emit` writes, for a target of 8 or 16 lanes.
+///
+/// # Errors
+/// [`Error::Codegen`] if an instruction cannot be encoded, or a kernel leaves what the machine has: loop nests.
+pub fn compile(target: &Target, name: &str, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Vec<u8>> {
+    let mut recorder = record::Recorder::new(target.lanes());
+    emit(&mut recorder);
+    let fail = |message: String| Error::Codegen { function: name.into(), message };
+    let mut code = recorder.finish().map_err(fail)?;
+    fold::loads(&mut code, target.lanes());
+    allocate::compile(&code, target.lanes()).map_err(fail)
+}
+
+/// The instructions of `bytes`, one a line, in Intel syntax; addresses are relative to the first byte.
+pub fn disassemble(bytes: &[u8]) -> String {
+    assembler::disassemble(bytes)
+}
