@@ -122,7 +122,7 @@ fn every_view_of_inspect() {
     assert!(text(&["inspect", MODEL, "--remarks"]).contains("fuse_mbconv"));
     let plan = text(&["inspect", MODEL, "--plan", "--target", "aarch64"]);
     assert!(plan.starts_with("plan @") && plan.lines().next().unwrap().ends_with("for aarch64"));
-    assert!(text(&["inspect", MODEL, "--clif", "--target", "x86-64-v3"]).contains("function"));
+    assert!(text(&["inspect", MODEL, "--clif", "--target", "x86-64-fma"]).contains("function"));
 }
 
 #[test]

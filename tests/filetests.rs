@@ -1,7 +1,7 @@
 //! Text files in, snapshots out: `tests/filetests/<kind>/**/*.ir`, each with its expectation beside it.
 //!
 //! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass
-//! fold_constants 1000` (with a fold limit), `; test: plan x86-64-v3`, `; test: clif x86-64-v3`; the last two name their target, so that
+//! fold_constants 1000` (with a fold limit), `; test: plan x86-64-fma`, `; test: clif x86-64-fma`, `; test: asm x86-64-v4`; the last three name their target, so that
 //! they read the same on every machine. The snapshot holds what the stage printed; `cargo insta review` accepts
 //! new output. A pass is also held to compute the same as before on seeded inputs.
 
@@ -20,7 +20,7 @@ use fornax_compiler::types::{Payload, TensorType, random_values};
 /// A kind of test: its name, and from the rest of the first line and the text to what is kept.
 type Kind = (&'static str, fn(&str, &str) -> String);
 
-const KINDS: &[Kind] = &[("parse", parses), ("verify", verifies), ("pass", passes), ("plan", plans), ("clif", clifs)];
+const KINDS: &[Kind] = &[("parse", parses), ("verify", verifies), ("pass", passes), ("plan", plans), ("clif", clifs), ("asm", asms)];
 
 #[test]
 fn filetests() {
@@ -89,6 +89,17 @@ fn clifs(target: &str, text: &str) -> String {
     let function =
         |kernel: &&Kernel| clif::text(&plan.target, &kernel.name, |e| kernel.emit(e)).expect("a kernel that compiles");
     kernels.iter().map(function).collect::<Vec<_>>().join("\n")
+}
+
+/// The instructions of a graph's kernels, for the target that the first line names.
+fn asms(target: &str, text: &str) -> String {
+    let plan = plan(target, text);
+    let (kernels, _) = emit::distinct(&plan);
+    let code = |kernel: &&Kernel| {
+        let text = emit::disassembly(kernel, &plan.target).expect("a kernel that compiles");
+        format!("{}:\n{text}", kernel.name)
+    };
+    kernels.iter().map(code).collect::<Vec<_>>().join("\n")
 }
 
 fn plan(target: &str, text: &str) -> Plan {

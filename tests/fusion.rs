@@ -68,6 +68,6 @@ fn the_graph_and_the_plan_of_b0_stay() {
         text.lines().filter(|line| !constant(line)).collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!("efficientnet_b0_graph", without(graph.to_string(), |line| line.contains(" = constant ")));
-    let plan = lower(&graph, &"x86-64-v3".parse().expect("a target")).expect("a plan");
+    let plan = lower(&graph, &"x86-64-fma".parse().expect("a target")).expect("a plan");
     insta::assert_snapshot!("efficientnet_b0_plan", without(plan.to_string(), |line| line.starts_with('@')));
 }

@@ -44,7 +44,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if args.drive {
         return drive::run(args, out);
     }
-    let model = args.model.open(None)?;
+    let model = args.model.open()?;
     if let Some(path) = &args.save {
         tensors::check_suffix(path, model.outputs().len())?;
     }

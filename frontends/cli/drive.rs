@@ -19,7 +19,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let given = inputs::read(&args.inputs)?;
     let base = peak_rss();
     let begun = Instant::now();
-    let model = args.model.open(None)?;
+    let model = args.model.open()?;
     let tensors = match given.is_empty() {
         true => inputs::noise(&model, &args.model.bindings(&model)?)?,
         false => inputs::assign(given, &model)?,

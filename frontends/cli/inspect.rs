@@ -1,12 +1,13 @@
 //! `inspect`: a model at every stage on its way to code.
 
 use fornax::compiler::codegen::clif;
-use fornax::compiler::emit::distinct;
+use fornax::compiler::emit::{disassembly, distinct};
 use fornax::compiler::ir::dot::dot;
+use fornax::compiler::kernels::Kernel;
 use fornax::compiler::ir::verify;
 use fornax::compiler::pipeline::PASSES;
 use fornax::compiler::plan::Plan;
-use fornax::{Bindings, Error, Model, Result, Stats, Target, describe};
+use fornax::{Bindings, Error, Model, Result, Stats, describe};
 use serde_json::json;
 
 use crate::model_options::ModelArgs;
@@ -14,7 +15,7 @@ use crate::{Output, progress};
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("view").args(["stats", "remarks", "plan", "clif", "dot"]))]
+#[command(group = clap::ArgGroup::new("view").args(["stats", "remarks", "plan", "clif", "asm", "dot"]))]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -25,7 +26,7 @@ pub struct Args {
     #[arg(long)]
     remarks: bool,
     /// The text of the graph after a pass (see list-passes), or after `import`.
-    #[arg(long, value_name = "PASS", conflicts_with_all = ["stats", "remarks", "plan", "clif"])]
+    #[arg(long, value_name = "PASS", conflicts_with_all = ["stats", "remarks", "plan", "clif", "asm"])]
     after: Option<String>,
     /// The plan: kernel calls, memory, constants.
     #[arg(long)]
@@ -33,17 +34,17 @@ pub struct Args {
     /// The code of kernels in Cranelift's form: those whose name contains KERNEL, or all.
     #[arg(long, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "")]
     clif: Option<String>,
+    /// The instructions of kernels: those whose name contains KERNEL, or all.
+    #[arg(long, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "")]
+    asm: Option<String>,
     /// A picture of the graph in the DOT language, after all passes or that of --after.
     #[arg(long)]
     dot: bool,
-    /// Machine to plan for: x86-64, x86-64-v3 or aarch64; this one by default.
-    #[arg(long, value_name = "NAME")]
-    target: Option<Target>,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
-    let model = args.model.open(args.target.clone())?;
+    let model = args.model.open()?;
     let bindings = args.model.bindings(&model)?;
     if let Some(pass) = &args.after {
         return after(&model, &bindings, pass, args.dot, out);
@@ -61,7 +62,13 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     }
     if let Some(pattern) = &args.clif {
         let plan = progress::during("planning", || model.plan(&bindings))?;
-        return text("clif", &kernels(&plan, pattern)?, out);
+        let code = |kernel: &Kernel| Ok(clif::text(&plan.target, &kernel.name, |e| kernel.emit(e))?);
+        return text("clif", &kernels(&plan, ("--clif", pattern), code)?, out);
+    }
+    if let Some(pattern) = &args.asm {
+        let plan = progress::during("planning", || model.plan(&bindings))?;
+        let code = |kernel: &Kernel| Ok(format!("{}:\n{}", kernel.name, disassembly(kernel, &plan.target)?));
+        return text("asm", &kernels(&plan, ("--asm", pattern), code)?, out);
     }
     if args.dot {
         return text("dot", &dot(&model.optimised(&bindings, None)?.graph), out);
@@ -138,17 +145,17 @@ fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
     Ok(())
 }
 
-/// The functions of the plan's distinct kernels whose names contain `pattern`.
-fn kernels(plan: &Plan, pattern: &str) -> Result<String> {
+/// The code of the plan's distinct kernels whose names contain `pattern`.
+fn kernels(plan: &Plan, (flag, pattern): (&str, &str), code: impl Fn(&Kernel) -> Result<String>) -> Result<String> {
     let (kernels, _) = distinct(plan);
     let mut text = String::new();
     for kernel in kernels.iter().filter(|kernel| kernel.name.contains(pattern)) {
-        text.push_str(&clif::text(&plan.target, &kernel.name, |e| kernel.emit(e))?);
+        text.push_str(&code(kernel)?);
         text.push('\n');
     }
     if text.is_empty() {
         let names: Vec<&str> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();
-        return Err(Error::usage("--clif", format!("part of a kernel's name ({})", names.join(", ")), pattern));
+        return Err(Error::usage(flag, format!("part of a kernel's name ({})", names.join(", ")), pattern));
     }
     Ok(text)
 }

@@ -13,6 +13,9 @@ pub struct ModelArgs {
     /// Extent of an open dimension; `batch` is axis 0 of every input, and 1 by default.
     #[arg(long = "dim", value_name = "NAME=N", value_parser = pair::<usize>)]
     dims: Vec<(String, usize)>,
+    /// Processor to compile for (see targets), or native: this one.
+    #[arg(long, value_name = "NAME", default_value = "native", value_parser = target, visible_alias = "target")]
+    cpu: Option<Target>,
     /// Bound on what a file may ask for: file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes.
     #[arg(long = "limit", value_name = "NAME=N", value_parser = pair::<u64>)]
     limits: Vec<(String, u64)>,
@@ -24,10 +27,15 @@ fn pair<T: std::str::FromStr>(text: &str) -> Result<(String, T), String> {
     Ok((name.to_string(), value.parse().map_err(|_| format!("expected a whole number after `=`, found `{value}`"))?))
 }
 
+/// A target's name; nothing for this machine's own.
+fn target(text: &str) -> Result<Option<Target>, String> {
+    if text == "native" { Ok(None) } else { text.parse().map(Some) }
+}
+
 impl ModelArgs {
-    /// Opens the model, to be compiled for `target` or else this machine.
-    pub fn open(&self, target: Option<Target>) -> Result<Model> {
-        let mut options = Options { target, ..Options::default() };
+    /// Opens the model, to be compiled for the target asked for.
+    pub fn open(&self) -> Result<Model> {
+        let mut options = Options { target: self.cpu.clone(), ..Options::default() };
         for (name, value) in &self.limits {
             let Limits { file_bytes, nodes, tensor_elements, rank, fold_elements, depth, .. } = &mut options.limits;
             let limit = match name.as_str() {

@@ -40,7 +40,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
-    let model = args.model.open(None)?;
+    let model = args.model.open()?;
     if let Some(path) = &args.save {
         tensors::check_suffix(path, model.outputs().len())?;
     }

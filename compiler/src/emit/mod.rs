@@ -15,7 +15,7 @@ use crate::codegen::{clif, x86};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernel, Spec};
 use crate::plan::Plan;
-use crate::target::{Level, Target};
+use crate::target::{Arch, Level, Target};
 
 /// Machine code of one kernel.
 #[derive(Clone, Debug)]
@@ -69,6 +69,19 @@ pub fn compile(kernels: &[&Kernel], target: &Target) -> Result<Vec<Code>> {
     let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, code)| code).collect()
+}
+
+/// The instructions of a kernel for an x86-64 target, one a line.
+///
+/// # Errors
+/// [`Error::Codegen`] if the code generator refuses the kernel, or the target is of another architecture.
+pub fn disassembly(kernel: &Kernel, target: &Target) -> Result<String> {
+    if target.arch != Arch::X86_64 {
+        let message = format!("the disassembler reads x86-64, not {target}");
+        return Err(Error::Codegen { function: kernel.name.clone(), message });
+    }
+    let code = compile_one(kernel, target, &*clif::isa(target)?)?;
+    Ok(x86::disassemble(&code.bytes))
 }
 
 /// Loop nests go to Cranelift on every target, other kernels where vectors have 128 bits.

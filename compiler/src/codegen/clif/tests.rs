@@ -25,7 +25,7 @@ fn with_two(body: impl FnOnce(&mut dyn Emitter, V, V)) -> impl FnOnce(&mut dyn E
 #[test]
 fn minimum_and_maximum_are_single_instructions() {
     for (op, expected) in [(VOp::Min, "minps"), (VOp::Max, "maxps")] {
-        let text = listing("x86-64-v3", with_two(|e, a, b| e.op(op, Lane::F32, a, a, b)));
+        let text = listing("x86-64-fma", with_two(|e, a, b| e.op(op, Lane::F32, a, a, b)));
         assert!(text.contains(expected), "{text}");
         assert!(!text.contains("cmpps"), "{text}");
     }
@@ -34,16 +34,16 @@ fn minimum_and_maximum_are_single_instructions() {
 #[test]
 fn multiply_add_is_fused_where_the_target_can() {
     let fused = |target| listing(target, with_two(|e, a, b| e.fma(a, b, b)));
-    assert!(fused("x86-64-v3").contains("vfmadd"));
+    assert!(fused("x86-64-fma").contains("vfmadd"));
     assert!(fused("x86-64").contains("mulps"));
     assert!(fused("aarch64").contains("fmla"));
     let negated = |target| listing(target, with_two(|e, a, b| e.fnma(a, b, b)));
-    assert!(negated("x86-64-v3").contains("vfnmadd"));
+    assert!(negated("x86-64-fma").contains("vfnmadd"));
 }
 
 #[test]
 fn a_broadcast_reads_its_element_directly() {
-    let text = listing("x86-64-v3", |e| {
+    let text = listing("x86-64-fma", |e| {
         let (p, a) = (e.pointer(0), e.v());
         e.broadcast(a, p.at(4));
         for i in 0..3 {

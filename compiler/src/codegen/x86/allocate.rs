@@ -8,7 +8,7 @@ use super::assembler::{Encoded, Label, Place};
 use super::code::{Address, Class, Code, Id, Inst, Source, Times};
 use super::emit::{COMPARED, Machine, general};
 use super::registers::{File, Snapshot, Span};
-use crate::codegen::Cmp;
+use crate::codegen::{Cmp, VOp};
 
 /// General registers that values live in: all but the stack and the frame pointer.
 const GENERAL: [u32; 14] = [0, 1, 2, 6, 7, 8, 9, 10, 11, 3, 12, 13, 14, 15];
@@ -439,13 +439,20 @@ impl Allocator<'_> {
         self.read_v(id).map(Operand::Register)
     }
 
+    /// Frees the registers of values that end here, so that the result may take one. Not for values that the instruction reads
+    /// from their slot: making room for the result could store another value there.
     fn release(&mut self, sources: &[Id]) {
         sources.iter().for_each(|id| self.v.release_if_dead(*id));
     }
 
-    fn release_source(&mut self, source: Source) {
-        if let Source::Value(id) = source {
-            self.v.release_if_dead(id);
+    /// The operands of an operation, a constant last where they may change places: there it can be read from memory.
+    fn constant_last(&self, op: VOp, a: Id, b: Source) -> (Id, Source) {
+        let commutes = matches!(op, VOp::Add | VOp::Mul | VOp::And | VOp::Or | VOp::Xor);
+        match b {
+            Source::Value(b) if commutes && self.v.constant(a).is_some() && self.v.constant(b).is_none() => {
+                (b, Source::Value(a))
+            }
+            _ => (a, b),
         }
     }
 
@@ -486,9 +493,12 @@ impl Allocator<'_> {
             }
             Inst::Op(op, lane, d, a, b) => {
                 let code = codes.op(op, lane).ok_or("vectors of integers have no division")?;
+                let (a, b) = self.constant_last(op, a, b);
                 let (ra, ob) = (self.read_v(a)?, self.operand(b)?);
                 self.release(&[a]);
-                self.release_source(b);
+                if let (Operand::Register(_), Source::Value(b)) = (ob, b) {
+                    self.release(&[b]);
+                }
                 let to = self.write_v(d)?;
                 self.three(code, to, ra, ob)
             }

