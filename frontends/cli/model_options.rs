@@ -14,8 +14,8 @@ pub struct ModelArgs {
     #[arg(long = "dim", value_name = "NAME=N", value_parser = pair::<usize>)]
     dims: Vec<(String, usize)>,
     /// Processor to compile for (see targets), or native: this one.
-    #[arg(long, value_name = "NAME", default_value = "native", value_parser = target, visible_alias = "target")]
-    cpu: Option<Target>,
+    #[arg(long, value_name = "NAME", default_value = "native", visible_alias = "target")]
+    cpu: Cpu,
     /// Bound on what a file may ask for: file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes.
     #[arg(long = "limit", value_name = "NAME=N", value_parser = pair::<u64>)]
     limits: Vec<(String, u64)>,
@@ -27,15 +27,22 @@ fn pair<T: std::str::FromStr>(text: &str) -> Result<(String, T), String> {
     Ok((name.to_string(), value.parse().map_err(|_| format!("expected a whole number after `=`, found `{value}`"))?))
 }
 
-/// A target's name; nothing for this machine's own.
-fn target(text: &str) -> Result<Option<Target>, String> {
-    if text == "native" { Ok(None) } else { text.parse().map(Some) }
+/// A processor to compile for; none is this machine's own.
+#[derive(Clone)]
+struct Cpu(Option<Target>);
+
+impl std::str::FromStr for Cpu {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(if text == "native" { None } else { Some(text.parse()?) }))
+    }
 }
 
 impl ModelArgs {
     /// Opens the model, to be compiled for the target asked for.
     pub fn open(&self) -> Result<Model> {
-        let mut options = Options { target: self.cpu.clone(), ..Options::default() };
+        let mut options = Options { target: self.cpu.0.clone(), ..Options::default() };
         for (name, value) in &self.limits {
             let Limits { file_bytes, nodes, tensor_elements, rank, fold_elements, depth, .. } = &mut options.limits;
             let limit = match name.as_str() {
