@@ -7,11 +7,13 @@
 use super::{Emitter, Lane, Mem, V, VOp, math};
 use crate::scalar::UnaryFn;
 
-/// Most outputs that go through the steps all together. An activation is a long chain of dependent operations: seven at a time hide
-/// its latency, at the price of a few spills (depthwise with SiLU takes a fifth less time than in pairs).
+/// Most outputs that go through the steps all together on 4 lanes. An activation is a long chain of dependent operations: seven at a
+/// time hide its latency, at the price of a few spills (depthwise with SiLU takes a fifth less time than in pairs).
 const TOGETHER: usize = 8;
-/// Outputs of a larger set that go through the steps together: enough to share constants, few enough to stay in registers.
+/// Outputs of a larger set that go through the steps together on 4 lanes: enough to share constants, few enough to stay in registers.
 const GROUP: usize = 2;
+/// Registers that an activation needs for each output, its value among them, and for all of them; most need no more than SiLU.
+const ACTIVATION: (usize, usize) = (4, 2);
 
 /// One step.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -89,8 +91,7 @@ impl Epilogue {
 
     /// Applies the steps to each output and stores it. Sums grow in the order of `outputs`.
     pub fn store(&self, e: &mut dyn Emitter, outputs: &[Output]) {
-        let together = if outputs.len() <= TOGETHER { TOGETHER } else { GROUP };
-        for group in outputs.chunks(together) {
+        for group in outputs.chunks(self.together(e, outputs.len())) {
             for step in &self.0 {
                 apply(e, *step, group);
             }
@@ -98,6 +99,20 @@ impl Epilogue {
                 e.store(output.value, output.to, output.lanes);
             }
         }
+    }
+
+    /// How many of `outputs` go through the steps together; at least 1.
+    ///
+    /// Wide vectors take as many as an activation leaves in registers, in groups that are as even as they get. Outputs that wait may
+    /// have to leave the registers, once for each store.
+    fn together(&self, e: &dyn Emitter, outputs: usize) -> usize {
+        if e.lanes() <= 4 {
+            return if outputs <= TOGETHER { TOGETHER } else { GROUP };
+        }
+        let simple = |step: &Step| !matches!(step, Step::Apply(f) if !matches!(f, UnaryFn::Relu | UnaryFn::Clip(..)));
+        let (each, shared) = if self.0.iter().all(simple) { (1, 2) } else { ACTIVATION };
+        let most = (e.budget().saturating_sub(shared) / each).max(1);
+        outputs.div_ceil(outputs.div_ceil(most).max(1)).max(1)
     }
 }
 
@@ -145,6 +160,21 @@ mod tests {
             e.store(sum, total.at(0), 1);
         });
         [2, 3].map(|i| f32::from_le_bytes(buffers[i][..].try_into().unwrap()))
+    }
+
+    #[test]
+    fn wide_vectors_keep_an_activation_in_registers() {
+        // The interpreted machine has 14 registers to keep.
+        let together = |then, lanes, outputs| {
+            let mut size = 0;
+            let epilogue = Epilogue::new(then, true, false);
+            soft::run(lanes, (0, 1), &mut [Vec::new()], |e| size = epilogue.together(e, outputs));
+            size
+        };
+        let silu = Some(UnaryFn::Silu);
+        assert_eq!([1, 2, 12, 28].map(|n| together(silu, 16, n)), [1, 2, 3, 3]);
+        assert_eq!([1, 12, 28].map(|n| together(None, 8, n)), [1, 12, 10]);
+        assert_eq!([7, 10].map(|n| together(silu, 4, n)), [TOGETHER, GROUP]);
     }
 
     #[test]
