@@ -1,8 +1,9 @@
-//! Dense and grouped convolution, and with it the matrix product: tiles of pixels by output channels, taps over row pointers.
+//! Dense and grouped convolution, and with it the matrix product: tiles of pixels by strips of output channels, taps over
+//! row pointers.
 //!
-//! In: a channel-last image (or a row-major one with few channels), weights in panels of [`PANEL`] output channels
-//! ([`pack`]), a bias. Out: a channel-last image. Nothing is copied or padded: taps above and below the image are skipped by
-//! the range of kernel rows, taps left and right of it are skipped pixel by pixel when the code is written.
+//! In: a channel-last image (or a row-major one with few channels), weights in panels of output channels ([`pack`]), a bias. Out: a
+//! channel-last image. Nothing is copied or padded: taps above and below the image are skipped by the range of kernel rows, taps left
+//! and right of it are skipped pixel by pixel when the code is written.
 //!
 //! Bits: every output starts from its bias and takes its taps by (row, column), then input channels ascending, one FMA each; taps in the
 //! padding take no part.
@@ -11,6 +12,8 @@
 
 mod emit;
 mod pack;
+mod schedule;
+mod strip;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -18,8 +21,10 @@ mod tile;
 use super::{Argument, Family};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
-use crate::target::{Arch, Target};
-pub use pack::{PANEL, pack, pack_matrix, padded};
+use crate::target::Target;
+use pack::PANEL;
+pub use pack::{pack, pack_matrix, padded, width};
+pub use schedule::{Schedule, Split};
 
 /// One spatial axis of a convolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,38 +97,6 @@ pub struct Conv {
     pub epilogue: Epilogue,
 }
 
-/// What one chunk takes from the whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Split {
-    /// Tiles of a single row of pixels.
-    Tiles,
-    /// Output rows.
-    Rows,
-    /// Panels of output channels.
-    Panels,
-}
-
-/// How a convolution runs.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Schedule {
-    /// Most pixels of a tile; rows are split evenly.
-    pub pixels: usize,
-    /// Vectors of output channels of a tile.
-    pub vectors: usize,
-    /// Input channels per turn of the inner loop.
-    pub unroll: usize,
-    /// What chunks split.
-    pub split: Split,
-    /// Units of the split axis per chunk.
-    pub per_chunk: usize,
-}
-
-/// Work that pays for claiming a chunk, floating-point operations (about 30 us).
-const CHUNK_FLOPS: u64 = 2_000_000;
-/// Most chunks of a kernel.
-const MOST_CHUNKS: u64 = 64;
-/// Fewest pixels that are split between chunks; below, panels are.
-const MANY_PIXELS: usize = 256;
 /// Most tiles of a row that may be written out one by one.
 const MOST_TILES: usize = 16;
 
@@ -187,14 +160,6 @@ impl Conv {
     fn is_flat(&self) -> bool {
         self.batch * self.rows.output == 1 && self.rows.covered() && self.columns.covered() && self.rows.kernel == 1
     }
-
-    fn units(&self, split: Split, pixels: usize) -> usize {
-        match split {
-            Split::Tiles => self.columns.output.div_ceil(pixels),
-            Split::Rows => self.batch * self.rows.output,
-            Split::Panels => self.filters.div_ceil(PANEL),
-        }
-    }
 }
 
 impl Family for Conv {
@@ -236,29 +201,11 @@ impl Family for Conv {
     }
 
     fn schedule(&self, target: &Target) -> Schedule {
-        // Measured for Cranelift's 128-bit code on x86-64: 5x2 by 8 channels reaches 95 % of the multiply-add peak. With 10 sums its
-        // register allocator may spill one per turn; over 8 channels the latency of that hides behind the arithmetic.
-        let (pixels, vectors, unroll) = match (target.arch, self.filters) {
-            (_, 0..=4) => (8, 1, 4),
-            (Arch::X86_64, _) if target.fma => (5, 2, 8),
-            (Arch::X86_64, _) => (4, 2, 4),
-            (Arch::Aarch64, _) => (8, 2, 4),
-        };
-        let split = match (self.is_flat(), self.pixels() >= MANY_PIXELS || self.groups > 1) {
-            (_, false) => Split::Panels,
-            (true, true) if self.groups == 1 => Split::Tiles,
-            _ => Split::Rows,
-        };
-        let units = self.units(split, pixels);
-        let chunks = (self.flops() / CHUNK_FLOPS).clamp(1, MOST_CHUNKS) as usize;
-        Schedule { pixels, vectors, unroll, split, per_chunk: units.div_ceil(chunks).max(1) }
+        self.plan(target)
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.pixels() * self.filters * self.groups == 0 {
-            return 0;
-        }
-        self.units(schedule.split, schedule.pixels).div_ceil(schedule.per_chunk) as u32
+        if self.pixels() * self.filters * self.groups == 0 { 0 } else { schedule.chunks as u32 }
     }
 
     fn flops(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! set for each image. Cheaper than a pass
 //! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
 
-use super::conv::{PANEL, padded};
+use super::conv::{padded, width};
 use super::{Argument, Family};
 use crate::codegen::{Count, Emitter, Lane, R, VOp};
 use crate::target::Target;
@@ -49,7 +49,7 @@ impl Family for ScaleWeights {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.batch * self.channels == 0 { 0 } else { self.filters.div_ceil(PANEL).div_ceil(schedule.panels) as u32 }
+        if self.batch * self.channels == 0 { 0 } else { self.panels().div_ceil(schedule.panels) as u32 }
     }
 
     fn flops(&self) -> u64 {
@@ -58,26 +58,22 @@ impl Family for ScaleWeights {
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let [w, gate, y] = [0, 1, 2].map(|i| e.pointer(i));
-        let (first, count, end, full) = (e.r(), e.r(), e.r(), e.r());
+        let (first, count, last) = (e.r(), e.r(), e.r());
         e.begin(first);
         e.mul_imm(first, first, schedule.panels as i64);
-        e.end(end);
-        e.mul_imm(end, end, schedule.panels as i64);
-        e.set(full, (self.filters / PANEL) as i64);
-        e.min(count, end, full);
+        e.end(count);
+        e.mul_imm(count, count, schedule.panels as i64);
+        e.set(last, self.panels() as i64);
+        e.min(count, count, last);
         e.sub(count, count, first);
-        e.mul_imm(first, first, (4 * PANEL * self.channels) as i64);
+        e.mul_imm(first, first, (4 * width(self.filters) * self.channels) as i64);
         e.add(w, w, first);
         e.add(y, y, first);
-        let rest = padded(self.filters) - self.filters / PANEL * PANEL;
         let (from, to) = (e.r(), e.r());
         e.repeat(Count::Times(self.batch as u32), &mut |e| {
             e.copy(from, w);
             e.copy(to, y);
-            e.repeat(Count::Register(count), &mut |e| self.panel(e, [from, gate, to], PANEL));
-            if rest > 0 {
-                e.if_less(full, end, &mut |e| self.panel(e, [from, gate, to], rest));
-            }
+            e.repeat(Count::Register(count), &mut |e| self.panel(e, [from, gate, to]));
             e.add_imm(gate, gate, (4 * self.channels) as i64);
             e.add_imm(y, y, (4 * padded(self.filters) * self.channels) as i64);
         });
@@ -85,9 +81,14 @@ impl Family for ScaleWeights {
 }
 
 impl ScaleWeights {
+    fn panels(&self) -> usize {
+        padded(self.filters) / width(self.filters)
+    }
+
     /// One panel; `w` and `y` move on behind it.
-    fn panel(&self, e: &mut dyn Emitter, [w, gate, y]: [R; 3], width: usize) {
+    fn panel(&self, e: &mut dyn Emitter, [w, gate, y]: [R; 3]) {
         let (at, scale, value, lanes) = (e.r(), e.v(), e.v(), e.lanes());
+        let width = width(self.filters);
         e.copy(at, gate);
         e.repeat(Count::Times(self.channels as u32), &mut |e| {
             e.broadcast(scale, at.at(0));
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_weight_meets_the_gate_of_its_channel() {
-        for (batch, filters, channels) in [(1, 1, 1), (1, 16, 5), (3, 24, 96), (1, 40, 1100), (2, 33, 2)] {
+        for (batch, filters, channels) in [(1, 1, 1), (2, 8, 3), (1, 16, 5), (3, 24, 96), (1, 40, 1100), (2, 33, 2)] {
             let spec = ScaleWeights { batch, filters, channels };
             let (weights, gates) = (values(1, filters * channels), values(2, batch * channels));
             let packed = |w: &[f32]| {

@@ -169,7 +169,7 @@ impl Call<'_> {
     fn pack_weights(&self, cx: &mut Lowering<'_>, spec: &kernels::Conv) -> Result<ConstId, OpError> {
         let taps = spec.rows.kernel * spec.columns.kernel;
         let (groups, filters, channels) = (spec.groups, spec.filters, spec.channels);
-        let packing = format!("panels of {} in {groups} groups", conv::PANEL);
+        let packing = format!("panels of {} in {groups} groups", conv::width(filters));
         let len = groups * conv::padded(filters) * channels * taps;
         weights::pack(cx, self.weights, &packing, len, move |from, to| {
             conv::pack(groups, filters, channels, taps, from, to);

@@ -70,7 +70,7 @@ impl Product {
         }
         let Self { rows, inputs, outputs, then } = *self;
         let len = conv::padded(outputs) * inputs;
-        let packing = format!("panels of {} {}", conv::PANEL, matrix.packing(inputs, outputs));
+        let packing = format!("panels of {} {}", conv::width(outputs), matrix.packing(inputs, outputs));
         let weights = weights::pack(cx, matrix.operand, &packing, len, move |from, to| {
             conv::pack_matrix(outputs, inputs, matrix.elements([inputs, outputs], from), to);
         })?;

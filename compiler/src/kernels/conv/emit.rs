@@ -1,11 +1,12 @@
-//! The loops around the tiles: groups, panels, parts of a panel, rows, tiles.
+//! The loops around the tiles: groups, strips, rows, tiles.
 
-use super::tile::{Block, Place, Run};
+use super::strip::{Span, Strip};
+use super::tile::{Place, Run};
 use super::{Conv, PANEL, Schedule, Split, padded};
 use crate::codegen::{Count, Emitter, R};
 use crate::kernels::Family;
 
-/// Pointers of the current group and panel.
+/// Pointers of the current group and strip.
 #[derive(Clone, Copy)]
 struct Pointers {
     x: R,
@@ -38,12 +39,19 @@ impl Pointers {
         }
     }
 
+    /// What moves with the output channels, the weights aside.
+    fn by_channel(&self) -> impl Iterator<Item = R> {
+        [self.bias, self.y].into_iter().chain(self.residual)
+    }
+
     /// Moves on by output channels; the weights by as many bytes as the caller says.
-    fn advance(&self, e: &mut dyn Emitter, filters: usize, weights: usize) {
-        for r in [self.bias, self.y].into_iter().chain(self.residual) {
-            e.add_imm(r, r, 4 * filters as i64);
+    fn advance(&self, e: &mut dyn Emitter, channels: usize, weights: i64) {
+        for r in self.by_channel() {
+            e.add_imm(r, r, 4 * channels as i64);
         }
-        e.add_imm(self.weights, self.weights, weights as i64);
+        if weights != 0 {
+            e.add_imm(self.weights, self.weights, weights);
+        }
     }
 }
 
@@ -58,11 +66,13 @@ struct Writer<'a> {
     conv: &'a Conv,
     schedule: &'a Schedule,
     runs: Vec<Run>,
+    spans: Vec<Span>,
 }
 
 /// Writes the kernel.
 pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
-    let writer = Writer { conv, schedule, runs: conv.runs(schedule.pixels) };
+    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(), schedule.vectors));
+    let writer = Writer { conv, schedule, runs, spans };
     let arguments = conv.arguments().len();
     let p = Pointers {
         x: e.pointer(0),
@@ -71,122 +81,112 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
         residual: (arguments == 5).then(|| e.pointer(3)),
         y: e.pointer(arguments - 1),
     };
-    let range = Range { first: e.r(), end: e.r() };
-    let (per_chunk, units) = (schedule.per_chunk as i64, conv.units(schedule.split, schedule.pixels));
-    let last = e.r();
-    e.begin(range.first);
-    e.mul_imm(range.first, range.first, per_chunk);
-    e.end(range.end);
-    e.mul_imm(range.end, range.end, per_chunk);
-    e.set(last, units as i64);
-    e.min(range.end, range.end, last);
-    e.free_r(last);
+    let range = writer.range(e);
     match schedule.split {
-        Split::Panels => writer.some_panels(e, &p, range),
-        Split::Rows | Split::Tiles => writer.all_panels(e, &p, range),
+        Split::Strips => writer.strips(e, &p, Some(range), None),
+        Split::Rows | Split::Tiles => writer.groups(e, &p, range),
     }
 }
 
 impl Writer<'_> {
-    /// Filters of full panels.
-    fn full(&self) -> usize {
-        self.conv.filters / PANEL * PANEL
-    }
-
-    /// Bytes of a full panel's weights.
-    fn panel_bytes(&self) -> usize {
-        4 * PANEL * self.conv.depth()
-    }
-
-    /// Every panel of every group, over a range of rows or tiles.
-    fn all_panels(&self, e: &mut dyn Emitter, p: &Pointers, range: Range) {
-        let (conv, full) = (self.conv, self.full());
-        let rest = conv.filters - full;
-        let stored = padded(conv.filters) - full;
-        e.repeat(Count::Times(conv.groups as u32), &mut |e| {
-            e.repeat(Count::Times((full / PANEL) as u32), &mut |e| {
-                self.panel(e, p, PANEL, Some(range));
-                p.advance(e, PANEL, self.panel_bytes());
-            });
-            if rest > 0 {
-                self.panel(e, p, rest, Some(range));
-                p.advance(e, rest, 4 * stored * conv.depth());
+    /// The units of the chunks to run: chunk `c` of `n` has the units from `c / n` of all of them on.
+    fn range(&self, e: &mut dyn Emitter) -> Range {
+        let Schedule { pixels, vectors, split, chunks, .. } = *self.schedule;
+        let units = self.conv.units(split, pixels, (e.lanes(), vectors));
+        let (range, last) = (Range { first: e.r(), end: e.r() }, e.r());
+        e.begin(range.first);
+        e.end(range.end);
+        e.set(last, chunks as i64);
+        e.min(range.end, range.end, last);
+        e.free_r(last);
+        for r in [range.first, range.end] {
+            e.mul_imm(r, r, units as i64);
+            if chunks > 1 {
+                e.div_imm(r, r, chunks as u32);
             }
-            e.add_imm(p.bias, p.bias, 4 * (stored - rest) as i64);
-            e.add_imm(p.x, p.x, conv.strides().group as i64);
+        }
+        range
+    }
+
+    /// Every strip of every group, over a range of rows or tiles.
+    fn groups(&self, e: &mut dyn Emitter, p: &Pointers, range: Range) {
+        let (conv, stored) = (self.conv, padded(self.conv.filters));
+        e.repeat(Count::Times(conv.groups as u32), &mut |e| {
+            self.strips(e, p, None, Some(range));
+            if conv.groups > 1 {
+                p.advance(e, conv.filters, (4 * stored * conv.depth()) as i64);
+                e.add_imm(p.bias, p.bias, 4 * (stored - conv.filters) as i64);
+                e.add_imm(p.x, p.x, conv.strides().group as i64);
+            }
         });
     }
 
-    /// A range of panels, each over the whole image.
-    fn some_panels(&self, e: &mut dyn Emitter, p: &Pointers, range: Range) {
-        let (full, skip, count) = (self.full(), e.r(), e.r());
-        for r in [p.bias, p.y].into_iter().chain(p.residual) {
-            e.mul_imm(skip, range.first, 4 * PANEL as i64);
-            e.add(r, r, skip);
+    /// The strips of a range of units, or of all of them; each over a range of rows or tiles, or the whole image.
+    fn strips(&self, e: &mut dyn Emitter, p: &Pointers, units: Option<Range>, pixels: Option<Range>) {
+        for span in &self.spans {
+            let p = p.duplicate(e);
+            p.advance(e, span.start, (span.start / PANEL * self.conv.panel_bytes()) as i64);
+            match units {
+                Some(range) => {
+                    let (from, count) = (e.r(), e.r());
+                    overlap(e, range, (span.first, span.units), (from, count));
+                    let offset = e.r();
+                    e.mul_imm(offset, from, (4 * span.strips * span.channels()) as i64);
+                    for r in p.by_channel() {
+                        e.add(r, r, offset);
+                    }
+                    e.mul_imm(offset, from, (span.panels() * self.conv.panel_bytes()) as i64);
+                    e.add(p.weights, p.weights, offset);
+                    e.free_r(offset);
+                    e.free_r(from);
+                    e.repeat(Count::Register(count), &mut |e| self.unit(e, &p, span, pixels));
+                    e.free_r(count);
+                }
+                None => e.repeat(Count::Times(span.units as u32), &mut |e| self.unit(e, &p, span, pixels)),
+            }
+            p.free(e);
         }
-        e.mul_imm(skip, range.first, self.panel_bytes() as i64);
-        e.add(p.weights, p.weights, skip);
-        e.set(skip, (full / PANEL) as i64);
-        e.min(count, range.end, skip);
-        e.sub(count, count, range.first);
-        e.repeat(Count::Register(count), &mut |e| {
-            self.panel(e, p, PANEL, None);
-            p.advance(e, PANEL, self.panel_bytes());
-        });
-        let rest = self.conv.filters - full;
-        if rest > 0 {
-            e.if_less(skip, range.end, &mut |e| self.panel(e, p, rest, None));
-        }
-        e.free_r(skip);
-        e.free_r(count);
     }
 
-    /// One panel of `filters` output channels, a block of the schedule's vectors at a time.
-    fn panel(&self, e: &mut dyn Emitter, p: &Pointers, filters: usize, range: Option<Range>) {
-        let (lanes, width) = (e.lanes(), padded(filters));
-        let step = self.schedule.vectors * lanes;
-        let block = |first: usize| {
-            let starts = (first..filters.min(first + step)).step_by(lanes);
-            Block { lanes: starts.map(|at| ((width - at).min(lanes), (filters - at).min(lanes))).collect(), width }
-        };
-        let p = p.duplicate(e);
-        let alike = filters / step;
-        e.repeat(Count::Times(alike as u32), &mut |e| {
-            self.block(e, &p, &block(0), range);
-            p.advance(e, step, 4 * step);
-        });
-        if !filters.is_multiple_of(step) {
-            self.block(e, &p, &block(alike * step), range);
+    /// One unit of strips; moves `p` behind it.
+    fn unit(&self, e: &mut dyn Emitter, p: &Pointers, span: &Span, pixels: Option<Range>) {
+        let (channels, mut panels) = (span.channels(), (span.panels() * self.conv.panel_bytes()) as i64);
+        if span.alike() && span.strips > 1 {
+            let strip = self.conv.strip(span, 0);
+            e.repeat(Count::Times(span.strips as u32), &mut |e| {
+                self.strip(e, p, &strip, pixels);
+                p.advance(e, channels, 4 * channels as i64);
+            });
+            panels -= (4 * span.strips * channels) as i64;
+            e.add_imm(p.weights, p.weights, panels);
+            return;
         }
-        p.free(e);
+        for index in 0..span.strips {
+            self.strip(e, p, &self.conv.strip(span, index), pixels);
+            p.advance(e, channels, if index + 1 == span.strips { panels } else { 0 });
+        }
     }
 
-    fn block(&self, e: &mut dyn Emitter, p: &Pointers, block: &Block, range: Option<Range>) {
-        match (self.schedule.split, range) {
-            (Split::Tiles, Some(range)) => self.tiles(e, p, block, range),
-            _ => self.rows(e, p, block, range),
+    fn strip(&self, e: &mut dyn Emitter, p: &Pointers, strip: &Strip, pixels: Option<Range>) {
+        match (self.schedule.split, pixels) {
+            (Split::Tiles, Some(range)) => self.tiles(e, p, strip, range),
+            _ => self.rows(e, p, strip, pixels),
         }
     }
 
     /// A range of tiles of a single row.
-    fn tiles(&self, e: &mut dyn Emitter, p: &Pointers, block: &Block, range: Range) {
-        let (from, to, bound) = (e.r(), e.r(), e.r());
+    fn tiles(&self, e: &mut dyn Emitter, p: &Pointers, strip: &Strip, range: Range) {
+        let (from, count) = (e.r(), e.r());
         for run in &self.runs {
-            e.set(bound, run.first as i64);
-            e.max(from, range.first, bound);
-            e.set(bound, (run.first + run.tiles) as i64);
-            e.min(to, range.end, bound);
-            e.sub(to, to, from);
-            e.add_imm(from, from, -(run.first as i64));
-            self.run(e, p, block, run, (Some((from, Count::Register(to))), None));
+            overlap(e, range, (run.first, run.tiles), (from, count));
+            self.run(e, p, strip, run, (Some((from, Count::Register(count))), None));
         }
-        for r in [from, to, bound] {
-            e.free_r(r);
-        }
+        e.free_r(from);
+        e.free_r(count);
     }
 
     /// A range of output rows, or all of them.
-    fn rows(&self, e: &mut dyn Emitter, p: &Pointers, block: &Block, range: Option<Range>) {
+    fn rows(&self, e: &mut dyn Emitter, p: &Pointers, strip: &Strip, range: Option<Range>) {
         let (row, count) = (e.r(), e.r());
         match range {
             Some(range) => {
@@ -199,7 +199,7 @@ impl Writer<'_> {
             }
         }
         e.repeat(Count::Register(count), &mut |e| {
-            self.row(e, p, block, row);
+            self.row(e, p, strip, row);
             e.add_imm(row, row, 1);
         });
         e.free_r(row);
@@ -207,7 +207,7 @@ impl Writer<'_> {
     }
 
     /// One output row; `row` counts through the images.
-    fn row(&self, e: &mut dyn Emitter, p: &Pointers, block: &Block, row: R) {
+    fn row(&self, e: &mut dyn Emitter, p: &Pointers, strip: &Strip, row: R) {
         let (conv, strides) = (self.conv, self.conv.strides());
         let p = p.duplicate(e);
         let (image, offset) = (e.r(), e.r());
@@ -230,9 +230,9 @@ impl Writer<'_> {
             e.add(p.x, p.x, image);
             e.free_r(skipped);
         }
-        let kernel_rows = self.kernel_rows(e, &p, block, offset);
+        let kernel_rows = self.kernel_rows(e, &p, strip, offset);
         for run in &self.runs {
-            self.run(e, &p, block, run, (None, kernel_rows));
+            self.run(e, &p, strip, run, (None, kernel_rows));
         }
         for r in [image, offset].into_iter().chain(kernel_rows) {
             e.free_r(r);
@@ -242,7 +242,7 @@ impl Writer<'_> {
 
     /// Points `x` and the weights at the first kernel row inside the image for output row `at`, which is lost; returns
     /// the number of kernel rows inside, unless it is always all of them.
-    fn kernel_rows(&self, e: &mut dyn Emitter, p: &Pointers, block: &Block, at: R) -> Option<R> {
+    fn kernel_rows(&self, e: &mut dyn Emitter, p: &Pointers, strip: &Strip, at: R) -> Option<R> {
         let (axis, row) = (&self.conv.rows, self.conv.strides().row as i64);
         let offset = e.r();
         e.mul_imm(at, at, axis.stride as i64);
@@ -267,7 +267,7 @@ impl Writer<'_> {
         }
         e.mul_imm(offset, first, axis.dilation as i64 * row);
         e.add(p.x, p.x, offset);
-        e.mul_imm(offset, first, (4 * block.width * self.conv.columns.kernel * self.conv.channels) as i64);
+        e.mul_imm(offset, first, (strip.step * self.conv.columns.kernel * self.conv.channels) as i64);
         e.add(p.weights, p.weights, offset);
         e.sub(end, end, first);
         for r in [offset, first, bound] {
@@ -281,7 +281,7 @@ impl Writer<'_> {
         &self,
         e: &mut dyn Emitter,
         p: &Pointers,
-        block: &Block,
+        strip: &Strip,
         run: &Run,
         (part, kernel_rows): (Option<(R, Count)>, Option<R>),
     ) {
@@ -305,7 +305,7 @@ impl Writer<'_> {
         e.free_r(offset);
         let place = Place { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
-            conv.tile(self.schedule, e, run, block, &place);
+            conv.tile(self.schedule, e, run, strip, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);
             for r in [p.y].into_iter().chain(p.residual) {
                 e.add_imm(r, r, (run.size * output) as i64);
@@ -313,4 +313,15 @@ impl Writer<'_> {
         });
         p.free(e);
     }
+}
+
+/// The part of `count` units from `first` on that lies in `range`: where it begins, counted from `first`, and how many units it has
+/// (none if negative).
+fn overlap(e: &mut dyn Emitter, range: Range, (first, count): (usize, usize), (from, units): (R, R)) {
+    e.set(units, first as i64);
+    e.max(from, range.first, units);
+    e.set(units, (first + count) as i64);
+    e.min(units, range.end, units);
+    e.sub(units, units, from);
+    e.add_imm(from, from, -(first as i64));
 }

@@ -1,10 +1,10 @@
 //! Awkward shapes against the reference evaluator, and the same bits for every lane count.
 
-use super::{Axis, Conv, Input, Split, pack, padded};
+use super::{Axis, Conv, Input, Schedule, Split, pack, padded};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::Family;
-use crate::kernels::testing::{mismatch, report, run, run_interpreted, run_on, values};
+use crate::kernels::testing::{interpret, mismatch, report, run, run_interpreted, run_on, values};
 use crate::ops::bound::{magnitude, terms};
 use crate::ops::literal::Literal;
 use crate::ops::{self, Op, Operation};
@@ -36,6 +36,13 @@ const CASES: &[Case] = &[
     ([1, 1, 2, 3], [[1, 3, 1, 1, 1, 1], [1, 3, 1, 1, 1, 1]]),
     ([1, 1, 3, 4], [[2, 2, 2, 1, 3, 3], [3, 2, 2, 1, 3, 3]]),
 ];
+
+/// Lanes and registers of wide vectors.
+const WIDE: [(usize, usize); 2] = [(8, 16), (16, 32)];
+
+fn bits(v: &[f32]) -> Vec<u32> {
+    v.iter().map(|x| x.to_bits()).collect()
+}
 
 fn axis([input, kernel, stride, dilation, begin, end]: [usize; 6]) -> Axis {
     let output = (input + begin + end - dilation * (kernel - 1) - 1) / stride + 1;
@@ -116,9 +123,14 @@ fn check(case: &Case, then: Option<UnaryFn>, residual: bool, input: Input) -> Op
     let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
     let found = run(spec.clone(), &inputs);
     for lanes in [4, 8, 16] {
-        let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         if bits(&run_interpreted(spec.clone(), &inputs, lanes)[0]) != bits(&found[0]) {
             return Some(format!("{}: other bits with {lanes} lanes", spec.name()));
+        }
+    }
+    for (lanes, registers) in WIDE {
+        let schedule = spec.plan_wide(lanes, registers);
+        if bits(&interpret(&spec, &schedule, &inputs, lanes)[0]) != bits(&found[0]) {
+            return Some(format!("{}: other bits with {lanes} lanes and {schedule:?}", spec.name()));
         }
     }
     mismatch(&spec.name(), &found[0], &problem.expected, |i| problem.bounds[i])
@@ -146,23 +158,59 @@ fn network_inputs_are_read_as_they_are() {
     report(CASES.iter().map(|case| check(case, Some(UnaryFn::Clip(0.0, 6.0)), false, Input::RowMajor)));
 }
 
+/// Says which of `schedules` gives other bits than the machine, on any lane count.
+fn changes(case: &Case, spec: &Conv, then: Option<UnaryFn>, schedules: &[Schedule]) -> Option<String> {
+    let problem = problem(case, &spec_of_image(case, spec), then, spec.epilogue.residual());
+    let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
+    let expected = bits(&run(spec.clone(), &inputs)[0]);
+    let all = schedules.iter().flat_map(|schedule| [4, 8, 16].map(|lanes| (schedule, lanes)));
+    let differs =
+        |(schedule, lanes): &(&Schedule, usize)| bits(&interpret(spec, schedule, &inputs, *lanes)[0]) != expected;
+    all.into_iter().find(differs).map(|found| format!("{}: {found:?}", spec.name()))
+}
+
 #[test]
 fn schedules_change_no_bit() {
     let case = ([2, 1, 9, 40], [[12, 3, 1, 1, 1, 1], [13, 3, 1, 1, 1, 1]]);
-    let spec = spec(case, Epilogue::new(Some(UnaryFn::Silu), false, false));
-    let inputs = problem(&case, &spec, Some(UnaryFn::Silu), false).inputs;
-    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let expected = run(spec.clone(), &inputs);
-    let target = Target::host().unwrap();
-    for (pixels, vectors, split) in
-        [(1, 1, Split::Rows), (3, 4, Split::Panels), (6, 2, Split::Rows), (4, 3, Split::Panels)]
-    {
-        for unroll in [1, 2, 8] {
-            let schedule = super::Schedule { pixels, vectors, split, unroll, per_chunk: 2 };
-            let found = crate::kernels::testing::interpret(&spec, &schedule, &inputs, 4);
-            assert_eq!(found, expected, "{schedule:?} instead of {:?}", spec.schedule(&target));
-        }
-    }
+    let then = Some(UnaryFn::Silu);
+    let spec = spec(case, Epilogue::new(then, false, false));
+    let shapes = [
+        (1, 1, Split::Rows),
+        (3, 4, Split::Strips),
+        (6, 2, Split::Rows),
+        (4, 3, Split::Strips),
+        (14, 2, Split::Strips),
+        (5, 5, Split::Rows),
+    ];
+    let schedules = shapes.iter().flat_map(|(pixels, vectors, split)| {
+        let schedule = |unroll| Schedule { pixels: *pixels, vectors: *vectors, split: *split, unroll, chunks: 2 };
+        [1, 2, 8].map(schedule)
+    });
+    report([changes(&case, &spec, then, &schedules.collect::<Vec<_>>())].into_iter());
+}
+
+/// Strips that end in the midst of a panel or of a vector, over several panels, in few and many chunks.
+#[test]
+fn strips_change_no_bit() {
+    let then = Some(UnaryFn::Relu);
+    report([1, 5, 12, 17, 24, 40, 100].into_iter().flat_map(|filters| {
+        let flat = ([1, 1, 7, filters], [plain(1), plain(11)]);
+        let image = ([2, 1, 3, filters], [[4, 3, 2, 1, 1, 1], [9, 3, 1, 1, 1, 1]]);
+        let groups = ([1, 3, 2, filters], [[3, 2, 1, 1, 1, 0], [5, 1, 1, 1, 0, 0]]);
+        let cases = [
+            (flat, Split::Tiles, Input::ChannelsLast),
+            (flat, Split::Strips, Input::ChannelsLast),
+            (image, Split::Strips, Input::RowMajor),
+            (image, Split::Rows, Input::ChannelsLast),
+            (groups, Split::Rows, Input::ChannelsLast),
+        ];
+        cases.map(|(case, split, input)| {
+            let spec = Conv { input, ..spec(case, Epilogue::new(then, split == Split::Rows, false)) };
+            let schedule = |(pixels, vectors, chunks)| Schedule { pixels, vectors, unroll: 4, split, chunks };
+            let schedules = [(4, 1, 3), (6, 3, 2), (6, 4, 7), (3, 5, 1)].map(schedule);
+            changes(&case, &spec, then, &schedules)
+        })
+    }));
 }
 
 #[test]
@@ -220,6 +268,11 @@ fn weights_per_image_are_those_of_the_image() {
         let bias = values(3, padded(filters));
         let images = x.chunks_exact(pixels * channels).zip(weights.chunks_exact(alone.weight_len()));
         let expected: Vec<f32> = images.flat_map(|(x, w)| run(alone.clone(), &[x, w, &bias]).remove(0)).collect();
-        assert_eq!(run(each.clone(), &[&x, &weights, &bias])[0], expected, "{}", each.name());
+        let inputs: [&[f32]; 3] = [&x, &weights, &bias];
+        assert_eq!(run(each.clone(), &inputs)[0], expected, "{}", each.name());
+        for (lanes, registers) in WIDE {
+            let schedule = each.plan_wide(lanes, registers);
+            assert_eq!(interpret(&each, &schedule, &inputs, lanes)[0], expected, "{} {schedule:?}", each.name());
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! One tile: pixels of a row by vectors of output channels, held in registers from bias to store.
+//! One tile: pixels of a row by the output channels of a strip, held in registers from bias to store.
 
+use super::strip::Strip;
 use super::{Conv, Input, Schedule};
 use crate::codegen::epilogue::Output;
 use crate::codegen::{Count, Emitter, R, V};
@@ -19,23 +20,14 @@ pub struct Run {
     pub clipped: bool,
 }
 
-/// Vectors of a tile: the part of a panel it computes.
-#[derive(Clone, Debug)]
-pub struct Block {
-    /// Lanes of each vector that the panel stores, and that the output has.
-    pub lanes: Vec<(usize, usize)>,
-    /// Width of the panel.
-    pub width: usize,
-}
-
 /// Where a tile reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// Input: first kernel row and column of the tile's first pixel.
     pub x: R,
-    /// Weights of the first kernel row.
+    /// Weights of the strip: those of the panel it begins in, for the first kernel row.
     pub weights: R,
-    /// Bias of the block.
+    /// Bias of the strip.
     pub bias: R,
     /// Residual of the first pixel.
     pub residual: Option<R>,
@@ -98,10 +90,10 @@ impl Conv {
     }
 
     /// Writes one tile of `run`.
-    pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, run: &Run, block: &Block, place: &Place) {
+    pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, run: &Run, strip: &Strip, place: &Place) {
         // Tiles at the edges have code for each tap and run seldom: theirs is kept short.
         let unroll = if run.clipped { schedule.unroll.div_ceil(2) } else { schedule.unroll };
-        let tile = Tile { conv: self, unroll, run, block, strides: self.strides() };
+        let tile = Tile { conv: self, unroll, run, strip, strides: self.strides() };
         let sums = tile.start(e, place);
         let (x, w) = (e.r(), e.r());
         e.copy(x, place.x);
@@ -123,7 +115,7 @@ struct Tile<'a> {
     conv: &'a Conv,
     unroll: usize,
     run: &'a Run,
-    block: &'a Block,
+    strip: &'a Strip,
     strides: Strides,
 }
 
@@ -135,12 +127,12 @@ impl Tile<'_> {
     fn start(&self, e: &mut dyn Emitter, place: &Place) -> Sums {
         let width = e.lanes();
         let mut sums: Sums = vec![Vec::new(); self.run.size];
-        for (i, (stored, _)) in self.block.lanes.iter().enumerate() {
+        for (i, vector) in self.strip.vectors.iter().enumerate() {
             let mut first = None;
             for pixel in &mut sums {
                 let v = e.v();
                 match first {
-                    None => e.load(v, place.bias.at((4 * i * width) as i32), *stored),
+                    None => e.load(v, place.bias.at((4 * i * width) as i32), vector.stored),
                     Some(first) => e.copy_v(v, first),
                 }
                 first = first.or(Some(v));
@@ -164,17 +156,12 @@ impl Tile<'_> {
             let active: Vec<usize> =
                 all.iter().copied().filter(|p| columns.inside(self.run.pixel + p, tap) || !self.run.clipped).collect();
             if active.is_empty() {
-                e.add_imm(w, w, self.step() * self.conv.channels as i64);
+                e.add_imm(w, w, self.strip.step as i64 * self.conv.channels as i64);
             } else {
                 let offset = tap * columns.dilation * self.strides.pixel;
                 self.products(e, sums, &active, self.conv.channels, (x, offset as i64), w);
             }
         }
-    }
-
-    /// Bytes from the weights of one channel to those of the next.
-    fn step(&self) -> i64 {
-        4 * self.block.width as i64
     }
 
     /// Adds `depth` channels of one tap to the `active` pixels; advances `w` behind their weights.
@@ -185,23 +172,22 @@ impl Tile<'_> {
         e.repeat(Count::Times((depth / unroll) as u32), &mut |e| {
             self.channels(e, sums, active, unroll, at, w);
             e.add_imm(at, at, unroll as i64 * channel);
-            e.add_imm(w, w, unroll as i64 * self.step());
+            e.add_imm(w, w, unroll as i64 * self.strip.step as i64);
         });
         let rest = depth % unroll;
         self.channels(e, sums, active, rest, at, w);
-        e.add_imm(w, w, rest as i64 * self.step());
+        e.add_imm(w, w, rest as i64 * self.strip.step as i64);
         e.free_r(at);
     }
 
     /// Adds `count` channels, each weight vector times each pixel's broadcast element.
     fn channels(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], count: usize, x: R, w: R) {
-        let width = e.lanes();
-        let weights: Vec<V> = self.block.lanes.iter().map(|_| e.v()).collect();
+        let weights: Vec<V> = self.strip.vectors.iter().map(|_| e.v()).collect();
         let element = e.v();
         let pixel = self.conv.columns.stride * self.strides.pixel;
         for k in 0..count {
-            for (i, (v, (stored, _))) in weights.iter().zip(&self.block.lanes).enumerate() {
-                e.load(*v, w.at((k * 4 * self.block.width + 4 * i * width) as i32), *stored);
+            for (v, vector) in weights.iter().zip(&self.strip.vectors) {
+                e.load(*v, w.at(vector.weights + (k * self.strip.step) as i32), vector.stored);
             }
             for p in active {
                 e.broadcast(element, x.at((p * pixel + k * self.strides.channel) as i32));
@@ -224,12 +210,12 @@ impl Tile<'_> {
         let (width, pixel) = (e.lanes(), self.conv.groups * self.conv.filters);
         let mut outputs = Vec::new();
         for (p, sums) in sums.iter().enumerate() {
-            for (i, (value, (_, lanes))) in sums.iter().zip(&self.block.lanes).enumerate() {
+            for (i, (value, vector)) in sums.iter().zip(&self.strip.vectors).enumerate() {
                 let offset = (4 * (p * pixel + i * width)) as i32;
                 outputs.push(Output {
                     value: *value,
                     to: place.y.at(offset),
-                    lanes: *lanes,
+                    lanes: vector.lanes,
                     residual: place.residual.map(|r| r.at(offset)),
                     sum: None,
                 });
