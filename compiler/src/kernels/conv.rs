@@ -1,8 +1,9 @@
-//! Dense and grouped convolution, and with it the matrix product: tiles of pixels by output channels, taps over row pointers.
+//! Dense and grouped convolution, and with it the matrix product: tiles of pixels by strips of output channels, taps over
+//! row pointers.
 //!
-//! In: a channel-last image (or a row-major one with few channels), weights in panels of output channels
-//! ([`pack`]), a bias. Out: a channel-last image. Nothing is copied or padded: taps above and below the image are skipped by
-//! the range of kernel rows, taps left and right of it are skipped pixel by pixel when the code is written.
+//! In: a channel-last image (or a row-major one with few channels), weights in panels of output channels ([`pack`]), a bias. Out: a
+//! channel-last image. Nothing is copied or padded: taps above and below the image are skipped by the range of kernel rows, taps left
+//! and right of it are skipped pixel by pixel when the code is written.
 //!
 //! Bits: every output starts from its bias and takes its taps by (row, column), then input channels ascending, one FMA each; taps in the
 //! padding take no part.
