@@ -30,6 +30,34 @@ fn convolutions() {
     ]);
 }
 
+/// Dense 3x3 convolutions that take the Winograd form, alone and in blocks; the remark says why.
+#[test]
+fn winograd() {
+    let conv = Conv { bias: true, then: Some(UnaryFn::Silu), pads: vec![1; 4], ..Conv::default() };
+    let valid = Conv { bias: false, pads: vec![0; 4], ..conv.clone() };
+    let fused = MbConv { fused: true, act: Some(UnaryFn::Silu), pads: vec![1; 4], ..MbConv::default() };
+    let graphs = [
+        single("same", conv.clone(), &[1, 24, 21, 18], &[&[40, 24, 3, 3], &[40]]),
+        single("batch", conv, &[3, 16, 12, 9], &[&[16, 16, 3, 3], &[16]]),
+        single("valid", valid, &[1, 32, 30, 17], &[&[33, 32, 3, 3]]),
+        block("block", MbConv { residual: true, ..fused.clone() }, [1, 14, 13], [24, 56, 0, 24], 3),
+        block(
+            "gate",
+            MbConv { se: Some(vec![UnaryFn::Silu, UnaryFn::Sigmoid]), ..fused },
+            [2, 9, 9],
+            [16, 32, 4, 16],
+            3,
+        ),
+    ];
+    for graph in &graphs {
+        let plan = support::plan(graph);
+        let steps: Vec<&str> = plan.steps.iter().map(|step| step.kernel.name.as_str()).collect();
+        assert!(steps.iter().any(|name| name.starts_with("f32_winograd")), "{}: {steps:?}", graph.name);
+        assert!(plan.remarks.iter().any(|remark| remark.contains(": winograd ")), "{:?}", plan.remarks);
+    }
+    support::report(graphs);
+}
+
 #[test]
 fn residuals_come_before_or_after_the_activation() {
     for then_first in [false, true] {

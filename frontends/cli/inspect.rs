@@ -135,7 +135,7 @@ fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
     let optimised = model.optimised(bindings, None)?;
     let plan = model.plan(bindings)?;
     let mut lines: Vec<String> = optimised.remarks.iter().map(ToString::to_string).collect();
-    lines.extend(plan.remarks.iter().map(|remark| format!("lower: {remark}")));
+    lines.extend(plan.remarks.iter().cloned());
     if out.json {
         return out.json(&json!({"version": 1, "remarks": lines}));
     }

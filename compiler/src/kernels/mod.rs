@@ -154,6 +154,7 @@ pub struct Kernel {
 
 families! {
     conv::Conv "dense and grouped convolution, matrix product";
+    winograd::Winograd "dense 3x3 convolution in Winograd form";
     depthwise::Depthwise "depthwise convolution with activation and row sums";
     gate::Gate "channel gate";
     gemv::Gemv "matrix-vector product";

@@ -6,7 +6,7 @@ use super::window::Window;
 use super::{Conv, lower_dense, lower_depthwise, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::error::OpError;
-use crate::kernels::{self, ScaleWeights, conv};
+use crate::kernels::{self, ScaleWeights, conv, winograd};
 use crate::plan::lowering::Lowering;
 use crate::plan::{ConstId, Layout, Operand, SlotId};
 use crate::types::{DType, TensorType};
@@ -38,6 +38,8 @@ pub enum Native {
     Depthwise(kernels::Depthwise),
     /// A few pixels under one tap.
     Gemv(kernels::Gemv),
+    /// Three by three taps, where the transforms pay.
+    Winograd(winograd::Choice),
     /// Everything else.
     Dense(kernels::Conv),
 }
@@ -105,6 +107,9 @@ impl Call<'_> {
             input,
             epilogue,
         };
+        if let Some(choice) = winograd::choose(&spec).filter(winograd::Choice::pays) {
+            return Ok(Some(Native::Winograd(choice)));
+        }
         let compact = spec.is_compact();
         Ok(compact.then(|| Native::Dense(spec.flattened())))
     }
@@ -135,11 +140,36 @@ impl Call<'_> {
                 lower_dense::gemv(cx, spec, x, matrix, bias, y)?;
                 Ok(None)
             }
+            Native::Winograd(choice) => {
+                self.winograd(cx, choice, [x, y], extra)?;
+                Ok(None)
+            }
             Native::Dense(spec) => {
                 self.dense(cx, spec, [x, y], extra)?;
                 Ok(None)
             }
         }
+    }
+
+    fn winograd(
+        &self,
+        cx: &mut Lowering<'_>,
+        winograd::Choice { spec, gain }: winograd::Choice,
+        [x, y]: [SlotId; 2],
+        extra: Extra,
+    ) -> Result<(), OpError> {
+        let m = spec.tile.outputs();
+        cx.remark(format!("winograd {m}x{m}: {gain:.2} times as fast as direct by the cost of its shapes"));
+        let (packer, packing) = (spec.clone(), format!("winograd {m}x{m} panels of {}", winograd::PANEL));
+        let weights = weights::pack(cx, self.weights, &packing, spec.weight_len(), move |from, to| {
+            packer.pack(from, to);
+        })?;
+        let bias = weights::bias(cx, self.bias, winograd::padded(spec.filters))?;
+        let mut operands = vec![x.into(), weights.into(), bias.into()];
+        operands.extend(extra.residual.map(Operand::from));
+        operands.push(y.into());
+        cx.step(spec, &operands);
+        Ok(())
     }
 
     fn dense(
@@ -149,6 +179,9 @@ impl Call<'_> {
         [x, y]: [SlotId; 2],
         extra: Extra,
     ) -> Result<(), OpError> {
+        if let Some(choice) = winograd::choose(&spec) {
+            cx.remark(format!("direct: winograd would be {:.2} times as fast by the cost of its shapes", choice.gain));
+        }
         let mut weights = Operand::from(self.pack_weights(cx, &spec)?);
         let bias = self.pack_bias(cx, &spec)?;
         if let Some(gate) = extra.gate {
