@@ -66,7 +66,7 @@ impl Conv {
         // register allocator may spill one per turn; over 8 channels the latency of that hides behind the arithmetic.
         let (pixels, vectors, unroll) = match (target.arch, self.filters) {
             (_, 0..=4) => (8, 1, 4),
-            (Arch::X86_64, _) if target.fma => (5, 2, 8),
+            (Arch::X86_64, _) if target.fma() => (5, 2, 8),
             (Arch::X86_64, _) => (4, 2, 4),
             (Arch::Aarch64, _) => (8, 2, 4),
         };
