@@ -219,6 +219,6 @@ mod tests {
     #[test]
     fn displacements_fit_for_the_widest_pixels() {
         let (pixels, _) = tile([64, 1 << 27, 1], 16, 32);
-        assert!(pixels * 4 << 27 <= i32::MAX as usize, "{pixels}");
+        assert!((pixels * 4) << 27 <= i32::MAX as usize, "{pixels}");
     }
 }
