@@ -1,7 +1,9 @@
-//! `list-ops` and `list-passes`: what there is.
+//! `list-ops`, `list-passes` and `targets`: what there is.
 
-use fornax::Result;
 use fornax::compiler::pipeline::PASSES;
+use fornax::compiler::target::NAMES;
+use fornax::runtime::{CpuFeatures, available_threads, model_name};
+use fornax::{Result, Target};
 use serde_json::json;
 
 use crate::Output;
@@ -34,4 +36,23 @@ pub fn passes(out: &mut Output<'_>) -> Result<()> {
         writeln!(out.to, "{:<22} {}", pass.name, pass.about)?;
     }
     Ok(())
+}
+
+/// Prints the targets, with the vectors that their kernels use, and which of them this machine is.
+pub fn targets(out: &mut Output<'_>) -> Result<()> {
+    let host = Target::host().map(|target| target.to_string()).ok();
+    let lanes = |name: &str| name.parse().map_or(0, |target: Target| target.lanes());
+    let is_host = |name: &str| host.as_deref() == Some(name);
+    let (cpu, features) = (model_name(), CpuFeatures::detect());
+    if out.json {
+        let target = |name: &&str| json!({"name": name, "vector_bits": 32 * lanes(name), "host": is_host(name)});
+        let list: Vec<_> = NAMES.iter().map(target).collect();
+        return out.json(&json!({"version": 1, "host": host, "cpu": cpu, "features": features.names(),
+            "threads": available_threads(), "targets": list}));
+    }
+    for name in NAMES {
+        let mark = if is_host(name) { "  this machine" } else { "" };
+        writeln!(out.to, "{name:<12} {:>3}-bit vectors{mark}", 32 * lanes(name))?;
+    }
+    Ok(writeln!(out.to, "processor    {cpu}, {} threads ({features})", available_threads())?)
 }
