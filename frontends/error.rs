@@ -48,6 +48,16 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// A result is not what it was asked to be.
+    #[error("{what}: expected {expected}, found {found}")]
+    Mismatch {
+        /// What was compared.
+        what: String,
+        /// What was asked for.
+        expected: String,
+        /// What came out.
+        found: String,
+    },
     /// A bound of [`crate::Options`] was exceeded.
     #[error("{what}: limit {limit}, needed {needed}")]
     Limit {
@@ -82,10 +92,11 @@ impl Error {
         Self::Usage { what: what.into(), expected: expected.into(), found: found.into() }
     }
 
-    /// The exit code of the command line: 1 model or input, 2 usage, 4 unsupported, 5 limit exceeded.
+    /// The exit code of the command line: 1 model or input, 2 usage, 3 mismatch, 4 unsupported, 5 limit exceeded.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
+            Self::Mismatch { .. } => 3,
             Self::Limit { .. } => 5,
             Self::Model { error, .. } => import_code(error),
             Self::Compiler(error) => compiler_code(error),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use fornax_onnx::Bindings;
-use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor};
+use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor, Timeline};
 
 use crate::error::{Error, Result};
 use crate::model::{Compiled, Model};
@@ -98,6 +98,24 @@ impl Session {
     /// As [`Session::run`]; and [`Error::Runtime`] if an output does not fit, when nothing is written.
     pub fn run_into(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         Ok(self.fitting(inputs)?.run(inputs, outputs)?)
+    }
+
+    /// Runs the model once, like [`Session::run_into`], and puts the nanoseconds that each step of the program took into
+    /// its entry of `times_ns`.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`]; and [`Error::Runtime`] if there is not one entry per step.
+    pub fn run_profiled(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor], times_ns: &mut [u64]) -> Result<()> {
+        Ok(self.fitting(inputs)?.run_profiled(inputs, outputs, times_ns)?)
+    }
+
+    /// Runs the model once, like [`Session::run_into`], and records when each worker was at which step.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`]; and [`Error::Runtime`] if `timeline` has no room for the program's steps and the pool's
+    /// threads.
+    pub fn run_traced(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor], timeline: &mut Timeline) -> Result<()> {
+        Ok(self.fitting(inputs)?.run_traced(inputs, outputs, timeline)?)
     }
 
     /// The memory for the shapes of `inputs`; it becomes the one used last.

@@ -5,7 +5,6 @@
 
 mod npy;
 mod npz;
-mod replace;
 
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use fornax_runtime::{DType, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
+use crate::replace::write_file;
 
 /// The most bytes a file of tensors may have, and the most that its tensors may take.
 const LIMIT: u64 = 1 << 34;
@@ -56,7 +56,7 @@ pub fn save(path: impl AsRef<Path>, tensors: &[(&str, &Tensor)]) -> Result<()> {
         [(_, tensor)] if suffix(path) == "npy" => npy::format(tensor),
         _ => npz::format(tensors).map_err(|message| Error::file(path, message))?,
     };
-    replace::write(path, &bytes).map_err(|e| Error::file(path, format!("cannot write: {e}")))
+    write_file(path, &bytes)
 }
 
 /// Fails if `count` tensors cannot be saved under this path's suffix.

@@ -1,5 +1,7 @@
 //! The command line: what it prints, and how it answers wrong use.
 
+#[path = "cli/measuring.rs"]
+mod measuring;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -104,8 +106,10 @@ fn json_of_inspect_and_bench() {
     let ops: u64 = stats["ops"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
     assert_eq!(stats["nodes"].as_u64(), Some(ops));
     let bench = json(&["bench", MODEL, "--seconds", "0.01", "--min-runs", "1", "--threads", "1"]);
-    let expected = ["version", "median_ms", "min_ms", "compile_ms", "gflops", "peak_gflops", "threads"];
+    let expected = ["version", "median_ms", "min_ms", "compile_ms", "gflops", "peak_gflops", "threads", "peaks"];
     assert_eq!((keys(&bench), &bench["threads"]), (expected.to_vec(), &Value::from(1)));
+    let peaks = bench["peaks"].as_array().unwrap();
+    assert!(peaks[0]["bits"] == 128 && peaks.iter().all(|peak| peak["gflops"].as_f64().unwrap() > 0.0), "{peaks:?}");
     assert!(bench["median_ms"].as_f64().unwrap() > 0.0 && bench["peak_gflops"].as_f64().unwrap() > 0.0);
 }
 
@@ -232,7 +236,7 @@ fn wrong_images() {
 
 #[test]
 fn wrong_use() {
-    fails(&["classify", MODEL], 2, "expected one of run, inspect, bench, list-ops, list-passes");
+    fails(&["classify", MODEL], 2, "expected one of run, inspect, bench, profile, list-ops, list-passes, targets");
     fails(&["run"], 2, "<MODEL>");
     fails(&["run", MODEL], 2, "--image");
     fails(&["run", MODEL, "--image", PHOTO, "--input", "x.npy"], 2, "cannot be used with");
@@ -277,36 +281,6 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn drive_speaks_the_protocol() {
-    use std::io::{BufRead, BufReader, Write};
-    let scratch = Scratch::new();
-    let save = scratch.name("y.npy");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fornax"));
-    command.args(["bench", MODEL, "--threads", "1", "--input", "examples/signs.input.npy", "--save", &save, "--drive"]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut requests = child.stdin.take().unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let ready = answers.next().unwrap();
-    let words: Vec<&str> = ready.split(' ').collect();
-    let numbers: Vec<f64> = words[1..].iter().map(|word| word.parse().unwrap()).collect();
-    assert!(words[0] == "ready" && numbers.len() == 4 && numbers[2] >= numbers[3] && numbers[3] > 0.0, "{ready}");
-    assert!(Path::new(&save).exists());
-    for least in [4, 1] {
-        writeln!(requests, "run 0 {least}").unwrap();
-        let answer = answers.next().unwrap();
-        let words: Vec<&str> = answer.split(' ').collect();
-        assert_eq!((words[0], words.len()), ("lat", least + 1), "{answer}");
-        for pair in &words[1..] {
-            let (wall, cpu) = pair.split_once(':').unwrap();
-            assert!(wall.parse::<f64>().unwrap() > 0.0 && cpu.parse::<f64>().unwrap() >= 0.0);
-        }
-    }
-    drop(requests);
-    assert!(child.wait().unwrap().success() && answers.next().is_none());
-}
-
-#[test]
 fn names_of_any_length_print() {
     let name = "x".repeat(100_000);
     let mut model = support::onnx::Writer::new("long", 17);
@@ -334,4 +308,44 @@ fn a_model_without_inputs_runs() {
 #[test]
 fn a_dimension_and_a_tensor_that_disagree_are_an_error() {
     fails(&["run", MODEL, "--input", "examples/signs.input.npy", "--dim", "batch=3"], 2, "expected 3, as --dim says");
+}
+
+#[test]
+fn nans_are_warned_of() {
+    let mut model = support::onnx::Writer::new("logarithm", 17);
+    model.input("x", &[1, 3]);
+    model.node("Log", &["x"], "y", &[]);
+    model.output("y", &[1, 3]);
+    let scratch = Scratch::new();
+    let model = scratch.file("logarithm.onnx", &model.finish());
+    let labels = scratch.file("labels.txt", b"a\nb\nc\n");
+    let run = |values: [f32; 3], flags: &[&str]| {
+        let input = scratch.tensor("x.npy", &Tensor::from_f32([1, 3], &values).unwrap());
+        let output = fornax(&[&["run", &model, "--input", &input], flags].concat());
+        assert!(output.status.success());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let warnings = stderr.lines().filter(|line| line.starts_with("warning: ")).map(str::to_string);
+        (String::from_utf8(output.stdout).unwrap(), warnings.collect::<Vec<_>>())
+    };
+    assert!(run([1.0, 2.0, 3.0], &["--labels", &labels]).1.is_empty());
+    let (stdout, warnings) = run([-1.0, 2.0, 3.0], &["--labels", &labels]);
+    assert!(!stdout.contains("NaN %"), "{stdout}");
+    assert!(warnings.contains(&"warning: y: 1 of 3 values are NaN".to_string()), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.ends_with("scores: 3 of 3 values are NaN")), "{warnings:?}");
+    let (_, warnings) = run([1.0, 2.0, -3.0], &["--json"]);
+    assert_eq!(warnings, ["warning: y: 1 of 3 values are NaN"]);
+}
+
+#[test]
+fn targets() {
+    let value = json(&["targets"]);
+    assert_eq!(keys(&value), ["version", "host", "cpu", "features", "threads", "targets"]);
+    let list = value["targets"].as_array().unwrap();
+    let hosts: Vec<&Value> =
+        list.iter().filter(|target| target["host"] == true).map(|target| &target["name"]).collect();
+    assert_eq!(hosts, [&value["host"]]);
+    assert!(list.iter().any(|target| target["name"] == "aarch64" && target["vector_bits"] == 128));
+    let text = text(&["targets"]);
+    assert_eq!(text.matches("this machine").count(), 1);
+    assert_eq!(text.lines().count(), list.len() + 1);
 }

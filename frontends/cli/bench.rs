@@ -1,42 +1,38 @@
 //! `bench`: latency, beside the peak of the same machine at the same time.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fornax::{Result, Session, Tensor, tensors};
+use fornax::{Error, Result, Session, Tensor, tensors};
 use serde_json::json;
 
-use crate::model_options::{ModelArgs, ThreadArgs};
-use crate::{Output, drive, inputs, progress};
+use crate::measured::{LengthArgs, MeasuredArgs, threads};
+use crate::peaks::Peaks;
+use crate::{Output, drive, progress};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub threads: ThreadArgs,
-    /// Tensor file for an input, as for run; seeded noise by default.
-    #[arg(long = "input", value_name = "[NAME=]FILE")]
-    pub inputs: Vec<String>,
+    pub measured: MeasuredArgs,
     /// Write the outputs of the first run: .npy for one, .npz by name for several.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
-    /// Seconds to measure for.
-    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds, allow_negative_numbers = true)]
-    seconds: f64,
-    /// Fewest runs to measure.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    min_runs: u32,
+    #[command(flatten)]
+    length: LengthArgs,
+    /// Fail with exit code 3 if the median run reaches less than PCT % of the multiply-add peak of its threads. The peak is
+    /// measured before and after; the better one counts.
+    #[arg(long, value_name = "PCT", value_parser = percent, allow_negative_numbers = true)]
+    assert_peak: Option<f64>,
     /// Answer requests on standard input: `run SECONDS MIN_RUNS` gives `lat MS:CPU_MS …`, after a first line
-    /// `ready LOAD_S FIRST_S PEAK_RSS_KB BASE_RSS_KB`.
-    #[arg(long, conflicts_with_all = ["seconds", "min_runs"])]
+    /// `ready LOAD_S FIRST_S PEAK_RSS_KB BASE_RSS_KB`; any other line gives `error TEXT`.
+    #[arg(long, conflicts_with_all = ["seconds", "min_runs", "assert_peak"])]
     drive: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+fn percent(text: &str) -> Result<f64, String> {
     let value: Option<f64> = text.parse().ok();
-    value.filter(|s| (0.0..=86_400.0).contains(s)).ok_or_else(|| "expected seconds, 0 to 86400".to_string())
+    value.filter(|p| *p > 0.0 && *p <= 100.0).ok_or_else(|| "expected a percentage above 0, up to 100".to_string())
 }
 
 /// Runs the verb.
@@ -44,17 +40,11 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if args.drive {
         return drive::run(args, out);
     }
-    let model = args.model.open()?;
+    let model = args.measured.model.open()?;
     if let Some(path) = &args.save {
         tensors::check_suffix(path, model.outputs().len())?;
     }
-    let bindings = args.model.bindings(&model)?;
-    let tensors = match args.inputs.is_empty() {
-        true => inputs::noise(&model, &bindings)?,
-        false => inputs::assign(inputs::read(&args.inputs)?, &model)?,
-    };
-    let bindings = inputs::bindings(&model, bindings, &tensors)?;
-    let mut session = progress::during("compiling", || args.threads.session(&model, bindings))?;
+    let (mut session, tensors) = args.measured.session(&model)?;
     let input: Vec<&Tensor> = tensors.iter().collect();
     let mut outputs = session.run(&input)?;
     if let Some(path) = &args.save {
@@ -62,13 +52,17 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         let named: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&outputs).collect();
         tensors::save(path, &named)?;
     }
-    let times = progress::during("measuring", || measure(args, &mut session, &input, &mut outputs))?;
-    print(&session, times, out)
+    let (times, peaks) = progress::during("measuring", || -> Result<_> {
+        let peaks = Peaks::measure();
+        let times = measure(&args.length, &mut session, &input, &mut outputs)?;
+        Ok((times, peaks.again()))
+    })?;
+    Figures::new(&session, times, peaks).print(args.assert_peak, &session, out)
 }
 
-/// Milliseconds of each run after a warm-up of a fifth of the time.
-fn measure(args: &Args, session: &mut Session, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<Vec<f64>> {
-    let length = Duration::from_secs_f64(args.seconds);
+/// Milliseconds of each run after a warm-up of a fifth of the time, shortest first.
+fn measure(args: &LengthArgs, session: &mut Session, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<Vec<f64>> {
+    let length = args.length();
     let begun = Instant::now();
     for warm_up in 0.. {
         session.run_into(inputs, outputs)?;
@@ -83,36 +77,84 @@ fn measure(args: &Args, session: &mut Session, inputs: &[&Tensor], outputs: &mut
         session.run_into(inputs, outputs)?;
         times.push(run.elapsed().as_secs_f64() * 1e3);
     }
+    times.sort_by(f64::total_cmp);
     Ok(times)
 }
 
-fn print(session: &Session, mut times: Vec<f64>, out: &mut Output<'_>) -> Result<()> {
-    let Some(compiled) = session.compiled() else { return Ok(()) };
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-    let (median, min) = (at(0.5), times[0]);
-    let threads = session.pool().threads();
-    let gflops = 2.0 * compiled.stats().macs as f64 / (median * 1e6);
-    let peak = fornax::runtime::peak_gflops() * threads as f64;
-    let compile = compiled.compile_time().as_secs_f64() * 1e3;
-    if out.json {
-        return out.json(&json!({
-            "version": 1,
-            "median_ms": median,
-            "min_ms": min,
-            "compile_ms": compile,
-            "gflops": gflops,
-            "peak_gflops": peak,
-            "threads": threads,
-        }));
+/// What was measured.
+struct Figures {
+    /// Milliseconds of each run, shortest first.
+    times: Vec<f64>,
+    threads: usize,
+    peaks: Peaks,
+    /// Rate of the median run, two operations per multiply-accumulate of the model.
+    gflops: f64,
+    /// Peak of all threads.
+    peak: f64,
+}
+
+impl Figures {
+    fn new(session: &Session, times: Vec<f64>, peaks: Peaks) -> Self {
+        let threads = session.pool().threads();
+        let macs = session.compiled().map_or(0, |compiled| compiled.stats().macs);
+        let peak = peaks.best() * threads as f64;
+        let mut figures = Self { times, threads, peaks, gflops: 0.0, peak };
+        figures.gflops = 2.0 * macs as f64 / (figures.at(0.5) * 1e6);
+        figures
     }
-    let plural = if threads == 1 { "" } else { "s" };
-    writeln!(out.to, "median   {median:.3} ms on {threads} thread{plural}, {} runs", times.len())?;
-    writeln!(out.to, "spread   min {min:.3}, 10 % {:.3}, 90 % {:.3}, max {:.3} ms", at(0.1), at(0.9), at(1.0))?;
-    let share = 100.0 * gflops / peak;
-    writeln!(
-        out.to,
-        "rate     {gflops:.1} GFLOP/s, {share:.0} % of the {peak:.1} GFLOP/s that multiply-adds reach now"
-    )?;
-    Ok(writeln!(out.to, "compile  {compile:.0} ms, {} kernels", compiled.kernels())?)
+
+    /// The time that a `share` of the runs do not exceed.
+    fn at(&self, share: f64) -> f64 {
+        self.times[((self.times.len() - 1) as f64 * share).round() as usize]
+    }
+
+    /// The rate as a percentage of the peak.
+    fn reached(&self) -> f64 {
+        100.0 * self.gflops / self.peak
+    }
+
+    /// Prints the figures; an error if they miss `asserted`, in percent of the peak.
+    fn print(&self, asserted: Option<f64>, session: &Session, out: &mut Output<'_>) -> Result<()> {
+        let (compile, kernels) = session
+            .compiled()
+            .map_or((0.0, 0), |compiled| (compiled.compile_time().as_secs_f64() * 1e3, compiled.kernels()));
+        let missed = asserted.filter(|percent| self.reached() < *percent);
+        if out.json {
+            let mut value = json!({
+                "version": 1,
+                "median_ms": self.at(0.5),
+                "min_ms": self.at(0.0),
+                "compile_ms": compile,
+                "gflops": self.gflops,
+                "peak_gflops": self.peak,
+                "threads": self.threads,
+                "peaks": self.peaks.json(),
+            });
+            if let Some(percent) = asserted {
+                let ok = missed.is_none();
+                value["assert_peak"] = json!({"percent": percent, "reached": self.reached(), "ok": ok});
+            }
+            out.json(&value)?;
+        } else {
+            let ([median, min, max], [low, high]) =
+                ([0.5, 0.0, 1.0].map(|s| self.at(s)), [0.1, 0.9].map(|s| self.at(s)));
+            writeln!(out.to, "median   {median:.3} ms on {}, {} runs", threads(self.threads), self.times.len())?;
+            writeln!(out.to, "spread   min {min:.3}, 10 % {low:.3}, 90 % {high:.3}, max {max:.3} ms")?;
+            let (rate, share, peak) = (self.gflops, self.reached(), self.peak);
+            writeln!(
+                out.to,
+                "rate     {rate:.1} GFLOP/s, {share:.0} % of the {peak:.1} GFLOP/s that multiply-adds reach now"
+            )?;
+            writeln!(out.to, "peak     {}", self.peaks)?;
+            writeln!(out.to, "compile  {compile:.0} ms, {kernels} kernels")?;
+        }
+        match missed {
+            Some(percent) => {
+                let expected = format!("at least {percent} % of the multiply-add peak ({:.1} GFLOP/s)", self.peak);
+                let found = format!("{:.1} % ({:.1} GFLOP/s)", self.reached(), self.gflops);
+                Err(Error::Mismatch { what: "median run".into(), expected, found })
+            }
+            None => Ok(()),
+        }
+    }
 }

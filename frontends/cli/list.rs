@@ -1,7 +1,8 @@
-//! `list-ops` and `list-passes`: what there is.
+//! `list-ops`, `list-passes` and `targets`: what there is.
 
-use fornax::Result;
 use fornax::compiler::pipeline::PASSES;
+use fornax::runtime::{CpuFeatures, available_threads, model_name};
+use fornax::{Result, Target};
 use serde_json::json;
 
 use crate::Output;
@@ -34,4 +35,30 @@ pub fn passes(out: &mut Output<'_>) -> Result<()> {
         writeln!(out.to, "{:<22} {}", pass.name, pass.about)?;
     }
     Ok(())
+}
+
+/// Prints the targets, with the vectors that their kernels use, and which of them this machine is.
+pub fn targets(out: &mut Output<'_>) -> Result<()> {
+    let host = Target::host().ok();
+    let runnable = Target::runnable();
+    let (cpu, features) = (model_name(), CpuFeatures::detect());
+    if out.json {
+        let target = |(target, about): (Target, &str)| {
+            json!({"name": target.to_string(), "about": about, "vector_bits": 32 * target.lanes(),
+                "runs_here": runnable.contains(&target), "host": host.as_ref() == Some(&target)})
+        };
+        let list: Vec<_> = Target::all().map(target).collect();
+        let host = host.as_ref().map(ToString::to_string);
+        return out.json(&json!({"version": 1, "host": host, "cpu": cpu, "features": features.names(),
+            "threads": available_threads(), "targets": list}));
+    }
+    for (target, about) in Target::all() {
+        let mark = match (host.as_ref() == Some(&target), runnable.contains(&target)) {
+            (true, _) => "  (this machine)",
+            (_, true) => "",
+            _ => "  (not on this machine)",
+        };
+        writeln!(out.to, "{:<12} {about}{mark}", target.to_string())?;
+    }
+    Ok(writeln!(out.to, "processor    {cpu}, {} threads ({features})", available_threads())?)
 }

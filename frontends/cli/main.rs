@@ -10,9 +10,13 @@ mod image_options;
 mod inputs;
 mod inspect;
 mod list;
+mod measured;
 mod model_options;
+mod peaks;
+mod profile;
 mod progress;
 mod run;
+mod trace;
 
 use std::error::Error as _;
 use std::io::{self, BufWriter, Write};
@@ -42,10 +46,14 @@ enum Verb {
     Inspect(Box<inspect::Args>),
     /// Measure latency.
     Bench(Box<bench::Args>),
+    /// Measure where the time goes: by kernel, by kind of layer, step by step.
+    Profile(Box<profile::Args>),
     /// List the ONNX operators that are imported.
     ListOps,
     /// List the passes in the order they run.
     ListPasses,
+    /// List the machines that models are compiled for, and which of them this one is.
+    Targets,
 }
 
 /// Where results go, and in which form.
@@ -68,6 +76,11 @@ impl Output<'_> {
             _ = writeln!(io::stderr(), "{text}");
         }
     }
+
+    /// A warning on standard error, whatever the form of the results.
+    fn warn(&self, text: &str) {
+        _ = writeln!(io::stderr(), "warning: {text}");
+    }
 }
 
 fn main() -> ExitCode {
@@ -81,8 +94,10 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),
         Verb::Bench(args) => bench::run(args, &mut out),
+        Verb::Profile(args) => profile::run(args, &mut out),
         Verb::ListOps => list::operators(&mut out),
         Verb::ListPasses => list::passes(&mut out),
+        Verb::Targets => list::targets(&mut out),
     };
     match result.and_then(|()| Ok(to.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -78,7 +78,8 @@ fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut 
             let begun = Instant::now();
             let ran = session.run(&[&tensors[0]])?;
             time += begun.elapsed();
-            let tops = tops(args, session, &ran, &mut labels)?;
+            let what = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            let tops = tops(args, session, &ran, &mut labels, &what, out)?;
             results.extend(paths.iter().cloned().zip(tops));
             if args.save.is_some() {
                 outputs.push(ran);
@@ -96,13 +97,22 @@ fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut 
     Ok(())
 }
 
-/// The most likely classes of each image of a run.
-fn tops(args: &Args, session: &Session, ran: &[Tensor], labels: &mut Option<Vec<String>>) -> Result<Vec<Vec<Class>>> {
+/// The most likely classes of each image of a run, named `what` in warnings; a class without a number for a score is none
+/// of them.
+fn tops(
+    args: &Args,
+    session: &Session,
+    ran: &[Tensor],
+    labels: &mut Option<Vec<String>>,
+    what: &str,
+    out: &Output<'_>,
+) -> Result<Vec<Vec<Class>>> {
     let (Some(compiled), Some(first)) = (session.compiled(), ran.first()) else { return Ok(Vec::new()) };
     let scores = session.model().scores(compiled)?;
     let probabilities = match classify::probabilities(first, scores) {
         // What is saved need not be of classes, unless labels say so.
         Err(_) if args.save.is_some() && labels.is_none() => {
+            warn_of_nans(what, &first.to_f64_vec(), out);
             return Ok(vec![Vec::new(); first.shape().first().copied().unwrap_or(0)]);
         }
         probabilities => probabilities?,
@@ -111,8 +121,21 @@ fn tops(args: &Args, session: &Session, ran: &[Tensor], labels: &mut Option<Vec<
     if let Some(given) = labels.take() {
         *labels = Some(classify::fit_labels(given, classes)?);
     }
-    let top = |p: &Vec<f64>| classify::top(p, args.top as usize, labels.as_deref());
+    warn_of_nans(&format!("{what}: scores"), &probabilities.concat(), out);
+    let top = |p: &Vec<f64>| {
+        let mut top = classify::top(p, args.top as usize, labels.as_deref());
+        top.retain(|class| !class.score.is_nan());
+        top
+    };
     Ok(probabilities.iter().map(top).collect())
+}
+
+/// A line on standard error if some of `values` are not numbers.
+fn warn_of_nans(what: &str, values: &[f64], out: &Output<'_>) {
+    let count = values.iter().filter(|value| value.is_nan()).count();
+    if count > 0 {
+        out.warn(&format!("{}: {count} of {} values are NaN", what.escape_debug(), values.len()));
+    }
 }
 
 fn print_classes(results: &[(PathBuf, Vec<Class>)], out: &mut Output<'_>) -> Result<()> {
@@ -148,7 +171,10 @@ fn on_tensors(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut
     }
     // Labels say that the first output is of classes; without them it may be anything.
     let tops = match labels {
-        Some(labels) => tops(args, &session, &ran, &mut Some(labels))?,
+        Some(labels) => {
+            let what = model.outputs().into_iter().next().unwrap_or_default();
+            tops(args, &session, &ran, &mut Some(labels), &what, out)?
+        }
         None => Vec::new(),
     };
     print_tensors(model, &ran, &tops, out)?;
@@ -167,6 +193,7 @@ fn print_tensors(model: &Model, ran: &[Tensor], tops: &[Vec<Class>], out: &mut O
     let mut list = Vec::new();
     for (name, tensor) in names.iter().zip(ran) {
         let values = tensor.to_f64_vec();
+        warn_of_nans(name, &values, out);
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mean = values.iter().sum::<f64>() / values.len() as f64;

@@ -129,6 +129,18 @@ pub enum Error {
         /// Entries given.
         found: usize,
     },
+    /// The timeline for a traced run is for another program or pool.
+    #[error("timeline: expected {expected_steps} steps on {expected_threads} threads, found {steps} on {threads}")]
+    TimelineSize {
+        /// Steps of the program.
+        expected_steps: usize,
+        /// Threads of the pool.
+        expected_threads: usize,
+        /// Steps there is room for.
+        steps: usize,
+        /// Threads there is room for.
+        threads: usize,
+    },
     /// A pool of that many threads is not possible.
     #[error("threads: expected 1 to {max}, found {found}")]
     ThreadCount {

@@ -25,6 +25,7 @@ mod region;
 mod session;
 mod sync;
 mod tensor;
+mod timeline;
 
 pub use abi::{ABI_VERSION, ALIGN, KernelFn};
 pub use cpu::{
@@ -39,3 +40,4 @@ pub use pool::Pool;
 pub use program::{Arg, ConstantPool, Port, Program, ProgramParts, Step};
 pub use session::Session;
 pub use tensor::{Element, Shape, Tensor};
+pub use timeline::{Span, Timeline};

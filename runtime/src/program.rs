@@ -9,6 +9,7 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::null_mut;
+use std::time::Instant;
 
 use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
@@ -18,6 +19,7 @@ use crate::error::{Error, PortKind};
 use crate::pool::Pool;
 use crate::sync::Arc;
 use crate::tensor::{Shape, Tensor};
+use crate::timeline::Timeline;
 
 /// Where an argument of a kernel points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -330,6 +332,21 @@ impl Frame {
         }
         Ok(Bound { frame: self, tensors: PhantomData })
     }
+
+    /// Calls the kernel of a step for chunks `begin..end`.
+    ///
+    /// # Safety
+    /// A [`Bound`] of this frame lives; the chunks are of this step, and no other call has them; `worker` is below the number
+    /// of threads of the pool, and no other call with this number is under way.
+    unsafe fn call(&self, step: usize, begin: u32, end: u32, worker: usize) {
+        let kernel = self.program.steps()[step].kernel;
+        let first = self.program.first[step];
+        // SAFETY: `scratch` was sized for as many workers as the pool has threads.
+        let scratch = unsafe { self.scratch.as_ptr().add(worker * self.scratch_stride) };
+        // SAFETY: the table holds the arguments of this step, in order, to memory that the frame owns or that the
+        // tensors of this run own, of the sizes that the program states; the program vouches for its kernels.
+        unsafe { kernel(self.table[first..].as_ptr(), begin, end, scratch) };
+    }
 }
 
 /// A frame with the tensors of one run.
@@ -347,14 +364,22 @@ impl Bound<'_> {
     /// Runs one step on all threads and waits for it.
     pub fn run_step(&self, step: usize) {
         let frame: &Frame = self.frame;
-        let Step { kernel, chunks, grain, .. } = frame.program.steps()[step];
-        let first = frame.program.first[step];
+        let Step { chunks, grain, .. } = frame.program.steps()[step];
         frame.pool.run(chunks, grain, &|begin, end, worker| {
-            // SAFETY: the pool's worker numbers are below the number of threads that `scratch` was sized for.
-            let scratch = unsafe { frame.scratch.as_ptr().add(worker * frame.scratch_stride) };
-            // SAFETY: the table holds the arguments of this step, in order, to memory that the frame owns or that the
-            // tensors of this run own, of the sizes that the program states; the program vouches for its kernels.
-            unsafe { kernel(frame.table[first..].as_ptr(), begin, end, scratch) };
+            // SAFETY: this is a worker of the frame's pool in a region over the step's chunks, while `self` is borrowed.
+            unsafe { frame.call(step, begin, end, worker) };
+        });
+    }
+
+    /// Runs one step, like [`Bound::run_step`], and records each kernel call.
+    pub fn run_step_traced(&self, step: usize, timeline: &Timeline) {
+        let frame: &Frame = self.frame;
+        let Step { chunks, grain, .. } = frame.program.steps()[step];
+        frame.pool.run(chunks, grain, &|begin, end, worker| {
+            let from = Instant::now();
+            // SAFETY: as in `run_step`.
+            unsafe { frame.call(step, begin, end, worker) };
+            timeline.record(step, worker, from, Instant::now());
         });
     }
 }

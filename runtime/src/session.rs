@@ -12,6 +12,7 @@ use crate::pool::Pool;
 use crate::program::{Frame, Program};
 use crate::sync::Arc;
 use crate::tensor::Tensor;
+use crate::timeline::Timeline;
 
 /// One arena, one run at a time. Sessions of one program may run side by side, each on a thread of its own.
 pub struct Session {
@@ -70,6 +71,29 @@ impl Session {
             *time = u64::try_from((ended - begun).as_nanos()).unwrap_or(u64::MAX);
             begun = ended;
         }
+        Ok(())
+    }
+
+    /// Runs the program once, like [`Session::run`], and records when each worker was at which step. The clock is read
+    /// around every kernel call, so that a step of many small calls takes longer than untraced.
+    pub fn run_traced(
+        &mut self,
+        inputs: &[&Tensor],
+        outputs: &mut [Tensor],
+        timeline: &mut Timeline,
+    ) -> Result<(), Error> {
+        let (expected_steps, expected_threads) = (self.program().steps().len(), self.pool().threads());
+        let (steps, threads) = (timeline.steps(), timeline.threads());
+        if (steps, threads) != (expected_steps, expected_threads) {
+            return Err(Error::TimelineSize { expected_steps, expected_threads, steps, threads });
+        }
+        let bound = self.frame.bind(inputs, outputs)?;
+        let _float = float_environment();
+        timeline.begin();
+        for step in 0..bound.steps() {
+            bound.run_step_traced(step, timeline);
+        }
+        timeline.end();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fornax_runtime::{Pool, Session, Tensor};
+use fornax_runtime::{Pool, Session, Tensor, Timeline};
 use support::{parts, program};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -53,11 +53,13 @@ fn a_run_allocates_nothing() {
         let mut outputs = session.outputs().unwrap();
         let x = Tensor::from_f32([256], &[1.5; 256]).unwrap();
         let mut times = [0; 2];
+        let mut timeline = Timeline::new(2, threads);
         wait_for_workers(&pool);
         let before = ALLOCATIONS.load(Ordering::SeqCst);
         for _ in 0..200 {
             session.run(&[&x], &mut outputs).unwrap();
             session.run_profiled(&[&x], &mut outputs, &mut times).unwrap();
+            session.run_traced(&[&x], &mut outputs, &mut timeline).unwrap();
         }
         assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "{threads} threads");
         assert_eq!(outputs[0].as_f32().unwrap()[5], 8.0);

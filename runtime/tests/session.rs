@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fornax_runtime::{Arg, DType, Error, Pool, PortKind, Session, Tensor};
+use fornax_runtime::{Arg, DType, Error, Pool, PortKind, Session, Tensor, Timeline};
 use support::{parts, program};
 
 fn pool(threads: usize) -> Arc<Pool> {
@@ -77,6 +77,32 @@ fn profiling_gives_a_time_per_step() {
     assert!(times.iter().all(|&ns| ns > 0));
     let wrong = session.run_profiled(&[&x], &mut outputs, &mut times[..1]);
     assert!(matches!(wrong, Err(Error::TimesLength { expected: 2, found: 1 })));
+}
+
+#[test]
+fn a_traced_run_says_who_did_what() {
+    for threads in [1, 3] {
+        let mut session = Session::new(program(parts(20)).unwrap(), pool(threads)).unwrap();
+        let mut outputs = session.outputs().unwrap();
+        let x = input(4000, 0);
+        let mut timeline = Timeline::new(2, threads);
+        for _ in 0..50 {
+            session.run_traced(&[&x], &mut outputs, &mut timeline).unwrap();
+            let spans = |step| (0..threads).filter_map(|worker| timeline.span(step, worker)).collect::<Vec<_>>();
+            let (first, second) = (spans(0), spans(1));
+            assert!(!first.is_empty() && !second.is_empty());
+            for span in first.iter().chain(&second) {
+                assert!(span.begin_ns <= span.end_ns && span.end_ns <= timeline.wall_ns(), "{span:?}");
+                assert!(span.busy_ns <= span.end_ns - span.begin_ns, "{span:?}");
+            }
+            // A barrier lies between the steps.
+            let ended = first.iter().map(|span| span.end_ns).max();
+            assert!(ended <= second.iter().map(|span| span.begin_ns).min());
+        }
+        check(&mut session, &mut outputs, 5);
+        let wrong = session.run_traced(&[&x], &mut outputs, &mut Timeline::new(1, threads));
+        assert!(matches!(wrong, Err(Error::TimelineSize { expected_steps: 2, steps: 1, .. })));
+    }
 }
 
 #[test]

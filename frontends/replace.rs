@@ -12,8 +12,18 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, OFlags, linkat};
 
-/// Writes `bytes` as the content of the file at `path`.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+use crate::error::{Error, Result};
+
+/// Writes `bytes` as the content of the file at `path`, which is replaced at once or not at all.
+///
+/// # Errors
+/// [`Error::File`] if it cannot be written.
+pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    write(path, bytes).map_err(|e| Error::file(path, format!("cannot write: {e}")))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(io::Error::from(io::ErrorKind::IsADirectory)),
         // A device or a pipe has a content of its own and cannot be replaced.
