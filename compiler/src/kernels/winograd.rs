@@ -1,6 +1,6 @@
 //! Winograd convolution: dense 3x3, stride 1, with 4 or 2.25 times fewer products than the direct form.
 //!
-//! In: a channel-last map, filters transformed when they are packed ([`pack`]), a bias. Out: a channel-last map. The output is cut
+//! In: a channel-last map, filters transformed when they are packed (`pack`), a bias. Out: a channel-last map. The output is cut
 //! into tiles of `m x m` pixels ([`Tile`]); a tile depends on `n x n` pixels of the input, `n = m + 2`, and every one of the `n * n`
 //! transformed positions is a matrix product of its own (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016):
 //!
@@ -9,14 +9,14 @@
 //! ```
 //!
 //! A work unit is a block of tiles, whole from input to output, so nothing between the stages leaves the second-level cache:
-//! 1. [`input`]: the tiles of the block to `V[position][tile][channel]`; pixels outside the map read as zero;
-//! 2. [`product`]: for one strip of output channels, `W[tile][position][filter]`, a register tile of tiles by filters;
-//! 3. [`output`]: the strip's tiles back to pixels, with bias and epilogue, clipped at the edges of the map;
+//! 1. `input`: the tiles of the block to `V[position][tile][channel]`; pixels outside the map read as zero;
+//! 2. `product`: for one strip of output channels, `W[tile][position][filter]`, a register tile of tiles by filters;
+//! 3. `output`: the strip's tiles back to pixels, with bias and epilogue, clipped at the edges of the map;
 //!
 //! and again from 2. for the next strip. With few tiles a block is also split by strips, and each part transforms its input if the
 //! part before it ran elsewhere.
 //!
-//! Bits: positions are transformed by columns, then by rows, as [`transform`] writes them; each product starts from zero and takes
+//! Bits: positions are transformed by columns, then by rows, as `transform` writes them; each product starts from zero and takes
 //! its channels ascending, one FMA each; the bias is added to the finished sum. Infinities, NaNs and rounding errors of one pixel
 //! reach every output of its tile: the error is bounded by the sum of magnitudes of the tile, not of the single output.
 //!

@@ -130,7 +130,6 @@ mod tests {
             (1, 64, 64, None),
         ] {
             let choice = choose(&same(extent, channels, filters)).unwrap();
-            println!("{extent} {channels} {filters}: {:?} {:.2}", choice.spec.tile, choice.gain);
             assert_eq!(choice.pays().then_some(choice.spec.tile), tile, "{extent} {channels} {filters}");
         }
     }
