@@ -117,8 +117,7 @@ impl Allocator<'_> {
             | Inst::Max(..)
             | Inst::LoadR(..)
             | Inst::StoreR(..)
-            | Inst::SelectBelow(..)
-            | Inst::Prefetch(_) => self.general(inst),
+            | Inst::SelectBelow(..) => self.general(inst),
             _ => self.vector(inst),
         }
     }
@@ -279,10 +278,6 @@ impl Allocator<'_> {
             Inst::StoreR(s, at) => {
                 let (s, to) = (self.read_r(s)?, self.at(at)?);
                 self.machine.store_form(Op::Mov_rm64_r64, to, s)
-            }
-            Inst::Prefetch(at) => {
-                let at = self.at(at)?;
-                self.machine.asm.with_place(at, |m| Instruction::with1(Op::Prefetcht1_m8, m))
             }
             Inst::SelectBelow(d, index, bound, inside, outside) => self.select_below(d, index, bound, [inside, outside]),
             _ => Err("not an instruction over general registers".into()),

@@ -63,7 +63,6 @@ pub enum Inst {
     Load(Id, Address, u8),
     Store(Id, Address, u8),
     Broadcast(Id, Address),
-    Prefetch(Address),
     Op(VOp, Lane, Id, Id, Source),
     /// `d = c + a b`, or `c - a b` if negated.
     Fma { negate: bool, d: Id, c: Id, a: Id, b: Source },
@@ -151,7 +150,6 @@ impl Inst {
                 f(Vector, s, Read);
                 f(General, at.base, Read);
             }
-            Prefetch(at) => f(General, at.base, Read),
             Op(_, _, d, a, b) => {
                 f(Vector, a, Read);
                 source(&mut f, b);

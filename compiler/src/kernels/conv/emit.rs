@@ -81,21 +81,32 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
         residual: (arguments == 5).then(|| e.pointer(3)),
         y: e.pointer(arguments - 1),
     };
-    let range = writer.range(e);
-    match schedule.split {
-        Split::Strips => writer.strips(e, &p, Some(range), None),
-        Split::Rows | Split::Tiles => writer.groups(e, &p, range),
+    let (first, end) = (e.r(), e.r());
+    e.begin(first);
+    e.end(end);
+    if schedule.split == Split::Strips {
+        let range = writer.range(e, first, end);
+        return writer.strips(e, &p, Some(range), None);
     }
+    // Chunk by chunk, so that the pixels of one are still near when its next strip reads them.
+    e.sub(end, end, first);
+    e.repeat(Count::Register(end), &mut |e| {
+        let next = e.r();
+        e.add_imm(next, first, 1);
+        let range = writer.range(e, first, next);
+        writer.groups(e, &p, range);
+        e.add_imm(first, first, 1);
+    });
 }
 
 impl Writer<'_> {
-    /// The units of the chunks to run: chunk `c` of `n` has the units from `c / n` of all of them on.
-    fn range(&self, e: &mut dyn Emitter) -> Range {
+    /// The units of chunks `from..to`: chunk `c` of `n` has the units from `c / n` of all of them on.
+    fn range(&self, e: &mut dyn Emitter, from: R, to: R) -> Range {
         let Schedule { pixels, vectors, split, chunks, .. } = *self.schedule;
         let units = self.conv.units(split, pixels, (e.lanes(), vectors));
         let (range, last) = (Range { first: e.r(), end: e.r() }, e.r());
-        e.begin(range.first);
-        e.end(range.end);
+        e.copy(range.first, from);
+        e.copy(range.end, to);
         e.set(last, chunks as i64);
         e.min(range.end, range.end, last);
         e.free_r(last);
@@ -111,6 +122,7 @@ impl Writer<'_> {
     /// Every strip of every group, over a range of rows or tiles.
     fn groups(&self, e: &mut dyn Emitter, p: &Pointers, range: Range) {
         let (conv, stored) = (self.conv, padded(self.conv.filters));
+        let p = &p.duplicate(e);
         e.repeat(Count::Times(conv.groups as u32), &mut |e| {
             self.strips(e, p, None, Some(range));
             if conv.groups > 1 {
