@@ -15,6 +15,7 @@ use fornax_compiler::passes::lower::lower;
 use fornax_compiler::pipeline::{self, Optimised, optimise};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Target;
+use fornax_compiler::times::Times;
 use fornax_onnx::{Bindings, InputDecl, Limits, OnnxFile};
 use fornax_runtime::{Port, Program, Shape};
 
@@ -64,6 +65,7 @@ struct Inner {
     bytes: Bytes,
     file: OnnxFile,
     metadata: BTreeMap<String, String>,
+    times: Times,
     options: Options,
     /// The programs used last, latest first.
     cache: Mutex<Vec<Entry>>,
@@ -81,6 +83,7 @@ pub struct Compiled {
     stats: Stats,
     scores: Scores,
     kernels: usize,
+    times: Times,
     time: Duration,
 }
 
@@ -99,9 +102,10 @@ impl Model {
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = fornax_runtime::map_file(path, options.limits.file_bytes)?;
+        let mut times = Times::default();
+        let bytes = times.stage("map", || fornax_runtime::map_file(path, options.limits.file_bytes))?;
         let folder = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-        Self::decode(path.to_path_buf(), bytes, folder, options)
+        Self::decode(path.to_path_buf(), bytes, folder, options, times)
     }
 
     /// Opens an ONNX model in memory. Its tensors must all be inside.
@@ -109,14 +113,20 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn from_bytes(bytes: impl Into<Bytes>, options: &Options) -> Result<Self> {
-        Self::decode("model".into(), bytes.into(), None, options)
+        Self::decode("model".into(), bytes.into(), None, options, Times::default())
     }
 
-    fn decode(path: PathBuf, bytes: Bytes, folder: Option<&Path>, options: &Options) -> Result<Self> {
-        match OnnxFile::from_bytes(bytes.clone(), folder, &options.limits) {
+    fn decode(
+        path: PathBuf,
+        bytes: Bytes,
+        folder: Option<&Path>,
+        options: &Options,
+        mut times: Times,
+    ) -> Result<Self> {
+        match times.stage("decode", || OnnxFile::from_bytes(bytes.clone(), folder, &options.limits)) {
             Ok(file) => {
                 let (metadata, options) = (file.metadata(), options.clone());
-                Ok(Self(Arc::new(Inner { path, bytes, file, metadata, options, cache: Mutex::default() })))
+                Ok(Self(Arc::new(Inner { path, bytes, file, metadata, times, options, cache: Mutex::default() })))
             }
             Err(error) => Err(Error::Model { path, error: Box::new(error) }),
         }
@@ -167,6 +177,11 @@ impl Model {
             Some(target) => Ok(target.clone()),
             None => Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found)),
         }
+    }
+
+    /// The time it took to open.
+    pub fn times(&self) -> &Times {
+        &self.0.times
     }
 
     /// The graph as imported.
@@ -230,7 +245,8 @@ impl Model {
             return Ok(found);
         }
         let begun = Instant::now();
-        let graph = self.graph(bindings)?;
+        let mut times = Times::default();
+        let graph = times.stage("import", || self.graph(bindings))?;
         let shapes: Vec<Shape> = graph.inputs().iter().map(|id| graph.node(*id).ty.shape.clone()).collect();
         let same = |entry: &Entry| entry.compiled.inputs().iter().map(|port| &port.shape).eq(shapes.iter());
         if let Some(found) = self.lookup(same) {
@@ -240,7 +256,7 @@ impl Model {
             }
             return Ok(found);
         }
-        let compiled = Arc::new(self.compile(graph, begun)?);
+        let compiled = Arc::new(self.compile(graph, begun, times)?);
         let mut cache = self.0.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.insert(0, Entry { asked: vec![bindings.clone()], compiled: Arc::clone(&compiled) });
         cache.truncate(KEPT);
@@ -255,7 +271,7 @@ impl Model {
         Some(Arc::clone(&cache[0].compiled))
     }
 
-    fn compile(&self, graph: Graph, begun: Instant) -> Result<Compiled> {
+    fn compile(&self, graph: Graph, begun: Instant, mut times: Times) -> Result<Compiled> {
         let target = self.target()?;
         let host = Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found))?;
         if !Target::runnable().contains(&target) {
@@ -264,8 +280,9 @@ impl Model {
         }
         let counts = Counts::of(&graph)?;
         let optimised = self.run_passes(graph, None)?;
-        let plan = self.lowered(&optimised.graph)?;
-        let program = jit::compile(&plan)?;
+        optimised.snapshots.iter().for_each(|snapshot| times.add(snapshot.pass, snapshot.time));
+        let plan = times.stage("lower", || self.lowered(&optimised.graph))?;
+        let program = jit::compile_timed(&plan, &mut times)?;
         // Packing has read every weight; the file's pages are not needed again.
         fornax_runtime::release_pages(&self.0.bytes);
         Ok(Compiled {
@@ -273,6 +290,7 @@ impl Model {
             scores: crate::stats::scores(&optimised.graph),
             kernels: fornax_compiler::emit::distinct(&plan).0.len(),
             stats: Stats::new(&counts, &optimised.graph, &plan),
+            times,
             time: begun.elapsed(),
         })
     }
@@ -325,6 +343,11 @@ impl Compiled {
     /// Number of distinct kernels.
     pub fn kernels(&self) -> usize {
         self.kernels
+    }
+
+    /// The stages from the decoded file to callable code.
+    pub fn times(&self) -> &Times {
+        &self.times
     }
 
     /// From the decoded file to callable code.

@@ -13,7 +13,7 @@
 //!  runtime::Program          executable memory, packed constants, the table of steps
 //! ```
 //!
-//! Modules depend downwards only: `pipeline > emit > passes > ir > ops > plan > kernels > codegen > target, types, scalar, error`.
+//! Modules depend downwards only: `pipeline > emit > passes > ir > ops > plan > kernels > codegen > target, types, scalar, times, error`.
 
 pub mod codegen;
 pub mod emit;
@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod scalar;
 pub mod target;
+pub mod times;
 pub mod types;
 
 pub use error::{Error, OpError, Result};

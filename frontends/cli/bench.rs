@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::measured::{LengthArgs, MeasuredArgs, threads};
 use crate::peaks::Peaks;
-use crate::{Output, drive, progress};
+use crate::{Output, drive, progress, stages};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -28,6 +28,9 @@ pub struct Args {
     /// `ready LOAD_S FIRST_S PEAK_RSS_KB BASE_RSS_KB`; any other line gives `error TEXT`.
     #[arg(long, conflicts_with_all = ["seconds", "min_runs", "assert_peak"])]
     drive: bool,
+    /// Show instead where the time from the file to the first result goes, stage by stage.
+    #[arg(long, conflicts_with_all = ["seconds", "min_runs", "assert_peak", "drive", "save"])]
+    time_passes: bool,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -39,6 +42,9 @@ fn percent(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if args.drive {
         return drive::run(args, out);
+    }
+    if args.time_passes {
+        return stages::run(args, out);
     }
     let model = args.measured.model.open()?;
     if let Some(path) = &args.save {

@@ -118,7 +118,7 @@ fn cpu_ms() -> f64 {
 }
 
 /// The largest resident set of this process so far, in kB; 0 if the system does not say.
-fn peak_rss() -> u64 {
+pub fn peak_rss() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)

@@ -16,6 +16,7 @@ mod peaks;
 mod profile;
 mod progress;
 mod run;
+mod stages;
 mod trace;
 
 use std::error::Error as _;

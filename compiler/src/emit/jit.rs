@@ -16,6 +16,7 @@ use crate::error::{Error, Result, RuntimeError};
 use crate::kernels::Kernel;
 use crate::plan::{Home, Operand, Plan};
 use crate::target::Target;
+use crate::times::Times;
 
 /// Address space reserved for code. Nothing is committed before it is used; PC-relative calls reach all of it.
 const RESERVED: usize = 256 << 20;
@@ -37,11 +38,19 @@ impl Drop for Executable {
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory.
 pub fn compile(plan: &Plan) -> Result<Program> {
+    compile_timed(plan, &mut Times::default())
+}
+
+/// [`compile`], with the time of each stage added to `times`.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_timed(plan: &Plan, times: &mut Times) -> Result<Program> {
     let proof = CpuFeatures::prove(plan.target.features()).map_err(runtime)?;
     let (kernels, functions) = super::distinct(plan);
-    let code = super::compile(&kernels, &plan.target)?;
-    let (module, entries) = install(&plan.target, &code)?;
-    let (constants, offsets) = pack(plan)?;
+    let code = times.stage("codegen", || super::compile(&kernels, &plan.target))?;
+    let (module, entries) = times.stage("install", || install(&plan.target, &code))?;
+    let (constants, offsets) = times.stage("pack", || pack(plan))?;
     let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
         kernel: entries[function],
         name: step.kernel.name.clone(),
