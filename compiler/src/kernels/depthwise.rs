@@ -57,10 +57,8 @@ impl Depthwise {
     /// Packs weights `[C, 1, KH, KW]` in the order the kernel reads them into `out`, which holds zeros.
     pub fn pack<T: Copy>(&self, weights: &[T], out: &mut [T]) {
         let (taps, stride) = (self.kernel[0] * self.kernel[1], self.tap_stride());
-        for (channel, taps_of) in weights.chunks_exact(taps).enumerate() {
-            for (tap, value) in taps_of.iter().enumerate() {
-                out[tap * stride + channel] = *value;
-            }
+        for (tap, line) in out.chunks_exact_mut(stride).take(taps).enumerate() {
+            line.iter_mut().zip(weights.iter().skip(tap).step_by(taps)).for_each(|(out, value)| *out = *value);
         }
     }
 

@@ -4,6 +4,7 @@
 //! Each output starts from the bias and adds its products by input, ascending, by FMA. A work unit is some panels for all rows, so
 //! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
 
+use super::transpose::lines;
 use super::{Argument, Family};
 use crate::codegen::epilogue::{Epilogue, Output};
 use crate::codegen::{Count, Emitter, R, V};
@@ -60,6 +61,14 @@ impl Gemv {
                 let first = panel * Self::PANEL;
                 row.iter_mut().zip(first..self.outputs).for_each(|(out, n)| *out = at(k, n));
             }
+        }
+    }
+
+    /// [`Self::pack`] of a matrix that is stored by output, `[N, K]`.
+    pub fn pack_rows<T: Copy + Default>(&self, rows: &[T], out: &mut [T]) {
+        let (panel, inputs) = (Self::PANEL, self.inputs.max(1));
+        for (rows, out) in rows.chunks(inputs * panel).zip(out.chunks_exact_mut(inputs * panel)) {
+            lines::<T, { Self::PANEL }>(rows, [self.inputs, 1], panel, out);
         }
     }
 }

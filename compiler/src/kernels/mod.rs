@@ -8,6 +8,7 @@
 pub mod sliding;
 #[cfg(test)]
 pub mod testing;
+mod transpose;
 
 use crate::codegen::Emitter;
 use crate::target::Target;

@@ -72,6 +72,9 @@ impl Product {
         let len = conv::padded(outputs) * inputs;
         let packing = format!("panels of {} {}", conv::width(outputs), matrix.packing(inputs, outputs));
         let weights = weights::pack(cx, matrix.operand, &packing, len, move |from, to| {
+            if matrix.is_by_output() {
+                return conv::pack(1, outputs, inputs, 1, from, to);
+            }
             conv::pack_matrix(outputs, inputs, matrix.elements([inputs, outputs], from), to);
         })?;
         let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(then, false, false));
@@ -85,6 +88,11 @@ impl Matrix {
     fn packing(&self, inputs: usize, outputs: usize) -> String {
         let order = if self.transposed { "nk" } else { "kn" };
         format!("{order}{inputs}x{outputs} times {}", self.factor)
+    }
+
+    /// Whether it is stored `[N, K]` and taken as it is.
+    fn is_by_output(&self) -> bool {
+        self.transposed && self.factor == 1.0
     }
 
     /// The element for input `k` and output `n`.
@@ -110,6 +118,9 @@ pub fn gemv(
     let packing = format!("panels of {} {}", Gemv::PANEL, matrix.packing(spec.inputs, spec.outputs));
     let packer = spec.clone();
     let weights = weights::pack(cx, matrix.operand, &packing, spec.weight_len(), move |from, to| {
+        if matrix.is_by_output() {
+            return packer.pack_rows(from, to);
+        }
         packer.pack(matrix.elements([packer.inputs, packer.outputs], from), to);
     })?;
     cx.step(spec, &[x.into(), weights.into(), bias.into(), y.into()]);

@@ -3,6 +3,8 @@
 //! All panels of a convolution have one [`width`], so that the weights of one input channel for neighbouring output channels
 //! are a constant apart whichever panels they are in. What the last panel has beyond the filters is zero.
 
+use crate::kernels::transpose::lines;
+
 /// Output channels of a panel: one cache line of `f32`.
 pub const PANEL: usize = 16;
 /// Width of the only panel of a group with that many filters at most.
@@ -19,19 +21,21 @@ pub fn padded(filters: usize) -> usize {
 }
 
 /// Packs weights `[groups * filters, channels, taps]`, row-major, into `packed`, which holds zeros.
-pub fn pack<T: Copy>(groups: usize, filters: usize, channels: usize, taps: usize, elements: &[T], packed: &mut [T]) {
+pub fn pack<T: Copy + Default>(
+    groups: usize,
+    filters: usize,
+    channels: usize,
+    taps: usize,
+    elements: &[T],
+    packed: &mut [T],
+) {
     let (depth, width) = (channels * taps, width(filters));
     for group in 0..groups {
         let from = &elements[group * filters * depth..];
         let to = &mut packed[group * padded(filters) * depth..];
-        for filter in 0..filters {
-            let (panel, lane) = (filter / width, filter % width);
-            for tap in 0..taps {
-                for channel in 0..channels {
-                    let row = panel * depth + tap * channels + channel;
-                    to[row * width + lane] = from[(filter * channels + channel) * taps + tap];
-                }
-            }
+        for first in (0..filters).step_by(width) {
+            let (end, panel) = (filters.min(first + width), &mut to[first * depth..][..width * depth]);
+            lines::<T, PANEL>(&from[first * depth..end * depth], [channels, taps], width, panel);
         }
     }
 }
