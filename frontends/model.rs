@@ -116,13 +116,7 @@ impl Model {
         Self::decode("model".into(), bytes.into(), None, options, Times::default())
     }
 
-    fn decode(
-        path: PathBuf,
-        bytes: Bytes,
-        folder: Option<&Path>,
-        options: &Options,
-        mut times: Times,
-    ) -> Result<Self> {
+    fn decode(path: PathBuf, bytes: Bytes, folder: Option<&Path>, options: &Options, mut times: Times) -> Result<Self> {
         match times.stage("decode", || OnnxFile::from_bytes(bytes.clone(), folder, &options.limits)) {
             Ok(file) => {
                 let (metadata, options) = (file.metadata(), options.clone());
@@ -241,6 +235,11 @@ impl Model {
     /// # Errors
     /// As [`Model::plan`]; [`Error::Usage`] if the target is not a machine like this one.
     pub fn bind(&self, bindings: &Bindings) -> Result<Arc<Compiled>> {
+        self.bind_on(fornax_runtime::available_threads(), bindings)
+    }
+
+    /// [`Self::bind`], compiling on at most `threads` threads.
+    pub(crate) fn bind_on(&self, threads: usize, bindings: &Bindings) -> Result<Arc<Compiled>> {
         if let Some(found) = self.lookup(|entry| entry.asked.contains(bindings)) {
             return Ok(found);
         }
@@ -256,7 +255,7 @@ impl Model {
             }
             return Ok(found);
         }
-        let compiled = Arc::new(self.compile(graph, begun, times)?);
+        let compiled = Arc::new(self.compile(graph, begun, times, threads)?);
         let mut cache = self.0.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.insert(0, Entry { asked: vec![bindings.clone()], compiled: Arc::clone(&compiled) });
         cache.truncate(KEPT);
@@ -271,28 +270,26 @@ impl Model {
         Some(Arc::clone(&cache[0].compiled))
     }
 
-    fn compile(&self, graph: Graph, begun: Instant, mut times: Times) -> Result<Compiled> {
+    fn compile(&self, graph: Graph, begun: Instant, mut times: Times, threads: usize) -> Result<Compiled> {
         let target = self.target()?;
         let host = Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found))?;
         if !Target::runnable().contains(&target) {
             let found = target.to_string();
             return Err(Error::usage("target", format!("one that this machine ({host}) can run"), found));
         }
-        let counts = Counts::of(&graph)?;
+        let counts = times.stage("count", || Counts::of(&graph))?;
         let optimised = self.run_passes(graph, None)?;
         optimised.snapshots.iter().for_each(|snapshot| times.add(snapshot.pass, snapshot.time));
         let plan = times.stage("lower", || self.lowered(&optimised.graph))?;
-        let program = jit::compile_timed(&plan, &mut times)?;
-        // Packing has read every weight; the file's pages are not needed again.
+        // What decoding has touched: packing reads the file from its beginning and gives it back as it goes.
+        times.stage("release", || fornax_runtime::release_pages(&self.0.bytes));
+        let program = jit::compile_on(threads, &plan, &mut times)?;
         fornax_runtime::release_pages(&self.0.bytes);
-        Ok(Compiled {
-            program: Arc::new(program),
-            scores: crate::stats::scores(&optimised.graph),
-            kernels: fornax_compiler::emit::distinct(&plan).0.len(),
-            stats: Stats::new(&counts, &optimised.graph, &plan),
-            times,
-            time: begun.elapsed(),
-        })
+        let (scores, stats) = times.stage("summary", || {
+            (crate::stats::scores(&optimised.graph), Stats::new(&counts, &optimised.graph, &plan))
+        });
+        let kernels = fornax_compiler::emit::distinct(&plan).0.len();
+        Ok(Compiled { program: Arc::new(program), scores, kernels, stats, times, time: begun.elapsed() })
     }
 
     /// What the first output is: as the metadata says (`output`), else as the network ends.

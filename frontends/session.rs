@@ -52,12 +52,12 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Self> {
-        let compiled = match model.bind(&options.bindings) {
+        let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
+        let compiled = match model.bind_on(threads, &options.bindings) {
             Ok(compiled) => Some(compiled),
             Err(Error::Model { error, .. }) if matches!(*error, fornax_onnx::Error::Unbound(_)) => None,
             Err(error) => return Err(error),
         };
-        let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
         let mut session = Self { model, pool: Arc::new(Pool::new(threads, options.pin)?), bound: Vec::new() };
         if let Some(compiled) = compiled {
             session.keep(compiled)?;
@@ -128,7 +128,7 @@ impl Session {
             Some(at) => self.bound[..=at].rotate_right(1),
             None => {
                 let bindings = self.bindings(inputs)?;
-                let compiled = self.model.bind(&bindings)?;
+                let compiled = self.model.bind_on(self.pool.threads(), &bindings)?;
                 self.keep(compiled)?;
             }
         }

@@ -281,6 +281,47 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
+fn stages_have_times() {
+    let arguments = ["bench", MODEL, "--threads", "1", "--input", "examples/signs.input.npy", "--time-passes"];
+    let found = json(&arguments);
+    assert_eq!(keys(&found), ["version", "stages", "load_ms", "total_ms", "peak_rss_kb"]);
+    let stages: Vec<&str> = found["stages"].as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap()).collect();
+    for stage in ["map", "decode", "import", "fold_batch_norm", "lower", "pack", "codegen", "session", "first run"] {
+        assert!(stages.contains(&stage), "{stage}: {stages:?}");
+    }
+    let total = found["total_ms"].as_f64().unwrap();
+    let sum: f64 = found["stages"].as_array().unwrap().iter().map(|s| s["ms"].as_f64().unwrap()).sum();
+    assert!(sum > 0.0 && sum <= total && found["load_ms"].as_f64().unwrap() < total, "{found}");
+    let text = text(&arguments);
+    assert!(text.starts_with("map ") && text.contains("\nfirst run ") && text.contains("\npeak "), "{text}");
+}
+
+#[test]
+fn the_file_is_not_kept_in_memory() {
+    let scratch = Scratch::new();
+    let (channels, filters) = (1024, 512);
+    let mut model = support::onnx::Writer::new("wide", 17);
+    model.input("x", &[1, channels, 1, 1]);
+    let mut value = "x".to_string();
+    let mut bytes = 0;
+    for (at, (inputs, outputs)) in [(channels, filters), (filters, channels)].iter().cycle().take(12).enumerate() {
+        let values: Vec<f32> = (0..inputs * outputs).map(|i| ((i * 37 + at as i64) % 101) as f32 * 1e-4).collect();
+        bytes += values.len() * 4;
+        let weight = format!("w{at}");
+        model.weight(&weight, &[*outputs, *inputs, 1, 1], &values);
+        value = model.node("Conv", &[&value, &weight], &format!("y{at}"), &[]);
+    }
+    model.output(&value, &[1, channels, 1, 1]);
+    let path = scratch.name("wide.onnx");
+    std::fs::write(&path, model.finish()).unwrap();
+    let output = text(&["bench", &path, "--threads", "1", "--drive"]);
+    let words: Vec<f64> = output.split_whitespace().skip(1).take(4).map(|word| word.parse().unwrap()).collect();
+    let (peak, base) = (words[2] * 1024.0, words[3] * 1024.0);
+    // The packed weights, and less than half as much again for everything else.
+    assert!(peak - base < 1.5 * bytes as f64, "{output} with {bytes} bytes of weights");
+}
+
+#[test]
 fn names_of_any_length_print() {
     let name = "x".repeat(100_000);
     let mut model = support::onnx::Writer::new("long", 17);

@@ -4,11 +4,14 @@
 //! weight: bytes that are usually a slice of the mapped model file, in row-major little-endian order and of no particular
 //! alignment, so they are always read as bytes.
 
+mod scaled;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 pub use fornax_runtime::{DType, Shape};
+pub use scaled::Scaled;
 
 /// Element type and static shape of a value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -49,6 +52,8 @@ pub enum Payload {
     Bytes(Bytes),
     /// Seeded pseudo-random `f32` values in `[-1, 1)`, made by [`random_values`]; printed as `random(seed)`.
     Random(u64),
+    /// `f32` elements times factors.
+    Scaled(Scaled),
     /// Only the content hash is known: text that was parsed back from `hash(…)`. It can be compared, not evaluated.
     Hash(u64),
 }
@@ -102,7 +107,32 @@ impl Constant {
                 let values = random_values(*seed, self.ty.shape.numel());
                 Some(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into())
             }
+            Payload::Scaled(scaled) => Some(scaled.products()),
             Payload::Hash(_) => None,
+        }
+    }
+
+    /// The bytes in memory or in a file behind the elements, if there are any.
+    pub fn source(&self) -> Option<&Bytes> {
+        match &self.payload {
+            Payload::Bytes(bytes) => Some(bytes),
+            Payload::Scaled(scaled) => Some(&scaled.elements),
+            Payload::Random(_) | Payload::Hash(_) => None,
+        }
+    }
+
+    /// Hash of the first elements: equal for constants that are equal and whose elements are known.
+    pub fn sketch(&self) -> u64 {
+        const FIRST: usize = 16;
+        let hash = xxhash_rust::xxh3::xxh3_64;
+        match &self.payload {
+            Payload::Bytes(bytes) => hash(&bytes[..bytes.len().min(FIRST * self.ty.dtype.size())]),
+            Payload::Scaled(scaled) => hash(&scaled.first(FIRST)),
+            Payload::Random(seed) => {
+                let values = random_values(*seed, self.ty.shape.numel().min(FIRST));
+                hash(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+            }
+            Payload::Hash(hash) => *hash,
         }
     }
 

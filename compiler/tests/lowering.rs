@@ -2,10 +2,12 @@
 
 mod support;
 
+use fornax_compiler::emit::jit;
 use fornax_compiler::ops::pool::PoolKind;
 use fornax_compiler::ops::reduce::ReduceKind;
 use fornax_compiler::ops::{Gemm, MatMul, Pool, Reduce, Softmax, SqueezeExcite};
 use fornax_compiler::scalar::UnaryFn;
+use fornax_compiler::times::Times;
 use support::single;
 
 #[test]
@@ -99,4 +101,22 @@ fn softmax_along_any_axis() {
         [false, true].map(|log| single(&format!("{shape:?} axis {axis}"), Softmax { axis, log }, shape, &[]))
     });
     support::report(graphs);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_constant() {
+    let gemm = Gemm { trans_b: true, bias: true, ..Gemm::default() };
+    let graph = single("gemm", gemm, &[1, 300], &[&[70, 300], &[70]]);
+    let plan = support::plan(&graph);
+    let constants = |threads| {
+        let mut times = Times::default();
+        let program = jit::compile_on(threads, &plan, &mut times).expect("code");
+        let stages: Vec<&str> = times.iter().map(|(stage, _)| stage).collect();
+        (program.constants().to_vec(), stages)
+    };
+    let (one, stages) = constants(1);
+    assert_eq!(stages, ["pack", "codegen", "install"]);
+    let (three, stages) = constants(3);
+    assert_eq!(stages, ["codegen and pack", "install"]);
+    assert!(one == three && one.iter().any(|byte| *byte != 0));
 }

@@ -34,7 +34,7 @@ pub use cpu::{
 };
 pub use dtype::DType;
 pub use error::{Error, PortKind};
-pub use map::{map_file, release_pages};
+pub use map::{map_file, release_pages, release_span};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;
 pub use program::{Arg, ConstantPool, Port, Program, ProgramParts, Step};

@@ -105,6 +105,27 @@ pub fn release_pages(bytes: &[u8]) {
     let _ = advised;
 }
 
+/// [`release_pages`] from the beginning of `first` to the end of `last`, if one file holds both in this order; else does
+/// nothing and returns false. The whole pages at both ends go too: all of them are read again when needed.
+pub fn release_span(first: &[u8], last: &[u8]) -> bool {
+    let page = rustix::param::page_size();
+    let (begin, end) = (first.as_ptr().addr(), last.as_ptr().addr() + last.len());
+    if begin >= end || !is_mapped(begin, end) {
+        return false;
+    }
+    // A map begins on a page, and the rest of its last page belongs to nothing else.
+    let skipped = begin % page;
+    // SAFETY: the pages belong to a live map of this module (both slices borrow from it), private and never written, so
+    // dropping them loses nothing.
+    let advised = unsafe {
+        let first = first.as_ptr().sub(skipped).cast_mut();
+        madvise(first.cast(), end - begin + skipped, Advice::LinuxDontNeed)
+    };
+    // It is a hint, as above.
+    let _ = advised;
+    true
+}
+
 /// True when one live map holds `begin..end`.
 fn is_mapped(begin: usize, end: usize) -> bool {
     let maps = lock(&MAPS);
@@ -165,9 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn released_spans_read_the_same() {
+        let content: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        let file = file_of(&content);
+        let bytes = map_file(file.path(), u64::MAX).unwrap();
+        assert_eq!(bytes, content);
+        assert!(release_span(&bytes[5000..5001], &bytes[90_000..]));
+        assert_eq!(bytes, content);
+        let other = map_file(file.path(), u64::MAX).unwrap();
+        assert!(!release_span(&bytes, &other) && !release_span(&other, &bytes));
+        assert!(!release_span(&bytes[50_000..], &bytes[..10]));
+    }
+
+    #[test]
     fn release_spares_other_memory() {
         let owned = vec![7u8; 100_000];
         release_pages(&owned);
+        assert!(!release_span(&owned[..10], &owned[50_000..]));
         release_pages(&[]);
         assert!(owned.iter().all(|&b| b == 7));
     }

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
-use fornax_runtime::{ALIGN, Arg, ConstantPool, CpuFeatures, KernelFn, Port, Program, ProgramParts, Step};
+use fornax_runtime::{Arg, ConstantPool, CpuFeatures, KernelFn, Port, Program, ProgramParts, Step};
 
-use super::Code;
+use super::{Code, pack};
 use crate::codegen::clif;
 use crate::error::{Error, Result, RuntimeError};
 use crate::kernels::Kernel;
@@ -38,19 +38,30 @@ impl Drop for Executable {
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory.
 pub fn compile(plan: &Plan) -> Result<Program> {
-    compile_timed(plan, &mut Times::default())
+    compile_on(fornax_runtime::available_threads(), plan, &mut Times::default())
 }
 
-/// [`compile`], with the time of each stage added to `times`.
+/// [`compile`] on at most `threads` threads, with the time of each stage added to `times`. The program does not depend on
+/// the number of threads.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn compile_timed(plan: &Plan, times: &mut Times) -> Result<Program> {
+pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Program> {
     let proof = CpuFeatures::prove(plan.target.features()).map_err(runtime)?;
     let (kernels, functions) = super::distinct(plan);
-    let code = times.stage("codegen", || super::compile(&kernels, &plan.target))?;
+    let (offsets, total) = pack::offsets(plan);
+    let mut constants = ConstantPool::zeroed(total).map_err(runtime)?;
+    let queue = pack::Queue::new(plan, &mut constants);
+    let code = match threads {
+        0 | 1 => {
+            times.stage("pack", || queue.work());
+            times.stage("codegen", || super::compile_beside(&kernels, &plan.target, 1, &|| {}))?
+        }
+        _ => times
+            .stage("codegen and pack", || super::compile_beside(&kernels, &plan.target, threads, &|| queue.work()))?,
+    };
+    drop(queue);
     let (module, entries) = times.stage("install", || install(&plan.target, &code))?;
-    let (constants, offsets) = times.stage("pack", || pack(plan))?;
     let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
         kernel: entries[function],
         name: step.kernel.name.clone(),
@@ -107,21 +118,6 @@ fn install(target: &Target, code: &[Code]) -> Result<(Executable, Vec<KernelFn>)
         })
         .collect();
     Ok((module, entries))
-}
-
-/// Writes every packed constant into one block; returns it and the offset of each.
-fn pack(plan: &Plan) -> Result<(ConstantPool, Vec<usize>)> {
-    let mut total = 0usize;
-    let mut offsets = Vec::with_capacity(plan.constants.len());
-    for constant in &plan.constants {
-        offsets.push(total);
-        total += constant.bytes.next_multiple_of(ALIGN);
-    }
-    let mut pool = ConstantPool::zeroed(total).map_err(runtime)?;
-    for (constant, offset) in plan.constants.iter().zip(&offsets) {
-        (constant.fill)(pool.slice_mut(*offset, constant.bytes));
-    }
-    Ok((pool, offsets))
 }
 
 fn argument(plan: &Plan, offsets: &[usize], operand: Operand) -> Arg {

@@ -4,6 +4,7 @@
 //! relocations, ready for a JIT or an object module.
 
 pub mod jit;
+mod pack;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -46,8 +47,19 @@ pub fn distinct(plan: &Plan) -> (Vec<&Kernel>, Vec<usize>) {
 
 /// Compiles kernels, on as many threads as the host offers (at most 8). The bytes do not depend on the number of threads.
 pub fn compile(kernels: &[&Kernel], target: &Target) -> Result<Vec<Code>> {
+    compile_beside(kernels, target, fornax_runtime::available_threads(), &|| {})
+}
+
+/// [`compile`] on at most `threads` threads. Each of them but the caller's does its part of `beside` before it compiles, the
+/// caller's afterwards.
+fn compile_beside(
+    kernels: &[&Kernel],
+    target: &Target,
+    threads: usize,
+    beside: &(dyn Fn() + Sync),
+) -> Result<Vec<Code>> {
     let isa = clif::isa(target)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(kernels.len().max(1));
+    let threads = threads.clamp(1, 8).min(kernels.len().max(2));
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<Code>)>> = Mutex::new(Vec::with_capacity(kernels.len()));
     let work = || {
@@ -62,9 +74,13 @@ pub fn compile(kernels: &[&Kernel], target: &Target) -> Result<Vec<Code>> {
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(work);
+            scope.spawn(|| {
+                beside();
+                work();
+            });
         }
         work();
+        beside();
     });
     let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     done.sort_by_key(|(at, _)| *at);

@@ -8,8 +8,8 @@ use crate::error::OpError;
 use crate::kernels::Loops;
 use crate::kernels::loops::movement;
 use crate::plan::lowering::Lowering;
-use crate::plan::{ConstId, Layout, Operand, SlotId};
-use crate::types::{DType, Shape};
+use crate::plan::{ConstId, Key, Layout, Operand, SlotId};
+use crate::types::{DType, Payload, Shape};
 
 /// A dense operand: its memory, and the element stride of each of its axes.
 #[derive(Clone, Debug)]
@@ -184,7 +184,7 @@ pub fn index_table(cx: &mut Lowering<'_>, indices: &[i64]) -> View {
     let bytes: Vec<u8> = indices.iter().flat_map(|i| (*i as i32).to_le_bytes()).collect();
     let key = format!("indices {} {:016x}", indices.len(), xxhash_rust::xxh3::xxh3_64(&bytes));
     let count = bytes.len();
-    let id = cx.pack(key, Vec::new(), count, std::sync::Arc::new(move |out| out.copy_from_slice(&bytes)));
+    let id = cx.pack(key.into(), Vec::new(), count, std::sync::Arc::new(move |out| out.copy_from_slice(&bytes)));
     View::constant(id, DType::I32, &[indices.len()])
 }
 
@@ -226,12 +226,16 @@ pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, 
         );
         return Ok(to);
     };
-    let bytes = constant.bytes().ok_or_else(|| OpError::new("constant", "known elements", "only a hash"))?;
-    let (count, size) = (bytes.len(), ty.dtype.size());
+    if matches!(constant.payload, Payload::Hash(_)) {
+        return Err(OpError::new("constant", "known elements", "only a hash"));
+    }
+    let (count, size) = (ty.bytes(), ty.dtype.size());
     let permuted: Vec<usize> = order.iter().map(|axis| ty.shape[*axis]).collect();
     let own = Layout::RowMajor.strides(&ty.shape);
     let from: Vec<usize> = order.iter().map(|axis| own[*axis]).collect();
+    let (key, origins) = (Key::new(&constant, format!("order {order:?}")), constant.origins.clone());
     let fill = move |out: &mut [u8]| {
+        let bytes = constant.bytes().unwrap_or_default();
         let Some((line, outer)) = permuted.split_last() else { return out.copy_from_slice(&bytes) };
         let step = from[outer.len()] * size;
         let starts = super::shapes::offsets(outer, |axis, i| Some(i * from[axis] * size));
@@ -241,7 +245,6 @@ pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, 
             }
         }
     };
-    let key = format!("{ty} {:016x} order {order:?}", constant.hash());
-    let id = cx.pack(key, constant.origins.clone(), count, std::sync::Arc::new(fill));
+    let id = cx.pack(key, origins, count, std::sync::Arc::new(fill));
     Ok(View { operand: id.into(), dtype: ty.dtype, shape: ty.shape.to_vec(), strides })
 }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::error::OpError;
-use crate::plan::ConstId;
 use crate::plan::lowering::Lowering;
+use crate::plan::{ConstId, Key};
 use crate::types::{Constant, DType, Payload};
 
 /// The little-endian bytes of an `f32`.
@@ -32,7 +32,7 @@ pub fn pack(
 ) -> Result<ConstId, OpError> {
     let missing = || OpError::new(format!("operand {i}"), "a known f32 constant", "none");
     let source = constant(cx, i).ok_or_else(missing)?.clone();
-    let key = format!("{} {:016x} {packing}", source.ty, source.hash());
+    let key = Key::new(&source, packing);
     let fill = move |out: &mut [u8]| {
         if let Some(bytes) = source.bytes() {
             write(bytes.as_chunks::<4>().0, out.as_chunks_mut::<4>().0);

@@ -13,7 +13,7 @@ use crate::ir::{Graph, NodeId, Patch, Value};
 use crate::ops::literal::Literal;
 use crate::ops::{BatchNorm, Binary, Op};
 use crate::scalar::BinaryFn;
-use crate::types::{Constant, DType, Shape, TensorType};
+use crate::types::{Constant, DType, Payload, Scaled, Shape, TensorType};
 
 /// Runs the pass.
 pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
@@ -188,6 +188,8 @@ fn into_parts(graph: &Graph, id: NodeId, op: &BatchNorm) -> Option<Patch> {
 /// A weight as rows of `width` elements that belong to one output channel each.
 struct Rows {
     width: usize,
+    /// Rows after which the channels begin anew.
+    period: usize,
     channel: Box<dyn Fn(usize) -> usize>,
 }
 
@@ -199,36 +201,34 @@ fn rows(op: &Op, weight: &Shape, outputs: usize) -> Option<Rows> {
     let by_row: Box<dyn Fn(usize) -> usize> = Box::new(|row| row);
     match op {
         Op::Conv(op) if op.then.is_none() && !op.residual => {
-            Some(Rows { width: weight.numel() / weight[0], channel: by_row })
+            Some(Rows { width: weight.numel() / weight[0], period: weight[0], channel: by_row })
         }
-        Op::Gemm(op) if op.then.is_none() && op.trans_b => Some(Rows { width: weight[1], channel: by_row }),
-        Op::Gemm(op) if op.then.is_none() => Some(Rows { width: 1, channel: Box::new(move |row| row % outputs) }),
+        Op::Gemm(op) if op.then.is_none() && op.trans_b => {
+            Some(Rows { width: weight[1], period: weight[0], channel: by_row })
+        }
+        Op::Gemm(op) if op.then.is_none() => {
+            Some(Rows { width: 1, period: outputs, channel: Box::new(move |row| row % outputs) })
+        }
         Op::ConvTranspose(op) => {
             let (inputs_per_group, outputs_per_group) = ((weight[0] / op.group.max(1)).max(1), weight[1]);
             let channel = move |row| {
                 let (input, output) = (row / outputs_per_group, row % outputs_per_group);
                 input / inputs_per_group * outputs_per_group + output
             };
-            Some(Rows { width: weight[2..].iter().product(), channel: Box::new(channel) })
+            let period = weight[0] * weight[1];
+            Some(Rows { width: weight[2..].iter().product(), period, channel: Box::new(channel) })
         }
         _ => None,
     }
 }
 
-/// Each row by its channel's scale. `f32` elements, nearly all there are, go from bytes to bytes.
+/// Each row by its channel's scale. `f32` elements, nearly all there are, are multiplied when they are read.
 fn scaled(weight: &Constant, scale: &[f64], rows: &Rows) -> Result<Constant, String> {
     let of_row = |row: usize| scale.get((rows.channel)(row)).copied().unwrap_or(1.0);
-    if let (DType::F32, Some(bytes)) = (weight.ty.dtype, weight.bytes()) {
-        let mut out = vec![0u8; bytes.len()];
-        let (source, _) = bytes.as_chunks::<4>();
-        let (target, _) = out.as_chunks_mut::<4>();
-        for (row, (target, source)) in target.chunks_mut(rows.width).zip(source.chunks(rows.width)).enumerate() {
-            let scale = of_row(row);
-            for (target, source) in target.iter_mut().zip(source) {
-                *target = ((f64::from(f32::from_le_bytes(*source)) * scale) as f32).to_le_bytes();
-            }
-        }
-        return Ok(Constant::from_bytes(weight.ty.clone(), out));
+    if let (DType::F32, Some(elements)) = (weight.ty.dtype, weight.bytes()) {
+        let factors = (0..rows.period).map(of_row).collect();
+        let payload = Payload::Scaled(Scaled { elements, run: rows.width, factors });
+        return Ok(Constant::new(weight.ty.clone(), payload));
     }
     let literal = Literal::from_constant(weight).map_err(|e| e.to_string())?;
     let mut values = literal.to_f64();

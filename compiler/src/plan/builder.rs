@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::{
-    ConstId, Fill, Home, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId, fuse,
-    memory,
+    ConstId, Fill, Home, Key, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId,
+    fuse, memory,
 };
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Kernel, Loops};
@@ -25,6 +25,9 @@ pub struct Builder {
     slots: Vec<Slot>,
     storages: Vec<Storage>,
     constants: Vec<PackedConstant>,
+    /// By packing and a sketch of the source, the first constant.
+    sketches: HashMap<(String, u64), ConstId>,
+    /// By the whole key, those constants whose sketches are shared.
     keys: HashMap<String, ConstId>,
     steps: Vec<Step>,
 }
@@ -39,6 +42,7 @@ impl Builder {
             slots: Vec::new(),
             storages: Vec::new(),
             constants: Vec::new(),
+            sketches: HashMap::new(),
             keys: HashMap::new(),
             steps: Vec::new(),
         }
@@ -76,14 +80,26 @@ impl Builder {
     }
 
     /// A packed constant; see [`super::lowering::Lowering::pack`].
-    pub fn pack(&mut self, key: String, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
-        if let Some(id) = self.keys.get(&key) {
-            return *id;
-        }
+    pub fn pack(&mut self, key: Key, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
         let id = ConstId(self.constants.len());
-        self.keys.insert(key.clone(), id);
-        self.constants.push(PackedConstant { key, bytes, origins, fill });
-        id
+        let found = match &key.source {
+            None => *self.keys.entry(key.packing.clone()).or_insert(id),
+            Some(source) => {
+                // Most constants differ in their first elements; only the others are hashed as a whole.
+                let sketch = (format!("{} {}", source.ty, key.packing), source.sketch());
+                let first = *self.sketches.entry(sketch).or_insert(id);
+                if first == id {
+                    id
+                } else {
+                    self.keys.entry(self.constants[first.0].key.to_string()).or_insert(first);
+                    *self.keys.entry(key.to_string()).or_insert(id)
+                }
+            }
+        };
+        if found == id {
+            self.constants.push(PackedConstant { key, bytes, origins, fill });
+        }
+        found
     }
 
     /// Adds a kernel call; one without work units is left out.
@@ -185,5 +201,36 @@ impl Builder {
     fn push(&mut self, name: String, ty: TensorType, layout: Layout, storage: StorageId) -> SlotId {
         self.slots.push(Slot { name, ty, layout, storage });
         SlotId(self.slots.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Constant;
+
+    #[test]
+    fn equal_sources_of_equal_packing_are_stored_once() -> Result<(), String> {
+        let mut plan = Builder::new(Target::host()?);
+        let mut values = [0.5f32; 40];
+        let mut pack = |plan: &mut Builder, values: &[f32], packing: &str| {
+            let source = Constant::from_f32([values.len()], values);
+            plan.pack(Key::new(&source, packing), Vec::new(), values.len() * 4, std::sync::Arc::new(|_| {}))
+        };
+        let first = pack(&mut plan, &values, "panels");
+        let again = pack(&mut plan, &values, "panels");
+        let repacked = pack(&mut plan, &values, "taps");
+        // The same for longer than a sketch looks, three times.
+        values[30] = 2.0;
+        let late = pack(&mut plan, &values, "panels");
+        let late_again = pack(&mut plan, &values, "panels");
+        let early = pack(&mut plan, &[0.25; 40], "panels");
+        let shorter = pack(&mut plan, &[0.5; 20], "panels");
+        assert_eq!((first, late), (again, late_again));
+        let mut distinct = vec![first, repacked, late, early, shorter];
+        distinct.dedup();
+        assert_eq!(distinct.len(), 5);
+        assert_eq!(plan.constants.len(), 5);
+        Ok(())
     }
 }

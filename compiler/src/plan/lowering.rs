@@ -2,14 +2,12 @@
 //!
 //! In: the operands of one node. Out: steps, and a slot for the node's value (through [`Lowering::output`] or [`Lowering::alias`]).
 
-use bytes::Bytes;
-
 use super::builder::Builder;
-use super::{ConstId, Fill, Layout, Operand, SlotId};
+use super::{ConstId, Fill, Key, Layout, Operand, SlotId};
 use crate::error::OpError;
 use crate::kernels::{Kernel, Loops, Spec};
 use crate::target::Target;
-use crate::types::{Constant, TensorType};
+use crate::types::{Constant, Payload, TensorType};
 
 /// A value on its way through a plan: known at compile time, or in one slot per layout it was needed in.
 #[derive(Clone, Debug)]
@@ -129,8 +127,8 @@ impl Lowering<'_> {
         self.plan.step(kernel, operands.to_vec(), self.node);
     }
 
-    /// A packed constant of `bytes` bytes, written by `fill`. Equal keys are stored once, so a key names the source (its hash) and the packing.
-    pub fn pack(&mut self, key: String, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
+    /// A packed constant of `bytes` bytes, written by `fill`. Equal keys are stored once, so a key names the source and the packing.
+    pub fn pack(&mut self, key: Key, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
         self.plan.pack(key, origins, bytes, fill)
     }
 
@@ -142,12 +140,12 @@ impl Lowering<'_> {
                 out.copy_from_slice(&v.to_le_bytes());
             }
         });
-        self.plan.pack(key, origins, bytes, fill)
+        self.plan.pack(key.into(), origins, bytes, fill)
     }
 
     /// A constant of `bytes` zero bytes: what padding reads.
     pub fn zeros(&mut self, bytes: usize) -> ConstId {
-        self.plan.pack(format!("zeros {bytes}"), Vec::new(), bytes, std::sync::Arc::new(|_| {}))
+        self.plan.pack(format!("zeros {bytes}").into(), Vec::new(), bytes, std::sync::Arc::new(|_| {}))
     }
 
     /// Notes a choice, for `inspect --remarks`.
@@ -157,15 +155,17 @@ impl Lowering<'_> {
 
     fn materialise(&mut self, i: usize) -> Result<SlotId, OpError> {
         let constant = self.operands[i].constant.clone().ok_or_else(|| OpError::new("operand", "a value", "none"))?;
-        let bytes: Bytes = constant.bytes().ok_or_else(|| OpError::new("constant", "known elements", "only a hash"))?;
-        let key = format!("{} {:016x}", constant.ty, constant.hash());
-        let id = self.plan.pack(
-            key,
-            constant.origins.clone(),
-            bytes.len(),
-            std::sync::Arc::new(move |out| out.copy_from_slice(&bytes)),
-        );
-        let slot = self.plan.constant_slot(id, constant.ty, Layout::RowMajor);
+        if matches!(constant.payload, Payload::Hash(_)) {
+            return Err(OpError::new("constant", "known elements", "only a hash"));
+        }
+        let (key, origins, ty) = (Key::new(&constant, ""), constant.origins.clone(), constant.ty.clone());
+        let fill: Fill = std::sync::Arc::new(move |out| {
+            if let Some(bytes) = constant.bytes() {
+                out.copy_from_slice(&bytes);
+            }
+        });
+        let id = self.plan.pack(key, origins, ty.bytes(), fill);
+        let slot = self.plan.constant_slot(id, ty, Layout::RowMajor);
         self.operands[i].slots.push(slot);
         Ok(slot)
     }

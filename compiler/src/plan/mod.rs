@@ -10,11 +10,14 @@ pub mod lowering;
 pub mod memory;
 mod print;
 
+use std::fmt;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::kernels::Kernel;
 use crate::target::Target;
-use crate::types::TensorType;
+use crate::types::{Constant, TensorType};
 
 /// Physical order of a slot's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,11 +101,47 @@ pub struct Storage {
 /// Writes the packed form of a constant into its place, which holds zeros.
 pub type Fill = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
+/// What a packed constant is made of. Its text holds the hash of the source, which is computed when it is asked for.
+#[derive(Clone)]
+pub struct Key {
+    /// The elements, if they come from a constant of the graph.
+    pub source: Option<Constant>,
+    /// What is done to them.
+    pub packing: String,
+}
+
+impl Key {
+    /// The key of `source`, packed as `packing` says.
+    pub fn new(source: &Constant, packing: impl Into<String>) -> Self {
+        Self { source: Some(source.clone()), packing: packing.into() }
+    }
+
+    /// The bytes in memory or in a file that packing reads.
+    pub fn source_bytes(&self) -> Option<&Bytes> {
+        self.source.as_ref().and_then(Constant::source)
+    }
+}
+
+impl From<String> for Key {
+    fn from(packing: String) -> Self {
+        Self { source: None, packing }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(source) = &self.source {
+            write!(f, "{} {:016x}{}", source.ty, source.hash(), if self.packing.is_empty() { "" } else { " " })?;
+        }
+        f.write_str(&self.packing)
+    }
+}
+
 /// A constant in the order kernels read it. It is filled once, straight into the program's memory.
 #[derive(Clone)]
 pub struct PackedConstant {
-    /// Source hash and packing: equal keys are stored once.
-    pub key: String,
+    /// Source and packing: equal keys are stored once.
+    pub key: Key,
     /// Size in bytes.
     pub bytes: usize,
     /// Names of the model's parameters it stands for.
@@ -111,8 +150,8 @@ pub struct PackedConstant {
     pub fill: Fill,
 }
 
-impl std::fmt::Debug for PackedConstant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for PackedConstant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({} bytes)", self.key, self.bytes)
     }
 }

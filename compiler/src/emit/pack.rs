@@ -1,0 +1,86 @@
+//! Packed constants, written straight into a program's memory.
+//!
+//! In: a plan and its pool. Out: every constant in its place, packed by however many threads take part. The constants go
+//! in the order of the model's file, and what has been read is given back to the system on the way, so that no more
+//! than a part of the file is resident at a time.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use fornax_runtime::{ALIGN, ConstantPool};
+
+use crate::plan::{Fill, Plan};
+
+/// Bytes of the model's file that a thread reads before it gives them back.
+const WINDOW: usize = 1 << 20;
+
+/// The offset of each constant, and the size of the pool.
+pub fn offsets(plan: &Plan) -> (Vec<usize>, usize) {
+    let mut total = 0usize;
+    let mut offsets = Vec::with_capacity(plan.constants.len());
+    for constant in &plan.constants {
+        offsets.push(total);
+        total += constant.bytes.next_multiple_of(ALIGN);
+    }
+    (offsets, total)
+}
+
+/// One constant on its way.
+struct Job<'a> {
+    fill: &'a Fill,
+    source: Option<&'a Bytes>,
+    to: &'a mut [u8],
+}
+
+/// The constants that are still to be packed.
+pub struct Queue<'a>(Mutex<std::vec::IntoIter<Job<'a>>>);
+
+impl<'a> Queue<'a> {
+    /// All constants of `plan`, for a zeroed pool of the size that [`offsets`] gives.
+    pub fn new(plan: &'a Plan, pool: &'a mut ConstantPool) -> Self {
+        let len = pool.len();
+        let mut rest = pool.slice_mut(0, len);
+        let mut jobs = Vec::with_capacity(plan.constants.len());
+        for constant in &plan.constants {
+            let (to, behind) = rest.split_at_mut(constant.bytes.next_multiple_of(ALIGN));
+            rest = behind;
+            let to = &mut to[..constant.bytes];
+            jobs.push(Job { fill: &constant.fill, source: constant.key.source_bytes(), to });
+        }
+        jobs.sort_by_key(|job| job.source.map_or(0, |bytes| bytes.as_ptr().addr()));
+        Self(Mutex::new(jobs.into_iter()))
+    }
+
+    /// Packs constants until none are left.
+    pub fn work(&self) {
+        let mut read: Vec<&Bytes> = Vec::new();
+        let mut bytes = 0;
+        while let Some(job) = self.next() {
+            (job.fill)(job.to);
+            if let Some(source) = job.source {
+                read.push(source);
+                bytes += source.len();
+            }
+            if bytes >= WINDOW {
+                release(&read);
+                read.clear();
+                bytes = 0;
+            }
+        }
+        release(&read);
+    }
+
+    fn next(&self) -> Option<Job<'a>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+}
+
+/// Gives back the pages of `read`, in ascending order, and of what lies between.
+fn release(read: &[&Bytes]) {
+    if let [first, .., last] = read
+        && fornax_runtime::release_span(first, last)
+    {
+        return;
+    }
+    read.iter().for_each(|bytes| fornax_runtime::release_pages(bytes));
+}
