@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of `fornax-compiler`, from the top. A module names only those below it (and itself).
-const ORDER: &[&str] =
-    &["pipeline", "emit", "passes", "ir", "ops", "plan", "kernels", "codegen", "target", "types", "scalar", "times", "error"];
+const ORDER: &[&str] = &[
+    "pipeline", "emit", "passes", "ir", "ops", "plan", "kernels", "codegen", "target", "types", "scalar", "times",
+    "error",
+];
 
 /// The files that may lift `unsafe_code`.
 const UNSAFE: &[&str] = &[
