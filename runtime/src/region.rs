@@ -2,14 +2,16 @@
 //!
 //! In: a body and a number of chunks. Out: every chunk run exactly once, and no thread inside the body any more.
 //!
-//! The claim word holds (epoch, units left). A thread claims a unit by compare-exchange on the whole word, so it can
-//! only ever take work of the region whose fields it has just read:
+//! The claim word holds (epoch, first unit left, units left). Even workers claim the first unit left, odd ones the last, so that
+//! each of two threads works on neighbouring units, and in the next region on much the same part of the data, which its own
+//! cache still holds. A thread claims a unit by compare-exchange on the whole word, so it can only ever take work of the region
+//! whose fields it has just read:
 //! - the fields are written while no units are left, when nothing can be claimed;
 //! - a claim that succeeds keeps the region open until its `done` is counted, so the fields cannot have changed between
 //!   reading them and claiming;
 //! - a thread that comes late finds another word and claims nothing, and the opener does not wait for it.
 //!
-//! The epoch has 40 bits: a thread would have to sleep through 2^40 regions between a load and its compare-exchange to
+//! The epoch has 32 bits: a thread would have to sleep through 2^32 regions between a load and its compare-exchange to
 //! mistake one for another.
 #![allow(unsafe_code, reason = "lends a borrowed closure to threads that outlive the borrow")]
 
@@ -21,9 +23,11 @@ use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Mutex, Ordering, Padded, lock
 /// What a region runs: chunks `begin..end` on worker `w`.
 pub(crate) type Body<'a> = dyn Fn(u32, u32, usize) + Sync + 'a;
 
-/// Bits of the claim word that count the units left.
-const UNIT_BITS: u32 = 24;
+/// Bits of the claim word that count the units left, and as many above them that number the first of them.
+const UNIT_BITS: u32 = 16;
 const UNIT_MASK: u64 = (1 << UNIT_BITS) - 1;
+/// Bits below the epoch.
+const EPOCH_SHIFT: u32 = 2 * UNIT_BITS;
 /// Polls of the opener before it offers its core to a worker that may be waiting for one.
 const WAIT_SPINS: u32 = 2000;
 
@@ -37,7 +41,7 @@ struct Unit {
 /// Room for one open region.
 #[derive(Default)]
 pub(crate) struct Region {
-    /// epoch << UNIT_BITS | units left.
+    /// epoch << EPOCH_SHIFT | first unit left << UNIT_BITS | units left.
     claims: Padded<AtomicU64>,
     /// Units whose body has returned.
     done: Padded<AtomicU64>,
@@ -70,8 +74,8 @@ impl Region {
         self.chunks.store(chunks, Ordering::Relaxed);
         self.grain.store(grain, Ordering::Relaxed);
         self.done.0.store(0, Ordering::Relaxed);
-        let epoch = (self.claims.0.load(Ordering::Relaxed) >> UNIT_BITS).wrapping_add(1);
-        self.claims.0.store((epoch << UNIT_BITS) | units, Ordering::SeqCst);
+        let epoch = (self.claims.0.load(Ordering::Relaxed) >> EPOCH_SHIFT).wrapping_add(1);
+        self.claims.0.store((epoch << EPOCH_SHIFT) | units, Ordering::SeqCst);
         {
             let _close = Close { region: self, units };
             opened((units as u32).saturating_sub(1));
@@ -89,7 +93,7 @@ impl Region {
     pub fn work(&self, worker: usize) {
         let mut word = self.claims.0.load(Ordering::Acquire);
         while word & UNIT_MASK != 0 {
-            match self.claim(word) {
+            match self.claim(word, worker) {
                 Ok(unit) => {
                     self.run_unit(&unit, worker);
                     word = self.claims.0.load(Ordering::Acquire);
@@ -99,13 +103,16 @@ impl Region {
         }
     }
 
-    /// Claims the next unit if the claim word is still `word`, which had units left; else gives its present value.
-    fn claim(&self, word: u64) -> Result<Unit, u64> {
+    /// Claims a unit for a worker if the claim word is still `word`, which had units left; else gives its present value.
+    fn claim(&self, word: u64, worker: usize) -> Result<Unit, u64> {
         let body = self.body.load(Ordering::Relaxed);
         let chunks = self.chunks.load(Ordering::Relaxed);
         let grain = self.grain.load(Ordering::Relaxed);
-        self.claims.0.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire)?;
-        let begin = (chunks.div_ceil(grain) - (word & UNIT_MASK) as u32) * grain;
+        let (first, left) = ((word >> UNIT_BITS & UNIT_MASK) as u32, (word & UNIT_MASK) as u32);
+        let (unit, rest) =
+            if worker.is_multiple_of(2) { (first, word + (1 << UNIT_BITS) - 1) } else { (first + left - 1, word - 1) };
+        self.claims.0.compare_exchange_weak(word, rest, Ordering::AcqRel, Ordering::Acquire)?;
+        let begin = unit * grain;
         Ok(Unit { body, begin, end: begin.saturating_add(grain).min(chunks) })
     }
 
@@ -199,7 +206,7 @@ mod tests {
         assert_eq!(stale & UNIT_MASK, 3);
         let claimed = AtomicU32::new(0);
         let late = |_, _, _| {
-            if region.claim(stale).is_ok() {
+            if region.claim(stale, 0).is_ok() {
                 region.done.0.fetch_add(1, Ordering::SeqCst);
                 claimed.fetch_add(1, Ordering::SeqCst);
             }
