@@ -273,7 +273,7 @@ impl Model {
     fn compile(&self, graph: Graph, begun: Instant, mut times: Times, threads: usize) -> Result<Compiled> {
         let target = self.target()?;
         let host = Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found))?;
-        if !Target::runnable().contains(&target) {
+        if !target.runs_here() {
             let found = target.to_string();
             return Err(Error::usage("target", format!("one that this machine ({host}) can run"), found));
         }

@@ -66,14 +66,15 @@ impl Target {
         TABLE.iter().map(|(_, arch, level, about)| (Self::new(*arch, *level), *about))
     }
 
-    /// The best target of the machine this runs on.
+    /// The best target of the machine this runs on, with its second-level cache where the system tells its size.
     ///
     /// # Errors
     /// The name of the architecture, if it is none of the targets'.
     pub fn host() -> Result<Self, String> {
         let runs = |target: &Self| target.runs_here();
         let best = Self::all().map(|(target, _)| target).filter(runs).last();
-        best.ok_or_else(|| std::env::consts::ARCH.into())
+        let best = best.ok_or(std::env::consts::ARCH)?;
+        Ok(Self { l2: second_level_cache().unwrap_or(best.l2), ..best })
     }
 
     /// The targets whose code this machine runs, narrowest first.
@@ -81,7 +82,8 @@ impl Target {
         Self::all().map(|(target, _)| target).filter(Self::runs_here).collect()
     }
 
-    fn runs_here(&self) -> bool {
+    /// Whether this machine runs its code.
+    pub fn runs_here(&self) -> bool {
         let arch = match self.arch {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
@@ -124,6 +126,19 @@ impl Target {
     }
 }
 
+/// Bytes of the second-level cache of this machine's first core.
+fn second_level_cache() -> Option<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index2/size").ok()?;
+    cache_size(text.trim())
+}
+
+/// Bytes of a cache whose size reads `2048K`.
+fn cache_size(text: &str) -> Option<usize> {
+    let kib: usize = text.strip_suffix('K')?.parse().ok()?;
+    // A size beyond reason is none.
+    (64..=1 << 18).contains(&kib).then_some(kib << 10)
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = TABLE.iter().find(|(_, arch, level, _)| (*arch, *level) == (self.arch, self.level));
@@ -156,9 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn sizes_of_caches_are_read() {
+        assert_eq!(["2048K", "512K"].map(cache_size), [Some(2 << 20), Some(512 << 10)]);
+        assert_eq!(["", "K", "0K", "-1K", "99999999K", "2M"].map(cache_size), [None; 6]);
+    }
+
+    #[test]
     fn the_host_is_the_widest_that_runs() {
         let host = Target::host().unwrap();
-        assert_eq!(Target::runnable().last(), Some(&host));
+        assert_eq!(Target::runnable().last(), Some(&Target::new(host.arch, host.level)));
+        assert!(host.runs_here());
         assert!(CpuFeatures::detect().covers(host.features()));
     }
 }

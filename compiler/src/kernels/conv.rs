@@ -22,7 +22,8 @@ use super::{Argument, Family};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::Target;
-use pack::PANEL;
+pub(super) use emit::{Range, image, overlap};
+pub use pack::PANEL;
 pub use pack::{pack, pack_matrix, padded, width};
 pub use schedule::{Schedule, Split};
 

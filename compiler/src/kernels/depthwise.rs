@@ -67,9 +67,19 @@ impl Depthwise {
         self.sliding().applies()
     }
 
-    fn sliding(&self) -> Sliding {
+    pub(super) fn sliding(&self) -> Sliding {
         let Self { batch, channels, input, output, kernel, strides, dilations, pads, .. } = *self;
         Sliding { batch, channels, input, output, kernel, strides, dilations, pads }
+    }
+
+    /// Extents, bias and epilogue as part of a kernel's name.
+    pub(super) fn label(&self) -> String {
+        format!("{}_bias{}", self.sliding().name(), self.epilogue().suffix())
+    }
+
+    /// The arithmetic, for weights and bias that begin at the first channel, and sums of all rows.
+    pub(super) fn cell(&self, [weights, bias]: [R; 2], sums: Option<R>) -> impl Cell {
+        Segment { spec: self, sliding: self.sliding(), weights, bias, sums }
     }
 
     /// What happens to an accumulator before it is stored.
@@ -83,7 +93,7 @@ impl Family for Depthwise {
     type Schedule = Schedule;
 
     fn name(&self) -> String {
-        format!("f32_depthwise_{}_bias{}", self.sliding().name(), self.epilogue().suffix())
+        format!("f32_depthwise_{}", self.label())
     }
 
     fn arguments(&self) -> Vec<Argument> {
@@ -117,8 +127,8 @@ impl Family for Depthwise {
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let [x, weights, bias, zeros, y] = [0, 1, 2, 3, 4].map(|i| e.pointer(i));
         let sums = self.squeeze.then(|| e.pointer(5));
-        let segment = Segment { spec: self, sliding: self.sliding(), weights, bias, sums };
-        segment.sliding.emit(e, schedule, self.squeeze, [x, zeros, y], &segment);
+        let cell = self.cell([weights, bias], sums);
+        self.sliding().emit(e, schedule, self.squeeze, [x, zeros, y], &cell);
     }
 }
 
@@ -151,13 +161,12 @@ impl Cell for Segment<'_> {
         accumulators.iter().for_each(|acc| e.copy_v(*acc, bias));
         e.free_v(bias);
         let taps = self.sliding.taps(run);
-        for (k, row) in at.rows.iter().enumerate() {
-            self.kernel_row(e, &taps, (k, *row, at.moving[0]), &accumulators, lanes);
+        for k in 0..at.rows.len() {
+            self.kernel_row(e, &taps, (k, at), &accumulators, lanes);
         }
         let sum = at.moving.get(2).map(|sum| (*sum, partial(e, run, *sum, lanes)));
-        let pixel = self.spec.channels * 4;
         let output = |(t, acc): (usize, &V)| {
-            let to = at.y.at(((run.start + t) * pixel) as i32);
+            let to = at.y.at(((run.start + t) * at.pixels[1]) as i32);
             Output { value: *acc, to, lanes, residual: None, sum: sum.map(|(_, total)| total) }
         };
         self.spec.epilogue().store(e, &accumulators.iter().enumerate().map(output).collect::<Vec<_>>());
@@ -175,11 +184,12 @@ impl Segment<'_> {
         &self,
         e: &mut dyn Emitter,
         taps: &[Tap],
-        (k, row, weights): (usize, R, R),
+        (k, at): (usize, &At<'_>),
         accumulators: &[V],
         lanes: usize,
     ) {
         let (columns, tap_bytes) = (self.spec.kernel[1], self.spec.tap_stride() * 4);
+        let (row, weights, pixel) = (at.rows[k], at.moving[0], at.pixels[0]);
         let load = |j: usize| {
             taps.iter().any(|(_, _, used)| *used == j).then(|| {
                 let (v, all) = (e.v(), e.lanes());
@@ -192,7 +202,7 @@ impl Segment<'_> {
         let mut held = None;
         for (column, t, j) in taps {
             if held != Some(column) {
-                e.load(x, row.at((column * self.spec.channels * 4) as i32), lanes);
+                e.load(x, row.at((column * pixel) as i32), lanes);
                 held = Some(column);
             }
             if let Some(weight) = loaded[*j] {

@@ -157,6 +157,7 @@ families! {
     conv::Conv "dense and grouped convolution, matrix product";
     winograd::Winograd "dense 3x3 convolution in Winograd form";
     depthwise::Depthwise "depthwise convolution with activation and row sums";
+    ring::Ring "1x1 expansion and depthwise convolution over a ring of rows";
     gate::Gate "channel gate";
     gemv::Gemv "matrix-vector product";
     mean::Mean "mean over pixels";

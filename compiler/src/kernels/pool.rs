@@ -120,13 +120,13 @@ impl Cell for Window<'_> {
     fn vector(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, lanes: usize) {
         let sliding = &self.spec.sliding;
         let accumulators: Vec<V> = (0..run.width).map(|_| e.constant(self.spec.neutral())).collect();
-        let pixel = sliding.channels * 4;
+        let [input, output] = at.pixels;
         let (x, larger) = (e.v(), e.v());
         for row in at.rows {
             let mut held = None;
             for (column, t, _) in sliding.taps(run) {
                 if held != Some(column) {
-                    e.load(x, row.at((column * pixel) as i32), lanes);
+                    e.load(x, row.at((column * input) as i32), lanes);
                     held = Some(column);
                 }
                 let acc = accumulators[t];
@@ -144,7 +144,7 @@ impl Cell for Window<'_> {
             self.divide(e, run, *count, &accumulators);
         }
         for (t, acc) in accumulators.iter().enumerate() {
-            e.store(*acc, at.y.at(((run.start + t) * pixel) as i32), lanes);
+            e.store(*acc, at.y.at(((run.start + t) * output) as i32), lanes);
         }
         accumulators.into_iter().for_each(|v| e.free_v(v));
     }

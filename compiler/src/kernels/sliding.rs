@@ -69,6 +69,8 @@ pub struct At<'a> {
     pub moving: &'a [R],
     /// What [`Cell::fixed`] gave.
     pub fixed: &'a [R],
+    /// Bytes from one pixel to the next of the input and of the output.
+    pub pixels: [usize; 2],
 }
 
 /// The arithmetic of a family.
@@ -185,7 +187,7 @@ impl Sliding {
     /// that stand for rows outside of it, and the output map.
     pub fn emit(&self, e: &mut dyn Emitter, schedule: &Schedule, first_apart: bool, pointers: [R; 3], cell: &dyn Cell) {
         let [x, outside, y] = pointers;
-        let runs = self.runs(schedule.tile, first_apart);
+        let writer = Rows::new(self, schedule, first_apart, [self.channels * 4; 2], cell);
         let blocks = self.channels.div_ceil(schedule.block);
         let (chunk, units) = (e.r(), e.r());
         e.begin(chunk);
@@ -203,83 +205,10 @@ impl Sliding {
             e.mul_imm(row, block, (schedule.block * 4) as i64);
             let bases: Vec<R> = rows.into_iter().chain([out]).chain(moving).collect();
             bases.iter().for_each(|base| e.add(*base, *base, row));
-            self.block(e, schedule, &runs, (block, &bases, &fixed), cell);
+            writer.block(e, block, &bases, &fixed);
             [row, block].into_iter().chain(bases).chain(fixed).for_each(|r| e.free_r(r));
             e.add_imm(chunk, chunk, 1);
         });
-    }
-
-    /// Block `block` of channels of one output row, whose operands begin at `bases`.
-    fn block(
-        &self,
-        e: &mut dyn Emitter,
-        schedule: &Schedule,
-        runs: &[Run],
-        (block, bases, fixed): (R, &[R], &[R]),
-        cell: &dyn Cell,
-    ) {
-        let lanes = e.lanes();
-        let (full, tail) = (self.channels / lanes, self.channels % lanes);
-        let (vectors, most) = (e.r(), e.r());
-        let per_block = schedule.block / lanes;
-        let count = if self.channels <= schedule.block {
-            Count::Times(full as u32)
-        } else {
-            e.mul_imm(vectors, block, -(per_block as i64));
-            e.add_imm(vectors, vectors, full as i64);
-            e.set(most, per_block as i64);
-            e.min(vectors, vectors, most);
-            Count::Register(vectors)
-        };
-        if full > 0 {
-            runs.iter().for_each(|run| self.run(e, run, (bases, fixed), (count, lanes), cell));
-        }
-        if tail > 0 {
-            let blocks = self.channels.div_ceil(schedule.block);
-            e.set(most, blocks as i64 - 2);
-            e.if_less(most, block, &mut |e| {
-                let left = full - (blocks - 1) * per_block;
-                let bases: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
-                bases.iter().for_each(|base| e.add_imm(*base, *base, (left * lanes * 4) as i64));
-                for run in runs {
-                    self.run(e, run, (&bases, fixed), (Count::Times(1), tail), cell);
-                }
-                bases.into_iter().for_each(|r| e.free_r(r));
-            });
-        }
-        [vectors, most].into_iter().for_each(|r| e.free_r(r));
-    }
-
-    /// The segments of one run, one after the other, each for `count` vectors of channels.
-    fn run(
-        &self,
-        e: &mut dyn Emitter,
-        run: &Run,
-        (bases, fixed): (&[R], &[R]),
-        (count, lanes): (Count, usize),
-        cell: &dyn Cell,
-    ) {
-        let segment = |e: &mut dyn Emitter, bases: &[R]| {
-            let at: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
-            e.repeat(count, &mut |e| {
-                let ((rows, y), moving) = (at.split_at(self.kernel[0]), &at[self.kernel[0] + 1..]);
-                cell.vector(e, run, &At { rows, y: y[0], moving, fixed }, lanes);
-                at.iter().for_each(|r| e.add_imm(*r, *r, (lanes * 4) as i64));
-            });
-            at.into_iter().for_each(|r| e.free_r(r));
-        };
-        if run.count == 1 {
-            return segment(e, bases);
-        }
-        let walk: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
-        e.repeat(Count::Times(run.count as u32), &mut |e| {
-            segment(e, &walk);
-            let pixels = run.width * self.channels * 4;
-            let (rows, y) = walk.split_at(self.kernel[0]);
-            rows.iter().for_each(|row| e.add_imm(*row, *row, (pixels * self.strides[1]) as i64));
-            e.add_imm(y[0], y[0], pixels as i64);
-        });
-        walk.into_iter().for_each(|r| e.free_r(r));
     }
 
     /// Pointers to the input rows that output row `row` reads, one per window row.
@@ -303,6 +232,101 @@ impl Sliding {
         let rows = (0..self.kernel[0]).map(|k| pointer(e, k)).collect();
         [image, first, at, inside].into_iter().for_each(|r| e.free_r(r));
         rows
+    }
+}
+
+/// Writes output rows, for a given distance of pixels.
+pub struct Rows<'a> {
+    sliding: &'a Sliding,
+    schedule: &'a Schedule,
+    runs: Vec<Run>,
+    pixels: [usize; 2],
+    cell: &'a dyn Cell,
+}
+
+impl<'a> Rows<'a> {
+    /// A writer for maps with `pixels` bytes from one pixel to the next of the input and of the output; see [`Sliding::runs`].
+    pub fn new(
+        sliding: &'a Sliding,
+        schedule: &'a Schedule,
+        first_apart: bool,
+        pixels: [usize; 2],
+        cell: &'a dyn Cell,
+    ) -> Self {
+        Self { sliding, schedule, runs: sliding.runs(schedule.tile, first_apart), pixels, cell }
+    }
+
+    /// All channels of one output row. `bases` are the input rows of the window from the top, the output row, and what
+    /// [`Cell::moving`] gave; `fixed` is what [`Cell::fixed`] gave.
+    pub fn row(&self, e: &mut dyn Emitter, bases: &[R], fixed: &[R]) {
+        let block = e.r();
+        e.set(block, 0);
+        let walk: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+        e.repeat(Count::Times(self.sliding.channels.div_ceil(self.schedule.block) as u32), &mut |e| {
+            self.block(e, block, &walk, fixed);
+            walk.iter().for_each(|base| e.add_imm(*base, *base, (self.schedule.block * 4) as i64));
+            e.add_imm(block, block, 1);
+        });
+        walk.into_iter().chain([block]).for_each(|r| e.free_r(r));
+    }
+
+    /// Block `block` of channels of one output row, whose operands begin at `bases`.
+    fn block(&self, e: &mut dyn Emitter, block: R, bases: &[R], fixed: &[R]) {
+        let (lanes, channels, size) = (e.lanes(), self.sliding.channels, self.schedule.block);
+        let (full, tail) = (channels / lanes, channels % lanes);
+        let (vectors, most) = (e.r(), e.r());
+        let per_block = size / lanes;
+        let count = if channels <= size {
+            Count::Times(full as u32)
+        } else {
+            e.mul_imm(vectors, block, -(per_block as i64));
+            e.add_imm(vectors, vectors, full as i64);
+            e.set(most, per_block as i64);
+            e.min(vectors, vectors, most);
+            Count::Register(vectors)
+        };
+        if full > 0 {
+            self.runs.iter().for_each(|run| self.run(e, run, (bases, fixed), (count, lanes)));
+        }
+        if tail > 0 {
+            let blocks = channels.div_ceil(size);
+            e.set(most, blocks as i64 - 2);
+            e.if_less(most, block, &mut |e| {
+                let left = full - (blocks - 1) * per_block;
+                let bases: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+                bases.iter().for_each(|base| e.add_imm(*base, *base, (left * lanes * 4) as i64));
+                for run in &self.runs {
+                    self.run(e, run, (&bases, fixed), (Count::Times(1), tail));
+                }
+                bases.into_iter().for_each(|r| e.free_r(r));
+            });
+        }
+        [vectors, most].into_iter().for_each(|r| e.free_r(r));
+    }
+
+    /// The segments of one run, one after the other, each for `count` vectors of channels.
+    fn run(&self, e: &mut dyn Emitter, run: &Run, (bases, fixed): (&[R], &[R]), (count, lanes): (Count, usize)) {
+        let (window, [input, output]) = (self.sliding.kernel[0], self.pixels);
+        let segment = |e: &mut dyn Emitter, bases: &[R]| {
+            let at: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+            e.repeat(count, &mut |e| {
+                let ((rows, y), moving) = (at.split_at(window), &at[window + 1..]);
+                self.cell.vector(e, run, &At { rows, y: y[0], moving, fixed, pixels: self.pixels }, lanes);
+                at.iter().for_each(|r| e.add_imm(*r, *r, (lanes * 4) as i64));
+            });
+            at.into_iter().for_each(|r| e.free_r(r));
+        };
+        if run.count == 1 {
+            return segment(e, bases);
+        }
+        let walk: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+        e.repeat(Count::Times(run.count as u32), &mut |e| {
+            segment(e, &walk);
+            let (rows, y) = walk.split_at(window);
+            rows.iter().for_each(|row| e.add_imm(*row, *row, (run.width * input * self.sliding.strides[1]) as i64));
+            e.add_imm(y[0], y[0], (run.width * output) as i64);
+        });
+        walk.into_iter().for_each(|r| e.free_r(r));
     }
 }
 

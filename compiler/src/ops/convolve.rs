@@ -199,7 +199,11 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn pack_weights(&self, cx: &mut Lowering<'_>, spec: &kernels::Conv) -> Result<ConstId, OpError> {
+    /// The weights as the kernel of `spec` takes them.
+    ///
+    /// # Errors
+    /// If they are not known.
+    pub fn pack_weights(&self, cx: &mut Lowering<'_>, spec: &kernels::Conv) -> Result<ConstId, OpError> {
         let taps = spec.rows.kernel * spec.columns.kernel;
         let (groups, filters, channels) = (spec.groups, spec.filters, spec.channels);
         let packing = format!("panels of {} in {groups} groups", conv::width(filters));

@@ -7,7 +7,7 @@ use super::window::Window;
 use crate::error::OpError;
 use crate::kernels::Depthwise;
 use crate::plan::lowering::Lowering;
-use crate::plan::{Layout, Operand, SlotId};
+use crate::plan::{ConstId, Layout, Operand, SlotId};
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;
 
@@ -43,17 +43,32 @@ pub fn depthwise(
     (weight, bias): (usize, Option<usize>),
     y: SlotId,
 ) -> Result<Option<SlotId>, OpError> {
+    let [weights, bias, zeros] = constants(cx, &spec, (weight, bias))?;
+    let mut operands = vec![x.into(), weights.into(), bias.into(), zeros.into(), y.into()];
+    let sums = sums(cx, &spec);
+    operands.extend(sums.map(Operand::from));
+    cx.step(spec, &operands);
+    Ok(sums)
+}
+
+/// The packed weights, the padded bias and the row of zeros.
+///
+/// # Errors
+/// As [`depthwise`].
+pub fn constants(
+    cx: &mut Lowering<'_>,
+    spec: &Depthwise,
+    (weight, bias): (usize, Option<usize>),
+) -> Result<[ConstId; 3], OpError> {
     let packing = format!("taps of {} channels", spec.tap_stride());
     let packer = spec.clone();
     let weights = weights::pack(cx, weight, &packing, spec.weight_len(), move |from, to| packer.pack(from, to))?;
     let bias = weights::bias(cx, bias, spec.tap_stride())?;
-    let zeros = cx.zeros(spec.input[1] * spec.channels * 4);
-    let mut operands = vec![x.into(), weights.into(), bias.into(), zeros.into(), y.into()];
-    let sums = spec.squeeze.then(|| {
-        let ty = TensorType::f32([spec.batch, spec.output[0], spec.channels]);
-        cx.temp("sums", ty, Layout::RowMajor)
-    });
-    operands.extend(sums.map(Operand::from));
-    cx.step(spec, &operands);
-    Ok(sums)
+    Ok([weights, bias, cx.zeros(spec.input[1] * spec.channels * 4)])
+}
+
+/// A slot for the sums over each row, if the spec asks for them.
+pub fn sums(cx: &mut Lowering<'_>, spec: &Depthwise) -> Option<SlotId> {
+    let ty = TensorType::f32([spec.batch, spec.output[0], spec.channels]);
+    spec.squeeze.then(|| cx.temp("sums", ty, Layout::RowMajor))
 }

@@ -15,7 +15,7 @@ use super::convolve::{Call, Extra, Native};
 use super::literal::Literal;
 use super::lower_dense::{FEW_ROWS, Squeeze, squeeze_gate};
 use super::shapes::{check, expect_len};
-use super::{Conv, Op, SqueezeExcite};
+use super::{Conv, Op, SqueezeExcite, lower_ring};
 use crate::error::OpError;
 use crate::kernels::Gate;
 use crate::plan::lowering::Lowering;
@@ -179,7 +179,11 @@ impl Operation for MbConv {
             &inputs,
             |value| &value.ty,
             |name, op, operands| match op {
-                Op::Conv(conv) => lower_conv(cx, (name, squeezes), conv, operands),
+                Op::Conv(conv) if name == "expand" => postpone(conv, operands),
+                Op::Conv(conv) => match &operands[0].place {
+                    Place::Expansion(expansion) => lower_expanded(cx, squeezes, expansion, conv, operands),
+                    _ => lower_conv(cx, (name, squeezes), conv, operands),
+                },
                 Op::SqueezeExcite(op) => lower_gate(cx, op, operands),
                 other => Err(OpError::new("stage", "a convolution or a gate", other.name())),
             },
@@ -195,7 +199,7 @@ struct Stored {
     place: Place,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Place {
     /// A parameter: the operand of the block that holds it.
     Operand(usize),
@@ -203,6 +207,15 @@ enum Place {
     Image { slot: SlotId, sums: Option<SlotId> },
     /// A channel-last image whose channels its consumer multiplies by a gate.
     Gated { slot: SlotId, gate: SlotId },
+    /// The expansion, which is computed together with its consumer or right before it.
+    Expansion(Box<Expansion>),
+}
+
+/// An expansion that has no step yet: the convolution and its operands.
+#[derive(Clone, Debug)]
+struct Expansion {
+    op: Conv,
+    operands: Vec<Stored>,
 }
 
 impl Stored {
@@ -216,9 +229,46 @@ impl Stored {
     fn slot(&self) -> Result<SlotId, OpError> {
         match self.place {
             Place::Image { slot, .. } | Place::Gated { slot, .. } => Ok(slot),
-            Place::Operand(_) => Err(OpError::new("x", "a computed value", self.ty.to_string())),
+            Place::Operand(_) | Place::Expansion(_) => Err(OpError::new("x", "a computed value", self.ty.to_string())),
         }
     }
+}
+
+/// A convolution of a block with its weights and bias.
+fn call<'a>(op: &'a Conv, operands: &[&'a Stored], y: &'a TensorType) -> Result<Call<'a>, OpError> {
+    let (weights, bias) = (operands[1].operand()?, Some(operands[2].operand()?));
+    Ok(Call { op, x: &operands[0].ty, weights, bias, y })
+}
+
+/// The expansion of a block, left to its consumer.
+fn postpone(op: &Conv, operands: &[&Stored]) -> Result<Stored, OpError> {
+    let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
+    let ty = op.infer(&types)?;
+    let operands = operands.iter().map(|operand| (*operand).clone()).collect();
+    Ok(Stored { ty, place: Place::Expansion(Box::new(Expansion { op: op.clone(), operands })) })
+}
+
+/// The expansion of a block and the depthwise convolution behind it, in one step or in two.
+fn lower_expanded(
+    cx: &mut Lowering<'_>,
+    squeezes: bool,
+    expansion: &Expansion,
+    op: &Conv,
+    operands: &[&Stored],
+) -> Result<Stored, OpError> {
+    let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
+    let y = op.infer(&types)?;
+    let inputs: Vec<&Stored> = expansion.operands.iter().collect();
+    let first = call(&expansion.op, &inputs, types[0])?;
+    let second = call(op, operands, &y)?;
+    if let Some(mut spec) = lower_ring::choose(cx, &first, &second)? {
+        spec.depthwise.squeeze = squeezes;
+        let slot = cx.temp("depthwise", y.clone(), Layout::ChannelsLast);
+        let sums = lower_ring::ring(cx, spec, [&first, &second], [inputs[0].slot()?, slot])?;
+        return Ok(Stored { ty: y, place: Place::Image { slot, sums } });
+    }
+    let expanded = lower_conv(cx, ("expand", squeezes), &expansion.op, &inputs)?;
+    lower_conv(cx, ("depthwise", squeezes), op, &[&expanded, operands[1], operands[2]])
 }
 
 /// A convolution of a block. If the block squeezes, the depthwise one leaves the sums of its rows.
@@ -230,8 +280,7 @@ fn lower_conv(
 ) -> Result<Stored, OpError> {
     let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
     let (x, y) = (types[0], op.infer(&types)?);
-    let bias = Some(operands[2].operand()?);
-    let call = Call { op, x, weights: operands[1].operand()?, bias, y: &y };
+    let call = call(op, operands, &y)?;
     let mut kernel = call.native(cx, Layout::ChannelsLast)?;
     if let Some(Native::Depthwise(spec)) = &mut kernel {
         spec.squeeze = squeezes;

@@ -12,6 +12,7 @@ pub mod literal;
 pub mod lower_dense;
 pub mod lower_depthwise;
 mod lower_resize;
+mod lower_ring;
 pub mod nests;
 #[cfg(test)]
 mod properties;

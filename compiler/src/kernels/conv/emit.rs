@@ -57,9 +57,11 @@ impl Pointers {
 
 /// Registers of a range of units.
 #[derive(Clone, Copy)]
-struct Range {
-    first: R,
-    end: R,
+pub struct Range {
+    /// First unit.
+    pub first: R,
+    /// The unit behind the last one.
+    pub end: R,
 }
 
 struct Writer<'a> {
@@ -97,6 +99,13 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
         writer.groups(e, &p, range);
         e.add_imm(first, first, 1);
     });
+}
+
+/// Writes a convolution of one group without residual in full, for `pointers` to input, weights, bias and output.
+pub fn image(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter, pointers: [R; 4]) {
+    let [x, weights, bias, y] = pointers;
+    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(), schedule.vectors));
+    Writer { conv, schedule, runs, spans }.strips(e, &Pointers { x, weights, bias, residual: None, y }, None, None);
 }
 
 impl Writer<'_> {
@@ -329,7 +338,7 @@ impl Writer<'_> {
 
 /// The part of `count` units from `first` on that lies in `range`: where it begins, counted from `first`, and how many units it has
 /// (none if negative).
-fn overlap(e: &mut dyn Emitter, range: Range, (first, count): (usize, usize), (from, units): (R, R)) {
+pub fn overlap(e: &mut dyn Emitter, range: Range, (first, count): (usize, usize), (from, units): (R, R)) {
     e.set(units, first as i64);
     e.max(from, range.first, units);
     e.set(units, (first + count) as i64);

@@ -140,7 +140,7 @@ impl Conv {
     /// cycle, and no sum takes the next product before the last one is in. So wide strips of few pixels save loads, and small
     /// tiles, above all the last of an uneven row or strip, wait. Tiles, runs of equal tiles and code of its own for each kind of
     /// strip and run cost a little each: that is what makes an even division win.
-    fn cost(&self, lanes: usize, pixels: usize, vectors: usize) -> u64 {
+    pub(in crate::kernels) fn cost(&self, lanes: usize, pixels: usize, vectors: usize) -> u64 {
         let (extent, rows) = (self.columns.output, self.groups * self.batch * self.rows.output);
         let tiles = extent.div_ceil(pixels);
         let (size, larger) = (extent / tiles, extent % tiles);

@@ -1,0 +1,73 @@
+//! How a ring runs on a target: block of channels and bands of rows, the cheapest by [`Ring::cost`].
+//!
+//! More blocks read `x` again, more bands expand rows twice; both make rings that fit the second-level cache, and units for threads.
+
+use super::{PANEL, Ring, Schedule};
+use crate::kernels::depthwise::Depthwise;
+use crate::kernels::{Family, conv};
+use crate::target::Target;
+
+/// Work of a unit, floating-point operations, from which on there are [`MOST`] units rather than [`FEWEST`].
+const UNIT_FLOPS: u64 = 16_000_000;
+/// Units that there are at least, if there is enough to divide.
+const FEWEST: usize = 4;
+/// Units that are enough.
+const MOST: usize = 8;
+/// Most bands of an image.
+const MOST_BANDS: usize = 16;
+/// Bytes that come from behind the second-level cache in half a cycle.
+const BANDWIDTH: usize = 4;
+/// A last block of so few channels would have panels of another width than the whole.
+const NARROW: usize = 8;
+
+impl Ring {
+    /// The schedule for a target.
+    pub(super) fn choose(&self, target: &Target) -> Schedule {
+        let d = &self.depthwise;
+        let wanted = ((self.flops() / UNIT_FLOPS) as usize).clamp(FEWEST, MOST).next_multiple_of(FEWEST);
+        let mut best: Option<((usize, u64), Schedule)> = None;
+        for block in self.blocks(target) {
+            let expand = self.expansion(block).schedule(target);
+            for bands in 1..=d.output[0].clamp(1, MOST_BANDS) {
+                let missing = wanted.saturating_sub(d.batch * bands * d.channels.div_ceil(block));
+                let key = (missing, self.cost(target, block, bands, &expand));
+                if best.as_ref().is_none_or(|(least, _)| key < *least) {
+                    let rows = Depthwise { channels: block, ..d.clone() }.schedule(target);
+                    best = Some((key, Schedule { block, bands, expand: expand.clone(), rows }));
+                }
+            }
+        }
+        let narrow = || {
+            let block = PANEL.min(d.channels.max(1));
+            Schedule { block, bands: 1, expand: self.expansion(block).schedule(target), rows: d.schedule(target) }
+        };
+        best.map_or_else(narrow, |(_, schedule)| schedule)
+    }
+
+    /// Blocks whose ring and weights stay in a quarter of the second-level cache, widest first; the narrowest if there are none.
+    fn blocks(&self, target: &Target) -> Vec<usize> {
+        let all = self.depthwise.channels;
+        let even = |count: usize| all.div_ceil(count).next_multiple_of(PANEL).min(all);
+        let whole = |block: &usize| *block == all || !(1..=NARROW).contains(&(all % block));
+        let mut blocks: Vec<usize> = (1..=all.div_ceil(PANEL)).map(even).filter(whole).collect();
+        blocks.dedup();
+        let bytes = |block: usize| self.depthwise.kernel[0] * self.pitch(block) + 4 * block * self.inputs;
+        let fitting = blocks.iter().position(|block| bytes(*block) <= target.l2 / 4);
+        blocks.split_off(fitting.unwrap_or(blocks.len().saturating_sub(1)))
+    }
+
+    /// Half cycles, to compare schedules: the expansion with the rows that bands share, multiply-adds of the depthwise
+    /// convolution, `x` from behind the second-level cache; the last round of four threads counts in full.
+    fn cost(&self, target: &Target, block: usize, bands: usize, expand: &conv::Schedule) -> u64 {
+        let d = &self.depthwise;
+        let blocks = d.channels.div_ceil(block);
+        let rows = d.output[0] * d.strides[0] + bands * (d.kernel[0].saturating_sub(d.strides[0]));
+        let row = self.expansion(block).cost(target.lanes(), expand.pixels, expand.vectors);
+        let x = d.input[0] * d.input[1] * self.inputs * 4;
+        let reads = if x > target.l2 / 2 { blocks * x / BANDWIDTH } else { 0 };
+        let taps = d.output[0] * d.output[1] * d.kernel[0] * d.kernel[1] * d.channels / target.lanes();
+        let image = (rows * blocks) as u64 * row + (reads + taps) as u64;
+        let units = d.batch * bands * blocks;
+        (d.batch as u64 * image) * units.next_multiple_of(FEWEST) as u64 / units.max(1) as u64
+    }
+}

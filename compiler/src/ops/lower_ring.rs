@@ -1,0 +1,56 @@
+//! An expansion and the depthwise convolution behind it as one step, where the expanded map is too large to stay near.
+//!
+//! In: both convolutions of a block. Out: the ring kernel and its step, or nothing where separate kernels do. Both ways give the
+//! same bits.
+
+use super::convolve::{Call, Native};
+use super::{lower_depthwise, weights};
+use crate::error::OpError;
+use crate::kernels::{Ring, conv};
+use crate::plan::lowering::Lowering;
+use crate::plan::{Layout, Operand, SlotId};
+
+/// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
+/// than half of the second-level cache: then it would be written to what lies behind, and read again.
+pub fn choose(cx: &mut Lowering<'_>, expand: &Call<'_>, depthwise: &Call<'_>) -> Result<Option<Ring>, OpError> {
+    let natives = (expand.native(cx, Layout::ChannelsLast)?, depthwise.native(cx, Layout::ChannelsLast)?);
+    let (Some(Native::Dense(dense)), Some(Native::Depthwise(depthwise))) = natives else { return Ok(None) };
+    let ring = Ring { inputs: dense.channels, expand: expand.op.then, depthwise };
+    let plain = expand.op.group == 1 && !expand.op.residual && dense == ring.expansion_of_all();
+    if !plain || !ring.applies() {
+        cx.remark("expansion and depthwise convolution apart: no ring for such windows");
+        return Ok(None);
+    }
+    let (map, l2) = (ring.expanded_bytes(), cx.target().l2);
+    let pays = map > l2 / 2;
+    let (way, side) = if pays { ("as a ring of rows", "over") } else { ("apart", "within") };
+    cx.remark(format!(
+        "expansion and depthwise convolution {way}: {} KiB of expanded map, {side} half of {} KiB of cache",
+        map.div_ceil(1024),
+        l2 / 1024
+    ));
+    Ok(pays.then_some(ring))
+}
+
+/// Adds the step from `x` to `y`, both channel-last. Returns the slot of the sums over the rows of `y`, if the spec asks for them.
+///
+/// # Errors
+/// If weights or bias are not known.
+pub fn ring(
+    cx: &mut Lowering<'_>,
+    spec: Ring,
+    [expand, depthwise]: [&Call<'_>; 2],
+    [x, y]: [SlotId; 2],
+) -> Result<Option<SlotId>, OpError> {
+    let channels = spec.depthwise.channels;
+    let mut operands: Vec<Operand> = vec![x.into()];
+    operands.push(expand.pack_weights(cx, &spec.expansion(channels))?.into());
+    operands.push(weights::bias(cx, expand.bias, conv::padded(channels))?.into());
+    let of_depthwise = lower_depthwise::constants(cx, &spec.depthwise, (depthwise.weights, depthwise.bias))?;
+    operands.extend(of_depthwise.map(Operand::from));
+    operands.push(y.into());
+    let sums = lower_depthwise::sums(cx, &spec.depthwise);
+    operands.extend(sums.map(Operand::from));
+    cx.step(spec, &operands);
+    Ok(sums)
+}
