@@ -84,7 +84,7 @@ fn a_traced_run_says_who_did_what() {
     for threads in [1, 3] {
         let mut session = Session::new(program(parts(20)).unwrap(), pool(threads)).unwrap();
         let mut outputs = session.outputs().unwrap();
-        let x = input(4000, 0);
+        let x = input(outputs[0].numel(), 0);
         let mut timeline = Timeline::new(2, threads);
         for _ in 0..50 {
             session.run_traced(&[&x], &mut outputs, &mut timeline).unwrap();
