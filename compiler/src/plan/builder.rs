@@ -213,7 +213,7 @@ mod tests {
     fn equal_sources_of_equal_packing_are_stored_once() -> Result<(), String> {
         let mut plan = Builder::new(Target::host()?);
         let mut values = [0.5f32; 40];
-        let mut pack = |plan: &mut Builder, values: &[f32], packing: &str| {
+        let pack = |plan: &mut Builder, values: &[f32], packing: &str| {
             let source = Constant::from_f32([values.len()], values);
             plan.pack(Key::new(&source, packing), Vec::new(), values.len() * 4, std::sync::Arc::new(|_| {}))
         };
