@@ -228,6 +228,7 @@ mod tests {
         let shorter = pack(&mut plan, &[0.5; 20], "panels");
         assert_eq!((first, late), (again, late_again));
         let mut distinct = vec![first, repacked, late, early, shorter];
+        distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), 5);
         assert_eq!(plan.constants.len(), 5);
