@@ -10,6 +10,9 @@ use crate::target::Target;
 /// Batch, inputs and channels, then height and width, kernel, strides, and padding before and after.
 type Case = ([usize; 3], [[usize; 2]; 4]);
 
+/// Block, bands, pixels and vectors of the expansion's tile, outputs of a segment and channels of its block.
+type Shape = (usize, usize, [usize; 2], [usize; 2]);
+
 const CASES: &[Case] = &[
     ([1, 8, 48], [[7, 7], [3, 3], [1, 1], [1, 1]]),
     ([1, 5, 96], [[9, 12], [5, 5], [2, 2], [2, 2]]),
@@ -77,7 +80,8 @@ fn no_schedule_changes_a_bit() {
         let expected = apart(&s, &operands);
         let schedules = [(16, 1, [3, 1], [4, 16]), (32, 3, [5, 2], [2, 16]), (48, 2, [4, 3], [7, 32])];
         let all = schedules.into_iter().flat_map(|schedule| [4, 8, 16].map(|lanes| (schedule, lanes)));
-        let differs = |((block, bands, [pixels, vectors], [tile, within]), lanes): (_, usize)| {
+        let differs = |((block, bands, tile_of_expansion, segment), lanes): (Shape, usize)| {
+            let ([pixels, vectors], [tile, within]) = (tile_of_expansion, segment);
             let rest = s.depthwise.channels % block;
             let block = if block > s.depthwise.channels || (1..=8).contains(&rest) { s.depthwise.channels } else { block };
             let expand = conv::Schedule { pixels, vectors, unroll: 2, split: Split::Tiles, chunks: 1 };
