@@ -390,3 +390,23 @@ fn targets() {
     assert_eq!(text.matches("this machine").count(), 1);
     assert_eq!(text.lines().count(), list.len() + 1);
 }
+
+/// What `--perf-map` leaves for profilers: the kernels of the process by address, size and name.
+#[test]
+fn a_perf_map_names_the_kernels() {
+    let photo = support::examples().join("photos/stop.jpg");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fornax"));
+    command.args(["run", MODEL, "--image"]).arg(photo).arg("--perf-map").current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let path = format!("/tmp/perf-{}.map", child.id());
+    assert!(child.wait().unwrap().success());
+    let map = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    for line in map.lines() {
+        let [address, size, name] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let [address, size] = [address, size].map(|word| u64::from_str_radix(word, 16).unwrap());
+        assert!(address > 0 && size > 0 && name.contains('_'), "{line}");
+    }
+    assert!(map.contains(" f32_conv_"), "{map}");
+}

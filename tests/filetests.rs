@@ -20,7 +20,8 @@ use fornax_compiler::types::{Payload, TensorType, random_values};
 /// A kind of test: its name, and from the rest of the first line and the text to what is kept.
 type Kind = (&'static str, fn(&str, &str) -> String);
 
-const KINDS: &[Kind] = &[("parse", parses), ("verify", verifies), ("pass", passes), ("plan", plans), ("clif", clifs), ("asm", asms)];
+const KINDS: &[Kind] =
+    &[("parse", parses), ("verify", verifies), ("pass", passes), ("plan", plans), ("clif", clifs), ("asm", asms)];
 
 #[test]
 fn filetests() {

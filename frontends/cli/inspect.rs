@@ -3,8 +3,8 @@
 use fornax::compiler::codegen::clif;
 use fornax::compiler::emit::{disassembly, distinct};
 use fornax::compiler::ir::dot::dot;
-use fornax::compiler::kernels::Kernel;
 use fornax::compiler::ir::verify;
+use fornax::compiler::kernels::Kernel;
 use fornax::compiler::pipeline::PASSES;
 use fornax::compiler::plan::Plan;
 use fornax::{Bindings, Error, Model, Result, Stats, describe};

@@ -56,7 +56,7 @@ pub fn targets(out: &mut Output<'_>) -> Result<()> {
         let mark = match (host.as_ref() == Some(&target), runnable.contains(&target)) {
             (true, _) => "  (this machine)",
             (_, true) => "",
-            _ => "  (not on this machine)",
+            _ => "  (does not run here)",
         };
         writeln!(out.to, "{:<12} {about}{mark}", target.to_string())?;
     }

@@ -90,6 +90,9 @@ pub struct ThreadArgs {
     /// Threads to run on; all processors by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Write /tmp/perf-PID.map, by which perf and other profilers know the kernels in memory by name.
+    #[arg(long)]
+    perf_map: bool,
 }
 
 impl ThreadArgs {
@@ -97,6 +100,10 @@ impl ThreadArgs {
     pub fn session(&self, model: &Model, bindings: Bindings) -> Result<Session> {
         let threads = self.threads.map_or(0, usize::from);
         let session = model.session(&SessionOptions { threads, pin: true, bindings })?;
+        if let (true, Some(compiled)) = (self.perf_map, session.compiled()) {
+            let path = format!("/tmp/perf-{}.map", std::process::id());
+            fornax::write_file(path.as_ref(), compiled.program().perf_map().as_bytes())?;
+        }
         if let Some(cpu) = session.pool().caller_cpu() {
             // A refusal costs speed only.
             let _ = fornax::runtime::pin_current_thread(cpu);

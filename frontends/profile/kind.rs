@@ -17,6 +17,8 @@ pub enum Kind {
     Winograd,
     /// A convolution of each channel by itself.
     Depthwise,
+    /// An expansion (1x1 convolution) and the depthwise convolution behind it as a ring of rows.
+    Ring,
     /// A product of a matrix and a vector: squeezes, gates, classifiers.
     Gemv,
     /// A mean over pixels.
@@ -44,6 +46,7 @@ impl Kind {
             Self::Grouped => "grouped convolution",
             Self::Winograd => "Winograd convolution",
             Self::Depthwise => "depthwise convolution",
+            Self::Ring => "expansion and depthwise ring",
             Self::Gemv => "matrix-vector product",
             Self::Mean => "mean",
             Self::Gate => "gate",
@@ -64,6 +67,7 @@ impl Kind {
             _ if hash.is_some_and(|h| h.len() == 16 && h.bytes().all(|b| b.is_ascii_hexdigit())) => Self::Loops,
             "conv" => Self::of_convolution(&words.collect::<Vec<_>>()),
             "depthwise" => Self::Depthwise,
+            "ring" => Self::Ring,
             "gemv" => Self::Gemv,
             "mean" => Self::Mean,
             "gate" => Self::Gate,

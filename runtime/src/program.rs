@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "calls generated code")]
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::null_mut;
@@ -41,6 +42,8 @@ pub enum Arg {
 pub struct Step {
     /// The code.
     pub kernel: KernelFn,
+    /// Size of the code, bytes.
+    pub code_bytes: usize,
     /// Name of the kernel.
     pub name: String,
     /// Names of the nodes of the model that it computes.
@@ -200,6 +203,15 @@ impl Program {
     /// Scratch of each worker of a session.
     pub fn scratch_bytes(&self) -> usize {
         self.parts.scratch_bytes
+    }
+
+    /// Where the code of each kernel is, for profilers: lines `address size name`, hexadecimal, the form of `perf`'s maps of code
+    /// that is in no file.
+    pub fn perf_map(&self) -> String {
+        let kernels = self.steps().iter().map(|step| (step.kernel as usize, (step.code_bytes, &step.name)));
+        let kernels: BTreeMap<usize, (usize, &String)> = kernels.collect();
+        let lines = kernels.iter().map(|(address, (bytes, name))| format!("{address:x} {bytes:x} {name}\n"));
+        lines.collect()
     }
 
     /// Packed weights.

@@ -64,6 +64,7 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     let (module, entries) = times.stage("install", || install(&plan.target, &code))?;
     let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
         kernel: entries[function],
+        code_bytes: code[function].bytes.len(),
         name: step.kernel.name.clone(),
         node: step.node.clone(),
         args: step.operands.iter().map(|operand| argument(plan, &offsets, *operand)).collect(),

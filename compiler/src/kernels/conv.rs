@@ -152,6 +152,11 @@ impl Conv {
         self.rows.kernel * self.columns.kernel * self.channels
     }
 
+    /// Floats of the input.
+    fn input_len(&self) -> usize {
+        self.batch * self.groups * self.channels * self.rows.input * self.columns.input
+    }
+
     /// Floats of one set of packed weights.
     fn weight_len(&self) -> usize {
         padded(self.filters) * self.groups * self.depth()
@@ -188,7 +193,7 @@ impl Family for Conv {
 
     fn arguments(&self) -> Vec<Argument> {
         let floats = |name, n: usize| Argument::read(name, n * 4);
-        let input = self.batch * self.groups * self.channels * self.rows.input * self.columns.input;
+        let input = self.input_len();
         let output = self.pixels() * self.groups * self.filters;
         let sets = if self.weights_per_image { self.batch } else { 1 };
         let bias = padded(self.filters) * self.groups;

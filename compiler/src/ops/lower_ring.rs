@@ -11,7 +11,7 @@ use crate::plan::lowering::Lowering;
 use crate::plan::{Layout, Operand, SlotId};
 
 /// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
-/// than half of the second-level cache: then it would be written to what lies behind, and read again.
+/// than the second-level cache: then it would be written to what lies behind, and read again.
 pub fn choose(cx: &mut Lowering<'_>, expand: &Call<'_>, depthwise: &Call<'_>) -> Result<Option<Ring>, OpError> {
     let natives = (expand.native(cx, Layout::ChannelsLast)?, depthwise.native(cx, Layout::ChannelsLast)?);
     let (Some(Native::Dense(dense)), Some(Native::Depthwise(depthwise))) = natives else { return Ok(None) };
@@ -22,10 +22,10 @@ pub fn choose(cx: &mut Lowering<'_>, expand: &Call<'_>, depthwise: &Call<'_>) ->
         return Ok(None);
     }
     let (map, l2) = (ring.expanded_bytes(), cx.target().l2);
-    let pays = map > l2 / 2;
+    let pays = map > l2;
     let (way, side) = if pays { ("as a ring of rows", "over") } else { ("apart", "within") };
     cx.remark(format!(
-        "expansion and depthwise convolution {way}: {} KiB of expanded map, {side} half of {} KiB of cache",
+        "expansion and depthwise convolution {way}: {} KiB of expanded map, {side} the {} KiB of the second-level cache",
         map.div_ceil(1024),
         l2 / 1024
     ));

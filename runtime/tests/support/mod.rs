@@ -42,7 +42,17 @@ kernel!(add(ptrs, begin, end, _scratch) {
 });
 
 pub fn step(kernel: KernelFn, name: &str, args: Vec<Arg>, chunks: u32) -> Step {
-    Step { kernel, name: name.to_owned(), node: format!("node of {name}"), args, chunks, grain: 1, flops: 0, bytes: 0 }
+    Step {
+        kernel,
+        code_bytes: 0,
+        name: name.to_owned(),
+        node: format!("node of {name}"),
+        args,
+        chunks,
+        grain: 1,
+        flops: 0,
+        bytes: 0,
+    }
 }
 
 /// The parts of the program for `chunks` chunks; the constant for element `i` is `i`.

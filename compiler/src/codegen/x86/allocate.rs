@@ -279,7 +279,9 @@ impl Allocator<'_> {
                 let (s, to) = (self.read_r(s)?, self.at(at)?);
                 self.machine.store_form(Op::Mov_rm64_r64, to, s)
             }
-            Inst::SelectBelow(d, index, bound, inside, outside) => self.select_below(d, index, bound, [inside, outside]),
+            Inst::SelectBelow(d, index, bound, inside, outside) => {
+                self.select_below(d, index, bound, [inside, outside])
+            }
             _ => Err("not an instruction over general registers".into()),
         }
     }
@@ -612,4 +614,3 @@ impl Allocator<'_> {
         self.machine.asm.put(Instruction::with4(codes.blend(), to, rno, ryes, mask))
     }
 }
-

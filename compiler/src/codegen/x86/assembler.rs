@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Formatter, Instruction, MemoryOperand, NasmFormatter, Register};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, Encoder, Formatter, Instruction, MemoryOperand, NasmFormatter, Register,
+};
 
 /// Alignment of the code and of its constants.
 pub const ALIGN: usize = 64;
@@ -141,7 +143,6 @@ impl Assembler {
             left -= nop.len();
         }
     }
-
 
     /// The finished bytes; `patches` are four-byte fields with values of the caller's.
     pub fn finish(mut self, patches: &[(usize, u32)]) -> Result<Vec<u8>, String> {

@@ -65,7 +65,13 @@ pub enum Inst {
     Broadcast(Id, Address),
     Op(VOp, Lane, Id, Id, Source),
     /// `d = c + a b`, or `c - a b` if negated.
-    Fma { negate: bool, d: Id, c: Id, a: Id, b: Source },
+    Fma {
+        negate: bool,
+        d: Id,
+        c: Id,
+        a: Id,
+        b: Source,
+    },
     Sqrt(Id, Id),
     ShiftLeft(Id, Id, u8),
     ShiftRight(Id, Id, u8),
@@ -138,7 +144,12 @@ impl Inst {
                 f(General, b, Read);
             }
             Splat(d, _) => f(Vector, d, Write),
-            CopyV(d, a) | Sqrt(d, a) | ShiftLeft(d, a, _) | ShiftRight(d, a, _) | IntToFloat(d, a) | FloatToInt(d, a) => {
+            CopyV(d, a)
+            | Sqrt(d, a)
+            | ShiftLeft(d, a, _)
+            | ShiftRight(d, a, _)
+            | IntToFloat(d, a)
+            | FloatToInt(d, a) => {
                 f(Vector, a, Read);
                 f(Vector, d, Write);
             }

@@ -193,7 +193,8 @@ impl Machine {
 
     fn mask_vector(&mut self, lanes: u8, spare: Option<u32>) -> Result<Register, String> {
         let mask = self.vector(spare.ok_or("a partial vector needs a mask")?);
-        let bytes: Vec<u8> = (0..8u8).flat_map(|lane| (if lane < lanes { u32::MAX } else { 0 }).to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            (0..8u8).flat_map(|lane| (if lane < lanes { u32::MAX } else { 0 }).to_le_bytes()).collect();
         let constant: Constant = self.asm.constant(&bytes);
         self.load_form(self.opcodes.load(), mask, Place::Constant(constant))?;
         Ok(mask)

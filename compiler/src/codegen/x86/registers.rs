@@ -247,7 +247,8 @@ impl File {
 
     /// A register for `id`, made free if need be. It is pinned.
     fn take(&mut self, mover: &mut dyn Mover) -> Result<u32, String> {
-        let free = self.usable.iter().copied().find(|r| self.holders[*r as usize].is_none() && self.pinned >> r & 1 == 0);
+        let free =
+            self.usable.iter().copied().find(|r| self.holders[*r as usize].is_none() && self.pinned >> r & 1 == 0);
         let register = match free {
             Some(register) => register,
             None => self.evict_farthest(mover)?,
@@ -436,7 +437,8 @@ impl File {
                 self.evict(*id, mover)?;
             }
         }
-        let mut ranked: Vec<(u64, Id)> = needed.iter().chain(&away).map(|id| (self.weight(code, *id, span), *id)).collect();
+        let mut ranked: Vec<(u64, Id)> =
+            needed.iter().chain(&away).map(|id| (self.weight(code, *id, span), *id)).collect();
         ranked.sort_unstable_by(|a, b| b.cmp(a));
         for (_, id) in ranked.iter().skip(room) {
             if self.register(*id).is_some_and(|r| self.pinned >> r & 1 == 0) {

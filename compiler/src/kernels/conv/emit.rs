@@ -64,6 +64,9 @@ pub struct Range {
     pub end: R,
 }
 
+/// Bytes that a core's second-level cache may not keep from one strip to the next.
+const FAR: usize = 1 << 20;
+
 struct Writer<'a> {
     conv: &'a Conv,
     schedule: &'a Schedule,
@@ -89,6 +92,10 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
     if schedule.split == Split::Strips {
         let range = writer.range(e, first, end);
         return writer.strips(e, &p, Some(range), None);
+    }
+    if conv.input_len() * 4 <= FAR || conv.weight_len() * 4 > FAR / 2 {
+        let range = writer.range(e, first, end);
+        return writer.groups(e, &p, range);
     }
     // Chunk by chunk, so that the pixels of one are still near when its next strip reads them.
     e.sub(end, end, first);

@@ -37,6 +37,8 @@ pub struct Schedule {
 const MOST_CHUNKS: u64 = 64;
 /// Fewest pixels that are split between chunks; below, output channels are.
 const MANY_PIXELS: usize = 256;
+/// Strips that share weights well enough between threads, however much work there is.
+const ENOUGH_STRIPS: u64 = 8;
 /// Fewest pixels of a full tile: with fewer, loads of weights outnumber the multiply-adds they serve too much.
 const FEW_PIXELS: usize = 4;
 /// Input channels whose loop is written out for wide vectors.
@@ -51,9 +53,10 @@ const CODE: u64 = 600;
 /// Half cycles from one multiply-add to the next that needs its sum.
 const LATENCY: usize = 8;
 
-/// Work that pays for claiming a chunk, floating-point operations: 30 to 50 us by the peak of cores with such vectors.
+/// Work that pays for claiming a chunk, floating-point operations: about 10 us by the peak of cores with such vectors. What one
+/// thread alone computes, the others fetch from its cache in the next step, so few layers are too small to share.
 fn chunk_flops(lanes: usize) -> u64 {
-    (lanes as u64 + 2) * 1_000_000 / 3
+    lanes as u64 * 110_000
 }
 
 impl Conv {
@@ -79,7 +82,7 @@ impl Conv {
         let (pixels, vectors) = self.tile_shape(lanes, registers);
         // Few channels are written out; of many, four turns share the cost of the loop.
         let unroll = if self.channels <= UNROLLED { self.channels.max(1) } else { 4 };
-        let enough = self.units(Split::Strips, pixels, (lanes, vectors)) as u64 >= self.wanted(lanes);
+        let enough = self.units(Split::Strips, pixels, (lanes, vectors)) as u64 >= self.wanted(lanes).min(ENOUGH_STRIPS);
         let split = if self.few_pixels() && enough { Split::Strips } else { self.by_pixels() };
         self.cut((pixels, vectors), unroll, split, lanes)
     }
@@ -96,9 +99,9 @@ impl Conv {
         if worth > 2 { worth.next_multiple_of(4) } else { worth }
     }
 
-    /// Whether chunks should share the pixels rather than the weights.
+    /// Whether chunks should share the pixels rather than the weights: what they share, each of them reads.
     fn few_pixels(&self) -> bool {
-        self.pixels() < MANY_PIXELS && self.groups == 1
+        self.groups == 1 && (self.pixels() < MANY_PIXELS || self.weight_len() > 2 * self.input_len())
     }
 
     /// How pixels are split.
@@ -210,9 +213,9 @@ mod tests {
             let schedule = Conv::pointwise(pixels, channels, filters, Epilogue::default()).plan_wide(16, 32);
             (schedule.split, schedule.chunks)
         };
-        assert_eq!(split([49, 192, 1152]), (Split::Strips, 4));
+        assert_eq!(split([49, 192, 1152]), (Split::Strips, 12));
         // Two strips would be too few for the work.
-        assert_eq!(split([196, 672, 112]), (Split::Tiles, 4));
+        assert_eq!(split([196, 672, 112]), (Split::Tiles, 14));
         assert_eq!(split([12544, 16, 96]).0, Split::Tiles);
     }
 
