@@ -40,12 +40,12 @@ pub fn passes(out: &mut Output<'_>) -> Result<()> {
 /// Prints the targets, with the vectors that their kernels use, and which of them this machine is.
 pub fn targets(out: &mut Output<'_>) -> Result<()> {
     let host = Target::host().ok();
-    let runnable = Target::runnable();
+    let is_host = |target: &Target| host.as_ref().is_some_and(|h| (h.arch, h.level) == (target.arch, target.level));
     let (cpu, features) = (model_name(), CpuFeatures::detect());
     if out.json {
         let target = |(target, about): (Target, &str)| {
             json!({"name": target.to_string(), "about": about, "vector_bits": 32 * target.lanes(),
-                "runs_here": runnable.contains(&target), "host": host.as_ref() == Some(&target)})
+                "runs_here": target.runs_here(), "host": is_host(&target)})
         };
         let list: Vec<_> = Target::all().map(target).collect();
         let host = host.as_ref().map(ToString::to_string);
@@ -53,7 +53,7 @@ pub fn targets(out: &mut Output<'_>) -> Result<()> {
             "threads": available_threads(), "targets": list}));
     }
     for (target, about) in Target::all() {
-        let mark = match (host.as_ref() == Some(&target), runnable.contains(&target)) {
+        let mark = match (is_host(&target), target.runs_here()) {
             (true, _) => "  (this machine)",
             (_, true) => "",
             _ => "  (does not run here)",

@@ -102,7 +102,7 @@ impl ThreadArgs {
         let session = model.session(&SessionOptions { threads, pin: true, bindings })?;
         if let (true, Some(compiled)) = (self.perf_map, session.compiled()) {
             let path = format!("/tmp/perf-{}.map", std::process::id());
-            fornax::write_file(path.as_ref(), compiled.program().perf_map().as_bytes())?;
+            fornax::write_file(&path, compiled.program().perf_map().as_bytes())?;
         }
         if let Some(cpu) = session.pool().caller_cpu() {
             // A refusal costs speed only.

@@ -127,7 +127,8 @@ mod tests {
             ("f32_mean_1x3_h0123456789abcdef", Kind::Loops),
             ("u8_scale_and_3_7_hfedcba9876543210", Kind::Loops),
             ("f32_scale_1", Kind::Other),
-            ("f32_ring_n1c32", Kind::Other),
+            ("f32_ring_i16_bias_silu_n1c96h112w112_h56w56_k3s2p1_bias_silu_sum", Kind::Ring),
+            ("f32_spiral_n1c32", Kind::Other),
             ("", Kind::Other),
             ("x_conv", Kind::Dense),
         ] {

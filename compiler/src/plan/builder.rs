@@ -213,7 +213,7 @@ mod tests {
     fn equal_sources_of_equal_packing_are_stored_once() -> Result<(), String> {
         let mut plan = Builder::new(Target::host()?);
         let mut values = [0.5f32; 40];
-        let mut pack = |plan: &mut Builder, values: &[f32], packing: &str| {
+        let pack = |plan: &mut Builder, values: &[f32], packing: &str| {
             let source = Constant::from_f32([values.len()], values);
             plan.pack(Key::new(&source, packing), Vec::new(), values.len() * 4, std::sync::Arc::new(|_| {}))
         };
@@ -228,6 +228,7 @@ mod tests {
         let shorter = pack(&mut plan, &[0.5; 20], "panels");
         assert_eq!((first, late), (again, late_again));
         let mut distinct = vec![first, repacked, late, early, shorter];
+        distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), 5);
         assert_eq!(plan.constants.len(), 5);

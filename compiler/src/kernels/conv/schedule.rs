@@ -215,7 +215,7 @@ mod tests {
         };
         assert_eq!(split([49, 192, 1152]), (Split::Strips, 12));
         // Two strips would be too few for the work.
-        assert_eq!(split([196, 672, 112]), (Split::Tiles, 14));
+        assert_eq!(split([196, 672, 112]), (Split::Tiles, 16));
         assert_eq!(split([12544, 16, 96]).0, Split::Tiles);
     }
 
