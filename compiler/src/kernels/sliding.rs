@@ -124,17 +124,21 @@ impl Sliding {
     }
 
     /// A schedule for windows that need `registers` besides one accumulator per output: a tile of 7, or the widest, that divides
-    /// the row, or the widest if only narrow ones do; blocks whose `bytes` per channel stay in the first-level cache.
+    /// the row, or one that divides it most evenly if only narrow ones do; blocks whose `bytes` per channel stay in the first-level cache.
     pub fn schedule(&self, target: &Target, registers: usize, bytes: usize) -> Schedule {
         // Two outputs of 512 bits end per cycle, four cycles after they began, and weights are loaded anew for every tile.
         let limit = if target.lanes() == 16 && self.kernel[1] <= 7 { 14 } else { 8 };
         let most = target.vector_registers().saturating_sub(registers).clamp(1, limit).min(self.output[1].max(1));
         let narrower = (most.div_ceil(2)..=most).rev();
         let even = [14, 7].into_iter().chain(narrower).find(|t| *t <= most && self.output[1].is_multiple_of(*t));
+        let tiles = self.output[1].div_ceil(most).max(1);
         let work = self.output[1].max(1) * self.kernel[0] * self.kernel[1];
         let near = (20 * 1024 / bytes.max(1)).max(16);
         let blocks = self.channels.div_ceil((WORK / work.max(1)).clamp(64, near.max(64))).max(1);
-        Schedule { tile: even.unwrap_or(most), block: self.channels.div_ceil(blocks).next_multiple_of(16).max(16) }
+        Schedule {
+            tile: even.unwrap_or_else(|| self.output[1].div_ceil(tiles).max(1)),
+            block: self.channels.div_ceil(blocks).next_multiple_of(16).max(16),
+        }
     }
 
     /// Work units.

@@ -3,8 +3,9 @@
 //! More blocks read `x` again, more bands expand rows twice; both make rings that fit the second-level cache, and units for threads.
 
 use super::{PANEL, Ring, Schedule};
+use crate::kernels::Family;
+use crate::kernels::conv::{self, Axis, Conv};
 use crate::kernels::depthwise::Depthwise;
-use crate::kernels::{Family, conv};
 use crate::target::Target;
 
 /// Work of a unit, floating-point operations, from which on there are [`MOST`] units rather than [`FEWEST`].
@@ -27,7 +28,7 @@ impl Ring {
         let wanted = ((self.flops() / UNIT_FLOPS) as usize).clamp(FEWEST, MOST).next_multiple_of(FEWEST);
         let mut best: Option<((usize, u64), Schedule)> = None;
         for block in self.blocks(target) {
-            let expand = self.expansion(block).schedule(target);
+            let expand = self.all_rows(block).schedule(target);
             for bands in 1..=d.output[0].clamp(1, MOST_BANDS) {
                 let missing = wanted.saturating_sub(d.batch * bands * d.channels.div_ceil(block));
                 let key = (missing, self.cost(target, block, bands, &expand));
@@ -39,9 +40,15 @@ impl Ring {
         }
         let narrow = || {
             let block = PANEL.min(d.channels.max(1));
-            Schedule { block, bands: 1, expand: self.expansion(block).schedule(target), rows: d.schedule(target) }
+            Schedule { block, bands: 1, expand: self.all_rows(block).schedule(target), rows: d.schedule(target) }
         };
         best.map_or_else(narrow, |(_, schedule)| schedule)
+    }
+
+    /// The expansion of a block of channels for all rows of an image, row by row: its code stays in the first-level cache from
+    /// one row to the next.
+    fn all_rows(&self, block: usize) -> Conv {
+        Conv { rows: Axis::plain(self.depthwise.input[0]), ..self.expansion(block) }
     }
 
     /// Blocks whose ring and weights stay in a quarter of the second-level cache, widest first; the narrowest if there are none.
@@ -62,11 +69,11 @@ impl Ring {
         let d = &self.depthwise;
         let blocks = d.channels.div_ceil(block);
         let rows = d.output[0] * d.strides[0] + bands * (d.kernel[0].saturating_sub(d.strides[0]));
-        let row = self.expansion(block).cost(target.lanes(), expand.pixels, expand.vectors);
+        let map = self.all_rows(block).cost(target.lanes(), expand.pixels, expand.vectors);
         let x = d.input[0] * d.input[1] * self.inputs * 4;
         let reads = if x > target.l2 / 2 { blocks * x / BANDWIDTH } else { 0 };
         let taps = d.output[0] * d.output[1] * d.kernel[0] * d.kernel[1] * d.channels / target.lanes();
-        let image = (rows * blocks) as u64 * row + (reads + taps) as u64;
+        let image = map * (rows * blocks) as u64 / d.input[0].max(1) as u64 + (reads + taps) as u64;
         let units = d.batch * bands * blocks;
         (d.batch as u64 * image) * units.next_multiple_of(FEWEST) as u64 / units.max(1) as u64
     }

@@ -83,7 +83,8 @@ fn no_schedule_changes_a_bit() {
         let differs = |((block, bands, tile_of_expansion, segment), lanes): (Shape, usize)| {
             let ([pixels, vectors], [tile, within]) = (tile_of_expansion, segment);
             let rest = s.depthwise.channels % block;
-            let block = if block > s.depthwise.channels || (1..=8).contains(&rest) { s.depthwise.channels } else { block };
+            let block =
+                if block > s.depthwise.channels || (1..=8).contains(&rest) { s.depthwise.channels } else { block };
             let expand = conv::Schedule { pixels, vectors, unroll: 2, split: Split::Tiles, chunks: 1 };
             let schedule = Schedule { block, bands, expand, rows: sliding::Schedule { tile, block: within } };
             let found = testing::interpret(&s, &schedule, &operands, lanes);
@@ -113,7 +114,8 @@ fn block([side, inputs, channels, kernel, stride]: [usize; 5]) -> Ring {
 
 #[test]
 fn rings_stay_in_cache_and_divide_the_work() {
-    let blocks = [[112, 16, 96, 3, 2], [150, 24, 144, 3, 2], [75, 32, 192, 5, 2], [38, 160, 960, 5, 1], [304, 32, 192, 3, 2]];
+    let blocks =
+        [[112, 16, 96, 3, 2], [150, 24, 144, 3, 2], [75, 32, 192, 5, 2], [38, 160, 960, 5, 1], [304, 32, 192, 3, 2]];
     for s in blocks.map(block) {
         for (mut target, _) in Target::all() {
             for l2 in [1 << 20, 2 << 20] {
