@@ -127,7 +127,7 @@ impl Sliding {
     /// the row, or one that divides it most evenly if only narrow ones do; blocks whose `bytes` per channel stay in the first-level cache.
     pub fn schedule(&self, target: &Target, registers: usize, bytes: usize) -> Schedule {
         // Two outputs of 512 bits end per cycle, four cycles after they began, and weights are loaded anew for every tile.
-        let limit = if target.lanes() == 16 && self.kernel[1] <= 7 { 14 } else { 8 };
+        let limit = if target.lanes() == 16 && self.kernel[1] <= 5 { 14 } else { 8 };
         let most = target.vector_registers().saturating_sub(registers).clamp(1, limit).min(self.output[1].max(1));
         let narrower = (most.div_ceil(2)..=most).rev();
         let even = [14, 7].into_iter().chain(narrower).find(|t| *t <= most && self.output[1].is_multiple_of(*t));
