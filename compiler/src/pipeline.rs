@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, verify};
 use crate::passes::{
-    Context, Remark, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_mbconv, fuse_residual,
-    fuse_squeeze_excite, name_activation, remove_identity,
+    Context, Remark, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_grouped_conv,
+    fuse_mbconv, fuse_residual, fuse_squeeze_excite, name_activation, remove_identity,
 };
 
 /// A pass: a graph in, a graph that computes the same out.
@@ -44,6 +44,12 @@ pub const PASSES: &[Pass] = &[
         name: "fuse_activation",
         about: "end convolutions and products in their activation",
         run: fuse_activation::run,
+    },
+    // After fold_batch_norm and fuse_activation, which go into the parts; before fuse_residual, which finds the whole.
+    Pass {
+        name: "fuse_grouped_conv",
+        about: "convolutions of slices, concatenated, become one of groups",
+        run: fuse_grouped_conv::run,
     },
     // After fuse_activation, which decides whether the activation comes before the addition.
     Pass { name: "fuse_residual", about: "add residuals inside convolutions", run: fuse_residual::run },

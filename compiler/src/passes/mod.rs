@@ -9,6 +9,7 @@ pub mod fold_constants;
 pub mod fold_pad;
 pub mod fuse_activation;
 pub mod fuse_gemm;
+pub mod fuse_grouped_conv;
 pub mod fuse_mbconv;
 pub mod fuse_residual;
 pub mod fuse_squeeze_excite;

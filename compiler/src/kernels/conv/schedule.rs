@@ -106,7 +106,7 @@ impl Conv {
 
     /// How pixels are split.
     fn by_pixels(&self) -> Split {
-        if self.is_flat() && self.groups == 1 { Split::Tiles } else { Split::Rows }
+        if self.is_flat() { Split::Tiles } else { Split::Rows }
     }
 
     /// Units of an axis, for tiles of `pixels` and strips of at most `vectors` of `lanes`.

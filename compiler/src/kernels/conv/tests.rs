@@ -33,6 +33,7 @@ const CASES: &[Case] = &[
     ([1, 1, 3, 5], [[9, 2, 3, 1, 0, 0], [9, 2, 3, 2, 0, 0]]),
     ([1, 2, 4, 6], [[5, 3, 1, 1, 1, 1], [8, 3, 1, 1, 1, 1]]),
     ([2, 3, 2, 20], [plain(4), plain(5)]),
+    ([1, 2, 7, 12], [plain(9), plain(11)]),
     ([1, 1, 2, 3], [[1, 3, 1, 1, 1, 1], [1, 3, 1, 1, 1, 1]]),
     ([1, 1, 3, 4], [[2, 2, 2, 1, 3, 3], [3, 2, 2, 1, 3, 3]]),
 ];
@@ -197,12 +198,14 @@ fn strips_change_no_bit() {
         let flat = ([1, 1, 7, filters], [plain(1), plain(11)]);
         let image = ([2, 1, 3, filters], [[4, 3, 2, 1, 1, 1], [9, 3, 1, 1, 1, 1]]);
         let groups = ([1, 3, 2, filters], [[3, 2, 1, 1, 1, 0], [5, 1, 1, 1, 0, 0]]);
+        let flat_groups = ([1, 3, 5, filters], [plain(1), plain(13)]);
         let cases = [
             (flat, Split::Tiles, Input::ChannelsLast),
             (flat, Split::Strips, Input::ChannelsLast),
             (image, Split::Strips, Input::RowMajor),
             (image, Split::Rows, Input::ChannelsLast),
             (groups, Split::Rows, Input::ChannelsLast),
+            (flat_groups, Split::Tiles, Input::ChannelsLast),
         ];
         cases.map(|(case, split, input)| {
             let spec = Conv { input, ..spec(case, Epilogue::new(then, split == Split::Rows, false)) };
@@ -211,6 +214,25 @@ fn strips_change_no_bit() {
             changes(&case, &spec, then, &schedules)
         })
     }));
+}
+
+/// Groups of a 1x1 convolution are shared among chunks by pixels, with the bits that one chunk gives; also where pixels of all
+/// groups exceed the cache and chunks run one by one.
+#[test]
+fn pixels_of_groups_are_split() {
+    let then = Some(UnaryFn::Relu);
+    for (groups, channels, filters, [height, width]) in
+        [(2, 20, 40, [7, 12]), (4, 9, 12, [1, 61]), (2, 64, 3, [48, 48])]
+    {
+        let case = ([1, groups, channels, filters], [plain(height), plain(width)]);
+        let spec = spec(case, Epilogue::new(then, filters == 12, false)).flattened();
+        for (lanes, registers) in WIDE {
+            let schedule = spec.plan_wide(lanes, registers);
+            assert_eq!(schedule.split, Split::Tiles);
+            let shared = [1, 3, 8].map(|chunks| Schedule { chunks, ..schedule.clone() });
+            report([changes(&case, &spec, then, &shared)].into_iter());
+        }
+    }
 }
 
 #[test]
