@@ -15,11 +15,13 @@ mod assembler;
 mod code;
 mod emit;
 mod fold;
+mod general;
 mod opcodes;
 mod record;
 mod registers;
 #[cfg(test)]
 mod tests;
+mod vector;
 
 pub use assembler::ALIGN;
 
