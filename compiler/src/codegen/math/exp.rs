@@ -18,6 +18,9 @@ const EXPM1: [f32; 5] = [0.001_394_645, 0.008_366_584, 0.041_666_28, 0.166_665_4
 
 /// Bound of the argument where 2^n still is one normal number.
 const BOUND: f32 = 87.0;
+/// Argument from which on a sigmoid is constant: 4.2e-18 below its negative, 1 to the last bit above. Far smaller values are of no
+/// use, but products with them are subnormal, which slows processors down (a network whose gates saturate, by an eighth).
+const SATURATED: f32 = 40.0;
 
 /// `x = 2^(x by)` for `|x by| <= 126`, 14 instructions with the caller's bounds.
 fn exp2_bounded(e: &mut dyn Emitter, by: f32, xs: &[V]) {
@@ -40,21 +43,21 @@ fn exp2_bounded(e: &mut dyn Emitter, by: f32, xs: &[V]) {
     free(e, &sums);
 }
 
-/// Leaves `1 + exp(-alpha x)` in `ys`, which hold `x`. The argument of the exponential is held within 87 of zero.
+/// Leaves `1 + exp(-alpha x)` in `ys`, which hold `x`. The argument of the exponential is held within [`SATURATED`] of zero.
 fn denominator(e: &mut dyn Emitter, alpha: f32, ys: &[V]) {
-    let bound = BOUND / alpha.abs();
+    let bound = SATURATED / alpha.abs();
     clip(e, -bound, bound, ys);
     exp2_bounded(e, -alpha * std::f32::consts::LOG2_E, ys);
     constant_op(e, VOp::Add, 1.0, ys);
 }
 
-/// `1 / (1 + exp(-x))`: 2 ulp of the larger of the result and 0.01. -inf gives 1.6e-38, +inf gives 1.
+/// `1 / (1 + exp(-x))`: 2 ulp of the larger of the result and 0.01. -inf gives 4.2e-18, +inf gives 1.
 pub(super) fn sigmoid(e: &mut dyn Emitter, xs: &[V]) {
     denominator(e, 1.0, xs);
     constant_op(e, VOp::Div, 1.0, xs);
 }
 
-/// `x / (1 + exp(-x))`: 2.5 ulp of the larger of the result and 0.1. -inf gives -1.4e-36, +inf gives +inf.
+/// `x / (1 + exp(-x))`: 2.5 ulp of the larger of the result and 0.1. -inf gives -1.7e-16, +inf gives +inf.
 ///
 /// The numerator is bounded below so that an infinite one does not meet a finite denominator.
 pub(super) fn silu(e: &mut dyn Emitter, xs: &[V]) {
@@ -68,9 +71,9 @@ pub(super) fn swish(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
         return;
     }
     if alpha > 0.0 {
-        constant_op(e, VOp::Max, -BOUND / alpha, xs);
+        constant_op(e, VOp::Max, -SATURATED / alpha, xs);
     } else {
-        constant_op(e, VOp::Min, -BOUND / alpha, xs);
+        constant_op(e, VOp::Min, -SATURATED / alpha, xs);
     }
     with_copies(e, xs, |e, ys| {
         denominator_from_bounded(e, alpha, ys);
@@ -80,7 +83,7 @@ pub(super) fn swish(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
 
 /// As [`denominator`] for arguments that are already bounded on the side where the exponential grows.
 fn denominator_from_bounded(e: &mut dyn Emitter, alpha: f32, ys: &[V]) {
-    constant_op(e, if alpha > 0.0 { VOp::Min } else { VOp::Max }, BOUND / alpha, ys);
+    constant_op(e, if alpha > 0.0 { VOp::Min } else { VOp::Max }, SATURATED / alpha, ys);
     exp2_bounded(e, -alpha * std::f32::consts::LOG2_E, ys);
     constant_op(e, VOp::Add, 1.0, ys);
 }
