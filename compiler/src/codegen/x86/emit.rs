@@ -43,7 +43,8 @@ impl Machine {
             general_slots: 0,
             vector_slots: 0,
             frame_field: 0,
-            masks: partial.iter().copied().take(MASKS.len()).collect(),
+            // With more kinds of tails than mask registers, the last register stands for none of them: see `mask`.
+            masks: if partial.len() <= MASKS.len() { partial.to_vec() } else { partial[..MASKS.len() - 1].to_vec() },
         };
         machine.enter()?;
         Ok(machine)
@@ -184,9 +185,8 @@ impl Machine {
         if let Some(at) = self.masks.iter().position(|m| *m == lanes) {
             return Ok(MASKS[at]);
         }
-        // More kinds of tails than mask registers: the last register is reloaded each time.
+        // The last register is loaded for each use, as what runs before, around a loop, may have loaded it for another.
         let last = MASKS[MASKS.len() - 1];
-        self.masks.truncate(MASKS.len() - 1);
         self.load_mask(last, lanes)?;
         Ok(last)
     }

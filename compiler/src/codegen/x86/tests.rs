@@ -112,6 +112,22 @@ fn partial_vectors_touch_only_their_elements() {
     }
 }
 
+/// With more kinds of tails than mask registers, no use of the register that they share relies on an earlier load of it.
+#[test]
+fn masks_that_share_a_register_are_loaded_for_each_use() {
+    let text = listing(Level::Avx512, |e| {
+        let (p, a) = (e.pointer(0), e.v());
+        e.repeat(Count::Times(3), &mut |e| {
+            for n in [1, 2, 3, 5, 6, 7, 9] {
+                e.load(a, p.at(0), n);
+                e.store(a, p.at(64), n);
+            }
+        });
+    });
+    let (loads, uses) = (count(&text, "kmovw       k7"), count(&text, "{k7}"));
+    assert_eq!((loads, uses), (4, 4), "{text}");
+}
+
 #[test]
 fn loop_nests_are_refused() {
     use crate::kernels::{Kernel, Loops};

@@ -189,9 +189,7 @@ impl Allocator<'_> {
             }
             _ => {
                 let (ra, ob) = (self.read_v(a)?, self.operand(b)?);
-                let clash = self.v.register(d);
                 self.copy(d, c)?;
-                debug_assert!(clash.is_none() || d != a, "a product that overwrites its factor");
                 let to = self.read_v(d)?;
                 self.three(accumulate, to, ra, ob)
             }
