@@ -6,23 +6,20 @@
 //! multiply-add; the multiply-add peak of the same process is printed first. Which of them matter, and how much, is what `fornax
 //! profile` tells of a network.
 
+mod support;
+
 use std::fmt;
-use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use fornax_compiler::codegen::epilogue::Epilogue;
-use fornax_compiler::emit::jit;
 use fornax_compiler::kernels::conv::{Axis, Input};
 use fornax_compiler::kernels::pool::Kind;
 use fornax_compiler::kernels::sliding::Sliding;
-use fornax_compiler::kernels::{self, Access, Conv, Depthwise, Gate, Gemv, Kernel, Mean, Softmax, Spec};
-use fornax_compiler::plan::builder::Builder;
-use fornax_compiler::plan::{Layout, Operand, Port};
+use fornax_compiler::kernels::{self, Conv, Depthwise, Gate, Gemv, Kernel, Mean, Softmax, Spec};
 use fornax_compiler::scalar::UnaryFn;
 use fornax_compiler::target::Target;
-use fornax_compiler::types::{TensorType, random_values};
-use fornax_runtime::{Pool, Session, Tensor, measure_fma_peak};
+use fornax_runtime::{Tensor, measure_fma_peak};
 
 /// 1x1 convolutions of EfficientNet-B0 at 224: pixels, channels, filters, activation.
 const POINTWISE: &[(usize, usize, usize, bool)] = &[
@@ -85,26 +82,7 @@ fn case(spec: impl Into<Spec>) -> Case {
 
 /// Runs a plan of one step.
 fn run(bencher: Bencher<'_, '_>, Case(kernel): &Case) {
-    let mut builder = Builder::new(target());
-    let mut operands: Vec<Operand> = Vec::new();
-    let mut outputs = Vec::new();
-    let mut inputs = Vec::new();
-    for argument in &kernel.arguments {
-        let ty = TensorType::f32([argument.bytes / 4]);
-        let port = Port { name: argument.name.into(), ty: ty.clone() };
-        if argument.access == Access::Read {
-            inputs.push(Tensor::from_f32(ty.shape.clone(), &random_values(1, ty.shape.numel())).expect("memory"));
-            operands.push(builder.input(port).into());
-        } else {
-            let slot = builder.temp(argument.name.into(), ty, Layout::RowMajor);
-            outputs.push((port, slot));
-            operands.push(slot.into());
-        }
-    }
-    builder.step(kernel.clone(), operands, &kernel.name);
-    let plan = builder.finish("bench".into(), outputs).expect("a plan");
-    let program = Arc::new(jit::compile(&plan).expect("code"));
-    let mut session = Session::new(program, Arc::new(Pool::new(1, false).expect("a pool"))).expect("memory");
+    let (mut session, inputs) = support::session(kernel, &target());
     let inputs: Vec<&Tensor> = inputs.iter().collect();
     let mut outputs = session.outputs().expect("memory");
     bencher.counter(ItemsCount::new(kernel.flops)).bench_local(|| session.run(&inputs, &mut outputs).expect("a run"));

@@ -4,18 +4,15 @@
 //! where one beats the schedule's choice by more than [`WORTH`]. No schedule changes a bit, so what it finds may simply be moved
 //! into `kernels/conv/schedule.rs`.
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Instant;
 
 use fornax_compiler::codegen::epilogue::Epilogue;
-use fornax_compiler::emit::jit;
-use fornax_compiler::kernels::{Access, Conv, Family, Kernel, Schedule};
-use fornax_compiler::plan::builder::Builder;
-use fornax_compiler::plan::{Layout, Operand, Port};
+use fornax_compiler::kernels::{Conv, Family, Kernel, Schedule};
 use fornax_compiler::scalar::UnaryFn;
 use fornax_compiler::target::Target;
-use fornax_compiler::types::{TensorType, random_values};
-use fornax_runtime::{Pool, Session, Tensor};
+use fornax_runtime::Tensor;
 
 /// Pixels, channels, filters, activation.
 const LAYERS: &[(usize, usize, usize, bool)] = &[
@@ -86,24 +83,7 @@ fn kernel(spec: &Conv, target: &Target, schedule: &fornax_compiler::kernels::con
 
 /// Best time of a kernel on one thread.
 fn microseconds(kernel: &Kernel, target: &Target) -> f64 {
-    let mut builder = Builder::new(target.clone());
-    let (mut operands, mut inputs, mut outputs) = (Vec::<Operand>::new(), Vec::new(), Vec::new());
-    for argument in &kernel.arguments {
-        let ty = TensorType::f32([argument.bytes / 4]);
-        let port = Port { name: argument.name.into(), ty: ty.clone() };
-        if argument.access == Access::Read {
-            inputs.push(Tensor::from_f32(ty.shape.clone(), &random_values(1, ty.shape.numel())).expect("memory"));
-            operands.push(builder.input(port).into());
-        } else {
-            let slot = builder.temp(argument.name.into(), ty, Layout::RowMajor);
-            outputs.push((port, slot));
-            operands.push(slot.into());
-        }
-    }
-    builder.step(kernel.clone(), operands, &kernel.name);
-    let plan = builder.finish("sweep".into(), outputs).expect("a plan");
-    let program = Arc::new(jit::compile(&plan).expect("code"));
-    let mut session = Session::new(program, Arc::new(Pool::new(1, false).expect("a pool"))).expect("memory");
+    let (mut session, inputs) = support::session(kernel, target);
     let inputs: Vec<&Tensor> = inputs.iter().collect();
     let mut outputs = session.outputs().expect("memory");
     let time = |_| {
