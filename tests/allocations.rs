@@ -46,10 +46,14 @@ fn a_run_allocates_nothing() {
                 std::thread::yield_now();
             }
         });
-        let before = ALLOCATIONS.load(Ordering::SeqCst);
-        for _ in 0..50 {
-            session.run_into(&[&image], &mut outputs).unwrap();
-        }
-        assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "{threads} threads");
+        // An allocation of a run shows in every round; the test harness's own thread makes one now and then.
+        let rounds = (0..3).map(|_| {
+            let before = ALLOCATIONS.load(Ordering::SeqCst);
+            for _ in 0..50 {
+                session.run_into(&[&image], &mut outputs).unwrap();
+            }
+            ALLOCATIONS.load(Ordering::SeqCst) - before
+        });
+        assert_eq!(rounds.min(), Some(0), "{threads} threads");
     }
 }

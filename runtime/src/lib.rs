@@ -14,6 +14,7 @@ compile_error!("fornax-runtime supports Linux on x86-64 and aarch64");
 
 pub mod abi;
 mod arena;
+pub mod artifact;
 pub mod cpu;
 mod dtype;
 mod error;

@@ -1,0 +1,452 @@
+//! What lies inside a compiled library: one description for the compiler that writes it, the entry code inside it that
+//! reads it, and the loader of this crate.
+//!
+//! ```text
+//! ELF header, notes, symbols │ tables │ kernels, entry functions │ .dynamic │ weights (a page of their own) │ sections
+//!            Note ───────────▶ Head ─▶ bindings × levels ─▶ plans ─▶ steps ─▶ arguments
+//!                               └─▶ ports, text, signature, messages          WeightsHead, constants
+//! ```
+//!
+//! Everything is little-endian. Offsets into the tables count from [`Head`], those of kernels from the first kernel, those of
+//! constants from [`WeightsHead`]. Records hold u32 and u64 fields only, without padding, so a record has the same layout
+//! as a file's bytes, as a Rust value and as loads of generated code. Weights may lie in a file of their own: its bytes
+//! are those that would be embedded.
+
+/// First bytes of the tables.
+pub const TABLES_MAGIC: u64 = u64::from_le_bytes(*b"FRNXTABL");
+/// First bytes of the weights.
+pub const WEIGHTS_MAGIC: u64 = u64::from_le_bytes(*b"FRNXWGHT");
+/// First bytes of an initialised arena.
+pub const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"FRNXARNA");
+/// Name of the ELF note, without its terminating zero.
+pub const NOTE_NAME: &str = "Fornax";
+/// Type of the ELF note.
+pub const NOTE_TYPE: u32 = 1;
+/// Version of these records. The entry functions carry [`crate::ABI_VERSION`].
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Value of [`Head::arch`] for x86-64.
+pub const ARCH_X86_64: u32 = 1;
+/// Value of [`Head::arch`] for aarch64.
+pub const ARCH_AARCH64: u32 = 2;
+
+/// Numbers of the levels, as `init` takes them; 0 asks for the best of the processor. aarch64 has level 1 only.
+pub const LEVELS: [(u32, &str); 4] = [(1, "x86-64"), (2, "x86-64-fma"), (3, "x86-64-v3"), (4, "x86-64-v4")];
+
+/// Base of a kernel argument that is null.
+pub const BASE_NULL: u64 = 0;
+/// Base of the arena.
+pub const BASE_ARENA: u64 = 1;
+/// Base of the weights.
+pub const BASE_WEIGHTS: u64 = 2;
+/// Base of the first input; the other inputs follow, then the outputs.
+pub const BASE_PORTS: u64 = 3;
+/// An argument is a base in the bits from here on, and a byte offset below.
+pub const BASE_SHIFT: u32 = 48;
+
+/// Declares records of u32 and u64 fields, and how they are read from and appended to bytes.
+macro_rules! records {
+    ($($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ident,)* })*) => {$(
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $ty,)* }
+
+        impl $name {
+            /// Size of the record, bytes.
+            pub const SIZE: usize = size_of::<$name>();
+
+            /// The record at the beginning of `bytes`, or nothing if they are too few.
+            pub fn read(bytes: &[u8]) -> Option<$name> {
+                $(
+                    const _: () = assert!(std::mem::offset_of!($name, $field).is_multiple_of(size_of::<$ty>()));
+                    let at = std::mem::offset_of!($name, $field);
+                    let $field = $ty::from_le_bytes(bytes.get(at..at + size_of::<$ty>())?.try_into().ok()?);
+                )*
+                (bytes.len() >= $name::SIZE).then_some($name { $($field,)* })
+            }
+
+            /// Appends the record to `bytes`.
+            pub fn write(&self, bytes: &mut Vec<u8>) {
+                const _: () = assert!($name::SIZE == 0 $(+ size_of::<$ty>())*, "no padding");
+                $(bytes.extend_from_slice(&self.$field.to_le_bytes());)*
+            }
+        }
+    )*};
+}
+
+records! {
+    /// The description of the ELF note: where the parts are in the file, and the hash that guards them.
+    struct Note {
+        /// [`FORMAT_VERSION`].
+        version: u32,
+        /// Zero.
+        reserved: u32,
+        /// File offset of the tables.
+        tables: u64,
+        /// Size of the tables.
+        tables_bytes: u64,
+        /// File offset of the first kernel: a multiple of 4096.
+        kernels: u64,
+        /// Size of the kernels.
+        kernels_bytes: u64,
+        /// File offset of the weights, a multiple of 4096; 0 if they are in a file of their own.
+        weights: u64,
+        /// Size of the weights in this file; 0 if they are in a file of their own.
+        weights_bytes: u64,
+        /// XXH64 (seed 0) of the file, with this field zero, without the constants behind the [`WeightsHead`].
+        hash: u64,
+    }
+
+    /// What the weights begin with, padded to 64 bytes. Constants follow, each at a multiple of 64.
+    struct WeightsHead {
+        /// [`WEIGHTS_MAGIC`].
+        magic: u64,
+        /// [`FORMAT_VERSION`].
+        version: u32,
+        /// Zero.
+        reserved: u32,
+        /// Size of the weights, this header included.
+        bytes: u64,
+        /// Hash of what the kernels expect where: equal for models that differ in the values of their weights only.
+        layout: u64,
+        /// XXH64 (seed 0) of everything from byte 64 on.
+        hash: u64,
+        /// Zero.
+        reserved_a: u64,
+        /// Zero.
+        reserved_b: u64,
+        /// Zero.
+        reserved_c: u64,
+    }
+
+    /// The beginning of the tables.
+    struct Head {
+        /// [`TABLES_MAGIC`].
+        magic: u64,
+        /// [`FORMAT_VERSION`].
+        version: u32,
+        /// [`ARCH_X86_64`] or [`ARCH_AARCH64`].
+        arch: u32,
+        /// Size that the weights have.
+        weights_bytes: u64,
+        /// [`WeightsHead::layout`] that the weights have.
+        layout: u64,
+        /// [`WeightsHead::hash`] of the weights that `selftest_hash` is for.
+        weights_hash: u64,
+        /// Hash of the outputs of a selftest on levels with fused multiply-add; see [`mix`].
+        selftest_hash: u64,
+        /// Bytes that `selftest` needs.
+        selftest_bytes: u64,
+        /// 1 if `selftest_hash` and the samples hold values.
+        selftest: u32,
+        /// Offset of the [`Sample`]s.
+        samples: u32,
+        /// Number of samples.
+        samples_len: u32,
+        /// Number of bindings.
+        bindings: u32,
+        /// Offset of the [`Binding`]s.
+        bindings_at: u32,
+        /// Number of levels.
+        levels: u32,
+        /// Offset of the numbers of the levels, u32 each, ascending.
+        levels_at: u32,
+        /// Offset of the [`Plan`]s, one per level for the first binding, then for the next.
+        plans_at: u32,
+        /// Offset of the [`Step`]s.
+        steps_at: u32,
+        /// Number of steps of all plans.
+        steps: u32,
+        /// Offset of the arguments, u64 each.
+        args_at: u32,
+        /// Number of arguments of all steps.
+        args: u32,
+        /// Offset of the [`Port`]s.
+        ports_at: u32,
+        /// Number of ports of all bindings.
+        ports: u32,
+        /// Offset of the extents, u64 each.
+        dims_at: u32,
+        /// Number of extents.
+        dims: u32,
+        /// Offset of the text.
+        text_at: u32,
+        /// Size of the text.
+        text_bytes: u32,
+        /// Offset of the signature, which ends in a zero byte.
+        signature_at: u32,
+        /// Size of the signature without the zero.
+        signature_bytes: u32,
+        /// Offset of the offsets, u32 each, of one message per [`Code`]; each ends in a zero byte.
+        messages_at: u32,
+        /// Bytes of [`ArenaHead`], bases and pointers, a multiple of 64: where the rest of an arena begins.
+        front_bytes: u32,
+    }
+
+    /// One set of shapes.
+    struct Binding {
+        /// What `arena_bytes` gives without scratch.
+        fixed_bytes: u64,
+        /// What each thread adds to it.
+        scratch_stride: u64,
+        /// Bytes behind the front that hold copies of inputs and outputs whose size is no multiple of 64.
+        staging_bytes: u64,
+        /// Index of its first port: inputs, then outputs.
+        first_port: u32,
+        /// Number of inputs.
+        inputs: u32,
+        /// Number of outputs.
+        outputs: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// One binding on one level.
+    struct Plan {
+        /// Size of the plan's own arena.
+        arena_bytes: u64,
+        /// Scratch of a worker.
+        scratch_bytes: u64,
+        /// Index of its first step.
+        first_step: u32,
+        /// Number of steps.
+        steps: u32,
+    }
+
+    /// One kernel call.
+    struct Step {
+        /// Floating-point operations.
+        flops: u64,
+        /// Bytes read and written.
+        bytes: u64,
+        /// Offset of the kernel.
+        kernel: u32,
+        /// Size of the kernel.
+        kernel_bytes: u32,
+        /// Index of its first argument.
+        first_arg: u32,
+        /// Number of arguments.
+        args: u32,
+        /// Number of chunks.
+        chunks: u32,
+        /// Fewest chunks to claim at once.
+        grain: u32,
+        /// Name of the kernel: an offset into the text.
+        name: u32,
+        /// Name of the node: an offset into the text.
+        node: u32,
+    }
+
+    /// An input or output. A text is a u32 length and as many bytes.
+    struct Port {
+        /// Size.
+        bytes: u64,
+        /// Offset of its copy in the staging area; unused if its size is a multiple of 64.
+        staging: u64,
+        /// Name: an offset into the text.
+        name: u32,
+        /// Position in [`crate::DType::ALL`].
+        dtype: u32,
+        /// Number of extents.
+        rank: u32,
+        /// Index of its first extent.
+        first_dim: u32,
+    }
+
+    /// A value of a selftest's output, for levels that round differently.
+    struct Sample {
+        /// Byte offset in the output.
+        offset: u64,
+        /// Index of the output.
+        output: u32,
+        /// The f32, as bits.
+        value: u32,
+        /// The largest difference, an f32 as bits.
+        tolerance: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// What `init` writes at the beginning of an arena. The bases (u64: null, arena, weights, inputs, outputs) follow, then
+    /// the pointers of a step.
+    struct ArenaHead {
+        /// [`ARENA_MAGIC`].
+        magic: u64,
+        /// Address of the weights.
+        weights: u64,
+        /// Index of the level.
+        level: u32,
+        /// Set when a host's worker had an impossible number.
+        failed: u32,
+        /// The step under way: address of the kernel.
+        kernel: u64,
+        /// Address of the pointers.
+        pointers: u64,
+        /// Address of the first worker's scratch.
+        scratch: u64,
+        /// Distance to the next worker's.
+        stride: u64,
+        /// Number of workers.
+        workers: u64,
+    }
+}
+
+/// C's `fornax_threads`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Threads {
+    /// `sizeof(fornax_threads)`.
+    pub size: u32,
+    /// Number of workers, the caller included.
+    pub count: u32,
+    /// First argument of `parallel_for`.
+    pub this: u64,
+    /// Calls `body(ctx, chunk, worker)` once for each chunk and returns when all have returned.
+    pub parallel_for: u64,
+}
+
+/// C's `fornax_call`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// `sizeof(fornax_call)`.
+    pub size: u32,
+    /// [`crate::ABI_VERSION`].
+    pub abi: u32,
+    /// Index of the binding.
+    pub binding: u32,
+    /// Number of inputs.
+    pub n_inputs: u32,
+    /// Number of outputs.
+    pub n_outputs: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Their addresses.
+    pub inputs: u64,
+    /// Their sizes.
+    pub input_bytes: u64,
+    /// Their addresses.
+    pub outputs: u64,
+    /// Their sizes.
+    pub output_bytes: u64,
+    /// An initialised arena.
+    pub arena: u64,
+    /// Its size.
+    pub arena_bytes: u64,
+    /// A [`Threads`], or null.
+    pub threads: u64,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident, $c:literal, $message:literal;)*) => {
+        /// What the functions of a compiled library return.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// Every code with its name in C, behind the prefix, and what `strerror` says.
+            pub const ALL: &[(Code, &str, &str)] = &[$((Code::$name, $c, $message),)*];
+        }
+    };
+}
+
+codes! {
+    /// Success.
+    Ok, "OK", "success";
+    /// A pointer is null.
+    Null, "E_NULL", "a pointer that must lead somewhere is NULL";
+    /// Another version, or another size of a struct.
+    Abi, "E_ABI", "the abi version or the size of a struct is not that of this library's header";
+    /// No such binding.
+    Binding, "E_BINDING", "the library has no binding of this number";
+    /// No such level.
+    Level, "E_LEVEL", "the library has no code for this level";
+    /// The processor cannot run it.
+    Cpu, "E_CPU", "the processor cannot run the code of this level, or of any level of the library";
+    /// Fewer bytes than `arena_bytes` says.
+    ArenaSize, "E_ARENA_SIZE", "the arena is smaller than arena_bytes says";
+    /// Not a multiple of 64.
+    ArenaAlign, "E_ARENA_ALIGN", "the arena does not begin at a multiple of 64";
+    /// `init` has not been called.
+    ArenaInit, "E_ARENA_INIT", "the arena was not initialised by this library's init";
+    /// Weights are neither embedded nor given.
+    WeightsMissing, "E_WEIGHTS_MISSING", "the library has no weights of its own, and none were given";
+    /// Not weights, or of the wrong size.
+    WeightsFormat, "E_WEIGHTS_FORMAT", "the weights are not a Fornax weights file of the expected length, at a multiple of 64";
+    /// Of another network.
+    WeightsLayout, "E_WEIGHTS_LAYOUT", "the weights are those of another network or of another version of the compiler";
+    /// Damaged.
+    WeightsHash, "E_WEIGHTS_HASH", "the weights are damaged: their hash is not the one they state";
+    /// Wrong number of inputs or outputs.
+    TensorCount, "E_TENSOR_COUNT", "the number of inputs or outputs is not that of the binding";
+    /// Wrong size of an input or output.
+    TensorBytes, "E_TENSOR_BYTES", "the size of an input or output is not that of the binding";
+    /// Nonsense in `fornax_threads`.
+    Threads, "E_THREADS", "the number of threads is 0, or parallel_for called with a worker beyond it";
+    /// Wrong results.
+    Selftest, "E_SELFTEST", "the self test computed something else than the compiler did";
+    /// Nothing to compare with.
+    SelftestUnknown, "E_SELFTEST_UNKNOWN", "the library has no self-test values for these weights";
+}
+
+/// Bits of element `index`, counted over all inputs, of a selftest: SplitMix64 of its position.
+pub fn selftest_bits(index: u64) -> u64 {
+    let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The f32 that a selftest makes of [`selftest_bits`]: a multiple of 2^-23 in -1..1.
+pub fn selftest_f32(bits: u64) -> f32 {
+    ((bits >> 40) as i32 - (1 << 23)) as f32 / (1 << 23) as f32
+}
+
+/// A selftest's hash after one more element of an output. A NaN counts as 0x7fc00000, whatever its bits.
+pub fn mix(hash: u64, element: u64) -> u64 {
+    (hash ^ element).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back() {
+        let step = Step {
+            flops: 1,
+            bytes: 2,
+            kernel: 3,
+            kernel_bytes: 4,
+            first_arg: 5,
+            args: 6,
+            chunks: 7,
+            grain: 8,
+            name: 9,
+            node: 10,
+        };
+        let mut bytes = Vec::new();
+        step.write(&mut bytes);
+        assert_eq!(bytes.len(), Step::SIZE);
+        assert_eq!(Step::read(&bytes), Some(step));
+        assert_eq!(Step::read(&bytes[1..]), None);
+        assert_eq!((WeightsHead::SIZE, Head::SIZE % 8), (64, 0));
+    }
+
+    #[test]
+    fn codes_count_from_zero() {
+        for (position, (code, ..)) in Code::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, position);
+        }
+    }
+
+    #[test]
+    fn selftest_values() {
+        let values: Vec<f32> = (0..1000).map(|i| selftest_f32(selftest_bits(i))).collect();
+        assert!(values.iter().all(|v| (-1.0..1.0).contains(v)));
+        assert!(values.iter().sum::<f32>().abs() < 100.0);
+        assert_ne!(mix(mix(0, 1), 2), mix(mix(0, 2), 1));
+    }
+}
