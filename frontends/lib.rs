@@ -26,6 +26,7 @@
 //! # Ok::<(), fornax::Error>(())
 //! ```
 
+mod artifact;
 pub mod classify;
 mod error;
 mod images;
@@ -38,9 +39,11 @@ pub mod profile;
 mod replace;
 mod resample;
 mod session;
+mod signature;
 mod stats;
 pub mod tensors;
 
+pub use artifact::{Artifact, ArtifactOptions, Artifacts, Emit};
 pub use error::{Error, Result};
 pub use fornax_compiler as compiler;
 pub use fornax_compiler::target::Target;

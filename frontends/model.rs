@@ -194,7 +194,7 @@ impl Model {
         self.run_passes(self.graph(bindings)?, after)
     }
 
-    fn run_passes(&self, graph: Graph, after: Option<&str>) -> Result<Optimised> {
+    pub(crate) fn run_passes(&self, graph: Graph, after: Option<&str>) -> Result<Optimised> {
         let verify = self.0.options.verify;
         let options = pipeline::Options { verify, after: after.map(str::to_string), ..Default::default() };
         Ok(optimise(graph, &options)?)
@@ -207,11 +207,11 @@ impl Model {
     /// large.
     pub fn plan(&self, bindings: &Bindings) -> Result<Plan> {
         let optimised = self.optimised(bindings, None)?;
-        self.lowered(&optimised.graph)
+        self.lowered(&optimised.graph, &self.target()?)
     }
 
-    fn lowered(&self, graph: &Graph) -> Result<Plan> {
-        let plan = lower(graph, &self.target()?)?;
+    pub(crate) fn lowered(&self, graph: &Graph, target: &Target) -> Result<Plan> {
+        let plan = lower(graph, target)?;
         let (limit, needed) = (self.0.options.arena_bytes, plan.arena_bytes as u64);
         if needed > limit {
             return Err(Error::Limit { what: "arena bytes", limit, needed });
@@ -227,7 +227,7 @@ impl Model {
         let graph = self.graph(bindings)?;
         let counts = Counts::of(&graph)?;
         let optimised = self.run_passes(graph, None)?;
-        Ok(Stats::new(&counts, &optimised.graph, &self.lowered(&optimised.graph)?))
+        Ok(Stats::new(&counts, &optimised.graph, &self.lowered(&optimised.graph, &self.target()?)?))
     }
 
     /// The program for the shapes that `bindings` give, compiled if it is not among those kept.
@@ -280,7 +280,7 @@ impl Model {
         let counts = times.stage("count", || Counts::of(&graph))?;
         let optimised = self.run_passes(graph, None)?;
         optimised.snapshots.iter().for_each(|snapshot| times.add(snapshot.pass, snapshot.time));
-        let plan = times.stage("lower", || self.lowered(&optimised.graph))?;
+        let plan = times.stage("lower", || self.lowered(&optimised.graph, &target))?;
         // What decoding has touched: packing reads the file from its beginning and gives it back as it goes.
         times.stage("release", || fornax_runtime::release_pages(&self.0.bytes));
         let program = jit::compile_on(threads, &plan, &mut times)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fornax_compiler::ir::{Graph, NodeId};
 use fornax_compiler::ops::Op;
 use fornax_compiler::plan::Plan;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::classify::Scores;
 use crate::error::Result;
@@ -44,7 +44,7 @@ fn is_statistic(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// Size and work of a compiled model.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Stats {
     /// Elements of float constants at import, without the running statistics of batch norms.
     pub params: u64,

@@ -66,6 +66,24 @@ impl Target {
         TABLE.iter().map(|(_, arch, level, about)| (Self::new(*arch, *level), *about))
     }
 
+    /// The targets whose code a library for any processor of an architecture holds, in order of their [`Self::number`].
+    pub fn multi(arch: Arch) -> Vec<Self> {
+        match arch {
+            Arch::X86_64 => [Level::Base, Level::Avx2, Level::Avx512].map(|level| Self::new(arch, level)).to_vec(),
+            Arch::Aarch64 => vec![Self::new(arch, Level::Fma)],
+        }
+    }
+
+    /// Number of the level in a library: see [`fornax_runtime::artifact::LEVELS`].
+    pub fn number(&self) -> u32 {
+        match (self.arch, self.level) {
+            (Arch::Aarch64, _) | (_, Level::Base) => 1,
+            (_, Level::Fma) => 2,
+            (_, Level::Avx2) => 3,
+            (_, Level::Avx512) => 4,
+        }
+    }
+
     /// The best target of the machine this runs on, with its second-level cache where the system tells its size.
     ///
     /// # Errors

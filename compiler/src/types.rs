@@ -148,6 +148,11 @@ impl Constant {
         Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
+    /// Whether one was cloned from the other, so that they are equal without a look at the elements.
+    pub fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.hash, &other.hash)
+    }
+
     /// Hash of the element bytes (xxh3), computed once.
     pub fn hash(&self) -> u64 {
         *self.hash.get_or_init(|| match &self.payload {

@@ -7,6 +7,7 @@
 mod double;
 mod emitter;
 mod loops;
+pub mod routine;
 mod scalar;
 #[cfg(test)]
 mod tests;

@@ -49,9 +49,9 @@ pub fn compile(plan: &Plan) -> Result<Program> {
 pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Program> {
     let proof = CpuFeatures::prove(plan.target.features()).map_err(runtime)?;
     let (kernels, functions) = super::distinct(plan);
-    let (offsets, total) = pack::offsets(plan);
+    let (offsets, total) = pack::offsets(&plan.constants);
     let mut constants = ConstantPool::zeroed(total).map_err(runtime)?;
-    let queue = pack::Queue::new(plan, &mut constants);
+    let queue = pack::Queue::new(&plan.constants, constants.slice_mut(0, total));
     let code = match threads {
         0 | 1 => {
             times.stage("pack", || queue.work());

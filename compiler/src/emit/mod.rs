@@ -3,6 +3,7 @@
 //! In: a plan. Out: for every step the index of its function, and the functions' bytes, position independent and without
 //! relocations, ready for a JIT or an object module.
 
+pub mod aot;
 pub mod jit;
 mod pack;
 
@@ -31,17 +32,22 @@ pub struct Code {
 
 /// The distinct kernels of a plan, in order of first use, and for each step the index of its kernel.
 pub fn distinct(plan: &Plan) -> (Vec<&Kernel>, Vec<usize>) {
+    let (kernels, mut steps) = distinct_in(&[plan]);
+    (kernels, steps.swap_remove(0))
+}
+
+/// The distinct kernels of plans for one target, in order of first use, and for each step of each plan the index of its kernel.
+pub fn distinct_in<'a>(plans: &[&'a Plan]) -> (Vec<&'a Kernel>, Vec<Vec<usize>>) {
     let mut index: HashMap<(&str, String), usize> = HashMap::new();
     let mut kernels = Vec::new();
-    let mut steps = Vec::with_capacity(plan.steps.len());
-    for step in &plan.steps {
-        let key = (step.kernel.name.as_str(), format!("{:?}", step.kernel.schedule));
-        let at = *index.entry(key).or_insert_with(|| {
-            kernels.push(&step.kernel);
+    let mut function = |kernel: &'a Kernel| {
+        *index.entry((kernel.name.as_str(), format!("{:?}", kernel.schedule))).or_insert_with(|| {
+            kernels.push(kernel);
             kernels.len() - 1
-        });
-        steps.push(at);
-    }
+        })
+    };
+    let of_plan = |plan: &&'a Plan| plan.steps.iter().map(|step| function(&step.kernel)).collect();
+    let steps = plans.iter().map(of_plan).collect();
     (kernels, steps)
 }
 

@@ -1,28 +1,28 @@
-//! Packed constants, written straight into a program's memory.
+//! Packed constants, written straight into the memory or file they are for.
 //!
-//! In: a plan and its pool. Out: every constant in its place, packed by however many threads take part. The constants go
-//! in the order of the model's file, and what has been read is given back to the system on the way, so that no more
-//! than a part of the file is resident at a time.
+//! In: constants that lie one behind the other. Out: every constant in its place, packed by however many threads take part. The
+//! constants go in the order of the model's file, and what has been read is given back to the system on the way, so that
+//! no more than a part of the file is resident at a time.
 
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use fornax_runtime::{ALIGN, ConstantPool};
+use fornax_runtime::ALIGN;
 
-use crate::plan::{Fill, Plan};
+use crate::plan::{Fill, PackedConstant};
 
 /// Bytes of the model's file that a thread reads before it gives them back.
 const WINDOW: usize = 1 << 20;
 
-/// The offset of each constant, and the size of the pool.
-pub fn offsets(plan: &Plan) -> (Vec<usize>, usize) {
+/// The offset of each constant, and the size of all.
+pub fn offsets<'a>(constants: impl IntoIterator<Item = &'a PackedConstant>) -> (Vec<usize>, usize) {
     let mut total = 0usize;
-    let mut offsets = Vec::with_capacity(plan.constants.len());
-    for constant in &plan.constants {
-        offsets.push(total);
+    let offsets = constants.into_iter().map(|constant| {
+        let offset = total;
         total += constant.bytes.next_multiple_of(ALIGN);
-    }
-    (offsets, total)
+        offset
+    });
+    (offsets.collect(), total)
 }
 
 /// One constant on its way.
@@ -36,14 +36,12 @@ struct Job<'a> {
 pub struct Queue<'a>(Mutex<std::vec::IntoIter<Job<'a>>>);
 
 impl<'a> Queue<'a> {
-    /// All constants of `plan`, for a zeroed pool of the size that [`offsets`] gives.
-    pub fn new(plan: &'a Plan, pool: &'a mut ConstantPool) -> Self {
-        let len = pool.len();
-        let mut rest = pool.slice_mut(0, len);
-        let mut jobs = Vec::with_capacity(plan.constants.len());
-        for constant in &plan.constants {
-            let (to, behind) = rest.split_at_mut(constant.bytes.next_multiple_of(ALIGN));
-            rest = behind;
+    /// All `constants`, into zeroed memory of the size that [`offsets`] gives.
+    pub fn new(constants: impl IntoIterator<Item = &'a PackedConstant>, mut memory: &'a mut [u8]) -> Self {
+        let mut jobs = Vec::new();
+        for constant in constants {
+            let (to, behind) = memory.split_at_mut(constant.bytes.next_multiple_of(ALIGN));
+            memory = behind;
             let to = &mut to[..constant.bytes];
             jobs.push(Job { fill: &constant.fill, source: constant.key.source_bytes(), to });
         }

@@ -85,14 +85,16 @@ impl Builder {
         let found = match &key.source {
             None => *self.keys.entry(key.packing.clone()).or_insert(id),
             Some(source) => {
-                // Most constants differ in their first elements; only the others are hashed as a whole.
-                let sketch = (format!("{} {}", source.ty, key.packing), source.sketch());
+                // Most constants differ in their first elements; only the others are hashed as a whole. Different parameters
+                // stay apart even if their values agree: weights can be replaced without a new plan.
+                let sketch = (format!("{} {} {origins:?}", source.ty, key.packing), source.sketch());
                 let first = *self.sketches.entry(sketch).or_insert(id);
                 if first == id {
                     id
                 } else {
-                    self.keys.entry(self.constants[first.0].key.to_string()).or_insert(first);
-                    *self.keys.entry(key.to_string()).or_insert(id)
+                    let whole = |key: &Key| format!("{key} {origins:?}");
+                    self.keys.entry(whole(&self.constants[first.0].key)).or_insert(first);
+                    *self.keys.entry(whole(&key)).or_insert(id)
                 }
             }
         };

@@ -1,0 +1,200 @@
+//! The functions that a compiled library exports, and those they call.
+//!
+//! In: an architecture, and whether weights are embedded. Out: position-independent code that reads the tables of
+//! [`fornax_runtime::artifact`]; it is the same for every network. The functions keep no state but the caller's arena, check
+//! everything the caller gives before they write, and return a [`Code`].
+
+mod init;
+mod run;
+mod selftest;
+
+use std::mem::offset_of;
+
+use cranelift_codegen::isa::TargetIsa;
+use fornax_runtime::artifact::{Binding, Code, Head};
+
+use super::machine;
+use crate::codegen::clif::routine::{Reference, Routine, Val, assemble};
+use crate::error::Result;
+use crate::target::Arch;
+
+/// A part of a library that code refers to. Its number is the symbol of a [`Reference`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Symbol {
+    /// The first kernel.
+    Kernels,
+    /// The tables.
+    Tables,
+    /// The embedded weights.
+    Weights,
+    /// Bytes of an arena.
+    ArenaBytes,
+    /// Prepares an arena.
+    Init,
+    /// Runs the network.
+    Run,
+    /// Runs a network of one input and one output.
+    RunSimple,
+    /// Compares a run with the compiler's.
+    Selftest,
+    /// Bytes that this needs.
+    SelftestBytes,
+    /// The signature.
+    Signature,
+    /// The text of a code.
+    Strerror,
+    /// Chunks of a step in the floating-point state they need.
+    Region,
+    /// One chunk on a host's worker.
+    Worker,
+    /// Checks inputs or outputs and enters their addresses.
+    Bind,
+    /// Copies bytes.
+    Copy,
+    /// Copies what cannot be read or written in place.
+    Stage,
+    /// The levels that the processor runs.
+    Levels,
+    /// XXH64.
+    Hash,
+    /// One element more in a selftest's hash.
+    Mix,
+    /// Finds the selftest's memory.
+    Fill,
+    /// `cpuid`.
+    Cpuid,
+    /// `xgetbv`.
+    Xgetbv,
+    /// Sets the floating-point state.
+    FloatEnter,
+    /// Puts it back.
+    FloatLeave,
+}
+
+/// A function of a library.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// Its symbol.
+    pub symbol: Symbol,
+    /// Its name behind the library's prefix.
+    pub name: &'static str,
+    /// Whether programs see it.
+    pub exported: bool,
+    /// Machine code.
+    pub bytes: Vec<u8>,
+    /// What it refers to.
+    pub references: Vec<Reference>,
+}
+
+/// Alignment of every function.
+pub const ALIGN: usize = 16;
+
+/// What the functions depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Instruction set.
+    pub arch: Arch,
+    /// Whether the library holds weights.
+    pub embedded: bool,
+    /// Whether it has one f32 input and one f32 output.
+    pub simple: bool,
+}
+
+/// Writes the body of a function over its parameters.
+type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 'f> + 'a;
+
+/// Compiles all functions.
+///
+/// # Errors
+/// [`crate::Error::Codegen`] if Cranelift refuses one: a bug of ours.
+pub fn functions(isa: &dyn TargetIsa, shape: Shape) -> Result<Vec<Function>> {
+    let Shape { arch, embedded, .. } = shape;
+    let x86 = arch == Arch::X86_64;
+    let code: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
+        (Symbol::ArenaBytes, "arena_bytes", true, 2, &|f, p| arena_bytes(f, [p[0], p[1]])),
+        (Symbol::Init, "init", true, 5, &|f, p| init::init(f, [p[0], p[1], p[2], p[3], p[4]], embedded)),
+        (Symbol::Run, "run", true, 1, &|f, p| run::run(f, p[0])),
+        (Symbol::RunSimple, "run_simple", true, 3, &|f, p| run::run_simple(f, [p[0], p[1], p[2]])),
+        (Symbol::Selftest, "selftest", true, 2, &|f, p| selftest::selftest(f, [p[0], p[1]], arch)),
+        (Symbol::SelftestBytes, "selftest_bytes", true, 0, &|f, _| tables(f).u64(offset_of!(Head, selftest_bytes))),
+        (Symbol::Signature, "signature", true, 0, &|f, _| signature(f)),
+        (Symbol::Strerror, "strerror", true, 1, &|f, p| strerror(f, p[0])),
+        (Symbol::Region, "region", false, 5, &|f, p| run::region(f, [p[0], p[1], p[2], p[3], p[4]])),
+        (Symbol::Worker, "worker", false, 3, &|f, p| run::worker(f, [p[0], p[1], p[2]])),
+        (Symbol::Bind, "bind", false, 6, &|f, p| run::bind(f, [p[0], p[1], p[2], p[3], p[4], p[5]])),
+        (Symbol::Copy, "copy", false, 3, &|f, p| run::copy(f, [p[0], p[1], p[2]])),
+        (Symbol::Stage, "stage", false, 5, &|f, p| run::stage(f, [p[0], p[1], p[2], p[3], p[4]])),
+        (Symbol::Levels, "levels", false, 0, &|f, _| init::levels(f, arch)),
+        (Symbol::Hash, "hash", false, 2, &|f, p| init::hash(f, [p[0], p[1]])),
+        (Symbol::Mix, "mix", false, 4, &|f, p| selftest::mix(f, [p[0], p[1], p[2], p[3]])),
+        (Symbol::Fill, "fill", false, 4, &|f, p| selftest::fill(f, [p[0], p[1], p[2], p[3]])),
+    ];
+    let mut functions = Vec::new();
+    for (symbol, name, exported, params, write) in code {
+        if *symbol == Symbol::RunSimple && !shape.simple {
+            continue;
+        }
+        let assembled = assemble(isa, name, *params, write)?;
+        let (bytes, references) = (assembled.bytes, assembled.references);
+        functions.push(Function { symbol: *symbol, name, exported: *exported, bytes, references });
+    }
+    let mut machine = vec![
+        (Symbol::FloatEnter, "float_enter", machine::float_enter(arch)),
+        (Symbol::FloatLeave, "float_leave", machine::float_leave(arch)),
+    ];
+    if x86 {
+        machine.extend([(Symbol::Cpuid, "cpuid", machine::CPUID), (Symbol::Xgetbv, "xgetbv", machine::XGETBV)]);
+    }
+    let machine = machine.into_iter().map(|(symbol, name, bytes)| Function {
+        symbol,
+        name,
+        exported: false,
+        bytes: bytes.to_vec(),
+        references: Vec::new(),
+    });
+    functions.extend(machine);
+    Ok(functions)
+}
+
+/// Returns `error` where `condition` holds.
+fn refuse<'f>(f: &Routine<'f>, condition: Val<'_, 'f>, error: Code) {
+    f.return_if(condition, error as u64);
+}
+
+/// Address of the tables.
+fn tables<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
+    f.address(Symbol::Tables as u32)
+}
+
+/// Address of the record number `index` of an array whose offset stands in the head.
+fn record<'r, 'f>(tables: Val<'r, 'f>, array: usize, index: Val<'r, 'f>, size: usize) -> Val<'r, 'f> {
+    tables + tables.u32(array) + index * size
+}
+
+/// Bytes of an arena for a binding's record and a number of threads.
+fn needed<'r, 'f>(binding: Val<'r, 'f>, threads: Val<'r, 'f>) -> Val<'r, 'f> {
+    binding.u64(offset_of!(Binding, fixed_bytes)) + binding.u64(offset_of!(Binding, scratch_stride)) * threads
+}
+
+/// `size_t arena_bytes(uint32_t binding, uint32_t threads)`: 0 if there is no such binding.
+fn arena_bytes<'r, 'f>(f: &'r Routine<'f>, [binding, threads]: [Val<'r, 'f>; 2]) -> Val<'r, 'f> {
+    let (binding, threads, tables) = (binding.low(), threads.low(), tables(f));
+    let absent = binding.below(tables.u32(offset_of!(Head, bindings))).is(0u64);
+    f.return_if(absent, 0u64);
+    let binding = record(tables, offset_of!(Head, bindings_at), binding, Binding::SIZE);
+    needed(binding, f.select(threads.is(0u64), 1u64, threads))
+}
+
+/// `const char *signature(void)`.
+fn signature<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
+    let tables = tables(f);
+    tables + tables.u32(offset_of!(Head, signature_at))
+}
+
+/// `const char *strerror(int code)`: the message behind the last code is for those it does not know.
+fn strerror<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>) -> Val<'r, 'f> {
+    let (number, tables, count) = (number.low(), tables(f), Code::ALL.len());
+    let number = f.select(number.below(count), number, count);
+    let message = tables + tables.u32(offset_of!(Head, messages_at)) + number * 4usize;
+    tables + message.u32(0)
+}

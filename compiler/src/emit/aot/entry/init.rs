@@ -1,0 +1,130 @@
+//! `init`: which level, whose weights.
+
+use std::mem::offset_of;
+
+use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, Code, FORMAT_VERSION, Head, WEIGHTS_MAGIC, WeightsHead};
+
+use super::{Symbol, refuse, tables};
+use crate::codegen::clif::routine::{Routine, Val};
+use crate::target::Arch;
+
+/// `int init(void *arena, size_t n, const void *weights, size_t weights_n, uint32_t level)`.
+pub fn init<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], embedded: bool) -> Val<'r, 'f> {
+    let [arena, n, weights, weights_n, level] = p;
+    let tables = tables(f);
+    refuse(f, arena.is(0u64), Code::Null);
+    refuse(f, (arena & 63u64).is_not(0u64), Code::ArenaAlign);
+    refuse(f, n.below(tables.u32(offset_of!(Head, front_bytes))), Code::ArenaSize);
+    let index = choose(f, tables, level.low());
+    let found = f.var(weights);
+    if embedded {
+        f.when(weights.is(0u64), || found.set(f.address(Symbol::Weights as u32)));
+    } else {
+        refuse(f, weights.is(0u64), Code::WeightsMissing);
+    }
+    let weights = found.get();
+    // Those of the library itself were written with it.
+    let own = if embedded { p[2].is(0u64) } else { f.int(0) };
+    f.when(own.is(0u64), || check(f, tables, weights, weights_n));
+    arena.set_u64(offset_of!(ArenaHead, magic), tables.u64(offset_of!(Head, layout)) ^ ARENA_MAGIC);
+    arena.set_u64(offset_of!(ArenaHead, weights), weights);
+    arena.set_u32(offset_of!(ArenaHead, level), index);
+    arena.set_u32(offset_of!(ArenaHead, failed), 0u64);
+    f.int(Code::Ok as u64)
+}
+
+/// Index of the level to use: the one asked for, or the last that the processor runs.
+fn choose<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, asked: Val<'r, 'f>) -> Val<'r, 'f> {
+    let none = u64::from(u32::MAX);
+    let (able, named, best) = (f.call(Symbol::Levels as u32, []), f.var(none), f.var(none));
+    let levels = tables + tables.u32(offset_of!(Head, levels_at));
+    f.repeat(tables.u32(offset_of!(Head, levels)), |i| {
+        let level = (levels + i * 4usize).u32(0);
+        let runs = ((able >> level) & 1u64).is_not(0u64);
+        best.set(f.select(runs & (asked.is(0u64) | asked.is(level)), i, best.get()));
+        named.set(f.select(asked.is(level), i, named.get()));
+    });
+    refuse(f, asked.is_not(0u64) & named.get().is(none), Code::Level);
+    refuse(f, best.get().is(none), Code::Cpu);
+    best.get()
+}
+
+/// Refuses weights that are not whole or not this network's.
+fn check<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, weights: Val<'r, 'f>, n: Val<'r, 'f>) {
+    refuse(f, (weights & 63u64).is_not(0u64), Code::WeightsFormat);
+    refuse(f, n.is_not(tables.u64(offset_of!(Head, weights_bytes))), Code::WeightsFormat);
+    refuse(f, weights.u64(offset_of!(WeightsHead, magic)).is_not(WEIGHTS_MAGIC), Code::WeightsFormat);
+    refuse(f, weights.u32(offset_of!(WeightsHead, version)).is_not(u64::from(FORMAT_VERSION)), Code::WeightsFormat);
+    refuse(f, weights.u64(offset_of!(WeightsHead, bytes)).is_not(n), Code::WeightsFormat);
+    let layout = tables.u64(offset_of!(Head, layout));
+    refuse(f, weights.u64(offset_of!(WeightsHead, layout)).is_not(layout), Code::WeightsLayout);
+    let hash = f.call(Symbol::Hash as u32, [weights + WeightsHead::SIZE, n - WeightsHead::SIZE]);
+    refuse(f, weights.u64(offset_of!(WeightsHead, hash)).is_not(hash), Code::WeightsHash);
+}
+
+/// Bit `n` is set where the processor and its operating system run level `n`.
+pub fn levels<'r, 'f>(f: &'r Routine<'f>, arch: Arch) -> Val<'r, 'f> {
+    if arch == Arch::Aarch64 {
+        return f.int(1 << 1);
+    }
+    const SSE42: u64 = 1 | 1 << 9 | 1 << 19 | 1 << 20 | 1 << 23; // SSE3, SSSE3, SSE4.1, SSE4.2, POPCNT
+    const AVX_FMA: u64 = 1 << 12 | 1 << 27 | 1 << 28; // FMA, OSXSAVE, AVX
+    const AVX2: u64 = 1 << 3 | 1 << 5 | 1 << 8; // BMI1, AVX2, BMI2
+    const AVX512: u64 = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31; // F, DQ, BW, VL
+    const LZCNT: u64 = 1 << 5;
+    const YMM: u64 = 0b110;
+    const ZMM: u64 = 0b1110_0110;
+    let (eax, ebx, ecx) = (0, 4, 8);
+    let out = f.stack(16);
+    let cpuid = |leaf: u64| {
+        f.call(Symbol::Cpuid as u32, [f.int(leaf), f.int(0), out]);
+    };
+    let has = |word: Val<'r, 'f>, bits: u64| (word & bits).is(bits);
+    cpuid(1);
+    let basic = out.u32(ecx);
+    let result = f.var(0u64);
+    f.when(has(basic, SSE42), || result.set(1u64 << 1));
+    f.return_if((has(basic, SSE42) & has(basic, AVX_FMA)).is(0u64), result.get());
+    let saved = f.call(Symbol::Xgetbv as u32, []);
+    cpuid(0);
+    f.return_if(out.u32(eax).below(7u64) | has(saved, YMM).is(0u64), result.get());
+    cpuid(0x8000_0001);
+    let lzcnt = has(out.u32(ecx), LZCNT);
+    cpuid(7);
+    let extended = out.u32(ebx);
+    let wide = has(extended, AVX2) & lzcnt;
+    f.when(wide, || result.set(result.get() | (1u64 << 2 | 1u64 << 3)));
+    f.when(wide & has(extended, AVX512) & has(saved, ZMM), || result.set(result.get() | 1u64 << 4));
+    result.get()
+}
+
+const PRIME: [u64; 5] =
+    [0x9e37_79b1_85eb_ca87, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0x85eb_ca77_c2b2_ae63, 0x27d4_eb2f_1656_67c5];
+
+/// `u64 hash(const void *bytes, size_t n)`: XXH64 of its specification, seed 0, of a number of bytes that is a multiple of 8.
+pub fn hash<'r, 'f>(f: &'r Routine<'f>, [bytes, n]: [Val<'r, 'f>; 2]) -> Val<'r, 'f> {
+    let round = |sum: Val<'r, 'f>, input: Val<'r, 'f>| (sum + input * PRIME[1]).rotl(31) * PRIME[0];
+    let first = [PRIME[0].wrapping_add(PRIME[1]), PRIME[1], 0, 0u64.wrapping_sub(PRIME[0])];
+    let lanes = first.map(|lane| f.var(lane));
+    let stripes = n >> 5u64;
+    f.repeat(stripes, |i| {
+        let stripe = bytes + (i << 5u64);
+        for (k, lane) in lanes.into_iter().enumerate() {
+            lane.set(round(lane.get(), stripe.u64(8 * k)));
+        }
+    });
+    let [a, b, c, d] = lanes.map(|lane| lane.get());
+    let merged = [a, b, c, d].into_iter().fold(a.rotl(1) + b.rotl(7) + c.rotl(12) + d.rotl(18), |sum, lane| {
+        (sum ^ round(f.int(0), lane)) * PRIME[0] + PRIME[3]
+    });
+    let sum = f.var(f.select(stripes.is(0u64), PRIME[4], merged) + n);
+    let rest = bytes + (stripes << 5u64);
+    f.repeat((n & 31u64) >> 3u64, |i| {
+        let word = round(f.int(0), (rest + i * 8usize).u64(0));
+        sum.set((sum.get() ^ word).rotl(27) * PRIME[0] + PRIME[3]);
+    });
+    let sum = sum.get();
+    let sum = (sum ^ (sum >> 33u64)) * PRIME[1];
+    let sum = (sum ^ (sum >> 29u64)) * PRIME[2];
+    sum ^ (sum >> 32u64)
+}

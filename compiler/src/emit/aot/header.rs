@@ -1,0 +1,159 @@
+//! The C header of a library.
+//!
+//! In: plans and prefix. Out: the declarations of the exported functions, the types they take, the numbers of codes and
+//! levels, and the tensors of each binding as comments. It compiles as C99 and as C++, and beside the headers of other libraries.
+
+use std::fmt::Write;
+
+use fornax_runtime::ABI_VERSION;
+use fornax_runtime::artifact::Code;
+
+use super::Memory;
+use crate::plan::{Plan, Port};
+use crate::target::Target;
+use crate::types::DType;
+
+/// Whether `run_simple` fits: one input and one output of f32.
+pub fn simple(plan: &Plan) -> bool {
+    let one = |ports: &[Port]| matches!(ports, [port] if port.ty.dtype == DType::F32);
+    one(&plan.inputs) && one(&plan.outputs)
+}
+
+/// Types of every library, declared once.
+const TYPES: &str = "\
+#ifndef FORNAX_TYPES
+#define FORNAX_TYPES
+
+/* The host's threads. parallel_for calls body(ctx, chunk, worker) once for each chunk below `chunks`, in any order and on
+ * any thread, and returns when all calls have returned. Two calls under way at the same time have different workers,
+ * all below `count`. */
+typedef struct fornax_threads {
+  uint32_t size; /* sizeof(fornax_threads) */
+  uint32_t count;
+  void *self; /* first argument of parallel_for */
+  void (*parallel_for)(void *self, uint32_t chunks, void (*body)(void *ctx, uint32_t chunk, uint32_t worker), void *ctx);
+} fornax_threads;
+
+typedef struct fornax_call {
+  uint32_t size; /* sizeof(fornax_call) */
+  uint32_t abi;  /* FORNAX_ABI */
+  uint32_t binding;
+  uint32_t n_inputs;
+  uint32_t n_outputs;
+  const void *const *inputs; /* dense, row-major, little-endian */
+  const size_t *input_bytes;
+  void *const *outputs;
+  const size_t *output_bytes;
+  void *arena; /* initialised; used by one call at a time */
+  size_t arena_bytes;
+  const fornax_threads *threads; /* NULL: run on the calling thread */
+} fornax_call;
+
+#endif /* FORNAX_TYPES */
+";
+
+/// The header of a library.
+pub fn text(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
+    let upper = prefix.to_uppercase();
+    let mut out = String::new();
+    let first = plans.first().and_then(|levels| levels.first());
+    let name = first.map_or("", |plan| plan.name.as_str()).replace("*/", "* /").replace(['\n', '\r'], " ");
+    put(&mut out, &format!("/* {name}, compiled by Fornax {}. */", env!("CARGO_PKG_VERSION")));
+    put(&mut out, &format!("#ifndef {upper}_FORNAX_H\n#define {upper}_FORNAX_H\n"));
+    put(&mut out, "#include <stddef.h>\n#include <stdint.h>\n");
+    put(&mut out, "#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
+    put(&mut out, &format!("#ifndef FORNAX_ABI\n#define FORNAX_ABI {ABI_VERSION}u\n#endif\n"));
+    put(&mut out, TYPES);
+    put(&mut out, "/* What the functions return. */\nenum {");
+    for (number, (_, code, message)) in Code::ALL.iter().enumerate() {
+        put(&mut out, &format!("  {upper}_{code} = {number}, /* {message} */"));
+    }
+    put(&mut out, "};\n");
+    levels(&mut out, &upper, plans);
+    bindings(&mut out, &upper, plans);
+    functions(&mut out, prefix, first.is_some_and(simple), embedded);
+    put(&mut out, "#ifdef __cplusplus\n}\n#endif\n");
+    put(&mut out, &format!("#endif /* {upper}_FORNAX_H */"));
+    out
+}
+
+fn put(out: &mut String, line: &str) {
+    out.push_str(line);
+    out.push('\n');
+}
+
+fn levels(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
+    put(out, "/* Levels that the library holds code for; 0 asks init for the best that the processor runs. */\nenum {");
+    for target in plans.iter().take(1).flatten().map(|plan| &plan.target) {
+        let about = Target::all().find(|(other, _)| other.number() == target.number() && other.arch == target.arch);
+        let name = target.to_string().to_uppercase().replace('-', "_");
+        let about = about.map_or("", |(_, about)| about);
+        put(out, &format!("  {upper}_LEVEL_{name} = {}, /* {about} */", target.number()));
+    }
+    put(out, "};\n");
+}
+
+fn bindings(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
+    let memory = Memory::of(plans);
+    put(out, "/* Bindings: sets of shapes.");
+    for (number, (plan, memory)) in plans.iter().filter_map(|levels| levels.first()).zip(&memory).enumerate() {
+        put(out, &format!(" * {number}: arena of {} bytes on one thread", memory.arena_bytes(1)));
+        for (kind, ports) in [("input", &plan.inputs), ("output", &plan.outputs)] {
+            for (index, port) in ports.iter().enumerate() {
+                let name = port.name.replace("*/", "* /").replace(['\n', '\r'], " ");
+                put(out, &format!(" *    {kind} {index}: {name}, {}, {} bytes", port.ty, port.ty.bytes()));
+            }
+        }
+    }
+    put(out, " */");
+    put(out, &format!("#define {upper}_BINDINGS {}\n", plans.len()));
+}
+
+fn functions(out: &mut String, prefix: &str, simple: bool, embedded: bool) {
+    let weights = if embedded {
+        "weights is NULL for those in the library, or leads to a weights file of the same network"
+    } else {
+        "weights leads to the library's weights file"
+    };
+    _ = write!(
+        out,
+        "\
+/* Size of the arena, a block of the caller's at a multiple of 64, one per concurrent call; 0 if there is no such binding. */
+size_t {prefix}_arena_bytes(uint32_t binding, uint32_t threads);
+
+/* Prepares an arena. {weights}: weights_n bytes at a multiple
+ * of 64, checked by hash, which must stay while the arena is used. */
+int {prefix}_init(void *arena, size_t n, const void *weights, size_t weights_n, uint32_t level);
+
+/* Runs the network once. Calls with arenas of their own may run at the same time. */
+int {prefix}_run(const fornax_call *call);
+
+"
+    );
+    if simple {
+        _ = write!(
+            out,
+            "\
+/* Runs binding 0 once on the calling thread; the arena has {prefix}_arena_bytes(0, 1) bytes. */
+int {prefix}_run_simple(const float *input, float *output, void *arena);
+
+"
+        );
+    }
+    _ = write!(
+        out,
+        "\
+/* Runs binding 0 on made-up inputs and compares the outputs with the compiler's. The arena is initialised and has n bytes, at
+ * least {prefix}_selftest_bytes(). */
+int {prefix}_selftest(void *arena, size_t n);
+size_t {prefix}_selftest_bytes(void);
+
+/* JSON: inputs, outputs, preprocessing, labels, versions. */
+const char *{prefix}_signature(void);
+
+/* What a code means. */
+const char *{prefix}_strerror(int code);
+
+"
+    );
+}

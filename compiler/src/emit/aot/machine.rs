@@ -1,0 +1,84 @@
+//! What Cranelift has no instructions for: identification of the processor, and the floating-point control register.
+//!
+//! In: an architecture. Out: the bytes of functions that [`super::entry`] calls, each with the instructions it holds beside it.
+//! They keep to System V and use no stack beyond the red zone, which a signal handler spares.
+
+use crate::target::Arch;
+
+/// `fn(leaf, subleaf, out: *mut [u32; 4])`: eax, ebx, ecx, edx of `cpuid`.
+pub const CPUID: &[u8] = &[
+    0x53, // push rbx
+    0x49, 0x89, 0xd0, // mov r8, rdx
+    0x89, 0xf8, // mov eax, edi
+    0x89, 0xf1, // mov ecx, esi
+    0x0f, 0xa2, // cpuid
+    0x41, 0x89, 0x00, // mov [r8], eax
+    0x41, 0x89, 0x58, 0x04, // mov [r8+4], ebx
+    0x41, 0x89, 0x48, 0x08, // mov [r8+8], ecx
+    0x41, 0x89, 0x50, 0x0c, // mov [r8+12], edx
+    0x5b, // pop rbx
+    0xc3, // ret
+];
+
+/// `fn() -> u64`: which registers the operating system saves.
+pub const XGETBV: &[u8] = &[
+    0x31, 0xc9, // xor ecx, ecx
+    0x0f, 0x01, 0xd0, // xgetbv
+    0x48, 0xc1, 0xe2, 0x20, // shl rdx, 32
+    0x48, 0x09, 0xd0, // or rax, rdx
+    0xc3, // ret
+];
+
+/// `fn() -> u32`: rounds to nearest, keeps subnormals, traps nothing; returns the state before.
+pub const fn float_enter(arch: Arch) -> &'static [u8] {
+    match arch {
+        Arch::X86_64 => &[
+            0x0f, 0xae, 0x5c, 0x24, 0xf8, // stmxcsr [rsp-8]
+            0x8b, 0x44, 0x24, 0xf8, // mov eax, [rsp-8]
+            0xc7, 0x44, 0x24, 0xf8, 0x80, 0x1f, 0, 0, // mov dword [rsp-8], 1f80h
+            0x0f, 0xae, 0x54, 0x24, 0xf8, // ldmxcsr [rsp-8]
+            0xc3, // ret
+        ],
+        Arch::Aarch64 => &[
+            0x00, 0x44, 0x3b, 0xd5, // mrs x0, fpcr
+            0x1f, 0x44, 0x1b, 0xd5, // msr fpcr, xzr
+            0xc0, 0x03, 0x5f, 0xd6, // ret
+        ],
+    }
+}
+
+/// `fn(state: u32)`: puts back what [`float_enter`] returned.
+pub const fn float_leave(arch: Arch) -> &'static [u8] {
+    match arch {
+        Arch::X86_64 => &[
+            0x89, 0x7c, 0x24, 0xf8, // mov [rsp-8], edi
+            0x0f, 0xae, 0x54, 0x24, 0xf8, // ldmxcsr [rsp-8]
+            0xc3, // ret
+        ],
+        Arch::Aarch64 => &[
+            0x00, 0x44, 0x1b, 0xd5, // msr fpcr, x0
+            0xc0, 0x03, 0x5f, 0xd6, // ret
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::x86::disassemble;
+
+    #[test]
+    fn bytes_are_the_instructions_beside_them() {
+        for code in [CPUID, XGETBV, float_enter(Arch::X86_64), float_leave(Arch::X86_64)] {
+            let source = include_str!("machine.rs");
+            for line in disassemble(code).lines() {
+                let bare = |text: &str| text.to_lowercase().replace([' ', '\t'], "").replace("dwordptr", "dword");
+                let noted = source
+                    .lines()
+                    .filter_map(|noted| noted.split_once("// "))
+                    .any(|(_, text)| bare(text) == bare(line));
+                assert!(noted, "{line}: no such line beside the bytes");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Ahead of time: plans to a library that runs anywhere.
+//!
+//! ```text
+//! plans, one per binding and level ─▶ weights::Table ─▶ Compiled ─▶ tables ─┐
+//!                                  └▶ kernels, each once ─┘        entry ───┴▶ Image ─▶ elf (.so), object (.o, .a), header (.h)
+//! ```
+//!
+//! In: plans of one model. Out: bytes that depend on the plans and nothing else: not on the machine, the day or the folder.
+//! Everything in an [`Image`] is position independent; what refers to something else does so by distance.
+
+pub mod archive;
+pub mod elf;
+pub mod entry;
+pub mod header;
+mod machine;
+pub mod object_file;
+mod selftest;
+mod tables;
+pub mod weights;
+
+use std::collections::HashMap;
+
+use super::{compile_beside, distinct_in};
+use crate::codegen::clif;
+use crate::error::{Error, Result, RuntimeError};
+use crate::plan::Plan;
+use crate::target::Arch;
+use crate::times::Times;
+pub use selftest::Selftest;
+pub use tables::Memory;
+use weights::{Table, Weights};
+
+/// Where a kernel lies among the kernels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// Offset of its first byte.
+    pub offset: usize,
+    /// Size.
+    pub bytes: usize,
+}
+
+/// The name of a kernel, for debuggers and profilers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Name {
+    /// Kernel and level.
+    pub text: String,
+    /// Where it lies.
+    pub placed: Placed,
+}
+
+/// All kernels of a library.
+#[derive(Default)]
+struct Kernels {
+    bytes: Vec<u8>,
+    names: Vec<Name>,
+    known: HashMap<Vec<u8>, Placed>,
+}
+
+impl Kernels {
+    /// Adds code, unless the same bytes are there.
+    fn add(&mut self, code: super::Code, level: &str) -> Placed {
+        if let Some(placed) = self.known.get(&code.bytes) {
+            return *placed;
+        }
+        self.bytes.resize(self.bytes.len().next_multiple_of(code.align as usize), 0);
+        let placed = Placed { offset: self.bytes.len(), bytes: code.bytes.len() };
+        self.bytes.extend_from_slice(&code.bytes);
+        self.names.push(Name { text: format!("{}.{level}", code.name), placed });
+        self.known.insert(code.bytes, placed);
+        placed
+    }
+}
+
+/// Code and weights, before they are put into a file.
+pub struct Compiled<'a> {
+    plans: &'a [Vec<Plan>],
+    table: Table<'a>,
+    kernels: Kernels,
+    placed: Vec<Vec<Placed>>,
+    weights: Weights,
+    selftest: Option<Selftest>,
+}
+
+/// Compiles plans, one list of levels per binding, on at most `threads` threads. Stages are added to `times`.
+///
+/// # Errors
+/// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if memory cannot be had.
+pub fn compile<'a>(plans: &'a [Vec<Plan>], threads: usize, times: &mut Times) -> Result<Compiled<'a>> {
+    let all: Vec<&Plan> = plans.iter().flatten().collect();
+    let table = times.stage("table", || Table::new(&all));
+    let mut memory = table.memory().map_err(runtime)?;
+    let queue = table.queue(&mut memory);
+    let levels = plans.first().map_or(0, Vec::len);
+    let (mut kernels, mut placed) = (Kernels::default(), vec![Vec::new(); all.len()]);
+    for level in 0..levels {
+        let numbers: Vec<usize> = (level..all.len()).step_by(levels).collect();
+        let of_level: Vec<&Plan> = numbers.iter().map(|number| all[*number]).collect();
+        let target = &of_level[0].target;
+        let (distinct, functions) = distinct_in(&of_level);
+        let code = times.stage(stage(level), || compile_beside(&distinct, target, threads, &|| queue.work()))?;
+        let own: Vec<Placed> = code.into_iter().map(|code| kernels.add(code, &target.to_string())).collect();
+        for (number, functions) in numbers.into_iter().zip(functions) {
+            placed[number] = functions.into_iter().map(|function| own[function]).collect();
+        }
+    }
+    drop(queue);
+    let weights = times.stage("hash", || table.seal(memory));
+    let mut compiled = Compiled { plans, table, kernels, placed, weights, selftest: None };
+    compiled.selftest = times.stage("selftest", || selftest::measure(&compiled, threads))?;
+    Ok(compiled)
+}
+
+/// Packs the weights of plans, which need not be compiled.
+///
+/// # Errors
+/// [`Error::Runtime`] if memory cannot be had.
+pub fn pack<'a>(plans: &'a [Vec<Plan>], threads: usize) -> Result<Weights> {
+    let all: Vec<&'a Plan> = plans.iter().flatten().collect();
+    let table = Table::new(&all);
+    let mut memory = table.memory().map_err(runtime)?;
+    let queue = table.queue(&mut memory);
+    std::thread::scope(|scope| {
+        (1..threads.clamp(1, 8)).for_each(|_| drop(scope.spawn(|| queue.work())));
+        queue.work();
+    });
+    drop(queue);
+    Ok(table.seal(memory))
+}
+
+fn stage(level: usize) -> &'static str {
+    ["code of level 1 and packing", "code of level 2", "code of level 3"].get(level).unwrap_or(&"code of a level")
+}
+
+fn runtime(error: impl std::fmt::Display) -> Error {
+    Error::Runtime(RuntimeError(error.to_string()))
+}
+
+impl Compiled<'_> {
+    /// The packed weights: the bytes of a weights file.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Bytes of an arena of a binding, for a number of threads.
+    pub fn arena_bytes(&self, binding: usize, threads: usize) -> usize {
+        Memory::of(self.plans).get(binding).map_or(0, |memory| memory.arena_bytes(threads))
+    }
+
+    /// Bytes of all kernels.
+    pub fn kernel_bytes(&self) -> usize {
+        self.kernels.bytes.len()
+    }
+
+    /// Number of kernels.
+    pub fn kernels(&self) -> usize {
+        self.kernels.names.len()
+    }
+
+    /// Everything that goes into a file, its symbols beginning with `prefix` and `_`.
+    ///
+    /// # Errors
+    /// [`Error::Codegen`] or [`Error::Limit`]: as for kernels.
+    pub fn image(&self, prefix: &str, signature: &str, embed: bool) -> Result<Image> {
+        let Some(first) = self.plans.first().and_then(|levels| levels.first()) else {
+            return Err(Error::Invalid(vec!["a library without plans".into()]));
+        };
+        let contents = tables::Contents {
+            plans: self.plans,
+            placed: &self.placed,
+            table: &self.table,
+            weights_hash: self.weights.hash,
+            selftest: self.selftest.as_ref(),
+            signature,
+        };
+        let arch = first.target.arch;
+        let shape = entry::Shape { arch, embedded: embed, simple: header::simple(first) };
+        // Entry functions run on the least processor.
+        let base = crate::target::Target::multi(arch).swap_remove(0);
+        Ok(Image {
+            arch,
+            prefix: prefix.to_string(),
+            kernels: self.kernels.bytes.clone(),
+            names: self.kernels.names.clone(),
+            functions: entry::functions(&*clif::isa(&base)?, shape)?,
+            tables: contents.bytes()?,
+            weights: embed.then(|| self.weights.clone()),
+            weights_hash: self.weights.hash,
+        })
+    }
+}
+
+/// The parts of a library.
+pub struct Image {
+    /// Instruction set.
+    pub arch: Arch,
+    /// Beginning of every symbol, without the underscore.
+    pub prefix: String,
+    /// The kernels, the first at a multiple of 64.
+    pub kernels: Vec<u8>,
+    /// Their names.
+    pub names: Vec<Name>,
+    /// Entry functions.
+    pub functions: Vec<entry::Function>,
+    /// Tables.
+    pub tables: Vec<u8>,
+    /// Weights, unless they go into a file of their own.
+    pub weights: Option<Weights>,
+    /// Hash of the constants.
+    pub weights_hash: u64,
+}
+
+impl Image {
+    /// The symbol that a function has in a file.
+    pub fn symbol(&self, function: &entry::Function) -> String {
+        format!("{}_{}", self.prefix, function.name)
+    }
+}

@@ -1,0 +1,100 @@
+//! A relocatable object file, for linking into a program.
+//!
+//! In: an [`Image`]. Out: `.o` bytes whose only global symbols are the exported functions, with relocations relative to the program
+//! counter and no undefined symbol.
+
+use object::write::{Object, Relocation as ObjectRelocation, SectionId, StandardSection, Symbol as ObjectSymbol};
+use object::write::{SymbolId, SymbolSection};
+use object::{
+    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope, elf,
+};
+
+use super::entry::{self, Symbol};
+use super::{Image, Placed};
+use crate::codegen::clif::routine::Relocation;
+use crate::error::{Error, Result};
+use crate::target::Arch;
+
+/// Alignment of the kernels and of the weights.
+const ALIGN: u64 = 64;
+
+/// The bytes of an object file.
+///
+/// # Errors
+/// [`Error::Codegen`] if a reference leads to nothing: a bug of ours.
+pub fn write(image: &Image) -> Result<Vec<u8>> {
+    let fail = |message: String| Error::Codegen { function: image.prefix.clone(), message };
+    let arch = match image.arch {
+        Arch::X86_64 => Architecture::X86_64,
+        Arch::Aarch64 => Architecture::Aarch64,
+    };
+    let mut object = Object::new(BinaryFormat::Elf, arch, Endianness::Little);
+    let text = object.section_id(StandardSection::Text);
+    let mut symbols: Vec<(Symbol, SymbolId)> = Vec::new();
+    let kernels = object.append_section_data(text, &image.kernels, ALIGN);
+    let whole = Placed { offset: kernels as usize, bytes: image.kernels.len() };
+    symbols.push((Symbol::Kernels, define(&mut object, &format!("{}_kernels", image.prefix), whole, text, None)));
+    for name in &image.names {
+        let placed = Placed { offset: kernels as usize + name.placed.offset, ..name.placed };
+        define(&mut object, &name.text, placed, text, Some(false));
+    }
+    let rodata = object.section_id(StandardSection::ReadOnlyData);
+    let mut data = vec![(Symbol::Tables, "tables", &image.tables[..])];
+    if let Some(weights) = &image.weights {
+        data.push((Symbol::Weights, "weights", &weights.bytes[..]));
+    }
+    for (symbol, name, bytes) in data {
+        let offset = object.append_section_data(rodata, bytes, ALIGN) as usize;
+        let placed = Placed { offset, bytes: bytes.len() };
+        symbols.push((symbol, define(&mut object, &format!("{}_{name}", image.prefix), placed, rodata, None)));
+    }
+    let mut starts = Vec::with_capacity(image.functions.len());
+    for function in &image.functions {
+        let start = object.append_section_data(text, &function.bytes, entry::ALIGN as u64);
+        let placed = Placed { offset: start as usize, bytes: function.bytes.len() };
+        let id = define(&mut object, &image.symbol(function), placed, text, Some(function.exported));
+        symbols.push((function.symbol, id));
+        starts.push(start);
+    }
+    for (function, start) in image.functions.iter().zip(starts) {
+        for reference in &function.references {
+            let target = symbols.iter().find(|(symbol, _)| *symbol as u32 == reference.symbol);
+            let (_, symbol) = *target.ok_or_else(|| fail(format!("{}: {reference:?}: no such part", function.name)))?;
+            let flags = RelocationFlags::Elf { r_type: kind(reference.relocation) };
+            let offset = start + u64::from(reference.offset);
+            let relocation = ObjectRelocation { offset, symbol, addend: reference.addend, flags };
+            object.add_relocation(text, relocation).map_err(|e| fail(e.to_string()))?;
+        }
+    }
+    no_executable_stack(&mut object);
+    object.write().map_err(|e| fail(e.to_string()))
+}
+
+/// Adds a symbol: data if `exported` is not said, else a function.
+fn define(object: &mut Object<'_>, name: &str, at: Placed, section: SectionId, exported: Option<bool>) -> SymbolId {
+    let scope = if exported == Some(true) { SymbolScope::Dynamic } else { SymbolScope::Compilation };
+    object.add_symbol(ObjectSymbol {
+        name: name.into(),
+        value: at.offset as u64,
+        size: at.bytes as u64,
+        kind: if exported.is_some() { SymbolKind::Text } else { SymbolKind::Data },
+        scope,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    })
+}
+
+fn kind(relocation: Relocation) -> u32 {
+    match relocation {
+        Relocation::X86Pc32 => elf::R_X86_64_PC32,
+        Relocation::ArmCall26 => elf::R_AARCH64_CALL26,
+        Relocation::ArmPage21 => elf::R_AARCH64_ADR_PREL_PG_HI21,
+        Relocation::ArmLow12 => elf::R_AARCH64_ADD_ABS_LO12_NC,
+    }
+}
+
+/// A linker that finds an object without this section makes the stack of the program executable.
+fn no_executable_stack(object: &mut Object<'_>) {
+    object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
+}

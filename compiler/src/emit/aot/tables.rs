@@ -1,0 +1,276 @@
+//! The tables of a library: bindings, levels, plans, steps, arguments, ports, text.
+//!
+//! In: the plans, where their kernels lie, the signature. Out: the bytes of [`fornax_runtime::artifact`], which hold no addresses,
+//! only offsets.
+
+use std::collections::HashMap;
+
+use fornax_runtime::artifact::{
+    ARCH_AARCH64, ARCH_X86_64, ArenaHead, BASE_ARENA, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code,
+    FORMAT_VERSION, Head, Port, Sample, Step, TABLES_MAGIC,
+};
+use fornax_runtime::{ALIGN, DType, artifact};
+
+use super::weights::Table;
+use super::{Placed, Selftest};
+use crate::error::{Error, Result};
+use crate::plan::{Home, Operand, Plan};
+use crate::target::Arch;
+
+/// Bytes between the scratch of two workers, beyond the scratch: keeps the prefetcher of one out of the other's lines.
+const GAP: usize = 2 * ALIGN;
+
+/// An argument as the tables hold it.
+pub fn argument(plan: &Plan, number: usize, table: &Table<'_>, operand: Operand) -> u64 {
+    let based = |base: u64, offset: usize| base << BASE_SHIFT | offset as u64;
+    match operand {
+        Operand::Constant(id) => based(BASE_WEIGHTS, table.offset(number, id.0)),
+        Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
+            Home::Arena(offset) => based(BASE_ARENA, offset),
+            Home::Input(index) => based(BASE_PORTS + index as u64, 0),
+            Home::Output(index) => based(BASE_PORTS + (plan.inputs.len() + index) as u64, 0),
+            Home::Constant(id) => based(BASE_WEIGHTS, table.offset(number, id.0)),
+        },
+    }
+}
+
+/// Sizes of one binding's memory, the same on every level.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Of [`ArenaHead`], bases and pointers.
+    pub front: usize,
+    /// Of the copies of tensors whose size is no multiple of 64.
+    pub staging: usize,
+    /// Without scratch.
+    pub fixed: usize,
+    /// Scratch of a thread.
+    pub stride: usize,
+}
+
+impl Memory {
+    /// The memory of each binding; `plans` holds one list of levels per binding.
+    pub fn of(plans: &[Vec<Plan>]) -> Vec<Self> {
+        let all = || plans.iter().flatten();
+        let ports = all().map(|plan| plan.inputs.len() + plan.outputs.len()).max().unwrap_or(0);
+        let pointers = all().flat_map(|plan| &plan.steps).map(|step| step.operands.len()).max().unwrap_or(0);
+        let words = |count: usize| (count * 8).next_multiple_of(ALIGN);
+        let front = ArenaHead::SIZE.next_multiple_of(ALIGN) + words(BASE_PORTS as usize + ports) + words(pointers);
+        let binding = |levels: &Vec<Plan>| {
+            let most = |of: fn(&Plan) -> usize| levels.iter().map(of).max().unwrap_or(0);
+            let scratch = most(|plan| plan.scratch_bytes);
+            let stride = if scratch == 0 { 0 } else { scratch.next_multiple_of(ALIGN) + GAP };
+            let staging = levels.first().map_or(0, |plan| {
+                let ports = plan.inputs.iter().chain(&plan.outputs);
+                ports.map(|port| staged(port.ty.bytes())).sum()
+            });
+            let arena = most(|plan| plan.arena_bytes).next_multiple_of(ALIGN);
+            Self { front, staging, fixed: front + staging + arena, stride }
+        };
+        plans.iter().map(binding).collect()
+    }
+
+    /// What `arena_bytes` returns.
+    pub fn arena_bytes(&self, threads: usize) -> usize {
+        self.fixed + self.stride * threads
+    }
+}
+
+/// Bytes in the staging area for a tensor.
+fn staged(bytes: usize) -> usize {
+    if bytes.is_multiple_of(ALIGN) { 0 } else { bytes.next_multiple_of(ALIGN) }
+}
+
+/// What the tables say.
+pub struct Contents<'a> {
+    /// The plans, one list of levels per binding.
+    pub plans: &'a [Vec<Plan>],
+    /// Where the kernel of each step of each plan lies.
+    pub placed: &'a [Vec<Placed>],
+    /// The weights.
+    pub table: &'a Table<'a>,
+    /// Hash of the constants.
+    pub weights_hash: u64,
+    /// Results of the first binding on made-up inputs.
+    pub selftest: Option<&'a Selftest>,
+    /// JSON.
+    pub signature: &'a str,
+}
+
+impl Contents<'_> {
+    /// The bytes of the tables.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if a part is larger than the tables can say.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut writer = Writer::default();
+        let memory = Memory::of(self.plans);
+        for (binding, levels) in self.plans.iter().enumerate() {
+            writer.binding(&memory[binding], levels);
+        }
+        for (number, plan) in self.plans.iter().flatten().enumerate() {
+            writer.plan(plan, number, self.table, &self.placed[number]);
+        }
+        let mut head = Head {
+            magic: TABLES_MAGIC,
+            version: FORMAT_VERSION,
+            arch: arch(self.plans),
+            weights_bytes: self.table.bytes as u64,
+            layout: self.table.layout,
+            weights_hash: self.weights_hash,
+            selftest_bytes: memory.first().map_or(0, |memory| self.selftest_bytes(memory)) as u64,
+            bindings: self.plans.len() as u32,
+            front_bytes: memory.first().map_or(0, |memory| memory.front) as u32,
+            ..Head::default()
+        };
+        if let Some(selftest) = self.selftest {
+            head.selftest = 1;
+            head.selftest_hash = selftest.hash;
+            head.samples_len = selftest.samples.len() as u32;
+            selftest.samples.iter().for_each(|sample| sample.write(&mut writer.samples));
+        }
+        let levels = self.plans.first().map_or(&[][..], Vec::as_slice);
+        head.levels = levels.len() as u32;
+        levels.iter().for_each(|plan| writer.levels.extend(plan.target.number().to_le_bytes()));
+        writer.join(head, self.signature)
+    }
+
+    /// Bytes that `selftest` needs: an arena, addresses and sizes of the tensors, a call, the tensors.
+    fn selftest_bytes(&self, memory: &Memory) -> usize {
+        let Some(plan) = self.plans.first().and_then(|levels| levels.first()) else { return 0 };
+        let ports = || plan.inputs.iter().chain(&plan.outputs);
+        let tensors: usize = ports().map(|port| port.ty.bytes().next_multiple_of(ALIGN)).sum();
+        memory.arena_bytes(1) + (16 * ports().count() + size_of::<Call>()).next_multiple_of(ALIGN) + tensors
+    }
+}
+
+fn arch(plans: &[Vec<Plan>]) -> u32 {
+    match plans.iter().flatten().next().map(|plan| plan.target.arch) {
+        Some(Arch::Aarch64) => ARCH_AARCH64,
+        _ => ARCH_X86_64,
+    }
+}
+
+/// The arrays as they grow.
+#[derive(Default)]
+struct Writer {
+    bindings: Vec<u8>,
+    levels: Vec<u8>,
+    plans: Vec<u8>,
+    steps: Vec<u8>,
+    args: Vec<u8>,
+    ports: Vec<u8>,
+    dims: Vec<u8>,
+    samples: Vec<u8>,
+    text: Vec<u8>,
+    texts: HashMap<String, u32>,
+}
+
+impl Writer {
+    fn binding(&mut self, memory: &Memory, levels: &[Plan]) {
+        let Some(plan) = levels.first() else { return };
+        let binding = Binding {
+            fixed_bytes: memory.fixed as u64,
+            scratch_stride: memory.stride as u64,
+            staging_bytes: memory.staging as u64,
+            first_port: (self.ports.len() / Port::SIZE) as u32,
+            inputs: plan.inputs.len() as u32,
+            outputs: plan.outputs.len() as u32,
+            reserved: 0,
+        };
+        binding.write(&mut self.bindings);
+        let mut staging = 0;
+        for port in plan.inputs.iter().chain(&plan.outputs) {
+            let bytes = port.ty.bytes();
+            let record = Port {
+                bytes: bytes as u64,
+                staging: staging as u64,
+                name: self.text(&port.name),
+                dtype: DType::ALL.iter().position(|dtype| *dtype == port.ty.dtype).unwrap_or(0) as u32,
+                rank: port.ty.shape.len() as u32,
+                first_dim: (self.dims.len() / 8) as u32,
+            };
+            record.write(&mut self.ports);
+            port.ty.shape.iter().for_each(|extent| self.dims.extend((*extent as u64).to_le_bytes()));
+            staging += staged(bytes);
+        }
+    }
+
+    fn plan(&mut self, plan: &Plan, number: usize, table: &Table<'_>, placed: &[Placed]) {
+        let record = artifact::Plan {
+            arena_bytes: plan.arena_bytes as u64,
+            scratch_bytes: plan.scratch_bytes as u64,
+            first_step: (self.steps.len() / Step::SIZE) as u32,
+            steps: plan.steps.len() as u32,
+        };
+        record.write(&mut self.plans);
+        for (step, placed) in plan.steps.iter().zip(placed) {
+            let record = Step {
+                flops: step.kernel.flops,
+                bytes: step.kernel.bytes,
+                kernel: placed.offset as u32,
+                kernel_bytes: placed.bytes as u32,
+                first_arg: (self.args.len() / 8) as u32,
+                args: step.operands.len() as u32,
+                chunks: step.kernel.chunks,
+                grain: 1,
+                name: self.text(&step.kernel.name),
+                node: self.text(&step.node),
+            };
+            record.write(&mut self.steps);
+            for operand in &step.operands {
+                self.args.extend(argument(plan, number, table, *operand).to_le_bytes());
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str) -> u32 {
+        if let Some(at) = self.texts.get(text) {
+            return *at;
+        }
+        let at = self.text.len() as u32;
+        self.text.extend((text.len() as u32).to_le_bytes());
+        self.text.extend(text.as_bytes());
+        self.texts.insert(text.to_string(), at);
+        at
+    }
+
+    /// Puts the arrays behind the head.
+    fn join(self, mut head: Head, signature: &str) -> Result<Vec<u8>> {
+        (head.steps, head.args) = ((self.steps.len() / Step::SIZE) as u32, (self.args.len() / 8) as u32);
+        (head.ports, head.dims) = ((self.ports.len() / Port::SIZE) as u32, (self.dims.len() / 8) as u32);
+        (head.text_bytes, head.signature_bytes) = (self.text.len() as u32, signature.len() as u32);
+        let mut body = Vec::new();
+        let mut place = |bytes: &[u8]| {
+            let at = Head::SIZE + body.len();
+            body.extend_from_slice(bytes);
+            body.resize(body.len().next_multiple_of(8), 0);
+            at as u32
+        };
+        head.bindings_at = place(&self.bindings);
+        head.levels_at = place(&self.levels);
+        head.plans_at = place(&self.plans);
+        head.steps_at = place(&self.steps);
+        head.args_at = place(&self.args);
+        head.ports_at = place(&self.ports);
+        head.dims_at = place(&self.dims);
+        head.samples = place(&self.samples);
+        head.text_at = place(&self.text);
+        head.signature_at = place(&[signature.as_bytes(), &[0]].concat());
+        let mut messages = Vec::new();
+        for text in Code::ALL.iter().map(|(.., message)| *message).chain(["unknown code"]) {
+            messages.push(place(&[text.as_bytes(), &[0]].concat()));
+        }
+        head.messages_at = place(&messages.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>());
+        let needed = (Head::SIZE + body.len()) as u64;
+        let limit = u64::from(u32::MAX);
+        if needed > limit {
+            return Err(Error::Limit { what: "bytes of the tables of a library".into(), limit, needed, hint: None });
+        }
+        let mut bytes = Vec::with_capacity(needed as usize);
+        head.write(&mut bytes);
+        bytes.extend(body);
+        Ok(bytes)
+    }
+}
+
+const _: () = assert!(Sample::SIZE.is_multiple_of(8) && Step::SIZE.is_multiple_of(8) && Port::SIZE.is_multiple_of(8));

@@ -1,0 +1,135 @@
+//! The constants of all plans of a library, each stored once.
+//!
+//! In: plans of one model, for several shapes and levels. Out: a [`Table`] of distinct constants with their places behind the
+//! [`WeightsHead`], and the packed bytes. The places depend on shapes and packings, never on values: [`Table::layout`] is the same for
+//! two models that differ in their weights only.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use fornax_runtime::artifact::{FORMAT_VERSION, WEIGHTS_MAGIC, WeightsHead};
+use fornax_runtime::{ConstantPool, Error as RuntimeError};
+use xxhash_rust::{xxh3, xxh64};
+
+use super::super::pack;
+use crate::plan::{PackedConstant, Plan};
+
+/// Distinct constants and where they lie.
+pub struct Table<'a> {
+    constants: Vec<&'a PackedConstant>,
+    /// Offset of each, counted from the header.
+    offsets: Vec<usize>,
+    /// For each plan: the constant that stands for each of its own.
+    of_plan: Vec<Vec<usize>>,
+    /// Size with the header.
+    pub bytes: usize,
+    /// Hash of kernels, operands and places.
+    pub layout: u64,
+}
+
+impl<'a> Table<'a> {
+    /// The constants of `plans`.
+    pub fn new(plans: &[&'a Plan]) -> Self {
+        let mut constants: Vec<&'a PackedConstant> = Vec::new();
+        let mut sketches: HashMap<(String, u64), Vec<usize>> = HashMap::new();
+        let mut of_plan = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let own = plan.constants.iter().map(|constant| {
+                let same = sketches.entry(sketch(constant)).or_default();
+                let known = same.iter().copied().find(|at| equal(constants[*at], constant));
+                known.unwrap_or_else(|| {
+                    same.push(constants.len());
+                    constants.push(constant);
+                    constants.len() - 1
+                })
+            });
+            of_plan.push(own.collect());
+        }
+        let (offsets, total) = pack::offsets(constants.iter().copied());
+        let offsets: Vec<usize> = offsets.into_iter().map(|offset| offset + WeightsHead::SIZE).collect();
+        let mut table = Self { constants, offsets, of_plan, bytes: total + WeightsHead::SIZE, layout: 0 };
+        table.layout = table.hash_layout(plans);
+        table
+    }
+
+    /// Offset of constant `constant` of plan number `plan`.
+    pub fn offset(&self, plan: usize, constant: usize) -> usize {
+        self.offsets[self.of_plan[plan][constant]]
+    }
+
+    fn hash_layout(&self, plans: &[&Plan]) -> u64 {
+        let mut text = format!("{FORMAT_VERSION} {}\n", env!("CARGO_PKG_VERSION"));
+        for (constant, offset) in self.constants.iter().zip(&self.offsets) {
+            let (kind, packing) = (constant.key.source.as_ref().map(|source| &source.ty), &constant.key.packing);
+            text.push_str(&format!("{offset} {} {kind:?} {packing}\n", constant.bytes));
+        }
+        for (number, plan) in plans.iter().enumerate() {
+            text.push_str(&format!("{} {} {}\n", plan.target, plan.arena_bytes, plan.scratch_bytes));
+            for step in &plan.steps {
+                text.push_str(&format!("{} {:?}", step.kernel.name, step.kernel.schedule));
+                for operand in &step.operands {
+                    text.push_str(&format!(" {:x}", super::tables::argument(plan, number, self, *operand)));
+                }
+                text.push('\n');
+            }
+        }
+        xxh3::xxh3_64(text.as_bytes())
+    }
+
+    /// Zeroed memory for header and constants.
+    pub fn memory(&self) -> Result<ConstantPool, RuntimeError> {
+        ConstantPool::zeroed(self.bytes)
+    }
+
+    /// What is to be packed into `memory`.
+    pub fn queue<'q>(&'q self, memory: &'q mut ConstantPool) -> pack::Queue<'q> {
+        let constants = memory.slice_mut(WeightsHead::SIZE, self.bytes - WeightsHead::SIZE);
+        pack::Queue::new(self.constants.iter().copied(), constants)
+    }
+
+    /// Writes the header before the packed constants.
+    pub fn seal(&self, mut memory: ConstantPool) -> Weights {
+        let hash = xxh64::xxh64(&memory.as_bytes()[WeightsHead::SIZE..], 0);
+        let (bytes, layout) = (self.bytes as u64, self.layout);
+        let head =
+            WeightsHead { magic: WEIGHTS_MAGIC, version: FORMAT_VERSION, bytes, layout, hash, ..Default::default() };
+        let mut header = Vec::with_capacity(WeightsHead::SIZE);
+        head.write(&mut header);
+        memory.slice_mut(0, WeightsHead::SIZE).copy_from_slice(&header);
+        Weights { bytes: Bytes::from_owner(Memory(memory)), hash }
+    }
+}
+
+/// Packed weights with their header.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// The bytes of a weights file.
+    pub bytes: Bytes,
+    /// Hash of the constants.
+    pub hash: u64,
+}
+
+struct Memory(ConstantPool);
+
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// Equal for equal constants.
+fn sketch(constant: &PackedConstant) -> (String, u64) {
+    let source = constant.key.source.as_ref();
+    let kind = source.map(|source| source.ty.to_string()).unwrap_or_default();
+    let packing = format!("{} {kind} {} {:?}", constant.bytes, constant.key.packing, constant.origins);
+    (packing, source.map_or(0, |source| source.sketch()))
+}
+
+/// Whether constants of one sketch are the same.
+fn equal(a: &PackedConstant, b: &PackedConstant) -> bool {
+    match (&a.key.source, &b.key.source) {
+        (Some(a), Some(b)) => a.is_clone_of(b) || a == b,
+        (None, None) => true,
+        _ => false,
+    }
+}

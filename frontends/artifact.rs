@@ -1,0 +1,232 @@
+//! Models compiled ahead of time, as files.
+//!
+//! In: an opened model, the shapes and processors to compile for. Out: a shared library, an object file, an archive, a C header or
+//! a weights file, each as the bytes to write. The bytes depend on the model and the options, not on the machine, the
+//! day or the folder.
+
+use std::str::FromStr;
+
+use bytes::Bytes;
+use fornax_compiler::emit::aot::{self, Memory, archive, elf, header, object_file};
+use fornax_compiler::plan::Plan;
+use fornax_compiler::target::{Arch, Target};
+use fornax_compiler::times::Times;
+use fornax_onnx::Bindings;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::signature::Description;
+use crate::stats::{Counts, Stats};
+
+/// A kind of file that a model is compiled to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Emit {
+    /// A shared library.
+    So,
+    /// A static library.
+    Archive,
+    /// An object file.
+    Object,
+    /// The C header of either.
+    Header,
+    /// The weights, if they are not embedded, or for a library that is there.
+    Weights,
+}
+
+impl Emit {
+    /// Every kind: its name, and the suffix of its file.
+    pub const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::So, "so", "so"),
+        (Self::Archive, "a", "a"),
+        (Self::Object, "obj", "o"),
+        (Self::Header, "header", "h"),
+        (Self::Weights, "weights", "weights"),
+    ];
+
+    /// Suffix of its file.
+    pub fn suffix(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., suffix)| suffix)
+    }
+}
+
+impl FromStr for Emit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, name, _)| *name == text).map(|(kind, ..)| *kind);
+        found.ok_or_else(|| format!("expected one of {}", Self::ALL.map(|(_, name, _)| name).join(", ")))
+    }
+}
+
+/// How a model is compiled to files.
+#[derive(Clone, Debug)]
+pub struct ArtifactOptions {
+    /// Beginning of every symbol, a C identifier.
+    pub name: String,
+    /// The levels of one architecture to hold code for, in order of their numbers; for example [`Target::multi`].
+    pub targets: Vec<Target>,
+    /// The sets of shapes to hold code for, at least one.
+    pub bindings: Vec<Bindings>,
+    /// Whether libraries hold the weights.
+    pub embed: bool,
+    /// Threads to compile on, 0 for as many as the machine gives this process. The bytes do not depend on it.
+    pub threads: usize,
+    /// What is noted in the signature as the wish it came from.
+    pub flags: Vec<String>,
+}
+
+impl ArtifactOptions {
+    /// For every x86-64 processor, batch 1 where the model leaves it open, weights embedded, symbols that begin with `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            targets: Target::multi(Arch::X86_64),
+            bindings: vec![Bindings::default()],
+            embed: true,
+            threads: 0,
+            flags: Vec::new(),
+        }
+    }
+}
+
+/// A file that a model was compiled to.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// What it is.
+    pub kind: Emit,
+    /// Its bytes, one part behind the other.
+    pub parts: Vec<Bytes>,
+}
+
+impl Artifact {
+    /// Size of the file.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether the file has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What came out of a compilation.
+#[derive(Debug)]
+pub struct Artifacts {
+    /// The files asked for, in that order.
+    pub files: Vec<Artifact>,
+    /// Stages and their times.
+    pub times: Times,
+    /// Distinct kernels of all levels, 0 if only weights were packed.
+    pub kernels: usize,
+    /// Bytes of their code.
+    pub kernel_bytes: usize,
+    /// Bytes of the packed weights.
+    pub weights_bytes: usize,
+    /// Bytes of the first binding's arena, on one thread.
+    pub arena_bytes: usize,
+}
+
+/// The plans of a model for one set of shapes.
+struct Binding {
+    stats: Stats,
+    scores: crate::classify::Scores,
+    plans: Vec<Plan>,
+}
+
+impl Model {
+    /// Compiles the model to files of the kinds in `emit`.
+    ///
+    /// # Errors
+    /// As [`Model::plan`]; [`Error::Usage`] if the options do not fit together.
+    pub fn artifacts(&self, options: &ArtifactOptions, emit: &[Emit]) -> Result<Artifacts> {
+        check(options)?;
+        let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
+        let mut times = self.times().clone();
+        let mut bindings = Vec::new();
+        for binding in &options.bindings {
+            bindings.push(self.plans(binding, &options.targets, &mut times)?);
+        }
+        let plans: Vec<Vec<Plan>> = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
+        let arena_bytes = Memory::of(&plans).first().map_or(0, |memory| memory.arena_bytes(1));
+        let mut result =
+            Artifacts { files: Vec::new(), times, kernels: 0, kernel_bytes: 0, weights_bytes: 0, arena_bytes };
+        self.release_pages();
+        if emit.iter().all(|kind| matches!(kind, Emit::Weights | Emit::Header)) {
+            let weights = result.times.stage("pack", || aot::pack(&plans, threads))?;
+            result.weights_bytes = weights.bytes.len();
+            for kind in emit {
+                let part = match kind {
+                    Emit::Weights => weights.bytes.clone(),
+                    _ => header::text(&options.name, &plans, options.embed).into(),
+                };
+                result.files.push(Artifact { kind: *kind, parts: vec![part] });
+            }
+            return Ok(result);
+        }
+        let compiled = aot::compile(&plans, threads, &mut result.times)?;
+        self.release_pages();
+        let weights = compiled.weights();
+        (result.kernels, result.kernel_bytes) = (compiled.kernels(), compiled.kernel_bytes());
+        result.weights_bytes = weights.bytes.len();
+        let description = Description {
+            options,
+            plans: &plans,
+            stats: bindings.iter().map(|binding| &binding.stats).collect(),
+            scores: bindings[0].scores,
+            source: self.source_hash(),
+            metadata: self.metadata(),
+            weights_bytes: weights.bytes.len(),
+        };
+        let signature = description.json()?.to_string();
+        let image = result.times.stage("entry", || compiled.image(&options.name, &signature, options.embed))?;
+        for kind in emit {
+            let parts = result.times.stage("write", || -> Result<Vec<Bytes>> {
+                Ok(match kind {
+                    Emit::So => {
+                        let library = elf::write(&image)?;
+                        vec![library.head.into(), library.weights, library.tail.into()]
+                    }
+                    Emit::Object => vec![object_file::write(&image)?.into()],
+                    Emit::Archive => {
+                        let object = object_file::write(&image)?;
+                        vec![archive::write(&format!("{}.o", options.name), &object)?.into()]
+                    }
+                    Emit::Header => vec![header::text(&options.name, &plans, options.embed).into()],
+                    Emit::Weights => vec![weights.bytes.clone()],
+                })
+            })?;
+            result.files.push(Artifact { kind: *kind, parts });
+        }
+        Ok(result)
+    }
+
+    /// The plans for one set of shapes, one per target.
+    fn plans(&self, bindings: &Bindings, targets: &[Target], times: &mut Times) -> Result<Binding> {
+        let graph = times.stage("import", || self.graph(bindings))?;
+        let counts = Counts::of(&graph)?;
+        let optimised = times.stage("passes", || self.run_passes(graph, None))?;
+        let lowered = |target| self.lowered(&optimised.graph, target);
+        let plans = times.stage("lower", || targets.iter().map(lowered).collect::<Result<Vec<_>>>())?;
+        let stats = Stats::new(&counts, &optimised.graph, &plans[0]);
+        Ok(Binding { stats, scores: crate::stats::scores(&optimised.graph), plans })
+    }
+}
+
+fn check(options: &ArtifactOptions) -> Result<()> {
+    let name = &options.name;
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(Error::usage("--name", "a C identifier", name.as_str()));
+    }
+    let (targets, arch) = (&options.targets, options.targets.first().map(|target| target.arch));
+    let ascending = targets.is_sorted_by(|a, b| a.number() < b.number());
+    if arch.is_none() || !ascending || targets.iter().any(|target| Some(target.arch) != arch) {
+        let found: Vec<String> = targets.iter().map(Target::to_string).collect();
+        return Err(Error::usage("targets", "levels of one architecture, ascending", found.join(", ")));
+    }
+    if options.bindings.is_empty() {
+        return Err(Error::usage("bindings", "at least one", "none"));
+    }
+    Ok(())
+}
