@@ -183,4 +183,72 @@ pub enum Error {
         /// Size of the file, in bytes.
         found: u64,
     },
+    /// A file is not a library that Fornax compiled for this architecture, in a version of the format known here.
+    #[error("{}: not a library compiled by Fornax for this machine: {field}: expected {expected}, found {found}", path.display())]
+    NotALibrary {
+        /// The file.
+        path: PathBuf,
+        /// The field that tells.
+        field: &'static str,
+        /// What a library has there.
+        expected: String,
+        /// What the file has there.
+        found: String,
+    },
+    /// A compiled library contradicts itself.
+    #[error("{}: damaged library: {field}: expected {expected}, found {found}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The offending field.
+        field: String,
+        /// The rule it breaks.
+        expected: String,
+        /// Its value.
+        found: String,
+    },
+    /// Weights are damaged, or not those that a library needs.
+    #[error("{}: unusable weights: {field}: expected {expected}, found {found}", path.display())]
+    Weights {
+        /// The file that holds the weights.
+        path: PathBuf,
+        /// The offending field.
+        field: &'static str,
+        /// What the library needs there.
+        expected: String,
+        /// What the file has there.
+        found: String,
+    },
+    /// A library without weights of its own was opened without a weights file.
+    #[error(
+        "{}: weights: expected in the library, or in {} beside it, or in the file that the `weights` option names, found none",
+        path.display(),
+        beside.display()
+    )]
+    NoWeights {
+        /// The library.
+        path: PathBuf,
+        /// Where its weights are looked for when no other file is named.
+        beside: PathBuf,
+    },
+    /// A library has no code for a level.
+    #[error("{}: level: expected {expected}, found {found}", path.display())]
+    NoLevel {
+        /// The library.
+        path: PathBuf,
+        /// The levels it has.
+        expected: String,
+        /// The level asked for.
+        found: u32,
+    },
+    /// A library has no such binding.
+    #[error("{}: binding: expected one below {expected}, found {found}", path.display())]
+    NoBinding {
+        /// The library.
+        path: PathBuf,
+        /// How many bindings it has.
+        expected: usize,
+        /// The binding asked for.
+        found: usize,
+    },
 }

@@ -1,13 +1,15 @@
 //! Runs what the compiler made: load, bind, run.
 //!
 //! ```text
-//! kernels, constants, steps ──▶ Program ──┐            shared, immutable; made once the CPU is proven able
+//! compiled file ──▶ Library ──┐
+//! kernels, constants, steps ──┴▶ Program ─┐            shared, immutable; made once the CPU is proven able
 //! threads ────────────────────▶ Pool ─────┼▶ Session   one arena, scratch per worker, pointer tables
 //! Tensor inputs ──▶ Session::run ─────────┴▶ Tensor outputs
 //! ```
 //!
-//! The runtime knows nothing of graphs, operators or code generation. After [`Session::new`] nothing is allocated.
-//! [`map`] gives files as bytes without copying them, [`peak`] measures what the machine can do at most.
+//! The runtime knows nothing of graphs, operators or code generation. A program comes from the compiler, or from a file that
+//! it wrote: [`Session::open`] is the short way to run one, [`Library`] the one with choices. After [`Session::new`]
+//! nothing is allocated. [`map`] gives files as bytes without copying them, [`peak`] measures what the machine can do at most.
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("fornax-runtime supports Linux on x86-64 and aarch64");
@@ -18,6 +20,7 @@ pub mod artifact;
 pub mod cpu;
 mod dtype;
 mod error;
+mod library;
 pub mod map;
 pub mod peak;
 mod pool;
@@ -35,6 +38,7 @@ pub use cpu::{
 };
 pub use dtype::DType;
 pub use error::{Error, PortKind};
+pub use library::{Library, LibraryOptions};
 pub use map::{map_file, release_pages, release_span};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;

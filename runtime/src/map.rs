@@ -1,20 +1,23 @@
 //! Files as bytes, without copying: the only caller of memmap2.
 //!
 //! In: the path of a regular file. Out: `Bytes` over its pages, read as they are touched and shared with every process
-//! that reads the same file. The file must not be truncated while it is mapped: the system kills a process that reads
-//! past the new end.
+//! that reads the same file; and pages of it that can be executed. The file must not be truncated while it is mapped: the
+//! system kills a process that reads past the new end.
 #![allow(unsafe_code, reason = "maps files and advises the system about the pages")]
 
 use std::collections::BTreeMap;
 use std::fs::{File, FileType, OpenOptions};
+use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 use rustix::fs::OFlags;
 use rustix::mm::{Advice, madvise};
 
+use crate::abi::KernelFn;
 use crate::error::Error;
 use crate::sync::{Mutex, lock};
 
@@ -46,6 +49,11 @@ impl Drop for Listed {
 
 /// Maps the regular file at `path`, of at most `limit` bytes, for reading.
 pub fn map_file(path: &Path, limit: u64) -> Result<Bytes, Error> {
+    MappedFile::open(path, limit).map(|file| file.bytes)
+}
+
+/// Opens the regular file at `path` for reading, and tells its size.
+fn open_regular(path: &Path) -> Result<(File, u64), Error> {
     let failed = |source| Error::Io { path: path.to_owned(), source };
     let regular = |kind: FileType| {
         if kind.is_file() { Ok(()) } else { Err(Error::NotAFile { path: path.to_owned(), found: kind_name(kind) }) }
@@ -57,16 +65,78 @@ pub fn map_file(path: &Path, limit: u64) -> Result<Bytes, Error> {
     let file: File = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     regular(metadata.file_type())?;
-    if metadata.len() > limit {
-        return Err(Error::FileTooLarge { path: path.to_owned(), limit, found: metadata.len() });
+    Ok((file, metadata.len()))
+}
+
+/// True when `path` leads to a regular file that begins with `magic`.
+pub(crate) fn begins_with(path: &Path, magic: [u8; 4]) -> bool {
+    let mut found = [0; 4];
+    let read = |(mut file, _): (File, u64)| file.read_exact(&mut found).is_ok();
+    open_regular(path).is_ok_and(read) && found == magic
+}
+
+/// A mapped file that is still open, so that another map of it shows the same bytes whatever happens to its path.
+pub(crate) struct MappedFile {
+    path: PathBuf,
+    file: File,
+    bytes: Bytes,
+}
+
+impl MappedFile {
+    /// Maps the regular file at `path`, of at most `limit` bytes, for reading.
+    pub fn open(path: &Path, limit: u64) -> Result<MappedFile, Error> {
+        let (file, found) = open_regular(path)?;
+        let path = path.to_owned();
+        if found > limit {
+            return Err(Error::FileTooLarge { path, limit, found });
+        }
+        if found == 0 {
+            return Ok(MappedFile { path, file, bytes: Bytes::new() });
+        }
+        // SAFETY: the map is only read. Another process may still change or truncate the file; the module docs name
+        // this, and every reader of these bytes treats them as untrusted.
+        let map = match unsafe { Mmap::map(&file) } {
+            Ok(map) => map,
+            Err(source) => return Err(Error::Io { path, source }),
+        };
+        Ok(MappedFile { path, file, bytes: Bytes::from_owner(Listed::new(map)) })
     }
-    if metadata.len() == 0 {
-        return Ok(Bytes::new());
+
+    /// All bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
-    // SAFETY: the map is private and only read. Another process may still change or truncate the file; the module docs
-    // name this, and every reader of these bytes treats them as untrusted.
-    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-    Ok(Bytes::from_owner(Listed::new(map)))
+
+    /// Maps `range` of the file, which lies inside it, for execution. Profilers name the file for addresses inside.
+    pub fn executable(&self, range: Range<usize>) -> Result<Executable, Error> {
+        if range.is_empty() {
+            return Ok(Executable(None));
+        }
+        let mut options = MmapOptions::new();
+        options.offset(range.start as u64).len(range.len());
+        // SAFETY: the map is never written. What holds for `Mmap::map` above holds for code as it does for every shared
+        // library: whoever may write the file decides what runs.
+        let map = unsafe { options.map_exec(&self.file) };
+        map.map(|map| Executable(Some(map))).map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+}
+
+/// Part of a file, mapped for execution.
+pub(crate) struct Executable(Option<Mmap>);
+
+impl Executable {
+    /// Size in bytes.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |map| map.len())
+    }
+
+    /// The kernel whose code is at `range`, if that lies inside and is not empty. It can be called while `self` lives.
+    pub fn kernel(&self, range: Range<usize>) -> Option<KernelFn> {
+        let code = self.0.as_ref()?.get(range).filter(|code| !code.is_empty())?;
+        // SAFETY: the address is that of mapped code, and so not null. Calling it is unsafe: who does so answers for the
+        // code there and for `self` being alive.
+        Some(unsafe { std::mem::transmute::<*const u8, KernelFn>(code.as_ptr()) })
+    }
 }
 
 /// What a path that is not a regular file leads to.

@@ -12,6 +12,8 @@ use std::marker::PhantomData;
 use std::ptr::null_mut;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
 use crate::cpu::{CpuFeatures, HostProof};
@@ -89,18 +91,30 @@ impl Port {
     }
 }
 
-/// The packed weights of a program: one zeroed block of exact size, filled in place by the compiler.
-pub struct ConstantPool(Block);
+/// The packed weights of a program: one zeroed block of exact size, filled in place by the compiler, or part of a file.
+pub struct ConstantPool(Constants);
+
+enum Constants {
+    Owned(Block),
+    /// Begins at a multiple of [`ALIGN`], and its size is one.
+    Mapped(Bytes),
+}
 
 impl ConstantPool {
     /// `bytes` zero bytes, aligned to [`ALIGN`].
     pub fn zeroed(bytes: usize) -> Result<ConstantPool, Error> {
-        Block::zeroed(bytes, "constants").map(ConstantPool)
+        Block::zeroed(bytes, "constants").map(|block| ConstantPool(Constants::Owned(block)))
+    }
+
+    /// `bytes` as they are, if they begin and end at multiples of [`ALIGN`].
+    pub(crate) fn mapped(bytes: Bytes) -> Option<ConstantPool> {
+        let aligned = bytes.as_ptr().addr().is_multiple_of(ALIGN) && bytes.len().is_multiple_of(ALIGN);
+        aligned.then_some(ConstantPool(Constants::Mapped(bytes)))
     }
 
     /// Size in bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_bytes().len()
     }
 
     /// True when there are no constants.
@@ -110,15 +124,29 @@ impl ConstantPool {
 
     /// All bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.bytes()
+        match &self.0 {
+            Constants::Owned(block) => block.bytes(),
+            Constants::Mapped(bytes) => bytes,
+        }
+    }
+
+    /// Address of the first byte. Nothing may be written through it.
+    fn as_ptr(&self) -> *mut u8 {
+        match &self.0 {
+            Constants::Owned(block) => block.as_ptr(),
+            Constants::Mapped(bytes) => bytes.as_ptr().cast_mut(),
+        }
     }
 
     /// The `len` bytes from `offset`, to fill.
     ///
     /// # Panics
-    /// When they do not lie inside the pool.
+    /// When they do not lie inside the pool, or the pool is part of a file; [`ConstantPool::zeroed`] makes one that is not.
     pub fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
-        &mut self.0.bytes_mut()[offset..][..len]
+        match &mut self.0 {
+            Constants::Owned(block) => &mut block.bytes_mut()[offset..][..len],
+            Constants::Mapped(_) => panic!("the constants are part of a file"),
+        }
     }
 }
 
@@ -316,7 +344,7 @@ impl Frame {
                 // SAFETY: `Program::new` checked that the offset is at most the size of the arena.
                 Arg::Arena(offset) => unsafe { arena.as_ptr().add(offset) },
                 // SAFETY: `Program::new` checked that the offset is at most the size of the constants.
-                Arg::Constant(offset) => unsafe { program.parts.constants.0.as_ptr().add(offset) },
+                Arg::Constant(offset) => unsafe { program.parts.constants.as_ptr().add(offset) },
                 Arg::Input(_) | Arg::Output(_) | Arg::Null => null_mut(),
             })
             .collect();

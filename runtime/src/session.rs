@@ -4,10 +4,12 @@
 //! threads. Everything is allocated in [`Session::new`], nothing in [`Session::run`].
 
 use std::fmt;
+use std::path::Path;
 use std::time::Instant;
 
-use crate::cpu::float_environment;
+use crate::cpu::{available_threads, float_environment};
 use crate::error::Error;
+use crate::library::Library;
 use crate::pool::Pool;
 use crate::program::{Frame, Program};
 use crate::sync::Arc;
@@ -23,6 +25,16 @@ impl Session {
     /// Allocates the arena, and a scratch block for each thread of `pool`.
     pub fn new(program: Arc<Program>, pool: Arc<Pool>) -> Result<Session, Error> {
         Ok(Session { frame: Frame::new(program, pool)? })
+    }
+
+    /// Opens the compiled library at `path` and takes its first binding, at the best level of this processor, on a pool of
+    /// [`available_threads`]. For other choices see [`Library`].
+    ///
+    /// # Errors
+    /// As [`Library::open`] and [`Library::program`], and the system's refusal of memory or threads.
+    pub fn open(path: impl AsRef<Path>) -> Result<Session, Error> {
+        let program = Library::open(path)?.program(0, 0)?;
+        Session::new(Arc::new(program), Arc::new(Pool::new(available_threads(), false)?))
     }
 
     /// The program it runs.

@@ -1,0 +1,175 @@
+//! Opens compiled libraries and makes programs of them.
+//!
+//! ```text
+//! file ─▶ elf: note ─▶ parts: ranges, hash ─▶ tables ─▶ steps ─▶ Program
+//!                                    └─▶ kernels, mapped for execution; weights
+//! ```
+//!
+//! In: an ELF file that Fornax wrote, on this architecture. Out: a [`Library`], and from it a [`Program`] for a binding and
+//! a level. The hash tells damage, not malice: opening a library runs nothing, but its programs are native code, to be
+//! trusted as any other. [`crate::artifact`] describes the file; its entry functions are for C and not used here.
+
+mod elf;
+mod levels;
+mod parts;
+mod program;
+mod steps;
+mod tables;
+mod weights;
+
+use std::fmt;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::cpu::CpuFeatures;
+use crate::error::Error;
+use crate::map::{self, Executable, MappedFile};
+use crate::program::{Port, Program};
+use crate::sync::Arc;
+use tables::Tables;
+
+/// How to open a library.
+#[derive(Clone, Debug)]
+pub struct LibraryOptions {
+    /// Read embedded weights whole and check their hash; off by default, so that a library opens before its weights are read.
+    /// Weights hold tables of positions too: with damaged ones that nothing checked, a program may crash. Weights in a file
+    /// of their own are always checked.
+    pub check_weights: bool,
+    /// The file with the weights, also if the library has its own. By default a library without weights takes those beside
+    /// it, in the file of the same name with the extension `weights`.
+    pub weights: Option<PathBuf>,
+    /// The most bytes that the library, and a file of weights, may have; 64 GiB by default.
+    pub file_bytes: u64,
+}
+
+impl Default for LibraryOptions {
+    fn default() -> LibraryOptions {
+        LibraryOptions { check_weights: false, weights: None, file_bytes: 1 << 36 }
+    }
+}
+
+/// A compiled library: code and weights in files, mapped. Clones share them, and so do its programs, which keep them alive.
+///
+/// The files must not be changed in place while they are in use; replacing them by others of the same name is safe.
+#[derive(Clone)]
+pub struct Library(Arc<Inner>);
+
+struct Inner {
+    tables: Tables,
+    kernels: Arc<Executable>,
+    weights: Bytes,
+}
+
+impl Library {
+    /// Opens the library at `path` with default options.
+    ///
+    /// # Errors
+    /// As [`Library::open_with`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Library, Error> {
+        Library::open_with(path, &LibraryOptions::default())
+    }
+
+    /// Opens the library at `path`: checks it, maps its code, and finds its weights. Nothing of it runs.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NotAFile`] or [`Error::FileTooLarge`] for a file that cannot be read, [`Error::NotALibrary`]
+    /// for one that is something else or for another architecture, [`Error::Damaged`] if it is not as it was written, and
+    /// [`Error::NoWeights`] or [`Error::Weights`] if the weights are missing or not this library's.
+    pub fn open_with(path: impl AsRef<Path>, options: &LibraryOptions) -> Result<Library, Error> {
+        let path = path.as_ref();
+        let file = MappedFile::open(path, options.file_bytes)?;
+        let bytes = file.bytes();
+        let found = elf::find(path, bytes)?;
+        let parts = parts::check(path, bytes, &found)?;
+        let tables = Tables::decode(path, &bytes.slice(parts.tables))?;
+        let embedded = parts.weights.map(|range| bytes.slice(range));
+        let weights = weights::find(path, &tables.head, embedded, options)?;
+        let kernels = Arc::new(file.executable(parts.kernels)?);
+        Ok(Library(Arc::new(Inner { tables, kernels, weights })))
+    }
+
+    /// True when `path` leads to a regular file that begins like a library. Reads four bytes, and never waits.
+    pub fn is_library(path: impl AsRef<Path>) -> bool {
+        map::begins_with(path.as_ref(), elf::MAGIC)
+    }
+
+    /// The signature: a JSON text, as the compiler wrote it.
+    pub fn signature(&self) -> &str {
+        &self.0.tables.signature
+    }
+
+    /// Number and name of every level that the library has code for, narrowest first.
+    pub fn levels(&self) -> Vec<(u32, &'static str)> {
+        let levels = self.0.tables.levels.iter();
+        levels.filter_map(|&number| levels::level(number).map(|(name, _)| (number, name))).collect()
+    }
+
+    /// The number of the widest level that this processor runs.
+    ///
+    /// # Errors
+    /// [`Error::MissingFeatures`] for the narrowest level, if the processor runs none.
+    pub fn best_level(&self) -> Result<u32, Error> {
+        self.best_position().map(|position| self.0.tables.levels[position])
+    }
+
+    /// Number of bindings.
+    pub fn bindings(&self) -> usize {
+        self.0.tables.bindings.len()
+    }
+
+    /// Inputs of a binding, in the order of the model; none if there is no such binding.
+    pub fn inputs(&self, binding: usize) -> &[Port] {
+        self.0.tables.bindings.get(binding).map_or(&[], |ports| &ports.inputs)
+    }
+
+    /// Outputs of a binding, in the order of the model; none if there is no such binding.
+    pub fn outputs(&self, binding: usize) -> &[Port] {
+        self.0.tables.bindings.get(binding).map_or(&[], |ports| &ports.outputs)
+    }
+
+    /// The program of a binding on a level; level 0 is the best.
+    ///
+    /// # Errors
+    /// [`Error::NoBinding`] or [`Error::NoLevel`] if the library has none of this number, [`Error::MissingFeatures`] if the
+    /// processor cannot run it, [`Error::Damaged`] or [`Error::BadStep`] if its steps contradict the rest of the library.
+    pub fn program(&self, binding: usize, level: u32) -> Result<Program, Error> {
+        let levels = &self.0.tables.levels;
+        let position = match level {
+            0 => self.best_position()?,
+            _ => levels.iter().position(|&number| number == level).ok_or_else(|| {
+                let names = self.levels().iter().map(|(number, name)| format!("{number} ({name})")).collect::<Vec<_>>();
+                let expected = format!("0 (the best) or one of {}", names.join(", "));
+                Error::NoLevel { path: self.0.tables.path.clone(), expected, found: level }
+            })?,
+        };
+        program::program(&self.0, binding, position)
+    }
+
+    /// Position of [`Library::best_level`] among the levels.
+    fn best_position(&self) -> Result<usize, Error> {
+        let features = |&number: &u32| levels::level(number).map(|(_, features)| features).unwrap_or_default();
+        let levels = &self.0.tables.levels;
+        let host = CpuFeatures::detect();
+        match levels.iter().rposition(|number| host.covers(features(number))) {
+            Some(position) => Ok(position),
+            None => CpuFeatures::prove(levels.first().map(features).unwrap_or_default()).map(|_| 0),
+        }
+    }
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library")
+            .field("path", &self.0.tables.path)
+            .field("levels", &self.levels())
+            .field("bindings", &self.bindings())
+            .finish_non_exhaustive()
+    }
+}
+
+fn damaged(path: &Path, field: impl Into<String>, expected: impl Display, found: impl Display) -> Error {
+    let (expected, found) = (expected.to_string(), found.to_string());
+    Error::Damaged { path: path.to_owned(), field: field.into(), expected, found }
+}

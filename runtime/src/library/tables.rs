@@ -1,0 +1,237 @@
+//! Decodes the tables of a library.
+//!
+//! In: bytes whose hash is right, and which may state anything all the same. Out: values whose indices and offsets lie
+//! inside the tables. What is allocated is bounded by a multiple of the tables' size.
+
+use std::path::{Path, PathBuf};
+use std::slice::ChunksExact;
+
+use bytes::Bytes;
+
+use super::{damaged, levels};
+use crate::artifact::{
+    self, ARCH_AARCH64, ARCH_X86_64, Binding, Code, FORMAT_VERSION, Head, Plan, Sample, TABLES_MAGIC,
+};
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::program::Port;
+use crate::tensor::Shape;
+
+/// The architecture that this is.
+const ARCH: u32 = if cfg!(target_arch = "x86_64") { ARCH_X86_64 } else { ARCH_AARCH64 };
+/// The most axes of a port. Extents may be shared, so their number alone bounds nothing.
+const MAX_RANK: u32 = 64;
+/// The size up to which a text may be shared by any number of records.
+const SHARED_TEXT: usize = 4096;
+
+/// Records of one kind.
+pub(super) struct Table {
+    name: &'static str,
+    /// Whole records only.
+    bytes: Bytes,
+    record: usize,
+}
+
+impl Table {
+    /// The `count` records from `first`.
+    pub fn rows(&self, path: &Path, first: u32, count: u32) -> Result<ChunksExact<'_, u8>, Error> {
+        let len = self.bytes.len() / self.record;
+        let (begin, end) = (first as usize, first as usize + count as usize);
+        if end > len {
+            let found = format_args!("{count} from {first}");
+            return Err(damaged(path, self.name, format_args!("some of {len}"), found));
+        }
+        Ok(self.bytes[begin * self.record..end * self.record].chunks_exact(self.record))
+    }
+}
+
+/// Reads texts, of a total size that bounds what records sharing a long one can allocate.
+pub(super) struct Texts<'a> {
+    path: &'a Path,
+    text: &'a [u8],
+    left: usize,
+}
+
+impl Texts<'_> {
+    /// The text at `offset`.
+    pub fn read(&mut self, offset: u32) -> Result<String, Error> {
+        let rest = self.text.get(offset as usize..);
+        let text = rest.and_then(<[u8]>::split_first_chunk).and_then(|(len, rest)| {
+            let len = u32::from_le_bytes(*len) as usize;
+            self.left = self.left.checked_sub(len)?;
+            std::str::from_utf8(rest.get(..len)?).ok()
+        });
+        let expected = format_args!("UTF-8 inside the {} bytes of text", self.text.len());
+        text.map(str::to_owned).ok_or_else(|| damaged(self.path, "name", expected, format_args!("offset {offset}")))
+    }
+}
+
+/// The inputs and outputs of a binding.
+pub(super) struct Ports {
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+}
+
+/// The tables of one library.
+pub(super) struct Tables {
+    pub path: PathBuf,
+    pub head: Head,
+    /// Ascending, all known to this architecture.
+    pub levels: Vec<u32>,
+    pub bindings: Vec<Ports>,
+    pub signature: String,
+    pub steps: Table,
+    pub args: Table,
+    plans: Table,
+    text: Bytes,
+}
+
+impl Tables {
+    /// Decodes all but the steps.
+    pub fn decode(path: &Path, bytes: &Bytes) -> Result<Tables, Error> {
+        let sections = Sections { path, bytes };
+        let head = sections.head()?;
+        let levels = sections.levels(&head)?;
+        let bindings = sections.table("bindings", head.bindings_at, head.bindings as usize, Binding::SIZE)?;
+        let plans = levels.len() * head.bindings as usize;
+        let mut tables = Tables {
+            path: path.to_owned(),
+            signature: sections.signature(&head)?,
+            levels,
+            bindings: Vec::new(),
+            steps: sections.table("steps", head.steps_at, head.steps as usize, artifact::Step::SIZE)?,
+            args: sections.table("arguments", head.args_at, head.args as usize, size_of::<u64>())?,
+            plans: sections.table("plans", head.plans_at, plans, Plan::SIZE)?,
+            text: sections.section("text", head.text_at, head.text_bytes as usize)?,
+            head,
+        };
+        // Read by the entry functions only, but tables that lack them are not the compiler's.
+        sections.table("samples", head.samples, head.samples_len as usize, Sample::SIZE)?;
+        sections.table("messages", head.messages_at, Code::ALL.len(), size_of::<u32>())?;
+        let ports = sections.table("ports", head.ports_at, head.ports as usize, artifact::Port::SIZE)?;
+        let dims = sections.table("extents", head.dims_at, head.dims as usize, size_of::<u64>())?;
+        tables.bindings = tables.decode_bindings(&bindings, &ports, &dims)?;
+        Ok(tables)
+    }
+
+    /// Reads names for `records` records.
+    pub fn texts(&self, records: usize) -> Texts<'_> {
+        let left = records.saturating_mul(SHARED_TEXT).saturating_add(self.text.len());
+        Texts { path: &self.path, text: &self.text, left }
+    }
+
+    /// The plan of a binding, which exists, on the level at `position` of the levels.
+    pub fn plan(&self, binding: usize, position: usize) -> Result<Plan, Error> {
+        let index = u32::try_from(binding * self.levels.len() + position).unwrap_or(u32::MAX);
+        let plan = self.plans.rows(&self.path, index, 1)?.next().and_then(Plan::read);
+        plan.ok_or_else(|| damaged(&self.path, "plans", "one per binding and level", index))
+    }
+
+    fn decode_bindings(&self, bindings: &Table, ports: &Table, dims: &Table) -> Result<Vec<Ports>, Error> {
+        let mut texts = self.texts(self.head.ports as usize);
+        let mut left = u64::from(self.head.ports);
+        let mut decoded = Vec::with_capacity(self.head.bindings as usize);
+        for binding in bindings.rows(&self.path, 0, self.head.bindings)?.filter_map(Binding::read) {
+            let count = u64::from(binding.inputs) + u64::from(binding.outputs);
+            left = left.checked_sub(count).ok_or_else(|| {
+                let expected = format_args!("{} in all bindings", self.head.ports);
+                damaged(&self.path, "ports", expected, format_args!("{count} more than {left} left"))
+            })?;
+            // Both counts are at most the number of ports, which is a u32.
+            let mut rows = ports.rows(&self.path, binding.first_port, count as u32)?.filter_map(artifact::Port::read);
+            let port = |port| self.decode_port(&port, dims, &mut texts);
+            let mut all = rows.by_ref().map(port).collect::<Result<Vec<Port>, Error>>()?;
+            let outputs = all.split_off(binding.inputs as usize);
+            decoded.push(Ports { inputs: all, outputs });
+        }
+        Ok(decoded)
+    }
+
+    fn decode_port(&self, port: &artifact::Port, dims: &Table, texts: &mut Texts<'_>) -> Result<Port, Error> {
+        let name = texts.read(port.name)?;
+        let wrong = |field: &str, expected: &str, found: u64| {
+            Err(damaged(&self.path, format!("port {name}: {field}"), expected, found))
+        };
+        let Some(&dtype) = DType::ALL.get(port.dtype as usize) else {
+            return wrong("element type", "below 13", port.dtype.into());
+        };
+        if port.rank > MAX_RANK {
+            return wrong("rank", "at most 64", port.rank.into());
+        }
+        let extents = dims.rows(&self.path, port.first_dim, port.rank)?;
+        let extents =
+            extents.filter_map(|extent| extent.first_chunk()).map(|extent| u64::from_le_bytes(*extent) as usize);
+        let shape = Shape::from(extents.collect::<Vec<usize>>());
+        let bytes = shape.checked_numel().and_then(|elements| elements.checked_mul(dtype.size()));
+        if bytes.is_none_or(|bytes| bytes as u64 != port.bytes) {
+            return wrong("size", &format!("that of {dtype}{shape}"), port.bytes);
+        }
+        Ok(Port { name, dtype, shape })
+    }
+}
+
+/// The tables as bytes.
+struct Sections<'a> {
+    path: &'a Path,
+    bytes: &'a Bytes,
+}
+
+impl Sections<'_> {
+    fn head(&self) -> Result<Head, Error> {
+        let wrong = |field, expected: String, found: String| Err(damaged(self.path, field, expected, found));
+        let len = self.bytes.len();
+        let Some(head) = Head::read(self.bytes) else {
+            return wrong("size of the tables", format!("at least {}", Head::SIZE), len.to_string());
+        };
+        if head.magic != TABLES_MAGIC {
+            return wrong("magic of the tables", format!("{TABLES_MAGIC:016x}"), format!("{:016x}", head.magic));
+        }
+        if head.version != FORMAT_VERSION {
+            return wrong("version of the tables", FORMAT_VERSION.to_string(), head.version.to_string());
+        }
+        if head.arch != ARCH {
+            return wrong("architecture", ARCH.to_string(), head.arch.to_string());
+        }
+        Ok(head)
+    }
+
+    /// The `len` bytes at `at`.
+    fn section(&self, name: &'static str, at: u32, len: usize) -> Result<Bytes, Error> {
+        match (at as usize).checked_add(len) {
+            Some(end) if end <= self.bytes.len() => Ok(self.bytes.slice(at as usize..end)),
+            _ => {
+                let expected = format_args!("inside the tables of {} bytes", self.bytes.len());
+                Err(damaged(self.path, name, expected, format_args!("{len} bytes at {at}")))
+            }
+        }
+    }
+
+    /// The `count` records of `record` bytes at `at`.
+    fn table(&self, name: &'static str, at: u32, count: usize, record: usize) -> Result<Table, Error> {
+        let bytes = self.section(name, at, count.saturating_mul(record))?;
+        Ok(Table { name, bytes, record })
+    }
+
+    fn levels(&self, head: &Head) -> Result<Vec<u32>, Error> {
+        let table = self.table("levels", head.levels_at, head.levels as usize, size_of::<u32>())?;
+        let rows = table.rows(self.path, 0, head.levels)?;
+        let mut levels: Vec<u32> = Vec::new();
+        for number in rows.filter_map(|row| row.first_chunk()).map(|row| u32::from_le_bytes(*row)) {
+            if levels::level(number).is_none() || levels.last().is_some_and(|&last| last >= number) {
+                return Err(damaged(self.path, "levels", "known ones, ascending", number));
+            }
+            levels.push(number);
+        }
+        if levels.is_empty() {
+            return Err(damaged(self.path, "levels", "at least one", 0));
+        }
+        Ok(levels)
+    }
+
+    fn signature(&self, head: &Head) -> Result<String, Error> {
+        let bytes = self.section("signature", head.signature_at, (head.signature_bytes as usize).saturating_add(1))?;
+        let text = bytes.strip_suffix(&[0]).and_then(|text| std::str::from_utf8(text).ok());
+        let found = format_args!("{} other bytes", bytes.len());
+        text.map(str::to_owned).ok_or_else(|| damaged(self.path, "signature", "UTF-8 and a zero", found))
+    }
+}
