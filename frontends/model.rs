@@ -3,25 +3,26 @@
 //! In: a model file. Out: [`Compiled`] programs, of which the few used last are kept. A [`Model`] is a handle: clones
 //! share the file and the programs, on any thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fornax_compiler::emit::jit;
-use fornax_compiler::ir::Graph;
+use fornax_compiler::ir::{Graph, NodeId};
 use fornax_compiler::passes::lower::lower;
 use fornax_compiler::pipeline::{self, Optimised, optimise};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
 use fornax_onnx::{Bindings, InputDecl, Limits, OnnxFile};
-use fornax_runtime::{Port, Program, Shape};
+use fornax_runtime::{Library, LibraryOptions, Port, Program, Shape};
 
 use crate::classify::Scores;
 use crate::error::{Error, Result};
 use crate::metadata;
+use crate::precompiled::Precompiled;
 use crate::preprocess::Preprocess;
 use crate::session::{Session, SessionOptions};
 use crate::stats::{Counts, Stats};
@@ -40,11 +41,28 @@ pub struct Options {
     pub arena_bytes: u64,
     /// Verify the graph between passes.
     pub verify: bool,
+    /// For compiled libraries.
+    pub library: LibrarySource,
+}
+
+/// What else belongs to a compiled library.
+#[derive(Clone, Debug, Default)]
+pub struct LibrarySource {
+    /// The file with its weights; by default those it holds, or those beside it under the same name.
+    pub weights: Option<PathBuf>,
+    /// Read the weights that it holds whole, and check their hash.
+    pub check_weights: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { target: None, limits: Limits::default(), arena_bytes: 1 << 34, verify: false }
+        Self {
+            target: None,
+            limits: Limits::default(),
+            arena_bytes: 1 << 34,
+            verify: false,
+            library: LibrarySource::default(),
+        }
     }
 }
 
@@ -62,13 +80,20 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    bytes: Bytes,
-    file: OnnxFile,
+    source: Source,
     metadata: BTreeMap<String, String>,
     times: Times,
     options: Options,
     /// The programs used last, latest first.
     cache: Mutex<Vec<Entry>>,
+}
+
+/// Where programs come from.
+enum Source {
+    /// They are compiled.
+    Onnx { bytes: Bytes, file: OnnxFile },
+    /// They are in a compiled library.
+    Library(Precompiled),
 }
 
 struct Entry {
@@ -88,7 +113,7 @@ pub struct Compiled {
 }
 
 impl Model {
-    /// Opens an ONNX file, to be compiled for this machine.
+    /// Opens an ONNX file, to be compiled for this machine, or a library that was compiled for its kind.
     ///
     /// # Errors
     /// [`Error`] naming the path, and what was expected of its contents.
@@ -96,13 +121,16 @@ impl Model {
         Self::open_with(path, &Options::default())
     }
 
-    /// Opens an ONNX file.
+    /// Opens an ONNX file or a compiled library.
     ///
     /// # Errors
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let path = path.as_ref();
         let mut times = Times::default();
+        if Library::is_library(path) {
+            return Self::load(path, options, times);
+        }
         let bytes = times.stage("map", || fornax_runtime::map_file(path, options.limits.file_bytes))?;
         let folder = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
         Self::decode(path.to_path_buf(), bytes, folder, options, times)
@@ -116,11 +144,23 @@ impl Model {
         Self::decode("model".into(), bytes.into(), None, options, Times::default())
     }
 
+    fn load(path: &Path, options: &Options, mut times: Times) -> Result<Self> {
+        let LibrarySource { weights, check_weights } = options.library.clone();
+        let library = LibraryOptions { check_weights, weights, file_bytes: options.limits.file_bytes };
+        let library = times.stage("load", || Library::open_with(path, &library))?;
+        let level = options.target.as_ref().map(Target::number);
+        let precompiled = times.stage("signature", || Precompiled::new(library, level))?;
+        let (metadata, options, path) = (precompiled.signature.metadata.clone(), options.clone(), path.to_path_buf());
+        let source = Source::Library(precompiled);
+        Ok(Self(Arc::new(Inner { path, source, metadata, times, options, cache: Mutex::default() })))
+    }
+
     fn decode(path: PathBuf, bytes: Bytes, folder: Option<&Path>, options: &Options, mut times: Times) -> Result<Self> {
         match times.stage("decode", || OnnxFile::from_bytes(bytes.clone(), folder, &options.limits)) {
             Ok(file) => {
                 let (metadata, options) = (file.metadata(), options.clone());
-                Ok(Self(Arc::new(Inner { path, bytes, file, metadata, times, options, cache: Mutex::default() })))
+                let source = Source::Onnx { bytes, file };
+                Ok(Self(Arc::new(Inner { path, source, metadata, times, options, cache: Mutex::default() })))
             }
             Err(error) => Err(Error::Model { path, error: Box::new(error) }),
         }
@@ -133,12 +173,18 @@ impl Model {
 
     /// Its inputs as declared, open dimensions included.
     pub fn inputs(&self) -> &[InputDecl] {
-        self.0.file.inputs()
+        match &self.0.source {
+            Source::Onnx { file, .. } => file.inputs(),
+            Source::Library(library) => &library.inputs,
+        }
     }
 
     /// Names of its outputs.
     pub fn outputs(&self) -> Vec<String> {
-        self.0.file.outputs()
+        match &self.0.source {
+            Source::Onnx { file, .. } => file.outputs(),
+            Source::Library(library) => library.outputs.clone(),
+        }
     }
 
     /// Its key-value metadata.
@@ -162,11 +208,66 @@ impl Model {
         metadata::preprocess(&self.0.metadata)
     }
 
+    /// The library that it was opened from, if it is one.
+    pub fn library(&self) -> Option<&Library> {
+        match &self.0.source {
+            Source::Onnx { .. } => None,
+            Source::Library(precompiled) => Some(&precompiled.library),
+        }
+    }
+
+    /// Name of the network.
+    ///
+    /// # Errors
+    /// As [`Model::graph`].
+    pub fn name(&self, bindings: &Bindings) -> Result<String> {
+        match &self.0.source {
+            Source::Onnx { .. } => Ok(self.graph(bindings)?.name.clone()),
+            Source::Library(precompiled) => Ok(precompiled.signature.name.clone()),
+        }
+    }
+
+    /// Types and shapes of the inputs for `bindings`.
+    ///
+    /// # Errors
+    /// As [`Model::graph`].
+    pub fn input_ports(&self, bindings: &Bindings) -> Result<Vec<Port>> {
+        let file = match &self.0.source {
+            Source::Onnx { .. } => self.graph(bindings)?,
+            Source::Library(precompiled) => {
+                return Ok(precompiled.library.inputs(precompiled.find(bindings)?).to_vec());
+            }
+        };
+        let port = |(input, id): (&InputDecl, &NodeId)| {
+            let ty = &file.node(*id).ty;
+            Port { name: input.name.clone(), dtype: ty.dtype, shape: ty.shape.clone() }
+        };
+        Ok(self.inputs().iter().zip(file.inputs()).map(port).collect())
+    }
+
+    /// Hash of the model's file.
+    pub(crate) fn source_hash(&self) -> u64 {
+        match &self.0.source {
+            Source::Onnx { bytes, .. } => xxhash_rust::xxh3::xxh3_64(bytes),
+            Source::Library(_) => 0,
+        }
+    }
+
+    /// Gives the pages of the model's file back to the system; they are read again where needed.
+    pub(crate) fn release_pages(&self) {
+        if let Source::Onnx { bytes, .. } = &self.0.source {
+            fornax_runtime::release_pages(bytes);
+        }
+    }
+
     /// The machine it is compiled for.
     ///
     /// # Errors
     /// [`Error::Usage`] if that is this machine, and it is of no supported architecture.
     pub fn target(&self) -> Result<Target> {
+        if let Source::Library(precompiled) = &self.0.source {
+            return precompiled.level().parse().map_err(|e| Error::input("level of the library", "a target", e));
+        }
         match &self.0.options.target {
             Some(target) => Ok(target.clone()),
             None => Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found)),
@@ -183,7 +284,15 @@ impl Model {
     /// # Errors
     /// [`Error::Model`] if dimensions stay open, or an operator is not supported.
     pub fn graph(&self, bindings: &Bindings) -> Result<Graph> {
-        self.0.file.import(bindings).map_err(|e| Error::Model { path: self.0.path.clone(), error: Box::new(e) })
+        match &self.0.source {
+            Source::Onnx { file, .. } => {
+                file.import(bindings).map_err(|e| Error::Model { path: self.0.path.clone(), error: Box::new(e) })
+            }
+            Source::Library(_) => {
+                let found = format!("a compiled library ({})", self.0.path.display());
+                Err(Error::usage("model", "an ONNX file, which has a graph", found))
+            }
+        }
     }
 
     /// The graph after the passes, or after the one named `after`, with the remarks of all that ran.
@@ -224,6 +333,9 @@ impl Model {
     /// # Errors
     /// As [`Model::plan`].
     pub fn stats(&self, bindings: &Bindings) -> Result<Stats> {
+        if let Source::Library(precompiled) = &self.0.source {
+            return Ok(precompiled.signature.stats[precompiled.find(bindings)?].clone());
+        }
         let graph = self.graph(bindings)?;
         let counts = Counts::of(&graph)?;
         let optimised = self.run_passes(graph, None)?;
@@ -245,6 +357,10 @@ impl Model {
         }
         let begun = Instant::now();
         let mut times = Times::default();
+        if let Source::Library(precompiled) = &self.0.source {
+            let compiled = Arc::new(Compiled::from_library(precompiled, bindings, begun)?);
+            return Ok(self.keep(bindings, compiled));
+        }
         let graph = times.stage("import", || self.graph(bindings))?;
         let shapes: Vec<Shape> = graph.inputs().iter().map(|id| graph.node(*id).ty.shape.clone()).collect();
         let same = |entry: &Entry| entry.compiled.inputs().iter().map(|port| &port.shape).eq(shapes.iter());
@@ -256,10 +372,14 @@ impl Model {
             return Ok(found);
         }
         let compiled = Arc::new(self.compile(graph, begun, times, threads)?);
+        Ok(self.keep(bindings, compiled))
+    }
+
+    fn keep(&self, bindings: &Bindings, compiled: Arc<Compiled>) -> Arc<Compiled> {
         let mut cache = self.0.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.insert(0, Entry { asked: vec![bindings.clone()], compiled: Arc::clone(&compiled) });
         cache.truncate(KEPT);
-        Ok(compiled)
+        compiled
     }
 
     /// The kept program that `fits`, which becomes the one used last.
@@ -282,9 +402,9 @@ impl Model {
         optimised.snapshots.iter().for_each(|snapshot| times.add(snapshot.pass, snapshot.time));
         let plan = times.stage("lower", || self.lowered(&optimised.graph, &target))?;
         // What decoding has touched: packing reads the file from its beginning and gives it back as it goes.
-        times.stage("release", || fornax_runtime::release_pages(&self.0.bytes));
+        times.stage("release", || self.release_pages());
         let program = jit::compile_on(threads, &plan, &mut times)?;
-        fornax_runtime::release_pages(&self.0.bytes);
+        self.release_pages();
         let (scores, stats) = times.stage("summary", || {
             (crate::stats::scores(&optimised.graph), Stats::new(&counts, &optimised.graph, &plan))
         });
@@ -317,6 +437,16 @@ impl std::fmt::Debug for Model {
 }
 
 impl Compiled {
+    fn from_library(precompiled: &Precompiled, bindings: &Bindings, begun: Instant) -> Result<Self> {
+        let mut times = Times::default();
+        let binding = precompiled.find(bindings)?;
+        let program = times.stage("program", || precompiled.program(binding))?;
+        let kernels: BTreeSet<usize> = program.steps().iter().map(|step| step.kernel as usize).collect();
+        let (scores, stats) = (precompiled.signature.scores, precompiled.signature.stats[binding].clone());
+        let time = begun.elapsed();
+        Ok(Self { program: Arc::new(program), scores, kernels: kernels.len(), stats, times, time })
+    }
+
     /// Name, type and shape of each input.
     pub fn inputs(&self) -> &[Port] {
         self.program.inputs()

@@ -19,33 +19,77 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::File`] if it cannot be written.
 pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-    let path = path.as_ref();
-    write(path, bytes).map_err(|e| Error::file(path, format!("cannot write: {e}")))
+    write_files(&[(path.as_ref(), &[bytes])])
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Err(io::Error::from(io::ErrorKind::IsADirectory)),
-        // A device or a pipe has a content of its own and cannot be replaced.
-        Ok(found) if !found.is_file() => return OpenOptions::new().write(true).open(path)?.write_all(bytes),
-        _ => {}
+/// Writes several files, each made of parts one behind the other. None appears before all are complete.
+///
+/// # Errors
+/// [`Error::File`] naming the first that cannot be written.
+pub fn write_files(files: &[(&Path, &[&[u8]])]) -> Result<()> {
+    let failed = |path: &Path, e: io::Error| Error::file(path, format!("cannot write: {e}"));
+    let mut pending = Vec::with_capacity(files.len());
+    for (path, parts) in files {
+        pending.push((path, Pending::write(path, parts).map_err(|e| failed(path, e))?));
     }
-    // A symbolic link stays one: the file it leads to is replaced.
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    match nameless(folder) {
-        Ok(mut file) => {
-            file.write_all(bytes)?;
-            publish(&file, &path)
+    pending.into_iter().try_for_each(|(path, pending)| pending.publish().map_err(|e| failed(path, e)))
+}
+
+/// A complete file that nobody sees yet; it is gone if it is dropped.
+enum Pending {
+    /// Written in place: a device or a pipe.
+    Done,
+    Nameless(File, PathBuf),
+    Named(Temporary, PathBuf),
+}
+
+/// A file under a name of its own, removed when dropped.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a rename there is nothing under this name.
+        _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Pending {
+    fn write(path: &Path, parts: &[&[u8]]) -> io::Result<Self> {
+        let fill = |file: &mut File| parts.iter().try_for_each(|part| file.write_all(part));
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(io::Error::from(io::ErrorKind::IsADirectory)),
+            // A device or a pipe has a content of its own and cannot be replaced.
+            Ok(found) if !found.is_file() => {
+                fill(&mut OpenOptions::new().write(true).open(path)?)?;
+                return Ok(Self::Done);
+            }
+            _ => {}
         }
-        // Some file systems have no files without names.
-        Err(_) => {
-            let (mut file, temporary) = named(&path)?;
-            let written = file.write_all(bytes).and_then(|()| std::fs::rename(&temporary, &path));
-            written.inspect_err(|_| _ = std::fs::remove_file(&temporary))
+        // A symbolic link stays one: the file it leads to is replaced.
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        match nameless(folder) {
+            Ok(mut file) => {
+                fill(&mut file)?;
+                Ok(Self::Nameless(file, path))
+            }
+            // Some file systems have no files without names.
+            Err(_) => {
+                let (mut file, temporary) = named(&path)?;
+                fill(&mut file)?;
+                Ok(Self::Named(temporary, path))
+            }
+        }
+    }
+
+    fn publish(self) -> io::Result<()> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Nameless(file, path) => publish(&file, &path),
+            Self::Named(temporary, path) => std::fs::rename(&temporary.0, path),
         }
     }
 }
@@ -69,9 +113,10 @@ fn publish(file: &File, path: &Path) -> io::Result<()> {
     }
 }
 
-fn named(path: &Path) -> io::Result<(File, PathBuf)> {
+fn named(path: &Path) -> io::Result<(File, Temporary)> {
     let temporary = temporary(path);
-    Ok((OpenOptions::new().write(true).create_new(true).open(&temporary)?, temporary))
+    let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+    Ok((file, Temporary(temporary)))
 }
 
 /// A name beside `path` that no other process uses.

@@ -95,14 +95,12 @@ pub fn bindings(model: &Model, base: Bindings, tensors: &[Tensor]) -> Result<Bin
 
 /// Seeded noise in [-1, 1) for float inputs, zeros for others, in the shapes that the bindings give.
 pub fn noise(model: &Model, bindings: &Bindings) -> Result<Vec<Tensor>> {
-    let graph = model.graph(bindings)?;
     let mut tensors = Vec::new();
-    for (seed, id) in graph.inputs().iter().enumerate() {
-        let ty = &graph.node(*id).ty;
-        let values = || random_values(seed as u64 + 1, ty.shape.numel());
-        tensors.push(match ty.dtype {
-            DType::F32 => Tensor::from_f32(&ty.shape, &values())?,
-            other => Tensor::zeros(other, &ty.shape)?,
+    for (seed, port) in model.input_ports(bindings)?.into_iter().enumerate() {
+        let values = || random_values(seed as u64 + 1, port.shape.numel());
+        tensors.push(match port.dtype {
+            DType::F32 => Tensor::from_f32(&port.shape, &values())?,
+            other => Tensor::zeros(other, &port.shape)?,
         });
     }
     Ok(tensors)

@@ -5,6 +5,7 @@
 //! goes away is no error.
 
 mod bench;
+mod compile;
 mod drive;
 mod image_options;
 mod inputs;
@@ -40,6 +41,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Compile a model to a shared library, an object file or an archive that runs without the compiler.
+    Compile(Box<compile::Args>),
     /// Run a model on photos or tensors.
     Run(Box<run::Args>),
     /// Show a model: summary, statistics, passes, plan, code.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
     let mut to = BufWriter::new(io::stdout().lock());
     let mut out = Output { json: cli.json, to: &mut to };
     let result = match &cli.verb {
+        Verb::Compile(args) => compile::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),
         Verb::Bench(args) => bench::run(args, &mut out),

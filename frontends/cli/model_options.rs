@@ -3,19 +3,32 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fornax::{Bindings, Dim, Error, Limits, Model, Options, Result, Session, SessionOptions, Target};
+use fornax::{Bindings, Dim, Error, LibrarySource, Limits, Model, Options, Result, Session, SessionOptions, Target};
 
 /// Which model, and for which shapes.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// ONNX file.
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub file: FileArgs,
     /// Extent of an open dimension; `batch` is axis 0 of every input, and 1 by default.
     #[arg(long = "dim", value_name = "NAME=N", value_parser = pair::<usize>)]
     dims: Vec<(String, usize)>,
     /// Processor to compile for (see targets), or native: this one.
     #[arg(long, value_name = "NAME", default_value = "native", visible_alias = "target")]
     cpu: Cpu,
+    /// File with the weights of a compiled library; by default those it holds, or those beside it.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Check the hash of the weights that a compiled library holds, too.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Which file, and how much it may ask for.
+#[derive(Args)]
+pub struct FileArgs {
+    /// ONNX file, or library compiled from one.
+    pub model: PathBuf,
     /// Bound on what a file may ask for: file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes.
     #[arg(long = "limit", value_name = "NAME=N", value_parser = pair::<u64>)]
     limits: Vec<(String, u64)>,
@@ -39,10 +52,9 @@ impl std::str::FromStr for Cpu {
     }
 }
 
-impl ModelArgs {
-    /// Opens the model, to be compiled for the target asked for.
-    pub fn open(&self) -> Result<Model> {
-        let mut options = Options { target: self.cpu.0.clone(), ..Options::default() };
+impl FileArgs {
+    /// Opens the model with the options given, within the bounds asked for.
+    pub fn open(&self, mut options: Options) -> Result<Model> {
         for (name, value) in &self.limits {
             let Limits { file_bytes, nodes, tensor_elements, rank, fold_elements, depth, .. } = &mut options.limits;
             let limit = match name.as_str() {
@@ -62,26 +74,54 @@ impl ModelArgs {
         }
         Model::open_with(&self.model, &options)
     }
+}
+
+impl ModelArgs {
+    /// Opens the model, to be compiled for the target asked for.
+    pub fn open(&self) -> Result<Model> {
+        let library = LibrarySource { weights: self.weights.clone(), check_weights: self.check };
+        let model = self.file.open(Options { target: self.cpu.0.clone(), library, ..Options::default() })?;
+        if model.library().is_none() && (self.weights.is_some() || self.check) {
+            return Err(Error::usage(
+                "--weights and --check",
+                "a compiled library",
+                self.file.model.display().to_string(),
+            ));
+        }
+        Ok(model)
+    }
 
     /// The sizes given for the open dimensions of `model`.
     pub fn bindings(&self, model: &Model) -> Result<Bindings> {
-        let mut known = vec!["batch"];
-        for dim in model.inputs().iter().flat_map(|input| &input.dims) {
-            if let Dim::Symbol(name) = dim
-                && !known.contains(&name.as_str())
-            {
-                known.push(name);
-            }
-        }
+        let known = dimensions(model);
         let mut bindings = Bindings::default();
         for (name, size) in &self.dims {
-            if !known.contains(&name.as_str()) {
-                return Err(Error::usage("--dim", format!("a dimension of the model ({})", known.join(", ")), name));
-            }
+            check_dimension(&known, name)?;
             bindings.dims.insert(name.clone(), *size);
         }
         Ok(bindings)
     }
+}
+
+/// Names of the dimensions that `--dim` may give.
+pub fn dimensions(model: &Model) -> Vec<String> {
+    let mut known = vec!["batch".to_string()];
+    for dim in model.inputs().iter().flat_map(|input| &input.dims) {
+        if let Dim::Symbol(name) = dim
+            && !known.contains(name)
+        {
+            known.push(name.clone());
+        }
+    }
+    known
+}
+
+/// Refuses a name that is not among `known`.
+pub fn check_dimension(known: &[String], name: &str) -> Result<()> {
+    if known.iter().any(|other| other == name) {
+        return Ok(());
+    }
+    Err(Error::usage("--dim", format!("a dimension of the model ({})", known.join(", ")), name))
 }
 
 /// How many threads.

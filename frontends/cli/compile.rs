@@ -1,0 +1,276 @@
+//! `compile`: a model to files that run without the compiler.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use fornax::compiler::codegen::clif;
+use fornax::compiler::emit::{disassembly, distinct};
+use fornax::compiler::target::Arch;
+use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
+use serde_json::json;
+
+use crate::model_options::{FileArgs, check_dimension, dimensions};
+use crate::{Output, progress};
+
+/// Arguments of `compile`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    file: FileArgs,
+    /// File to write; a `.so` suffix is kept for the library, the other files take their own. NAME.so by default.
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Beginning of every symbol; the output's name by default.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What to write: so, a, obj, header, weights, ir, plan, clif, asm.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "so,header")]
+    emit: Vec<Kind>,
+    /// Processors to compile for: multi (every one of the architecture), native (this one), or a name (see targets).
+    #[arg(long, value_name = "NAME", default_value = "multi")]
+    cpu: String,
+    /// Architecture and system: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; this machine's by default.
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// Extent of an open dimension; several, by commas, are several sets of shapes over the same weights.
+    #[arg(long = "dim", value_name = "NAME=N[,N]", value_parser = extents)]
+    dims: Vec<(String, Vec<usize>)>,
+    /// Where the weights go: embed, or file (beside the library, with the suffix .weights).
+    #[arg(long, value_name = "WHERE", default_value = "embed", value_parser = ["embed", "file"])]
+    weights: String,
+    /// Threads to compile on; all processors by default. The files do not depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Show where the time goes.
+    #[arg(long)]
+    time_passes: bool,
+}
+
+/// A kind of output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Artifact(Emit),
+    Ir,
+    Plan,
+    Clif,
+    Asm,
+}
+
+/// Those that are text for people.
+const TEXTS: [(Kind, &str); 4] = [(Kind::Ir, "ir"), (Kind::Plan, "plan"), (Kind::Clif, "clif"), (Kind::Asm, "asm")];
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match TEXTS.iter().find(|(_, name)| *name == text) {
+            Some((kind, _)) => Ok(*kind),
+            None => text.parse().map(Self::Artifact).map_err(|e| format!("{e}, ir, plan, clif, asm")),
+        }
+    }
+}
+
+impl Kind {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Artifact(emit) => emit.suffix(),
+            text => TEXTS.iter().find(|(kind, _)| *kind == text).map_or("", |(_, name)| name),
+        }
+    }
+}
+
+/// `NAME=N[,N]`.
+fn extents(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, values) = text.rsplit_once('=').ok_or("expected NAME=N or NAME=N,N")?;
+    let number = |value: &str| value.parse().map_err(|_| format!("expected whole numbers after `=`, found `{values}`"));
+    Ok((name.to_string(), values.split(',').map(number).collect::<Result<_, _>>()?))
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
+    let begun = Instant::now();
+    let targets = targets(args)?;
+    let model = args.file.open(Options { target: targets.last().cloned(), ..Options::default() })?;
+    if model.library().is_some() {
+        let found = format!("a compiled library ({})", args.file.model.display());
+        return Err(Error::usage("model", "an ONNX file", found));
+    }
+    let bindings = bindings(args, &model)?;
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| Path::new(args.file.model.file_stem().unwrap_or_default()).with_extension("so"));
+    let options = ArtifactOptions {
+        name: args.name.clone().map_or_else(|| identifier(&output), Ok)?,
+        targets,
+        bindings,
+        embed: args.weights == "embed",
+        threads: args.threads,
+        flags: flags(args),
+    };
+    let mut kinds = args.emit.clone();
+    let libraries = [Emit::So, Emit::Archive, Emit::Object].map(Kind::Artifact);
+    if !options.embed && kinds.iter().any(|kind| libraries.contains(kind)) {
+        kinds.push(Kind::Artifact(Emit::Weights));
+    }
+    kinds.sort_by_key(|kind| kind.suffix());
+    kinds.dedup();
+    let emit: Vec<Emit> =
+        kinds.iter().filter_map(|kind| if let Kind::Artifact(emit) = kind { Some(*emit) } else { None }).collect();
+    let result = progress::during("compiling", || model.artifacts(&options, &emit))?;
+    let mut texts = Vec::new();
+    for kind in kinds.iter().filter(|kind| !matches!(kind, Kind::Artifact(_))) {
+        texts.push((output.with_extension(kind.suffix()), text(*kind, &model, &options)?));
+    }
+    let written = write(&output, &result, &texts)?;
+    report(args, &result, &written, begun, out)
+}
+
+/// The levels to compile for.
+fn targets(args: &Args) -> Result<Vec<Target>> {
+    let host = || Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found));
+    let arch = match args.target.as_deref() {
+        None => match args.cpu.parse::<Target>() {
+            Ok(target) => target.arch,
+            Err(_) => host()?.arch,
+        },
+        Some("x86_64-unknown-linux-gnu") => Arch::X86_64,
+        Some("aarch64-unknown-linux-gnu") => Arch::Aarch64,
+        Some(other) => {
+            return Err(Error::usage("--target", "x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu", other));
+        }
+    };
+    let target = match args.cpu.as_str() {
+        "multi" => return Ok(Target::multi(arch)),
+        "native" => host()?,
+        name => name.parse().map_err(|_| {
+            let names: Vec<String> = Target::all().map(|(target, _)| target.to_string()).collect();
+            Error::usage("--cpu", format!("multi, native or one of {}", names.join(", ")), name)
+        })?,
+    };
+    if target.arch != arch {
+        return Err(Error::usage(
+            "--cpu",
+            format!("a processor of --target {}", args.target.as_deref().unwrap_or("")),
+            target.to_string(),
+        ));
+    }
+    // What is known of this machine's caches stays out of the file.
+    Ok(vec![Target::new(target.arch, target.level)])
+}
+
+/// Every combination of the extents given, the last dimension varying first.
+fn bindings(args: &Args, model: &Model) -> Result<Vec<Bindings>> {
+    let known = dimensions(model);
+    let mut all = vec![Bindings::default()];
+    for (name, values) in &args.dims {
+        check_dimension(&known, name)?;
+        let with = |bindings: &Bindings, value: &usize| {
+            let mut bindings = bindings.clone();
+            bindings.dims.insert(name.clone(), *value);
+            bindings
+        };
+        all = all.iter().flat_map(|bindings| values.iter().map(move |value| with(bindings, value))).collect();
+    }
+    for (number, bindings) in all.iter().enumerate() {
+        if all[..number].contains(bindings) {
+            return Err(Error::usage("--dim", "different sets of shapes", format!("{:?} twice", bindings.dims)));
+        }
+    }
+    Ok(all)
+}
+
+/// The output's name as a C identifier.
+fn identifier(output: &Path) -> Result<String> {
+    let stem = output.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if name.is_empty() {
+        return Err(Error::usage("--output", "the path of a file", output.display().to_string()));
+    }
+    let digit = name.starts_with(|c: char| c.is_ascii_digit());
+    Ok(if digit { format!("_{name}") } else { name })
+}
+
+/// The wishes that shape the code, as they were given.
+fn flags(args: &Args) -> Vec<String> {
+    let mut flags = vec![format!("--cpu={}", args.cpu), format!("--weights={}", args.weights)];
+    flags.extend(args.target.iter().map(|target| format!("--target={target}")));
+    flags.extend(args.dims.iter().map(|(name, values)| {
+        let values: Vec<String> = values.iter().map(usize::to_string).collect();
+        format!("--dim={name}={}", values.join(","))
+    }));
+    flags
+}
+
+/// The first binding on its last level, as text.
+fn text(kind: Kind, model: &Model, options: &ArtifactOptions) -> Result<String> {
+    let bindings = &options.bindings[0];
+    if kind == Kind::Ir {
+        return Ok(model.optimised(bindings, None)?.graph.to_string());
+    }
+    let plan = model.plan(bindings)?;
+    if kind == Kind::Plan {
+        return Ok(plan.to_string());
+    }
+    let mut text = String::new();
+    for kernel in distinct(&plan).0 {
+        if kind == Kind::Clif {
+            text.push_str(&clif::text(&plan.target, &kernel.name, |e| kernel.emit(e))?);
+        } else {
+            text.push_str(&format!("{}:\n{}", kernel.name, disassembly(kernel, &plan.target)?));
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Writes all files, or none.
+fn write(output: &Path, result: &Artifacts, texts: &[(PathBuf, String)]) -> Result<Vec<(PathBuf, usize)>> {
+    let mut files: Vec<(PathBuf, Vec<&[u8]>)> = Vec::new();
+    for file in &result.files {
+        // `-o PATH` without a suffix is the library itself.
+        let keep = file.kind == Emit::So && output.extension().is_none();
+        let path = if keep { output.to_path_buf() } else { output.with_extension(file.kind.suffix()) };
+        files.push((path, file.parts.iter().map(|part| &part[..]).collect()));
+    }
+    files.extend(texts.iter().map(|(path, text)| (path.clone(), vec![text.as_bytes()])));
+    let list: Vec<(&Path, &[&[u8]])> = files.iter().map(|(path, parts)| (path.as_path(), &parts[..])).collect();
+    fornax::write_files(&list)?;
+    Ok(files.iter().map(|(path, parts)| (path.clone(), parts.iter().map(|part| part.len()).sum())).collect())
+}
+
+fn report(
+    args: &Args,
+    result: &Artifacts,
+    written: &[(PathBuf, usize)],
+    begun: Instant,
+    out: &mut Output<'_>,
+) -> Result<()> {
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    if out.json {
+        let files: Vec<_> =
+            written.iter().map(|(path, bytes)| json!({"path": path.display().to_string(), "bytes": bytes})).collect();
+        let stages: Vec<_> =
+            result.times.iter().map(|(stage, time)| json!({"stage": stage, "ms": time.as_secs_f64() * 1e3})).collect();
+        return out.json(&json!({
+            "version": 1,
+            "files": files,
+            "kernels": result.kernels,
+            "kernel_bytes": result.kernel_bytes,
+            "weights_bytes": result.weights_bytes,
+            "arena_bytes": result.arena_bytes,
+            "compile_ms": ms,
+            "stages": stages,
+        }));
+    }
+    for (path, bytes) in written {
+        writeln!(out.to, "{:<28} {bytes:>12} bytes", path.display())?;
+    }
+    let (kernels, code) = (result.kernels, result.kernel_bytes);
+    writeln!(out.to, "{:<28} {kernels} kernels of {code} bytes, weights of {} bytes", "holds", result.weights_bytes)?;
+    writeln!(out.to, "{:<28} {ms:.0} ms", "compiled in")?;
+    for (stage, time) in result.times.iter().filter(|_| args.time_passes) {
+        writeln!(out.to, "  {stage:<26} {:9.3} ms", time.as_secs_f64() * 1e3)?;
+    }
+    Ok(())
+}
