@@ -164,7 +164,8 @@ impl Model {
             }
             return Ok(result);
         }
-        let compiled = aot::compile(&plans, threads, &mut result.times)?;
+        let witness = self.witness(options)?;
+        let compiled = aot::compile(&plans, witness.as_ref(), threads, &mut result.times)?;
         self.release_pages();
         let weights = compiled.weights();
         (result.kernels, result.kernel_bytes) = (compiled.kernels(), compiled.kernel_bytes());
@@ -199,6 +200,17 @@ impl Model {
             result.files.push(Artifact { kind: *kind, parts });
         }
         Ok(result)
+    }
+
+    /// The first binding for this machine, if none of the targets is. Its bits are those of every machine with fused multiply-add.
+    fn witness(&self, options: &ArtifactOptions) -> Result<Option<Plan>> {
+        match Target::host() {
+            Ok(host) if host.fma() && !options.targets.iter().any(Target::runs_here) => {
+                let optimised = self.optimised(&options.bindings[0], None)?;
+                Ok(Some(self.lowered(&optimised.graph, &host)?))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The plans for one set of shapes, one per target.

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, OFlags, linkat};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags, fallocate, linkat};
 
 use crate::error::{Error, Result};
 
@@ -56,6 +56,7 @@ impl Drop for Temporary {
 impl Pending {
     fn write(path: &Path, parts: &[&[u8]]) -> io::Result<Self> {
         let fill = |file: &mut File| parts.iter().try_for_each(|part| file.write_all(part));
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(io::Error::from(io::ErrorKind::IsADirectory)),
             // A device or a pipe has a content of its own and cannot be replaced.
@@ -73,12 +74,14 @@ impl Pending {
         };
         match nameless(folder) {
             Ok(mut file) => {
+                reserve(&file, bytes)?;
                 fill(&mut file)?;
                 Ok(Self::Nameless(file, path))
             }
             // Some file systems have no files without names.
             Err(_) => {
                 let (mut file, temporary) = named(&path)?;
+                reserve(&file, bytes)?;
                 fill(&mut file)?;
                 Ok(Self::Named(temporary, path))
             }
@@ -91,6 +94,19 @@ impl Pending {
             Self::Nameless(file, path) => publish(&file, &path),
             Self::Named(temporary, path) => std::fs::rename(&temporary.0, path),
         }
+    }
+}
+
+/// Takes the room on the disk at once: a full one is known before anything is written, and a large file is written faster.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    const LARGE: u64 = 1 << 20;
+    if bytes < LARGE {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Err(error) if error == rustix::io::Errno::NOSPC => Err(error.into()),
+        // Not every file system can.
+        _ => Ok(()),
     }
 }
 

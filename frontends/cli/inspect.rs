@@ -7,6 +7,7 @@ use fornax::compiler::ir::verify;
 use fornax::compiler::kernels::Kernel;
 use fornax::compiler::pipeline::PASSES;
 use fornax::compiler::plan::Plan;
+use fornax::runtime::Library;
 use fornax::{Bindings, Error, Model, Result, Stats, describe};
 use serde_json::json;
 
@@ -46,6 +47,9 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let model = args.model.open()?;
     let bindings = args.model.bindings(&model)?;
+    if let Some(library) = model.library().filter(|_| !(args.stats || args.wants_graph())) {
+        return of_library(library, &model, &bindings, out);
+    }
     if let Some(pass) = &args.after {
         return after(&model, &bindings, pass, args.dot, out);
     }
@@ -74,6 +78,47 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         return text("dot", &dot(&model.optimised(&bindings, None)?.graph), out);
     }
     summary(&model, &bindings, out)
+}
+
+impl Args {
+    /// Whether what is to be shown exists before code generation only.
+    fn wants_graph(&self) -> bool {
+        self.remarks || self.plan || self.dot || self.after.is_some() || self.clif.is_some() || self.asm.is_some()
+    }
+}
+
+/// What a compiled library is: its shapes, levels and sizes, and what its signature says.
+fn of_library(library: &Library, model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<()> {
+    let signature: serde_json::Value = serde_json::from_str(library.signature()).map_err(|e| Error::Input {
+        what: "signature of the library".into(),
+        expected: "JSON".into(),
+        found: e.to_string(),
+    })?;
+    if out.json {
+        return out.json(&json!({"version": 1, "signature": signature}));
+    }
+    writeln!(out.to, "{} ({})", model.name(bindings)?, model.path().display())?;
+    let levels: Vec<&str> = library.levels().into_iter().map(|(_, name)| name).collect();
+    writeln!(
+        out.to,
+        "compiled    by Fornax {}, for {}",
+        signature["fornax"]["version"].as_str().unwrap_or("?"),
+        levels.join(", ")
+    )?;
+    let best = library.levels().into_iter().find(|(number, _)| library.best_level().is_ok_and(|best| best == *number));
+    writeln!(out.to, "here        {}", best.map_or("cannot run on this processor", |(_, name)| name))?;
+    for binding in 0..library.bindings() {
+        for (kind, ports) in [("input", library.inputs(binding)), ("output", library.outputs(binding))] {
+            for port in ports {
+                writeln!(out.to, "{kind:<11} {}  {}{}", port.name, port.dtype, port.shape)?;
+            }
+        }
+    }
+    if !model.metadata().is_empty() {
+        let keys: Vec<&str> = model.metadata().keys().map(String::as_str).collect();
+        writeln!(out.to, "metadata    {}", keys.join(", "))?;
+    }
+    print_stats(&model.stats(bindings)?, out)
 }
 
 /// Text as it is, or as the value of a key.

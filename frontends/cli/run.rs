@@ -243,8 +243,9 @@ fn joined(mut runs: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
 fn report(session: &Session, time: Duration, out: &Output<'_>) {
     let Some(compiled) = session.compiled() else { return };
     let threads = session.pool().threads();
+    let verb = if session.model().library().is_some() { "loaded" } else { "compiled" };
     out.note(&format!(
-        "compiled {} kernels in {:.0} ms; a run took {:.2} ms on {threads} thread{}",
+        "{verb} {} kernels in {:.0} ms; a run took {:.2} ms on {threads} thread{}",
         compiled.kernels(),
         compiled.compile_time().as_secs_f64() * 1e3,
         time.as_secs_f64() * 1e3,

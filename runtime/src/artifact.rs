@@ -94,7 +94,9 @@ records! {
         weights: u64,
         /// Size of the weights in this file; 0 if they are in a file of their own.
         weights_bytes: u64,
-        /// XXH64 (seed 0) of the file, with this field zero, without the constants behind the [`WeightsHead`].
+        /// Size of their beginning that `hash` covers: the [`WeightsHead`] and the constants that kernels compute addresses from.
+        guarded_bytes: u64,
+        /// XXH64 (seed 0) of the file, with this field zero, without the weights behind their guarded beginning.
         hash: u64,
     }
 

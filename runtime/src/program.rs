@@ -97,7 +97,7 @@ pub struct ConstantPool(Constants);
 enum Constants {
     Owned(Block),
     /// Begins at a multiple of [`ALIGN`], and its size is one.
-    Mapped(Bytes),
+    Shared(Bytes),
 }
 
 impl ConstantPool {
@@ -107,9 +107,9 @@ impl ConstantPool {
     }
 
     /// `bytes` as they are, if they begin and end at multiples of [`ALIGN`].
-    pub(crate) fn mapped(bytes: Bytes) -> Option<ConstantPool> {
+    pub fn shared(bytes: Bytes) -> Option<ConstantPool> {
         let aligned = bytes.as_ptr().addr().is_multiple_of(ALIGN) && bytes.len().is_multiple_of(ALIGN);
-        aligned.then_some(ConstantPool(Constants::Mapped(bytes)))
+        aligned.then_some(ConstantPool(Constants::Shared(bytes)))
     }
 
     /// Size in bytes.
@@ -126,7 +126,7 @@ impl ConstantPool {
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Constants::Owned(block) => block.bytes(),
-            Constants::Mapped(bytes) => bytes,
+            Constants::Shared(bytes) => bytes,
         }
     }
 
@@ -134,18 +134,18 @@ impl ConstantPool {
     fn as_ptr(&self) -> *mut u8 {
         match &self.0 {
             Constants::Owned(block) => block.as_ptr(),
-            Constants::Mapped(bytes) => bytes.as_ptr().cast_mut(),
+            Constants::Shared(bytes) => bytes.as_ptr().cast_mut(),
         }
     }
 
     /// The `len` bytes from `offset`, to fill.
     ///
     /// # Panics
-    /// When they do not lie inside the pool, or the pool is part of a file; [`ConstantPool::zeroed`] makes one that is not.
+    /// When they do not lie inside the pool, or the pool shares its bytes; [`ConstantPool::zeroed`] makes one that is not.
     pub fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         match &mut self.0 {
             Constants::Owned(block) => &mut block.bytes_mut()[offset..][..len],
-            Constants::Mapped(_) => panic!("the constants are part of a file"),
+            Constants::Shared(_) => panic!("the constants are shared"),
         }
     }
 }

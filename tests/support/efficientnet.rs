@@ -43,8 +43,13 @@ struct Net {
 
 /// The bytes of an EfficientNet-B0 of `side` x `side` pixels and `classes` classes.
 pub fn b0(exporter: Exporter, padding: Padding, side: usize, classes: usize) -> Vec<u8> {
+    b0_seeded(1, exporter, padding, side, classes)
+}
+
+/// [`b0`] with other weights for every `seed`.
+pub fn b0_seeded(seed: u64, exporter: Exporter, padding: Padding, side: usize, classes: usize) -> Vec<u8> {
     let opset = if exporter == Exporter::Dynamo { 18 } else { 17 };
-    let mut net = Net { out: Writer::new("b0", opset), exporter, padding, seed: 1 };
+    let mut net = Net { out: Writer::new("b0", opset), exporter, padding, seed };
     net.out.input("image", &[1, 3, side as i64, side as i64]);
     net.out.integers("pixel_axes", &[-1, -2]);
     let (mut x, mut size) = net.conv("stem", "image", (3, 32), 3, 2, 1, side);

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
-use fornax_runtime::{Arg, ConstantPool, CpuFeatures, KernelFn, Port, Program, ProgramParts, Step};
+use fornax_runtime::{Arg, ConstantPool, CpuFeatures, HostProof, KernelFn, Port, Program, ProgramParts, Step};
 
 use super::{Code, pack};
 use crate::codegen::clif;
@@ -62,12 +62,60 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     };
     drop(queue);
     let (module, entries) = times.stage("install", || install(&plan.target, &code))?;
+    let functions: Vec<Function> =
+        functions.into_iter().map(|at| Function { kernel: entries[at], bytes: code[at].bytes.len() }).collect();
+    program(plan, proof, &functions, module, constants, &|id| offsets[id])
+}
+
+/// A program from kernels that lie somewhere in `code`: those of step `k` at the offset `placed[k].0`, with `placed[k].1` bytes. Constant
+/// `k` of the plan lies at `offset(k)` of `constants`.
+///
+/// # Errors
+/// As [`compile`].
+pub(super) fn program_of(
+    plan: &Plan,
+    code: Code,
+    placed: &[(usize, usize)],
+    constants: ConstantPool,
+    offset: &dyn Fn(usize) -> usize,
+) -> Result<Program> {
+    let proof = CpuFeatures::prove(plan.target.features()).map_err(runtime)?;
+    let end = code.bytes.len();
+    if placed.iter().any(|(at, bytes)| at.checked_add(*bytes).is_none_or(|to| to > end)) {
+        return Err(Error::Codegen { function: code.name, message: "a kernel lies outside the code".into() });
+    }
+    let (module, entries) = install(&plan.target, &[code])?;
+    let first = entries[0] as *const u8;
+    let function = |(at, bytes): &(usize, usize)| Function {
+        // SAFETY: a kernel begins there, in the code that `first` leads to, and it has the kernel ABI's signature.
+        kernel: unsafe { std::mem::transmute::<*const u8, KernelFn>(first.add(*at)) },
+        bytes: *bytes,
+    };
+    let functions: Vec<Function> = placed.iter().map(function).collect();
+    program(plan, proof, &functions, module, constants, offset)
+}
+
+/// The code of a step.
+#[derive(Clone, Copy)]
+struct Function {
+    kernel: KernelFn,
+    bytes: usize,
+}
+
+fn program(
+    plan: &Plan,
+    proof: HostProof,
+    functions: &[Function],
+    module: Executable,
+    constants: ConstantPool,
+    offset: &dyn Fn(usize) -> usize,
+) -> Result<Program> {
     let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
-        kernel: entries[function],
-        code_bytes: code[function].bytes.len(),
+        kernel: function.kernel,
+        code_bytes: function.bytes,
         name: step.kernel.name.clone(),
         node: step.node.clone(),
-        args: step.operands.iter().map(|operand| argument(plan, &offsets, *operand)).collect(),
+        args: step.operands.iter().map(|operand| argument(plan, offset, *operand)).collect(),
         chunks: step.kernel.chunks,
         grain: 1,
         flops: step.kernel.flops,
@@ -121,14 +169,14 @@ fn install(target: &Target, code: &[Code]) -> Result<(Executable, Vec<KernelFn>)
     Ok((module, entries))
 }
 
-fn argument(plan: &Plan, offsets: &[usize], operand: Operand) -> Arg {
+fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> Arg {
     match operand {
-        Operand::Constant(id) => Arg::Constant(offsets[id.0]),
+        Operand::Constant(id) => Arg::Constant(offset(id.0)),
         Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
             Home::Arena(offset) => Arg::Arena(offset),
             Home::Input(index) => Arg::Input(index),
             Home::Output(index) => Arg::Output(index),
-            Home::Constant(id) => Arg::Constant(offsets[id.0]),
+            Home::Constant(id) => Arg::Constant(offset(id.0)),
         },
     }
 }

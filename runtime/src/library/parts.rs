@@ -45,6 +45,11 @@ pub(super) fn check(path: &Path, file: &[u8], found: &Found) -> Result<Parts, Er
     if !weights_bytes.is_multiple_of(ALIGN as u64) {
         return Err(damaged(path, "size of the weights", format_args!("a multiple of {ALIGN}"), weights_bytes));
     }
+    let guarded = found.note.guarded_bytes;
+    if guarded > weights_bytes || (guarded < WeightsHead::SIZE as u64 && weights_bytes != 0) {
+        let expected = format_args!("{} to {weights_bytes}", WeightsHead::SIZE);
+        return Err(damaged(path, "guarded size of the weights", expected, guarded));
+    }
     check_apart(path, found, &parts)?;
     let computed = hash_of(file, found, &parts);
     if computed != hash {
@@ -91,8 +96,8 @@ fn hash_of(file: &[u8], found: &Found, parts: &Parts) -> u64 {
     let field = found.at.start + std::mem::offset_of!(Note, hash);
     let field = (field..field + size_of::<u64>(), &[0; size_of::<u64>()][..]);
     let constants = parts.weights.as_ref().map(|range| {
-        let begin = (range.start + WeightsHead::SIZE).min(range.end);
-        (begin..range.end, &[][..])
+        // `check` has seen that it is at most the size of the weights.
+        (range.start + found.note.guarded_bytes as usize..range.end, &[][..])
     });
     let mut replaced: Vec<(Range<usize>, &[u8])> = constants.into_iter().chain([field]).collect();
     replaced.sort_by_key(|(range, _)| range.start);

@@ -21,7 +21,7 @@ pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Resul
         let fits = usize::try_from(bytes).ok();
         fits.ok_or_else(|| super::damaged(&tables.path, field, "a size that memory can have", bytes))
     };
-    let constants = ConstantPool::mapped(weights.clone());
+    let constants = ConstantPool::shared(weights.clone());
     let parts = ProgramParts {
         steps: tables.steps(&plan, ports, kernels)?,
         inputs: ports.inputs.clone(),

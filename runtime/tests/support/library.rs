@@ -261,6 +261,7 @@ impl Image {
             kernels_bytes: kernels.len() as u64,
             weights: weights.start as u64,
             weights_bytes: weights.len() as u64,
+            guarded_bytes: weights.len().min(64) as u64,
             ..Note::default()
         };
         let mut file = File { bytes, note, tables, weights };

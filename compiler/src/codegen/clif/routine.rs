@@ -58,7 +58,7 @@ pub struct Assembled {
 /// A function under construction.
 pub struct Routine<'f>(RefCell<FunctionBuilder<'f>>);
 
-/// A word that the function computes.
+/// A word that the function computes. A condition is 0 or 1.
 #[derive(Clone, Copy)]
 pub struct Val<'r, 'f> {
     routine: &'r Routine<'f>,
@@ -324,7 +324,9 @@ macro_rules! comparisons {
             $(#[$doc])*
             pub fn $method(self, other: impl Word<'f>) -> Val<'r, 'f> {
                 let other = other.on(self.routine);
-                let value = self.routine.0.borrow_mut().ins().icmp(IntCC::$condition, self.value, other);
+                let mut builder = self.routine.0.borrow_mut();
+                let flag = builder.ins().icmp(IntCC::$condition, self.value, other);
+                let value = builder.ins().uextend(types::I64, flag);
                 self.routine.val(value)
             }
         )*}
@@ -420,7 +422,8 @@ impl<'r, 'f> Val<'r, 'f> {
         let mut builder = self.routine.0.borrow_mut();
         let difference = builder.ins().fsub(a, b);
         let difference = builder.ins().fabs(difference);
-        let value = builder.ins().fcmp(FloatCC::LessThanOrEqual, difference, tolerance);
+        let flag = builder.ins().fcmp(FloatCC::LessThanOrEqual, difference, tolerance);
+        let value = builder.ins().uextend(types::I64, flag);
         self.routine.val(value)
     }
 

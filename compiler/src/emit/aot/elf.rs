@@ -15,7 +15,7 @@ mod dynamic;
 mod link;
 
 use bytes::Bytes;
-use fornax_runtime::artifact::{FORMAT_VERSION, NOTE_NAME, NOTE_TYPE, Note, WeightsHead};
+use fornax_runtime::artifact::{FORMAT_VERSION, NOTE_NAME, NOTE_TYPE, Note};
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64, Sym64};
 use object::pod::bytes_of;
 use object::{LittleEndian as LE, U16, U32, U64};
@@ -179,6 +179,7 @@ pub fn write(image: &Image) -> Result<SharedLibrary> {
         kernels_bytes: image.kernels.len() as u64,
         weights: if library.weights.is_empty() { 0 } else { weights_at as u64 },
         weights_bytes: library.weights.len() as u64,
+        guarded_bytes: image.weights.as_ref().map_or(0, |weights| weights.guarded) as u64,
         ..Note::default()
     };
     seal(&mut library, own_note + NOTE_HEAD, parts);
@@ -194,7 +195,7 @@ fn seal(library: &mut SharedLibrary, at: usize, mut note: Note) {
         if note.hash == 0 {
             let mut hash = Xxh64::new(0);
             hash.update(&library.head);
-            hash.update(library.weights.get(..WeightsHead::SIZE).unwrap_or_default());
+            hash.update(&library.weights[..note.guarded_bytes as usize]);
             hash.update(&library.tail);
             note.hash = hash.digest();
         }

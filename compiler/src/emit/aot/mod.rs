@@ -81,11 +81,17 @@ pub struct Compiled<'a> {
     selftest: Option<Selftest>,
 }
 
-/// Compiles plans, one list of levels per binding, on at most `threads` threads. Stages are added to `times`.
+/// Compiles plans, one list of levels per binding, on at most `threads` threads. Stages are added to `times`. `witness` is the first
+/// binding for this machine, which computes the values of the self test if it runs none of the levels.
 ///
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if memory cannot be had.
-pub fn compile<'a>(plans: &'a [Vec<Plan>], threads: usize, times: &mut Times) -> Result<Compiled<'a>> {
+pub fn compile<'a>(
+    plans: &'a [Vec<Plan>],
+    witness: Option<&Plan>,
+    threads: usize,
+    times: &mut Times,
+) -> Result<Compiled<'a>> {
     let all: Vec<&Plan> = plans.iter().flatten().collect();
     let table = times.stage("table", || Table::new(&all));
     let mut memory = table.memory().map_err(runtime)?;
@@ -106,7 +112,7 @@ pub fn compile<'a>(plans: &'a [Vec<Plan>], threads: usize, times: &mut Times) ->
     drop(queue);
     let weights = times.stage("hash", || table.seal(memory));
     let mut compiled = Compiled { plans, table, kernels, placed, weights, selftest: None };
-    compiled.selftest = times.stage("selftest", || selftest::measure(&compiled, threads))?;
+    compiled.selftest = times.stage("selftest", || selftest::measure(&compiled, witness, threads))?;
     Ok(compiled)
 }
 

@@ -16,6 +16,7 @@ use crate::plan::{PackedConstant, Plan};
 
 /// Distinct constants and where they lie.
 pub struct Table<'a> {
+    /// In the order of their places.
     constants: Vec<&'a PackedConstant>,
     /// Offset of each, counted from the header.
     offsets: Vec<usize>,
@@ -23,6 +24,8 @@ pub struct Table<'a> {
     of_plan: Vec<Vec<usize>>,
     /// Size with the header.
     pub bytes: usize,
+    /// Size of the beginning that kernels compute addresses from.
+    pub guarded: usize,
     /// Hash of kernels, operands and places.
     pub layout: u64,
 }
@@ -32,7 +35,7 @@ impl<'a> Table<'a> {
     pub fn new(plans: &[&'a Plan]) -> Self {
         let mut constants: Vec<&'a PackedConstant> = Vec::new();
         let mut sketches: HashMap<(String, u64), Vec<usize>> = HashMap::new();
-        let mut of_plan = Vec::with_capacity(plans.len());
+        let mut of_plan: Vec<Vec<usize>> = Vec::with_capacity(plans.len());
         for plan in plans {
             let own = plan.constants.iter().map(|constant| {
                 let same = sketches.entry(sketch(constant)).or_default();
@@ -45,9 +48,18 @@ impl<'a> Table<'a> {
             });
             of_plan.push(own.collect());
         }
+        let mut order: Vec<usize> = (0..constants.len()).collect();
+        order.sort_by_key(|at| !holds_addresses(constants[*at]));
+        let mut position = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(to, from)| position[*from] = to);
+        of_plan.iter_mut().flatten().for_each(|at| *at = position[*at]);
+        let constants: Vec<_> = order.into_iter().map(|at| constants[at]).collect();
         let (offsets, total) = pack::offsets(constants.iter().copied());
         let offsets: Vec<usize> = offsets.into_iter().map(|offset| offset + WeightsHead::SIZE).collect();
-        let mut table = Self { constants, offsets, of_plan, bytes: total + WeightsHead::SIZE, layout: 0 };
+        let bytes = total + WeightsHead::SIZE;
+        let first = constants.iter().position(|constant| !holds_addresses(constant));
+        let guarded = first.map_or(bytes, |first| offsets[first]);
+        let mut table = Self { constants, offsets, of_plan, bytes, guarded, layout: 0 };
         table.layout = table.hash_layout(plans);
         table
     }
@@ -96,7 +108,7 @@ impl<'a> Table<'a> {
         let mut header = Vec::with_capacity(WeightsHead::SIZE);
         head.write(&mut header);
         memory.slice_mut(0, WeightsHead::SIZE).copy_from_slice(&header);
-        Weights { bytes: Bytes::from_owner(Memory(memory)), hash }
+        Weights { bytes: Bytes::from_owner(Memory(memory)), guarded: self.guarded, hash }
     }
 }
 
@@ -105,6 +117,8 @@ impl<'a> Table<'a> {
 pub struct Weights {
     /// The bytes of a weights file.
     pub bytes: Bytes,
+    /// Size of the beginning that kernels compute addresses from.
+    pub guarded: usize,
     /// Hash of the constants.
     pub hash: u64,
 }
@@ -115,6 +129,11 @@ impl AsRef<[u8]> for Memory {
     fn as_ref(&self) -> &[u8] {
         self.0.as_bytes()
     }
+}
+
+/// Whether kernels may compute addresses from it: everything but floats.
+fn holds_addresses(constant: &PackedConstant) -> bool {
+    constant.key.source.as_ref().is_none_or(|source| !source.ty.dtype.is_float())
 }
 
 /// Equal for equal constants.
