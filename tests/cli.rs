@@ -1,5 +1,7 @@
 //! The command line: what it prints, and how it answers wrong use.
 
+#[path = "cli/compiling.rs"]
+mod compiling;
 #[path = "cli/measuring.rs"]
 mod measuring;
 mod support;
@@ -236,7 +238,7 @@ fn wrong_images() {
 
 #[test]
 fn wrong_use() {
-    fails(&["classify", MODEL], 2, "expected one of run, inspect, bench, profile, list-ops, list-passes, targets");
+    fails(&["classify", MODEL], 2, "expected one of compile, run, inspect, bench, profile, list-ops");
     fails(&["run"], 2, "<MODEL>");
     fails(&["run", MODEL], 2, "--image");
     fails(&["run", MODEL, "--image", PHOTO, "--input", "x.npy"], 2, "cannot be used with");

@@ -25,12 +25,15 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 # Suffix of the file that each engine reads, and the Python package that it comes in.
 ENGINES = {
     "fornax": (".onnx", None),
+    "fornax_aot": (".onnx", None),
     "onnxruntime": (".onnx", "onnxruntime"),
     "openvino": (".onnx", "openvino"),
     "litert": (".tflite", "ai-edge-litert"),
     "ncnn": (".ncnn.param", "ncnn"),
     "mnn": (".mnn", "MNN"),
 }
+# Fornax itself: compiled in memory, and compiled to a library first.
+OURS = ("fornax", "fornax_aot")
 # Outputs that differ by more than this share of the largest are of another network.
 TOLERANCE = 1e-3
 CPUS = os.cpu_count()
@@ -132,7 +135,11 @@ def start(options, model, threads, source, folder):
         if not os.path.exists(path):
             absent[engine] = f"no {stem}{suffix}"
             continue
-        if engine == "fornax":
+        if engine == "fornax_aot":
+            library = os.path.join(folder, f"{stem}.so")
+            subprocess.run([options.fornax, "compile", path, "-o", library], check=True, capture_output=True)
+            path = library
+        if engine in OURS:
             command = [options.fornax, "bench", path, "--threads", str(threads), "--input", source, "--save", output, "--drive"]
         else:
             command = [sys.executable, os.path.join(HERE, "worker.py"), engine, path, source, output, str(threads)]
@@ -146,7 +153,7 @@ def start(options, model, threads, source, folder):
 def differences(workers):
     """How far each output is from the first peer's, as a share of the largest value."""
     outputs = {worker.engine: numpy.load(worker.output).astype(numpy.float64).reshape(-1) for worker in workers}
-    first = next((engine for engine in outputs if engine != "fornax"), None)
+    first = next((engine for engine in outputs if engine not in OURS), None)
     if first is None:
         return {}
     largest = numpy.abs(outputs[first]).max()
@@ -195,10 +202,13 @@ def judge(result, options):
     }
     ratios = []
     for r in quiet:
-        peers = [figures[what] for engine, figures in r.items() if engine != "fornax"]
+        peers = [figures[what] for engine, figures in r.items() if engine not in OURS]
         if peers and "fornax" in r:
             ratios.append(min(peers) / r["fornax"][what])
     verdict["ratios"], verdict["ratio"] = ratios, median(ratios)
+    both = [r["fornax_aot"][what] / r["fornax"][what] for r in quiet if all(engine in r for engine in OURS)]
+    # Time of the library over that of the code in memory.
+    verdict["library"] = median(both)
     return verdict
 
 
@@ -222,7 +232,7 @@ def context(options):
         "cpu": targets["cpu"],
         "cpus": CPUS,
         "target": targets["host"],
-        "engines": {engine: version(engine) for engine in options.engines if engine != "fornax"},
+        "engines": {engine: version(engine) for engine in options.engines if engine not in OURS},
         "settings": {"rounds": options.rounds, "seconds": options.seconds, "min_runs": options.min_runs, "quiet": options.quiet},
     }
 
@@ -233,8 +243,10 @@ COLUMNS = ["date", "commit", "processor", "network", "threads", "Fornax, ms", "p
 def row(about, result):
     """A line of the table."""
     show = lambda value, digits=2: "-" if value is None else f"{value:.{digits}f}"  # noqa: E731
-    peers = ", ".join(f"{engine} {show(ms)}" for engine, ms in result["ms"].items() if engine != "fornax")
+    peers = ", ".join(f"{engine} {show(ms)}" for engine, ms in result["ms"].items() if engine not in OURS)
     ours, ratio = result["ms"].get("fornax"), show(result["ratio"])
+    if result["library"]:
+        ratio += f" (library {result['library']:.3f} x)"
     if not result["same_outputs"]:
         ratio += " (outputs differ)"
     share = show(result.get("peak_percent"), 0)

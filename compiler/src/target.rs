@@ -111,8 +111,10 @@ impl Target {
 
     /// What a processor needs to run code for this target.
     pub fn features(&self) -> CpuFeatures {
-        let fma = self.arch == Arch::X86_64 && self.level >= Level::Fma;
-        CpuFeatures { avx: fma, avx2: fma, fma, avx512: self.level == Level::Avx512, ..CpuFeatures::default() }
+        match self.arch {
+            Arch::X86_64 => CpuFeatures::of_x86_64_level(self.number()),
+            Arch::Aarch64 => CpuFeatures::default(),
+        }
     }
 
     /// Whether a multiplication and addition round once.

@@ -94,6 +94,26 @@ impl CpuFeatures {
         *HOST.get_or_init(CpuFeatures::read)
     }
 
+    /// What code of an x86-64 level, by its number in [`crate::artifact::LEVELS`], needs.
+    pub fn of_x86_64_level(number: u32) -> CpuFeatures {
+        let wide = number >= 2;
+        CpuFeatures {
+            sse3: true,
+            ssse3: true,
+            sse41: true,
+            sse42: true,
+            popcnt: true,
+            avx: wide,
+            avx2: wide,
+            fma: wide,
+            bmi1: wide,
+            bmi2: wide,
+            lzcnt: wide,
+            avx512: number >= 4,
+            ..CpuFeatures::default()
+        }
+    }
+
     /// True when everything in `needed` is in `self`.
     pub fn covers(&self, needed: CpuFeatures) -> bool {
         needed.without(*self) == CpuFeatures::default()

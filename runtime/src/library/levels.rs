@@ -7,9 +7,7 @@ pub(super) fn level(number: u32) -> Option<(&'static str, CpuFeatures)> {
     #[cfg(target_arch = "x86_64")]
     {
         let (_, name) = crate::artifact::LEVELS.into_iter().find(|(known, _)| *known == number)?;
-        let fma = number >= 2;
-        let features = CpuFeatures { avx: fma, avx2: fma, fma, avx512: number >= 4, ..CpuFeatures::default() };
-        Some((name, features))
+        Some((name, CpuFeatures::of_x86_64_level(number)))
     }
     #[cfg(target_arch = "aarch64")]
     {

@@ -10,13 +10,13 @@ mod selftest;
 
 use std::mem::offset_of;
 
-use cranelift_codegen::isa::TargetIsa;
 use fornax_runtime::artifact::{Binding, Code, Head};
 
 use super::machine;
+use crate::codegen::clif;
 use crate::codegen::clif::routine::{Reference, Routine, Val, assemble};
 use crate::error::Result;
-use crate::target::Arch;
+use crate::target::{Arch, Target};
 
 /// A part of a library that code refers to. Its number is the symbol of a [`Reference`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,9 +107,11 @@ type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 
 ///
 /// # Errors
 /// [`crate::Error::Codegen`] if Cranelift refuses one: a bug of ours.
-pub fn functions(isa: &dyn TargetIsa, shape: Shape) -> Result<Vec<Function>> {
+pub fn functions(shape: Shape) -> Result<Vec<Function>> {
     let Shape { arch, embedded, .. } = shape;
     let x86 = arch == Arch::X86_64;
+    // They run on the least processor of the architecture.
+    let isa = clif::isa(&Target::multi(arch).swap_remove(0))?;
     let code: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
         (Symbol::ArenaBytes, "arena_bytes", true, 2, &|f, p| arena_bytes(f, [p[0], p[1]])),
         (Symbol::Init, "init", true, 5, &|f, p| init::init(f, [p[0], p[1], p[2], p[3], p[4]], embedded)),
@@ -134,7 +136,7 @@ pub fn functions(isa: &dyn TargetIsa, shape: Shape) -> Result<Vec<Function>> {
         if *symbol == Symbol::RunSimple && !shape.simple {
             continue;
         }
-        let assembled = assemble(isa, name, *params, write)?;
+        let assembled = assemble(&*isa, name, *params, write)?;
         let (bytes, references) = (assembled.bytes, assembled.references);
         functions.push(Function { symbol: *symbol, name, exported: *exported, bytes, references });
     }

@@ -15,7 +15,7 @@ pub const CPUID: &[u8] = &[
     0x41, 0x89, 0x00, // mov [r8], eax
     0x41, 0x89, 0x58, 0x04, // mov [r8+4], ebx
     0x41, 0x89, 0x48, 0x08, // mov [r8+8], ecx
-    0x41, 0x89, 0x50, 0x0c, // mov [r8+12], edx
+    0x41, 0x89, 0x50, 0x0c, // mov [r8+0Ch], edx
     0x5b, // pop rbx
     0xc3, // ret
 ];
@@ -73,6 +73,8 @@ mod tests {
             let source = include_str!("machine.rs");
             for line in disassemble(code).lines() {
                 let bare = |text: &str| text.to_lowercase().replace([' ', '\t'], "").replace("dwordptr", "dword");
+                // The offset stands before two blanks.
+                let Some((_, line)) = line.trim_start().split_once("  ") else { continue };
                 let noted = source
                     .lines()
                     .filter_map(|noted| noted.split_once("// "))

@@ -21,7 +21,6 @@ pub mod weights;
 use std::collections::HashMap;
 
 use super::{compile_beside, distinct_in};
-use crate::codegen::clif;
 use crate::error::{Error, Result, RuntimeError};
 use crate::plan::Plan;
 use crate::target::Arch;
@@ -180,14 +179,12 @@ impl Compiled<'_> {
         };
         let arch = first.target.arch;
         let shape = entry::Shape { arch, embedded: embed, simple: header::simple(first) };
-        // Entry functions run on the least processor.
-        let base = crate::target::Target::multi(arch).swap_remove(0);
         Ok(Image {
             arch,
             prefix: prefix.to_string(),
             kernels: self.kernels.bytes.clone(),
             names: self.kernels.names.clone(),
-            functions: entry::functions(&*clif::isa(&base)?, shape)?,
+            functions: entry::functions(shape)?,
             tables: contents.bytes()?,
             weights: embed.then(|| self.weights.clone()),
             weights_hash: self.weights.hash,

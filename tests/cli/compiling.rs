@@ -1,0 +1,157 @@
+//! `compile`, and every verb on what it wrote.
+
+use std::path::Path;
+use std::process::Command;
+
+use fornax::tensors;
+use serde_json::Value;
+
+use super::{MODEL, PHOTO, Scratch, fails, fornax, json, keys, text};
+
+/// A folder with `signs.so` and its header.
+fn compiled(arguments: &[&str]) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    let path = scratch.name("signs.so");
+    text(&[&["compile", MODEL, "-o", &path], arguments].concat());
+    (scratch, path)
+}
+
+fn names(folder: &Scratch) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.path(".")).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_verb_takes_a_library() {
+    let (scratch, so) = compiled(&[]);
+    assert_eq!(names(&scratch), ["signs.h", "signs.so"]);
+    for arguments in [["--threads", "1"], ["--check", "--cpu=x86-64-v3"], ["--cpu", "x86-64"]] {
+        if fornax(&["inspect", MODEL, arguments[1]]).status.code() == Some(4) {
+            continue;
+        }
+        let named = text(&[&["run", &so, "--image", PHOTO], &arguments[..]].concat());
+        assert!(named.lines().nth(1).unwrap().trim_start().starts_with("stop "), "{named}");
+    }
+    let (from_so, from_onnx) = (scratch.name("so.npy"), scratch.name("onnx.npy"));
+    let input = "examples/signs.input.npy";
+    text(&["run", &so, "--input", input, "--save", &from_so]);
+    text(&["run", MODEL, "--input", input, "--save", &from_onnx]);
+    let load = |path: &str| tensors::load(path).unwrap().remove(0).tensor;
+    assert_eq!(load(&from_so).bytes(), load(&from_onnx).bytes());
+    let bench = json(&["bench", &so, "--seconds", "0.01", "--min-runs", "1"]);
+    assert!(bench["gflops"].as_f64().unwrap() > 0.0);
+    let profile = json(&["profile", &so, "--seconds", "0.01", "--min-runs", "1"]);
+    assert!(!profile["kernels"].as_array().unwrap().is_empty());
+    assert!(text(&["bench", &so, "--time-passes"]).contains("signature"));
+    let summary = text(&["inspect", &so]);
+    assert!(summary.contains("image  f32[1,3,96,96]") && summary.contains("x86-64, x86-64-v3, x86-64-v4"), "{summary}");
+    assert_eq!(json(&["inspect", &so, "--stats"])["params"], 418_002);
+    fails(&["inspect", &so, "--plan"], 2, "an ONNX file");
+    fails(&["run", MODEL, "--check", "--image", PHOTO], 2, "a compiled library");
+}
+
+#[test]
+fn the_signature_says_what_a_host_needs() {
+    let (_scratch, so) = compiled(&["--dim", "batch=1,8"]);
+    let signature = json(&["inspect", &so])["signature"].clone();
+    let expected = [
+        "fornax",
+        "name",
+        "network",
+        "source",
+        "architecture",
+        "levels",
+        "flags",
+        "weights",
+        "bindings",
+        "scores",
+        "labels",
+        "preprocess",
+        "metadata",
+    ];
+    assert_eq!((keys(&signature), &signature["name"]), (expected.to_vec(), &Value::from("signs")));
+    assert_eq!(signature["labels"][0], "stop");
+    assert_eq!(signature["preprocess"]["layout"], "NCHW");
+    let bindings = signature["bindings"].as_array().unwrap();
+    let input = &bindings[1]["inputs"][0];
+    assert_eq!(keys(input), ["name", "dtype", "shape", "bytes", "layout"]);
+    assert_eq!(input["shape"], serde_json::json!([8, 3, 96, 96]));
+    assert_eq!(input["bytes"], 8 * 3 * 96 * 96 * 4);
+}
+
+#[test]
+fn every_kind_of_output() {
+    let scratch = Scratch::new();
+    let kinds = "so,a,obj,header,weights,ir,plan,clif,asm";
+    let value = json(&["compile", MODEL, "-o", &scratch.name("net.so"), "--emit", kinds, "--name", "my_net"]);
+    let expected = ["net.a", "net.asm", "net.clif", "net.h", "net.ir", "net.o", "net.plan", "net.so", "net.weights"];
+    assert_eq!(names(&scratch), expected);
+    assert_eq!(value["files"].as_array().unwrap().len(), expected.len());
+    let read = |name: &str| std::fs::read_to_string(scratch.path(name)).unwrap();
+    assert!(read("net.h").contains("int my_net_run(const fornax_call *call);"));
+    assert!(read("net.asm").contains("vmulps") || !cfg!(target_arch = "x86_64"));
+    let scratch = Scratch::new();
+    text(&["compile", MODEL, "-o", &scratch.name("net"), "--weights", "file", "--emit", "so"]);
+    assert_eq!(names(&scratch), ["net", "net.weights"]);
+    assert!(text(&["run", &scratch.name("net"), "--image", PHOTO]).contains("stop"));
+}
+
+#[test]
+fn it_needs_no_environment_and_no_tools() {
+    let scratch = Scratch::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fornax"));
+    command.env_clear().args(["compile", MODEL, "-o", &scratch.name("a.so")]);
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (_other, same) = compiled(&["--name", "a"]);
+    assert!(std::fs::read(scratch.path("a.so")).unwrap() == std::fs::read(same).unwrap());
+}
+
+#[test]
+fn wrong_wishes() {
+    let scratch = Scratch::new();
+    let so = scratch.name("net.so");
+    fails(&["compile", MODEL, "-o", &so, "--cpu", "z80"], 2, "multi, native or one of x86-64");
+    fails(&["compile", MODEL, "-o", &so, "--target", "riscv64"], 2, "aarch64-unknown-linux-gnu");
+    fails(&["compile", MODEL, "-o", &so, "--target", "aarch64-unknown-linux-gnu", "--cpu", "x86-64"], 2, "--cpu");
+    fails(&["compile", MODEL, "-o", &so, "--name", "1a"], 2, "a C identifier");
+    fails(&["compile", MODEL, "-o", &so, "--dim", "width=3"], 2, "a dimension of the model (batch)");
+    fails(&["compile", MODEL, "-o", &so, "--dim", "batch=1,1"], 2, "different sets of shapes");
+    fails(&["compile", MODEL, "-o", "/nowhere/net.so"], 1, "/nowhere/net");
+    fails(&["compile", "README.md", "-o", &so], 1, "README.md");
+    let (_other, library) = compiled(&[]);
+    fails(&["compile", &library, "-o", &so], 2, "an ONNX file");
+    let empty = scratch.file("empty.so", b"");
+    fails(&["run", &empty, "--image", PHOTO], 1, "empty.so");
+    let text = scratch.file("magic.so", b"\x7fELF and nothing else");
+    fails(&["run", &text, "--image", PHOTO], 1, "magic.so");
+    fails(&["run", env!("CARGO_BIN_EXE_fornax"), "--image", PHOTO], 1, "note");
+    assert_eq!(names(&scratch), ["empty.so", "magic.so"]);
+}
+
+/// A folder that cannot take the second file keeps the first one out, too.
+#[test]
+fn all_files_or_none() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("net.h")).unwrap();
+    fails(&["compile", MODEL, "-o", &scratch.name("net.so")], 1, "net.h");
+    assert_eq!(names(&scratch), ["net.h"]);
+}
+
+/// A file for AVX2 on a processor without, which qemu plays.
+#[test]
+fn a_lesser_processor_is_told_so() {
+    let qemu = Path::new("/usr/bin/qemu-x86_64");
+    if !qemu.exists() || !cfg!(target_arch = "x86_64") {
+        eprintln!("SKIPPED: there is no {}", qemu.display());
+        return;
+    }
+    let (_scratch, so) = compiled(&["--cpu", "x86-64-v3"]);
+    let mut command = Command::new(qemu);
+    command.args(["-cpu", "Nehalem", env!("CARGO_BIN_EXE_fornax"), "run", &so, "--image", PHOTO]);
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(4) && stderr.contains("this processor lacks"), "{stderr}");
+}
