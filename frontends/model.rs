@@ -91,7 +91,7 @@ struct Inner {
 /// Where programs come from.
 enum Source {
     /// They are compiled.
-    Onnx { bytes: Bytes, file: OnnxFile },
+    Onnx { bytes: Bytes, file: Box<OnnxFile> },
     /// They are in a compiled library.
     Library(Precompiled),
 }
@@ -159,7 +159,7 @@ impl Model {
         match times.stage("decode", || OnnxFile::from_bytes(bytes.clone(), folder, &options.limits)) {
             Ok(file) => {
                 let (metadata, options) = (file.metadata(), options.clone());
-                let source = Source::Onnx { bytes, file };
+                let source = Source::Onnx { bytes, file: Box::new(file) };
                 Ok(Self(Arc::new(Inner { path, source, metadata, times, options, cache: Mutex::default() })))
             }
             Err(error) => Err(Error::Model { path, error: Box::new(error) }),
