@@ -4,11 +4,22 @@
 //!     cargo run --release --locked --manifest-path examples/rust/Cargo.toml --target-dir target/examples/rust -- target/examples/signs.so examples/signs.input.npy target/examples/rust.f32
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::{env, fs};
 
 use fornax_runtime::{Session, Tensor};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("signs: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let [library, input, output @ ..] = &arguments[..] else {
         return Err("usage: signs LIBRARY INPUT [OUTPUT]: the input is a .npy file, or its bytes alone".into());
