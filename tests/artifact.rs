@@ -287,6 +287,9 @@ fn c_programs_call_it() {
         let text = succeed(&mut command);
         assert!(text.ends_with("all checks hold\n"), "{library}: {text}");
     }
+    // Into a shared library of the host's, where every symbol may be another file's.
+    let mut cc = Command::new("cc");
+    succeed(cc.args(["-shared", "-Wl,-z,text", "-o"]).arg(dir.join("wrap.so")).arg(dir.join("net.o")));
 }
 
 #[test]

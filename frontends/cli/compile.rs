@@ -100,6 +100,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         .output
         .clone()
         .unwrap_or_else(|| Path::new(args.file.model.file_stem().unwrap_or_default()).with_extension("so"));
+    if output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(Error::usage("--output", "the path of a file", format!("a folder ({})", output.display())));
+    }
     let options = ArtifactOptions {
         name: args.name.clone().map_or_else(|| identifier(&output), Ok)?,
         targets,

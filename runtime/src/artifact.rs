@@ -279,7 +279,7 @@ records! {
         weights: u64,
         /// Index of the level.
         level: u32,
-        /// Set when a host's worker had an impossible number.
+        /// Set when a host's worker or chunk had an impossible number.
         failed: u32,
         /// The step under way: address of the kernel.
         kernel: u64,
@@ -289,6 +289,8 @@ records! {
         scratch: u64,
         /// Distance to the next worker's.
         stride: u64,
+        /// Number of its chunks.
+        chunks: u64,
         /// Number of workers.
         workers: u64,
     }
@@ -386,7 +388,7 @@ codes! {
     /// Wrong size of an input or output.
     TensorBytes, "E_TENSOR_BYTES", "the size of an input or output is not that of the binding";
     /// Nonsense in `fornax_threads`.
-    Threads, "E_THREADS", "the number of threads is 0, or parallel_for called with a worker beyond it";
+    Threads, "E_THREADS", "the number of threads is 0, parallel_for is NULL, or it called with a chunk or worker beyond their numbers";
     /// Wrong results.
     Selftest, "E_SELFTEST", "the self test computed something else than the compiler did";
     /// Nothing to compare with.

@@ -116,6 +116,8 @@ fn wrong_wishes() {
     fails(&["compile", MODEL, "-o", &so, "--cpu", "z80"], 2, "multi, native or one of x86-64");
     fails(&["compile", MODEL, "-o", &so, "--target", "riscv64"], 2, "aarch64-unknown-linux-gnu");
     fails(&["compile", MODEL, "-o", &so, "--target", "aarch64-unknown-linux-gnu", "--cpu", "x86-64"], 2, "--cpu");
+    fails(&["compile", MODEL, "-o", &scratch.name(".")], 2, "the path of a file");
+    fails(&["compile", MODEL, "-o", &scratch.name("absent/")], 2, "the path of a file");
     fails(&["compile", MODEL, "-o", &so, "--name", "1a"], 2, "a C identifier");
     fails(&["compile", MODEL, "-o", &so, "--dim", "width=3"], 2, "a dimension of the model (batch)");
     fails(&["compile", MODEL, "-o", &so, "--dim", "batch=1,1"], 2, "different sets of shapes");

@@ -2,7 +2,7 @@
 //!
 //! In: an architecture, and whether weights are embedded. Out: position-independent code that reads the tables of
 //! [`fornax_runtime::artifact`]; it is the same for every network. The functions keep no state but the caller's arena, check
-//! everything the caller gives before they write, and return a [`Code`].
+//! everything the caller gives before they touch a tensor, and return a [`Code`].
 
 mod init;
 mod run;

@@ -40,7 +40,7 @@ typedef struct fornax_call {
   uint32_t binding;
   uint32_t n_inputs;
   uint32_t n_outputs;
-  const void *const *inputs; /* dense, row-major, little-endian */
+  const void *const *inputs; /* dense, row-major, little-endian, at any address; apart from the outputs */
   const size_t *input_bytes;
   void *const *outputs;
   const size_t *output_bytes;
@@ -106,7 +106,16 @@ fn bindings(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
         }
     }
     put(out, " */");
-    put(out, &format!("#define {upper}_BINDINGS {}\n", plans.len()));
+    put(out, &format!("#define {upper}_BINDINGS {}", plans.len()));
+    for (number, plan) in plans.iter().filter_map(|levels| levels.first()).enumerate() {
+        for (kind, ports) in [("INPUT", &plan.inputs), ("OUTPUT", &plan.outputs)] {
+            for (index, port) in ports.iter().enumerate() {
+                let bytes = port.ty.bytes();
+                put(out, &format!("#define {upper}_BINDING_{number}_{kind}_{index}_BYTES ((size_t){bytes}u)"));
+            }
+        }
+    }
+    put(out, "");
 }
 
 fn functions(out: &mut String, prefix: &str, simple: bool, embedded: bool) {

@@ -3,8 +3,8 @@
 //! In: an [`Image`]. Out: `.o` bytes whose only global symbols are the exported functions, with relocations relative to the program
 //! counter and no undefined symbol.
 
+use object::write::SymbolSection;
 use object::write::{Object, Relocation as ObjectRelocation, SectionId, StandardSection, Symbol as ObjectSymbol};
-use object::write::{SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope, elf,
 };
@@ -30,10 +30,10 @@ pub fn write(image: &Image) -> Result<Vec<u8>> {
     };
     let mut object = Object::new(BinaryFormat::Elf, arch, Endianness::Little);
     let text = object.section_id(StandardSection::Text);
-    let mut symbols: Vec<(Symbol, SymbolId)> = Vec::new();
+    // References name a section and a place in it: a linker may let another file replace an exported symbol.
+    let mut places: Vec<(Symbol, SectionId, u64)> = Vec::new();
     let kernels = object.append_section_data(text, &image.kernels, ALIGN);
-    let whole = Placed { offset: kernels as usize, bytes: image.kernels.len() };
-    symbols.push((Symbol::Kernels, define(&mut object, &format!("{}_kernels", image.prefix), whole, text, None)));
+    places.push((Symbol::Kernels, text, kernels));
     for name in &image.names {
         let placed = Placed { offset: kernels as usize + name.placed.offset, ..name.placed };
         define(&mut object, &name.text, placed, text, Some(false));
@@ -44,25 +44,27 @@ pub fn write(image: &Image) -> Result<Vec<u8>> {
         data.push((Symbol::Weights, "weights", &weights.bytes[..]));
     }
     for (symbol, name, bytes) in data {
-        let offset = object.append_section_data(rodata, bytes, ALIGN) as usize;
-        let placed = Placed { offset, bytes: bytes.len() };
-        symbols.push((symbol, define(&mut object, &format!("{}_{name}", image.prefix), placed, rodata, None)));
+        let offset = object.append_section_data(rodata, bytes, ALIGN);
+        let placed = Placed { offset: offset as usize, bytes: bytes.len() };
+        define(&mut object, &format!("{}_{name}", image.prefix), placed, rodata, None);
+        places.push((symbol, rodata, offset));
     }
     let mut starts = Vec::with_capacity(image.functions.len());
     for function in &image.functions {
         let start = object.append_section_data(text, &function.bytes, entry::ALIGN as u64);
         let placed = Placed { offset: start as usize, bytes: function.bytes.len() };
-        let id = define(&mut object, &image.symbol(function), placed, text, Some(function.exported));
-        symbols.push((function.symbol, id));
+        define(&mut object, &image.symbol(function), placed, text, Some(function.exported));
+        places.push((function.symbol, text, start));
         starts.push(start);
     }
     for (function, start) in image.functions.iter().zip(starts) {
         for reference in &function.references {
-            let target = symbols.iter().find(|(symbol, _)| *symbol as u32 == reference.symbol);
-            let (_, symbol) = *target.ok_or_else(|| fail(format!("{}: {reference:?}: no such part", function.name)))?;
+            let target = places.iter().find(|(symbol, ..)| *symbol as u32 == reference.symbol);
+            let (_, section, at) =
+                *target.ok_or_else(|| fail(format!("{}: {reference:?}: no such part", function.name)))?;
             let flags = RelocationFlags::Elf { r_type: kind(reference.relocation) };
-            let offset = start + u64::from(reference.offset);
-            let relocation = ObjectRelocation { offset, symbol, addend: reference.addend, flags };
+            let (offset, addend) = (start + u64::from(reference.offset), at.cast_signed() + reference.addend);
+            let relocation = ObjectRelocation { offset, symbol: object.section_symbol(section), addend, flags };
             object.add_relocation(text, relocation).map_err(|e| fail(e.to_string()))?;
         }
     }
@@ -71,7 +73,7 @@ pub fn write(image: &Image) -> Result<Vec<u8>> {
 }
 
 /// Adds a symbol: data if `exported` is not said, else a function.
-fn define(object: &mut Object<'_>, name: &str, at: Placed, section: SectionId, exported: Option<bool>) -> SymbolId {
+fn define(object: &mut Object<'_>, name: &str, at: Placed, section: SectionId, exported: Option<bool>) {
     let scope = if exported == Some(true) { SymbolScope::Dynamic } else { SymbolScope::Compilation };
     object.add_symbol(ObjectSymbol {
         name: name.into(),
@@ -82,7 +84,7 @@ fn define(object: &mut Object<'_>, name: &str, at: Placed, section: SectionId, e
         weak: false,
         section: SymbolSection::Section(section),
         flags: SymbolFlags::None,
-    })
+    });
 }
 
 fn kind(relocation: Relocation) -> u32 {

@@ -56,6 +56,9 @@ fn check<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, weights: Val<'r, 'f>, 
     refuse(f, weights.u64(offset_of!(WeightsHead, magic)).is_not(WEIGHTS_MAGIC), Code::WeightsFormat);
     refuse(f, weights.u32(offset_of!(WeightsHead, version)).is_not(u64::from(FORMAT_VERSION)), Code::WeightsFormat);
     refuse(f, weights.u64(offset_of!(WeightsHead, bytes)).is_not(n), Code::WeightsFormat);
+    let (early, late) = (weights.u32(offset_of!(WeightsHead, reserved)), offset_of!(WeightsHead, reserved_a));
+    let reserved = [late, late + 8, late + 16].into_iter().fold(early, |bits, at| bits | weights.u64(at));
+    refuse(f, reserved.is_not(0u64), Code::WeightsFormat);
     let layout = tables.u64(offset_of!(Head, layout));
     refuse(f, weights.u64(offset_of!(WeightsHead, layout)).is_not(layout), Code::WeightsLayout);
     let hash = f.call(Symbol::Hash as u32, [weights + WeightsHead::SIZE, n - WeightsHead::SIZE]);

@@ -40,7 +40,6 @@ pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>) -> Val<'r, 'f> {
     arena.set_u64(offset_of!(ArenaHead, scratch), own + plan.u64(offset_of!(Plan, arena_bytes)));
     arena.set_u64(offset_of!(ArenaHead, stride), binding.u64(offset_of!(Binding, scratch_stride)));
     steps(f, tables, plan, arena, call.u64(offset_of!(Call, threads)));
-    refuse(f, arena.u32(offset_of!(ArenaHead, failed)).is_not(0u64), Code::Threads);
     sides.stage(f, bases, 1);
     f.int(Code::Ok as u64)
 }
@@ -184,7 +183,9 @@ fn steps<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, plan: Val<'r, 'f>, are
             arena.set_u64(offset_of!(ArenaHead, pointers), pointers);
             let parallel_for = threads.u64(offset_of!(Threads, parallel_for));
             let (this, body) = (threads.u64(offset_of!(Threads, this)), f.address(Symbol::Worker as u32));
+            arena.set_u64(offset_of!(ArenaHead, chunks), chunks);
             f.call_at(parallel_for, [this, chunks, body, arena]);
+            refuse(f, arena.u32(offset_of!(ArenaHead, failed)).is_not(0u64), Code::Threads);
         });
     });
 }
@@ -200,7 +201,8 @@ pub fn region<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5]) -> Val<'r, 'f> {
 /// `void worker(void *arena, uint32_t chunk, uint32_t worker)`: what a host's `parallel_for` calls.
 pub fn worker<'r, 'f>(f: &'r Routine<'f>, [arena, chunk, worker]: [Val<'r, 'f>; 3]) -> Val<'r, 'f> {
     let (chunk, worker) = (chunk.low(), worker.low());
-    let foreign = worker.below(arena.u64(offset_of!(ArenaHead, workers))).is(0u64);
+    let known = worker.below(arena.u64(offset_of!(ArenaHead, workers)));
+    let foreign = (known & chunk.below(arena.u64(offset_of!(ArenaHead, chunks)))).is(0u64);
     f.when(foreign, || arena.set_u32(offset_of!(ArenaHead, failed), 1u64));
     f.return_if(foreign, 0u64);
     let scratch = arena.u64(offset_of!(ArenaHead, scratch)) + worker * arena.u64(offset_of!(ArenaHead, stride));
