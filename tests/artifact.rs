@@ -13,6 +13,7 @@ use fornax_compiler::target::Arch;
 use fornax_compiler::types::random_values;
 use object::{Object, ObjectSection, ObjectSymbol};
 use support::efficientnet::{Exporter, Padding, b0_seeded};
+use support::onnx::{Value, Writer};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Side of the pictures of the networks made here.
@@ -360,4 +361,20 @@ fn threads_of_the_pool_share_a_library() {
             });
         }
     });
+}
+
+/// A network that only tells the empty shape: no step, no kernel, no weight.
+#[test]
+fn a_network_without_steps() {
+    let mut net = Writer::new("nothing", 19);
+    net.input("x", &[2, 3]);
+    net.node("Shape", &["x"], "shape", &[("start", Value::Int(1)), ("end", Value::Int(1))]);
+    net.node("Cast", &["shape"], "y", &[("to", Value::Int(1))]);
+    net.output("y", &[0]);
+    let model = Model::from_bytes(net.finish(), &Options::default()).unwrap();
+    let kinds = [Emit::So, Emit::Object, Emit::Archive, Emit::Header];
+    let folder = Folder::new(&model, &ArtifactOptions::new("net"), &kinds);
+    let input = Tensor::from_f32([2, 3], &[0.0; 6]).unwrap();
+    let found = outputs(&folder.path("net", Emit::So), None, 1, &input);
+    assert_eq!((found.len(), found[0].shape().to_vec()), (1, vec![0]));
 }

@@ -84,14 +84,18 @@ pub(super) fn program_of(
     if placed.iter().any(|(at, bytes)| at.checked_add(*bytes).is_none_or(|to| to > end)) {
         return Err(Error::Codegen { function: code.name, message: "a kernel lies outside the code".into() });
     }
-    let (module, entries) = install(&plan.target, &[code])?;
-    let first = entries[0] as *const u8;
-    let function = |(at, bytes): &(usize, usize)| Function {
-        // SAFETY: a kernel begins there, in the code that `first` leads to, and it has the kernel ABI's signature.
-        kernel: unsafe { std::mem::transmute::<*const u8, KernelFn>(first.add(*at)) },
-        bytes: *bytes,
-    };
-    let functions: Vec<Function> = placed.iter().map(function).collect();
+    // A network without steps has no code to install.
+    let code = if placed.is_empty() { &[][..] } else { &[code] };
+    let (module, entries) = install(&plan.target, code)?;
+    let functions = entries.first().map_or_else(Vec::new, |first| {
+        let first = *first as *const u8;
+        let function = |(at, bytes): &(usize, usize)| Function {
+            // SAFETY: a kernel begins there, in the code that `first` leads to, and it has the kernel ABI's signature.
+            kernel: unsafe { std::mem::transmute::<*const u8, KernelFn>(first.add(*at)) },
+            bytes: *bytes,
+        };
+        placed.iter().map(function).collect()
+    });
     program(plan, proof, &functions, module, constants, offset)
 }
 
