@@ -98,20 +98,8 @@ pub struct Artifact {
     pub parts: Vec<Bytes>,
 }
 
-impl Artifact {
-    /// Size of the file.
-    pub fn len(&self) -> usize {
-        self.parts.iter().map(Bytes::len).sum()
-    }
-
-    /// Whether the file has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
 /// What came out of a compilation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Artifacts {
     /// The files asked for, in that order.
     pub files: Vec<Artifact>,
@@ -121,7 +109,7 @@ pub struct Artifacts {
     pub kernels: usize,
     /// Bytes of their code.
     pub kernel_bytes: usize,
-    /// Bytes of the packed weights.
+    /// Bytes of the packed weights, 0 if they were not packed.
     pub weights_bytes: usize,
     /// Bytes of the first binding's arena, on one thread.
     pub arena_bytes: usize,
@@ -148,18 +136,16 @@ impl Model {
             bindings.push(self.plans(binding, &options.targets, &mut times)?);
         }
         let plans: Vec<Vec<Plan>> = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
-        let arena_bytes = Memory::of(&plans).first().map_or(0, |memory| memory.arena_bytes(1));
-        let mut result =
-            Artifacts { files: Vec::new(), times, kernels: 0, kernel_bytes: 0, weights_bytes: 0, arena_bytes };
+        let mut result = Artifacts { times, arena_bytes: arena_bytes(&plans), ..Artifacts::default() };
         self.release_pages();
+        let header = || Bytes::from(header::text(&options.name, &plans, options.embed));
         if emit.iter().all(|kind| matches!(kind, Emit::Weights | Emit::Header)) {
-            let weights = result.times.stage("pack", || aot::pack(&plans, threads))?;
-            result.weights_bytes = weights.bytes.len();
             for kind in emit {
                 let part = match kind {
-                    Emit::Weights => weights.bytes.clone(),
-                    _ => header::text(&options.name, &plans, options.embed).into(),
+                    Emit::Weights => result.times.stage("pack", || aot::pack(&plans, threads))?.bytes,
+                    _ => header(),
                 };
+                result.weights_bytes += if *kind == Emit::Weights { part.len() } else { 0 };
                 result.files.push(Artifact { kind: *kind, parts: vec![part] });
             }
             return Ok(result);
@@ -167,36 +153,26 @@ impl Model {
         let witness = self.witness(options)?;
         let compiled = aot::compile(&plans, witness.as_ref(), threads, &mut result.times)?;
         self.release_pages();
-        let weights = compiled.weights();
-        (result.kernels, result.kernel_bytes) = (compiled.kernels(), compiled.kernel_bytes());
-        result.weights_bytes = weights.bytes.len();
+        let weights = &compiled.weights().bytes;
+        result.kernels = compiled.kernels();
+        (result.kernel_bytes, result.weights_bytes) = (compiled.kernel_bytes(), weights.len());
         let description = Description {
             options,
             plans: &plans,
             stats: bindings.iter().map(|binding| &binding.stats).collect(),
             scores: bindings[0].scores,
-            source: self.source_hash(),
+            source: result.times.stage("source hash", || self.source_hash()),
             metadata: self.metadata(),
-            weights_bytes: weights.bytes.len(),
+            weights_bytes: weights.len(),
         };
         let signature = description.json()?.to_string();
         let image = result.times.stage("entry", || compiled.image(&options.name, &signature, options.embed))?;
         for kind in emit {
-            let parts = result.times.stage("write", || -> Result<Vec<Bytes>> {
-                Ok(match kind {
-                    Emit::So => {
-                        let library = elf::write(&image)?;
-                        vec![library.head.into(), library.weights, library.tail.into()]
-                    }
-                    Emit::Object => vec![object_file::write(&image)?.into()],
-                    Emit::Archive => {
-                        let object = object_file::write(&image)?;
-                        vec![archive::write(&format!("{}.o", options.name), &object)?.into()]
-                    }
-                    Emit::Header => vec![header::text(&options.name, &plans, options.embed).into()],
-                    Emit::Weights => vec![weights.bytes.clone()],
-                })
-            })?;
+            let parts = match kind {
+                Emit::Header => vec![header()],
+                Emit::Weights => vec![weights.clone()],
+                _ => result.times.stage("image", || code(*kind, &image))?,
+            };
             result.files.push(Artifact { kind: *kind, parts });
         }
         Ok(result)
@@ -223,6 +199,22 @@ impl Model {
         let stats = Stats::new(&counts, &optimised.graph, &plans[0]);
         Ok(Binding { stats, scores: crate::stats::scores(&optimised.graph), plans })
     }
+}
+
+fn arena_bytes(plans: &[Vec<Plan>]) -> usize {
+    Memory::of(plans).first().map_or(0, |memory| memory.arena_bytes(1))
+}
+
+/// A file that holds code.
+fn code(kind: Emit, image: &aot::Image) -> Result<Vec<Bytes>> {
+    if kind == Emit::So {
+        let library = elf::write(image)?;
+        return Ok(vec![library.head.into(), library.weights, library.tail.into()]);
+    }
+    let object = object_file::write(image)?;
+    let archived = kind == Emit::Archive;
+    let bytes = if archived { archive::write(&format!("{}.o", image.prefix), &object)? } else { object };
+    Ok(vec![bytes.into()])
 }
 
 fn check(options: &ArtifactOptions) -> Result<()> {

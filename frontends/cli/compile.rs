@@ -120,12 +120,14 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     kinds.dedup();
     let emit: Vec<Emit> =
         kinds.iter().filter_map(|kind| if let Kind::Artifact(emit) = kind { Some(*emit) } else { None }).collect();
-    let result = progress::during("compiling", || model.artifacts(&options, &emit))?;
+    let mut result = progress::during("compiling", || model.artifacts(&options, &emit))?;
     let mut texts = Vec::new();
     for kind in kinds.iter().filter(|kind| !matches!(kind, Kind::Artifact(_))) {
         texts.push((output.with_extension(kind.suffix()), text(*kind, &model, &options)?));
     }
+    let writing = Instant::now();
     let written = write(&output, &result, &texts)?;
+    result.times.add("write", writing.elapsed());
     report(args, &result, &written, begun, out)
 }
 
@@ -269,8 +271,10 @@ fn report(
     for (path, bytes) in written {
         writeln!(out.to, "{:<28} {bytes:>12} bytes", path.display())?;
     }
-    let (kernels, code) = (result.kernels, result.kernel_bytes);
-    writeln!(out.to, "{:<28} {kernels} kernels of {code} bytes, weights of {} bytes", "holds", result.weights_bytes)?;
+    let (kernels, code, weights) = (result.kernels, result.kernel_bytes, result.weights_bytes);
+    if kernels > 0 {
+        writeln!(out.to, "{:<28} {kernels} kernels of {code} bytes, weights of {weights} bytes", "holds")?;
+    }
     writeln!(out.to, "{:<28} {ms:.0} ms", "compiled in")?;
     for (stage, time) in result.times.iter().filter(|_| args.time_passes) {
         writeln!(out.to, "  {stage:<26} {:9.3} ms", time.as_secs_f64() * 1e3)?;

@@ -43,16 +43,6 @@ impl SharedLibrary {
     pub fn parts(&self) -> [&[u8]; 3] {
         [&self.head, &self.weights, &self.tail]
     }
-
-    /// Size of the file.
-    pub fn len(&self) -> usize {
-        self.parts().iter().map(|part| part.len()).sum()
-    }
-
-    /// Never: a library has headers.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 const EHDR: usize = size_of::<FileHeader64<LE>>();
