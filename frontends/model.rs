@@ -16,7 +16,7 @@ use fornax_compiler::pipeline::{self, Optimised, optimise};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
-use fornax_onnx::{Bindings, InputDecl, Limits, OnnxFile};
+use fornax_onnx::{Bindings, ExportOptions, InputDecl, Limits, OnnxFile};
 use fornax_runtime::{Library, LibraryOptions, Port, Program, Shape};
 
 use crate::classify::Scores;
@@ -307,6 +307,37 @@ impl Model {
         let verify = self.0.options.verify;
         let options = pipeline::Options { verify, after: after.map(str::to_string), ..Default::default() };
         Ok(optimise(graph, &options)?)
+    }
+
+    /// The model as an ONNX file of opset 18: its graph before the passes, or with batch norms folded into weights and shape
+    /// arithmetic gone. With `open_batch` the first dimension of the inputs stays open, if the network computes every image by
+    /// itself.
+    ///
+    /// # Errors
+    /// As [`Model::graph`]; [`Error::Usage`] if the batch cannot stay open.
+    pub fn export(&self, bindings: &Bindings, fold: bool, open_batch: bool) -> Result<Bytes> {
+        let located = |error| Error::Model { path: self.0.path.clone(), error: Box::new(error) };
+        let mut graph = self.graph(bindings)?;
+        if fold {
+            graph = self.run_passes(graph, Some("fold_batch_norm"))?.graph;
+        }
+        let options = ExportOptions { open_batch, metadata: self.0.metadata.clone() };
+        let bytes = fornax_onnx::export(&graph, &options).map_err(located)?;
+        if open_batch {
+            let two = Bindings { dims: [("batch".to_string(), 2)].into(), ..Bindings::default() };
+            let again =
+                OnnxFile::from_bytes(bytes.clone(), None, &self.0.options.limits).and_then(|file| file.import(&two));
+            let grown = again.is_ok_and(|again| {
+                let types = again.outputs().iter().map(|(_, id)| &again.node(*id).ty.shape);
+                let before = graph.outputs().iter().map(|(_, id)| &graph.node(*id).ty.shape);
+                types.zip(before).all(|(now, before)| now.first() == before.first().map(|n| n * 2).as_ref())
+            });
+            if !grown {
+                let found = "a network whose shapes or results mix the batch";
+                return Err(Error::usage("open batch", "one that each output has as its first dimension", found));
+            }
+        }
+        Ok(bytes)
     }
 
     /// The plan: kernel calls, memory, constants.

@@ -7,6 +7,7 @@
 mod bench;
 mod compile;
 mod drive;
+mod export;
 mod image_options;
 mod inputs;
 mod inspect;
@@ -43,6 +44,8 @@ struct Cli {
 enum Verb {
     /// Compile a model to a shared library, an object file or an archive that runs without the compiler.
     Compile(Box<compile::Args>),
+    /// Write a model as an ONNX file.
+    Export(Box<export::Args>),
     /// Run a model on photos or tensors.
     Run(Box<run::Args>),
     /// Show a model: summary, statistics, passes, plan, code.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
     let mut out = Output { json: cli.json, to: &mut to };
     let result = match &cli.verb {
         Verb::Compile(args) => compile::run(args, &mut out),
+        Verb::Export(args) => export::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),
         Verb::Bench(args) => bench::run(args, &mut out),

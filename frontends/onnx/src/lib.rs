@@ -20,6 +20,7 @@ mod bindings;
 mod conditional;
 mod context;
 mod error;
+mod export;
 mod external;
 mod file;
 mod functions;
@@ -34,6 +35,7 @@ mod tensors;
 
 pub use bindings::{Bindings, Dim, InputDecl};
 pub use error::{Error, Result};
+pub use export::{ExportOptions, export};
 pub use file::OnnxFile;
 pub use limits::Limits;
 pub use registry::operators;

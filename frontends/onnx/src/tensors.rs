@@ -73,6 +73,25 @@ pub fn read_tensor(bytes: Bytes, limits: &Limits) -> Result<(String, Constant)> 
     Ok((tensor.name, constant))
 }
 
+/// ONNX's number of an element type.
+pub(crate) fn type_code(dtype: DType) -> i32 {
+    match dtype {
+        DType::F32 => 1,
+        DType::U8 => 2,
+        DType::I8 => 3,
+        DType::U16 => 4,
+        DType::I16 => 5,
+        DType::I32 => 6,
+        DType::I64 => 7,
+        DType::Bool => 9,
+        DType::F16 => 10,
+        DType::F64 => 11,
+        DType::U32 => 12,
+        DType::U64 => 13,
+        DType::BF16 => 16,
+    }
+}
+
 /// The IR's element type for an ONNX one, or the name of what it is instead.
 pub(crate) fn element_type(code: i32) -> Result<DType, String> {
     Ok(match code {

@@ -1,0 +1,190 @@
+//! A graph as an ONNX file.
+//!
+//! In: a graph of operators that ONNX has (before the fusing passes, batch norms folded or not). Out: the bytes of a model of
+//! opset 18 whose import gives the graph again: values keep their names, parameters theirs. An activation that ONNX spells in
+//! arithmetic comes back as that arithmetic.
+
+mod attributes;
+mod operators;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fornax_compiler::ir::{Graph, NodeId};
+use fornax_compiler::types::{Constant, DType, TensorType};
+use prost::Message;
+
+use crate::error::{Error, Result};
+use crate::proto::{
+    DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use crate::tensors::type_code;
+
+/// Version of the operator set.
+const OPSET: i64 = 18;
+/// Version of the file format that goes with it.
+const IR_VERSION: i64 = 8;
+/// Name of the open first dimension.
+const BATCH: &str = "batch";
+
+/// How a graph is written.
+#[derive(Clone, Debug, Default)]
+pub struct ExportOptions {
+    /// Leave the first dimension of every input open, under the name `batch`. The graph must have been built for batch 1
+    /// and compute every image by itself.
+    pub open_batch: bool,
+    /// Key-value metadata; the graph's own are not written.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The bytes of a model file.
+///
+/// # Errors
+/// [`Error::Unsupported`] listing every operator that ONNX lacks, [`Error::Model`] if an output's value cannot have its name.
+pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Bytes> {
+    let mut writer = Writer::new(graph, options)?;
+    let mut missing = Vec::new();
+    for id in graph.topological()? {
+        let node = graph.node(id);
+        if let Some(constant) = node.constant() {
+            writer.constant(id, constant)?;
+        } else if let Some(op) = node.op()
+            && let Err(reason) = operators::write(&mut writer, id, op)
+        {
+            missing.push(format!("{} ({}): {reason}", node.name, op.name()));
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Error::Unsupported(missing));
+    }
+    let model = ModelProto {
+        ir_version: Some(IR_VERSION),
+        opset_import: vec![OperatorSetId { domain: String::new(), version: OPSET }],
+        producer_name: "fornax".into(),
+        graph: Some(writer.finish()),
+        metadata_props: options
+            .metadata
+            .iter()
+            .map(|(key, value)| StringStringEntry { key: key.clone(), value: value.clone() })
+            .collect(),
+        functions: Vec::new(),
+    };
+    Ok(model.encode_to_vec().into())
+}
+
+/// The file as it grows.
+struct Writer<'a> {
+    graph: &'a Graph,
+    open_batch: bool,
+    out: GraphProto,
+    /// Names of values; an output's value has the output's.
+    names: BTreeMap<NodeId, String>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(graph: &'a Graph, options: &ExportOptions) -> Result<Self> {
+        let mut names: BTreeMap<NodeId, String> = graph.ids().map(|id| (id, graph.node(id).name.clone())).collect();
+        for (name, id) in graph.outputs() {
+            let computed = graph.node(*id).op().is_some();
+            if computed && graph.outputs().iter().filter(|(_, other)| other == id).count() == 1 {
+                names.insert(*id, name.clone());
+            }
+        }
+        let mut writer = Self { graph, open_batch: options.open_batch, out: GraphProto::default(), names };
+        writer.out.name = graph.name.clone();
+        for id in graph.inputs() {
+            let info = writer.value_info(&graph.node(*id).name, &graph.node(*id).ty);
+            writer.out.input.push(info);
+        }
+        Ok(writer)
+    }
+
+    fn finish(mut self) -> GraphProto {
+        let graph = self.graph;
+        for (name, id) in graph.outputs() {
+            if self.names[id] != *name {
+                // Inputs, constants and values of several outputs keep their names.
+                let value = self.names[id].clone();
+                self.node("Identity", &[value], name, Vec::new());
+            }
+            let info = self.value_info(name, &graph.node(*id).ty);
+            self.out.output.push(info);
+        }
+        self.out
+    }
+
+    /// Type of a value.
+    fn ty(&self, id: NodeId) -> &'a TensorType {
+        &self.graph.node(id).ty
+    }
+
+    /// Names of the operands of a node.
+    fn operands(&self, id: NodeId) -> Vec<String> {
+        self.graph.operands(id).iter().map(|operand| self.names[operand].clone()).collect()
+    }
+
+    fn name(&self, id: NodeId) -> String {
+        self.names[&id].clone()
+    }
+
+    /// Adds a node with one result.
+    fn node(&mut self, op_type: &str, inputs: &[String], output: &str, attribute: Vec<crate::proto::AttributeProto>) {
+        self.out.node.push(NodeProto {
+            input: inputs.to_vec(),
+            output: vec![output.to_string()],
+            name: format!("{output}/{op_type}"),
+            op_type: op_type.to_string(),
+            attribute,
+            domain: String::new(),
+            overload: String::new(),
+        });
+    }
+
+    /// Adds a constant of the graph under its name.
+    fn constant(&mut self, id: NodeId, constant: &Constant) -> Result<()> {
+        let name = self.name(id);
+        let bytes = constant
+            .bytes()
+            .ok_or_else(|| Error::model(format!("constant {name}"), "elements", "known ones", "a hash of elements"))?;
+        self.initializer(&name, constant.ty.dtype, &constant.ty.shape, bytes);
+        Ok(())
+    }
+
+    fn initializer(&mut self, name: &str, dtype: DType, shape: &[usize], bytes: Bytes) {
+        self.out.initializer.push(TensorProto {
+            dims: shape.iter().map(|extent| *extent as i64).collect(),
+            data_type: type_code(dtype),
+            name: name.to_string(),
+            raw_data: Some(bytes),
+            ..TensorProto::default()
+        });
+    }
+
+    /// A list of integers as an operand of node `id`.
+    fn integers(&mut self, id: NodeId, what: &str, values: &[i64]) -> String {
+        let name = format!("{}/{what}", self.name(id));
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(&name, DType::I64, &[values.len()], bytes.into());
+        name
+    }
+
+    /// An f32 scalar as an operand of node `id`.
+    fn scalar(&mut self, id: NodeId, what: &str, value: f32) -> String {
+        let name = format!("{}/{what}", self.name(id));
+        self.initializer(&name, DType::F32, &[], value.to_le_bytes().to_vec().into());
+        name
+    }
+
+    fn value_info(&self, name: &str, ty: &TensorType) -> ValueInfoProto {
+        let dim = |(axis, extent): (usize, &usize)| DimensionProto {
+            value: Some(match axis {
+                0 if self.open_batch => DimensionValue::Symbol(BATCH.to_string()),
+                _ => DimensionValue::Extent(*extent as i64),
+            }),
+        };
+        let shape = TensorShapeProto { dim: ty.shape.iter().enumerate().map(dim).collect() };
+        let tensor = TensorTypeProto { elem_type: type_code(ty.dtype), shape: Some(shape) };
+        ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
+    }
+}

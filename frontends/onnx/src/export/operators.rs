@@ -1,0 +1,262 @@
+//! Every operator of the graph that ONNX has, as ONNX nodes.
+
+use fornax_compiler::ir::NodeId;
+use fornax_compiler::ops::pad::PadMode;
+use fornax_compiler::ops::pool::PoolKind;
+use fornax_compiler::ops::reduce::ReduceKind;
+use fornax_compiler::ops::{Conv, Gemm, Op, Pad, Pool, Reduce, Slice};
+use fornax_compiler::scalar::{BinaryFn, UnaryFn};
+
+use super::Writer;
+use super::attributes::{float, int, ints, text};
+use crate::proto::AttributeProto;
+use crate::tensors::type_code;
+
+/// Why a node cannot be written.
+type Refusal = &'static str;
+
+const FUSED: Refusal = "a fused operator; export the graph before the fusing passes";
+
+/// Writes one node of the graph.
+pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
+    let (name, operands) = (out.name(id), out.operands(id));
+    let mut node = |op_type: &str, attributes: Vec<AttributeProto>| out.node(op_type, &operands, &name, attributes);
+    match op {
+        Op::Conv(conv) => node("Conv", conv_attributes(conv)?),
+        Op::BatchNorm(norm) => node("BatchNormalization", vec![float("epsilon", norm.epsilon)]),
+        Op::Unary(unary) => return unary_node(out, id, unary.function),
+        Op::Binary(binary) => {
+            let (op_type, attributes) = binary_node(binary.function);
+            node(op_type, attributes);
+        }
+        Op::Where(_) => node("Where", Vec::new()),
+        Op::Cast(cast) => node("Cast", vec![int("to", i64::from(type_code(cast.to)))]),
+        Op::Reduce(reduce) => reduction(out, id, reduce),
+        Op::Pool(pool) => pooling(out, id, pool),
+        Op::MatMul(_) => node("MatMul", Vec::new()),
+        Op::Gemm(gemm) => node("Gemm", gemm_attributes(gemm)?),
+        Op::Softmax(softmax) => {
+            node(if softmax.log { "LogSoftmax" } else { "Softmax" }, vec![int("axis", softmax.axis as i64)]);
+        }
+        Op::Reshape(reshape) => reshaping(out, id, &reshape.shape),
+        Op::Transpose(transpose) => node("Transpose", vec![ints("perm", &transpose.perm)]),
+        Op::Concat(concat) => node("Concat", vec![int("axis", concat.axis as i64)]),
+        Op::Slice(slice) => slicing(out, id, slice)?,
+        Op::Pad(pad) => padding(out, id, pad),
+        Op::Identity(_) => node("Identity", Vec::new()),
+        Op::SqueezeExcite(_) | Op::MbConv(_) => return Err(FUSED),
+        _ => return Err("this operator is not written yet"),
+    }
+    Ok(())
+}
+
+fn conv_attributes(conv: &Conv) -> Result<Vec<AttributeProto>, Refusal> {
+    if conv.residual || conv.then.is_some() {
+        return Err(FUSED);
+    }
+    let (strides, dilations) = (ints("strides", &conv.strides), ints("dilations", &conv.dilations));
+    Ok(vec![strides, ints("pads", &conv.pads), dilations, int("group", conv.group as i64)])
+}
+
+fn gemm_attributes(gemm: &Gemm) -> Result<Vec<AttributeProto>, Refusal> {
+    if gemm.then.is_some() {
+        return Err(FUSED);
+    }
+    let (trans_a, trans_b) = (int("transA", gemm.trans_a.into()), int("transB", gemm.trans_b.into()));
+    Ok(vec![float("alpha", gemm.alpha), float("beta", gemm.beta), trans_a, trans_b])
+}
+
+/// The ONNX operator of a function, with its attributes.
+fn unary_name(function: UnaryFn) -> Option<(&'static str, Vec<AttributeProto>)> {
+    let plain = |name| Some((name, Vec::new()));
+    let alpha = |name, value| Some((name, vec![float("alpha", value)]));
+    match function {
+        UnaryFn::Relu => plain("Relu"),
+        UnaryFn::Sigmoid => plain("Sigmoid"),
+        UnaryFn::HardSwish => plain("HardSwish"),
+        UnaryFn::Tanh => plain("Tanh"),
+        UnaryFn::Mish => plain("Mish"),
+        UnaryFn::Softplus => plain("Softplus"),
+        UnaryFn::Softsign => plain("Softsign"),
+        UnaryFn::Neg => plain("Neg"),
+        UnaryFn::Abs => plain("Abs"),
+        UnaryFn::Exp => plain("Exp"),
+        UnaryFn::Log => plain("Log"),
+        UnaryFn::Sqrt => plain("Sqrt"),
+        UnaryFn::Reciprocal => plain("Reciprocal"),
+        UnaryFn::Floor => plain("Floor"),
+        UnaryFn::Ceil => plain("Ceil"),
+        UnaryFn::Round => plain("Round"),
+        UnaryFn::Sign => plain("Sign"),
+        UnaryFn::Erf => plain("Erf"),
+        UnaryFn::Sin => plain("Sin"),
+        UnaryFn::Cos => plain("Cos"),
+        UnaryFn::Not => plain("Not"),
+        UnaryFn::IsNan => plain("IsNaN"),
+        UnaryFn::Elu(value) => alpha("Elu", value),
+        UnaryFn::LeakyRelu(value) => alpha("LeakyRelu", value),
+        UnaryFn::Celu(value) => alpha("Celu", value),
+        UnaryFn::ThresholdedRelu(value) => alpha("ThresholdedRelu", value),
+        UnaryFn::HardSigmoid(a, b) => Some(("HardSigmoid", vec![float("alpha", a), float("beta", b)])),
+        UnaryFn::Selu(a, gamma) => Some(("Selu", vec![float("alpha", a), float("gamma", gamma)])),
+        UnaryFn::Clip(..) | UnaryFn::Silu | UnaryFn::Swish(_) | UnaryFn::Gelu | UnaryFn::GeluTanh => None,
+    }
+}
+
+fn unary_node(out: &mut Writer<'_>, id: NodeId, function: UnaryFn) -> Result<(), Refusal> {
+    let (name, mut operands) = (out.name(id), out.operands(id));
+    if let Some((op_type, attributes)) = unary_name(function) {
+        out.node(op_type, &operands, &name, attributes);
+        return Ok(());
+    }
+    match function {
+        UnaryFn::Clip(low, high) => {
+            let bounds = [(low, "min"), (high, "max")].map(|(value, what)| match value.is_finite() {
+                true => out.scalar(id, what, value),
+                false => String::new(),
+            });
+            operands.extend(bounds);
+            out.node("Clip", &operands, &name, Vec::new());
+        }
+        UnaryFn::Silu => {
+            let sigmoid = format!("{name}/sigmoid");
+            out.node("Sigmoid", &operands, &sigmoid, Vec::new());
+            operands.push(sigmoid);
+            out.node("Mul", &operands, &name, Vec::new());
+        }
+        _ => return Err("opset 18 has no such activation"),
+    }
+    Ok(())
+}
+
+fn binary_node(function: BinaryFn) -> (&'static str, Vec<AttributeProto>) {
+    let plain = |name| (name, Vec::new());
+    match function {
+        BinaryFn::Add => plain("Add"),
+        BinaryFn::Sub => plain("Sub"),
+        BinaryFn::Mul => plain("Mul"),
+        BinaryFn::Div => plain("Div"),
+        BinaryFn::Pow => plain("Pow"),
+        BinaryFn::Min => plain("Min"),
+        BinaryFn::Max => plain("Max"),
+        BinaryFn::Mod => plain("Mod"),
+        BinaryFn::Fmod => ("Mod", vec![int("fmod", 1)]),
+        BinaryFn::Prelu => plain("PRelu"),
+        BinaryFn::Equal => plain("Equal"),
+        BinaryFn::Less => plain("Less"),
+        BinaryFn::LessOrEqual => plain("LessOrEqual"),
+        BinaryFn::Greater => plain("Greater"),
+        BinaryFn::GreaterOrEqual => plain("GreaterOrEqual"),
+        BinaryFn::And => plain("And"),
+        BinaryFn::Or => plain("Or"),
+        BinaryFn::Xor => plain("Xor"),
+    }
+}
+
+/// The mean over all pixels has a name of its own.
+fn reduction(out: &mut Writer<'_>, id: NodeId, reduce: &Reduce) {
+    let (name, mut operands) = (out.name(id), out.operands(id));
+    let rank = out.ty(out.graph.operands(id)[0]).shape.len();
+    if reduce.kind == ReduceKind::Mean && reduce.keepdims && rank > 2 && reduce.axes.iter().copied().eq(2..rank) {
+        out.node("GlobalAveragePool", &operands, &name, Vec::new());
+        return;
+    }
+    let op_type = match reduce.kind {
+        ReduceKind::Sum => "ReduceSum",
+        ReduceKind::Mean => "ReduceMean",
+        ReduceKind::Max => "ReduceMax",
+        ReduceKind::Min => "ReduceMin",
+        ReduceKind::Prod => "ReduceProd",
+        ReduceKind::L1 => "ReduceL1",
+        ReduceKind::L2 => "ReduceL2",
+        ReduceKind::SumSquare => "ReduceSumSquare",
+        ReduceKind::LogSum => "ReduceLogSum",
+        ReduceKind::LogSumExp => "ReduceLogSumExp",
+    };
+    let axes: Vec<i64> = reduce.axes.iter().map(|axis| *axis as i64).collect();
+    operands.push(out.integers(id, "axes", &axes));
+    // No axes reduce nothing here, and everything in ONNX.
+    let attributes = vec![int("keepdims", reduce.keepdims.into()), int("noop_with_empty_axes", 1)];
+    out.node(op_type, &operands, &name, attributes);
+}
+
+fn pooling(out: &mut Writer<'_>, id: NodeId, pool: &Pool) {
+    let mut attributes = vec![
+        ints("kernel_shape", &pool.kernel),
+        ints("strides", &pool.strides),
+        ints("pads", &pool.pads),
+        int("ceil_mode", pool.ceil_mode.into()),
+    ];
+    // Average pooling has dilations from opset 19 on.
+    if pool.dilations.iter().any(|dilation| *dilation != 1) {
+        attributes.push(ints("dilations", &pool.dilations));
+    }
+    let op_type = match pool.kind {
+        PoolKind::Max => "MaxPool",
+        PoolKind::Average => {
+            attributes.push(int("count_include_pad", pool.count_include_pad.into()));
+            "AveragePool"
+        }
+    };
+    let (name, operands) = (out.name(id), out.operands(id));
+    out.node(op_type, &operands, &name, attributes);
+}
+
+/// Where the first extent stays, it is copied from the input, so that another batch keeps it too.
+fn reshaping(out: &mut Writer<'_>, id: NodeId, shape: &[usize]) {
+    let (name, mut operands) = (out.name(id), out.operands(id));
+    let from = &out.ty(out.graph.operands(id)[0]).shape;
+    let mut extents: Vec<i64> = shape.iter().map(|extent| *extent as i64).collect();
+    if let (Some(first), Some(same)) = (extents.first_mut(), from.first())
+        && *first == *same as i64
+        && *first != 0
+    {
+        *first = 0;
+    }
+    operands.push(out.integers(id, "shape", &extents));
+    out.node("Reshape", &operands, &name, Vec::new());
+}
+
+fn slicing(out: &mut Writer<'_>, id: NodeId, slice: &Slice) -> Result<(), Refusal> {
+    if slice.sizes.contains(&0) {
+        return Err("an empty slice");
+    }
+    let (name, mut operands) = (out.name(id), out.operands(id));
+    let from = &out.ty(out.graph.operands(id)[0]).shape;
+    let whole = |axis: &usize| slice.starts[*axis] == 0 && slice.steps[*axis] == 1 && slice.sizes[*axis] == from[*axis];
+    let axes: Vec<usize> = (0..slice.starts.len()).filter(|axis| !whole(axis)).collect();
+    let end = |axis: usize| {
+        let (start, step, size) = (slice.starts[axis] as i64, slice.steps[axis], slice.sizes[axis] as i64);
+        // One beyond the last; before the first element there is none to name.
+        match start + (size - 1) * step + step.signum() {
+            end if end < 0 => i64::MIN,
+            end => end,
+        }
+    };
+    let lists: [(&str, Vec<i64>); 4] = [
+        ("starts", axes.iter().map(|axis| slice.starts[*axis] as i64).collect()),
+        ("ends", axes.iter().map(|axis| end(*axis)).collect()),
+        ("axes", axes.iter().map(|axis| *axis as i64).collect()),
+        ("steps", axes.iter().map(|axis| slice.steps[*axis]).collect()),
+    ];
+    for (what, values) in lists {
+        operands.push(out.integers(id, what, &values));
+    }
+    out.node("Slice", &operands, &name, Vec::new());
+    Ok(())
+}
+
+fn padding(out: &mut Writer<'_>, id: NodeId, pad: &Pad) {
+    let (name, mut operands) = (out.name(id), out.operands(id));
+    operands.push(out.integers(id, "pads", &pad.pads));
+    let mode = match pad.mode {
+        PadMode::Constant => "constant",
+        PadMode::Edge => "edge",
+        PadMode::Reflect => "reflect",
+        PadMode::Wrap => "wrap",
+    };
+    if pad.mode == PadMode::Constant && pad.value != 0.0 {
+        operands.push(out.scalar(id, "value", pad.value as f32));
+    }
+    out.node("Pad", &operands, &name, vec![text("mode", mode)]);
+}
