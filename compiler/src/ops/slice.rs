@@ -30,7 +30,7 @@ impl Slice {
     }
 
     /// Step along `axis`.
-    fn step(&self, axis: usize) -> i64 {
+    pub fn step(&self, axis: usize) -> i64 {
         self.steps.get(axis).copied().unwrap_or(1)
     }
 }

@@ -223,10 +223,10 @@ fn slicing(out: &mut Writer<'_>, id: NodeId, slice: &Slice) -> Result<(), Refusa
     }
     let (name, mut operands) = (out.name(id), out.operands(id));
     let from = &out.ty(out.graph.operands(id)[0]).shape;
-    let whole = |axis: &usize| slice.starts[*axis] == 0 && slice.steps[*axis] == 1 && slice.sizes[*axis] == from[*axis];
+    let whole = |axis: &usize| slice.starts[*axis] == 0 && slice.step(*axis) == 1 && slice.sizes[*axis] == from[*axis];
     let axes: Vec<usize> = (0..slice.starts.len()).filter(|axis| !whole(axis)).collect();
     let end = |axis: usize| {
-        let (start, step, size) = (slice.starts[axis] as i64, slice.steps[axis], slice.sizes[axis] as i64);
+        let (start, step, size) = (slice.starts[axis] as i64, slice.step(axis), slice.sizes[axis] as i64);
         // One beyond the last; before the first element there is none to name.
         match start + (size - 1) * step + step.signum() {
             end if end < 0 => i64::MIN,
@@ -237,7 +237,7 @@ fn slicing(out: &mut Writer<'_>, id: NodeId, slice: &Slice) -> Result<(), Refusa
         ("starts", axes.iter().map(|axis| slice.starts[*axis] as i64).collect()),
         ("ends", axes.iter().map(|axis| end(*axis)).collect()),
         ("axes", axes.iter().map(|axis| *axis as i64).collect()),
-        ("steps", axes.iter().map(|axis| slice.steps[*axis]).collect()),
+        ("steps", axes.iter().map(|axis| slice.step(*axis)).collect()),
     ];
     for (what, values) in lists {
         operands.push(out.integers(id, what, &values));
