@@ -29,6 +29,7 @@
 mod artifact;
 pub mod classify;
 mod error;
+mod features;
 mod images;
 mod metadata;
 mod model;
@@ -52,7 +53,7 @@ pub use fornax_onnx::{Bindings, Dim, InputDecl, Limits, operators};
 pub use fornax_runtime as runtime;
 pub use fornax_runtime::{DType, Port, Shape, Tensor};
 pub use images::Image;
-pub use model::{Compiled, LibrarySource, Model, Options};
+pub use model::{Compiled, Features, LibrarySource, Model, Options};
 pub use preprocess::{ChannelOrder, Crop, Layout, Preprocess, Resize};
 pub use presets::{ImageInput, Preset, describe};
 pub use replace::{write_file, write_files};

@@ -21,6 +21,7 @@ use fornax_runtime::{Library, LibraryOptions, Port, Program, Shape};
 
 use crate::classify::Scores;
 use crate::error::{Error, Result};
+use crate::features;
 use crate::metadata;
 use crate::precompiled::Precompiled;
 use crate::preprocess::Preprocess;
@@ -43,6 +44,15 @@ pub struct Options {
     pub verify: bool,
     /// For compiled libraries.
     pub library: LibrarySource,
+    /// What the network computes, if not its declared outputs.
+    pub features: Option<Features>,
+}
+
+/// What a network computes instead of its declared outputs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Features {
+    /// What the classifier reads, as the one output `pooled`.
+    Pooled,
 }
 
 /// What else belongs to a compiled library.
@@ -62,6 +72,7 @@ impl Default for Options {
             arena_bytes: 1 << 34,
             verify: false,
             library: LibrarySource::default(),
+            features: None,
         }
     }
 }
@@ -182,6 +193,7 @@ impl Model {
     /// Names of its outputs.
     pub fn outputs(&self) -> Vec<String> {
         match &self.0.source {
+            Source::Onnx { .. } if self.0.options.features.is_some() => vec![features::POOLED.to_string()],
             Source::Onnx { file, .. } => file.outputs(),
             Source::Library(library) => library.outputs.clone(),
         }
@@ -286,7 +298,12 @@ impl Model {
     pub fn graph(&self, bindings: &Bindings) -> Result<Graph> {
         match &self.0.source {
             Source::Onnx { file, .. } => {
-                file.import(bindings).map_err(|e| Error::Model { path: self.0.path.clone(), error: Box::new(e) })
+                let located = |e| Error::Model { path: self.0.path.clone(), error: Box::new(e) };
+                let graph = file.import(bindings).map_err(located)?;
+                match self.0.options.features {
+                    Some(Features::Pooled) => features::pooled(graph),
+                    None => Ok(graph),
+                }
             }
             Source::Library(_) => {
                 let found = format!("a compiled library ({})", self.0.path.display());

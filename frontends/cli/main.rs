@@ -8,6 +8,7 @@ mod bench;
 mod compile;
 mod drive;
 mod export;
+mod features;
 mod image_options;
 mod inputs;
 mod inspect;
@@ -44,6 +45,8 @@ struct Cli {
 enum Verb {
     /// Compile a model to a shared library, an object file or an archive that runs without the compiler.
     Compile(Box<compile::Args>),
+    /// Write the pooled features of a folder of images.
+    Features(Box<features::Args>),
     /// Write a model as an ONNX file.
     Export(Box<export::Args>),
     /// Run a model on photos or tensors.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
     let mut out = Output { json: cli.json, to: &mut to };
     let result = match &cli.verb {
         Verb::Compile(args) => compile::run(args, &mut out),
+        Verb::Features(args) => features::run(args, &mut out),
         Verb::Export(args) => export::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),

@@ -79,8 +79,13 @@ impl FileArgs {
 impl ModelArgs {
     /// Opens the model, to be compiled for the target asked for.
     pub fn open(&self) -> Result<Model> {
+        self.open_with(Options::default())
+    }
+
+    /// [`Self::open`] with other defaults.
+    pub fn open_with(&self, options: Options) -> Result<Model> {
         let library = LibrarySource { weights: self.weights.clone(), check_weights: self.check };
-        let model = self.file.open(Options { target: self.cpu.0.clone(), library, ..Options::default() })?;
+        let model = self.file.open(Options { target: self.cpu.0.clone(), library, ..options })?;
         if model.library().is_none() && (self.weights.is_some() || self.check) {
             return Err(Error::usage(
                 "--weights and --check",

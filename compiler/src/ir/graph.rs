@@ -135,6 +135,11 @@ impl Graph {
         self.outputs.push((name.into(), value));
     }
 
+    /// Replaces the graph outputs.
+    pub fn set_outputs(&mut self, outputs: Vec<(String, NodeId)>) {
+        self.outputs = outputs;
+    }
+
     /// Graph inputs, in order.
     pub fn inputs(&self) -> &[NodeId] {
         &self.inputs

@@ -1,0 +1,147 @@
+//! `features`: pooled embeddings of a folder of images.
+//!
+//! Every processor decodes, prepares and runs images of its own; the rows are in the order of the file names.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use fornax::{
+    DType, Error, Features, Image, ImageInput, Model, Options, Preprocess, Result, SessionOptions, Tensor, tensors,
+};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::image_options::ImageArgs;
+use crate::model_options::ModelArgs;
+use crate::{Output, inputs};
+
+/// Arguments of `features`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Folder of PNG and JPEG files; folders in it are searched too.
+    folder: PathBuf,
+    /// File to write: .npy, or .safetensors with the tensor `features` and the names of the images as metadata `files`.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Write the names of the images, one per line, in the order of the rows.
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// Threads; all processors by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    image: ImageArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
+    let files = images(&args.folder)?;
+    let model = args.model.open_with(Options { features: Some(Features::Pooled), ..Options::default() })?;
+    let input = ImageInput::of(&model)?;
+    let (preprocess, source) = args.image.resolve(&model, &input)?;
+    out.note(&format!("preprocess: {preprocess} ({source})"));
+    let threads = args.threads.map_or_else(fornax::runtime::available_threads, usize::from).min(files.len());
+    let begun = Instant::now();
+    let rows = embed(args, &model, &preprocess, &files, threads)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let width = rows.first().map_or(0, Vec::len);
+    let flat: Vec<f32> = rows.concat();
+    let tensor = Tensor::from_f32([files.len(), width], &flat)?;
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    save(&args.output, &tensor, &names)?;
+    if let Some(path) = &args.list {
+        fornax::write_file(path, (names.join("\n") + "\n").as_bytes())?;
+    }
+    let (path, rate) = (args.output.display().to_string(), files.len() as f64 / seconds);
+    if out.json {
+        return out.json(
+            &json!({"version": 1, "path": path, "images": files.len(), "features": width, "images_per_s": rate}),
+        );
+    }
+    Ok(writeln!(out.to, "{path}  f32[{},{width}], {rate:.0} images/s on {threads} threads", files.len())?)
+}
+
+/// The image files of a folder and those in it, by name.
+fn images(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed =
+        |path: &Path, e: std::io::Error| Error::File { path: path.into(), message: format!("cannot read: {e}") };
+    let (mut open, mut found) = (vec![folder.to_path_buf()], Vec::new());
+    while let Some(path) = open.pop() {
+        for entry in std::fs::read_dir(&path).map_err(|e| failed(&path, e))? {
+            let entry = entry.map_err(|e| failed(&path, e))?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(|e| failed(&path, e))?);
+            let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
+            if kind.is_dir() {
+                open.push(path);
+            } else if ["png", "jpg", "jpeg"].contains(&suffix.as_str()) {
+                found.push(path);
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::usage("folder", "PNG or JPEG files in it", folder.display().to_string()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The features of each file.
+fn embed(
+    args: &Args,
+    model: &Model,
+    preprocess: &Preprocess,
+    files: &[PathBuf],
+    threads: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let bar = if stderr().is_terminal() { ProgressBar::new(files.len() as u64) } else { ProgressBar::hidden() };
+    let (next, rows) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    // Compiled once: the sessions share the program.
+    let first = preprocess.tensor(&[Image::open(&files[0])?])?;
+    let bindings = inputs::bindings(model, args.model.bindings(model)?, &[first])?;
+    model.bind(&bindings)?;
+    let run = || -> Result<()> {
+        let mut session = model.session(&SessionOptions { threads: 1, pin: false, bindings: bindings.clone() })?;
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(file) = files.get(at) else { return Ok(()) };
+            let ran = session.run(&[&preprocess.tensor(&[Image::open(file)?])?])?;
+            let row = row(&ran[0])?;
+            bar.inc(1);
+            if let Ok(mut rows) = rows.lock() {
+                rows.insert(at, row);
+            }
+        }
+    };
+    // After an error nobody begins another image.
+    let work = || run().inspect_err(|_| next.store(files.len(), Ordering::Relaxed));
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // A panic of a worker is one of the program.
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    bar.finish_and_clear();
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(rows.into_inner().unwrap_or_default().into_values().collect())
+}
+
+fn row(features: &Tensor) -> Result<Vec<f32>> {
+    let values = features.as_f32().filter(|_| features.dtype() == DType::F32 && features.shape().first() == Some(&1));
+    let wrong =
+        || Error::usage("model", "f32 features of one image", format!("{}{}", features.dtype(), features.shape()));
+    values.map(<[f32]>::to_vec).ok_or_else(wrong)
+}
+
+fn save(path: &Path, features: &Tensor, names: &[String]) -> Result<()> {
+    if path.extension().is_some_and(|suffix| suffix == "safetensors") {
+        return tensors::save_safetensors(path, &[("features", features)], &[("files", &json!(names).to_string())]);
+    }
+    tensors::check_suffix(path, 1)?;
+    tensors::save(path, &[("features", features)])
+}
