@@ -122,15 +122,7 @@ pub fn stem(architecture: &Architecture) -> Layer {
     let stem = &architecture.stem;
     let name = "conv_stem".to_string();
     let pieces = vec![Piece { name: name.clone(), input: 3, output: stem.output, kernel: stem.kernel, group: 1 }];
-    Layer {
-        part: Part::Stem,
-        place: None,
-        name,
-        pieces,
-        stride: stem.stride,
-        bias: false,
-        norm: Some("bn1".into()),
-    }
+    Layer { part: Part::Stem, place: None, name, pieces, stride: stem.stride, bias: false, norm: Some("bn1".into()) }
 }
 
 /// The convolution between the last block, or the stem if there is none, and the classifier.
@@ -177,12 +169,10 @@ pub fn block_layers(block: &Block, place: Place) -> BlockLayers {
         let sizes = split(input, parts).into_iter().zip(split(output, parts));
         sizes.map(|(input, output)| piece(input, output, 1, 1)).collect::<Vec<_>>()
     };
-    let expand = expand.map(|names| {
-        normed(Part::Expand, names, 1, pointwise(block.input, block.expanded, block.expand_split))
-    });
-    let project = project.map(|names| {
-        normed(Part::Project, names, 1, pointwise(block.expanded, block.output, block.project_split))
-    });
+    let expand =
+        expand.map(|names| normed(Part::Expand, names, 1, pointwise(block.input, block.expanded, block.expand_split)));
+    let project = project
+        .map(|names| normed(Part::Project, names, 1, pointwise(block.expanded, block.output, block.project_split)));
     let spatial = normed(Part::Spatial, spatial.unwrap_or_default(), block.stride, spatial_pieces(block));
     let squeeze = block.squeeze_excite.map(|squeeze| {
         let dense = |part, name: &str, input, output| {

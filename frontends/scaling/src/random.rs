@@ -54,9 +54,9 @@ struct Stream {
 impl Stream {
     /// The stream of `seed` and `name`: the FNV-1a hash of the name, mixed with the seed.
     fn new(seed: u64, name: &str) -> Self {
-        let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325, |h: u64, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3)
-        });
+        let hash = name
+            .bytes()
+            .fold(0xCBF2_9CE4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3));
         let mut seeded = Self { state: seed };
         Self { state: seeded.next() ^ hash }
     }

@@ -67,9 +67,8 @@ impl Targets {
             }
             Outputs::Reductions(wanted) => {
                 let points = reductions(architecture);
-                let known = |reduction: &usize| {
-                    points.iter().rev().find(|(at, _)| at == reduction).map(|(_, stage)| *stage)
-                };
+                let known =
+                    |reduction: &usize| points.iter().rev().find(|(at, _)| at == reduction).map(|(_, stage)| *stage);
                 let mut reached: Vec<usize> = points.iter().map(|(at, _)| *at).collect();
                 reached.dedup();
                 Self::taps("reductions", wanted, known, &reached)

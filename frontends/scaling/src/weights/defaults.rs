@@ -67,10 +67,7 @@ impl Scheme {
 /// Why torchvision's network has eps 1e-3, if it has.
 fn large(architecture: &Architecture) -> Option<&'static str> {
     let depthwise_first = architecture.blocks().next().is_some_and(|block| {
-        !matches!(
-            block.kind,
-            crate::architecture::BlockKind::ConvBnAct | crate::architecture::BlockKind::FusedMbConv
-        )
+        !matches!(block.kind, crate::architecture::BlockKind::ConvBnAct | crate::architecture::BlockKind::FusedMbConv)
     });
     let head = match architecture.head {
         Head::BeforePool { output, .. } | Head::AfterPool { output, .. } => output,
@@ -86,10 +83,7 @@ fn large(architecture: &Architecture) -> Option<&'static str> {
 
 /// timm's names are the same for weights of TensorFlow and its own.
 fn timm(architecture: &Architecture, hints: &Hints) -> Defaults {
-    let named = [
-        ("config.json beside the weights", &hints.architecture),
-        ("the file name", &hints.file_name),
-    ];
+    let named = [("config.json beside the weights", &hints.architecture), ("the file name", &hints.file_name)];
     let known = ["efficientnet", "mobilenet", "mnasnet", "mixnet", "tinynet"];
     for (place, name) in named {
         let Some(name) = name.as_deref() else { continue };
