@@ -9,6 +9,9 @@ use fornax_compiler::types::{Constant, TensorType};
 use crate::parameters::{Parameter, Role};
 use crate::weights::{Error, Weights};
 
+/// Most elements of a parameter that are made.
+const ELEMENTS: usize = 1 << 30;
+
 /// Weights made from a seed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Random {
@@ -18,6 +21,10 @@ pub struct Random {
 
 impl Weights for Random {
     fn constant(&self, parameter: &Parameter) -> Result<Constant, Error> {
+        let needed = parameter.numel();
+        if needed > ELEMENTS {
+            return Err(Error::TooLarge { parameter: parameter.name.clone(), allowed: ELEMENTS, needed });
+        }
         let bytes: Vec<u8> = self.values(parameter).into_iter().flat_map(f32::to_le_bytes).collect();
         let ty = TensorType::f32(parameter.shape.clone());
         Ok(Constant::from_bytes(ty, bytes).with_origins(vec![parameter.name.clone()]))
@@ -31,9 +38,9 @@ impl Random {
         let mut stream = Stream::new(self.seed, &parameter.name);
         match parameter.role {
             Role::ConvWeight { group } => {
-                let window: usize = parameter.shape.iter().skip(2).product();
+                let window = parameter.shape.iter().skip(2).fold(1, |n: usize, d| n.saturating_mul(*d));
                 let filters = parameter.shape.first().copied().unwrap_or(1);
-                let fan_out = (window * filters / group.max(1)).max(1);
+                let fan_out = (window.saturating_mul(filters) / group.max(1)).max(1);
                 stream.normal(count, (2.0 / fan_out as f64).sqrt())
             }
             Role::LinearWeight => {

@@ -47,6 +47,16 @@ pub enum Error {
         /// All faults, one line each.
         faults: Vec<String>,
     },
+    /// A parameter is too large to be made.
+    #[error("{parameter}: elements: allowed {allowed}, needed {needed}")]
+    TooLarge {
+        /// Canonical name.
+        parameter: String,
+        /// The bound.
+        allowed: usize,
+        /// What the architecture asks for.
+        needed: usize,
+    },
     /// A parameter that the source was not bound to.
     #[error("parameter {0}: expected one of the bound architecture, found none")]
     Unknown(String),
