@@ -10,3 +10,8 @@
 //! channel count and repeat resolved. Nothing after it rounds or scales.
 
 pub mod architecture;
+pub mod build;
+pub mod layers;
+pub mod parameters;
+pub mod random;
+pub mod weights;

@@ -1,0 +1,78 @@
+//! What can be wrong with a file of weights.
+
+use std::path::PathBuf;
+
+/// Faults listed before the rest is only counted.
+const LISTED: usize = 20;
+
+/// What can be wrong with a file of weights.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be opened or mapped.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system or the runtime said.
+        message: String,
+    },
+    /// The bytes are not a safetensors file.
+    #[error("{source_name}: not a safetensors file: {message}")]
+    NotSafetensors {
+        /// The file.
+        source_name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// No naming scheme is recognised.
+    #[error("{source_name}: naming scheme: expected one of {expected}, found {found}")]
+    Scheme {
+        /// The file.
+        source_name: String,
+        /// The schemes.
+        expected: String,
+        /// The first names of the file.
+        found: String,
+    },
+    /// Tensors are missing, unexpected or misshapen.
+    #[error("{source_name}: {} not fit {architecture} in {scheme} naming:{}", tensors(faults.len()), listed(faults))]
+    Mismatch {
+        /// The file.
+        source_name: String,
+        /// Name of the architecture.
+        architecture: String,
+        /// The naming scheme.
+        scheme: &'static str,
+        /// All faults, one line each.
+        faults: Vec<String>,
+    },
+    /// A parameter is too large to be made.
+    #[error("{parameter}: elements: allowed {allowed}, needed {needed}")]
+    TooLarge {
+        /// Canonical name.
+        parameter: String,
+        /// The bound.
+        allowed: usize,
+        /// What the architecture asks for.
+        needed: usize,
+    },
+    /// A parameter that the source was not bound to.
+    #[error("parameter {0}: expected one of the bound architecture, found none")]
+    Unknown(String),
+}
+
+/// Result of loading weights.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn tensors(count: usize) -> String {
+    if count == 1 { "1 tensor does".into() } else { format!("{count} tensors do") }
+}
+
+fn listed(faults: &[String]) -> String {
+    let mut text: String = faults.iter().take(LISTED).map(|fault| format!("\n  {fault}")).collect();
+    if faults.len() > LISTED {
+        text.push_str(&format!("\n  and {} more", faults.len() - LISTED));
+    }
+    text
+}

@@ -1,0 +1,189 @@
+//! State dicts in every scheme, and what is said of those that do not fit.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fornax_compiler::types::TensorType;
+use fornax_scaling::architecture::{Architecture, Padding};
+use fornax_scaling::build::{Outputs, build};
+use fornax_scaling::parameters::parameters;
+use fornax_scaling::random::Random;
+use fornax_scaling::weights::{Bound, Classifier, Error, Scheme, StateDict, Weights};
+
+use crate::support::{Family, shared};
+use crate::{GOLDEN, options, small};
+
+/// A safetensors file of the given tensors.
+fn file(tensors: &BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>) -> Bytes {
+    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+        (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).expect("a tensor"))
+    });
+    safetensors::serialize(views, None).expect("a file").into()
+}
+
+/// The tensors of an architecture as `scheme` stores them.
+fn stored(
+    architecture: &Architecture,
+    weights: &dyn Weights,
+    scheme: Scheme,
+) -> BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)> {
+    let mut out = BTreeMap::new();
+    for parameter in parameters(architecture) {
+        let name = scheme.names(architecture, &parameter).first().cloned().expect("a name");
+        let bytes = weights.constant(&parameter).expect("a constant").bytes().expect("elements").to_vec();
+        out.insert(name, (safetensors::Dtype::F32, scheme.stored_shape(&parameter), bytes));
+    }
+    out
+}
+
+/// Row-major elements of four bytes, axes permuted.
+fn transposed(bytes: &[u8], shape: &[usize], axes: &[usize]) -> Vec<u8> {
+    let literal = fornax_compiler::ops::literal::Literal::from_bytes(TensorType::f32(shape), bytes).expect("elements");
+    let op = fornax_compiler::ops::Transpose { perm: axes.to_vec() };
+    fornax_compiler::ops::Op::from(op).evaluate(&[&literal]).expect("a transpose").to_bytes()
+}
+
+/// The V1 weights renamed by the reference's own table, row by row.
+fn renamed(column: &str) -> Option<Bytes> {
+    let table = std::fs::read(shared(&format!("{GOLDEN}/rename_v1.json"))?).expect("a table");
+    let table: serde_json::Value = serde_json::from_slice(&table).expect("a table");
+    let weights = std::fs::read(shared(&format!("{GOLDEN}/v1_weights_timm.safetensors"))?).expect("weights");
+    let weights = safetensors::SafeTensors::deserialize(&weights).expect("weights");
+    let mut out = BTreeMap::new();
+    for row in table["rows"].as_array().expect("rows") {
+        let Some(name) = row[column].as_str() else { continue };
+        let timm = row["timm"].as_str().expect("a name");
+        let Ok(tensor) = weights.tensor(timm) else { continue };
+        let (mut shape, mut bytes) = (tensor.shape().to_vec(), tensor.data().to_vec());
+        let axes: &[usize] = match shape.len() {
+            4 if timm.contains("conv_dw") => &[2, 3, 0, 1],
+            4 => &[2, 3, 1, 0],
+            2 => &[1, 0],
+            _ => &[],
+        };
+        if column == "keras" && !axes.is_empty() {
+            bytes = transposed(&bytes, &shape, axes);
+            shape = axes.iter().map(|axis| shape[*axis]).collect();
+        }
+        out.insert(name.to_string(), (tensor.dtype(), shape, bytes));
+    }
+    Some(file(&out))
+}
+
+#[test]
+fn every_scheme_gives_the_same_constants() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let Some(timm) = renamed("timm") else { return };
+    let bind = |bytes: Bytes, scheme: Scheme| -> Bound {
+        let state = StateDict::from_bytes("renamed", bytes).expect("a state dict");
+        assert_eq!(state.scheme().expect("a scheme"), scheme);
+        state.bind(&architecture, scheme, Classifier::File).expect("a fit")
+    };
+    let expected = bind(timm, Scheme::Timm);
+    for (column, scheme) in [
+        ("torchvision", Scheme::Torchvision),
+        ("efficientnet_pytorch", Scheme::EfficientNetPytorch),
+        ("huggingface", Scheme::Transformers),
+        ("keras", Scheme::Keras),
+    ] {
+        let found = bind(renamed(column).expect("weights"), scheme);
+        for parameter in parameters(&architecture) {
+            let constant = |weights: &Bound| weights.constant(&parameter).expect("a constant");
+            assert_eq!(constant(&expected), constant(&found), "{column}: {}", parameter.name);
+        }
+    }
+}
+
+/// Names that are proven for V1 hold for what V1 lacks as far as they are consistent.
+#[test]
+fn names_are_unique_and_found_again() {
+    for (family, schemes) in [
+        (Family::V1, &Scheme::ALL[..]),
+        (Family::Lite, &[Scheme::Timm]),
+        (Family::V2, &[Scheme::Timm, Scheme::Torchvision, Scheme::Keras]),
+    ] {
+        let architecture = small(family, Padding::Same, 1e-3);
+        for scheme in schemes {
+            let tensors = stored(&architecture, &Random { seed: 3 }, *scheme);
+            assert_eq!(tensors.len(), parameters(&architecture).len(), "{}", scheme.name());
+            let state = StateDict::from_bytes("stored", file(&tensors)).expect("a state dict");
+            assert_eq!(state.scheme().expect("a scheme"), *scheme);
+            state.bind(&architecture, *scheme, Classifier::File).expect("a fit");
+        }
+    }
+}
+
+#[test]
+fn wrappers_and_half_precision_are_taken_off() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let random = Random { seed: 3 };
+    let halves = stored(&architecture, &random, Scheme::Timm).into_iter().map(|(name, (_, shape, bytes))| {
+        let floats = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        let bytes = floats.flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect();
+        (format!("module.model.{name}"), (safetensors::Dtype::BF16, shape, bytes))
+    });
+    let state = StateDict::from_bytes("halves", file(&halves.collect())).expect("a state dict");
+    let bound = state.bind(&architecture, state.scheme().expect("a scheme"), Classifier::File).expect("a fit");
+    let stem = &parameters(&architecture)[0];
+    let constant = bound.constant(stem).expect("a constant");
+    assert_eq!(constant.origins, ["module.model.conv_stem.weight"]);
+    for (found, exact) in constant.to_f32().expect("floats").iter().zip(random.values(stem)) {
+        assert_eq!(*found, half::bf16::from_f32(exact).to_f32());
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_listed_together() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let mut tensors = stored(&architecture, &Random { seed: 3 }, Scheme::Timm);
+    tensors.remove("blocks.1.0.conv_dw.weight");
+    tensors.insert("blocks.9.0.conv_dw.weight".into(), (safetensors::Dtype::F32, vec![1], vec![0; 4]));
+    tensors.insert("bn1.num_batches_tracked".into(), (safetensors::Dtype::I64, vec![], vec![0; 8]));
+    tensors.insert("bn1.weight".into(), (safetensors::Dtype::F32, vec![4], vec![0; 16]));
+    tensors.insert("bn1.bias".into(), (safetensors::Dtype::I64, vec![8], vec![0; 64]));
+    tensors.insert("bn2.running_var".into(), (safetensors::Dtype::F32, vec![320], f32::NAN.to_le_bytes().repeat(320)));
+    let state = StateDict::from_bytes("w.safetensors", file(&tensors)).expect("a state dict");
+    let error = state.bind(&architecture, Scheme::Timm, Classifier::File).expect_err("faults");
+    let expected = [
+        "w.safetensors: 5 tensors do not fit test_0.25_0.35 in timm naming:",
+        "  misshapen: bn1.weight: expected [8], found [4]",
+        "  type: bn1.bias: expected F32, F16, BF16 or F64, found I64",
+        "  missing: blocks.1.0.conv_dw.weight [48, 1, 3, 3]",
+        "  variance: bn2.running_var: expected finite values from 0 on, found NaN",
+        "  unexpected: blocks.9.0.conv_dw.weight [1]",
+    ];
+    assert_eq!(error.to_string(), expected.join("\n"));
+    let wrong = state.bind(&architecture, Scheme::Torchvision, Classifier::File).expect_err("faults").to_string();
+    assert_eq!(wrong.lines().count(), 22);
+    assert!(wrong.lines().last().is_some_and(|line| line.starts_with("  and ") && line.ends_with(" more")), "{wrong}");
+}
+
+#[test]
+fn a_classifier_of_other_classes_is_made_anew() {
+    let trained = small(Family::V1, Padding::Same, 1e-3);
+    let tensors = stored(&trained, &Random { seed: 3 }, Scheme::Timm);
+    let state = StateDict::from_bytes("w", file(&tensors)).expect("a state dict");
+    let wanted = Architecture { classes: 4, ..trained };
+    let error = state.bind(&wanted, Scheme::Timm, Classifier::File).expect_err("faults").to_string();
+    assert!(
+        error.contains("classifier.weight: expected [4, 320], found [10, 320] (the classifier can be made anew"),
+        "{error}"
+    );
+    let bound = state.bind(&wanted, Scheme::Timm, Classifier::Seeded(9)).expect("a fit");
+    let graph = build(&wanted, &options(1, 32, Outputs::Logits), &bound).expect("a graph");
+    assert_eq!(graph.node(graph.outputs()[0].1).ty, TensorType::f32([1, 4]));
+    let unused = state.bind(&wanted, Scheme::Timm, Classifier::Unused).expect("a fit");
+    build(&wanted, &options(1, 32, Outputs::Pooled), &unused).expect("a graph");
+    assert!(build(&wanted, &options(1, 32, Outputs::Logits), &unused).is_err());
+}
+
+#[test]
+fn files_without_a_scheme_and_malformed_files_are_refused() {
+    let tensors = BTreeMap::from([("layer.weight".to_string(), (safetensors::Dtype::F32, vec![1], vec![0; 4]))]);
+    let state = StateDict::from_bytes("w", file(&tensors)).expect("a state dict");
+    assert!(matches!(state.scheme(), Err(Error::Scheme { .. })));
+    for bytes in [&b""[..], b"12345678", &[255; 64], &file(&tensors)[..60]] {
+        let error = StateDict::from_bytes("w", Bytes::copy_from_slice(bytes));
+        assert!(matches!(error, Err(Error::NotSafetensors { .. })), "{bytes:?}");
+    }
+}
