@@ -10,3 +10,8 @@
 //! channel count and repeat resolved. Nothing after it rounds or scales.
 
 pub mod architecture;
+pub mod count;
+pub mod presets;
+pub mod rounding;
+pub mod spec;
+mod suggest;
