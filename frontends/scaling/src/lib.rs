@@ -11,7 +11,12 @@
 
 pub mod architecture;
 pub mod build;
+pub mod count;
 pub mod layers;
 pub mod parameters;
+pub mod presets;
 pub mod random;
+pub mod rounding;
+pub mod spec;
+mod suggest;
 pub mod weights;
