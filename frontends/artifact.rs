@@ -153,9 +153,9 @@ impl Model {
         let witness = self.witness(options)?;
         let compiled = aot::compile(&plans, witness.as_ref(), threads, &mut result.times)?;
         self.release_pages();
-        let weights = &compiled.weights().bytes;
+        let weights = compiled.weights();
         result.kernels = compiled.kernels();
-        (result.kernel_bytes, result.weights_bytes) = (compiled.kernel_bytes(), weights.len());
+        (result.kernel_bytes, result.weights_bytes) = (compiled.kernel_bytes(), weights.bytes.len());
         let description = Description {
             options,
             plans: &plans,
@@ -163,14 +163,14 @@ impl Model {
             scores: bindings[0].scores,
             source: result.times.stage("source hash", || self.source_hash()),
             metadata: self.metadata(),
-            weights_bytes: weights.len(),
+            weights,
         };
-        let signature = description.json()?.to_string();
+        let signature = description.json().to_string();
         let image = result.times.stage("entry", || compiled.image(&options.name, &signature, options.embed))?;
         for kind in emit {
             let parts = match kind {
                 Emit::Header => vec![header()],
-                Emit::Weights => vec![weights.clone()],
+                Emit::Weights => vec![weights.bytes.clone()],
                 _ => result.times.stage("image", || code(*kind, &image))?,
             };
             result.files.push(Artifact { kind: *kind, parts });

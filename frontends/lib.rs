@@ -28,6 +28,7 @@
 
 mod artifact;
 pub mod classify;
+mod compiled;
 mod error;
 mod features;
 mod images;
@@ -46,6 +47,7 @@ mod stats;
 pub mod tensors;
 
 pub use artifact::{Artifact, ArtifactOptions, Artifacts, Emit};
+pub use compiled::Compiled;
 pub use error::{Error, Result};
 pub use fornax_compiler as compiler;
 pub use fornax_compiler::target::Target;
@@ -53,7 +55,7 @@ pub use fornax_onnx::{Bindings, Dim, InputDecl, Limits, operators};
 pub use fornax_runtime as runtime;
 pub use fornax_runtime::{DType, Port, Shape, Tensor};
 pub use images::Image;
-pub use model::{Compiled, Features, LibrarySource, Model, Options};
+pub use model::{Features, LibrarySource, Model, Options};
 pub use preprocess::{ChannelOrder, Crop, Layout, Preprocess, Resize};
 pub use presets::{ImageInput, Preset, describe};
 pub use replace::{write_file, write_files};

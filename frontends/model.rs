@@ -3,10 +3,10 @@
 //! In: a model file. Out: [`Compiled`] programs, of which the few used last are kept. A [`Model`] is a handle: clones
 //! share the file and the programs, on any thread.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use fornax_compiler::emit::jit;
@@ -17,9 +17,10 @@ use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
 use fornax_onnx::{Bindings, ExportOptions, InputDecl, Limits, OnnxFile};
-use fornax_runtime::{Library, LibraryOptions, Port, Program, Shape};
+use fornax_runtime::{Library, LibraryOptions, Port, Shape};
 
 use crate::classify::Scores;
+use crate::compiled::Compiled;
 use crate::error::{Error, Result};
 use crate::features;
 use crate::metadata;
@@ -113,16 +114,6 @@ struct Entry {
     compiled: Arc<Compiled>,
 }
 
-/// A model compiled for one set of shapes.
-pub struct Compiled {
-    program: Arc<Program>,
-    stats: Stats,
-    scores: Scores,
-    kernels: usize,
-    times: Times,
-    time: Duration,
-}
-
 impl Model {
     /// Opens an ONNX file, to be compiled for this machine, or a library that was compiled for its kind.
     ///
@@ -159,8 +150,7 @@ impl Model {
         let LibrarySource { weights, check_weights } = options.library.clone();
         let library = LibraryOptions { check_weights, weights, file_bytes: options.limits.file_bytes };
         let library = times.stage("load", || Library::open_with(path, &library))?;
-        let level = options.target.as_ref().map(Target::number);
-        let precompiled = times.stage("signature", || Precompiled::new(library, level))?;
+        let precompiled = times.stage("signature", || Precompiled::new(library, options.target.as_ref()))?;
         let (metadata, options, path) = (precompiled.signature.metadata.clone(), options.clone(), path.to_path_buf());
         let source = Source::Library(precompiled);
         Ok(Self(Arc::new(Inner { path, source, metadata, times, options, cache: Mutex::default() })))
@@ -218,6 +208,15 @@ impl Model {
     /// [`Error::Input`] if the entry has unknown keys or values.
     pub fn preprocess(&self) -> Result<Option<Preprocess>> {
         metadata::preprocess(&self.0.metadata)
+    }
+
+    /// The files that it was read from: the model, and its external data.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.0.path.clone()];
+        if let Source::Onnx { file, .. } = &self.0.source {
+            files.extend(file.external_files());
+        }
+        files
     }
 
     /// The library that it was opened from, if it is one.
@@ -406,7 +405,7 @@ impl Model {
         let begun = Instant::now();
         let mut times = Times::default();
         if let Source::Library(precompiled) = &self.0.source {
-            let compiled = Arc::new(Compiled::from_library(precompiled, bindings, begun)?);
+            let compiled = Arc::new(Compiled::from_library(precompiled, bindings, self.0.options.arena_bytes, begun)?);
             return Ok(self.keep(bindings, compiled));
         }
         let graph = times.stage("import", || self.graph(bindings))?;
@@ -481,58 +480,5 @@ impl Model {
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Model({})", self.0.path.display())
-    }
-}
-
-impl Compiled {
-    fn from_library(precompiled: &Precompiled, bindings: &Bindings, begun: Instant) -> Result<Self> {
-        let mut times = Times::default();
-        let binding = precompiled.find(bindings)?;
-        let program = times.stage("program", || precompiled.program(binding))?;
-        let kernels: BTreeSet<usize> = program.steps().iter().map(|step| step.kernel as usize).collect();
-        let (scores, stats) = (precompiled.signature.scores, precompiled.signature.stats[binding].clone());
-        let time = begun.elapsed();
-        Ok(Self { program: Arc::new(program), scores, kernels: kernels.len(), stats, times, time })
-    }
-
-    /// Name, type and shape of each input.
-    pub fn inputs(&self) -> &[Port] {
-        self.program.inputs()
-    }
-
-    /// Name, type and shape of each output.
-    pub fn outputs(&self) -> &[Port] {
-        self.program.outputs()
-    }
-
-    /// The program, for a session of one's own making.
-    pub fn program(&self) -> &Arc<Program> {
-        &self.program
-    }
-
-    /// Parameters, operations, memory.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// Number of distinct kernels.
-    pub fn kernels(&self) -> usize {
-        self.kernels
-    }
-
-    /// The stages from the decoded file to callable code.
-    pub fn times(&self) -> &Times {
-        &self.times
-    }
-
-    /// From the decoded file to callable code.
-    pub fn compile_time(&self) -> Duration {
-        self.time
-    }
-}
-
-impl std::fmt::Debug for Compiled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Compiled({} steps, {} kernels)", self.program.steps().len(), self.kernels)
     }
 }

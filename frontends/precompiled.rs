@@ -3,6 +3,9 @@
 //! In: a library. Out: what a model file tells (inputs, metadata), and the program of the set of shapes that is asked for, ready
 //! to run. It has no graph and compiles nothing.
 
+use std::collections::BTreeMap;
+
+use fornax_compiler::target::Target;
 use fornax_onnx::{Bindings, Dim, InputDecl};
 use fornax_runtime::artifact::LEVELS;
 use fornax_runtime::{Library, Port, Program};
@@ -21,18 +24,29 @@ pub(crate) struct Precompiled {
 }
 
 impl Precompiled {
-    /// Reads the signature of a library and chooses the level: number `level`, or the best that this processor runs.
+    /// Reads the signature of a library and chooses the level: that of `target`, or the best that this processor runs.
     ///
     /// # Errors
-    /// [`Error::Runtime`] if the processor runs none, [`Error::Input`] if the signature is not one.
-    pub fn new(library: Library, level: Option<u32>) -> Result<Self> {
+    /// [`Error::Usage`] if the library has no code for the target, [`Error::Runtime`] if the processor runs none of its levels,
+    /// [`Error::Input`] if the signature is not one.
+    pub fn new(library: Library, target: Option<&Target>) -> Result<Self> {
         let signature = Signature::parse(library.signature())?;
-        let level = level.map_or_else(|| library.best_level(), Ok)?;
+        let level = match target {
+            None => library.best_level()?,
+            Some(target) => {
+                let levels = library.levels();
+                let named = levels.iter().find(|(_, name)| *name == target.to_string());
+                let names = || levels.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ");
+                let absent =
+                    || Error::usage("target", format!("one of the library's ({})", names()), target.to_string());
+                named.ok_or_else(absent)?.0
+            }
+        };
         if signature.stats.len() != library.bindings() {
             let (expected, found) = (format!("{} bindings", library.bindings()), signature.stats.len().to_string());
             return Err(Error::input("signature of the library", expected, found));
         }
-        let inputs = declarations(&library);
+        let inputs = declarations(&library, &signature.dims);
         let outputs = library.outputs(0).iter().map(|port| port.name.clone()).collect();
         Ok(Self { library, signature, inputs, outputs, level })
     }
@@ -49,8 +63,14 @@ impl Precompiled {
     /// [`Error::Usage`] listing the sets if there is none.
     pub fn find(&self, bindings: &Bindings) -> Result<usize> {
         let fits = |number: &usize| {
+            let named = &self.signature.dims[*number];
             let ports = self.library.inputs(*number);
-            ports.iter().zip(&self.inputs).all(|(port, input)| fits(port, input, bindings))
+            let dims = |(name, extent): (&String, &usize)| match named.get(name) {
+                Some(own) => own == extent,
+                None => ports.iter().zip(&self.inputs).all(|(port, input)| has(port, input, name, *extent)),
+            };
+            let shape = |port: &Port| bindings.shapes.get(&port.name).is_none_or(|shape| shape[..] == port.shape[..]);
+            bindings.dims.iter().all(dims) && ports.iter().all(shape)
         };
         (0..self.library.bindings()).find(fits).ok_or_else(|| {
             let text = |number: usize| {
@@ -60,12 +80,13 @@ impl Precompiled {
             let expected: Vec<String> = (0..self.library.bindings()).map(text).collect();
             let dims = bindings.dims.iter().map(|(name, extent)| format!("{name}={extent}"));
             let shapes = bindings.shapes.iter().map(|(name, shape)| format!("{name} {shape:?}"));
-            let found: Vec<String> = dims.chain(shapes).collect();
-            Error::usage(
-                "shapes",
-                format!("one of those the library was compiled for ({})", expected.join("; ")),
-                found.join(", "),
-            )
+            let (expected, found) = (expected.join("; "), dims.chain(shapes).collect::<Vec<_>>().join(", "));
+            let expected = format!("one of those the library was compiled for ({expected})");
+            // The shape of a tensor is input, not usage.
+            match bindings.dims.is_empty() {
+                true => Error::input("shapes", expected, found),
+                false => Error::usage("shapes", expected, found),
+            }
         })
     }
 
@@ -78,32 +99,37 @@ impl Precompiled {
     }
 }
 
-/// Whether an input has every extent that is asked of it.
-fn fits(port: &Port, input: &InputDecl, bindings: &Bindings) -> bool {
-    let shape = bindings.shapes.get(&port.name);
-    let dim = |(axis, dim): (usize, &Dim)| {
-        let batch = if axis == 0 { bindings.dims.get("batch") } else { None };
-        let named = match dim {
-            Dim::Symbol(name) => bindings.dims.get(name),
-            _ => None,
-        };
-        [batch, named].into_iter().flatten().all(|extent| *extent == port.shape[axis])
+/// Whether an input has an extent wherever it has a dimension of this name; `batch` is its first.
+fn has(port: &Port, input: &InputDecl, name: &str, extent: usize) -> bool {
+    let named = |(axis, dim): (usize, &Dim)| match dim {
+        _ if axis == 0 && name == "batch" => true,
+        Dim::Symbol(own) => own == name,
+        _ => false,
     };
-    shape.is_none_or(|shape| shape[..] == port.shape[..]) && input.dims.iter().enumerate().all(dim)
+    input.dims.iter().enumerate().filter(|dim| named(*dim)).all(|(axis, _)| port.shape[axis] == extent)
 }
 
 /// The inputs, with a name for every extent in which the sets of shapes differ.
-fn declarations(library: &Library) -> Vec<InputDecl> {
+fn declarations(library: &Library, named: &[BTreeMap<String, usize>]) -> Vec<InputDecl> {
     let sets = || (0..library.bindings()).map(|number| library.inputs(number));
     let declare = |(index, port): (usize, &Port)| {
         let same = |axis: usize| {
             let extents = sets().map(|ports| ports.get(index).and_then(|port| port.shape.get(axis)));
             extents.into_iter().all(|extent| extent == port.shape.get(axis))
         };
+        // The name that gave this extent in every set of shapes, as far as they can tell.
+        let name = |axis: usize| {
+            let is = |name: &&String| {
+                let mut extents =
+                    sets().zip(named).map(|(ports, dims)| (ports[index].shape.get(axis), dims.get(*name)));
+                extents.all(|(extent, own)| extent == own)
+            };
+            named.first().and_then(|dims| dims.keys().find(is)).cloned()
+        };
         let dim = |(axis, extent): (usize, &usize)| match axis {
             _ if same(axis) => Dim::Known(*extent),
             0 => Dim::Symbol("batch".into()),
-            _ => Dim::Symbol(format!("{}.{axis}", port.name)),
+            _ => Dim::Symbol(name(axis).unwrap_or_else(|| format!("{}.{axis}", port.name))),
         };
         let dims = port.shape.iter().enumerate().map(dim).collect();
         InputDecl { name: port.name.clone(), dtype: port.dtype, dims, ranked: true }

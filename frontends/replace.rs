@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags, fallocate, linkat};
 
@@ -72,20 +73,18 @@ impl Pending {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        match nameless(folder) {
-            Ok(mut file) => {
-                reserve(&file, bytes)?;
-                fill(&mut file)?;
-                Ok(Self::Nameless(file, path))
-            }
-            // Some file systems have no files without names.
-            Err(_) => {
-                let (mut file, temporary) = named(&path)?;
-                reserve(&file, bytes)?;
-                fill(&mut file)?;
-                Ok(Self::Named(temporary, path))
-            }
-        }
+        // Some file systems have no files without names, and without /proc there is no way to name one.
+        let file = if Path::new("/proc/self/fd").exists() { nameless(folder).ok() } else { None };
+        let (mut file, temporary) = match file {
+            Some(file) => (file, None),
+            None => named(&path).map(|(file, temporary)| (file, Some(temporary)))?,
+        };
+        reserve(&file, bytes)?;
+        fill(&mut file)?;
+        Ok(match temporary {
+            None => Self::Nameless(file, path),
+            Some(temporary) => Self::Named(temporary, path),
+        })
     }
 
     fn publish(self) -> io::Result<()> {
@@ -121,23 +120,29 @@ fn publish(file: &File, path: &Path) -> io::Result<()> {
     let link = |target: &Path| linkat(CWD, &source, CWD, target, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from);
     match link(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let temporary = temporary(path);
-            link(&temporary)?;
-            std::fs::rename(&temporary, path).inspect_err(|_| _ = std::fs::remove_file(&temporary))
+            let ((), temporary) = beside(path, link)?;
+            std::fs::rename(&temporary.0, path)
         }
         other => other,
     }
 }
 
 fn named(path: &Path) -> io::Result<(File, Temporary)> {
-    let temporary = temporary(path);
-    let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-    Ok((file, Temporary(temporary)))
+    beside(path, |temporary| OpenOptions::new().write(true).create_new(true).open(temporary))
 }
 
-/// A name beside `path` that no other process uses.
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    path.with_file_name(name)
+/// Makes a file under a name beside `path` that is free: names that others have left behind are passed over.
+fn beside<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Temporary)> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let temporary = Temporary(path.with_file_name(name));
+        match make(&temporary.0) {
+            Ok(made) => return Ok((made, temporary)),
+            // Not ours to remove.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => std::mem::forget(temporary),
+            Err(error) => return Err(error),
+        }
+    }
 }

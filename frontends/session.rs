@@ -8,8 +8,9 @@ use std::sync::Arc;
 use fornax_onnx::Bindings;
 use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor, Timeline};
 
+use crate::compiled::Compiled;
 use crate::error::{Error, Result};
-use crate::model::{Compiled, Model};
+use crate::model::Model;
 
 /// How many sets of shapes a session keeps memory for.
 const KEPT: usize = 4;

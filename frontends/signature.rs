@@ -2,20 +2,23 @@
 //!
 //! ```json
 //! {"fornax": {"version": "0.1.0", "abi": 1, "format": 1}, "name": "b0", "network": "EfficientNet", "source": "xxh3:…",
-//!  "architecture": "x86_64", "levels": ["x86-64", "x86-64-v3", "x86-64-v4"], "flags": ["--dim", "batch=1"],
-//!  "weights": {"bytes": 21333312, "embedded": true},
-//!  "bindings": [{"inputs": [{"name": "x", "dtype": "f32", "shape": [1,3,224,224], "bytes": 602112, "layout": "NCHW"}],
+//!  "architecture": "x86_64", "levels": ["x86-64", "x86-64-v3", "x86-64-v4"], "flags": ["--cpu=multi"],
+//!  "weights": {"bytes": 21333312, "embedded": true, "hash": "xxh64:…"},
+//!  "bindings": [{"dims": {"batch": 1},
+//!                "inputs": [{"name": "x", "dtype": "f32", "shape": [1,3,224,224], "bytes": 602112, "layout": "NCHW"}],
 //!                "outputs": [{"name": "y", "dtype": "f32", "shape": [1,1000], "bytes": 4000}],
 //!                "arena_bytes": 4899392, "scratch_bytes": 0, "stats": {"params": 5288548, …}}],
 //!  "scores": "logits", "preprocess": {…}, "labels": […], "metadata": {…}}
 //! ```
 //!
-//! `arena_bytes` is what `arena_bytes` gives less `scratch_bytes` for each thread. `preprocess`, `labels` and `output` are the entries of
-//! the model's metadata by these keys, `metadata` the others.
+//! `arena_bytes` is what `arena_bytes` gives less `scratch_bytes` for each thread. `source` is the
+//! hash of the ONNX file without its external data. `preprocess` and `labels` are the entries of the model's metadata by
+//! these keys, `metadata` the others.
 
 use std::collections::BTreeMap;
 
 use fornax_compiler::emit::aot::Memory;
+use fornax_compiler::emit::aot::weights::Weights;
 use fornax_compiler::plan::{Plan, Port};
 use fornax_compiler::target::Arch;
 use fornax_runtime::ABI_VERSION;
@@ -41,26 +44,24 @@ pub(crate) struct Description<'a> {
     /// Hash of the model's file.
     pub source: u64,
     pub metadata: &'a BTreeMap<String, String>,
-    pub weights_bytes: usize,
+    pub weights: &'a Weights,
 }
 
 impl Description<'_> {
     /// The signature.
-    ///
-    /// # Errors
-    /// [`Error::Input`] if the metadata is not what its keys promise.
-    pub fn json(&self) -> Result<Value> {
+    pub fn json(&self) -> Value {
         let options = self.options;
-        let layout = match metadata::preprocess(self.metadata)?.map(|preprocess| preprocess.layout) {
+        // What the metadata says is for whoever reads it: entries that make no sense are kept as they are.
+        let layout = match metadata::preprocess(self.metadata).ok().flatten().map(|preprocess| preprocess.layout) {
             Some(Layout::Nhwc) => Some("NHWC"),
             Some(Layout::Nchw) => Some("NCHW"),
             None => None,
         };
         let memory = Memory::of(self.plans);
-        let first = |levels: &[Plan]| levels.first().cloned();
         let binding = |(number, levels): (usize, &Vec<Plan>)| {
-            let plan = first(levels)?;
+            let plan = levels.first()?;
             Some(json!({
+                "dims": self.options.bindings[number].dims,
                 "inputs": plan.inputs.iter().map(|port| tensor(port, layout)).collect::<Vec<_>>(),
                 "outputs": plan.outputs.iter().map(|port| tensor(port, None)).collect::<Vec<_>>(),
                 "arena_bytes": memory[number].fixed,
@@ -68,7 +69,7 @@ impl Description<'_> {
                 "stats": self.stats[number],
             }))
         };
-        let scores = match metadata::scores(self.metadata)?.unwrap_or(self.scores) {
+        let scores = match metadata::scores(self.metadata).ok().flatten().unwrap_or(self.scores) {
             Scores::Logits => "logits",
             Scores::Probabilities => "probabilities",
             Scores::LogProbabilities => "log_probabilities",
@@ -82,7 +83,8 @@ impl Description<'_> {
             "architecture": if arch == Arch::Aarch64 { "aarch64" } else { "x86_64" },
             "levels": options.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "flags": options.flags,
-            "weights": {"bytes": self.weights_bytes, "embedded": options.embed},
+            "weights": {"bytes": self.weights.bytes.len(), "embedded": options.embed,
+                "hash": format!("xxh64:{:016x}", self.weights.hash)},
             "bindings": self.plans.iter().enumerate().filter_map(binding).collect::<Vec<_>>(),
             "scores": scores,
         });
@@ -94,7 +96,7 @@ impl Description<'_> {
             }
         }
         value["metadata"] = rest.into();
-        Ok(value)
+        value
     }
 }
 
@@ -117,6 +119,8 @@ pub(crate) struct Signature {
     pub metadata: BTreeMap<String, String>,
     pub scores: Scores,
     pub stats: Vec<Stats>,
+    /// The dimensions that were named, of each set of shapes.
+    pub dims: Vec<BTreeMap<String, usize>>,
 }
 
 impl Signature {
@@ -145,6 +149,8 @@ impl Signature {
         let bindings = value["bindings"].as_array().ok_or_else(|| wrong("bindings", "none".into()))?;
         let stats = bindings.iter().map(|binding| serde_json::from_value(binding["stats"].clone()));
         let stats = stats.collect::<Result<_, _>>().map_err(|e| wrong("stats of each binding", e.to_string()))?;
-        Ok(Self { name: value["network"].as_str().unwrap_or_default().to_string(), metadata, scores, stats })
+        let dims = bindings.iter().map(|binding| serde_json::from_value(binding["dims"].clone()));
+        let dims = dims.collect::<Result<_, _>>().map_err(|e| wrong("dims of each binding", e.to_string()))?;
+        Ok(Self { dims, name: value["network"].as_str().unwrap_or_default().to_string(), metadata, scores, stats })
     }
 }

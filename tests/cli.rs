@@ -238,7 +238,7 @@ fn wrong_images() {
 
 #[test]
 fn wrong_use() {
-    fails(&["classify", MODEL], 2, "expected one of compile, run, inspect, bench, profile, list-ops");
+    fails(&["classify", MODEL], 2, "expected one of compile, features, export, run, inspect, bench");
     fails(&["run"], 2, "<MODEL>");
     fails(&["run", MODEL], 2, "--image");
     fails(&["run", MODEL, "--image", PHOTO, "--input", "x.npy"], 2, "cannot be used with");

@@ -44,7 +44,7 @@ pub struct Target {
 /// Every target: its name, architecture, level and what that means.
 const TABLE: &[(&str, Arch, Level, &str)] = &[
     ("x86-64", Arch::X86_64, Level::Base, "SSE4.2, 128-bit vectors, no fused multiply-add"),
-    ("x86-64-fma", Arch::X86_64, Level::Fma, "AVX and FMA, 128-bit vectors"),
+    ("x86-64-fma", Arch::X86_64, Level::Fma, "FMA and what AVX2 comes with, 128-bit vectors"),
     ("x86-64-v3", Arch::X86_64, Level::Avx2, "AVX2 and FMA, 256-bit vectors"),
     ("x86-64-v4", Arch::X86_64, Level::Avx512, "AVX-512 F, VL, DQ and BW, 512-bit vectors"),
     ("aarch64", Arch::Aarch64, Level::Fma, "Advanced SIMD, 128-bit vectors"),

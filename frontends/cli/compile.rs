@@ -1,5 +1,6 @@
 //! `compile`: a model to files that run without the compiler.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::{Output, progress};
 pub struct Args {
     #[command(flatten)]
     file: FileArgs,
-    /// File to write; a `.so` suffix is kept for the library, the other files take their own. NAME.so by default.
+    /// Library to write; the other files have its name without `.so`, and suffixes of their own. MODEL.so by default.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Beginning of every symbol; the output's name by default.
@@ -39,8 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "WHERE", default_value = "embed", value_parser = ["embed", "file"])]
     weights: String,
     /// Threads to compile on; all processors by default. The files do not depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Show where the time goes.
     #[arg(long)]
     time_passes: bool,
@@ -96,10 +97,8 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         return Err(Error::usage("model", "an ONNX file", found));
     }
     let bindings = bindings(args, &model)?;
-    let output = args
-        .output
-        .clone()
-        .unwrap_or_else(|| Path::new(args.file.model.file_stem().unwrap_or_default()).with_extension("so"));
+    let stem = Path::new(args.file.model.file_stem().unwrap_or_default());
+    let output = args.output.clone().unwrap_or_else(|| with_suffix(stem, "so"));
     if output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Err(Error::usage("--output", "the path of a file", format!("a folder ({})", output.display())));
     }
@@ -108,7 +107,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         targets,
         bindings,
         embed: args.weights == "embed",
-        threads: args.threads,
+        threads: args.threads.map_or(0, usize::from),
         flags: flags(args),
     };
     let mut kinds = args.emit.clone();
@@ -123,10 +122,10 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let mut result = progress::during("compiling", || model.artifacts(&options, &emit))?;
     let mut texts = Vec::new();
     for kind in kinds.iter().filter(|kind| !matches!(kind, Kind::Artifact(_))) {
-        texts.push((output.with_extension(kind.suffix()), text(*kind, &model, &options)?));
+        texts.push((with_suffix(&base(&output), kind.suffix()), text(*kind, &model, &options)?));
     }
     let writing = Instant::now();
-    let written = write(&output, &result, &texts)?;
+    let written = write(&model, &output, &result, &texts)?;
     result.times.add("write", writing.elapsed());
     report(args, &result, &written, begun, out)
 }
@@ -139,8 +138,9 @@ fn targets(args: &Args) -> Result<Vec<Target>> {
             Ok(target) => target.arch,
             Err(_) => host()?.arch,
         },
-        Some("x86_64-unknown-linux-gnu") => Arch::X86_64,
-        Some("aarch64-unknown-linux-gnu") => Arch::Aarch64,
+        // The files import nothing, so they are the same for every C library.
+        Some("x86_64-unknown-linux-gnu" | "x86_64-unknown-linux-musl") => Arch::X86_64,
+        Some("aarch64-unknown-linux-gnu" | "aarch64-unknown-linux-musl") => Arch::Aarch64,
         Some(other) => {
             return Err(Error::usage("--target", "x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu", other));
         }
@@ -187,7 +187,11 @@ fn bindings(args: &Args, model: &Model) -> Result<Vec<Bindings>> {
 
 /// The output's name as a C identifier.
 fn identifier(output: &Path) -> Result<String> {
-    let stem = output.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let base = base(output);
+    let Some(stem) = base.file_name().and_then(|stem| stem.to_str()) else {
+        let found = output.display().to_string();
+        return Err(Error::usage("--name", "a C identifier, as the output's name is none", found));
+    };
     let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if name.is_empty() {
         return Err(Error::usage("--output", "the path of a file", output.display().to_string()));
@@ -229,16 +233,55 @@ fn text(kind: Kind, model: &Model, options: &ArtifactOptions) -> Result<String> 
     Ok(text)
 }
 
+/// A path with a suffix behind what it has.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_os_string();
+    path.push(format!(".{suffix}"));
+    path.into()
+}
+
+/// The output without the suffix of a file that is written here.
+fn base(output: &Path) -> PathBuf {
+    let known = |suffix: &str| Emit::ALL.iter().any(|(.., s)| *s == suffix) || TEXTS.iter().any(|(_, s)| *s == suffix);
+    match output.extension().and_then(|suffix| suffix.to_str()) {
+        Some(suffix) if known(suffix) => output.with_extension(""),
+        _ => output.to_path_buf(),
+    }
+}
+
+/// Path of the shared library: the output itself, unless that has another file's suffix.
+fn library(output: &Path) -> PathBuf {
+    let base = base(output);
+    let own = base == output || output.extension().is_some_and(|suffix| suffix == Emit::So.suffix());
+    if own { output.to_path_buf() } else { with_suffix(&base, Emit::So.suffix()) }
+}
+
+/// Refuses to write over what the model was read from.
+fn spare(model: &Model, files: &[(PathBuf, Vec<&[u8]>)]) -> Result<()> {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let read: Vec<_> = model.files().iter().filter_map(|path| identity(path)).collect();
+    match files.iter().find(|(path, _)| identity(path).is_some_and(|own| read.contains(&own))) {
+        Some((path, _)) => {
+            Err(Error::usage("--output", "another file than the model or its data", path.display().to_string()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Writes all files, or none.
-fn write(output: &Path, result: &Artifacts, texts: &[(PathBuf, String)]) -> Result<Vec<(PathBuf, usize)>> {
+fn write(
+    model: &Model,
+    output: &Path,
+    result: &Artifacts,
+    texts: &[(PathBuf, String)],
+) -> Result<Vec<(PathBuf, usize)>> {
     let mut files: Vec<(PathBuf, Vec<&[u8]>)> = Vec::new();
     for file in &result.files {
-        // `-o PATH` without a suffix is the library itself.
-        let keep = file.kind == Emit::So && output.extension().is_none();
-        let path = if keep { output.to_path_buf() } else { output.with_extension(file.kind.suffix()) };
+        let path = if file.kind == Emit::So { library(output) } else { with_suffix(&base(output), file.kind.suffix()) };
         files.push((path, file.parts.iter().map(|part| &part[..]).collect()));
     }
     files.extend(texts.iter().map(|(path, text)| (path.clone(), vec![text.as_bytes()])));
+    spare(model, &files)?;
     let list: Vec<(&Path, &[&[u8]])> = files.iter().map(|(path, parts)| (path.as_path(), &parts[..])).collect();
     fornax::write_files(&list)?;
     Ok(files.iter().map(|(path, parts)| (path.clone(), parts.iter().map(|part| part.len()).sum())).collect())

@@ -287,9 +287,9 @@ records! {
         pointers: u64,
         /// Address of the first worker's scratch.
         scratch: u64,
-        /// Distance to the next worker's.
+        /// Distance to the next worker's scratch.
         stride: u64,
-        /// Number of its chunks.
+        /// Number of chunks of the step under way.
         chunks: u64,
         /// Number of workers.
         workers: u64,

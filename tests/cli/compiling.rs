@@ -76,6 +76,7 @@ fn the_signature_says_what_a_host_needs() {
     assert_eq!(signature["preprocess"]["layout"], "NCHW");
     let bindings = signature["bindings"].as_array().unwrap();
     let input = &bindings[1]["inputs"][0];
+    assert_eq!(bindings[1]["dims"], serde_json::json!({"batch": 8}));
     assert_eq!(keys(input), ["name", "dtype", "shape", "bytes", "layout"]);
     assert_eq!(input["shape"], serde_json::json!([8, 3, 96, 96]));
     assert_eq!(input["bytes"], 8 * 3 * 96 * 96 * 4);
@@ -131,6 +132,43 @@ fn wrong_wishes() {
     fails(&["run", &text, "--image", PHOTO], 1, "magic.so");
     fails(&["run", env!("CARGO_BIN_EXE_fornax"), "--image", PHOTO], 1, "note");
     assert_eq!(names(&scratch), ["empty.so", "magic.so"]);
+}
+
+#[test]
+fn the_model_is_never_written_over() {
+    let scratch = Scratch::new();
+    let model = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(MODEL)).unwrap();
+    for (name, output) in [("net", "net"), ("net.so", "net.so"), ("net.h", "net.so")] {
+        let path = scratch.file(name, &model);
+        fails(&["compile", &path, "-o", &scratch.name(output)], 2, "another file than the model");
+        assert!(std::fs::read(&path).unwrap() == model, "{name}");
+        std::fs::remove_file(path).unwrap();
+    }
+    assert_eq!(names(&scratch), [""; 0]);
+}
+
+#[test]
+fn names_keep_their_dots() {
+    for (output, expected) in [
+        ("v1.5", ["v1.5", "v1.5.h"]),
+        ("v1.5.so", ["v1.5.h", "v1.5.so"]),
+        ("libnet.so.1", ["libnet.so.1", "libnet.so.1.h"]),
+        ("net.a", ["net.h", "net.so"]),
+    ] {
+        let scratch = Scratch::new();
+        text(&["compile", MODEL, "-o", &scratch.name(output)]);
+        assert_eq!(names(&scratch), expected);
+    }
+}
+
+#[test]
+fn a_library_has_the_levels_it_has() {
+    let (_scratch, so) = compiled(&[]);
+    for cpu in ["aarch64", "x86-64-fma"] {
+        let expected = "one of the library's (x86-64, x86-64-v3, x86-64-v4)";
+        fails(&["run", &so, "--cpu", cpu, "--image", PHOTO], 2, expected);
+    }
+    fails(&["run", &so, "--limit", "arena_bytes=10", "--image", PHOTO], 5, "arena bytes");
 }
 
 /// A folder that cannot take the second file keeps the first one out, too.

@@ -48,6 +48,11 @@ impl ExternalFiles {
         Ok(file.slice(offset..offset + length))
     }
 
+    /// The files that tensors were read from.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.mapped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).keys().cloned().collect()
+    }
+
     fn map(&self, place: &str, location: &str, limits: &Limits) -> Result<Bytes> {
         let path = self.resolve(place, location)?;
         let mut mapped = self.mapped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! An opened model: mapped, decoded, and checked as far as that is possible without shapes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use fornax_compiler::ir::Graph;
@@ -73,6 +73,11 @@ impl OnnxFile {
     /// Names of the graph outputs, in order.
     pub fn outputs(&self) -> Vec<String> {
         self.graph().output.iter().map(|o| o.name.clone()).collect()
+    }
+
+    /// The files of external data that it was read from.
+    pub fn external_files(&self) -> Vec<PathBuf> {
+        self.loader.external.paths()
     }
 
     /// The model's key-value metadata.

@@ -14,6 +14,8 @@
 mod dynamic;
 mod link;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use fornax_runtime::artifact::{FORMAT_VERSION, NOTE_NAME, NOTE_TYPE, Note};
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64, Sym64};
@@ -133,23 +135,8 @@ pub fn write(image: &Image) -> Result<SharedLibrary> {
     layout.section(like, &exports.dynamic());
     layout.align(page);
     let weights = image.weights.as_ref().map(|weights| weights.bytes.clone()).unwrap_or_default();
-    let segments = [
-        segment(elf::PT_LOAD, elf::PF_R, 0, read_end, page),
-        segment(elf::PT_LOAD, elf::PF_R | elf::PF_X, text, text_bytes, page),
-        segment(elf::PT_LOAD, elf::PF_R | elf::PF_W, dynamic, weights_at - dynamic, page),
-        segment(elf::PT_DYNAMIC, elf::PF_R | elf::PF_W, dynamic, dynamic::DYNAMIC, 8),
-        segment(elf::PT_GNU_RELRO, elf::PF_R, dynamic, weights_at - dynamic, 1),
-        segment(elf::PT_NOTE, elf::PF_R, notes, notes_end - notes, 4),
-        segment(elf::PT_GNU_STACK, elf::PF_R | elf::PF_W, 0, 0, 16),
-        segment(
-            if weights.is_empty() { elf::PT_NULL } else { elf::PT_LOAD },
-            elf::PF_R,
-            weights_at,
-            weights.len(),
-            page,
-        ),
-    ];
-    for (number, segment) in segments.iter().enumerate() {
+    let spans = Spans { notes: notes..notes_end, read_end, text: text..text + text_bytes, dynamic, weights_at, page };
+    for (number, segment) in spans.segments(weights.len()).iter().enumerate() {
         layout.bytes[EHDR + number * PHDR..][..PHDR].copy_from_slice(bytes_of(segment));
     }
     let mut tail = Layout { bytes: Vec::new(), base: weights_at + weights.len(), sections: layout.sections };
@@ -176,20 +163,49 @@ pub fn write(image: &Image) -> Result<SharedLibrary> {
     Ok(library)
 }
 
-/// Writes the note, with the hash of everything but the constants.
+/// Where the parts that are loaded lie.
+struct Spans {
+    notes: Range<usize>,
+    read_end: usize,
+    text: Range<usize>,
+    dynamic: usize,
+    weights_at: usize,
+    page: usize,
+}
+
+impl Spans {
+    fn segments(&self, weights: usize) -> [ProgramHeader64<LE>; SEGMENTS] {
+        let Self { notes, read_end, text, dynamic, weights_at, page } = self;
+        let (read, write) = (elf::PF_R, elf::PF_R | elf::PF_W);
+        let kind = if weights == 0 { elf::PT_NULL } else { elf::PT_LOAD };
+        [
+            segment(elf::PT_LOAD, read, 0, *read_end, *page),
+            segment(elf::PT_LOAD, read | elf::PF_X, text.start, text.len(), *page),
+            segment(elf::PT_LOAD, write, *dynamic, weights_at - dynamic, *page),
+            segment(elf::PT_DYNAMIC, write, *dynamic, dynamic::DYNAMIC, 8),
+            // Whole pages: a loader protects no part of one.
+            segment(elf::PT_GNU_RELRO, read, *dynamic, weights_at - dynamic, 1),
+            segment(elf::PT_NOTE, read, notes.start, notes.len(), 4),
+            segment(elf::PT_GNU_STACK, write, 0, 0, 16),
+            segment(kind, read, *weights_at, weights, *page),
+        ]
+    }
+}
+
+/// Writes the note, with the hash of everything but the constants behind the guarded ones.
 fn seal(library: &mut SharedLibrary, at: usize, mut note: Note) {
-    for _ in 0..2 {
+    let write = |library: &mut SharedLibrary, note: &Note| {
         let mut bytes = Vec::with_capacity(Note::SIZE);
         note.write(&mut bytes);
         library.head[at..at + Note::SIZE].copy_from_slice(&bytes);
-        if note.hash == 0 {
-            let mut hash = Xxh64::new(0);
-            hash.update(&library.head);
-            hash.update(&library.weights[..note.guarded_bytes as usize]);
-            hash.update(&library.tail);
-            note.hash = hash.digest();
-        }
-    }
+    };
+    write(library, &note);
+    let mut hash = Xxh64::new(0);
+    hash.update(&library.head);
+    hash.update(&library.weights[..note.guarded_bytes as usize]);
+    hash.update(&library.tail);
+    note.hash = hash.digest();
+    write(library, &note);
 }
 
 /// A note: name and description are multiples of 4.
@@ -200,7 +216,7 @@ fn note(name: &[u8], kind: u32, description: &[u8]) -> Vec<u8> {
     [words.concat().as_slice(), name, description].concat()
 }
 
-/// Names the content: two libraries differ in it if they differ in anything.
+/// Names the content: code, tables, weights and the beginning of symbols.
 fn build_id(image: &Image) -> [u8; 16] {
     let functions: Vec<u8> = image.functions.iter().flat_map(|function| function.bytes.iter().copied()).collect();
     let embedded = u8::from(image.weights.is_some());

@@ -59,7 +59,7 @@ pub enum Symbol {
     Hash,
     /// One element more in a selftest's hash.
     Mix,
-    /// Finds the selftest's memory.
+    /// Makes up an input of a selftest.
     Fill,
     /// `cpuid`.
     Cpuid,

@@ -1,7 +1,7 @@
 //! The C header of a library.
 //!
 //! In: plans and prefix. Out: the declarations of the exported functions, the types they take, the numbers of codes and
-//! levels, and the tensors of each binding as comments. It compiles as C99 and as C++, and beside the headers of other libraries.
+//! levels, and the sizes of the tensors of each binding. It compiles as C99 and as C++, and beside the headers of other libraries.
 
 use std::fmt::Write;
 
@@ -57,7 +57,7 @@ pub fn text(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
     let upper = prefix.to_uppercase();
     let mut out = String::new();
     let first = plans.first().and_then(|levels| levels.first());
-    let name = first.map_or("", |plan| plan.name.as_str()).replace("*/", "* /").replace(['\n', '\r'], " ");
+    let name = first.map_or(String::new(), |plan| comment(&plan.name));
     put(&mut out, &format!("/* {name}, compiled by Fornax {}. */", env!("CARGO_PKG_VERSION")));
     put(&mut out, &format!("#ifndef {upper}_FORNAX_H\n#define {upper}_FORNAX_H\n"));
     put(&mut out, "#include <stddef.h>\n#include <stdint.h>\n");
@@ -75,6 +75,11 @@ pub fn text(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
     put(&mut out, "#ifdef __cplusplus\n}\n#endif\n");
     put(&mut out, &format!("#endif /* {upper}_FORNAX_H */"));
     out
+}
+
+/// Text that neither ends a comment nor begins one, and shows what it is.
+fn comment(text: &str) -> String {
+    text.escape_default().to_string().replace("*/", "* /").replace("/*", "/ *")
 }
 
 fn put(out: &mut String, line: &str) {
@@ -100,7 +105,7 @@ fn bindings(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
         put(out, &format!(" * {number}: arena of {} bytes on one thread", memory.arena_bytes(1)));
         for (kind, ports) in [("input", &plan.inputs), ("output", &plan.outputs)] {
             for (index, port) in ports.iter().enumerate() {
-                let name = port.name.replace("*/", "* /").replace(['\n', '\r'], " ");
+                let name = comment(&port.name);
                 put(out, &format!(" *    {kind} {index}: {name}, {}, {} bytes", port.ty, port.ty.bytes()));
             }
         }

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use super::{compile_beside, distinct_in};
 use crate::error::{Error, Result, RuntimeError};
 use crate::plan::Plan;
-use crate::target::Arch;
+use crate::target::{Arch, Level, Target};
 use crate::times::Times;
 pub use selftest::Selftest;
 pub use tables::Memory;
@@ -102,7 +102,7 @@ pub fn compile<'a>(
         let of_level: Vec<&Plan> = numbers.iter().map(|number| all[*number]).collect();
         let target = &of_level[0].target;
         let (distinct, functions) = distinct_in(&of_level);
-        let code = times.stage(stage(level), || compile_beside(&distinct, target, threads, &|| queue.work()))?;
+        let code = times.stage(stage(target), || compile_beside(&distinct, target, threads, &|| queue.work()))?;
         let own: Vec<Placed> = code.into_iter().map(|code| kernels.add(code, &target.to_string())).collect();
         for (number, functions) in numbers.into_iter().zip(functions) {
             placed[number] = functions.into_iter().map(|function| own[function]).collect();
@@ -132,8 +132,15 @@ pub fn pack<'a>(plans: &'a [Vec<Plan>], threads: usize) -> Result<Weights> {
     Ok(table.seal(memory))
 }
 
-fn stage(level: usize) -> &'static str {
-    ["code of level 1 and packing", "code of level 2", "code of level 3"].get(level).unwrap_or(&"code of a level")
+/// Packing goes on beside the first.
+fn stage(target: &Target) -> &'static str {
+    match target.level {
+        Level::Base => "code x86-64",
+        Level::Fma if target.arch == Arch::Aarch64 => "code aarch64",
+        Level::Fma => "code x86-64-fma",
+        Level::Avx2 => "code x86-64-v3",
+        Level::Avx512 => "code x86-64-v4",
+    }
 }
 
 fn runtime(error: impl std::fmt::Display) -> Error {
@@ -144,11 +151,6 @@ impl Compiled<'_> {
     /// The packed weights: the bytes of a weights file.
     pub fn weights(&self) -> &Weights {
         &self.weights
-    }
-
-    /// Bytes of an arena of a binding, for a number of threads.
-    pub fn arena_bytes(&self, binding: usize, threads: usize) -> usize {
-        Memory::of(self.plans).get(binding).map_or(0, |memory| memory.arena_bytes(threads))
     }
 
     /// Bytes of all kernels.

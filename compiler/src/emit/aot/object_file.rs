@@ -18,12 +18,22 @@ use crate::target::Arch;
 /// Alignment of the kernels and of the weights.
 const ALIGN: u64 = 64;
 
+/// A linker puts programs together within 2 GiB; the rest is left to the program.
+const REACH: u64 = 15 << 27;
+
 /// The bytes of an object file.
 ///
 /// # Errors
 /// [`Error::Codegen`] if a reference leads to nothing: a bug of ours.
 pub fn write(image: &Image) -> Result<Vec<u8>> {
     let fail = |message: String| Error::Codegen { function: image.prefix.clone(), message };
+    let needed = (image.kernels.len() + image.tables.len()) as u64
+        + image.weights.as_ref().map_or(0, |weights| weights.bytes.len() as u64);
+    if needed > REACH {
+        let what = "bytes of an object file with weights".to_string();
+        let hint = Some("a shared library has no such limit, nor have weights in a file of their own".to_string());
+        return Err(Error::Limit { what, limit: REACH, needed, hint });
+    }
     let arch = match image.arch {
         Arch::X86_64 => Architecture::X86_64,
         Arch::Aarch64 => Architecture::Aarch64,

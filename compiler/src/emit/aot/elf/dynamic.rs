@@ -11,7 +11,7 @@ use crate::emit::aot::entry::Function;
 
 const SYM: usize = size_of::<Sym64<LE>>();
 /// Number of entries of the dynamic section.
-const ENTRIES: usize = 8;
+const ENTRIES: usize = 7;
 /// Size of the dynamic section.
 pub const DYNAMIC: usize = ENTRIES * size_of::<Dyn64<LE>>();
 
@@ -22,7 +22,6 @@ pub struct Exports {
     symbols: usize,
     strings: usize,
     strings_bytes: usize,
-    soname: usize,
     names: Vec<usize>,
 }
 
@@ -42,7 +41,6 @@ impl Exports {
             at
         };
         let names = symbols.iter().map(|symbol| string(symbol)).collect();
-        let soname = string(&format!("{}.so", image.prefix));
         let alloc = elf::SHF_ALLOC;
         let like = Section { link: ".dynsym", ..plain(".gnu.hash", elf::SHT_GNU_HASH, alloc, 8) };
         let gnu_hash = layout.section(like, &gnu_hash(&symbols));
@@ -51,7 +49,7 @@ impl Exports {
         let like = Section { link: ".dynstr", info: 1, entry: SYM, ..plain(".dynsym", elf::SHT_DYNSYM, alloc, 8) };
         let table = layout.section(like, &vec![0; (symbols.len() + 1) * SYM]);
         let at = layout.section(plain(".dynstr", elf::SHT_STRTAB, alloc, 1), &strings);
-        Self { gnu_hash, hash, symbols: table, strings: at, strings_bytes: strings.len(), soname, names }
+        Self { gnu_hash, hash, symbols: table, strings: at, strings_bytes: strings.len(), names }
     }
 
     /// Gives the symbols their addresses.
@@ -68,7 +66,6 @@ impl Exports {
     /// The dynamic section.
     pub fn dynamic(&self) -> Vec<u8> {
         let entries: [(i64, usize); ENTRIES] = [
-            (elf::DT_SONAME, self.soname),
             (elf::DT_HASH, self.hash),
             (elf::DT_GNU_HASH, self.gnu_hash),
             (elf::DT_STRTAB, self.strings),

@@ -1,0 +1,89 @@
+//! A model compiled for one set of shapes.
+//!
+//! In: a program, made by the compiler or found in a library. Out: what is known of it besides.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fornax_compiler::times::Times;
+use fornax_onnx::Bindings;
+use fornax_runtime::{Port, Program};
+
+use crate::classify::Scores;
+use crate::error::{Error, Result};
+use crate::precompiled::Precompiled;
+use crate::stats::Stats;
+
+/// A model compiled for one set of shapes.
+pub struct Compiled {
+    pub(crate) program: Arc<Program>,
+    pub(crate) stats: Stats,
+    pub(crate) scores: Scores,
+    pub(crate) kernels: usize,
+    pub(crate) times: Times,
+    pub(crate) time: Duration,
+}
+
+impl Compiled {
+    /// The program of a library for `bindings`, whose arena has at most `arena_limit` bytes.
+    pub(crate) fn from_library(
+        precompiled: &Precompiled,
+        bindings: &Bindings,
+        arena_limit: u64,
+        begun: Instant,
+    ) -> Result<Self> {
+        let mut times = Times::default();
+        let binding = precompiled.find(bindings)?;
+        let program = times.stage("program", || precompiled.program(binding))?;
+        let needed = program.arena_bytes() as u64;
+        if needed > arena_limit {
+            return Err(Error::Limit { what: "arena bytes", limit: arena_limit, needed });
+        }
+        let kernels: BTreeSet<usize> = program.steps().iter().map(|step| step.kernel as usize).collect();
+        let (scores, stats) = (precompiled.signature.scores, precompiled.signature.stats[binding].clone());
+        let time = begun.elapsed();
+        Ok(Self { program: Arc::new(program), scores, kernels: kernels.len(), stats, times, time })
+    }
+
+    /// Name, type and shape of each input.
+    pub fn inputs(&self) -> &[Port] {
+        self.program.inputs()
+    }
+
+    /// Name, type and shape of each output.
+    pub fn outputs(&self) -> &[Port] {
+        self.program.outputs()
+    }
+
+    /// The program, for a session of one's own making.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// Parameters, operations, memory.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Number of distinct kernels.
+    pub fn kernels(&self) -> usize {
+        self.kernels
+    }
+
+    /// The stages from the decoded file to callable code.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// From the decoded file to callable code.
+    pub fn compile_time(&self) -> Duration {
+        self.time
+    }
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Compiled({} steps, {} kernels)", self.program.steps().len(), self.kernels)
+    }
+}
