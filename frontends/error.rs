@@ -20,6 +20,15 @@ pub enum Error {
     /// The runtime refused a tensor, a thread count or a file.
     #[error(transparent)]
     Runtime(#[from] fornax_runtime::Error),
+    /// A spec or preset is not one.
+    #[error(transparent)]
+    Spec(#[from] fornax_scaling::spec::SpecError),
+    /// A state dict does not fit the network.
+    #[error(transparent)]
+    Weights(#[from] fornax_scaling::weights::Error),
+    /// The network of a spec cannot be built.
+    #[error(transparent)]
+    Build(#[from] fornax_scaling::build::Error),
     /// A file of tensors, labels or pixels cannot be read or written.
     #[error("{}: {message}", path.display())]
     File {

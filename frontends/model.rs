@@ -18,6 +18,8 @@ use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
 use fornax_onnx::{Bindings, ExportOptions, InputDecl, Limits, OnnxFile};
 use fornax_runtime::{Library, LibraryOptions, Port, Shape};
+use fornax_scaling::architecture::Architecture;
+use fornax_scaling::spec::Spec;
 
 use crate::classify::Scores;
 use crate::compiled::Compiled;
@@ -26,6 +28,7 @@ use crate::features;
 use crate::metadata;
 use crate::precompiled::Precompiled;
 use crate::preprocess::Preprocess;
+use crate::scaled::{Scaled, ScaledOptions};
 use crate::session::{Session, SessionOptions};
 use crate::stats::{Counts, Stats};
 
@@ -45,6 +48,8 @@ pub struct Options {
     pub verify: bool,
     /// For compiled libraries.
     pub library: LibrarySource,
+    /// For specs and presets.
+    pub scaled: ScaledOptions,
     /// What the network computes, if not its declared outputs.
     pub features: Option<Features>,
 }
@@ -54,6 +59,9 @@ pub struct Options {
 pub enum Features {
     /// What the classifier reads, as the one output `pooled`.
     Pooled,
+    /// For each reduction of the input's side (2, 4, … 32) the last value of that size, for detectors and segmenters; of specs
+    /// and presets only.
+    Reductions(Vec<usize>),
 }
 
 /// What else belongs to a compiled library.
@@ -73,6 +81,7 @@ impl Default for Options {
             arena_bytes: 1 << 34,
             verify: false,
             library: LibrarySource::default(),
+            scaled: ScaledOptions::default(),
             features: None,
         }
     }
@@ -106,6 +115,8 @@ enum Source {
     Onnx { bytes: Bytes, file: Box<OnnxFile> },
     /// They are in a compiled library.
     Library(Precompiled),
+    /// They are compiled from a spec.
+    Scaled(Box<Scaled>),
 }
 
 struct Entry {
@@ -133,6 +144,9 @@ impl Model {
         if Library::is_library(path) {
             return Self::load(path, options, times);
         }
+        if let Some(spec) = spec_of(path, options)? {
+            return Self::from_spec(&spec, path.to_path_buf(), options);
+        }
         let bytes = times.stage("map", || fornax_runtime::map_file(path, options.limits.file_bytes))?;
         let folder = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
         Self::decode(path.to_path_buf(), bytes, folder, options, times)
@@ -144,6 +158,19 @@ impl Model {
     /// As [`Model::open`].
     pub fn from_bytes(bytes: impl Into<Bytes>, options: &Options) -> Result<Self> {
         Self::decode("model".into(), bytes.into(), None, options, Times::default())
+    }
+
+    /// The network of a spec, called `path` in errors.
+    ///
+    /// # Errors
+    /// [`Error::Spec`], [`Error::Weights`] naming what does not fit.
+    pub fn from_spec(spec: &Spec, path: PathBuf, options: &Options) -> Result<Self> {
+        let mut times = Times::default();
+        let bytes = options.limits.file_bytes;
+        let scaled = times.stage("spec", || Scaled::new(spec, &options.scaled, options.features.as_ref(), bytes))?;
+        let (metadata, options) = (scaled.metadata.clone(), options.clone());
+        let source = Source::Scaled(Box::new(scaled));
+        Ok(Self(Arc::new(Inner { path, source, metadata, times, options, cache: Mutex::default() })))
     }
 
     fn load(path: &Path, options: &Options, mut times: Times) -> Result<Self> {
@@ -177,6 +204,7 @@ impl Model {
         match &self.0.source {
             Source::Onnx { file, .. } => file.inputs(),
             Source::Library(library) => &library.inputs,
+            Source::Scaled(scaled) => &scaled.inputs,
         }
     }
 
@@ -186,6 +214,7 @@ impl Model {
             Source::Onnx { .. } if self.0.options.features.is_some() => vec![features::POOLED.to_string()],
             Source::Onnx { file, .. } => file.outputs(),
             Source::Library(library) => library.outputs.clone(),
+            Source::Scaled(scaled) => scaled.output_names.clone(),
         }
     }
 
@@ -210,9 +239,26 @@ impl Model {
         metadata::preprocess(&self.0.metadata)
     }
 
-    /// The files that it was read from: the model, and its external data.
+    /// What was chosen where a spec or its weights leave it open, a line each.
+    pub fn notes(&self) -> &[String] {
+        match &self.0.source {
+            Source::Scaled(scaled) => &scaled.notes,
+            Source::Onnx { .. } | Source::Library(_) => &[],
+        }
+    }
+
+    /// The network of a spec or preset.
+    pub fn architecture(&self) -> Option<&Architecture> {
+        match &self.0.source {
+            Source::Scaled(scaled) => Some(scaled.architecture()),
+            Source::Onnx { .. } | Source::Library(_) => None,
+        }
+    }
+
+    /// The files that it was read from: the model, its external data, its state dict.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.0.path.clone()];
+        files.extend(self.0.options.scaled.weights.clone());
         if let Source::Onnx { file, .. } = &self.0.source {
             files.extend(file.external_files());
         }
@@ -222,7 +268,7 @@ impl Model {
     /// The library that it was opened from, if it is one.
     pub fn library(&self) -> Option<&Library> {
         match &self.0.source {
-            Source::Onnx { .. } => None,
+            Source::Onnx { .. } | Source::Scaled(_) => None,
             Source::Library(precompiled) => Some(&precompiled.library),
         }
     }
@@ -234,6 +280,7 @@ impl Model {
     pub fn name(&self, bindings: &Bindings) -> Result<String> {
         match &self.0.source {
             Source::Onnx { .. } => Ok(self.graph(bindings)?.name.clone()),
+            Source::Scaled(scaled) => Ok(scaled.architecture().name.clone()),
             Source::Library(precompiled) => Ok(precompiled.signature.name.clone()),
         }
     }
@@ -244,7 +291,7 @@ impl Model {
     /// As [`Model::graph`].
     pub fn input_ports(&self, bindings: &Bindings) -> Result<Vec<Port>> {
         let file = match &self.0.source {
-            Source::Onnx { .. } => self.graph(bindings)?,
+            Source::Onnx { .. } | Source::Scaled(_) => self.graph(bindings)?,
             Source::Library(precompiled) => {
                 return Ok(precompiled.library.inputs(precompiled.find(bindings)?).to_vec());
             }
@@ -261,6 +308,7 @@ impl Model {
         match &self.0.source {
             Source::Onnx { bytes, .. } => xxhash_rust::xxh3::xxh3_64(bytes),
             Source::Library(_) => 0,
+            Source::Scaled(scaled) => xxhash_rust::xxh3::xxh3_64(format!("{:?}", scaled.architecture()).as_bytes()),
         }
     }
 
@@ -301,9 +349,14 @@ impl Model {
                 let graph = file.import(bindings).map_err(located)?;
                 match self.0.options.features {
                     Some(Features::Pooled) => features::pooled(graph),
+                    Some(Features::Reductions(_)) => {
+                        let found = format!("an ONNX file ({})", self.0.path.display());
+                        Err(Error::usage("--features", "pooled, or a spec or preset", found))
+                    }
                     None => Ok(graph),
                 }
             }
+            Source::Scaled(scaled) => scaled.graph(bindings),
             Source::Library(_) => {
                 let found = format!("a compiled library ({})", self.0.path.display());
                 Err(Error::usage("model", "an ONNX file, which has a graph", found))
@@ -475,6 +528,20 @@ impl Model {
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         Session::new(self.clone(), options)
     }
+}
+
+/// The spec that a path leads to, or the preset that it names if there is no such file.
+fn spec_of(path: &Path, options: &Options) -> Result<Option<Spec>> {
+    let named = path.to_str().filter(|name| !path.exists() && !name.contains(['/', '.']));
+    if let Some(name) = named {
+        return Ok(Some(Spec::preset(name)?));
+    }
+    if path.extension().is_none_or(|suffix| suffix != "toml") {
+        return Ok(None);
+    }
+    let bytes = fornax_runtime::map_file(path, options.limits.file_bytes)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::file(path, "expected a spec in UTF-8"))?;
+    Ok(Some(Spec::parse(text, &path.display().to_string())?))
 }
 
 impl std::fmt::Debug for Model {

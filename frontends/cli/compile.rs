@@ -10,7 +10,7 @@ use fornax::compiler::target::Arch;
 use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
 use serde_json::json;
 
-use crate::model_options::{FileArgs, check_dimension, dimensions};
+use crate::model_options::{FileArgs, ScaledArgs, check_dimension, dimensions};
 use crate::{Output, progress};
 
 /// Arguments of `compile`.
@@ -36,9 +36,12 @@ pub struct Args {
     /// Extent of an open dimension; several, by commas, are several sets of shapes over the same weights.
     #[arg(long = "dim", value_name = "NAME=N[,N]", value_parser = extents)]
     dims: Vec<(String, Vec<usize>)>,
-    /// Where the weights go: embed, or file (beside the library, with the suffix .weights).
-    #[arg(long, value_name = "WHERE", default_value = "embed", value_parser = ["embed", "file"])]
-    weights: String,
+    /// Where the weights go: embed (the default), or file (beside the library, with the suffix .weights); and, for a spec or
+    /// preset, the state dict (.safetensors) they come from.
+    #[arg(long, value_name = "WHERE|FILE")]
+    weights: Vec<PathBuf>,
+    #[command(flatten)]
+    scaled: ScaledArgs,
     /// Threads to compile on; all processors by default. The files do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -91,7 +94,15 @@ fn extents(text: &str) -> Result<(String, Vec<usize>), String> {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let begun = Instant::now();
     let targets = targets(args)?;
-    let model = args.file.open(Options { target: targets.last().cloned(), ..Options::default() })?;
+    let (embed, weights) = weights(&args.weights)?;
+    let mut options = Options { target: targets.last().cloned(), ..Options::default() };
+    args.scaled.apply(weights.clone(), &mut options);
+    let model = args.file.open(options)?;
+    args.scaled.check(&model)?;
+    if weights.is_some() && model.architecture().is_none() {
+        return Err(Error::usage("--weights FILE", "a spec or preset", args.file.model.display().to_string()));
+    }
+    model.notes().iter().for_each(|note| out.note(note));
     if model.library().is_some() {
         let found = format!("a compiled library ({})", args.file.model.display());
         return Err(Error::usage("model", "an ONNX file", found));
@@ -106,7 +117,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         name: args.name.clone().map_or_else(|| identifier(&output), Ok)?,
         targets,
         bindings,
-        embed: args.weights == "embed",
+        embed,
         threads: args.threads.map_or(0, usize::from),
         flags: flags(args),
     };
@@ -128,6 +139,17 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let written = write(&model, &output, &result, &texts)?;
     result.times.add("write", writing.elapsed());
     report(args, &result, &written, begun, out)
+}
+
+/// Whether the weights are embedded, and the state dict they come from.
+fn weights(given: &[PathBuf]) -> Result<(bool, Option<PathBuf>)> {
+    let place = |path: &&PathBuf| path.as_os_str() == "embed" || path.as_os_str() == "file";
+    let (places, files): (Vec<_>, Vec<_>) = given.iter().partition(place);
+    if places.len() > 1 || files.len() > 1 {
+        let found: Vec<String> = given.iter().map(|path| path.display().to_string()).collect();
+        return Err(Error::usage("--weights", "embed or file, and at most one state dict", found.join(", ")));
+    }
+    Ok((places.first().is_none_or(|place| place.as_os_str() == "embed"), files.first().map(|path| path.to_path_buf())))
 }
 
 /// The levels to compile for.
@@ -202,7 +224,8 @@ fn identifier(output: &Path) -> Result<String> {
 
 /// The wishes that shape the code, as they were given.
 fn flags(args: &Args) -> Vec<String> {
-    let mut flags = vec![format!("--cpu={}", args.cpu), format!("--weights={}", args.weights)];
+    let embed = weights(&args.weights).is_ok_and(|(embed, _)| embed);
+    let mut flags = vec![format!("--cpu={}", args.cpu), format!("--weights={}", if embed { "embed" } else { "file" })];
     flags.extend(args.target.iter().map(|target| format!("--target={target}")));
     flags.extend(args.dims.iter().map(|(name, values)| {
         let values: Vec<String> = values.iter().map(usize::to_string).collect();

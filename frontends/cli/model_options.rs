@@ -1,9 +1,14 @@
 //! The options that say which model, for which shapes, within which bounds, on how many threads.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use fornax::{Bindings, Dim, Error, LibrarySource, Limits, Model, Options, Result, Session, SessionOptions, Target};
+use fornax::scaling::architecture::Padding;
+use fornax::{
+    Bindings, Dim, Error, Features, LibrarySource, Limits, Model, Options, Result, ScaledOptions, Session,
+    SessionOptions, Target,
+};
 
 /// Which model, and for which shapes.
 #[derive(Args)]
@@ -16,18 +21,104 @@ pub struct ModelArgs {
     /// Processor to compile for (see targets), or native: this one.
     #[arg(long, value_name = "NAME", default_value = "native", visible_alias = "target")]
     cpu: Cpu,
-    /// File with the weights of a compiled library; by default those it holds, or those beside it.
+    /// Weights: of a spec or preset a state dict (.safetensors), random ones by default; of a compiled library its weights file,
+    /// by default those it holds or those beside it.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    scaled: ScaledArgs,
     /// Check the hash of the weights that a compiled library holds, too.
     #[arg(long)]
     check: bool,
 }
 
+/// What a spec or preset leaves open.
+#[derive(Args)]
+#[command(next_help_heading = "Specs and presets")]
+pub struct ScaledArgs {
+    /// Seed of random weights.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Outputs of the classifier, whose weights are then random.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    classes: Option<u32>,
+    /// Side of the input, or height and width.
+    #[arg(long, value_name = "N|HxW", value_parser = side)]
+    side: Option<(usize, usize)>,
+    /// Epsilon of batch norms, instead of that of the source of the weights.
+    #[arg(long, value_name = "X", value_parser = eps)]
+    eps: Option<f64>,
+    /// Padding of strided convolutions, instead of that of the source of the weights: same or symmetric.
+    #[arg(long, value_name = "NAME", value_parser = padding)]
+    padding: Option<Padding>,
+    /// What to compute instead of the outputs: pooled (what the classifier reads; of ONNX files too), or the last values at
+    /// reductions of the side, such as 4,8,16,32.
+    #[arg(long, value_name = "WHAT", value_parser = features)]
+    features: Option<Features>,
+}
+
+/// `N` or `HxW`.
+fn side(text: &str) -> Result<(usize, usize), String> {
+    let number = |text: &str| text.parse::<usize>().ok().filter(|n| (1..=16384).contains(n));
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    number(height).zip(number(width)).ok_or_else(|| "expected pixels, 1 to 16384, or HxW".to_string())
+}
+
+fn eps(text: &str) -> Result<f64, String> {
+    let value: Option<f64> = text.parse().ok();
+    value.filter(|eps| *eps > 0.0 && *eps <= 1.0).ok_or_else(|| "expected a number above 0, up to 1".to_string())
+}
+
+fn padding(text: &str) -> Result<Padding, String> {
+    match text {
+        "same" => Ok(Padding::Same),
+        "symmetric" => Ok(Padding::Symmetric),
+        _ => Err("expected same or symmetric".to_string()),
+    }
+}
+
+fn features(text: &str) -> Result<Features, String> {
+    if text == "pooled" {
+        return Ok(Features::Pooled);
+    }
+    let numbers: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
+    numbers.map(Features::Reductions).map_err(|_| "expected pooled, or reductions such as 4,8,16,32".to_string())
+}
+
+impl ScaledArgs {
+    /// The options for a spec or preset with these `weights`.
+    pub fn apply(&self, weights: Option<PathBuf>, options: &mut Options) {
+        options.scaled = ScaledOptions {
+            weights,
+            seed: self.seed.unwrap_or(0),
+            classes: self.classes.map(|n| n as usize),
+            side: self.side,
+            eps: self.eps,
+            padding: self.padding,
+        };
+        options.features = self.features.clone().or(options.features.take());
+    }
+
+    /// Refuses what only a spec or preset takes.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        let given = [
+            (self.seed.is_some(), "--seed"),
+            (self.classes.is_some(), "--classes"),
+            (self.side.is_some(), "--side"),
+            (self.eps.is_some(), "--eps"),
+            (self.padding.is_some(), "--padding"),
+        ];
+        match given.iter().find(|(given, _)| *given && model.architecture().is_none()) {
+            Some((_, flag)) => Err(Error::usage(*flag, "a spec or preset", model.path().display().to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Which file, and how much it may ask for.
 #[derive(Args)]
 pub struct FileArgs {
-    /// ONNX file, or library compiled from one.
+    /// ONNX file, spec (.toml), preset such as efficientnet-b0, or compiled library.
     pub model: PathBuf,
     /// Bound on what a file may ask for: file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes.
     #[arg(long = "limit", value_name = "NAME=N", value_parser = pair::<u64>)]
@@ -85,14 +176,19 @@ impl ModelArgs {
     /// [`Self::open`] with other defaults.
     pub fn open_with(&self, options: Options) -> Result<Model> {
         let library = LibrarySource { weights: self.weights.clone(), check_weights: self.check };
-        let model = self.file.open(Options { target: self.cpu.0.clone(), library, ..options })?;
-        if model.library().is_none() && (self.weights.is_some() || self.check) {
-            return Err(Error::usage(
-                "--weights and --check",
-                "a compiled library",
-                self.file.model.display().to_string(),
-            ));
+        let mut options = Options { target: self.cpu.0.clone(), library, ..options };
+        self.scaled.apply(self.weights.clone(), &mut options);
+        let model = self.file.open(options)?;
+        let found = || self.file.model.display().to_string();
+        if self.check && model.library().is_none() {
+            return Err(Error::usage("--check", "a compiled library", found()));
         }
+        if self.weights.is_some() && model.library().is_none() && model.architecture().is_none() {
+            return Err(Error::usage("--weights", "a spec, a preset or a compiled library", found()));
+        }
+        self.scaled.check(&model)?;
+        // Standard error may be closed.
+        model.notes().iter().for_each(|note| _ = writeln!(io::stderr(), "{}: {note}", self.file.model.display()));
         Ok(model)
     }
 

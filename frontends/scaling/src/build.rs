@@ -16,7 +16,7 @@ use crate::layers::{self, Layer, Piece, Place, block_layers};
 use crate::parameters::Parameter;
 use crate::weights::{self, Weights};
 use options::Targets;
-pub use options::{BuildOptions, Outputs};
+pub use options::{BuildOptions, Outputs, output_names};
 
 /// Why a graph cannot be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -35,6 +35,19 @@ impl BuildOptions {
     }
 }
 
+/// Names of the outputs that `options` ask of `architecture`, in order.
+///
+/// # Errors
+/// [`Error::Option`] as for [`super::build`].
+pub fn output_names(architecture: &Architecture, options: &BuildOptions) -> Result<Vec<String>> {
+    let targets = Targets::of(architecture, options)?;
+    let mut names: Vec<String> = targets.stem.iter().map(|name| name.to_string()).collect();
+    (0..targets.stages).for_each(|stage| names.extend(targets.at(stage)));
+    names.extend(targets.pooled.then(|| "pooled".to_string()));
+    names.extend(targets.logits.then(|| "logits".to_string()));
+    Ok(names)
+}
+
 /// Outputs of an architecture.
 pub(super) struct Targets {
     /// Names of the stem's result.

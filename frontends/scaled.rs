@@ -1,0 +1,155 @@
+//! A network of a spec or a preset, as the source of a model.
+//!
+//! In: a spec, and a state dict or a seed. Out: the graph for any batch, and what the spec knows of images, under the keys of an
+//! ONNX file's metadata. What was chosen on the way (scheme, epsilon, padding) is said in [`Scaled::notes`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fornax_compiler::ir::Graph;
+use fornax_onnx::{Bindings, Dim, InputDecl};
+use fornax_runtime::DType;
+use fornax_scaling::architecture::{Architecture, Padding};
+use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};
+use fornax_scaling::random::Random;
+use fornax_scaling::spec::{Interpolation, Preprocessing, Spec};
+use fornax_scaling::weights::{Classifier, Hints, StateDict, Weights};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::model::Features;
+
+/// How a spec becomes a network with weights.
+#[derive(Clone, Debug, Default)]
+pub struct ScaledOptions {
+    /// State dict with the weights, safetensors; without one they are random.
+    pub weights: Option<PathBuf>,
+    /// Seed of random weights.
+    pub seed: u64,
+    /// Outputs of the classifier, if not those of the spec; with a state dict its classifier is then left aside for a random one.
+    pub classes: Option<usize>,
+    /// Height and width of the input, if not those of the spec.
+    pub side: Option<(usize, usize)>,
+    /// Epsilon of batch norms, if not that of the source of the weights.
+    pub eps: Option<f64>,
+    /// Padding, if not that of the source of the weights.
+    pub padding: Option<Padding>,
+}
+
+/// An architecture with weights.
+pub(crate) struct Scaled {
+    architecture: Architecture,
+    weights: Arc<dyn Weights + Send + Sync>,
+    outputs: Outputs,
+    side: (usize, usize),
+    /// The one input.
+    pub inputs: Vec<InputDecl>,
+    /// Names of the outputs.
+    pub output_names: Vec<String>,
+    /// What was chosen, a line each.
+    pub notes: Vec<String>,
+    /// What the spec knows of images.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Scaled {
+    /// Resolves a spec and binds its weights.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] and [`Error::Weights`] naming what does not fit.
+    pub fn new(spec: &Spec, options: &ScaledOptions, features: Option<&Features>, file_bytes: u64) -> Result<Self> {
+        let mut spec = spec.clone();
+        spec.classes = options.classes.unwrap_or(spec.classes);
+        let resolved = spec.resolve()?;
+        let mut architecture = resolved.architecture;
+        let scale = resolved.multipliers;
+        let mut notes = vec![format!("width {:.4}, depth {:.4}, side {}", scale.width, scale.depth, scale.side)];
+        notes.extend(resolved.warnings.into_iter().map(|warning| format!("warning: {warning}")));
+        let weights: Arc<dyn Weights + Send + Sync> = match &options.weights {
+            None => {
+                notes.push(format!("random weights of seed {}", options.seed));
+                Arc::new(Random { seed: options.seed })
+            }
+            Some(path) => {
+                let state = StateDict::open(path, file_bytes)?;
+                let scheme = state.scheme()?;
+                let defaults = scheme.defaults(&architecture, &Hints::beside(path));
+                (architecture.eps, architecture.padding) = (defaults.eps, defaults.padding);
+                notes.push(format!("weights in the naming of {}; {}", scheme.name(), defaults.why));
+                Arc::new(state.bind(&architecture, scheme, classifier(options, features))?)
+            }
+        };
+        architecture.eps = options.eps.unwrap_or(architecture.eps);
+        architecture.padding = options.padding.unwrap_or(architecture.padding);
+        let side = options.side.unwrap_or((architecture.side, architecture.side));
+        let dims = vec![Dim::Symbol("batch".into()), Dim::Known(3), Dim::Known(side.0), Dim::Known(side.1)];
+        let inputs = vec![InputDecl { name: "input".into(), dtype: DType::F32, dims, ranked: true }];
+        let metadata = spec.preprocessing.as_ref().map(|images| metadata(images, side)).unwrap_or_default();
+        let outputs = match features {
+            None => Outputs::Logits,
+            Some(Features::Pooled) => Outputs::Pooled,
+            Some(Features::Reductions(reductions)) => Outputs::Reductions(reductions.clone()),
+        };
+        let wanted = BuildOptions { batch: 1, side, outputs: outputs.clone() };
+        let output_names = output_names(&architecture, &wanted)?;
+        Ok(Self { architecture, weights, outputs, side, inputs, output_names, notes, metadata })
+    }
+
+    /// The graph, for the batch that `bindings` give.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] naming the option or the weight at fault, [`Error::Usage`] for a shape that the network does not take.
+    pub fn graph(&self, bindings: &Bindings) -> Result<Graph> {
+        let mut batch = bindings.dims.get("batch").copied().unwrap_or(1);
+        if let Some(shape) = bindings.shapes.get("input") {
+            let (height, width) = self.side;
+            match shape[..] {
+                [n, 3, h, w] if (h, w) == self.side => batch = n,
+                _ => {
+                    return Err(Error::input(
+                        "input",
+                        format!("a shape [n, 3, {height}, {width}]"),
+                        format!("{shape:?}"),
+                    ));
+                }
+            }
+        }
+        let options = BuildOptions { batch, side: self.side, outputs: self.outputs.clone() };
+        Ok(build(&self.architecture, &options, &*self.weights)?)
+    }
+
+    /// The network.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+}
+
+/// Where the classifier's weights come from.
+fn classifier(options: &ScaledOptions, features: Option<&Features>) -> Classifier {
+    match (features, options.classes) {
+        (Some(_), _) => Classifier::Unused,
+        (None, Some(_)) => Classifier::Seeded(options.seed),
+        (None, None) => Classifier::File,
+    }
+}
+
+/// The entry `preprocess`, for an input of another size too.
+fn metadata(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap<String, String> {
+    let interpolation = match images.interpolation {
+        Interpolation::Bilinear => "bilinear",
+        Interpolation::Bicubic => "bicubic",
+    };
+    let mut value = json!({
+        "channel_order": "RGB", "interpolation": interpolation, "antialias": true, "scale": 1.0 / 255.0,
+        "mean": images.mean, "std": images.std, "layout": "NCHW", "dtype": "float32",
+    });
+    if images.squash {
+        value["resize"] = json!([height, width]);
+    } else {
+        value["resize_short_edge"] = json!((height.min(width) as f64 / images.crop).floor() as usize);
+        value["crop"] = json!([height, width]);
+        value["crop_mode"] = json!("center");
+    }
+    [("preprocess".to_string(), value.to_string())].into()
+}
