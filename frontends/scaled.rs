@@ -14,7 +14,7 @@ use fornax_scaling::architecture::{Architecture, Padding};
 use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};
 use fornax_scaling::random::Random;
 use fornax_scaling::spec::{Interpolation, Preprocessing, Spec};
-use fornax_scaling::weights::{Classifier, Hints, StateDict, Weights};
+use fornax_scaling::weights::{Bound, Classifier, Hints, Scheme, StateDict, Weights};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -27,7 +27,8 @@ pub struct ScaledOptions {
     pub weights: Option<PathBuf>,
     /// Seed of random weights.
     pub seed: u64,
-    /// Outputs of the classifier, if not those of the spec; with a state dict its classifier is then left aside for a random one.
+    /// Outputs of the classifier, if not those of the spec. A state dict that has another number keeps its other weights, and
+    /// the classifier is random.
     pub classes: Option<usize>,
     /// Height and width of the input, if not those of the spec.
     pub side: Option<(usize, usize)>,
@@ -77,7 +78,7 @@ impl Scaled {
                 let defaults = scheme.defaults(&architecture, &Hints::beside(path));
                 (architecture.eps, architecture.padding) = (defaults.eps, defaults.padding);
                 notes.push(format!("weights in the naming of {}; {}", scheme.name(), defaults.why));
-                Arc::new(state.bind(&architecture, scheme, classifier(options, features))?)
+                Arc::new(bind(&state, &architecture, scheme, options, features)?)
             }
         };
         architecture.eps = options.eps.unwrap_or(architecture.eps);
@@ -125,12 +126,21 @@ impl Scaled {
     }
 }
 
-/// Where the classifier's weights come from.
-fn classifier(options: &ScaledOptions, features: Option<&Features>) -> Classifier {
-    match (features, options.classes) {
-        (Some(_), _) => Classifier::Unused,
-        (None, Some(_)) => Classifier::Seeded(options.seed),
-        (None, None) => Classifier::File,
+/// The weights of a state dict. Where other classes than the spec's are asked for, and the file has another number, the
+/// classifier is made anew.
+fn bind(
+    state: &StateDict,
+    architecture: &Architecture,
+    scheme: Scheme,
+    options: &ScaledOptions,
+    features: Option<&Features>,
+) -> Result<Bound> {
+    if features.is_some() {
+        return Ok(state.bind(architecture, scheme, Classifier::Unused)?);
+    }
+    match (state.bind(architecture, scheme, Classifier::File), options.classes) {
+        (Err(_), Some(_)) => Ok(state.bind(architecture, scheme, Classifier::Seeded(options.seed))?),
+        (bound, _) => Ok(bound?),
     }
 }
 

@@ -39,7 +39,7 @@ pub struct ScaledArgs {
     /// Seed of random weights.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Outputs of the classifier, whose weights are then random.
+    /// Outputs of the classifier; its weights are random unless the state dict has as many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     classes: Option<u32>,
     /// Side of the input, or height and width.
