@@ -6,6 +6,7 @@
 
 mod options;
 
+use fornax_compiler::OpError;
 use fornax_compiler::ir::{Builder, Graph, NodeId};
 use fornax_compiler::ops::reduce::ReduceKind;
 use fornax_compiler::ops::{BatchNorm, Binary, Concat, Conv, Gemm, Op, Reduce, Reshape, Slice, Unary};
@@ -105,6 +106,22 @@ pub fn pads(padding: Padding, size: usize, kernel: usize, stride: usize) -> (usi
     }
 }
 
+/// Refuses splits into more parts than there are channels.
+fn splits(block: &Block) -> Result<(), OpError> {
+    let narrowest = block.expanded.min(block.input).min(block.output);
+    for (field, parts, channels) in [
+        ("kernels", block.kernels.len(), block.expanded),
+        ("expand_split", block.expand_split, narrowest),
+        ("project_split", block.project_split, narrowest),
+    ] {
+        let most = channels.min(layers::MAX_PARTS);
+        if !(1..=most).contains(&parts) {
+            return Err(OpError::new(field, format!("1 to {most} parts of {channels} channels"), parts.to_string()));
+        }
+    }
+    Ok(())
+}
+
 /// A graph under construction.
 struct Net<'a> {
     b: Builder,
@@ -120,8 +137,9 @@ impl Net<'_> {
     }
 
     fn block(&mut self, block: &Block, place: Place, input: NodeId) -> Result<NodeId> {
-        let parts = block_layers(block, place);
         let prefix = format!("blocks.{}.{}", place.stage, place.block);
+        splits(block).map_err(|e| e.at(&prefix, "block"))?;
+        let parts = block_layers(block, place);
         let mut x = input;
         for layer in parts.expand.iter().chain([&parts.spatial]) {
             x = self.layer(layer, x)?;

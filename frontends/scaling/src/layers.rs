@@ -92,9 +92,12 @@ impl BlockLayers {
     }
 }
 
-/// Equal parts of `channels`, the remainder to the first.
+/// Most parts that channels are split into; [`crate::build`] refuses more.
+pub const MAX_PARTS: usize = 64;
+
+/// Equal parts of `channels`, the remainder to the first; at most [`MAX_PARTS`].
 pub fn split(channels: usize, parts: usize) -> Vec<usize> {
-    let parts = parts.max(1);
+    let parts = parts.clamp(1, MAX_PARTS);
     let mut sizes = vec![channels / parts; parts];
     sizes[0] += channels % parts;
     sizes

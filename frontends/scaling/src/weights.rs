@@ -13,6 +13,7 @@ mod bind;
 mod defaults;
 mod error;
 mod file;
+mod outline;
 pub mod schemes;
 
 use fornax_compiler::types::Constant;
@@ -21,6 +22,7 @@ pub use bind::{Bound, Classifier};
 pub use defaults::{Defaults, Hints};
 pub use error::{Error, Result};
 pub use file::StateDict;
+pub use outline::Outline;
 pub use schemes::Scheme;
 
 use crate::parameters::Parameter;

@@ -12,6 +12,7 @@ use safetensors::Dtype;
 use super::Weights;
 use super::error::{Error, Result};
 use super::file::{StateDict, Tensor};
+use super::outline::Outline;
 use super::schemes::Scheme;
 use crate::architecture::Architecture;
 use crate::layers::Part;
@@ -54,6 +55,7 @@ impl StateDict {
             }
         }
         matching.refuse_unexpected();
+        matching.compare_outlines(architecture);
         if matching.faults.is_empty() {
             return Ok(Bound { tensors, scheme, classifier });
         }
@@ -113,6 +115,15 @@ impl<'a> Matching<'a> {
 
     fn leave_aside(&mut self, architecture: &Architecture, parameter: &Parameter) {
         self.used.extend(self.scheme.names(architecture, parameter));
+    }
+
+    /// Puts first, before faults, that this is another network.
+    fn compare_outlines(&mut self, architecture: &Architecture) {
+        let (expected, found) = (Outline::of(architecture), self.state.outline(architecture, self.scheme));
+        let other = Outline { classes: expected.classes, ..found } != expected;
+        if other && !self.faults.is_empty() {
+            self.faults.insert(0, format!("network: expected {expected}; found {found}"));
+        }
     }
 
     fn refuse_unexpected(&mut self) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::schemes::Scheme;
-use crate::architecture::{Architecture, Head, Padding};
+use crate::architecture::{Architecture, Block, BlockKind, Padding};
 
 /// Largest `config.json` that is read.
 const CONFIG_BYTES: u64 = 1 << 20;
@@ -22,10 +22,12 @@ pub struct Defaults {
 }
 
 /// What is known about a state dict besides its tensors.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Hints {
     /// `architecture` of the `config.json` beside it.
     pub architecture: Option<String>,
+    /// `batch_norm_eps` of that file.
+    pub eps: Option<f64>,
     /// Its file name.
     pub file_name: Option<String>,
 }
@@ -37,8 +39,10 @@ impl Hints {
         let config = path.with_file_name("config.json");
         let bytes = fornax_runtime::map_file(&config, CONFIG_BYTES).ok();
         let value = bytes.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-        let architecture = value.and_then(|v| v.get("architecture")?.as_str().map(str::to_string));
-        Self { architecture, file_name }
+        let field = |name: &str| value.as_ref().and_then(|value| value.get(name));
+        let architecture = field("architecture").and_then(|v| v.as_str()).map(str::to_string);
+        let eps = field("batch_norm_eps").and_then(|v| v.as_f64()).filter(|eps| *eps > 0.0 && eps.is_finite());
+        Self { architecture, eps, file_name }
     }
 }
 
@@ -53,28 +57,36 @@ impl Scheme {
                 Some(why) => sure(1e-3, symmetric, why),
                 None => sure(1e-5, symmetric, "torchvision's B0 to B4 use eps 1e-5 and symmetric padding"),
             },
+            Self::TorchvisionMobileNetV2 | Self::TorchvisionMnasNet => {
+                sure(1e-5, symmetric, "torchvision's MobileNetV2 and MnasNet use eps 1e-5 and symmetric padding")
+            }
+            Self::TorchvisionMobileNetV3 => {
+                sure(1e-3, symmetric, "torchvision's MobileNetV3 uses eps 1e-3 and symmetric padding")
+            }
             Self::EfficientNetPytorch => {
                 sure(1e-3, same, "efficientnet-pytorch uses eps 1e-3 and SAME padding, as TensorFlow does")
             }
-            Self::Transformers => {
-                sure(1e-3, same, "transformers uses eps 1e-3 and SAME padding at the size it was trained for")
-            }
+            Self::Transformers => match hints.eps {
+                Some(eps) => {
+                    let why = format!("config.json says eps {eps:e}; transformers pads as SAME at its training size");
+                    Defaults { eps, padding: same, why, certain: true }
+                }
+                None => sure(1e-3, same, "transformers uses eps 1e-3 and pads as SAME at its training size"),
+            },
             Self::Keras => sure(1e-3, same, "Keras uses eps 1e-3 and SAME padding"),
         }
     }
 }
 
-/// Why torchvision's network has eps 1e-3, if it has.
+/// Why torchvision's EfficientNet has eps 1e-3, if it has.
 fn large(architecture: &Architecture) -> Option<&'static str> {
-    let depthwise_first = architecture.blocks().next().is_some_and(|block| {
-        !matches!(block.kind, crate::architecture::BlockKind::ConvBnAct | crate::architecture::BlockKind::FusedMbConv)
-    });
-    let head = match architecture.head {
-        Head::BeforePool { output, .. } | Head::AfterPool { output, .. } => output,
-    };
-    if !depthwise_first {
+    let fused = |block: &Block| matches!(block.kind, BlockKind::ConvBnAct | BlockKind::FusedMbConv);
+    if architecture.blocks().next().is_some_and(fused) {
         Some("torchvision's V2 networks use eps 1e-3 and symmetric padding")
-    } else if matches!(head, 2048 | 2304 | 2560) {
+    } else if matches!(
+        (architecture.head.output(), architecture.blocks().count()),
+        (2048, 39) | (2304, 45) | (2560, 55)
+    ) {
         Some("torchvision's B5 to B7 use eps 1e-3 and symmetric padding")
     } else {
         None
@@ -90,7 +102,7 @@ fn timm(architecture: &Architecture, hints: &Hints) -> Defaults {
         if !known.iter().any(|family| name.contains(family)) {
             continue;
         }
-        let (eps, padding, what) = if name.starts_with("tf_") || name.contains("tf_") {
+        let (eps, padding, what) = if name.contains("tf_") {
             (1e-3, Padding::Same, "TensorFlow's, with eps 1e-3 and SAME padding")
         } else if name.contains("mobilenetv3_rw") {
             (1e-3, Padding::Symmetric, "timm's own, with eps 1e-3 and symmetric padding")

@@ -36,7 +36,7 @@ pub enum Error {
         found: String,
     },
     /// Tensors are missing, unexpected or misshapen.
-    #[error("{source_name}: {} not fit {architecture} in {scheme} naming:{}", tensors(faults.len()), listed(faults))]
+    #[error("{source_name}: does not fit {architecture} in {scheme} naming:{}", listed(faults))]
     Mismatch {
         /// The file.
         source_name: String,
@@ -64,10 +64,6 @@ pub enum Error {
 
 /// Result of loading weights.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-fn tensors(count: usize) -> String {
-    if count == 1 { "1 tensor does".into() } else { format!("{count} tensors do") }
-}
 
 fn listed(faults: &[String]) -> String {
     let mut text: String = faults.iter().take(LISTED).map(|fault| format!("\n  {fault}")).collect();

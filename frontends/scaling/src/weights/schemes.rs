@@ -6,6 +6,7 @@
 mod efficientnet_pytorch;
 mod keras;
 mod torchvision;
+mod torchvision_mobile;
 mod transformers;
 
 use crate::architecture::Architecture;
@@ -19,6 +20,12 @@ pub enum Scheme {
     Timm,
     /// torchvision's EfficientNet.
     Torchvision,
+    /// torchvision's MobileNetV2.
+    TorchvisionMobileNetV2,
+    /// torchvision's MobileNetV3.
+    TorchvisionMobileNetV3,
+    /// torchvision's MnasNet.
+    TorchvisionMnasNet,
     /// efficientnet-pytorch.
     EfficientNetPytorch,
     /// Hugging Face transformers.
@@ -29,14 +36,25 @@ pub enum Scheme {
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Self; 5] =
-        [Self::Timm, Self::Torchvision, Self::EfficientNetPytorch, Self::Transformers, Self::Keras];
+    pub const ALL: [Self; 8] = [
+        Self::Timm,
+        Self::Torchvision,
+        Self::TorchvisionMobileNetV2,
+        Self::TorchvisionMobileNetV3,
+        Self::TorchvisionMnasNet,
+        Self::EfficientNetPytorch,
+        Self::Transformers,
+        Self::Keras,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Timm => "timm",
             Self::Torchvision => "torchvision",
+            Self::TorchvisionMobileNetV2 => "torchvision-mobilenetv2",
+            Self::TorchvisionMobileNetV3 => "torchvision-mobilenetv3",
+            Self::TorchvisionMnasNet => "torchvision-mnasnet",
             Self::EfficientNetPytorch => "efficientnet-pytorch",
             Self::Transformers => "transformers",
             Self::Keras => "keras",
@@ -62,6 +80,12 @@ impl Scheme {
             Some(Self::Timm)
         } else if contains("features.0.0.weight") && contains("features.1.0.block.0.0.weight") {
             Some(Self::Torchvision)
+        } else if contains("features.1.conv.0.0.weight") {
+            Some(Self::TorchvisionMobileNetV2)
+        } else if contains("features.1.block.0.0.weight") {
+            Some(Self::TorchvisionMobileNetV3)
+        } else if contains("layers.8.0.layers.0.weight") {
+            Some(Self::TorchvisionMnasNet)
         } else {
             names().any(|name| name.starts_with("stem_conv/") && name.contains("/kernel")).then_some(Self::Keras)
         }
@@ -72,6 +96,9 @@ impl Scheme {
         match self {
             Self::Timm => vec![parameter.name.clone()],
             Self::Torchvision => torchvision::names(architecture, parameter),
+            Self::TorchvisionMobileNetV2 | Self::TorchvisionMobileNetV3 | Self::TorchvisionMnasNet => {
+                torchvision_mobile::names(self, architecture, parameter)
+            }
             Self::EfficientNetPytorch => efficientnet_pytorch::names(architecture, parameter),
             Self::Transformers => transformers::names(architecture, parameter),
             Self::Keras => keras::names(architecture, parameter),
@@ -99,6 +126,10 @@ impl Scheme {
     /// The shape that `parameter` has in the file.
     pub fn stored_shape(self, parameter: &Parameter) -> Vec<usize> {
         let mut shape = parameter.shape.clone();
+        // Its head is a linear layer, over the same elements.
+        if self == Self::TorchvisionMobileNetV3 && parameter.part == Part::Head {
+            shape.truncate(2);
+        }
         for (axis, stored) in self.permutation(parameter).into_iter().flatten().enumerate() {
             shape[*stored] = parameter.shape[axis];
         }

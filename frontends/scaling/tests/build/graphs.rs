@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_scaling::architecture::{Activation, Block, BlockKind, Gate, Head, Padding, SqueezeExcite};
+use fornax_scaling::architecture::{Activation, Architecture, Block, BlockKind, Gate, Head, Padding, SqueezeExcite};
 use fornax_scaling::build::{BuildOptions, Outputs, build};
 use fornax_scaling::parameters::parameters;
 use fornax_scaling::random::Random;
@@ -70,6 +70,45 @@ fn outputs_are_chosen_by_reduction() {
     assert_eq!(error.to_string(), "batch: expected 1 or more, found 0");
 }
 
+/// The nodes of a network of one block with split channels, and their shapes.
+const SPLIT: &[&str] = &[
+    "conv_stem [1,8,5,5]",
+    "bn1 [1,8,5,5]",
+    "bn1.act [1,8,5,5]",
+    "blocks.0.0.conv_pw.0.split [1,4,5,5]",
+    "blocks.0.0.conv_pw.0 [1,9,5,5]",
+    "blocks.0.0.conv_pw.1.split [1,4,5,5]",
+    "blocks.0.0.conv_pw.1 [1,8,5,5]",
+    "blocks.0.0.conv_pw [1,17,5,5]",
+    "blocks.0.0.bn1 [1,17,5,5]",
+    "blocks.0.0.bn1.act [1,17,5,5]",
+    "blocks.0.0.conv_dw.0.split [1,9,5,5]",
+    "blocks.0.0.conv_dw.0 [1,9,5,5]",
+    "blocks.0.0.conv_dw.1.split [1,8,5,5]",
+    "blocks.0.0.conv_dw.1 [1,8,5,5]",
+    "blocks.0.0.conv_dw [1,17,5,5]",
+    "blocks.0.0.bn2 [1,17,5,5]",
+    "blocks.0.0.bn2.act [1,17,5,5]",
+    "blocks.0.0.se.mean [1,17,1,1]",
+    "blocks.0.0.se.conv_reduce [1,4,1,1]",
+    "blocks.0.0.se.conv_reduce.act [1,4,1,1]",
+    "blocks.0.0.se.conv_expand [1,17,1,1]",
+    "blocks.0.0.se.gate [1,17,1,1]",
+    "blocks.0.0.se [1,17,5,5]",
+    "blocks.0.0.conv_pwl.0.split [1,9,5,5]",
+    "blocks.0.0.conv_pwl.0 [1,4,5,5]",
+    "blocks.0.0.conv_pwl.1.split [1,8,5,5]",
+    "blocks.0.0.conv_pwl.1 [1,4,5,5]",
+    "blocks.0.0.conv_pwl [1,8,5,5]",
+    "blocks.0.0.bn3 [1,8,5,5]",
+    "blocks.0.0.add [1,8,5,5]",
+    "global_pool [1,8,1,1]",
+    "conv_head [1,16,1,1]",
+    "conv_head.act [1,16,1,1]",
+    "flatten [1,16]",
+    "classifier [1,10]",
+];
+
 /// A block of every special kind, in the order of its nodes.
 #[test]
 fn split_channels_and_late_heads_have_their_form() {
@@ -94,42 +133,37 @@ fn split_channels_and_late_heads_have_their_form() {
     let graph = graph.renumbered().expect("an order");
     let nodes = graph.ids().filter(|id| graph.node(*id).op().is_some());
     let lines: Vec<String> = nodes.map(|id| format!("{} {}", graph.node(id).name, graph.node(id).ty.shape)).collect();
-    let expected = [
-        "conv_stem [1,8,5,5]",
-        "bn1 [1,8,5,5]",
-        "bn1.act [1,8,5,5]",
-        "blocks.0.0.conv_pw.0.split [1,4,5,5]",
-        "blocks.0.0.conv_pw.0 [1,9,5,5]",
-        "blocks.0.0.conv_pw.1.split [1,4,5,5]",
-        "blocks.0.0.conv_pw.1 [1,8,5,5]",
-        "blocks.0.0.conv_pw [1,17,5,5]",
-        "blocks.0.0.bn1 [1,17,5,5]",
-        "blocks.0.0.bn1.act [1,17,5,5]",
-        "blocks.0.0.conv_dw.0.split [1,9,5,5]",
-        "blocks.0.0.conv_dw.0 [1,9,5,5]",
-        "blocks.0.0.conv_dw.1.split [1,8,5,5]",
-        "blocks.0.0.conv_dw.1 [1,8,5,5]",
-        "blocks.0.0.conv_dw [1,17,5,5]",
-        "blocks.0.0.bn2 [1,17,5,5]",
-        "blocks.0.0.bn2.act [1,17,5,5]",
-        "blocks.0.0.se.mean [1,17,1,1]",
-        "blocks.0.0.se.conv_reduce [1,4,1,1]",
-        "blocks.0.0.se.conv_reduce.act [1,4,1,1]",
-        "blocks.0.0.se.conv_expand [1,17,1,1]",
-        "blocks.0.0.se.gate [1,17,1,1]",
-        "blocks.0.0.se [1,17,5,5]",
-        "blocks.0.0.conv_pwl.0.split [1,9,5,5]",
-        "blocks.0.0.conv_pwl.0 [1,4,5,5]",
-        "blocks.0.0.conv_pwl.1.split [1,8,5,5]",
-        "blocks.0.0.conv_pwl.1 [1,4,5,5]",
-        "blocks.0.0.conv_pwl [1,8,5,5]",
-        "blocks.0.0.bn3 [1,8,5,5]",
-        "blocks.0.0.add [1,8,5,5]",
-        "global_pool [1,8,1,1]",
-        "conv_head [1,16,1,1]",
-        "conv_head.act [1,16,1,1]",
-        "flatten [1,16]",
-        "classifier [1,10]",
+    assert_eq!(lines, SPLIT);
+}
+
+#[test]
+fn absurd_sizes_are_refused() {
+    let sound = scaled(Family::V1, (0.25, 0.35), 10, Padding::Same, 1e-3);
+    let refused = |architecture: &Architecture, options: &BuildOptions| {
+        build(architecture, options, &Random { seed: 1 }).map(drop).expect_err("a refusal").to_string()
+    };
+    let small = options(1, 32, Outputs::Logits);
+    for side in [(1 << 40, 1 << 40), (usize::MAX, 1), (1, usize::MAX)] {
+        refused(&sound, &BuildOptions { side, ..small.clone() });
+    }
+    refused(&sound, &BuildOptions { batch: usize::MAX, ..small.clone() });
+    type Change = fn(&mut Block);
+    let changes: [Change; 8] = [
+        |block| block.kernels = vec![],
+        |block| block.kernels = vec![0],
+        |block| block.kernels = vec![usize::MAX],
+        |block| block.stride = 0,
+        |block| block.expanded = usize::MAX,
+        |block| block.output = 0,
+        |block| block.expand_split = 1000,
+        |block| block.project_split = usize::MAX,
     ];
-    assert_eq!(lines, expected);
+    for padding in [Padding::Same, Padding::Symmetric] {
+        for change in changes {
+            let mut architecture = Architecture { padding, ..sound.clone() };
+            change(&mut architecture.stages[1][0]);
+            let error = refused(&architecture, &small);
+            assert!(error.starts_with("blocks.1.0"), "{error}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use fornax_scaling::architecture::{
 use fornax_scaling::build::{Outputs, build};
 use fornax_scaling::parameters::{Parameter, Role, parameters};
 use fornax_scaling::random::Random;
-use fornax_scaling::weights::{self, Weights};
+use fornax_scaling::weights::{self, Scheme, Weights};
 use serde_json::Value;
 
 use crate::options;
@@ -170,5 +170,65 @@ fn relatives_compute_natively() {
         let far = distance(&expected[0], &native(&graph, &input)[0]);
         eprintln!("{name}: {far:.1e}");
         assert!(far <= 1e-4, "{name}: {far}");
+    }
+}
+
+/// torchvision's relatives: every parameter has a name of its own, and the first and last are those of the library.
+#[test]
+fn relatives_have_names_in_torchvision() {
+    let Some(models) = models() else { return };
+    for (model, scheme, expected) in [
+        (
+            "mobilenetv2_100",
+            Scheme::TorchvisionMobileNetV2,
+            [
+                ("blocks.0.0.conv_dw.weight", "features.1.conv.0.0.weight"),
+                ("blocks.0.0.bn2.bias", "features.1.conv.2.bias"),
+                ("blocks.1.0.conv_pwl.weight", "features.2.conv.2.weight"),
+                ("bn2.running_var", "features.18.1.running_var"),
+            ],
+        ),
+        (
+            "mobilenetv3_large_100",
+            Scheme::TorchvisionMobileNetV3,
+            [
+                ("blocks.0.0.conv_dw.weight", "features.1.block.0.0.weight"),
+                ("blocks.2.0.se.conv_reduce.bias", "features.4.block.2.fc1.bias"),
+                ("blocks.6.0.bn1.weight", "features.16.1.weight"),
+                ("conv_head.bias", "classifier.0.bias"),
+            ],
+        ),
+        (
+            "mnasnet_100",
+            Scheme::TorchvisionMnasNet,
+            [
+                ("blocks.0.0.conv_pw.weight", "layers.6.weight"),
+                ("blocks.1.0.conv_pw.weight", "layers.8.0.layers.0.weight"),
+                ("blocks.6.0.bn3.bias", "layers.13.0.layers.7.bias"),
+                ("bn2.running_var", "layers.15.running_var"),
+            ],
+        ),
+    ] {
+        let architecture = architecture(model, &models[model]);
+        let list = parameters(&architecture);
+        let names: BTreeMap<String, String> = list
+            .iter()
+            .map(|p| (scheme.names(&architecture, p).into_iter().next().expect("a name"), p.name.clone()))
+            .collect();
+        assert_eq!(names.len(), list.len(), "{model}");
+        for (canonical, name) in expected {
+            assert_eq!(names.get(name).map(String::as_str), Some(canonical));
+        }
+        let found = Scheme::detect(|name| names.contains_key(name), || names.keys().map(String::as_str));
+        assert_eq!(found, Some(scheme));
+    }
+}
+
+#[test]
+fn canonical_names_are_unique() {
+    for (name, model) in models().into_iter().flatten() {
+        let list = parameters(&architecture(&name, &model));
+        let names: std::collections::BTreeSet<&str> = list.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names.len(), list.len(), "{name}");
     }
 }

@@ -8,13 +8,16 @@ use fornax_scaling::architecture::{Architecture, Padding};
 use fornax_scaling::build::{Outputs, build};
 use fornax_scaling::parameters::parameters;
 use fornax_scaling::random::Random;
-use fornax_scaling::weights::{Bound, Classifier, Error, Scheme, StateDict, Weights};
+use fornax_scaling::weights::{Bound, Classifier, Error, Hints, Outline, Scheme, StateDict, Weights};
 
-use crate::support::{Family, shared};
+use crate::support::{Family, scaled, shared};
 use crate::{GOLDEN, options, small};
 
+/// Tensors by name.
+type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
+
 /// A safetensors file of the given tensors.
-fn file(tensors: &BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>) -> Bytes {
+fn file(tensors: &Tensors) -> Bytes {
     let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
         (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).expect("a tensor"))
     });
@@ -22,11 +25,7 @@ fn file(tensors: &BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>) -
 }
 
 /// The tensors of an architecture as `scheme` stores them.
-fn stored(
-    architecture: &Architecture,
-    weights: &dyn Weights,
-    scheme: Scheme,
-) -> BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)> {
+fn stored(architecture: &Architecture, weights: &dyn Weights, scheme: Scheme) -> Tensors {
     let mut out = BTreeMap::new();
     for parameter in parameters(architecture) {
         let name = scheme.names(architecture, &parameter).first().cloned().expect("a name");
@@ -94,11 +93,43 @@ fn every_scheme_gives_the_same_constants() {
     }
 }
 
+/// A mapped `f32` tensor reaches the graph as a slice of the file.
+#[test]
+fn elements_are_not_copied() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let bytes = file(&stored(&architecture, &Random { seed: 3 }, Scheme::Timm));
+    let state = StateDict::from_bytes("w", bytes.clone()).expect("a state dict");
+    let bound = state.bind(&architecture, Scheme::Timm, Classifier::File).expect("a fit");
+    let range = bytes.as_ptr_range();
+    for parameter in parameters(&architecture) {
+        let constant = bound.constant(&parameter).expect("a constant");
+        assert!(constant.source().is_some_and(|elements| range.contains(&elements.as_ptr())), "{}", parameter.name);
+    }
+}
+
+#[test]
+fn a_base_model_of_transformers_has_no_prefix_and_no_classifier() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let tensors = stored(&architecture, &Random { seed: 3 }, Scheme::Transformers).into_iter();
+    let base = tensors.filter_map(|(name, tensor)| Some((name.strip_prefix("efficientnet.")?.to_string(), tensor)));
+    let state = StateDict::from_bytes("base", file(&base.collect())).expect("a state dict");
+    let scheme = state.scheme().expect("a scheme");
+    assert_eq!(scheme, Scheme::Transformers);
+    let outline = state.outline(&architecture, scheme);
+    assert_eq!(outline.to_string(), "stem 8, head 320, 10 blocks, classes none");
+    state.bind(&architecture, scheme, Classifier::Unused).expect("a fit");
+    let error = state.bind(&architecture, scheme, Classifier::File).expect_err("faults").to_string();
+    assert!(error.ends_with("missing: classifier.weight [10, 320]\n  missing: classifier.bias [10]"), "{error}");
+}
+
 /// Names that are proven for V1 hold for what V1 lacks as far as they are consistent.
 #[test]
 fn names_are_unique_and_found_again() {
     for (family, schemes) in [
-        (Family::V1, &Scheme::ALL[..]),
+        (
+            Family::V1,
+            &[Scheme::Timm, Scheme::Torchvision, Scheme::EfficientNetPytorch, Scheme::Transformers, Scheme::Keras][..],
+        ),
         (Family::Lite, &[Scheme::Timm]),
         (Family::V2, &[Scheme::Timm, Scheme::Torchvision, Scheme::Keras]),
     ] {
@@ -109,6 +140,7 @@ fn names_are_unique_and_found_again() {
             let state = StateDict::from_bytes("stored", file(&tensors)).expect("a state dict");
             assert_eq!(state.scheme().expect("a scheme"), *scheme);
             state.bind(&architecture, *scheme, Classifier::File).expect("a fit");
+            assert_eq!(state.outline(&architecture, *scheme), Outline::of(&architecture), "{}", scheme.name());
         }
     }
 }
@@ -145,7 +177,8 @@ fn tensors_that_do_not_fit_are_listed_together() {
     let state = StateDict::from_bytes("w.safetensors", file(&tensors)).expect("a state dict");
     let error = state.bind(&architecture, Scheme::Timm, Classifier::File).expect_err("faults");
     let expected = [
-        "w.safetensors: 5 tensors do not fit test_0.25_0.35 in timm naming:",
+        "w.safetensors: does not fit test_0.25_0.35 in timm naming:",
+        "  network: expected stem 8, head 320, 10 blocks, classes 10; found stem 8, head 320, 11 blocks, classes 10",
         "  misshapen: bn1.weight: expected [8], found [4]",
         "  type: bn1.bias: expected F32, F16, BF16 or F64, found I64",
         "  missing: blocks.1.0.conv_dw.weight [48, 1, 3, 3]",
@@ -155,6 +188,7 @@ fn tensors_that_do_not_fit_are_listed_together() {
     assert_eq!(error.to_string(), expected.join("\n"));
     let wrong = state.bind(&architecture, Scheme::Torchvision, Classifier::File).expect_err("faults").to_string();
     assert_eq!(wrong.lines().count(), 22);
+    assert!(wrong.contains("found stem none, head none, 0 blocks"), "{wrong}");
     assert!(wrong.lines().last().is_some_and(|line| line.starts_with("  and ") && line.ends_with(" more")), "{wrong}");
 }
 
@@ -185,5 +219,53 @@ fn files_without_a_scheme_and_malformed_files_are_refused() {
     for bytes in [&b""[..], b"12345678", &[255; 64], &file(&tensors)[..60]] {
         let error = StateDict::from_bytes("w", Bytes::copy_from_slice(bytes));
         assert!(matches!(error, Err(Error::NotSafetensors { .. })), "{bytes:?}");
+    }
+}
+
+#[test]
+fn the_source_decides_on_eps_and_padding() {
+    let v1 = small(Family::V1, Padding::Same, 1e-3);
+    let b5 = scaled(Family::V1, (1.6, 2.2), 1000, Padding::Same, 1e-3);
+    let v2 = small(Family::V2, Padding::Symmetric, 1e-5);
+    let none = Hints::default();
+    let file = |name: &str| Hints { file_name: Some(name.into()), ..Hints::default() };
+    let config = Hints { architecture: Some("tf_efficientnet_b0".into()), ..file("efficientnet_b0.safetensors") };
+    let (same, symmetric) = (Padding::Same, Padding::Symmetric);
+    for (scheme, architecture, hints, eps, padding, certain) in [
+        (Scheme::Torchvision, &v1, &none, 1e-5, symmetric, true),
+        (Scheme::Torchvision, &b5, &none, 1e-3, symmetric, true),
+        (Scheme::Torchvision, &v2, &none, 1e-3, symmetric, true),
+        (Scheme::EfficientNetPytorch, &v1, &none, 1e-3, same, true),
+        (Scheme::Transformers, &v1, &none, 1e-3, same, true),
+        (Scheme::Transformers, &v1, &Hints { eps: Some(2e-3), ..Hints::default() }, 2e-3, same, true),
+        (Scheme::Timm, &v1, &none, 1e-3, same, false),
+        (Scheme::Timm, &v2, &file("model.safetensors"), 1e-5, symmetric, false),
+        (Scheme::Timm, &v1, &file("efficientnet_b0.safetensors"), 1e-5, symmetric, true),
+        (Scheme::Timm, &v1, &file("mobilenetv3_rw.safetensors"), 1e-3, symmetric, true),
+        (Scheme::Timm, &v1, &config, 1e-3, same, true),
+    ] {
+        let found = scheme.defaults(architecture, hints);
+        assert_eq!((found.eps, found.padding, found.certain), (eps, padding, certain), "{}", found.why);
+    }
+}
+
+/// Whatever the bytes of the header are, reading ends in a state dict or an error.
+#[test]
+fn damaged_headers_do_no_harm() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let whole = file(&stored(&architecture, &Random { seed: 3 }, Scheme::Keras)).to_vec();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("a length")) as usize;
+    let draws = fornax_compiler::types::random_values(7, 600);
+    for pair in draws.as_chunks::<2>().0 {
+        let at = ((pair[0] + 1.0) / 2.0 * header as f32) as usize;
+        let mut bytes = whole.clone();
+        bytes[at.min(header - 1)] = ((pair[1] + 1.0) * 128.0) as u8;
+        if let Ok(state) = StateDict::from_bytes("damaged", bytes.into()) {
+            for scheme in Scheme::ALL {
+                if let Ok(bound) = state.bind(&architecture, scheme, Classifier::File) {
+                    parameters(&architecture).iter().for_each(|p| drop(bound.constant(p)));
+                }
+            }
+        }
     }
 }
