@@ -11,7 +11,10 @@
 
 pub mod architecture;
 pub mod count;
+pub mod growth;
 pub mod presets;
+pub mod published;
 pub mod rounding;
+pub mod solve;
 pub mod spec;
 mod suggest;
