@@ -84,7 +84,7 @@ pub struct Candidate {
 /// The largest network within a budget.
 #[derive(Clone, Debug)]
 pub struct Solution {
-    /// It, as a spec with final multipliers.
+    /// It, as a spec with final multipliers, named after the family, phi and side.
     pub spec: Spec,
     /// It.
     pub chosen: Candidate,
@@ -172,12 +172,14 @@ pub fn solve<E: From<SpecError>>(spec: &Spec, budget: &Budget, measure: &mut Mea
     let chosen = search.largest(&mut stairs, &scaling, &family)?;
     let unraised = stairs[chosen].clone();
     let next_phi = stairs.get(chosen + 1).cloned();
-    let (chosen, next_side) = if budget.params_alone() {
+    let (mut chosen, next_side) = if budget.params_alone() {
         (unraised.clone(), None)
     } else {
-        search.raise_side(&family, unraised.clone(), scaling.side_multiple)?
+        search.raise_side(unraised.clone(), scaling.side_multiple)?
     };
-    let spec = family.with_multipliers(chosen.multipliers);
+    chosen.architecture.name = format!("{}_phi{}_{}", family.name, chosen.phi, chosen.multipliers.side);
+    let mut spec = family.with_multipliers(chosen.multipliers);
+    spec.name.clone_from(&chosen.architecture.name);
     Ok(Solution { spec, chosen, unraised, next_side, next_phi, measurements: search.measurements })
 }
 
@@ -282,12 +284,7 @@ impl<E: From<SpecError>> Search<'_, '_, E> {
     }
 
     /// Raises the side in steps while it fits; gives the last that fits and the first that does not.
-    fn raise_side(
-        &mut self,
-        family: &Spec,
-        mut chosen: Candidate,
-        step: usize,
-    ) -> Result<(Candidate, Option<Candidate>), E> {
+    fn raise_side(&mut self, mut chosen: Candidate, step: usize) -> Result<(Candidate, Option<Candidate>), E> {
         loop {
             let side = (chosen.multipliers.side / step + 1) * step;
             if side > MAX_SIDE {
@@ -296,7 +293,6 @@ impl<E: From<SpecError>> Search<'_, '_, E> {
             let multipliers = Multipliers { side, ..chosen.multipliers };
             let architecture = Architecture { side, ..chosen.architecture.clone() };
             let mut next = counted(architecture, chosen.phi, multipliers, self.budget);
-            next.architecture.name.clone_from(&family.name);
             if !self.fits(&mut next)? {
                 return Ok((chosen, Some(next)));
             }

@@ -1,6 +1,6 @@
 //! A spec: what a family of networks is made of and how far it is scaled.
 //!
-//! In: TOML (see `docs` for the schema) or a preset's name. Out: a [`Spec`], complete and checked value by value, and from it
+//! In: TOML (schema: `docs/spec.md`) or a preset's name. Out: a [`Spec`], complete and checked value by value, and from it
 //! an [`Architecture`](crate::architecture::Architecture), every count resolved. Values know the line they come from, so that
 //! what only shows after scaling (too many blocks, too many channels) is reported there too.
 

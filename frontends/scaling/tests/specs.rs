@@ -6,6 +6,7 @@ use fornax_scaling::growth::grow;
 use fornax_scaling::presets;
 use fornax_scaling::solve::{Budget, Measured, Solution, solve};
 use fornax_scaling::spec::{Spec, SpecError};
+use proptest::prelude::*;
 
 fn parse(text: &str) -> Spec {
     Spec::parse(text, "my.toml").unwrap_or_else(|error| panic!("{error}"))
@@ -175,7 +176,15 @@ fn greek_letters_follow_the_convention() {
     let brief = with("convention = \"brief\"\nconstraint = 2.0\n");
     assert_eq!((brief.multipliers.width, brief.multipliers.depth), (1.2, 1.1));
     assert_eq!(count(&brief.architecture, 256).macs.total().div_ceil(1_000_000), 1121);
-    assert!(brief.warnings.iter().any(|text| text.contains("swapped")), "{:?}", brief.warnings);
+    assert_eq!(brief.warnings.len(), 1, "{:?}", brief.warnings);
+
+    let text = "base = \"efficientnet_b0\"\n[scaling]\nalpha = 1.4\nbeta = 1.1\ngamma = 1.1\nconvention = \"brief\"\n";
+    let swapped = parse(text).resolve().unwrap();
+    assert!(swapped.warnings.iter().any(|text| text.contains("look swapped")), "{:?}", swapped.warnings);
+    let shrinking = parse("base = \"efficientnet_b0\"\n[scaling]\nwidth_base = 0.9\n").resolve().unwrap();
+    assert!(shrinking.warnings[0].contains("below 1"), "{:?}", shrinking.warnings);
+    let both = refused("base = \"efficientnet_b0\"\n[scaling]\nalpha = 1.2\ndepth_base = 1.3\n");
+    assert!(both.contains("my.toml:3: `scaling.alpha`: expected either"), "{both}");
 }
 
 fn counted(budget: &Budget) -> Solution {
@@ -248,4 +257,33 @@ fn budgets_without_an_answer_are_refused() {
     assert!(message(&Budget { macs: Some(1000), ..Budget::default() }).contains("no network of efficientnet_b0 fits"));
     assert!(message(&Budget { latency_ms: Some(1.0), ..Budget::default() }).contains("latency ms 9 of 1"));
     assert!(message(&Budget { latency_ms: Some(f64::NAN), ..Budget::default() }).contains("above 0"));
+}
+
+proptest! {
+    #[test]
+    fn scaled_networks_are_refused_or_counted(
+        phi in -50.0..50.0f64, bases in [0.1..10.0f64, 0.1..10.0, 0.1..10.0], width in 0.01..64.0f64, depth in 0.01..100.0f64,
+    ) {
+        let [w, d, r] = bases;
+        for base in ["efficientnet_b0", "mixnet_m", "efficientnet_es"] {
+            let text = format!(
+                "base = \"{base}\"\nwidth = {width}\ndepth = {depth}\n[stem]\nscale = false\n\
+                 [scaling]\nphi = {phi}\nwidth_base = {w}\ndepth_base = {d}\nresolution_base = {r}\n"
+            );
+            if let Ok(resolved) = parse(&text).resolve() {
+                let counts = count(&resolved.architecture, resolved.architecture.side);
+                prop_assert!(counts.params > 0 && counts.macs.total() > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_specs_are_read_or_refused(at in 0usize..4000, removed in 0usize..6, added in "[a-z0-9={}\\[\\]\".,\n -]{0,4}") {
+        let text = Spec::preset("mixnet_s").unwrap().to_toml();
+        let damaged: String = text.chars().take(at).chain(added.chars()).chain(text.chars().skip(at + removed)).collect();
+        match Spec::parse(&damaged, "my.toml").and_then(|spec| spec.resolve()) {
+            Ok(resolved) => prop_assert!(resolved.architecture.blocks().count() > 0),
+            Err(error) => prop_assert!(error.to_string().starts_with("my.toml"), "{}", error),
+        }
+    }
 }

@@ -130,7 +130,7 @@ impl Spec {
             }
             start += more + 1;
         }
-        let blocks: usize = rows.iter().sum();
+        let blocks = rows.iter().fold(0, |sum: usize, row| sum.saturating_add(*row));
         if blocks <= MAX_BLOCKS {
             return Ok(rows);
         }
