@@ -73,79 +73,63 @@ fn channels_without_a_width_stay_as_they_stand() {
     assert!(matches!(architecture.head, Head::BeforePool { .. }));
 }
 
+/// Refused specs and what their messages hold.
+const MALFORMED: &[(&str, &str)] = &[
+    ("base = \"efficientnet_b0\"\nwidth = -1.0\n", "my.toml:2: `width`: expected a number from 0.01 to 64, found -1.0"),
+    ("width = nan\nbase = \"efficientnet_b0\"\n", "my.toml:1: `width`: expected a number from 0.01 to 64, found nan"),
+    ("depth = inf\nbase = \"efficientnet_b0\"\n", "my.toml:1: `depth`: expected a number from 0.01 to 100, found inf"),
+    (
+        "\n[[stages]]\nkernel = 0\nfilters = 8\n",
+        "my.toml:3: `stages[0].kernel`: expected an odd whole number from 1 to 31, or 1 to 16 of them in a list, found 0",
+    ),
+    ("widht = 1.0\n", "my.toml:1: unknown key `widht`; did you mean `width`?; known here: base, name, family, width,"),
+    (
+        "\nstages = [\n  { filters = 8 },\n  { filter = 8 },\n]\n",
+        "my.toml:4: unknown key `filter`; did you mean `filters`?",
+    ),
+    (
+        "base = \"efficientnet_b0\"\nresolution = 1\n",
+        "my.toml:2: `resolution`: expected a whole number from 8 to 4096, found 1",
+    ),
+    ("base = \"efficientnet_b0\"\ndepth = 1e9\n", "my.toml:2: `depth`: expected a number from 0.01 to 100, found 1e9"),
+    (
+        "base = \"efficientnet_b7\"\ndepth = 100\nwidth = 60\n",
+        "my.toml:3: `width`: expected at most 65536 channels after scaling, found 69120",
+    ),
+    ("base = \"efficientnet_b0\"\n\n[[stages]]\nfilters = 8\nrepeats = 2000\n[[stages]]\nfilters = 8\n", "my.toml"),
+    ("depth = \"deep\"\n", "my.toml:1: `depth`: expected a number, found \"deep\""),
+    ("resolution = 224.5\n", "my.toml:1: `resolution`: expected a whole number, found 224.5"),
+    ("stages = [{ filters = \"many\" }]\n", "my.toml:1: `stages[0].filters`: expected a whole number, found \"many\""),
+    (
+        "stages = [{ kernel = \"three\", filters = 8 }]\n",
+        "my.toml:1: `stages[0].kernel`: expected a whole number or a list of them, found \"three\"",
+    ),
+    ("stages = 3\n", "my.toml:1: `stages`: expected a list, found 3"),
+    ("stem = 3\n", "my.toml:1: `stem`: expected a table, found 3"),
+    ("stages = [{ repeats = 2 }]\n", "my.toml:1: `stages[0].filters`: expected the output channels, found nothing"),
+    ("name = \"x\"\n", "my.toml: `stages`: expected at least one row of blocks"),
+    (
+        "base = \"efficientnet-b9\"\n",
+        "my.toml:1: `base`: expected the name of a preset, found \"efficientnet-b9\"; did you mean `efficientnet_b0`?",
+    ),
+    (
+        "base = \"efficientnet_b0\"\nactivation = \"rellu\"\n",
+        "expected \"relu\" or \"relu6\" or \"silu\" or \"hard_swish\", found \"rellu\"; did you mean `relu`?",
+    ),
+    ("width = 1.0\nwidth = 2.0\n", "my.toml:2: duplicate key"),
+    ("width = \n", "my.toml:1: "),
+    (
+        "base = \"efficientnet_b0\"\n[scaling]\nphi = 40\n",
+        "my.toml:3: `scaling.phi`: expected a phi that gives a side from 8 to 4096",
+    ),
+];
+
 #[test]
 fn malformed_specs_say_where_and_what() {
-    let cases = [
-        (
-            "base = \"efficientnet_b0\"\nwidth = -1.0\n",
-            "my.toml:2: `width`: expected a number from 0.01 to 64, found -1.0",
-        ),
-        (
-            "width = nan\nbase = \"efficientnet_b0\"\n",
-            "my.toml:1: `width`: expected a number from 0.01 to 64, found nan",
-        ),
-        (
-            "depth = inf\nbase = \"efficientnet_b0\"\n",
-            "my.toml:1: `depth`: expected a number from 0.01 to 100, found inf",
-        ),
-        (
-            "\n[[stages]]\nkernel = 0\nfilters = 8\n",
-            "my.toml:3: `stages[0].kernel`: expected an odd whole number from 1 to 31, or 1 to 16 of them in a list, found 0",
-        ),
-        (
-            "widht = 1.0\n",
-            "my.toml:1: unknown key `widht`; did you mean `width`?; known here: base, name, family, width,",
-        ),
-        (
-            "\nstages = [\n  { filters = 8 },\n  { filter = 8 },\n]\n",
-            "my.toml:4: unknown key `filter`; did you mean `filters`?",
-        ),
-        (
-            "base = \"efficientnet_b0\"\nresolution = 1\n",
-            "my.toml:2: `resolution`: expected a whole number from 8 to 4096, found 1",
-        ),
-        (
-            "base = \"efficientnet_b0\"\ndepth = 1e9\n",
-            "my.toml:2: `depth`: expected a number from 0.01 to 100, found 1e9",
-        ),
-        (
-            "base = \"efficientnet_b7\"\ndepth = 100\nwidth = 60\n",
-            "my.toml:3: `width`: expected at most 65536 channels after scaling, found 69120",
-        ),
-        ("base = \"efficientnet_b0\"\n\n[[stages]]\nfilters = 8\nrepeats = 2000\n[[stages]]\nfilters = 8\n", "my.toml"),
-        ("depth = \"deep\"\n", "my.toml:1: `depth`: expected a number, found \"deep\""),
-        ("resolution = 224.5\n", "my.toml:1: `resolution`: expected a whole number, found 224.5"),
-        (
-            "stages = [{ filters = \"many\" }]\n",
-            "my.toml:1: `stages[0].filters`: expected a whole number, found \"many\"",
-        ),
-        (
-            "stages = [{ kernel = \"three\", filters = 8 }]\n",
-            "my.toml:1: `stages[0].kernel`: expected a whole number or a list of them, found \"three\"",
-        ),
-        ("stages = 3\n", "my.toml:1: `stages`: expected a list, found 3"),
-        ("stem = 3\n", "my.toml:1: `stem`: expected a table, found 3"),
-        ("stages = [{ repeats = 2 }]\n", "my.toml:1: `stages[0].filters`: expected the output channels, found nothing"),
-        ("name = \"x\"\n", "my.toml: `stages`: expected at least one row of blocks"),
-        (
-            "base = \"efficientnet-b9\"\n",
-            "my.toml:1: `base`: expected the name of a preset, found \"efficientnet-b9\"; did you mean `efficientnet_b0`?",
-        ),
-        (
-            "base = \"efficientnet_b0\"\nactivation = \"rellu\"\n",
-            "expected \"relu\" or \"relu6\" or \"silu\" or \"hard_swish\", found \"rellu\"; did you mean `relu`?",
-        ),
-        ("width = 1.0\nwidth = 2.0\n", "my.toml:2: duplicate key"),
-        ("width = \n", "my.toml:1: "),
-        (
-            "base = \"efficientnet_b0\"\n[scaling]\nphi = 40\n",
-            "my.toml:3: `scaling.phi`: expected a phi that gives a side from 8 to 4096",
-        ),
-    ];
-    let wrong: Vec<String> = cases
-        .into_iter()
+    let wrong: Vec<String> = MALFORMED
+        .iter()
         .map(|(text, expected)| (refused_or_accepted(text), expected))
-        .filter(|(found, expected)| !found.contains(expected))
+        .filter(|(found, expected)| !found.contains(*expected))
         .map(|(found, expected)| format!("found    {found}\nexpected {expected}"))
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
