@@ -12,11 +12,14 @@
 pub mod architecture;
 pub mod build;
 pub mod count;
+pub mod growth;
 pub mod layers;
 pub mod parameters;
 pub mod presets;
+pub mod published;
 pub mod random;
 pub mod rounding;
+pub mod solve;
 pub mod spec;
 mod suggest;
 pub mod weights;

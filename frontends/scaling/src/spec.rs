@@ -1,6 +1,6 @@
 //! A spec: what a family of networks is made of and how far it is scaled.
 //!
-//! In: TOML (see `docs` for the schema) or a preset's name. Out: a [`Spec`], complete and checked value by value, and from it
+//! In: TOML (schema: `docs/spec.md`) or a preset's name. Out: a [`Spec`], complete and checked value by value, and from it
 //! an [`Architecture`](crate::architecture::Architecture), every count resolved. Values know the line they come from, so that
 //! what only shows after scaling (too many blocks, too many channels) is reported there too.
 
@@ -279,14 +279,25 @@ impl Spec {
 
     /// An error at a key, where it was set last.
     fn refuse(&self, key: &str, expected: impl Into<Box<str>>, found: impl Into<Box<str>>) -> SpecError {
-        let parent = key.rsplit_once('.').map_or(key, |(parent, _)| parent);
-        let place = self.places.get(key).or_else(|| self.places.get(parent)).cloned();
         SpecError::Value {
-            place: place.unwrap_or_else(|| Place { file: self.file.clone(), line: 0 }),
+            place: self.place(key).cloned().unwrap_or_else(|| Place { file: self.file.clone(), line: 0 }),
             key: key.to_string(),
             expected: expected.into(),
             found: found.into(),
             suggestion: None,
         }
+    }
+
+    /// An error that any of these keys may have caused: at the first one that the spec's own file sets, else at the first.
+    fn refuse_any(&self, keys: &[&str], expected: impl Into<Box<str>>, found: impl Into<Box<str>>) -> SpecError {
+        let own = |key: &&&str| self.place(key).is_some_and(|place| place.file == self.file);
+        let key = keys.iter().find(own).or(keys.first()).copied().unwrap_or_default();
+        self.refuse(key, expected, found)
+    }
+
+    /// Where a key, or the row it belongs to, was set last.
+    fn place(&self, key: &str) -> Option<&Place> {
+        let parent = key.rsplit_once('.').map_or(key, |(parent, _)| parent);
+        self.places.get(key).or_else(|| self.places.get(parent))
     }
 }

@@ -46,7 +46,8 @@ impl Spec {
             side = ((scaled / step).round() * step) as usize;
             if !(MIN_SIDE..=MAX_SIDE).contains(&side) {
                 let expected = format!("a phi that gives a side from {MIN_SIDE} to {MAX_SIDE}");
-                return Err(self.refuse("scaling.phi", expected, format!("phi {}, side {side}", scaling.phi)));
+                let keys = ["scaling.phi", "resolution"];
+                return Err(self.refuse_any(&keys, expected, format!("phi {}, side {side}", scaling.phi)));
             }
         }
         Ok(Multipliers { width, depth, side })
@@ -105,7 +106,11 @@ impl Spec {
         if channels <= MAX_CHANNELS {
             return Ok(channels);
         }
-        Err(self.refuse(key, format!("at most {MAX_CHANNELS} channels after scaling"), channels.to_string()))
+        Err(self.refuse_any(
+            &[key, "scaling.phi", "width"],
+            format!("at most {MAX_CHANNELS} channels after scaling"),
+            channels.to_string(),
+        ))
     }
 
     /// Blocks of each row.
@@ -125,13 +130,12 @@ impl Spec {
             }
             start += more + 1;
         }
-        let blocks: usize = rows.iter().sum();
+        let blocks = rows.iter().fold(0, |sum: usize, row| sum.saturating_add(*row));
         if blocks <= MAX_BLOCKS {
             return Ok(rows);
         }
-        let keys = ["scaling.phi", "depth"];
-        let key = keys.into_iter().find(|key| self.places.contains_key(*key)).unwrap_or("stages");
-        Err(self.refuse(key, format!("at most {MAX_BLOCKS} blocks after scaling"), format!("{blocks} blocks")))
+        let keys = ["scaling.phi", "depth", "stages"];
+        Err(self.refuse_any(&keys, format!("at most {MAX_BLOCKS} blocks after scaling"), format!("{blocks} blocks")))
     }
 
     fn block(

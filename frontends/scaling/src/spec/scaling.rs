@@ -142,14 +142,13 @@ impl Scaling {
             Convention::Brief => ("brief", "paper"),
         };
         let (width, depth) = (self.width_base, self.depth_base);
+        let (growth, swapped) = (self.growth(), cost(depth, width, self.resolution_base));
         warnings.push(format!(
-            "alpha {alpha} and beta {beta} are read by convention \"{used}\": width {width}, depth {depth}; \
-             \"{other}\" would read width {depth}, depth {width}"
+            "alpha {alpha} and beta {beta} are read by convention \"{used}\": width {width}, depth {depth}, cost x {growth:.4} \
+             per phi; \"{other}\" would read width {depth}, depth {width}, cost x {swapped:.4}"
         ));
         let k = constraint.unwrap_or(2.0);
-        let swapped = cost(depth, width, self.resolution_base);
-        if near(swapped, k) && !near(self.growth(), k) {
-            let growth = self.growth();
+        if near(swapped, k) && !near(growth, k) {
             warnings.push(format!(
                 "depth x width^2 x resolution^2 is {growth:.4} as read by \"{used}\", and {swapped:.4}, close to {k}, by \
                  \"{other}\": alpha and beta look swapped; \"{used}\" is used"
