@@ -173,6 +173,18 @@ impl Model {
         Ok(Self(Arc::new(Inner { path, source, metadata, times, options, cache: Mutex::default() })))
     }
 
+    /// A network with random weights.
+    ///
+    /// # Errors
+    /// [`Error::Build`] if the options do not fit it.
+    pub fn from_architecture(architecture: Architecture, options: &Options) -> Result<Self> {
+        let path = PathBuf::from(&architecture.name);
+        let scaled = Scaled::random(architecture, &options.scaled, options.features.as_ref())?;
+        let (metadata, options) = (BTreeMap::new(), options.clone());
+        let source = Source::Scaled(Box::new(scaled));
+        Ok(Self(Arc::new(Inner { path, source, metadata, times: Times::default(), options, cache: Mutex::default() })))
+    }
+
     fn load(path: &Path, options: &Options, mut times: Times) -> Result<Self> {
         let LibrarySource { weights, check_weights } = options.library.clone();
         let library = LibraryOptions { check_weights, weights, file_bytes: options.limits.file_bytes };

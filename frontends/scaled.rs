@@ -84,9 +84,28 @@ impl Scaled {
         architecture.eps = options.eps.unwrap_or(architecture.eps);
         architecture.padding = options.padding.unwrap_or(architecture.padding);
         let side = options.side.unwrap_or((architecture.side, architecture.side));
+        let metadata = spec.preprocessing.as_ref().map(|images| metadata(images, side)).unwrap_or_default();
+        let bound = Self::over(architecture, weights, side, features)?;
+        Ok(Self { notes, metadata, ..bound })
+    }
+
+    /// An architecture with random weights.
+    ///
+    /// # Errors
+    /// [`Error::Build`] if the options do not fit it.
+    pub fn random(architecture: Architecture, options: &ScaledOptions, features: Option<&Features>) -> Result<Self> {
+        let side = options.side.unwrap_or((architecture.side, architecture.side));
+        Self::over(architecture, Arc::new(Random { seed: options.seed }), side, features)
+    }
+
+    fn over(
+        architecture: Architecture,
+        weights: Arc<dyn Weights + Send + Sync>,
+        side: (usize, usize),
+        features: Option<&Features>,
+    ) -> Result<Self> {
         let dims = vec![Dim::Symbol("batch".into()), Dim::Known(3), Dim::Known(side.0), Dim::Known(side.1)];
         let inputs = vec![InputDecl { name: "input".into(), dtype: DType::F32, dims, ranked: true }];
-        let metadata = spec.preprocessing.as_ref().map(|images| metadata(images, side)).unwrap_or_default();
         let outputs = match features {
             None => Outputs::Logits,
             Some(Features::Pooled) => Outputs::Pooled,
@@ -94,6 +113,7 @@ impl Scaled {
         };
         let wanted = BuildOptions { batch: 1, side, outputs: outputs.clone() };
         let output_names = output_names(&architecture, &wanted)?;
+        let (notes, metadata) = (Vec::new(), BTreeMap::new());
         Ok(Self { architecture, weights, outputs, side, inputs, output_names, notes, metadata })
     }
 

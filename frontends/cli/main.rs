@@ -5,6 +5,7 @@
 //! goes away is no error.
 
 mod bench;
+mod chart;
 mod compile;
 mod drive;
 mod export;
@@ -19,6 +20,7 @@ mod peaks;
 mod profile;
 mod progress;
 mod run;
+mod scale;
 mod stages;
 mod trace;
 
@@ -45,6 +47,8 @@ struct Cli {
 enum Verb {
     /// Compile a model to a shared library, an object file or an archive that runs without the compiler.
     Compile(Box<compile::Args>),
+    /// Scale a family of networks: a table over phi, or the largest member within a budget.
+    Scale(Box<scale::Args>),
     /// Write the pooled features of a folder of images.
     Features(Box<features::Args>),
     /// Write a model as an ONNX file.
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
     let mut out = Output { json: cli.json, to: &mut to };
     let result = match &cli.verb {
         Verb::Compile(args) => compile::run(args, &mut out),
+        Verb::Scale(args) => scale::run(args, &mut out),
         Verb::Features(args) => features::run(args, &mut out),
         Verb::Export(args) => export::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),
