@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fornax_compiler::ops::Op;
 use fornax_scaling::architecture::{Activation, Architecture, Block, BlockKind, Gate, Head, Padding, SqueezeExcite};
 use fornax_scaling::build::{BuildOptions, Outputs, build};
 use fornax_scaling::parameters::parameters;
@@ -134,6 +135,11 @@ fn split_channels_and_late_heads_have_their_form() {
     let nodes = graph.ids().filter(|id| graph.node(*id).op().is_some());
     let lines: Vec<String> = nodes.map(|id| format!("{} {}", graph.node(id).name, graph.node(id).ty.shape)).collect();
     assert_eq!(lines, SPLIT);
+    let starts = graph.ids().filter_map(|id| match graph.node(id).op() {
+        Some(Op::Slice(op)) => Some(op.starts[1]),
+        _ => None,
+    });
+    assert_eq!(starts.collect::<Vec<_>>(), [0, 4, 0, 9, 0, 9]);
 }
 
 #[test]
