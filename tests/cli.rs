@@ -4,6 +4,8 @@
 mod compiling;
 #[path = "cli/measuring.rs"]
 mod measuring;
+#[path = "cli/scaling.rs"]
+mod scaling;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -238,7 +240,7 @@ fn wrong_images() {
 
 #[test]
 fn wrong_use() {
-    fails(&["classify", MODEL], 2, "expected one of compile, features, export, run, inspect, bench");
+    fails(&["classify", MODEL], 2, "expected one of compile, scale, features, export, run");
     fails(&["run"], 2, "<MODEL>");
     fails(&["run", MODEL], 2, "--image");
     fails(&["run", MODEL, "--image", PHOTO, "--input", "x.npy"], 2, "cannot be used with");

@@ -62,7 +62,9 @@ pub struct Excess {
 impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = (self.found / self.limit - 1.0) * 100.0;
-        write!(f, "{} {} of {}, {percent:.1} % over", self.quantity, self.found, self.limit)
+        // Counts are whole; what is measured is not exact to more than this.
+        let found = if self.found.fract() == 0.0 { self.found.to_string() } else { format!("{:.2}", self.found) };
+        write!(f, "{} {found} of {}, {percent:.1} % over", self.quantity, self.limit)
     }
 }
 

@@ -1,0 +1,111 @@
+//! Specs, presets and budgets on the command line; `export` and `features`.
+
+use serde_json::Value;
+
+use super::{MODEL, Scratch, fails, fornax, json, text};
+use fornax::tensors;
+
+/// A small member of the family, for tests that run it.
+const SMALL: &str = "base = \"efficientnet_b0\"\nwidth = 0.25\ndepth = 0.35\nresolution = 32\nclasses = 10\n";
+
+#[test]
+fn a_preset_is_a_model() {
+    let stats = json(&["inspect", "EfficientNet-B0", "--stats"]);
+    assert_eq!(
+        (&stats["params"], &stats["macs"], &stats["nodes"]),
+        (&5_288_548.into(), &385_814_752.into(), &21.into())
+    );
+    fails(&["inspect", "efficientnet-b9"], 1, "did you mean `efficientnet_b");
+    fails(&["inspect", "no-such.onnx"], 1, "no-such.onnx");
+    fails(&["inspect", MODEL, "--classes", "10"], 2, "a spec or preset");
+}
+
+#[test]
+fn a_spec_runs_compiles_and_exports() {
+    let scratch = Scratch::new();
+    let spec = scratch.file("small.toml", SMALL.as_bytes());
+    let run = |model: &str, name: &str| {
+        let saved = scratch.name(name);
+        text(&["bench", model, "--seconds", "0", "--min-runs", "1", "--save", &saved]);
+        tensors::load(&saved).unwrap().remove(0).tensor
+    };
+    let direct = run(&spec, "direct.npy");
+    assert_eq!(direct.shape().to_vec(), [1, 10]);
+    let (so, onnx) = (scratch.name("small.so"), scratch.name("small.onnx"));
+    text(&["compile", &spec, "-o", &so]);
+    assert_eq!(run(&so, "so.npy").bytes(), direct.bytes());
+    text(&["export", &spec, "-o", &onnx]);
+    assert_eq!(run(&onnx, "onnx.npy").bytes(), direct.bytes());
+    assert!(text(&["inspect", &onnx]).contains("input  f32[batch,3,32,32]"));
+    let other = text(&["inspect", &spec, "--seed", "2", "--after", "import"]);
+    assert_ne!(other, text(&["inspect", &spec, "--after", "import"]));
+    let pyramid = text(&["inspect", &spec, "--features", "4,8,16,32"]);
+    assert_eq!(pyramid.matches("output").count(), 4, "{pyramid}");
+    assert!(text(&["inspect", &spec, "--features", "pooled"]).contains("pooled  f32[1,320]"));
+    fails(&["inspect", &spec, "--features", "3"], 1, "reductions");
+}
+
+#[test]
+fn wrong_specs_say_where() {
+    let scratch = Scratch::new();
+    for (line, expected) in [
+        ("width = -1", "width"),
+        ("widht = 1.0", "did you mean `width`"),
+        ("resolution = 1", "resolution"),
+        ("depth = 1e9", "depth"),
+        ("width = \"wide\"", "width"),
+        ("stages = [{ filters = 8, kernel = 0 }]", "kernel"),
+    ] {
+        let spec = scratch.file("wrong.toml", format!("base = \"efficientnet_b0\"\n{line}\n").as_bytes());
+        fails(&["inspect", &spec, "--stats"], 1, "wrong.toml:2");
+        fails(&["inspect", &spec, "--stats"], 1, expected);
+    }
+    let absent = scratch.file("weights.safetensors", b"none");
+    fails(&["inspect", "efficientnet-b0", "--weights", &absent], 1, "not a safetensors file");
+}
+
+#[test]
+fn budgets_are_met_by_counting() {
+    let solution = json(&["scale", "efficientnet-b0", "--macs", "2G"]);
+    let (unraised, chosen) = (&solution["unraised"], &solution["chosen"]);
+    assert_eq!((&unraised["phi"], &unraised["macs"]), (&Value::from(2.21), &1_877_159_456u64.into()));
+    assert!(
+        chosen["macs"].as_u64().unwrap() <= 2_000_000_000
+            && solution["next_side"]["macs"].as_u64().unwrap() > 2_000_000_000
+    );
+    let scratch = Scratch::new();
+    let spec = scratch.name("small.toml");
+    let shown = text(&["scale", "--params", "2M", "-o", &spec]);
+    assert!(shown.contains("chosen") && shown.contains("% over"), "{shown}");
+    assert!(json(&["inspect", &spec, "--stats"])["params"].as_u64().unwrap() <= 2_000_000);
+    fails(&["scale", "--params", "1k"], 1, "fits the budget");
+    fails(&["scale", "--latency", "10"], 2, "a time such as 10ms");
+    fails(&["scale", "--phi", "3:1"], 2, "FROM below TO");
+}
+
+#[test]
+fn a_family_is_measured() {
+    let scratch = Scratch::new();
+    let (spec, chart) = (scratch.file("small.toml", SMALL.as_bytes()), scratch.name("chart.svg"));
+    let table = json(&["scale", &spec, "--phi", "-1:1", "--chart", &chart]);
+    let members = table["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    assert!(members.iter().all(|member| member["latency_ms"].as_f64().unwrap() > 0.0));
+    assert!(std::fs::read_to_string(chart).unwrap().starts_with("<svg"));
+    assert!(text(&["scale", &spec, "--grid"]).ends_with("nothing here predicts it\n"));
+}
+
+#[test]
+fn features_of_a_folder() {
+    let scratch = Scratch::new();
+    let (npy, list) = (scratch.name("f.npy"), scratch.name("f.txt"));
+    text(&["features", MODEL, "examples/photos", "-o", &npy, "--list", &list]);
+    let features = tensors::load(&npy).unwrap().remove(0).tensor;
+    assert_eq!(features.shape().to_vec(), [12, 448]);
+    assert_eq!(std::fs::read_to_string(list).unwrap().lines().count(), 12);
+    let one = scratch.name("one.safetensors");
+    text(&["features", MODEL, "examples/photos", "-o", &one, "--threads", "1"]);
+    assert_eq!(tensors::load(&one).unwrap().remove(0).tensor.bytes(), features.bytes());
+    fails(&["features", MODEL, "docs", "-o", &npy], 2, "PNG or JPEG files in it");
+    assert!(!fornax(&["features", MODEL, "examples/absent", "-o", &npy]).status.success());
+}
