@@ -22,13 +22,13 @@ pub enum Error {
     Runtime(#[from] fornax_runtime::Error),
     /// A spec or preset is not one.
     #[error(transparent)]
-    Spec(#[from] fornax_scaling::spec::SpecError),
+    Spec(Box<fornax_scaling::spec::SpecError>),
     /// A state dict does not fit the network.
     #[error(transparent)]
-    Weights(#[from] fornax_scaling::weights::Error),
+    Weights(Box<fornax_scaling::weights::Error>),
     /// The network of a spec cannot be built.
     #[error(transparent)]
-    Build(#[from] fornax_scaling::build::Error),
+    Build(Box<fornax_scaling::build::Error>),
     /// A file of tensors, labels or pixels cannot be read or written.
     #[error("{}: {message}", path.display())]
     File {
@@ -80,6 +80,24 @@ pub enum Error {
     /// The answer cannot be written to its stream.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+}
+
+impl From<fornax_scaling::spec::SpecError> for Error {
+    fn from(error: fornax_scaling::spec::SpecError) -> Self {
+        Self::Spec(Box::new(error))
+    }
+}
+
+impl From<fornax_scaling::weights::Error> for Error {
+    fn from(error: fornax_scaling::weights::Error) -> Self {
+        Self::Weights(Box::new(error))
+    }
+}
+
+impl From<fornax_scaling::build::Error> for Error {
+    fn from(error: fornax_scaling::build::Error) -> Self {
+        Self::Build(Box::new(error))
+    }
 }
 
 /// Result of the library face.

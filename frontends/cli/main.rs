@@ -127,7 +127,8 @@ fn main() -> ExitCode {
                 line.push_str(&format!(": {inner}"));
                 source = inner.source();
             }
-            _ = writeln!(io::stderr(), "error: {}", line.replace('\n', "; "));
+            let parts: Vec<&str> = line.lines().map(str::trim).collect();
+            _ = writeln!(io::stderr(), "error: {}", parts.join("; ").replace(":; ", ": "));
             ExitCode::from(error.exit_code())
         }
     }

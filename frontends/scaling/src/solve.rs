@@ -134,7 +134,8 @@ impl Budget {
         ]
         .into_iter()
         .filter_map(|(quantity, limit, found)| Some(Excess { quantity, limit: limit?, found: found? }))
-        .filter(|Excess { limit, found, .. }| !(found <= limit))
+        // A cost that is no number exceeds every limit.
+        .filter(|Excess { limit, found, .. }| found > limit || found.is_nan())
         .collect()
     }
 

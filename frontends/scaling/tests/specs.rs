@@ -187,7 +187,7 @@ fn worked_budgets() {
     assert_eq!((cost.macs, cost.params), (1_877_159_456, 12_767_902));
     let outputs: Vec<usize> = unraised.architecture.stages.iter().map(|stage| stage[0].output).collect();
     assert_eq!(outputs, [24, 32, 48, 96, 136, 240, 392]);
-    assert!(two.chosen.cost.macs <= 2_000_000_000 && two.chosen.multipliers.side % 8 == 0);
+    assert!(two.chosen.cost.macs <= 2_000_000_000 && two.chosen.multipliers.side.is_multiple_of(8));
     assert_eq!(two.next_side.unwrap().excess.len(), 1);
     assert_eq!(two.next_phi.unwrap().excess.len(), 1);
     assert_eq!(two.spec.resolve().unwrap().architecture, two.chosen.architecture);
