@@ -16,7 +16,7 @@ use fornax_compiler::pipeline::{self, Optimised, optimise};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
-use fornax_onnx::{Bindings, ExportOptions, InputDecl, Limits, OnnxFile};
+use fornax_onnx::{Bindings, InputDecl, OnnxFile};
 use fornax_runtime::{Library, LibraryOptions, Port, Shape};
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::spec::Spec;
@@ -26,66 +26,15 @@ use crate::compiled::Compiled;
 use crate::error::{Error, Result};
 use crate::features;
 use crate::metadata;
+use crate::options::{Features, LibrarySource, Options};
 use crate::precompiled::Precompiled;
 use crate::preprocess::Preprocess;
-use crate::scaled::{Scaled, ScaledOptions};
+use crate::scaled::Scaled;
 use crate::session::{Session, SessionOptions};
 use crate::stats::{Counts, Stats};
 
 /// How many programs a model keeps.
 const KEPT: usize = 4;
-
-/// How to open and compile a model.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The machine to compile for; `None` is this one.
-    pub target: Option<Target>,
-    /// Bounds on the file and its import.
-    pub limits: Limits,
-    /// The most bytes an arena may have.
-    pub arena_bytes: u64,
-    /// Verify the graph between passes.
-    pub verify: bool,
-    /// For compiled libraries.
-    pub library: LibrarySource,
-    /// For specs and presets.
-    pub scaled: ScaledOptions,
-    /// What the network computes, if not its declared outputs.
-    pub features: Option<Features>,
-}
-
-/// What a network computes instead of its declared outputs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Features {
-    /// What the classifier reads, as the one output `pooled`.
-    Pooled,
-    /// For each reduction of the input's side (2, 4, … 32) the last value of that size, for detectors and segmenters; of specs
-    /// and presets only.
-    Reductions(Vec<usize>),
-}
-
-/// What else belongs to a compiled library.
-#[derive(Clone, Debug, Default)]
-pub struct LibrarySource {
-    /// The file with its weights; by default those it holds, or those beside it under the same name.
-    pub weights: Option<PathBuf>,
-    /// Read the weights that it holds whole, and check their hash.
-    pub check_weights: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            target: None,
-            limits: Limits::default(),
-            arena_bytes: 1 << 34,
-            verify: false,
-            library: LibrarySource::default(),
-            scaled: ScaledOptions::default(),
-            features: None,
-        }
-    }
-}
 
 /// A model file, opened and checked.
 ///
@@ -267,6 +216,11 @@ impl Model {
         }
     }
 
+    /// How it was opened.
+    pub(crate) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
     /// The files that it was read from: the model, its external data, its state dict.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.0.path.clone()];
@@ -388,37 +342,6 @@ impl Model {
         let verify = self.0.options.verify;
         let options = pipeline::Options { verify, after: after.map(str::to_string), ..Default::default() };
         Ok(optimise(graph, &options)?)
-    }
-
-    /// The model as an ONNX file of opset 18: its graph before the passes, or with batch norms folded into weights and shape
-    /// arithmetic gone. With `open_batch` the first dimension of the inputs stays open, if the network computes every image by
-    /// itself.
-    ///
-    /// # Errors
-    /// As [`Model::graph`]; [`Error::Usage`] if the batch cannot stay open.
-    pub fn export(&self, bindings: &Bindings, fold: bool, open_batch: bool) -> Result<Bytes> {
-        let located = |error| Error::Model { path: self.0.path.clone(), error: Box::new(error) };
-        let mut graph = self.graph(bindings)?;
-        if fold {
-            graph = self.run_passes(graph, Some("fold_batch_norm"))?.graph;
-        }
-        let options = ExportOptions { open_batch, metadata: self.0.metadata.clone() };
-        let bytes = fornax_onnx::export(&graph, &options).map_err(located)?;
-        if open_batch {
-            let two = Bindings { dims: [("batch".to_string(), 2)].into(), ..Bindings::default() };
-            let again =
-                OnnxFile::from_bytes(bytes.clone(), None, &self.0.options.limits).and_then(|file| file.import(&two));
-            let grown = again.is_ok_and(|again| {
-                let types = again.outputs().iter().map(|(_, id)| &again.node(*id).ty.shape);
-                let before = graph.outputs().iter().map(|(_, id)| &graph.node(*id).ty.shape);
-                types.zip(before).all(|(now, before)| now.first() == before.first().map(|n| n * 2).as_ref())
-            });
-            if !grown {
-                let found = "a network whose shapes or results mix the batch";
-                return Err(Error::usage("open batch", "one that each output has as its first dimension", found));
-            }
-        }
-        Ok(bytes)
     }
 
     /// The plan: kernel calls, memory, constants.

@@ -12,7 +12,8 @@ use fornax_scaling::architecture::Architecture;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
-use crate::model::{Model, Options};
+use crate::model::Model;
+use crate::options::Options;
 use crate::session::SessionOptions;
 use crate::stats::Stats;
 

@@ -18,7 +18,7 @@ use fornax_scaling::weights::{Bound, Classifier, Hints, Scheme, StateDict, Weigh
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::model::Features;
+use crate::options::Features;
 
 /// How a spec becomes a network with weights.
 #[derive(Clone, Debug, Default)]
