@@ -1,7 +1,9 @@
-//! `list-ops`, `list-passes` and `targets`: what there is.
+//! `list-ops`, `list-passes`, `list-presets` and `targets`: what there is.
 
 use fornax::compiler::pipeline::PASSES;
 use fornax::runtime::{CpuFeatures, available_threads, model_name};
+use fornax::scaling::count::count;
+use fornax::scaling::presets;
 use fornax::{Result, Target};
 use serde_json::json;
 
@@ -33,6 +35,25 @@ pub fn passes(out: &mut Output<'_>) -> Result<()> {
     }
     for pass in PASSES {
         writeln!(out.to, "{:<22} {}", pass.name, pass.about)?;
+    }
+    Ok(())
+}
+
+/// Prints the presets with the side of their input, their parameters and multiply-accumulates.
+pub fn presets(out: &mut Output<'_>) -> Result<()> {
+    let mut list = Vec::new();
+    for name in presets::names()? {
+        let architecture = presets::spec(name)?.resolve()?.architecture;
+        let counts = count(&architecture, architecture.side);
+        list.push((name, architecture.side, counts.params, counts.macs.total()));
+    }
+    if out.json {
+        let row = |(name, side, params, macs): &(&String, usize, u64, u64)| json!({"name": name, "side": side, "params": params, "macs": macs});
+        return out.json(&json!({"version": 1, "presets": list.iter().map(row).collect::<Vec<_>>()}));
+    }
+    for (name, side, params, macs) in list {
+        let (params, macs) = (params as f64 / 1e6, macs as f64 / 1e9);
+        writeln!(out.to, "{name:<32} {side:>4}  {params:8.2} M parameters  {macs:8.3} GMACs")?;
     }
     Ok(())
 }

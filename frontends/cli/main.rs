@@ -66,6 +66,8 @@ enum Verb {
     ListOps,
     /// List the passes in the order they run.
     ListPasses,
+    /// List the presets: networks that are models by their name.
+    ListPresets,
     /// List the machines that models are compiled for, and which of them this one is.
     Targets,
 }
@@ -115,6 +117,7 @@ fn main() -> ExitCode {
         Verb::Profile(args) => profile::run(args, &mut out),
         Verb::ListOps => list::operators(&mut out),
         Verb::ListPasses => list::passes(&mut out),
+        Verb::ListPresets => list::presets(&mut out),
         Verb::Targets => list::targets(&mut out),
     };
     match result.and_then(|()| Ok(to.flush()?)) {

@@ -51,8 +51,8 @@ pub struct ScaledArgs {
     /// Padding of strided convolutions, instead of that of the source of the weights: same or symmetric.
     #[arg(long, value_name = "NAME", value_parser = padding)]
     padding: Option<Padding>,
-    /// What to compute instead of the outputs: pooled (what the classifier reads; of ONNX files too), or the last values at
-    /// reductions of the side, such as 4,8,16,32.
+    /// What to compute instead of the outputs: pooled (what the classifier reads; of ONNX files too), the last values at
+    /// reductions of the side, such as 4,8,16,32, or stage: those at 2 to 32.
     #[arg(long, value_name = "WHAT", value_parser = features)]
     features: Option<Features>,
 }
@@ -81,8 +81,11 @@ fn features(text: &str) -> Result<Features, String> {
     if text == "pooled" {
         return Ok(Features::Pooled);
     }
+    if text == "stage" {
+        return Ok(Features::Reductions(vec![2, 4, 8, 16, 32]));
+    }
     let numbers: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
-    numbers.map(Features::Reductions).map_err(|_| "expected pooled, or reductions such as 4,8,16,32".to_string())
+    numbers.map(Features::Reductions).map_err(|_| "expected pooled, stage, or reductions such as 4,8,16,32".to_string())
 }
 
 impl ScaledArgs {

@@ -15,6 +15,8 @@ fn a_preset_is_a_model() {
         (&stats["params"], &stats["macs"], &stats["nodes"]),
         (&5_288_548.into(), &385_814_752.into(), &21.into())
     );
+    let presets = json(&["list-presets"])["presets"].as_array().unwrap().clone();
+    assert!(presets.len() >= 55 && presets.iter().any(|preset| preset["name"] == "mixnet_s"));
     fails(&["inspect", "efficientnet-b9"], 1, "did you mean `efficientnet_b");
     fails(&["inspect", "no-such.onnx"], 1, "no-such.onnx");
     fails(&["inspect", MODEL, "--classes", "10"], 2, "a spec or preset");
