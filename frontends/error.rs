@@ -127,6 +127,13 @@ impl Error {
             Self::Limit { .. } => 5,
             Self::Model { error, .. } => import_code(error),
             Self::Compiler(error) => compiler_code(error),
+            Self::Weights(error) if matches!(**error, fornax_scaling::weights::Error::TooLarge { .. }) => 5,
+            Self::Build(error) => match &**error {
+                fornax_scaling::build::Error::Option { .. } => 2,
+                fornax_scaling::build::Error::Weights(fornax_scaling::weights::Error::TooLarge { .. }) => 5,
+                fornax_scaling::build::Error::Graph(error) => compiler_code(error),
+                _ => 1,
+            },
             Self::Runtime(fornax_runtime::Error::FileTooLarge { .. } | fornax_runtime::Error::Allocation { .. }) => 5,
             Self::Runtime(fornax_runtime::Error::ThreadCount { .. }) => 2,
             Self::Runtime(fornax_runtime::Error::MissingFeatures { .. }) => 4,

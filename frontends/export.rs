@@ -32,7 +32,7 @@ impl Model {
             });
             if !grown {
                 let found = "a network whose shapes or results mix the batch";
-                return Err(Error::usage("open batch", "one that each output has as its first dimension", found));
+                return Err(Error::usage("--fixed-batch", "it, as the batch cannot stay open", found));
             }
         }
         Ok(bytes)

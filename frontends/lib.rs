@@ -67,6 +67,6 @@ pub use presets::{ImageInput, Preset, describe};
 pub use replace::{write_file, write_files};
 pub use resample::{Interpolation, Resampler};
 pub use scale::{Measurement, Meter};
-pub use scaled::ScaledOptions;
+pub use scaled::{ScaledOptions, open_spec};
 pub use session::{Session, SessionOptions};
 pub use stats::Stats;

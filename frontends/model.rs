@@ -29,7 +29,7 @@ use crate::metadata;
 use crate::options::{Features, LibrarySource, Options};
 use crate::precompiled::Precompiled;
 use crate::preprocess::Preprocess;
-use crate::scaled::Scaled;
+use crate::scaled::{Scaled, open_spec};
 use crate::session::{Session, SessionOptions};
 use crate::stats::{Counts, Stats};
 
@@ -93,7 +93,7 @@ impl Model {
         if Library::is_library(path) {
             return Self::load(path, options, times);
         }
-        if let Some(spec) = spec_of(path, options)? {
+        if let Some(spec) = open_spec(path, options.limits.file_bytes)? {
             return Self::from_spec(&spec, path.to_path_buf(), options);
         }
         let bytes = times.stage("map", || fornax_runtime::map_file(path, options.limits.file_bytes))?;
@@ -219,6 +219,11 @@ impl Model {
     /// How it was opened.
     pub(crate) fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    /// Whether it computes something else than its outputs.
+    pub fn features(&self) -> Option<&Features> {
+        self.0.options.features.as_ref()
     }
 
     /// The files that it was read from: the model, its external data, its state dict.
@@ -463,20 +468,6 @@ impl Model {
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         Session::new(self.clone(), options)
     }
-}
-
-/// The spec that a path leads to, or the preset that it names if there is no such file.
-fn spec_of(path: &Path, options: &Options) -> Result<Option<Spec>> {
-    let named = path.to_str().filter(|name| !path.exists() && !name.contains(['/', '.']));
-    if let Some(name) = named {
-        return Ok(Some(Spec::preset(name)?));
-    }
-    if path.extension().is_none_or(|suffix| suffix != "toml") {
-        return Ok(None);
-    }
-    let bytes = fornax_runtime::map_file(path, options.limits.file_bytes)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::file(path, "expected a spec in UTF-8"))?;
-    Ok(Some(Spec::parse(text, &path.display().to_string())?))
 }
 
 impl std::fmt::Debug for Model {

@@ -4,7 +4,7 @@
 //! ONNX file's metadata. What was chosen on the way (scheme, epsilon, padding) is said in [`Scaled::notes`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fornax_compiler::ir::Graph;
@@ -14,7 +14,7 @@ use fornax_scaling::architecture::{Architecture, Padding};
 use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};
 use fornax_scaling::random::Random;
 use fornax_scaling::spec::{Interpolation, Preprocessing, Spec};
-use fornax_scaling::weights::{Bound, Classifier, Hints, Scheme, StateDict, Weights};
+use fornax_scaling::weights::{Classifier, Hints, Scheme, StateDict, Weights};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -54,6 +54,20 @@ pub(crate) struct Scaled {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// The spec of a file, or of the preset that `path` names if there is no such file; none if it is another kind of file.
+///
+/// # Errors
+/// [`Error::Spec`] for what is no spec and no preset, [`Error::Runtime`] if the file cannot be read.
+pub fn open_spec(path: &Path, file_bytes: u64) -> Result<Option<Spec>> {
+    if path.extension().is_some_and(|suffix| suffix == "toml") {
+        let bytes = fornax_runtime::map_file(path, file_bytes)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Error::file(path, "expected a spec in UTF-8"))?;
+        return Ok(Some(Spec::parse(text, &path.display().to_string())?));
+    }
+    let named = path.to_str().filter(|name| !path.exists() && !name.contains(['/', '.']));
+    Ok(named.map(Spec::preset).transpose()?)
+}
+
 impl Scaled {
     /// Resolves a spec and binds its weights.
     ///
@@ -65,7 +79,9 @@ impl Scaled {
         let resolved = spec.resolve()?;
         let mut architecture = resolved.architecture;
         let scale = resolved.multipliers;
-        let mut notes = vec![format!("width {:.4}, depth {:.4}, side {}", scale.width, scale.depth, scale.side)];
+        let side = options.side.unwrap_or((architecture.side, architecture.side));
+        let mut notes =
+            vec![format!("width {:.4}, depth {:.4}, input {} x {}", scale.width, scale.depth, side.0, side.1)];
         notes.extend(resolved.warnings.into_iter().map(|warning| format!("warning: {warning}")));
         let weights: Arc<dyn Weights + Send + Sync> = match &options.weights {
             None => {
@@ -76,14 +92,22 @@ impl Scaled {
                 let state = StateDict::open(path, file_bytes)?;
                 let scheme = state.scheme()?;
                 let defaults = scheme.defaults(&architecture, &Hints::beside(path));
-                (architecture.eps, architecture.padding) = (defaults.eps, defaults.padding);
                 notes.push(format!("weights in the naming of {}; {}", scheme.name(), defaults.why));
-                Arc::new(bind(&state, &architecture, scheme, options, features)?)
+                // What a spec says itself comes before what its weights' source is known for.
+                for (key, own) in [("eps", spec.states("eps")), ("padding", spec.states("padding"))] {
+                    match (own, key) {
+                        (true, _) => notes.push(format!("{key} as the spec says")),
+                        (false, "eps") => architecture.eps = defaults.eps,
+                        (false, _) => architecture.padding = defaults.padding,
+                    }
+                }
+                let (classifier, note) = classifier(&state, &architecture, scheme, options, features);
+                notes.extend(note);
+                Arc::new(state.bind(&architecture, scheme, classifier)?)
             }
         };
         architecture.eps = options.eps.unwrap_or(architecture.eps);
         architecture.padding = options.padding.unwrap_or(architecture.padding);
-        let side = options.side.unwrap_or((architecture.side, architecture.side));
         let metadata = spec.preprocessing.as_ref().map(|images| metadata(images, side)).unwrap_or_default();
         let bound = Self::over(architecture, weights, side, features)?;
         Ok(Self { notes, metadata, ..bound })
@@ -146,25 +170,28 @@ impl Scaled {
     }
 }
 
-/// The weights of a state dict. Where other classes than the spec's are asked for, and the file has another number, the
-/// classifier is made anew.
-fn bind(
+/// Where the classifier's weights come from, and a note if not from the file: it is made anew only where other classes are asked
+/// for than the file has.
+fn classifier(
     state: &StateDict,
     architecture: &Architecture,
     scheme: Scheme,
     options: &ScaledOptions,
     features: Option<&Features>,
-) -> Result<Bound> {
-    if features.is_some() {
-        return Ok(state.bind(architecture, scheme, Classifier::Unused)?);
-    }
-    match (state.bind(architecture, scheme, Classifier::File), options.classes) {
-        (Err(_), Some(_)) => Ok(state.bind(architecture, scheme, Classifier::Seeded(options.seed))?),
-        (bound, _) => Ok(bound?),
+) -> (Classifier, Option<String>) {
+    let found = state.outline(architecture, scheme).classes;
+    match options.classes {
+        _ if features.is_some() => (Classifier::Unused, None),
+        Some(classes) if found != Some(classes) => {
+            let found = found.map_or("none".to_string(), |n| n.to_string());
+            let note = format!("classifier of {classes} classes random, seed {}; the file has {found}", options.seed);
+            (Classifier::Seeded(options.seed), Some(note))
+        }
+        _ => (Classifier::File, None),
     }
 }
 
-/// The entry `preprocess`, for an input of another size too.
+/// The entry `preprocess`. A crop that is not square lies inside photos of every aspect.
 fn metadata(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap<String, String> {
     let interpolation = match images.interpolation {
         Interpolation::Bilinear => "bilinear",
@@ -177,7 +204,7 @@ fn metadata(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap
     if images.squash {
         value["resize"] = json!([height, width]);
     } else {
-        value["resize_short_edge"] = json!((height.min(width) as f64 / images.crop).floor() as usize);
+        value["resize_short_edge"] = json!((height.max(width) as f64 / images.crop).floor() as usize);
         value["crop"] = json!([height, width]);
         value["crop_mode"] = json!("center");
     }

@@ -1,6 +1,5 @@
 //! `compile`: a model to files that run without the compiler.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,7 +9,7 @@ use fornax::compiler::target::Arch;
 use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
 use serde_json::json;
 
-use crate::model_options::{FileArgs, ScaledArgs, check_dimension, dimensions};
+use crate::model_options::{FileArgs, ScaledArgs, check_dimension, dimensions, spare};
 use crate::{Output, progress};
 
 /// Arguments of `compile`.
@@ -279,18 +278,6 @@ fn library(output: &Path) -> PathBuf {
     if own { output.to_path_buf() } else { with_suffix(&base, Emit::So.suffix()) }
 }
 
-/// Refuses to write over what the model was read from.
-fn spare(model: &Model, files: &[(PathBuf, Vec<&[u8]>)]) -> Result<()> {
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let read: Vec<_> = model.files().iter().filter_map(|path| identity(path)).collect();
-    match files.iter().find(|(path, _)| identity(path).is_some_and(|own| read.contains(&own))) {
-        Some((path, _)) => {
-            Err(Error::usage("--output", "another file than the model or its data", path.display().to_string()))
-        }
-        None => Ok(()),
-    }
-}
-
 /// Writes all files, or none.
 fn write(
     model: &Model,
@@ -304,7 +291,7 @@ fn write(
         files.push((path, file.parts.iter().map(|part| &part[..]).collect()));
     }
     files.extend(texts.iter().map(|(path, text)| (path.clone(), vec![text.as_bytes()])));
-    spare(model, &files)?;
+    spare(model, files.iter().map(|(path, _)| path.as_path()))?;
     let list: Vec<(&Path, &[&[u8]])> = files.iter().map(|(path, parts)| (path.as_path(), &parts[..])).collect();
     fornax::write_files(&list)?;
     Ok(files.iter().map(|(path, parts)| (path.clone(), parts.iter().map(|part| part.len()).sum())).collect())

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use fornax::Result;
+use fornax::{Dim, InputDecl, Result};
 use serde_json::json;
 
 use crate::Output;
-use crate::model_options::ModelArgs;
+use crate::model_options::{ModelArgs, spare};
 
 /// Arguments of `export`.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ pub struct Args {
     /// Fold batch norms into the weights, and drop what changes nothing.
     #[arg(long)]
     fold: bool,
-    /// Fix the batch, to 1 or to --dim batch=N, instead of leaving it open.
+    /// Fix the batch to 1 (or to --dim batch=N) where the model leaves it open.
     #[arg(long)]
     fixed_batch: bool,
 }
@@ -28,7 +28,9 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let model = args.model.open()?;
     let bindings = args.model.bindings(&model)?;
-    let open = !args.fixed_batch && !bindings.dims.contains_key("batch");
+    spare(&model, [args.output.as_path()])?;
+    let named = |input: &InputDecl| matches!(input.dims.first(), Some(Dim::Symbol(_) | Dim::Unknown));
+    let open = !args.fixed_batch && !bindings.dims.contains_key("batch") && model.inputs().iter().all(named);
     let bytes = model.export(&bindings, args.fold, open)?;
     fornax::write_file(&args.output, &bytes)?;
     let path = args.output.display().to_string();

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::image_options::ImageArgs;
-use crate::model_options::ModelArgs;
+use crate::model_options::{ModelArgs, spare, spare_files};
 use crate::{Output, inputs};
 
 /// Arguments of `features`.
@@ -42,8 +42,17 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
+    if !["npy", "safetensors"].iter().any(|suffix| args.output.extension().is_some_and(|own| own == *suffix)) {
+        return Err(Error::usage("--output", "suffix .npy or .safetensors", args.output.display().to_string()));
+    }
     let files = images(&args.folder)?;
     let model = args.model.open_with(Options { features: Some(Features::Pooled), ..Options::default() })?;
+    if matches!(model.features(), Some(Features::Reductions(_))) {
+        return Err(Error::usage("--features", "pooled", "reductions"));
+    }
+    let written = std::iter::once(&args.output).chain(&args.list).map(PathBuf::as_path);
+    spare(&model, written.clone())?;
+    spare_files(&files, written)?;
     let input = ImageInput::of(&model)?;
     let (preprocess, source) = args.image.resolve(&model, &input)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
@@ -55,10 +64,10 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let flat: Vec<f32> = rows.concat();
     let tensor = Tensor::from_f32([files.len(), width], &flat)?;
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    save(&args.output, &tensor, &names)?;
     if let Some(path) = &args.list {
         fornax::write_file(path, (names.join("\n") + "\n").as_bytes())?;
     }
+    save(&args.output, &tensor, &names)?;
     let (path, rate) = (args.output.display().to_string(), files.len() as f64 / seconds);
     if out.json {
         return out.json(
@@ -142,6 +151,5 @@ fn save(path: &Path, features: &Tensor, names: &[String]) -> Result<()> {
     if path.extension().is_some_and(|suffix| suffix == "safetensors") {
         return tensors::save_safetensors(path, &[("features", features)], &[("files", &json!(names).to_string())]);
     }
-    tensors::check_suffix(path, 1)?;
     tensors::save(path, &[("features", features)])
 }

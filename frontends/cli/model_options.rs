@@ -1,7 +1,8 @@
 //! The options that say which model, for which shapes, within which bounds, on how many threads.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fornax::scaling::architecture::Padding;
@@ -204,6 +205,23 @@ impl ModelArgs {
             bindings.dims.insert(name.clone(), *size);
         }
         Ok(bindings)
+    }
+}
+
+/// Refuses to write over what `model` was read from.
+pub fn spare<'p>(model: &Model, paths: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    spare_files(&model.files(), paths)
+}
+
+/// Refuses to write over the files that were `read`.
+pub fn spare_files<'p>(read: &[PathBuf], paths: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let read: Vec<_> = read.iter().filter_map(|path| identity(path)).collect();
+    match paths.into_iter().find(|path| identity(path).is_some_and(|own| read.contains(&own))) {
+        Some(path) => {
+            Err(Error::usage("output", "another file than the model or its data", path.display().to_string()))
+        }
+        None => Ok(()),
     }
 }
 

@@ -48,6 +48,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         Some(path) => Some(classify::read_labels(path)?),
         None => model.labels()?,
     };
+    if model.features().is_some() && args.save.is_none() && !args.images.is_empty() {
+        return Err(Error::usage("--features", "--save, as features are no classes", "none"));
+    }
     if args.images.is_empty() && args.inputs.is_empty() && !model.inputs().is_empty() {
         return Err(Error::usage("input", "--image or --input", "neither"));
     }
@@ -108,6 +111,9 @@ fn tops(
     out: &Output<'_>,
 ) -> Result<Vec<Vec<Class>>> {
     let (Some(compiled), Some(first)) = (session.compiled(), ran.first()) else { return Ok(Vec::new()) };
+    if session.model().features().is_some() {
+        return Ok(vec![Vec::new(); first.shape().first().copied().unwrap_or(0)]);
+    }
     let scores = session.model().scores(compiled)?;
     let probabilities = match classify::probabilities(first, scores) {
         // What is saved need not be of classes, unless labels say so.

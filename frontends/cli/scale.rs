@@ -1,6 +1,6 @@
 //! `scale`: a family over phi, or the largest member within a budget.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fornax::scaling::architecture::Architecture;
 use fornax::scaling::count::count;
@@ -8,9 +8,10 @@ use fornax::scaling::growth::{bases, grow, pareto};
 use fornax::scaling::published::published;
 use fornax::scaling::solve::{Budget, Candidate, Measured, Solution, solve};
 use fornax::scaling::spec::Spec;
-use fornax::{Error, Measurement, Meter, Result};
+use fornax::{Error, Limits, Measurement, Meter, Result};
 use serde_json::{Value, json};
 
+use crate::model_options::spare_files;
 use crate::{Output, chart, progress};
 
 /// Arguments of `scale`.
@@ -18,7 +19,7 @@ use crate::{Output, chart, progress};
 pub struct Args {
     /// Spec (.toml) or preset whose family it is.
     #[arg(default_value = "efficientnet-b0")]
-    family: String,
+    family: PathBuf,
     /// Members to show: FROM:TO or FROM:TO:STEP.
     #[arg(long, value_name = "RANGE", default_value = "0:7", value_parser = range, allow_hyphen_values = true)]
     phi: Range,
@@ -38,7 +39,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["params", "macs", "arena", "latency", "output", "chart"])]
     grid: bool,
     /// Do not compile and measure the members, only count them.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["params", "macs", "arena", "latency"])]
     count: bool,
     /// Threads to measure on.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -47,9 +48,13 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE.toml")]
     output: Option<PathBuf>,
     /// Draw MACs against latency.
-    #[arg(long, value_name = "FILE.svg", conflicts_with = "count")]
+    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["count", "params", "macs", "arena", "latency"])]
     chart: Option<PathBuf>,
 }
+
+/// Networks beyond these are not measured in the search for a budget; they count as too large for any.
+const MOST_PARAMS: u64 = 500_000_000;
+const MOST_MACS: u64 = 500_000_000_000;
 
 /// Values of phi.
 #[derive(Clone, Copy)]
@@ -74,17 +79,17 @@ fn range(text: &str) -> Result<Range, String> {
     }
 }
 
-/// A number with k, M or G behind it; B and iB are dropped.
+/// A number with k, M or G behind it, or Ki, Mi or Gi; a B after that is dropped.
 fn quantity(text: &str) -> Result<f64, String> {
-    let text = text.trim().trim_end_matches('B').trim_end_matches('i');
-    let (number, factor) = match text.chars().last() {
-        Some('k' | 'K') => (&text[..text.len() - 1], 1e3),
-        Some('M') => (&text[..text.len() - 1], 1e6),
-        Some('G') => (&text[..text.len() - 1], 1e9),
-        _ => (text, 1.0),
+    let bare = text.trim().trim_end_matches('B');
+    let (bare, base) = bare.strip_suffix('i').map_or((bare, 1000f64), |bare| (bare, 1024f64));
+    let power = bare.chars().last().and_then(|c| "KMG".find(c.to_ascii_uppercase()));
+    let (number, factor) = match power {
+        Some(power) => (&bare[..bare.len() - 1], base.powi(power as i32 + 1)),
+        None => (bare, 1.0),
     };
     let value = number.parse::<f64>().ok().map(|n| n * factor).filter(|n| *n >= 1.0 && n.is_finite());
-    value.ok_or_else(|| "expected a number such as 8M".to_string())
+    value.ok_or_else(|| "expected a number such as 8M or 4MiB".to_string())
 }
 
 fn milliseconds(text: &str) -> Result<f64, String> {
@@ -100,6 +105,8 @@ fn milliseconds(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let spec = open(&args.family)?;
     spec.resolve()?.warnings.iter().for_each(|warning| out.warn(warning));
+    let written = args.output.iter().chain(&args.chart).map(PathBuf::as_path);
+    spare_files(std::slice::from_ref(&args.family), written)?;
     if args.grid {
         return grid(&spec, out);
     }
@@ -110,13 +117,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
 }
 
 /// The spec of a file, or of a preset.
-fn open(family: &str) -> Result<Spec> {
-    if !family.ends_with(".toml") {
-        return Ok(Spec::preset(family)?);
-    }
-    let failed = |message: String| Error::File { path: family.into(), message };
-    let text = std::fs::read_to_string(family).map_err(|e| failed(format!("cannot read: {e}")))?;
-    Ok(Spec::parse(&text, family)?)
+fn open(family: &Path) -> Result<Spec> {
+    let spec = fornax::open_spec(family, Limits::default().file_bytes)?;
+    spec.ok_or_else(|| Error::usage("family", "a spec (.toml) or a preset", family.display().to_string()))
 }
 
 /// A member of a family.
@@ -129,7 +132,8 @@ struct Member {
 
 fn table(args: &Args, family: &Spec, out: &mut Output<'_>) -> Result<()> {
     let Range { from, to, step } = args.phi;
-    let phis = (0..=((to - from) / step + 1e-9) as usize).map(|k| from + k as f64 * step);
+    // Phi is shown to thousandths, and is what is shown.
+    let phis = (0..=((to - from) / step + 1e-9) as usize).map(|k| ((from + k as f64 * step) * 1e3).round() / 1e3);
     let meter = (!args.count).then(|| Meter::new(usize::from(args.threads)));
     let mut members = Vec::new();
     for phi in phis {
@@ -165,10 +169,8 @@ fn table(args: &Args, family: &Spec, out: &mut Output<'_>) -> Result<()> {
             &json!({"version": 1, "family": family.name, "threads": args.threads, "members": rows, "pareto": best}),
         );
     }
-    writeln!(
-        out.to,
-        "phi     width  depth  side      params          MACs       arena     weights  predicted   measured"
-    )?;
+    let measured = if args.count { "" } else { "       arena     weights  predicted   measured" };
+    writeln!(out.to, "phi     width  depth  side      params          MACs{measured}")?;
     // The first network tells how far above the floor this machine runs.
     let ratio = members.first().and_then(|member| member.measured.as_ref()).map(|m| m.latency_ms / m.floor_ms);
     for (at, member) in members.iter().enumerate() {
@@ -176,16 +178,16 @@ fn table(args: &Args, family: &Spec, out: &mut Output<'_>) -> Result<()> {
         writeln!(out.to, "{}{star}", member.line(ratio)?)?;
     }
     if !args.count {
-        writeln!(out.to, "* no other member has fewer MACs, fewer parameters and less latency")?;
+        writeln!(out.to, "* no other member does as much in less time")?;
     }
-    published_lines(family, out)
+    published_lines(args, family, out)
 }
 
-/// Members that no other beats in MACs, parameters and latency.
+/// Members that do most for their time: no other has as many multiply-accumulates and less latency.
 fn best(members: &[Member]) -> Vec<usize> {
     let cost = |member: &Member| {
         let measured = member.measured.as_ref()?;
-        Some([measured.stats.macs as f64, measured.stats.params as f64, measured.latency_ms])
+        Some([-(measured.stats.macs as f64), measured.latency_ms])
     };
     pareto(&members.iter().filter_map(cost).collect::<Vec<_>>())
 }
@@ -225,8 +227,10 @@ impl Member {
     }
 }
 
-fn published_lines(family: &Spec, out: &mut Output<'_>) -> Result<()> {
-    let figures = published(&family.name);
+fn published_lines(args: &Args, family: &Spec, out: &mut Output<'_>) -> Result<()> {
+    // A spec of the same name is another network.
+    let preset = args.family.extension().is_none();
+    let figures = if preset { published(&family.name) } else { Vec::new() };
     if figures.is_empty() {
         return Ok(writeln!(out.to, "accuracy: no published figures for {}, and none can be predicted", family.name)?);
     }
@@ -242,6 +246,11 @@ fn published_lines(family: &Spec, out: &mut Output<'_>) -> Result<()> {
 fn within(args: &Args, family: &Spec, budget: &Budget, out: &mut Output<'_>) -> Result<()> {
     let meter = Meter::new(usize::from(args.threads));
     let mut measure = |architecture: &Architecture| -> Result<Measured> {
+        let counts = count(architecture, architecture.side);
+        if counts.params > MOST_PARAMS || counts.macs.total() > MOST_MACS {
+            // Beyond what is worth compiling to know that it does not fit.
+            return Ok(Measured { arena_bytes: Some(u64::MAX), latency_ms: Some(f64::INFINITY) });
+        }
         let measured = meter.measure(architecture)?;
         Ok(Measured { arena_bytes: Some(measured.stats.arena_bytes as u64), latency_ms: Some(measured.latency_ms) })
     };

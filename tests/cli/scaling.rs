@@ -44,7 +44,7 @@ fn a_spec_runs_compiles_and_exports() {
     let pyramid = text(&["inspect", &spec, "--features", "4,8,16,32"]);
     assert_eq!(pyramid.matches("output").count(), 4, "{pyramid}");
     assert!(text(&["inspect", &spec, "--features", "pooled"]).contains("pooled  f32[1,320]"));
-    fails(&["inspect", &spec, "--features", "3"], 1, "reductions");
+    fails(&["inspect", &spec, "--features", "3"], 2, "reductions");
 }
 
 #[test]
@@ -64,6 +64,26 @@ fn wrong_specs_say_where() {
     }
     let absent = scratch.file("weights.safetensors", b"none");
     fails(&["inspect", "efficientnet-b0", "--weights", &absent], 1, "not a safetensors file");
+}
+
+#[test]
+fn nothing_is_written_over_its_source() {
+    let scratch = Scratch::new();
+    let spec = scratch.file("small.toml", SMALL.as_bytes());
+    fails(&["export", &spec, "-o", &spec], 2, "another file than the model");
+    fails(&["scale", &spec, "--phi", "0:0", "--count", "-o", &spec], 2, "another file than the model");
+    fails(&["features", MODEL, "examples/photos", "-o", &spec], 2, "suffix .npy or .safetensors");
+    assert_eq!(std::fs::read_to_string(&spec).unwrap(), SMALL);
+}
+
+#[test]
+fn photos_fit_inputs_that_are_not_square() {
+    let scratch = Scratch::new();
+    let spec = scratch.file("small.toml", SMALL.as_bytes());
+    let saved = scratch.name("y.npy");
+    text(&["run", &spec, "--side", "48x32", "--image", super::PHOTO, "--save", &saved]);
+    assert_eq!(tensors::load(&saved).unwrap().remove(0).tensor.shape().to_vec(), [1, 10]);
+    fails(&["run", &spec, "--features", "pooled", "--image", super::PHOTO], 2, "features are no classes");
 }
 
 #[test]

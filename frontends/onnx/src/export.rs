@@ -7,7 +7,7 @@
 mod attributes;
 mod operators;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fornax_compiler::ir::{Graph, NodeId};
@@ -15,6 +15,7 @@ use fornax_compiler::types::{Constant, DType, TensorType};
 use prost::Message;
 
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::proto::{
     DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
@@ -70,6 +71,8 @@ pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Bytes> {
             .collect(),
         functions: Vec::new(),
     };
+    // Protocol buffers end at 2 GiB.
+    Limits::check("the model", "exported bytes", i32::MAX as u64, model.encoded_len() as u64)?;
     Ok(model.encode_to_vec().into())
 }
 
@@ -80,21 +83,36 @@ struct Writer<'a> {
     out: GraphProto,
     /// Names of values; an output's value has the output's.
     names: BTreeMap<NodeId, String>,
+    /// All names so far.
+    taken: BTreeSet<String>,
+}
+
+/// A name that nothing else has: `base`, or with a number behind it.
+fn fresh(taken: &mut BTreeSet<String>, base: &str) -> String {
+    let numbered = (1..).map(|number| format!("{base}_{number}"));
+    let name = std::iter::once(base.to_string()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default();
+    taken.insert(name.clone());
+    name
 }
 
 impl<'a> Writer<'a> {
     fn new(graph: &'a Graph, options: &ExportOptions) -> Result<Self> {
-        let mut names: BTreeMap<NodeId, String> = graph.ids().map(|id| (id, graph.node(id).name.clone())).collect();
+        // Outputs have the names they are declared with; whatever else has one of them gets another.
+        let mut taken: BTreeSet<String> = graph.outputs().iter().map(|(name, _)| name.clone()).collect();
+        let mut names = BTreeMap::new();
         for (name, id) in graph.outputs() {
             let computed = graph.node(*id).op().is_some();
             if computed && graph.outputs().iter().filter(|(_, other)| other == id).count() == 1 {
                 names.insert(*id, name.clone());
             }
         }
-        let mut writer = Self { graph, open_batch: options.open_batch, out: GraphProto::default(), names };
+        for id in graph.inputs().iter().copied().chain(graph.ids()) {
+            names.entry(id).or_insert_with(|| fresh(&mut taken, &graph.node(id).name));
+        }
+        let mut writer = Self { graph, open_batch: options.open_batch, out: GraphProto::default(), names, taken };
         writer.out.name = graph.name.clone();
         for id in graph.inputs() {
-            let info = writer.value_info(&graph.node(*id).name, &graph.node(*id).ty);
+            let info = writer.value_info(&writer.names[id], &graph.node(*id).ty);
             writer.out.input.push(info);
         }
         Ok(writer)
@@ -126,6 +144,12 @@ impl<'a> Writer<'a> {
 
     fn name(&self, id: NodeId) -> String {
         self.names[&id].clone()
+    }
+
+    /// A name for something that belongs to node `id`.
+    fn inner_name(&mut self, id: NodeId, what: &str) -> String {
+        let base = format!("{}/{what}", self.name(id));
+        fresh(&mut self.taken, &base)
     }
 
     /// Adds a node with one result.
@@ -163,7 +187,7 @@ impl<'a> Writer<'a> {
 
     /// A list of integers as an operand of node `id`.
     fn integers(&mut self, id: NodeId, what: &str, values: &[i64]) -> String {
-        let name = format!("{}/{what}", self.name(id));
+        let name = self.inner_name(id, what);
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.initializer(&name, DType::I64, &[values.len()], bytes.into());
         name
@@ -171,7 +195,7 @@ impl<'a> Writer<'a> {
 
     /// An f32 scalar as an operand of node `id`.
     fn scalar(&mut self, id: NodeId, what: &str, value: f32) -> String {
-        let name = format!("{}/{what}", self.name(id));
+        let name = self.inner_name(id, what);
         self.initializer(&name, DType::F32, &[], value.to_le_bytes().to_vec().into());
         name
     }

@@ -108,11 +108,10 @@ pub fn pads(padding: Padding, size: usize, kernel: usize, stride: usize) -> (usi
 
 /// Refuses splits into more parts than there are channels.
 fn splits(block: &Block) -> Result<(), OpError> {
-    let narrowest = block.expanded.min(block.input).min(block.output);
     for (field, parts, channels) in [
         ("kernels", block.kernels.len(), block.expanded),
-        ("expand_split", block.expand_split, narrowest),
-        ("project_split", block.project_split, narrowest),
+        ("expand_split", block.expand_split, block.input.min(block.expanded)),
+        ("project_split", block.project_split, block.expanded.min(block.output)),
     ] {
         let most = channels.min(layers::MAX_PARTS);
         if !(1..=most).contains(&parts) {

@@ -55,6 +55,11 @@ pub fn names() -> Result<&'static [String], SpecError> {
     library().map(|library| library.names.as_slice())
 }
 
+/// Whether this is the name of a file of presets.
+pub(crate) fn is_source(file: &str) -> bool {
+    FILES.iter().any(|(name, _)| *name == file)
+}
+
 /// Whether a preset has this name.
 pub fn exists(name: &str) -> bool {
     library().is_ok_and(|library| library.documents.contains_key(&normal(name)))

@@ -277,6 +277,11 @@ impl Spec {
         Self { width: Some(width), depth, resolution: side, scaling: None, warnings: Vec::new(), ..self.clone() }
     }
 
+    /// Whether a file of the user's, not a preset, says this key.
+    pub fn states(&self, key: &str) -> bool {
+        self.places.get(key).is_some_and(|place| !presets::is_source(&place.file))
+    }
+
     /// An error at a key, where it was set last.
     fn refuse(&self, key: &str, expected: impl Into<Box<str>>, found: impl Into<Box<str>>) -> SpecError {
         SpecError::Value {

@@ -119,7 +119,7 @@ fn unary_node(out: &mut Writer<'_>, id: NodeId, function: UnaryFn) -> Result<(),
             out.node("Clip", &operands, &name, Vec::new());
         }
         UnaryFn::Silu => {
-            let sigmoid = format!("{name}/sigmoid");
+            let sigmoid = out.inner_name(id, "sigmoid");
             out.node("Sigmoid", &operands, &sigmoid, Vec::new());
             operands.push(sigmoid);
             out.node("Mul", &operands, &name, Vec::new());

@@ -235,6 +235,10 @@ impl Reader<'_> {
         self.spec.places.retain(|key, _| !key.starts_with("stages"));
         self.note("stages", rows);
         self.spec.stages.clear();
+        let count = rows.get_ref().len();
+        if count > MAX_BLOCKS {
+            return Err(self.spec.refuse("stages", format!("at most {MAX_BLOCKS} rows"), count.to_string()));
+        }
         for (index, row) in rows.get_ref().iter().enumerate() {
             let path = format!("stages[{index}]");
             self.note(&path, row);

@@ -41,7 +41,8 @@ impl Spec {
         if let Some(scaling) = &self.scaling {
             width *= scaling.width_base.powf(scaling.phi);
             depth *= scaling.depth_base.powf(scaling.phi);
-            let step = scaling.side_multiple.max(1) as f64;
+            // The member at phi 0 is the network itself, whatever its side.
+            let step = if scaling.phi == 0.0 { 1.0 } else { scaling.side_multiple.max(1) as f64 };
             let scaled = side as f64 * scaling.resolution_base.powf(scaling.phi);
             side = ((scaled / step).round() * step) as usize;
             if !(MIN_SIDE..=MAX_SIDE).contains(&side) {
