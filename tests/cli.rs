@@ -42,7 +42,8 @@ fn keys(value: &Value) -> Vec<&str> {
 fn fails(arguments: &[&str], code: i32, expected: &str) {
     let output = fornax(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let errors: Vec<&str> = stderr.lines().filter(|line| !line.starts_with("preprocess: ")).collect();
+    let errors: Vec<&str> =
+        stderr.lines().filter(|line| !line.starts_with("preprocess: ") && !line.starts_with("note: ")).collect();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
     assert!(
         matches!(errors[..], [line] if line.starts_with("error: ") && line.contains(expected)),

@@ -101,7 +101,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if weights.is_some() && model.architecture().is_none() {
         return Err(Error::usage("--weights FILE", "a spec or preset", args.file.model.display().to_string()));
     }
-    model.notes().iter().for_each(|note| out.note(note));
+    model.notes().iter().for_each(|note| out.note(&format!("note: {}: {note}", args.file.model.display())));
     if model.library().is_some() {
         let found = format!("a compiled library ({})", args.file.model.display());
         return Err(Error::usage("model", "an ONNX file", found));

@@ -192,7 +192,7 @@ impl ModelArgs {
         }
         self.scaled.check(&model)?;
         // Standard error may be closed.
-        model.notes().iter().for_each(|note| _ = writeln!(io::stderr(), "{}: {note}", self.file.model.display()));
+        model.notes().iter().for_each(|note| _ = writeln!(io::stderr(), "note: {}: {note}", self.file.model.display()));
         Ok(model)
     }
 
