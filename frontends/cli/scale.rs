@@ -12,7 +12,7 @@ use fornax::{Error, Limits, Measurement, Meter, Result};
 use serde_json::{Value, json};
 
 use crate::model_options::spare_files;
-use crate::{Output, chart, progress};
+use crate::{Output, chart, measured, progress};
 
 /// Arguments of `scale`.
 #[derive(clap::Args)]
@@ -160,7 +160,7 @@ fn table(args: &Args, family: &Spec, out: &mut Output<'_>) -> Result<()> {
             })
         };
         let points: Vec<chart::Point> = members.iter().enumerate().filter_map(point).collect();
-        let title = format!("{}: latency on {} thread(s)", family.name, args.threads);
+        let title = format!("{}: latency on {}", family.name, measured::threads(usize::from(args.threads)));
         fornax::write_file(path, chart::svg(&title, "GMACs", "ms", &points).as_bytes())?;
     }
     if out.json {

@@ -103,10 +103,14 @@ impl<'a> Matching<'a> {
             self.faults.push(format!("type: {origin}: expected F32, F16, BF16 or F64, found {found:?}"));
             return None;
         }
+        if let Some(found) = not_finite(tensor) {
+            self.faults.push(format!("values: {origin}: expected finite ones, found {found}"));
+            return None;
+        }
         if parameter.role == Role::Variance {
-            let wrong = floats(tensor).into_iter().find(|v| !v.is_finite() || *v < 0.0);
+            let wrong = floats(tensor).into_iter().find(|v| *v < 0.0);
             if let Some(found) = wrong {
-                self.faults.push(format!("variance: {origin}: expected finite values from 0 on, found {found}"));
+                self.faults.push(format!("variance: {origin}: expected values from 0 on, found {found}"));
                 return None;
             }
         }
@@ -165,6 +169,17 @@ fn width(dtype: Dtype) -> Option<usize> {
         Dtype::F64 => Some(8),
         _ => None,
     }
+}
+
+/// The first element that is infinite or no number.
+fn not_finite(tensor: &Tensor) -> Option<f32> {
+    const EXPONENT: u32 = 0x7f80_0000;
+    if tensor.dtype == Dtype::F32 {
+        let finite = |c: &[u8; 4]| u32::from_le_bytes(*c) & EXPONENT != EXPONENT;
+        let chunks = tensor.bytes.as_chunks().0;
+        return chunks.iter().find(|c| !finite(c)).map(|c| f32::from_le_bytes(*c));
+    }
+    floats(tensor).into_iter().find(|value| !value.is_finite())
 }
 
 /// The elements as `f32`; none if the type does not convert.

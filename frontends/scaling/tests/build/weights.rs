@@ -173,7 +173,8 @@ fn tensors_that_do_not_fit_are_listed_together() {
     tensors.insert("bn1.num_batches_tracked".into(), (safetensors::Dtype::I64, vec![], vec![0; 8]));
     tensors.insert("bn1.weight".into(), (safetensors::Dtype::F32, vec![4], vec![0; 16]));
     tensors.insert("bn1.bias".into(), (safetensors::Dtype::I64, vec![8], vec![0; 64]));
-    tensors.insert("bn2.running_var".into(), (safetensors::Dtype::F32, vec![320], f32::NAN.to_le_bytes().repeat(320)));
+    tensors.insert("bn2.bias".into(), (safetensors::Dtype::F32, vec![320], f32::INFINITY.to_le_bytes().repeat(320)));
+    tensors.insert("bn2.running_var".into(), (safetensors::Dtype::F32, vec![320], (-1f32).to_le_bytes().repeat(320)));
     let state = StateDict::from_bytes("w.safetensors", file(&tensors)).expect("a state dict");
     let error = state.bind(&architecture, Scheme::Timm, Classifier::File).expect_err("faults");
     let expected = [
@@ -182,7 +183,8 @@ fn tensors_that_do_not_fit_are_listed_together() {
         "  misshapen: bn1.weight: expected [8], found [4]",
         "  type: bn1.bias: expected F32, F16, BF16 or F64, found I64",
         "  missing: blocks.1.0.conv_dw.weight [48, 1, 3, 3]",
-        "  variance: bn2.running_var: expected finite values from 0 on, found NaN",
+        "  values: bn2.bias: expected finite ones, found inf",
+        "  variance: bn2.running_var: expected values from 0 on, found -1",
         "  unexpected: blocks.9.0.conv_dw.weight [1]",
     ];
     assert_eq!(error.to_string(), expected.join("\n"));
