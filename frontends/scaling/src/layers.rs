@@ -4,6 +4,7 @@
 //! [`crate::build`] and [`crate::parameters`] both read this list, so a graph asks for exactly the parameters listed.
 
 use crate::architecture::{Architecture, Block, BlockKind, Head};
+use crate::rounding::split_channels;
 
 /// What a layer does in the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,10 +98,7 @@ pub const MAX_PARTS: usize = 64;
 
 /// Equal parts of `channels`, the remainder to the first; at most [`MAX_PARTS`].
 pub fn split(channels: usize, parts: usize) -> Vec<usize> {
-    let parts = parts.clamp(1, MAX_PARTS);
-    let mut sizes = vec![channels / parts; parts];
-    sizes[0] += channels % parts;
-    sizes
+    split_channels(channels, parts.clamp(1, MAX_PARTS))
 }
 
 /// Every layer of `architecture`, in order of execution.
