@@ -291,6 +291,8 @@ records! {
         stride: u64,
         /// Number of chunks of the step under way.
         chunks: u64,
+        /// How many of them a worker runs at once.
+        grain: u64,
         /// Number of workers.
         workers: u64,
     }

@@ -121,7 +121,7 @@ fn program(
         node: step.node.clone(),
         args: step.operands.iter().map(|operand| argument(plan, offset, *operand)).collect(),
         chunks: step.kernel.chunks,
-        grain: 1,
+        grain: step.grain(&plan.target),
         flops: step.kernel.flops,
         bytes: step.kernel.bytes,
     });

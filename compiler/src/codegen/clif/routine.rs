@@ -162,6 +162,12 @@ impl<'f> Routine<'f> {
         self.val(value)
     }
 
+    /// The quotient of two words, unsigned; the divisor is not 0.
+    pub fn divide(&self, word: Val<'_, 'f>, by: Val<'_, 'f>) -> Val<'_, 'f> {
+        let value = self.0.borrow_mut().ins().udiv(word.value, by.value);
+        self.val(value)
+    }
+
     /// Runs `then` where `condition` holds.
     pub fn when(&self, condition: Val<'_, 'f>, then: impl FnOnce()) {
         let (yes, no) = self.branch(condition);

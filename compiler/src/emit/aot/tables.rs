@@ -212,7 +212,7 @@ impl Writer {
                 first_arg: (self.args.len() / 8) as u32,
                 args: step.operands.len() as u32,
                 chunks: step.kernel.chunks,
-                grain: 1,
+                grain: step.grain(&plan.target),
                 name: self.text(&step.kernel.name),
                 node: self.text(&step.node),
             };

@@ -173,7 +173,8 @@ fn steps<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, plan: Val<'r, 'f>, are
         });
         let kernel = kernels + step.u32(offset_of!(Step, kernel));
         let chunks = step.u32(offset_of!(Step, chunks));
-        let alone = threads.is(0u64) | chunks.below(2u64);
+        let grain = step.u32(offset_of!(Step, grain));
+        let alone = threads.is(0u64) | grain.below(chunks).is(0u64);
         f.when(alone, || {
             let scratch = arena.u64(offset_of!(ArenaHead, scratch));
             f.call(Symbol::Region as u32, [kernel, pointers, f.int(0), chunks, scratch]);
@@ -184,7 +185,10 @@ fn steps<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, plan: Val<'r, 'f>, are
             let parallel_for = threads.u64(offset_of!(Threads, parallel_for));
             let (this, body) = (threads.u64(offset_of!(Threads, this)), f.address(Symbol::Worker as u32));
             arena.set_u64(offset_of!(ArenaHead, chunks), chunks);
-            f.call_at(parallel_for, [this, chunks, body, arena]);
+            arena.set_u64(offset_of!(ArenaHead, grain), grain);
+            // What the host sees as chunks are units of `grain` chunks; no step has as many as 2^32 / grain.
+            let units = f.divide(chunks + grain - 1u64, grain);
+            f.call_at(parallel_for, [this, units, body, arena]);
             refuse(f, arena.u32(offset_of!(ArenaHead, failed)).is_not(0u64), Code::Threads);
         });
     });
@@ -198,16 +202,19 @@ pub fn region<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5]) -> Val<'r, 'f> {
     f.call(Symbol::FloatLeave as u32, [state])
 }
 
-/// `void worker(void *arena, uint32_t chunk, uint32_t worker)`: what a host's `parallel_for` calls.
-pub fn worker<'r, 'f>(f: &'r Routine<'f>, [arena, chunk, worker]: [Val<'r, 'f>; 3]) -> Val<'r, 'f> {
-    let (chunk, worker) = (chunk.low(), worker.low());
+/// `void worker(void *arena, uint32_t unit, uint32_t worker)`: what a host's `parallel_for` calls.
+pub fn worker<'r, 'f>(f: &'r Routine<'f>, [arena, unit, worker]: [Val<'r, 'f>; 3]) -> Val<'r, 'f> {
+    let (grain, chunks) = (arena.u64(offset_of!(ArenaHead, grain)), arena.u64(offset_of!(ArenaHead, chunks)));
+    let (begin, worker) = (unit.low() * grain, worker.low());
     let known = worker.below(arena.u64(offset_of!(ArenaHead, workers)));
-    let foreign = (known & chunk.below(arena.u64(offset_of!(ArenaHead, chunks)))).is(0u64);
+    let foreign = (known & begin.below(chunks)).is(0u64);
     f.when(foreign, || arena.set_u32(offset_of!(ArenaHead, failed), 1u64));
     f.return_if(foreign, 0u64);
     let scratch = arena.u64(offset_of!(ArenaHead, scratch)) + worker * arena.u64(offset_of!(ArenaHead, stride));
     let (kernel, pointers) = (arena.u64(offset_of!(ArenaHead, kernel)), arena.u64(offset_of!(ArenaHead, pointers)));
-    f.call(Symbol::Region as u32, [kernel, pointers, chunk, chunk + 1u64, scratch])
+    let end = begin + grain;
+    let end = f.select(end.below(chunks), end, chunks);
+    f.call(Symbol::Region as u32, [kernel, pointers, begin, end, scratch])
 }
 
 /// `int run_simple(const float *input, float *output, void *arena)`: binding 0, on this thread; the arena's size is the caller's word.
