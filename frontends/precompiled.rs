@@ -106,7 +106,7 @@ fn has(port: &Port, input: &InputDecl, name: &str, extent: usize) -> bool {
         Dim::Symbol(own) => own == name,
         _ => false,
     };
-    input.dims.iter().enumerate().filter(|dim| named(*dim)).all(|(axis, _)| port.shape[axis] == extent)
+    input.dims.iter().enumerate().filter(|dim| named(*dim)).all(|(axis, _)| port.shape.get(axis) == Some(&extent))
 }
 
 /// The inputs, with a name for every extent in which the sets of shapes differ.
@@ -120,9 +120,8 @@ fn declarations(library: &Library, named: &[BTreeMap<String, usize>]) -> Vec<Inp
         // The name that gave this extent in every set of shapes, as far as they can tell.
         let name = |axis: usize| {
             let is = |name: &&String| {
-                let mut extents =
-                    sets().zip(named).map(|(ports, dims)| (ports[index].shape.get(axis), dims.get(*name)));
-                extents.all(|(extent, own)| extent == own)
+                let extent = |ports: &[Port]| ports.get(index).and_then(|port| port.shape.get(axis)).copied();
+                sets().zip(named).all(|(ports, dims)| extent(ports) == dims.get(*name).copied())
             };
             named.first().and_then(|dims| dims.keys().find(is)).cloned()
         };

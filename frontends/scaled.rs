@@ -210,3 +210,62 @@ fn metadata(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap
     }
     [("preprocess".to_string(), value.to_string())].into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fornax_scaling::parameters::parameters;
+
+    /// A state dict in timm's names under `name`, for a network of 10 classes.
+    fn state_dict(folder: &Path, name: &str) -> PathBuf {
+        let architecture = spec("").resolve().unwrap().architecture;
+        let tensors: Vec<_> = parameters(&architecture)
+            .iter()
+            .map(|parameter| {
+                let values = Random { seed: 1 }.values(parameter);
+                (parameter.name.clone(), fornax_runtime::Tensor::from_f32(parameter.shape.clone(), &values).unwrap())
+            })
+            .collect();
+        let views: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        crate::tensors::save_safetensors(folder.join(name), &views, &[]).unwrap();
+        folder.join(name)
+    }
+
+    fn spec(more: &str) -> Spec {
+        let text =
+            format!("base = \"efficientnet_b0\"\nwidth = 0.25\ndepth = 0.35\nresolution = 32\nclasses = 10\n{more}");
+        Spec::parse(&text, "small.toml").unwrap()
+    }
+
+    fn open(spec: &Spec, weights: PathBuf, classes: Option<usize>) -> Result<Scaled> {
+        let options = ScaledOptions { weights: Some(weights), classes, ..ScaledOptions::default() };
+        Scaled::new(spec, &options, None, u64::MAX)
+    }
+
+    #[test]
+    fn a_spec_has_the_last_word_on_numerics() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = state_dict(folder.path(), "tf_efficientnet_b0.safetensors");
+        let of = |more: &str| {
+            let scaled = open(&spec(more), weights.clone(), None).unwrap();
+            (scaled.architecture.eps, scaled.architecture.padding)
+        };
+        assert_eq!(of(""), (1e-3, Padding::Same));
+        assert_eq!(of("eps = 1e-5\npadding = \"symmetric\"\n"), (1e-5, Padding::Symmetric));
+        assert_eq!(of("eps = 1e-4\n"), (1e-4, Padding::Same));
+    }
+
+    #[test]
+    fn a_random_classifier_is_asked_for_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = state_dict(folder.path(), "w.safetensors");
+        let random = |classes| {
+            let scaled = open(&spec(""), weights.clone(), classes).unwrap();
+            scaled.notes.iter().any(|note| note.starts_with("classifier of"))
+        };
+        assert_eq!([None, Some(10), Some(12)].map(random), [false, false, true]);
+        let mut other = spec("");
+        other.classes = 12;
+        assert!(open(&other, weights, None).is_err());
+    }
+}

@@ -106,6 +106,16 @@ fn budgets_are_met_by_counting() {
 }
 
 #[test]
+fn phi_0_is_the_named_network_and_figures_are_its_own() {
+    let table = json(&["scale", "efficientnet-b3", "--phi", "0:0", "--count"]);
+    assert_eq!((&table["members"][0]["side"], &table["members"][0]["macs"]), (&300.into(), &1_827_141_392u64.into()));
+    assert!(text(&["scale", "efficientnet-b0", "--phi", "0:0", "--count"]).contains("77.1 %"));
+    let scratch = Scratch::new();
+    let spec = scratch.file("efficientnet_b0.toml", b"base = \"mixnet_s\"\n");
+    assert!(text(&["scale", &spec, "--phi", "0:0", "--count"]).contains("no published figures"));
+}
+
+#[test]
 fn a_family_is_measured() {
     let scratch = Scratch::new();
     let (spec, chart) = (scratch.file("small.toml", SMALL.as_bytes()), scratch.name("chart.svg"));

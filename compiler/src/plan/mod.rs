@@ -248,3 +248,27 @@ impl Plan {
         self.constants.iter().map(|c| c.bytes).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Loops;
+    use crate::target::{Arch, Level};
+    use crate::types::DType;
+
+    #[test]
+    fn short_steps_are_not_shared_and_long_ones_in_pieces() {
+        let target = Target::new(Arch::X86_64, Level::Avx512);
+        let step = |flops: u64, bytes: u64, chunks: u32| {
+            let strides = Layout::RowMajor.strides(&[64, 64]);
+            let kernel = Kernel::new(Loops::copy(DType::F32, &[64, 64], &strides, &strides), &target);
+            let step =
+                Step { kernel: Kernel { flops, bytes, chunks, ..kernel }, operands: Vec::new(), node: "n".into() };
+            step.grain(&target)
+        };
+        // 60 operations and 20 bytes take a nanosecond each: 5 us, 24 us, 240 us.
+        assert_eq!([step(300_000, 0, 24), step(0, 100_000, 24)], [24, 24]);
+        assert_eq!([step(1_440_000, 0, 24), step(0, 480_000, 24)], [4, 4]);
+        assert_eq!([step(14_400_000, 0, 24), step(14_400_000, 0, 1)], [1, 1]);
+    }
+}

@@ -87,3 +87,26 @@ fn what_onnx_lacks_is_listed() {
     let error = export(&b.finish(), &ExportOptions::default()).unwrap_err();
     assert!(matches!(&error, Error::Unsupported(list) if list.len() == 2), "{error}");
 }
+
+/// Names of outputs and of what an export adds may be those of values.
+#[test]
+fn every_value_has_a_name_of_its_own() {
+    let mut b = Builder::new("clash");
+    let x = b.input("x", [1, 4]);
+    let y = b.op("out", Unary { function: UnaryFn::Relu }, &[x]).unwrap();
+    let shape = b.op("last/shape", Unary { function: UnaryFn::Silu }, &[y]).unwrap();
+    let last = b.op("last", Reshape { shape: vec![1, 2, 2] }, &[shape]).unwrap();
+    b.output("out", last);
+    let graph = b.finish();
+    let bytes = export(&graph, &ExportOptions::default()).unwrap();
+    let model = ModelProto::parse_from_bytes(&bytes).unwrap().graph.unwrap();
+    let made = model.node.iter().flat_map(|node| node.output.clone());
+    let mut names: Vec<String> = made.chain(model.initializer.iter().map(|tensor| tensor.name.clone())).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "{names:?}");
+    let x = Literal::from_f32([1, 4], &[-1.0, 0.5, 2.0, 3.0]);
+    let values = |graph: &Graph| evaluate(graph, std::slice::from_ref(&x)).unwrap()[0].to_f64();
+    assert_eq!(values(&import(bytes, 1)), values(&graph));
+}

@@ -44,8 +44,15 @@ impl Reader<'_> {
         self.source.whole(key, value, least, most).map(Some)
     }
 
-    fn word<T: Copy + PartialEq>(&self, key: &str, value: &Option<Spanned<String>>, known: &[(&str, T)]) -> Read<T> {
-        value.as_ref().map(|value| self.source.word(key, value, known)).transpose()
+    fn word<T: Copy + PartialEq>(
+        &mut self,
+        key: &str,
+        value: &Option<Spanned<String>>,
+        known: &[(&str, T)],
+    ) -> Read<T> {
+        let Some(value) = value else { return Ok(None) };
+        self.note(key, value);
+        self.source.word(key, value, known).map(Some)
     }
 
     fn odd(&mut self, key: &str, value: &Option<Spanned<i64>>) -> Read<usize> {
