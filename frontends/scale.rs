@@ -5,9 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use fornax_compiler::plan::Plan;
 use fornax_onnx::Bindings;
-use fornax_runtime::{DType, Tensor, measure_fma_peak};
+use fornax_runtime::{DType, Program, Tensor, measure_fma_peak};
 use fornax_scaling::architecture::Architecture;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -60,7 +59,6 @@ impl Meter {
     pub fn measure(&self, architecture: &Architecture) -> Result<Measurement> {
         let model = Model::from_architecture(architecture.clone(), &Options::default())?;
         let bindings = Bindings::default();
-        let floor_ms = self.floor(&model.plan(&bindings)?);
         let mut session = model.session(&SessionOptions { threads: self.threads, pin: false, bindings })?;
         let side = architecture.side;
         let input = Tensor::zeros(DType::F32, [1, 3, side, side])?;
@@ -74,6 +72,7 @@ impl Meter {
         }
         let compiled = model.bind(&Bindings::default())?;
         let compile_ms = compiled.compile_time().as_secs_f64() * 1e3;
+        let floor_ms = self.floor(compiled.program());
         Ok(Measurement { stats: compiled.stats().clone(), latency_ms: best, floor_ms, compile_ms })
     }
 
@@ -84,9 +83,9 @@ impl Meter {
         time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
     }
 
-    fn floor(&self, plan: &Plan) -> f64 {
+    fn floor(&self, program: &Program) -> f64 {
         let step = |flops: u64, bytes: u64| (flops as f64 / self.peak).max(bytes as f64 / BANDWIDTH);
-        let seconds: f64 = plan.steps.iter().map(|s| step(s.kernel.flops, s.kernel.bytes)).sum();
+        let seconds: f64 = program.steps().iter().map(|s| step(s.flops, s.bytes)).sum();
         seconds * 1e3 / self.threads as f64
     }
 }

@@ -54,6 +54,11 @@ impl DType {
         DType::Bool,
     ];
 
+    /// Position in [`DType::ALL`].
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
     /// Size of an element in bytes.
     pub const fn size(self) -> usize {
         match self {
@@ -125,6 +130,9 @@ mod tests {
 
     #[test]
     fn every_type_has_its_own_name_and_one_kind() {
+        for (position, dtype) in DType::ALL.into_iter().enumerate() {
+            assert_eq!(dtype.number() as usize, position);
+        }
         for dtype in DType::ALL {
             assert_eq!(dtype.name().parse::<DType>().unwrap(), dtype);
             let kinds = [dtype.is_float(), dtype.is_signed_int(), dtype.is_unsigned_int(), dtype == DType::Bool];

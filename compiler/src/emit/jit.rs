@@ -8,13 +8,13 @@ use std::sync::Mutex;
 
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
-use fornax_runtime::{Arg, ConstantPool, CpuFeatures, HostProof, KernelFn, Port, Program, ProgramParts, Step};
+use fornax_runtime::{ConstantPool, CpuFeatures, HostProof, KernelFn, Port, Program, ProgramParts, Step};
 
 use super::{Code, pack};
 use crate::codegen::clif;
 use crate::error::{Error, Result, RuntimeError};
 use crate::kernels::Kernel;
-use crate::plan::{Home, Operand, Plan};
+use crate::plan::Plan;
 use crate::target::Target;
 use crate::times::Times;
 
@@ -119,7 +119,7 @@ fn program(
         code_bytes: function.bytes,
         name: step.kernel.name.clone(),
         node: step.node.clone(),
-        args: step.operands.iter().map(|operand| argument(plan, offset, *operand)).collect(),
+        args: step.operands.iter().map(|operand| super::argument(plan, offset, *operand)).collect(),
         chunks: step.kernel.chunks,
         grain: step.grain(&plan.target),
         flops: step.kernel.flops,
@@ -171,18 +171,6 @@ fn install(target: &Target, code: &[Code]) -> Result<(Executable, Vec<KernelFn>)
         })
         .collect();
     Ok((module, entries))
-}
-
-fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> Arg {
-    match operand {
-        Operand::Constant(id) => Arg::Constant(offset(id.0)),
-        Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
-            Home::Arena(offset) => Arg::Arena(offset),
-            Home::Input(index) => Arg::Input(index),
-            Home::Output(index) => Arg::Output(index),
-            Home::Constant(id) => Arg::Constant(offset(id.0)),
-        },
-    }
 }
 
 /// Compiles one kernel and runs it over all its chunks, `per_call` at a time, on one buffer per argument. For tests of kernels.

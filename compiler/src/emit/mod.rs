@@ -12,11 +12,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cranelift_codegen::isa::TargetIsa;
+use fornax_runtime::Arg;
 
 use crate::codegen::{clif, x86};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernel, Spec};
-use crate::plan::Plan;
+use crate::plan::{Home, Operand, Plan};
 use crate::target::{Arch, Level, Target};
 
 /// Machine code of one kernel.
@@ -49,6 +50,19 @@ pub fn distinct_in<'a>(plans: &[&'a Plan]) -> (Vec<&'a Kernel>, Vec<Vec<usize>>)
     let of_plan = |plan: &&'a Plan| plan.steps.iter().map(|step| function(&step.kernel)).collect();
     let steps = plans.iter().map(of_plan).collect();
     (kernels, steps)
+}
+
+/// Where an operand of `plan` points; constant `k` lies at `offset(k)`.
+fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> Arg {
+    match operand {
+        Operand::Constant(id) => Arg::Constant(offset(id.0)),
+        Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
+            Home::Arena(offset) => Arg::Arena(offset),
+            Home::Input(index) => Arg::Input(index),
+            Home::Output(index) => Arg::Output(index),
+            Home::Constant(id) => Arg::Constant(offset(id.0)),
+        },
+    }
 }
 
 /// Compiles kernels, on as many threads as the host offers (at most 8). The bytes do not depend on the number of threads.

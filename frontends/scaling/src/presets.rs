@@ -60,11 +60,6 @@ pub(crate) fn is_source(file: &str) -> bool {
     FILES.iter().any(|(name, _)| *name == file)
 }
 
-/// Whether a preset has this name.
-pub fn exists(name: &str) -> bool {
-    library().is_ok_and(|library| library.documents.contains_key(&normal(name)))
-}
-
 /// The spec of a preset.
 pub fn spec(name: &str) -> Result<Spec, SpecError> {
     let normal = normal(name);

@@ -40,13 +40,6 @@ pub struct SharedLibrary {
     pub tail: Vec<u8>,
 }
 
-impl SharedLibrary {
-    /// The parts, to be written one behind the other.
-    pub fn parts(&self) -> [&[u8]; 3] {
-        [&self.head, &self.weights, &self.tail]
-    }
-}
-
 const EHDR: usize = size_of::<FileHeader64<LE>>();
 const PHDR: usize = size_of::<ProgramHeader64<LE>>();
 /// Segments: four to load, .dynamic, notes, stack, relro; the weights' one may be missing.

@@ -6,15 +6,16 @@
 use std::collections::HashMap;
 
 use fornax_runtime::artifact::{
-    ARCH_AARCH64, ARCH_X86_64, ArenaHead, BASE_ARENA, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code,
-    FORMAT_VERSION, Head, Port, Sample, Step, TABLES_MAGIC,
+    ARCH_AARCH64, ARCH_X86_64, ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call,
+    Code, FORMAT_VERSION, Head, Port, Sample, Step, TABLES_MAGIC,
 };
-use fornax_runtime::{ALIGN, DType, artifact};
+use fornax_runtime::{ALIGN, Arg, artifact};
 
 use super::weights::Table;
 use super::{Placed, Selftest};
+use crate::emit;
 use crate::error::{Error, Result};
-use crate::plan::{Home, Operand, Plan};
+use crate::plan::{Operand, Plan};
 use crate::target::Arch;
 
 /// Bytes between the scratch of two workers, beyond the scratch: keeps the prefetcher of one out of the other's lines.
@@ -23,14 +24,12 @@ const GAP: usize = 2 * ALIGN;
 /// An argument as the tables hold it.
 pub fn argument(plan: &Plan, number: usize, table: &Table<'_>, operand: Operand) -> u64 {
     let based = |base: u64, offset: usize| base << BASE_SHIFT | offset as u64;
-    match operand {
-        Operand::Constant(id) => based(BASE_WEIGHTS, table.offset(number, id.0)),
-        Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
-            Home::Arena(offset) => based(BASE_ARENA, offset),
-            Home::Input(index) => based(BASE_PORTS + index as u64, 0),
-            Home::Output(index) => based(BASE_PORTS + (plan.inputs.len() + index) as u64, 0),
-            Home::Constant(id) => based(BASE_WEIGHTS, table.offset(number, id.0)),
-        },
+    match emit::argument(plan, &|constant| table.offset(number, constant), operand) {
+        Arg::Arena(offset) => based(BASE_ARENA, offset),
+        Arg::Constant(offset) => based(BASE_WEIGHTS, offset),
+        Arg::Input(index) => based(BASE_PORTS + index as u64, 0),
+        Arg::Output(index) => based(BASE_PORTS + (plan.inputs.len() + index) as u64, 0),
+        Arg::Null => based(BASE_NULL, 0),
     }
 }
 
@@ -185,7 +184,7 @@ impl Writer {
                 bytes: bytes as u64,
                 staging: staging as u64,
                 name: self.text(&port.name),
-                dtype: DType::ALL.iter().position(|dtype| *dtype == port.ty.dtype).unwrap_or(0) as u32,
+                dtype: port.ty.dtype.number(),
                 rank: port.ty.shape.len() as u32,
                 first_dim: (self.dims.len() / 8) as u32,
             };

@@ -9,7 +9,7 @@ mod torchvision;
 mod torchvision_mobile;
 mod transformers;
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Head};
 use crate::layers::{Part, Place, block_layers};
 use crate::parameters::{Parameter, Role};
 
@@ -59,11 +59,6 @@ impl Scheme {
             Self::Transformers => "transformers",
             Self::Keras => "keras",
         }
-    }
-
-    /// The scheme of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scheme| scheme.name() == name)
     }
 
     /// The scheme of a set of names.
@@ -170,6 +165,17 @@ impl Around {
 /// A convolution's or a batch norm's name with the tensor's own, as PyTorch joins them.
 fn suffixed(owner: impl AsRef<str>, role: Role) -> String {
     format!("{}.{}", owner.as_ref(), role.suffix())
+}
+
+/// Name of a layer where blocks are counted over the whole network under `blocks`, and none but those of V1 have one.
+fn numbered(architecture: &Architecture, parameter: &Parameter, own: &str, blocks: &str) -> Option<String> {
+    if outside(parameter.part) {
+        let known = parameter.part != Part::Head || matches!(architecture.head, Head::BeforePool { .. });
+        return known.then(|| own.to_string());
+    }
+    let place = parameter.place?;
+    let around = Around::of(architecture, place)?;
+    (around.depthwise && !around.split).then(|| format!("{blocks}.{}.{own}", place.running))
 }
 
 /// Whether the part stands outside the blocks.

@@ -93,7 +93,7 @@ pub fn fill<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 4]) -> Val<'r, 'f> {
     let size = (f.int(sizes) >> (dtype << 2u64)) & 15u64;
     let log2 = f.select(size.below(4u64), size >> 1u64, (size >> 3u64) + 2u64);
     let elements = bytes >> log2;
-    let float = dtype.is(position(DType::F32));
+    let float = dtype.is(u64::from(DType::F32.number()));
     f.repeat(elements, |i| {
         let z = (index + i + 1u64) * GOLDEN;
         let z = (z ^ (z >> 30u64)) * 0xbf58_476d_1ce4_e5b9_u64;
@@ -111,7 +111,7 @@ pub fn mix<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 4]) -> Val<'r, 'f> {
     let [dtype, bytes, n, first] = p;
     let hash = f.var(first);
     let mix = |element: Val<'r, 'f>| hash.set(((hash.get() ^ element) * GOLDEN).rotl(29));
-    let float = dtype.is(position(DType::F32));
+    let float = dtype.is(u64::from(DType::F32.number()));
     f.repeat(f.select(float, n >> 2u64, 0u64), |i| {
         let element = (bytes + i * 4usize).u32(0);
         let number = (element & 0x7fff_ffff_u64).below(0x7f80_0001_u64);
@@ -119,8 +119,4 @@ pub fn mix<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 4]) -> Val<'r, 'f> {
     });
     f.repeat(f.select(float, 0u64, n), |i| mix((bytes + i).u8(0)));
     hash.get()
-}
-
-fn position(dtype: DType) -> u64 {
-    DType::ALL.iter().position(|other| *other == dtype).unwrap_or(0) as u64
 }

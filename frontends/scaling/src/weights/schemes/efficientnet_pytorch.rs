@@ -1,7 +1,7 @@
 //! efficientnet-pytorch: blocks counted over the network, batch norms numbered by their place in a full block. V1 only.
 
-use super::{Around, outside, suffixed};
-use crate::architecture::{Architecture, Head};
+use super::{numbered, suffixed};
+use crate::architecture::Architecture;
 use crate::layers::Part;
 use crate::parameters::Parameter;
 
@@ -22,11 +22,5 @@ fn owner(architecture: &Architecture, parameter: &Parameter) -> Option<String> {
         Part::Project => ("_project_conv", "_bn2"),
     };
     let own = if parameter.role.is_norm() { norm } else { conv };
-    if outside(parameter.part) {
-        let known = parameter.part != Part::Head || matches!(architecture.head, Head::BeforePool { .. });
-        return known.then(|| own.to_string());
-    }
-    let place = parameter.place?;
-    let around = Around::of(architecture, place)?;
-    (around.depthwise && !around.split).then(|| format!("_blocks.{}.{own}", place.running))
+    numbered(architecture, parameter, own, "_blocks")
 }

@@ -1,8 +1,8 @@
 //! Hugging Face transformers: modules named by what they do, all but the classifier under `efficientnet.`, which a file of
 //! the base model leaves out. V1 only.
 
-use super::{Around, outside, suffixed};
-use crate::architecture::{Architecture, Head};
+use super::{numbered, suffixed};
+use crate::architecture::Architecture;
 use crate::layers::Part;
 use crate::parameters::Parameter;
 
@@ -28,11 +28,5 @@ fn owner(architecture: &Architecture, parameter: &Parameter) -> Option<String> {
         Part::Project => ("projection.project_conv", "projection.project_bn"),
     };
     let own = if parameter.role.is_norm() { norm } else { conv };
-    if outside(parameter.part) {
-        let known = parameter.part != Part::Head || matches!(architecture.head, Head::BeforePool { .. });
-        return known.then(|| own.to_string());
-    }
-    let place = parameter.place?;
-    let around = Around::of(architecture, place)?;
-    (around.depthwise && !around.split).then(|| format!("encoder.blocks.{}.{own}", place.running))
+    numbered(architecture, parameter, own, "encoder.blocks")
 }
