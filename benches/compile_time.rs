@@ -13,7 +13,7 @@ use bytes::Bytes;
 use divan::Bencher;
 use fornax::compiler::emit::jit;
 use fornax::compiler::ir::Graph;
-use fornax::compiler::passes::lower::lower;
+use fornax::compiler::lower::lower;
 use fornax::compiler::pipeline::{self, optimise};
 use fornax::compiler::plan::Plan;
 use fornax::{Bindings, Limits, Model, Options, Target};

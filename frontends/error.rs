@@ -17,6 +17,9 @@ pub enum Error {
     /// The compiler refused the model.
     #[error(transparent)]
     Compiler(#[from] fornax_compiler::Error),
+    /// The graph is at fault.
+    #[error(transparent)]
+    Graph(#[from] fornax_ir::Error),
     /// The runtime refused a tensor, a thread count or a file.
     #[error(transparent)]
     Runtime(#[from] fornax_runtime::Error),
@@ -127,11 +130,12 @@ impl Error {
             Self::Limit { .. } => 5,
             Self::Model { error, .. } => import_code(error),
             Self::Compiler(error) => compiler_code(error),
+            Self::Graph(error) => graph_code(error),
             Self::Weights(error) if matches!(**error, fornax_scaling::weights::Error::TooLarge { .. }) => 5,
             Self::Build(error) => match &**error {
                 fornax_scaling::build::Error::Option { .. } => 2,
                 fornax_scaling::build::Error::Weights(fornax_scaling::weights::Error::TooLarge { .. }) => 5,
-                fornax_scaling::build::Error::Graph(error) => compiler_code(error),
+                fornax_scaling::build::Error::Graph(error) => graph_code(error),
                 _ => 1,
             },
             Self::Runtime(fornax_runtime::Error::FileTooLarge { .. } | fornax_runtime::Error::Allocation { .. }) => 5,
@@ -146,7 +150,7 @@ fn import_code(error: &fornax_onnx::Error) -> u8 {
     match error {
         fornax_onnx::Error::Unsupported(_) => 4,
         fornax_onnx::Error::Limit { .. } => 5,
-        fornax_onnx::Error::Compiler(error) => compiler_code(error),
+        fornax_onnx::Error::Compiler(error) => graph_code(error),
         _ => 1,
     }
 }
@@ -154,7 +158,11 @@ fn import_code(error: &fornax_onnx::Error) -> u8 {
 fn compiler_code(error: &fornax_compiler::Error) -> u8 {
     match error {
         fornax_compiler::Error::Unsupported(_) => 4,
-        fornax_compiler::Error::Limit { .. } => 5,
+        fornax_compiler::Error::Graph(error) => graph_code(error),
         _ => 1,
     }
+}
+
+fn graph_code(error: &fornax_ir::Error) -> u8 {
+    if matches!(error, fornax_ir::Error::Limit { .. }) { 5 } else { 1 }
 }

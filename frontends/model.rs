@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fornax_compiler::emit::jit;
 use fornax_compiler::ir::{Graph, NodeId};
-use fornax_compiler::passes::lower::lower;
+use fornax_compiler::lower::lower;
 use fornax_compiler::pipeline::{self, Optimised, optimise};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Target;

@@ -5,8 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use fornax_compiler::ir::{Graph, evaluate};
+use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::passes::lower::lower;
 use fornax_compiler::pipeline::{Options, optimise};
 use fornax_compiler::types::{TensorType, random_values};
 use fornax_onnx::{Bindings, Limits, OnnxFile};

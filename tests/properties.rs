@@ -1,6 +1,5 @@
 //! Random small networks: their text reads back, every pass leaves a valid graph, and every pass keeps the results.
 
-use fornax_compiler::Result;
 use fornax_compiler::ir::{Builder, Graph, NodeId, evaluate, parse};
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::ops::reduce::ReduceKind;
@@ -10,6 +9,7 @@ use fornax_compiler::ops::{
 use fornax_compiler::pipeline::{Options, optimise};
 use fornax_compiler::scalar::{BinaryFn, UnaryFn};
 use fornax_compiler::types::{Constant, TensorType, random_values};
+use fornax_ir::Result;
 use proptest::prelude::*;
 
 /// Channels of every value; maps are 4x4.

@@ -1,32 +1,26 @@
-//! The Fornax graph compiler.
+//! The Fornax compiler: from a graph to machine code.
 //!
 //! ```text
-//!  ir::Graph                 operators over values of static shape, portable, printable; what frontends build
-//!     │  passes              fold constants and batch norms, drop identities, fuse activations, SE and MBConv
+//!  fornax_ir::graph::Graph    operators over values of static shape, after the graph passes
+//!     │  lower                every operator chooses kernels and physical layouts for one Target
 //!     ▼
-//!  ir::Graph                 the same form, smaller; each rewrite leaves a remark
-//!     │  passes::lower       every operator chooses kernels and physical layouts for one Target
+//!  plan::Plan                 kernel calls over slots; packed constants, arena offsets; printable
+//!     │  emit                 each distinct kernel is written once through codegen::Emitter
 //!     ▼
-//!  plan::Plan                kernel calls over slots; packed constants, arena offsets; printable
-//!     │  emit                each distinct kernel is written once through codegen::Emitter
-//!     ▼
-//!  runtime::Program          executable memory, packed constants, the table of steps
+//!  runtime::Program           executable memory, packed constants, the table of steps
 //! ```
 //!
-//! Modules depend downwards only: `pipeline > emit > passes > ir > ops > plan > kernels > codegen > target, types, scalar, times, error`.
+//! Modules depend downwards only: `emit > lower > plan > kernels > codegen > target, times, error`; the graph is a crate of its own,
+//! [`fornax_ir`], which knows none of them.
 
 pub mod codegen;
 pub mod emit;
 pub mod error;
-pub mod ir;
 pub mod kernels;
-pub mod ops;
-pub mod passes;
-pub mod pipeline;
+pub mod lower;
 pub mod plan;
-pub mod scalar;
 pub mod target;
 pub mod times;
-pub mod types;
 
 pub use error::{Error, OpError, Result};
+pub use fornax_ir::{graph as ir, ops, passes, pipeline, scalar, types};

@@ -5,7 +5,7 @@
 //! activation touches no kernel.
 
 use super::{Emitter, Lane, Mem, V, VOp, math};
-use crate::scalar::UnaryFn;
+use fornax_ir::scalar::UnaryFn;
 
 /// Most outputs that go through the steps all together on 4 lanes. An activation is a long chain of dependent operations: seven at a
 /// time hide its latency, at the price of a few spills (depthwise with SiLU takes a fifth less time than in pairs).

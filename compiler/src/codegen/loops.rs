@@ -11,9 +11,9 @@
 
 mod inline;
 
-use crate::scalar::BinaryFn::{self, Add, Div, Max, Min, Mul, Prelu, Sub};
-use crate::scalar::UnaryFn::{self, Cos, IsNan, Not, Sin};
-use crate::types::DType;
+use fornax_ir::scalar::BinaryFn::{self, Add, Div, Max, Min, Mul, Prelu, Sub};
+use fornax_ir::scalar::UnaryFn::{self, Cos, IsNan, Not, Sin};
+use fornax_ir::types::DType;
 
 /// `base + sum of strides[d] * index[d]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

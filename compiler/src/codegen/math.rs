@@ -13,7 +13,7 @@ mod tests;
 mod trigonometric;
 
 use super::{Cmp, Emitter, Lane, V, VOp};
-use crate::scalar::UnaryFn;
+use fornax_ir::scalar::UnaryFn;
 
 /// Applies `f` to each of `xs`, in place. `Not` and `IsNan` give 0 or 1.
 pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {

@@ -176,13 +176,13 @@ fn install(target: &Target, code: &[Code]) -> Result<(Executable, Vec<KernelFn>)
 /// Compiles one kernel and runs it over all its chunks, `per_call` at a time, on one buffer per argument. For tests of kernels.
 ///
 /// # Errors
-/// As [`compile`]; and [`Error::Invalid`] if a buffer is smaller than the kernel's argument.
+/// As [`compile`]; and [`Error::Plan`] if a buffer is smaller than the kernel's argument.
 pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
     let _proof = CpuFeatures::prove(target.features()).map_err(runtime)?;
     let fits = buffers.len() == kernel.arguments.len()
         && kernel.arguments.iter().zip(buffers.iter()).all(|(argument, buffer)| buffer.len() >= argument.bytes);
     if !fits {
-        return Err(Error::Invalid(vec![format!("{}: a buffer is smaller than its argument", kernel.name)]));
+        return Err(Error::Plan(vec![format!("{}: a buffer is smaller than its argument", kernel.name)]));
     }
     let code = super::compile(&[kernel], target)?;
     let (_module, entries) = install(target, &code)?;

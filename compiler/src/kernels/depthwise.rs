@@ -13,7 +13,7 @@ use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
 use super::{Argument, Family};
 use crate::codegen::epilogue::{Epilogue, Output, Step};
 use crate::codegen::{Emitter, R, V};
-use crate::scalar::UnaryFn;
+use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
 /// What a depthwise convolution computes. Extents are `[height, width]`.

@@ -8,7 +8,7 @@ use super::transpose::lines;
 use super::{Argument, Family};
 use crate::codegen::epilogue::{Epilogue, Output};
 use crate::codegen::{Count, Emitter, R, V};
-use crate::scalar::UnaryFn;
+use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
 /// What a matrix-vector product computes.

@@ -7,7 +7,7 @@ use super::{Access, Argument, Family};
 use crate::codegen::Emitter;
 use crate::codegen::loops::{Affine, Combine, Inst, LoopNest, Output, Split};
 use crate::target::Target;
-use crate::types::DType;
+use fornax_ir::types::DType;
 
 /// A loop nest.
 #[derive(Clone, Debug)]

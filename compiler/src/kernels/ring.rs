@@ -28,7 +28,7 @@ use super::sliding::{self, Cell, Rows, Sliding, copy};
 use super::{Argument, Family};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::{Count, Emitter, R};
-use crate::scalar::UnaryFn;
+use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
 /// An expansion and a depthwise convolution.

@@ -10,7 +10,7 @@
 use super::sliding::copy;
 use super::{Argument, Family};
 use crate::codegen::{Count, Emitter, Lane, R, V, VOp, math};
-use crate::scalar::UnaryFn;
+use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
 /// What a softmax computes.

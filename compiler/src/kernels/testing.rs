@@ -4,7 +4,7 @@ use super::{Access, Argument, Family, Kernel, Spec};
 use crate::codegen::{Emitter, soft};
 use crate::emit::jit;
 use crate::target::Target;
-use crate::types::random_values;
+use fornax_ir::types::random_values;
 
 /// What stands behind every buffer, to notice a write past its end.
 const GUARD: [u8; 64] = [0xA5; 64];

@@ -12,7 +12,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Kernel, Loops};
 use crate::target::Target;
-use crate::types::TensorType;
+use fornax_ir::types::TensorType;
 
 /// A plan under construction.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Builder {
         self.push(format!("c{}", constant.0), ty, layout, storage)
     }
 
-    /// A packed constant; see [`super::lowering::Lowering::pack`].
+    /// A packed constant; see [`crate::lower`].
     pub fn pack(&mut self, key: Key, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
         let id = ConstId(self.constants.len());
         let found = match &key.source {
@@ -119,7 +119,7 @@ impl Builder {
     /// Closes the plan. Each output is a row-major slot.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if an operand is smaller than its kernel needs: a bug of a lowering.
+    /// [`Error::Plan`] if an operand is smaller than its kernel needs: a bug of a lowering.
     pub fn finish(mut self, name: String, outputs: Vec<(Port, SlotId)>) -> Result<Plan> {
         for (i, (port, slot)) in outputs.iter().enumerate() {
             self.place_output(i, port, *slot);
@@ -192,7 +192,7 @@ impl Builder {
                 }
             }
         }
-        if messages.is_empty() { Ok(()) } else { Err(Error::Invalid(messages)) }
+        if messages.is_empty() { Ok(()) } else { Err(Error::Plan(messages)) }
     }
 
     fn storage(&mut self, home: Home, bytes: usize) -> StorageId {
@@ -209,7 +209,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Constant;
+    use fornax_ir::types::Constant;
 
     #[test]
     fn equal_sources_of_equal_packing_are_stored_once() -> Result<(), String> {

@@ -1,12 +1,11 @@
 //! The machine-specific form: kernel calls over slots, for one target.
 //!
-//! In: operators, one [`lowering::Lowering`] each. Out: a [`Plan`] whose every byte of memory has a place: slots lie in the arena, in a host
+//! In: operators, one [`crate::lower`] each. Out: a [`Plan`] whose every byte of memory has a place: slots lie in the arena, in a host
 //! tensor or in the packed constants. Invariants: a step's operands are at least as large as its kernel's arguments; storages that
 //! are live at the same time do not overlap; the plan prints, its target in the first line.
 
 pub mod builder;
 mod fuse;
-pub mod lowering;
 pub mod memory;
 mod print;
 
@@ -17,7 +16,7 @@ use bytes::Bytes;
 
 use crate::kernels::Kernel;
 use crate::target::Target;
-use crate::types::{Constant, TensorType};
+use fornax_ir::types::{Constant, TensorType};
 
 /// Physical order of a slot's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -254,7 +253,7 @@ mod tests {
     use super::*;
     use crate::kernels::Loops;
     use crate::target::{Arch, Level};
-    use crate::types::DType;
+    use fornax_ir::types::DType;
 
     #[test]
     fn short_steps_are_not_shared_and_long_ones_in_pieces() {

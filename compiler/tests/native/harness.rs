@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fornax_compiler::emit::{self, jit};
 use fornax_compiler::ir::{Graph, evaluate, parse};
+use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::passes::lower::lower;
 use fornax_compiler::target::Target;
 use fornax_compiler::types::{DType, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};

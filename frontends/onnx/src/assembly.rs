@@ -3,9 +3,9 @@
 //! In: operators over values already added. Out: their ids. Established: every value is within the limits on rank and
 //! size before anything of that size is made. The builder evaluates shape arithmetic at once.
 
-use fornax_compiler::ir::{Builder, Graph, NodeId};
-use fornax_compiler::ops::Op;
-use fornax_compiler::types::{Constant, TensorType};
+use fornax_ir::graph::{Builder, Graph, NodeId};
+use fornax_ir::ops::Op;
+use fornax_ir::types::{Constant, TensorType};
 
 use crate::attributes::node_name;
 use crate::error::{Error, Result, short};

@@ -1,6 +1,6 @@
 //! Typed access to a node's attributes; every error names the node and the attribute.
 
-use fornax_compiler::types::Constant;
+use fornax_ir::types::Constant;
 
 use crate::error::{Error, Result, short};
 use crate::proto::{AttributeProto, GraphProto, NodeProto, attribute_type as kind};

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::types::{Constant, DType, Shape, TensorType};
+use fornax_ir::types::{Constant, DType, Shape, TensorType};
 
 use crate::error::{Error, Result, short};
 use crate::limits::Limits;

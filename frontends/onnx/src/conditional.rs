@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fornax_compiler::ops::literal::Literal;
+use fornax_ir::ops::literal::Literal;
 
 use crate::attributes::{Attributes, node_name};
 use crate::error::{Error, Result, short};

@@ -5,10 +5,10 @@
 
 use std::cell::Cell;
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::Op;
-use fornax_compiler::ops::literal::{Data, Literal};
-use fornax_compiler::types::{Constant, DType, Shape, TensorType};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::Op;
+use fornax_ir::ops::literal::{Data, Literal};
+use fornax_ir::types::{Constant, DType, Shape, TensorType};
 
 use crate::assembly::Assembly;
 use crate::attributes::{Attributes, node_name};

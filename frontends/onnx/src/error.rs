@@ -85,14 +85,14 @@ pub enum Error {
     },
     /// The compiler refused the graph as a whole.
     #[error(transparent)]
-    Compiler(Box<fornax_compiler::Error>),
+    Compiler(Box<fornax_ir::Error>),
 }
 
 /// Result of the importer.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-impl From<fornax_compiler::Error> for Error {
-    fn from(error: fornax_compiler::Error) -> Self {
+impl From<fornax_ir::Error> for Error {
+    fn from(error: fornax_ir::Error) -> Self {
         Self::Compiler(Box::new(error))
     }
 }

@@ -10,8 +10,8 @@ mod operators;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use fornax_compiler::ir::{Graph, NodeId};
-use fornax_compiler::types::{Constant, DType, TensorType};
+use fornax_ir::graph::{Graph, NodeId};
+use fornax_ir::types::{Constant, DType, TensorType};
 use prost::Message;
 
 use crate::error::{Error, Result};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fornax_compiler::ir::Graph;
-use fornax_compiler::types::Constant;
+use fornax_ir::graph::Graph;
+use fornax_ir::types::Constant;
 use prost::Message;
 
 use crate::bindings::{Bindings, Dim, InputDecl, bind, declared, input_decl, matches, show};

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use fornax_compiler::ir::{Graph, NodeId};
-use fornax_compiler::types::{Constant, Shape, TensorType};
+use fornax_ir::graph::{Graph, NodeId};
+use fornax_ir::types::{Constant, Shape, TensorType};
 
 use crate::assembly::Assembly;
 use crate::attributes::node_name;

@@ -1,4 +1,4 @@
-//! The ONNX frontend: a model file in, an [`ir::Graph`](fornax_compiler::ir::Graph) of static shapes out.
+//! The ONNX frontend: a model file in, an [`ir::Graph`](fornax_ir::graph::Graph) of static shapes out.
 //!
 //! [`OnnxFile::open`] maps and decodes a file and checks everything that does not depend on shapes;
 //! [`OnnxFile::import`] binds the open dimensions and builds the graph. Weights stay slices of the mapped file.

@@ -5,7 +5,7 @@
 //! claims. Elements are little-endian in the file and in memory; big-endian hosts are not supported.
 
 use bytes::Bytes;
-use fornax_compiler::types::{Constant, DType, Shape, TensorType};
+use fornax_ir::types::{Constant, DType, Shape, TensorType};
 use prost::Message;
 
 use crate::error::{Error, Result, short};

@@ -6,11 +6,11 @@
 
 mod options;
 
-use fornax_compiler::OpError;
-use fornax_compiler::ir::{Builder, Graph, NodeId};
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{BatchNorm, Binary, Concat, Conv, Gemm, Op, Reduce, Reshape, Slice, Unary};
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::OpError;
+use fornax_ir::graph::{Builder, Graph, NodeId};
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{BatchNorm, Binary, Concat, Conv, Gemm, Op, Reduce, Reshape, Slice, Unary};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
 use crate::architecture::{Activation, Architecture, Block, Gate, Head, Padding, SqueezeExcite};
 use crate::layers::{self, Layer, Piece, Place, block_layers};
@@ -38,7 +38,7 @@ pub enum Error {
     Weights(#[from] weights::Error),
     /// The compiler refused a layer.
     #[error(transparent)]
-    Graph(#[from] fornax_compiler::Error),
+    Graph(#[from] fornax_ir::Error),
 }
 
 /// Result of building.

@@ -4,7 +4,7 @@
 //! the classifier is uniform within `1 / sqrt(classes)`; scales and variances are 1, all else 0. Invariant: the elements
 //! depend on the seed and the canonical name only, and are the same bits on every machine.
 
-use fornax_compiler::types::{Constant, TensorType};
+use fornax_ir::types::{Constant, TensorType};
 
 use crate::parameters::{Parameter, Role};
 use crate::weights::{Error, Weights};

@@ -16,7 +16,7 @@ mod file;
 mod outline;
 pub mod schemes;
 
-use fornax_compiler::types::Constant;
+use fornax_ir::types::Constant;
 
 pub use bind::{Bound, Classifier};
 pub use defaults::{Defaults, Hints};

@@ -13,7 +13,7 @@ use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, Value, types};
 
 use super::ClifEmitter;
 use crate::codegen::loops::{Affine, Entry, LoopNest, Split};
-use crate::types::DType;
+use fornax_ir::types::DType;
 
 /// Vectors of an unrolled block: enough independent sums to hide the latency of a multiply-add.
 const BLOCK: usize = 4;

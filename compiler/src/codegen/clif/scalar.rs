@@ -10,8 +10,8 @@ use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
 use super::loops::Width;
 use super::{ClifEmitter, memory};
 use crate::codegen::{Emitter, V, math};
-use crate::scalar::{BinaryFn, UnaryFn};
-use crate::types::DType;
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
 
 impl ClifEmitter<'_> {
     /// `ptrs[index]`

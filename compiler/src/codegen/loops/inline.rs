@@ -4,8 +4,8 @@
 //! in the same order, an integer wrapped to the type that it was stored in, so no bit changes.
 
 use super::{Affine, Combine, Id, Input, Inst, LoopNest, Program, Table};
-use crate::scalar::{BinaryFn, UnaryFn};
-use crate::types::DType;
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
 
 /// Longest body that is made.
 const LONGEST: usize = 48;

@@ -2,7 +2,7 @@
 
 use super::{error_bound, unary};
 use crate::codegen::soft;
-use crate::scalar::UnaryFn::{self, *};
+use fornax_ir::scalar::UnaryFn::{self, *};
 
 const ALL: &[UnaryFn] = &[
     Relu,
@@ -55,9 +55,9 @@ fn sweep(f: UnaryFn) -> Vec<f32> {
             xs.extend([x, -x]);
         }
     }
-    xs.extend(crate::types::random_values(3, 4000).iter().map(|x| x * 20.0));
-    xs.extend(crate::types::random_values(4, 2000).iter().map(|x| x * 110.0));
-    xs.extend(crate::types::random_values(5, 2000));
+    xs.extend(fornax_ir::types::random_values(3, 4000).iter().map(|x| x * 20.0));
+    xs.extend(fornax_ir::types::random_values(4, 2000).iter().map(|x| x * 110.0));
+    xs.extend(fornax_ir::types::random_values(5, 2000));
     xs.extend((-40..=40).map(|i| i as f32 * 0.5));
     let largest = match f {
         Sin | Cos => 32768.0,

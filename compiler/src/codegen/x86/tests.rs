@@ -131,7 +131,7 @@ fn masks_that_share_a_register_are_loaded_for_each_use() {
 #[test]
 fn loop_nests_are_refused() {
     use crate::kernels::{Kernel, Loops};
-    use crate::types::DType;
+    use fornax_ir::types::DType;
     let target = Target::new(Arch::X86_64, Level::Avx512);
     let kernel = Kernel::new(Loops::copy(DType::F32, &[4, 4], &[4, 1], &[1, 4]), &target);
     assert!(matches!(compile(&target, "copy", |e| kernel.emit(e)), Err(Error::Codegen { .. })));

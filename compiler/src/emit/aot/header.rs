@@ -11,7 +11,7 @@ use fornax_runtime::artifact::Code;
 use super::Memory;
 use crate::plan::{Plan, Port};
 use crate::target::Target;
-use crate::types::DType;
+use fornax_ir::types::DType;
 
 /// Whether `run_simple` fits: one input and one output of f32.
 pub fn simple(plan: &Plan) -> bool {

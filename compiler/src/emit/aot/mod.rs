@@ -169,7 +169,7 @@ impl Compiled<'_> {
     /// [`Error::Codegen`] or [`Error::Limit`]: as for kernels.
     pub fn image(&self, prefix: &str, signature: &str, embed: bool) -> Result<Image> {
         let Some(first) = self.plans.first().and_then(|levels| levels.first()) else {
-            return Err(Error::Invalid(vec!["a library without plans".into()]));
+            return Err(Error::Plan(vec!["a library without plans".into()]));
         };
         let contents = tables::Contents {
             plans: self.plans,

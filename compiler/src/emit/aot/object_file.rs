@@ -32,7 +32,7 @@ pub fn write(image: &Image) -> Result<Vec<u8>> {
     if needed > REACH {
         let what = "bytes of an object file with weights".to_string();
         let hint = Some("a shared library has no such limit, nor have weights in a file of their own".to_string());
-        return Err(Error::Limit { what, limit: REACH, needed, hint });
+        return Err(fornax_ir::Error::Limit { what, limit: REACH, needed, hint }.into());
     }
     let arch = match image.arch {
         Arch::X86_64 => Architecture::X86_64,

@@ -14,7 +14,7 @@ use fornax_runtime::{ALIGN, Arg, artifact};
 use super::weights::Table;
 use super::{Placed, Selftest};
 use crate::emit;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{Operand, Plan};
 use crate::target::Arch;
 
@@ -263,7 +263,8 @@ impl Writer {
         let needed = (Head::SIZE + body.len()) as u64;
         let limit = u64::from(u32::MAX);
         if needed > limit {
-            return Err(Error::Limit { what: "bytes of the tables of a library".into(), limit, needed, hint: None });
+            let what = "bytes of the tables of a library".into();
+            return Err(fornax_ir::Error::Limit { what, limit, needed, hint: None }.into());
         }
         let mut bytes = Vec::with_capacity(needed as usize);
         head.write(&mut bytes);

@@ -5,10 +5,10 @@ use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::Family;
 use crate::kernels::testing::{interpret, mismatch, report, run, run_interpreted, run_on, values};
-use crate::ops::bound::{magnitude, terms};
-use crate::ops::literal::Literal;
-use crate::ops::{self, Op, Operation};
-use crate::scalar::UnaryFn;
+use fornax_ir::ops::bound::{magnitude, terms};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::{self, Op, Operation};
+use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
 /// Batch, groups, channels and filters of a group, then input, kernel, stride, dilation, begin and end padding by axis.

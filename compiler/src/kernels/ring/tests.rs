@@ -4,7 +4,7 @@ use super::{Ring, Schedule};
 use crate::kernels::conv::{self, Split};
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::{Family, sliding, testing};
-use crate::scalar::UnaryFn;
+use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
 /// Batch, inputs and channels, then height and width, kernel, strides, and padding before and after.

@@ -5,10 +5,10 @@ use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::testing::{interpret, mismatch, report, run, run_interpreted, values};
 use crate::kernels::{Family, Kernel};
-use crate::ops::bound::magnitude;
-use crate::ops::literal::Literal;
-use crate::ops::{self, Op, Operation};
-use crate::scalar::UnaryFn;
+use fornax_ir::ops::bound::magnitude;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::{self, Op, Operation};
+use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
 /// Batch, channels, filters; then input extent, padding before and after, by axis.

@@ -1,11 +1,11 @@
 //! Every operator of the graph that ONNX has, as ONNX nodes.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::pad::PadMode;
-use fornax_compiler::ops::pool::PoolKind;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{Conv, Gemm, Op, Pad, Pool, Reduce, Slice};
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::pad::PadMode;
+use fornax_ir::ops::pool::PoolKind;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{Conv, Gemm, Op, Pad, Pool, Reduce, Slice};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
 use super::Writer;
 use super::attributes::{float, int, ints, text};

@@ -1,8 +1,8 @@
 //! Activations and other element-wise functions of one value.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
-use fornax_compiler::types::DType;
+use fornax_ir::graph::NodeId;
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -158,8 +158,8 @@ pub(crate) fn shrink(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     let raised = with_scalar(cx, BinaryFn::Add, x, f64::from(bias))?;
     let lowered = with_scalar(cx, BinaryFn::Sub, x, f64::from(bias))?;
     let zero = cx.scalar_like(x, 0.0)?;
-    let upper = cx.emit(fornax_compiler::ops::Where {}, &[above, lowered, zero])?;
-    Ok(vec![cx.emit(fornax_compiler::ops::Where {}, &[below, raised, upper])?])
+    let upper = cx.emit(fornax_ir::ops::Where {}, &[above, lowered, zero])?;
+    Ok(vec![cx.emit(fornax_ir::ops::Where {}, &[below, raised, upper])?])
 }
 
 /// `IsInf`, of either sign or of one.

@@ -1,12 +1,12 @@
 //! Values known at compile time, and operators composed around tables of positions: Constant, ConstantOfShape, Range,
 //! EyeLike, OneHot, Trilu, CumSum.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::ops::pad::PadMode;
-use fornax_compiler::ops::{Pad, Where};
-use fornax_compiler::scalar::BinaryFn;
-use fornax_compiler::types::{Constant, DType, TensorType};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::pad::PadMode;
+use fornax_ir::ops::{Pad, Where};
+use fornax_ir::scalar::BinaryFn;
+use fornax_ir::types::{Constant, DType, TensorType};
 
 use crate::context::Context;
 use crate::error::Result;
@@ -171,7 +171,7 @@ pub(crate) fn one_hot(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 
 /// Element `i` of a vector, as a scalar.
 fn element(cx: &mut Context<'_>, v: NodeId, i: usize) -> Result<NodeId> {
-    let slice = fornax_compiler::ops::Slice { starts: vec![i], steps: Vec::new(), sizes: vec![1] };
+    let slice = fornax_ir::ops::Slice { starts: vec![i], steps: Vec::new(), sizes: vec![1] };
     let one = cx.emit(slice, &[v])?;
     reshape(cx, one, Vec::new())
 }

@@ -1,7 +1,7 @@
 //! Convolutions: Conv, ConvTranspose.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::{Conv, ConvTranspose};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::{Conv, ConvTranspose};
 
 use crate::context::Context;
 use crate::error::Result;

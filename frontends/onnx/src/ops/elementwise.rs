@@ -1,9 +1,9 @@
 //! Element-wise functions of two or more values, with broadcasting, and Cast.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::Where;
-use fornax_compiler::scalar::BinaryFn;
-use fornax_compiler::types::DType;
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::Where;
+use fornax_ir::scalar::BinaryFn;
+use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! Matrix products and what follows them: Gemm, MatMul, Softmax, LogSoftmax, Hardmax.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::{ArgReduce, Gemm, MatMul, Softmax};
-use fornax_compiler::scalar::BinaryFn;
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::{ArgReduce, Gemm, MatMul, Softmax};
+use fornax_ir::scalar::BinaryFn;
 
 use crate::context::Context;
 use crate::error::Result;

@@ -1,9 +1,9 @@
 //! Data movement: Transpose, Concat, Split, Slice, Gather, GatherElements, Tile, Pad, DepthToSpace, SpaceToDepth,
 //! CenterCropPad.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::pad::PadMode;
-use fornax_compiler::ops::{Concat, Gather, GatherElements, Pad, Slice, Tile};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::pad::PadMode;
+use fornax_ir::ops::{Concat, Gather, GatherElements, Pad, Slice, Tile};
 
 use crate::context::Context;
 use crate::error::Result;

@@ -1,11 +1,11 @@
 //! Normalisations. Batch normalisation keeps its own operator; the others are composed of reductions and element-wise
 //! functions in the order of ONNX's function bodies.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{BatchNorm, Lrn};
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
-use fornax_compiler::types::DType;
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{BatchNorm, Lrn};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -187,6 +187,6 @@ pub(crate) fn lp_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     let norm = reduce(cx, kind, x, vec![axis])?;
     let zero = with_scalar(cx, BinaryFn::Equal, norm, 0.0)?;
     let one = cx.scalar_like(norm, 1.0)?;
-    let divisor = cx.emit(fornax_compiler::ops::Where {}, &[zero, one, norm])?;
+    let divisor = cx.emit(fornax_ir::ops::Where {}, &[zero, one, norm])?;
     Ok(vec![binary(cx, BinaryFn::Div, x, divisor)?])
 }

@@ -1,8 +1,8 @@
 //! Windowed pools: MaxPool, AveragePool.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::Pool;
-use fornax_compiler::ops::pool::PoolKind;
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::Pool;
+use fornax_ir::ops::pool::PoolKind;
 
 use crate::context::Context;
 use crate::error::Result;

@@ -5,11 +5,11 @@
 //! float type in which every partial sum is exact: `f32` up to 2^24, `f64` beyond. QLinearMatMul and QLinearConv round their
 //! sums to 8 or 16 bits; in `f32` the error of a sum is far below a step, and only a tie can fall to the other side.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{Expand, MatMul, Slice};
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
-use fornax_compiler::types::DType;
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{Expand, MatMul, Slice};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;

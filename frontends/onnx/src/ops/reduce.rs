@@ -1,8 +1,8 @@
 //! Reductions over axes, global pools, ArgMax and ArgMin.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{ArgReduce, Reduce};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{ArgReduce, Reduce};
 
 use crate::context::Context;
 use crate::error::Result;

@@ -3,9 +3,9 @@
 //! Sizes, scales and the region of interest must be known. The IR's operator gets the result's shape and one scale per
 //! axis, which is the given scale, or the ratio of the extents where sizes are given.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::Resize;
-use fornax_compiler::ops::resize::{CoordinateMode, NearestMode, ResizeMode};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::Resize;
+use fornax_ir::ops::resize::{CoordinateMode, NearestMode, ResizeMode};
 
 use crate::context::Context;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! RotaryEmbedding: pairs of elements of each head turned by an angle of their position.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::{Concat, Gather, Slice};
-use fornax_compiler::scalar::BinaryFn;
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::{Concat, Gather, Slice};
+use fornax_ir::scalar::BinaryFn;
 
 use crate::context::Context;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! Shapes: Reshape, Flatten, Squeeze, Unsqueeze, Shape, Size, Identity, Dropout, Expand.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::Identity;
-use fornax_compiler::types::{Constant, DType};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::Identity;
+use fornax_ir::types::{Constant, DType};
 
 use crate::context::Context;
 use crate::error::Result;

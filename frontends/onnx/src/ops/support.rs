@@ -2,11 +2,11 @@
 //!
 //! Helpers take the field they speak about, so that errors name the attribute or input of the model file.
 
-use fornax_compiler::ir::NodeId;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary};
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
-use fornax_compiler::types::{Constant, DType, Shape, TensorType};
+use fornax_ir::graph::NodeId;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::{Constant, DType, Shape, TensorType};
 
 use crate::context::Context;
 use crate::error::Result;

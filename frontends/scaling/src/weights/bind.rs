@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use fornax_compiler::types::{Constant, TensorType};
+use fornax_ir::types::{Constant, TensorType};
 use safetensors::Dtype;
 
 use super::Weights;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use fornax_compiler::emit::jit;
 use fornax_compiler::ir::Graph;
+use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::passes::lower::lower;
 use fornax_compiler::pipeline::{Options, optimise};
 use fornax_compiler::target::Target;
 use fornax_compiler::types::TensorType;

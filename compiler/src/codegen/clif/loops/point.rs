@@ -5,7 +5,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::{Loops, State, Times, Width};
 use crate::codegen::loops::{Combine, Inst, Program};
-use crate::scalar::BinaryFn;
+use fornax_ir::scalar::BinaryFn;
 
 impl Loops<'_, '_> {
     /// One output element, or as many as `width` says.

@@ -1,0 +1,217 @@
+//! Fluent construction of a graph, for frontends and tests.
+//!
+//! Nodes are added in order and typed at once. A node whose operands are all constants is evaluated on the spot if
+//! its result is of an integer type or small ([`SMALL`] elements), so shape arithmetic disappears while a model is
+//! read; folding of larger tensors is left to the `fold_constants` pass. The work spent that way is bounded.
+
+use super::names::Names;
+use super::nodes::{Graph, Node, NodeId};
+use crate::error::Result;
+use crate::ops::Op;
+use crate::ops::literal::Literal;
+use crate::types::{Constant, Payload, Shape, TensorType};
+
+/// Largest floating-point result, in elements, that is evaluated while building.
+pub const SMALL: usize = 1024;
+/// Default bound on the elements read, written and multiplied by evaluation while building.
+pub const FOLD_LIMIT: u64 = 1 << 20;
+
+/// A graph under construction.
+#[derive(Debug)]
+pub struct Builder {
+    graph: Graph,
+    names: Names,
+    work_left: u64,
+}
+
+impl Builder {
+    /// An empty graph called `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { graph: Graph::new(name), names: Names::default(), work_left: FOLD_LIMIT }
+    }
+
+    /// The same builder with another bound on evaluation, in elements; 0 evaluates nothing.
+    pub fn with_fold_limit(mut self, elements: u64) -> Self {
+        self.work_left = elements;
+        self
+    }
+
+    /// Adds an `f32` input.
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> NodeId {
+        self.input_of(name, TensorType::f32(shape))
+    }
+
+    /// Adds an input of any type.
+    pub fn input_of(&mut self, name: &str, ty: TensorType) -> NodeId {
+        let name = self.names.fresh(name);
+        self.graph.add_input(name, ty)
+    }
+
+    /// Adds a constant.
+    pub fn constant(&mut self, name: &str, constant: Constant) -> NodeId {
+        let name = self.names.fresh(name);
+        self.graph.add_constant(name, constant)
+    }
+
+    /// Adds an `f32` constant of seeded random elements in `[-1, 1)`.
+    pub fn random(&mut self, name: &str, shape: impl Into<Shape>, seed: u64) -> NodeId {
+        self.constant(name, Constant::new(TensorType::f32(shape), Payload::Random(seed)))
+    }
+
+    /// Adds an operator whose only origin is `name`; returns its value, a constant if it could be evaluated.
+    ///
+    /// # Errors
+    /// What the operator's shape rule says against the operands.
+    pub fn op(&mut self, name: &str, op: impl Into<Op>, operands: &[NodeId]) -> Result<NodeId> {
+        self.op_from(name, op, operands, vec![name.to_owned()])
+    }
+
+    /// Adds an operator that stands for the model file's nodes `origins`.
+    ///
+    /// # Errors
+    /// What the operator's shape rule says against the operands.
+    pub fn op_from(
+        &mut self,
+        name: &str,
+        op: impl Into<Op>,
+        operands: &[NodeId],
+        origins: Vec<String>,
+    ) -> Result<NodeId> {
+        let op = op.into();
+        let types: Vec<&TensorType> = operands.iter().map(|id| &self.graph.node(*id).ty).collect();
+        let ty = op.infer(&types).map_err(|e| e.at(origins.first().map_or(name, |o| o), op.name()))?;
+        if let Some(constant) = self.evaluate(&op, &ty, operands) {
+            return Ok(self.constant(name, constant));
+        }
+        let name = self.names.fresh(name);
+        Ok(self.graph.add_node(Node { kind: super::Kind::Op(op), ty, name, origins }, operands))
+    }
+
+    /// Names a value as the next output.
+    pub fn output(&mut self, name: impl Into<String>, value: NodeId) {
+        self.graph.add_output(name, value);
+    }
+
+    /// A name that no node has: `base`, or with a numeric suffix. It is taken from now on.
+    pub fn fresh(&mut self, base: &str) -> String {
+        self.names.fresh(base)
+    }
+
+    /// The graph so far.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The graph so far, for its name and metadata.
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
+    /// Type of a value.
+    pub fn ty(&self, id: NodeId) -> &TensorType {
+        &self.graph.node(id).ty
+    }
+
+    /// The constant behind a value, if it is known.
+    pub fn known(&self, id: NodeId) -> Option<&Constant> {
+        self.graph.node(id).constant()
+    }
+
+    /// The finished graph, without nodes that no output depends on.
+    pub fn finish(mut self) -> Graph {
+        self.graph.remove_dead();
+        self.graph
+    }
+
+    /// The value of `op` over known operands, if it is worth having and the work allows. An operator that cannot be
+    /// evaluated stays a node.
+    fn evaluate(&mut self, op: &Op, ty: &TensorType, operands: &[NodeId]) -> Option<Constant> {
+        if ty.dtype.is_float() && ty.shape.numel() > SMALL {
+            return None;
+        }
+        let constants: Vec<&Constant> = operands.iter().map(|id| self.known(*id)).collect::<Option<_>>()?;
+        let work = work(op, ty, &constants);
+        if work > self.work_left {
+            return None;
+        }
+        let constant = evaluate(op, &constants).ok()?;
+        self.work_left -= work;
+        Some(constant)
+    }
+}
+
+/// Elements that an evaluation of `op` reads, writes and multiplies.
+pub(crate) fn work(op: &Op, ty: &TensorType, operands: &[&Constant]) -> u64 {
+    let types: Vec<&TensorType> = operands.iter().map(|c| &c.ty).collect();
+    let moved = types.iter().fold(ty.shape.numel(), |n, t| n.saturating_add(t.shape.numel())) as u64;
+    moved.saturating_add(op.macs(&types, ty))
+}
+
+/// The value of `op` over constants; it keeps the names of their parameters.
+pub(crate) fn evaluate(op: &Op, operands: &[&Constant]) -> Result<Constant, crate::error::OpError> {
+    let literals: Vec<Literal> = operands.iter().map(|c| Literal::from_constant(c)).collect::<Result<_, _>>()?;
+    let mut origins: Vec<String> = Vec::new();
+    for origin in operands.iter().flat_map(|c| &c.origins) {
+        if !origins.contains(origin) {
+            origins.push(origin.clone());
+        }
+    }
+    let value = op.evaluate(&literals.iter().collect::<Vec<_>>())?;
+    Ok(value.to_constant().with_origins(origins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Binary, Cast, Concat, Expand, Slice};
+    use crate::scalar::BinaryFn;
+    use crate::types::DType;
+
+    #[test]
+    fn shape_arithmetic_disappears() -> Result<()> {
+        let mut b = Builder::new("g");
+        let x = b.input("x", [2]);
+        let shape = b.constant("shape", Constant::from_i64([3], &[2, 3, 4]));
+        let first = b.op("first", Slice { starts: vec![0], sizes: vec![1], ..Slice::default() }, &[shape])?;
+        let rest = b.constant("rest", Constant::from_i64([1], &[-1]));
+        let both = b.op("both", Concat { axis: 0 }, &[first, rest])?;
+        let elements = b.known(both).and_then(|c| Literal::from_constant(c).ok());
+        assert_eq!(elements.map(|l| l.to_f64()), Some(vec![2.0, -1.0]));
+        b.output("x", x);
+        assert_eq!(b.finish().len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn small_floats_are_evaluated_and_keep_their_parameters() -> Result<()> {
+        let mut b = Builder::new("g");
+        let k = b.constant("k", Constant::from_f32([2], &[1.0, 2.0]).with_origins(vec!["p".into()]));
+        let sum = b.op("sum", Binary { function: BinaryFn::Add }, &[k, k])?;
+        assert_eq!(b.known(sum), Some(&Constant::from_f32([2], &[2.0, 4.0])));
+        assert_eq!(b.known(sum).map(|c| c.origins.clone()), Some(vec!["p".to_string()]));
+        Ok(())
+    }
+
+    #[test]
+    fn large_floats_and_work_beyond_the_limit_stay_nodes() -> Result<()> {
+        let mut b = Builder::new("g").with_fold_limit(100);
+        let k = b.constant("k", Constant::from_f32([1], &[1.0]));
+        let large = b.op("e", Expand { shape: vec![SMALL + 1] }, &[k])?;
+        assert!(b.known(large).is_none());
+        let n = b.constant("n", Constant::from_i64([1], &[1]));
+        let beyond = b.op("e", Expand { shape: vec![100] }, &[n])?;
+        assert!(b.known(beyond).is_none());
+        let within = b.op("e", Cast { to: DType::I32 }, &[n])?;
+        assert!(b.known(within).is_some());
+        assert_eq!(b.graph().node(within).name, "e_2");
+        Ok(())
+    }
+
+    #[test]
+    fn a_refusal_names_the_node_of_the_model() {
+        let mut b = Builder::new("g");
+        let (x, y) = (b.input("x", [2]), b.input("y", [3]));
+        let error = b.op_from("sum", Binary { function: BinaryFn::Add }, &[x, y], vec!["/model/Add".into()]);
+        assert!(error.is_err_and(|e| e.to_string().starts_with("/model/Add: add: ")));
+    }
+}

@@ -1,0 +1,26 @@
+//! The portable form of a network: a graph of operators with static shapes, before any target is known.
+//!
+//! In: what a frontend built. Out: what the passes rewrote, still the same form. Invariants, which [`verify()`] checks
+//! between passes: operand slots are dense, every type is what the operator's shape rule says, names are unique, no
+//! cycle. The text form ([`mod@print`], [`parse()`]) reads back to the same graph ([`Graph::same_as`]).
+
+pub mod builder;
+pub mod dot;
+pub mod evaluate;
+mod lex;
+pub mod names;
+pub mod nodes;
+pub mod parse;
+pub mod patch;
+
+pub mod print;
+pub mod verify;
+
+pub use builder::Builder;
+pub use evaluate::evaluate;
+pub use names::Names;
+pub use nodes::{Graph, Kind, Node, NodeId};
+pub use parse::parse;
+pub use patch::{Patch, Value};
+
+pub use verify::verify;

@@ -1,0 +1,165 @@
+//! The invariants of a graph, one rule and one message each:
+//!
+//! 1. no node is part of a cycle;
+//! 2. the operands of a node fill the slots 0, 1, 2, … once each;
+//! 3. inputs and constants have no operands;
+//! 4. the graph's inputs are nodes of kind input, each listed once, and no other node is of that kind;
+//! 5. no two nodes share a name, and no name is empty;
+//! 6. the type of an operator is what its shape rule says of its operands;
+//! 7. the type of a constant is its payload's, and the payload has as many bytes as the type says; random elements are `f32`;
+//! 8. outputs name nodes of the graph, and no two outputs share a name.
+//!
+//! All breaches are gathered into one error; each names its node.
+
+use std::collections::HashSet;
+
+use super::nodes::{Graph, Kind, NodeId};
+use crate::error::{Error, Result};
+use crate::ops::Op;
+use crate::types::{Constant, DType, Payload, TensorType};
+
+/// Checks every rule.
+///
+/// # Errors
+/// [`Error::Invalid`] with one message per breach.
+pub fn verify(graph: &Graph) -> Result<()> {
+    let mut faults = Vec::new();
+    if let Err(Error::Invalid(messages)) = graph.topological() {
+        faults.extend(messages);
+    }
+    let mut names = HashSet::new();
+    for id in graph.ids() {
+        let node = graph.node(id);
+        let mut fault = |message: String| faults.push(format!("{}: {message}", node.name));
+        if node.name.is_empty() {
+            fault("the name is empty".into());
+        } else if !names.insert(node.name.as_str()) {
+            fault("another node has this name".into());
+        }
+        let slots = graph.operand_slots(id);
+        if let Some((i, (slot, _))) = slots.iter().enumerate().find(|(i, (slot, _))| i != slot) {
+            fault(format!("operand slots: expected {i}, found {slot}"));
+        }
+        let message = match &node.kind {
+            Kind::Op(op) => check_op(graph, id, op),
+            _ if !slots.is_empty() => Some(format!("{}: expected no operands, found {}", node.mnemonic(), slots.len())),
+            Kind::Input if graph.inputs().contains(&id) => None,
+            Kind::Input => Some("input: expected to be listed among the inputs of the graph".into()),
+            Kind::Constant(constant) => check_constant(&node.ty, constant),
+        };
+        message.into_iter().for_each(fault);
+    }
+    check_ports(graph, &mut faults);
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
+fn check_op(graph: &Graph, id: NodeId, op: &Op) -> Option<String> {
+    let operands = graph.operands(id);
+    let types: Vec<&TensorType> = operands.iter().map(|o| &graph.node(*o).ty).collect();
+    let ty = &graph.node(id).ty;
+    match op.infer(&types) {
+        Err(e) => Some(format!("{}: {e}", op.name())),
+        Ok(inferred) if inferred != *ty => Some(format!("{}: type: expected {inferred}, found {ty}", op.name())),
+        Ok(_) => None,
+    }
+}
+
+fn check_constant(ty: &TensorType, constant: &Constant) -> Option<String> {
+    if *ty != constant.ty {
+        return Some(format!("constant: type: expected {}, found {ty}", constant.ty));
+    }
+    match &constant.payload {
+        Payload::Bytes(bytes) if bytes.len() != ty.bytes() => {
+            Some(format!("constant: payload of {ty}: expected {} bytes, found {}", ty.bytes(), bytes.len()))
+        }
+        Payload::Random(_) if ty.dtype != DType::F32 => {
+            Some(format!("constant: random elements: expected f32, found {}", ty.dtype))
+        }
+        _ => None,
+    }
+}
+
+fn check_ports(graph: &Graph, faults: &mut Vec<String>) {
+    let mut seen = HashSet::new();
+    for id in graph.inputs() {
+        if !graph.contains(*id) {
+            faults.push(format!("input {}: expected a node of the graph, found none", id.index()));
+            continue;
+        }
+        let node = graph.node(*id);
+        if node.kind != Kind::Input {
+            faults.push(format!("{}: expected an input, found {}", node.name, node.mnemonic()));
+        }
+        if !seen.insert(*id) {
+            faults.push(format!("{}: listed twice among the inputs", node.name));
+        }
+    }
+    let mut names = HashSet::new();
+    for (name, id) in graph.outputs() {
+        if !graph.contains(*id) {
+            faults.push(format!("output {name}: expected a node of the graph, found none"));
+        }
+        if !names.insert(name) {
+            faults.push(format!("output {name}: another output has this name"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Identity;
+
+    fn chain() -> (Graph, NodeId, NodeId, NodeId) {
+        let mut g = Graph::new("g");
+        let ty = TensorType::f32([2]);
+        let x = g.add_input("x", ty.clone());
+        let identity = |name: &str| super::super::nodes::Node {
+            kind: Kind::Op(Op::Identity(Identity {})),
+            ty: TensorType::f32([2]),
+            name: name.into(),
+            origins: Vec::new(),
+        };
+        let a = g.add_node(identity("a"), &[x]);
+        let b = g.add_node(identity("b"), &[a]);
+        (g, x, a, b)
+    }
+
+    fn faults(graph: &Graph) -> String {
+        match verify(graph) {
+            Err(Error::Invalid(faults)) => faults.join("\n"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_cycle_is_found_and_named() {
+        let (mut g, x, _, b) = chain();
+        g.replace_uses(x, b);
+        assert!(faults(&g).contains("a: part of a cycle"), "{}", faults(&g));
+    }
+
+    #[test]
+    fn outputs_must_exist() {
+        let (mut g, _, _, b) = chain();
+        g.add_output("y", b);
+        g.remove(b);
+        assert!(faults(&g).contains("output y: expected a node of the graph"), "{}", faults(&g));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let (mut g, _, a, b) = chain();
+        g.add_output("y", b);
+        g.node_mut(a).name = "b".into();
+        assert!(faults(&g).contains("b: another node has this name"), "{}", faults(&g));
+    }
+
+    #[test]
+    fn a_payload_is_as_long_as_its_type() {
+        let (mut g, _, _, b) = chain();
+        g.add_output("y", b);
+        g.add_constant("k", Constant::from_bytes(TensorType::f32([2]), vec![0u8; 7]));
+        assert!(faults(&g).contains("k: constant: payload of f32[2]: expected 8 bytes, found 7"), "{}", faults(&g));
+    }
+}

@@ -1,0 +1,21 @@
+//! The portable half of the Fornax compiler: what a network computes, without a word on how.
+//!
+//! ```text
+//!  frontends ──▶ graph::Graph     operators over values of static shape; verified, printed, parsed, evaluated
+//!                   │  passes     fold constants and batch norms, drop identities, fuse activations, SE and MBConv
+//!                   ▼
+//!                graph::Graph     the same form, smaller; each rewrite leaves a remark
+//! ```
+//!
+//! Invariant: nothing here knows a kernel, a plan, a target or a code generator. Modules depend downwards only:
+//! `pipeline > passes > graph > ops > types, scalar, error`.
+
+pub mod error;
+pub mod graph;
+pub mod ops;
+pub mod passes;
+pub mod pipeline;
+pub mod scalar;
+pub mod types;
+
+pub use error::{Error, OpError, Result};

@@ -1,0 +1,189 @@
+//! Element-wise functions of two operands of one type, with NumPy broadcasting; the mnemonic is the function's own.
+
+use super::Operation;
+use super::attributes::{Attr, AttrReader};
+use super::literal::Literal;
+use super::shapes::{broadcast, broadcast_offsets, checked, expect_dtype, operands};
+use crate::error::OpError;
+use crate::scalar::BinaryFn;
+use crate::types::{DType, TensorType};
+
+/// An element-wise function of two operands.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Binary {
+    /// The function.
+    pub function: BinaryFn,
+}
+
+impl Binary {
+    /// Reads the operator from its text form.
+    pub fn read(mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
+        reader.finish()?;
+        let function = BinaryFn::ALL.into_iter().find(|f| f.name() == mnemonic);
+        function
+            .map(|function| Self { function })
+            .ok_or_else(|| OpError::new("operator", "a function of two operands", mnemonic))
+    }
+}
+
+impl Operation for Binary {
+    fn name(&self) -> &'static str {
+        self.function.name()
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attr)> {
+        Vec::new()
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
+        let [a, b] = operands(inputs)?;
+        let logical = matches!(self.function, BinaryFn::And | BinaryFn::Or | BinaryFn::Xor);
+        if logical && a.dtype.is_float() {
+            return Err(OpError::new("a", "bool or an integer type", a.dtype.name()));
+        }
+        if !logical && self.function != BinaryFn::Equal && a.dtype == DType::Bool {
+            return Err(OpError::new("a", "a numeric type", a.dtype.name()));
+        }
+        expect_dtype("b", a.dtype, b)?;
+        let dtype = if self.function.is_comparison() { DType::Bool } else { a.dtype };
+        checked(dtype, broadcast(&a.shape, &b.shape)?)
+    }
+
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let [a, b] = operands(inputs)?;
+        let ty = self.infer(&[&a.ty, &b.ty])?;
+        let at_a = broadcast_offsets(&a.ty.shape, &ty.shape);
+        let at_b = broadcast_offsets(&b.ty.shape, &ty.shape);
+        let pairs = at_a.into_iter().zip(at_b);
+        if !a.ty.dtype.is_float() {
+            let eval = if a.ty.dtype == DType::U64 { eval_u64 } else { BinaryFn::eval_int };
+            let (a, b) = (a.ints("a")?, b.ints("b")?);
+            return Ok(Literal::new_int(ty, pairs.map(|(i, j)| eval(self.function, a[i], b[j])).collect()));
+        }
+        let (a, b) = (a.floats("a")?, b.floats("b")?);
+        let values = pairs.map(|(i, j)| self.function.eval(a[i], b[j]));
+        if ty.dtype.is_float() {
+            Ok(Literal::new_float(ty, values.collect()))
+        } else {
+            Ok(Literal::new_int(ty, values.map(|v| v as i64).collect()))
+        }
+    }
+}
+
+/// [`BinaryFn::eval_int`] for `u64` elements held as bits: what depends on order or division is done unsigned.
+fn eval_u64(function: BinaryFn, a: i64, b: i64) -> i64 {
+    let (x, y) = (a as u64, b as u64);
+    match function {
+        BinaryFn::Div => x.checked_div(y).unwrap_or(0) as i64,
+        BinaryFn::Mod | BinaryFn::Fmod => x.checked_rem(y).unwrap_or(0) as i64,
+        BinaryFn::Min => x.min(y) as i64,
+        BinaryFn::Max => x.max(y) as i64,
+        BinaryFn::Prelu => a,
+        BinaryFn::Less => i64::from(x < y),
+        BinaryFn::LessOrEqual => i64::from(x <= y),
+        BinaryFn::Greater => i64::from(x > y),
+        BinaryFn::GreaterOrEqual => i64::from(x >= y),
+        _ => function.eval_int(a, b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ints(dtype: DType, values: &[i64]) -> Literal {
+        Literal::new_int(TensorType::new(dtype, [values.len()]), values.to_vec())
+    }
+
+    fn eval_ints(function: BinaryFn, dtype: DType, a: &[i64], b: &[i64]) -> Vec<i64> {
+        let y = Binary { function }.evaluate(&[&ints(dtype, a), &ints(dtype, b)]).unwrap();
+        y.ints("y").unwrap().to_vec()
+    }
+
+    #[test]
+    fn operands_broadcast_both_ways() {
+        let column = Literal::from_f32([2, 1], &[10., 20.]);
+        let row = Literal::from_f32([3], &[1., 2., 3.]);
+        let y = Binary { function: BinaryFn::Sub }.evaluate(&[&column, &row]);
+        assert_eq!(y, Ok(Literal::from_f32([2, 3], &[9., 8., 7., 19., 18., 17.])));
+        let scalar = Literal::from_f32([], &[2.]);
+        let y = Binary { function: BinaryFn::Pow }.evaluate(&[&scalar, &row]);
+        assert_eq!(y, Ok(Literal::from_f32([3], &[2., 4., 8.])));
+        let empty = Literal::from_f32([0, 1], &[]);
+        let y = Binary { function: BinaryFn::Add }.evaluate(&[&empty, &row]);
+        assert_eq!(y, Ok(Literal::from_f32([0, 3], &[])));
+    }
+
+    #[test]
+    fn a_nan_operand_wins_minimum_and_maximum() {
+        let (nan, one) = (Literal::from_f32([1], &[f32::NAN]), Literal::from_f32([1], &[1.]));
+        for function in [BinaryFn::Min, BinaryFn::Max] {
+            for operands in [[&nan, &one], [&one, &nan]] {
+                assert!(Binary { function }.evaluate(&operands).unwrap().to_f64()[0].is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn comparisons_give_bool() {
+        let (a, b) = (Literal::from_f32([3], &[1., 2., f32::NAN]), Literal::from_f32([], &[2.]));
+        let compare = |function| Binary { function }.evaluate(&[&a, &b]).unwrap();
+        assert_eq!(compare(BinaryFn::Less), ints(DType::Bool, &[1, 0, 0]));
+        assert_eq!(compare(BinaryFn::GreaterOrEqual), ints(DType::Bool, &[0, 1, 0]));
+        assert_eq!(compare(BinaryFn::Equal), ints(DType::Bool, &[0, 1, 0]));
+    }
+
+    #[test]
+    fn integer_remainders_follow_the_divisor_or_the_dividend() {
+        let (a, b) = ([7, -7, 7, -7, 6], [3, 3, -3, -3, 3]);
+        assert_eq!(eval_ints(BinaryFn::Mod, DType::I32, &a, &b), [1, 2, -2, -1, 0]);
+        assert_eq!(eval_ints(BinaryFn::Fmod, DType::I32, &a, &b), [1, -1, 1, -1, 0]);
+        assert_eq!(eval_ints(BinaryFn::Div, DType::I32, &a, &b), [2, -2, -2, 2, 2]);
+        assert_eq!(eval_ints(BinaryFn::Mod, DType::I64, &[i64::MAX - 1], &[i64::MAX]), [i64::MAX - 1]);
+        let remainder = Binary { function: BinaryFn::Fmod };
+        let y = remainder.evaluate(&[&Literal::from_f32([2], &[-4.3, 5.]), &Literal::from_f32([], &[3.])]).unwrap();
+        assert_eq!(y.to_f64(), [f64::from((-4.3f32) % 3.0), 2.0]);
+    }
+
+    #[test]
+    fn integers_wrap_and_division_by_zero_is_zero() {
+        assert_eq!(eval_ints(BinaryFn::Add, DType::U8, &[250], &[10]), [4]);
+        assert_eq!(eval_ints(BinaryFn::Mul, DType::I32, &[1 << 20], &[1 << 12]), [0]);
+        assert_eq!(eval_ints(BinaryFn::Div, DType::I8, &[-128, 5], &[-1, 0]), [-128, 0]);
+        assert_eq!(eval_ints(BinaryFn::Pow, DType::I64, &[3, 2, -1], &[4, -1, 3]), [81, 0, -1]);
+    }
+
+    #[test]
+    fn the_largest_u64_is_not_negative() {
+        let eval = |function| eval_ints(function, DType::U64, &[-1], &[2]);
+        assert_eq!(eval(BinaryFn::Max), [-1]);
+        assert_eq!(eval(BinaryFn::Div), [i64::MAX]);
+        assert_eq!(eval(BinaryFn::Mod), [1]);
+        assert_eq!(eval(BinaryFn::Less), [0]);
+        assert_eq!(eval(BinaryFn::Prelu), [-1]);
+    }
+
+    #[test]
+    fn logic_is_bitwise_on_integers() {
+        assert_eq!(eval_ints(BinaryFn::Xor, DType::Bool, &[0, 0, 1, 1], &[0, 1, 0, 1]), [0, 1, 1, 0]);
+        assert_eq!(eval_ints(BinaryFn::And, DType::U8, &[0b1100], &[0b1010]), [0b1000]);
+    }
+
+    #[test]
+    fn operands_are_checked() {
+        let infer = |function, a: DType, b: DType| {
+            let (a, b) = (TensorType::new(a, [2]), TensorType::new(b, [2]));
+            Binary { function }.infer(&[&a, &b]).map(|ty| ty.dtype).map_err(|e| e.to_string())
+        };
+        use DType::*;
+        assert_eq!(infer(BinaryFn::Add, F32, F32), Ok(F32));
+        assert_eq!(infer(BinaryFn::Equal, Bool, Bool), Ok(Bool));
+        assert_eq!(infer(BinaryFn::Add, F32, I64), Err("b: expected f32, found i64".into()));
+        assert_eq!(infer(BinaryFn::Add, Bool, Bool), Err("a: expected a numeric type, found bool".into()));
+        assert_eq!(infer(BinaryFn::And, F32, F32), Err("a: expected bool or an integer type, found f32".into()));
+        let add = Binary { function: BinaryFn::Add };
+        assert!(add.infer(&[&TensorType::f32([2]), &TensorType::f32([3])]).is_err());
+        let (tall, wide) = (TensorType::f32([1 << 40, 1]), TensorType::f32([1 << 40]));
+        assert_eq!(add.infer(&[&tall, &wide]).unwrap_err().field, "result");
+    }
+}

@@ -1,0 +1,107 @@
+//! The operator table: one line per operator.
+//!
+//! An operator is its attributes plus three things, in this order in its own file: the shape rule ([`Operation::infer`]), the
+//! reference evaluation ([`Operation::evaluate`]) and its tests. Every operator has exactly one result. Logical axis order is ONNX's. Operators see operand types, never the graph.
+
+pub mod attributes;
+pub mod bound;
+pub mod literal;
+#[cfg(test)]
+mod properties;
+pub mod shapes;
+pub mod window;
+
+use crate::error::OpError;
+use crate::types::TensorType;
+use attributes::{Attr, AttrReader};
+use literal::Literal;
+
+/// What every operator of the table provides.
+pub trait Operation {
+    /// The mnemonic of the text form.
+    fn name(&self) -> &'static str;
+    /// The attributes that differ from their defaults, in order.
+    fn attributes(&self) -> Vec<(&'static str, Attr)>;
+    /// The type of the result for operands of types `inputs`; checks their number, types and shapes.
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError>;
+    /// The result by plain loops: f64 accumulation, rounded once to the result's type. `inputs` have passed [`Self::infer`].
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError>;
+    /// Multiply-accumulates of convolutions and linear layers; 0 for everything else.
+    fn macs(&self, _inputs: &[&TensorType], _output: &TensorType) -> u64 {
+        0
+    }
+}
+
+/// Declares the operator table: module, type, and the mnemonics that parse to it.
+macro_rules! table {
+    ($($module:ident :: $op:ident $about:literal [$($mnemonic:literal),+];)*) => {
+        $(pub mod $module;)*
+        $(pub use $module::$op;)*
+
+        /// An operator with its attributes.
+        #[derive(Clone, PartialEq, Debug)]
+        pub enum Op { $(#[doc = $about] $op($op)),* }
+
+        impl Op {
+            /// Every mnemonic, in table order, with the one-line description of its operator.
+            pub const MNEMONICS: &[(&str, &str)] = &[$($(($mnemonic, $about)),+),*];
+
+            fn inner(&self) -> &(dyn Operation + 'static) {
+                match self { $(Self::$op(op) => op),* }
+            }
+
+            /// Reads an operator from its mnemonic and attributes; `None` if no operator has that mnemonic.
+            pub fn parse(mnemonic: &str, reader: AttrReader) -> Option<Result<Self, OpError>> {
+                match mnemonic {
+                    $($($mnemonic)|+ => Some($op::read(mnemonic, reader).map(Self::$op)),)*
+                    _ => None,
+                }
+            }
+        }
+        $(impl From<$op> for Op { fn from(op: $op) -> Self { Self::$op(op) } })*
+    };
+}
+
+impl std::ops::Deref for Op {
+    type Target = dyn Operation;
+    fn deref(&self) -> &Self::Target {
+        self.inner()
+    }
+}
+
+table! {
+    conv::Conv "convolution with bias, residual and activation" ["conv"];
+    conv_transpose::ConvTranspose "transposed convolution" ["conv_transpose"];
+    batch_norm::BatchNorm "batch normalisation" ["batch_norm"];
+    unary::Unary "element-wise function" [
+        "relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "silu", "swish", "tanh", "elu", "leaky_relu", "selu", "celu",
+        "thresholded_relu", "gelu", "gelu_tanh", "mish", "softplus", "softsign", "neg", "abs", "exp", "log", "sqrt", "reciprocal",
+        "floor", "ceil", "round", "sign", "erf", "sin", "cos", "not", "is_nan"
+    ];
+    binary::Binary "element-wise function of two operands" [
+        "add", "sub", "mul", "div", "pow", "min", "max", "mod", "fmod", "prelu", "equal", "less", "less_or_equal", "greater",
+        "greater_or_equal", "and", "or", "xor"
+    ];
+    select::Where "element-wise choice" ["where"];
+    cast::Cast "conversion of the element type" ["cast"];
+    reduce::Reduce "reduction over axes" ["reduce"];
+    arg_reduce::ArgReduce "index of the largest or smallest element" ["arg_reduce"];
+    pool::Pool "windowed maximum or average" ["pool"];
+    matmul::MatMul "matrix product" ["matmul"];
+    gemm::Gemm "general matrix product" ["gemm"];
+    softmax::Softmax "softmax and its logarithm" ["softmax"];
+    lrn::Lrn "local response normalisation" ["lrn"];
+    resize::Resize "resampling" ["resize"];
+    reshape::Reshape "another shape" ["reshape"];
+    transpose::Transpose "permutation of axes" ["transpose"];
+    concat::Concat "concatenation" ["concat"];
+    slice::Slice "strided box" ["slice"];
+    pad::Pad "padding" ["pad"];
+    gather::Gather "selection by index" ["gather"];
+    gather_elements::GatherElements "selection by index, element by element" ["gather_elements"];
+    expand::Expand "broadcast to a shape" ["expand"];
+    tile::Tile "repetition" ["tile"];
+    identity::Identity "the operand itself" ["identity"];
+    squeeze_excite::SqueezeExcite "squeeze-and-excite" ["squeeze_excite"];
+    mbconv::MbConv "inverted residual block" ["mbconv"];
+}

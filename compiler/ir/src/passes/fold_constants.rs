@@ -1,0 +1,38 @@
+//! Evaluates operators whose operands are all constants, on the reference evaluator.
+//!
+//! The elements read, written and multiplied are bounded by the fold limit; what would exceed it stays for the run.
+
+use super::{Context, Outcome, rewrite};
+use crate::error::Result;
+use crate::graph::builder::{evaluate, work};
+use crate::graph::{Graph, NodeId, Patch};
+use crate::types::{Constant, Payload};
+
+/// Runs the pass.
+pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
+    let mut left = cx.fold_limit;
+    rewrite(graph, cx, |graph, id| fold(graph, id, &mut left))
+}
+
+fn fold(graph: &Graph, id: NodeId, left: &mut u64) -> Outcome {
+    let node = graph.node(id);
+    let operands = graph.operands(id);
+    let constants: Option<Vec<&Constant>> = operands.iter().map(|o| graph.node(*o).constant()).collect();
+    let (Some(op), Some(constants)) = (node.op(), constants) else { return Outcome::NoMatch };
+    if constants.iter().any(|c| matches!(c.payload, Payload::Hash(_))) {
+        return Outcome::Declined("an operand is known by its hash only".into());
+    }
+    let work = work(op, &node.ty, &constants);
+    if work > *left {
+        return Outcome::Declined(format!("needs {work} elements of work, the limit leaves {left}"));
+    }
+    match evaluate(op, &constants) {
+        Err(e) => Outcome::Declined(e.to_string()),
+        Ok(constant) => {
+            *left -= work;
+            let mut patch = Patch::new(id, format!("constant {}", op.name()));
+            patch.constant(node.name.as_str(), constant);
+            Outcome::Replace(patch)
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Spatial mean, two projections and a gate that multiplies their source become one squeeze-and-excite.
+//!
+//! ```text
+//! x ─▶ mean over H, W ─▶ 1x1 conv, act ─▶ 1x1 conv, gate ─┐
+//! └────────────────────────────────────────────────────▶ mul ─▶ y
+//! ```
+//!
+//! The projections may also be matrix products over `[N, C]`, with reshapes around them; the mean an average over the
+//! whole map.
+
+use super::fold_batch_norm::per_channel;
+use super::matching::{binary, conv, gemm, known, shared};
+use super::{Context, Outcome, rewrite};
+use crate::error::Result;
+use crate::graph::{Graph, NodeId, Patch, Value};
+use crate::ops::literal::Literal;
+use crate::ops::pool::PoolKind;
+use crate::ops::reduce::ReduceKind;
+use crate::ops::{Op, SqueezeExcite};
+use crate::scalar::{BinaryFn, UnaryFn};
+use crate::types::{Constant, DType, TensorType};
+
+/// Runs the pass.
+pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
+    rewrite(graph, cx, fuse)
+}
+
+fn fuse(graph: &Graph, id: NodeId) -> Outcome {
+    let Some((BinaryFn::Mul, a, b)) = binary(graph, id) else { return Outcome::NoMatch };
+    let node = graph.node(id);
+    if node.ty.dtype != DType::F32 || node.ty.shape.rank() != 4 {
+        return Outcome::NoMatch;
+    }
+    for (x, gate) in [(a, b), (b, a)] {
+        if graph.node(x).ty == node.ty
+            && let Some(block) = block(graph, x, gate)
+        {
+            return match patch(graph, id, x, &block) {
+                Ok(patch) => Outcome::Replace(patch),
+                Err(obstacle) => Outcome::Declined(obstacle),
+            };
+        }
+    }
+    Outcome::NoMatch
+}
+
+/// What was recognised, from the mean to the gate.
+struct Block {
+    reduce: Projection,
+    expand: Projection,
+    gate: UnaryFn,
+    /// Every intermediate value, none of which may have another user.
+    inner: Vec<NodeId>,
+}
+
+/// A linear layer over channels.
+struct Projection {
+    id: NodeId,
+    x: NodeId,
+    w: NodeId,
+    bias: Option<NodeId>,
+    then: Option<UnaryFn>,
+    /// Whether `w` is `[in, out]`.
+    transposed: bool,
+}
+
+fn block(graph: &Graph, x: NodeId, gate: NodeId) -> Option<Block> {
+    let mut inner = Vec::new();
+    let (n, c) = (graph.node(x).ty.shape[0], graph.node(x).ty.shape[1]);
+    if graph.node(gate).ty.shape[..] != [n, c, 1, 1] {
+        return None;
+    }
+    let expand = projection(graph, through_reshapes(graph, gate, n, c, &mut inner)?)?;
+    let hidden = *graph.node(expand.x).ty.shape.get(1)?;
+    let reduce = projection(graph, through_reshapes(graph, expand.x, n, hidden, &mut inner)?)?;
+    let mean = through_reshapes(graph, reduce.x, n, c, &mut inner)?;
+    if !is_spatial_mean(graph, mean, x) {
+        return None;
+    }
+    Some(Block { gate: expand.then?, reduce, expand, inner })
+}
+
+/// The value behind reshapes of a vector per image, `[n, c]` or `[n, c, 1, …]`; notes every value on the way.
+fn through_reshapes(graph: &Graph, mut id: NodeId, n: usize, c: usize, inner: &mut Vec<NodeId>) -> Option<NodeId> {
+    loop {
+        let shape = &graph.node(id).ty.shape;
+        if shape.rank() < 2 || shape[..2] != [n, c] || shape[2..].iter().any(|d| *d != 1) {
+            return None;
+        }
+        inner.push(id);
+        match graph.node(id).op()? {
+            Op::Reshape(_) => id = graph.operands(id).first().copied()?,
+            _ => return Some(id),
+        }
+    }
+}
+
+fn projection(graph: &Graph, id: NodeId) -> Option<Projection> {
+    if let Some(view) = conv(graph, id) {
+        let plain = view.is_pointwise(graph) && view.residual.is_none();
+        return plain.then_some(Projection {
+            id,
+            x: view.x,
+            w: view.w,
+            bias: view.bias,
+            then: view.op.then,
+            transposed: false,
+        });
+    }
+    let view = gemm(graph, id)?;
+    let plain = view.op.alpha == 1.0 && (view.op.beta == 1.0 || view.c.is_none()) && !view.op.trans_a;
+    plain.then_some(Projection {
+        id,
+        x: view.a,
+        w: view.b,
+        bias: view.c,
+        then: view.op.then,
+        transposed: !view.op.trans_b,
+    })
+}
+
+/// Whether `id` is the mean of each channel of `x`, whatever the axes that remain.
+fn is_spatial_mean(graph: &Graph, id: NodeId, x: NodeId) -> bool {
+    let Some(source) = graph.operands(id).first().copied() else { return false };
+    let shape = &graph.node(x).ty.shape;
+    match graph.node(id).op() {
+        Some(Op::Reduce(op)) if op.kind == ReduceKind::Mean => {
+            let rank = graph.node(source).ty.shape.rank();
+            op.axes.iter().copied().eq(2..rank) && (source == x || is_flattened(graph, source, x))
+        }
+        Some(Op::Pool(op)) => {
+            let whole = op.kernel[..] == shape[2..] && op.pads.iter().all(|p| *p == 0);
+            op.kind == PoolKind::Average && source == x && whole && op.dilations.iter().all(|d| *d == 1)
+        }
+        _ => false,
+    }
+}
+
+/// Whether `id` is `x` with its spatial axes reshaped.
+fn is_flattened(graph: &Graph, id: NodeId, x: NodeId) -> bool {
+    let (from, to) = (&graph.node(x).ty.shape, &graph.node(id).ty.shape);
+    let reshape = matches!(graph.node(id).op(), Some(Op::Reshape(_))) && graph.operands(id).first() == Some(&x);
+    reshape && to.rank() >= 3 && to[..2] == from[..2]
+}
+
+fn patch(graph: &Graph, id: NodeId, x: NodeId, block: &Block) -> Result<Patch, String> {
+    if let Some(obstacle) = block.inner.iter().find_map(|v| shared(graph, *v)) {
+        return Err(obstacle);
+    }
+    let name = |p: &Projection| graph.node(p.id).name.clone();
+    let act = block.reduce.then.ok_or_else(|| format!("%{} has no activation", name(&block.reduce)))?;
+    let mut patch = Patch::new(id, "squeeze_excite");
+    let mut operands = vec![Value::Old(x)];
+    for projection in [&block.reduce, &block.expand] {
+        let (w, bias) = parameters(graph, projection, &mut patch)?;
+        operands.extend([w, bias]);
+    }
+    patch.op(SqueezeExcite { act, gate: block.gate }, &operands);
+    Ok(patch)
+}
+
+/// Weight `[out, in, 1, 1]` and bias `[out]` of a projection.
+fn parameters(graph: &Graph, projection: &Projection, patch: &mut Patch) -> Result<(Value, Value), String> {
+    let weight = known(graph, projection.w, "weight")?;
+    let name = |id: NodeId| graph.node(id).name.as_str();
+    let w = if weight.ty.shape.rank() == 4 {
+        Value::Old(projection.w)
+    } else {
+        patch.constant(name(projection.w), as_pointwise(weight, projection.transposed)?)
+    };
+    let out = graph.node(projection.id).ty.shape[1];
+    let bias_ty = TensorType::f32([out]);
+    let bias = match projection.bias {
+        None => patch.constant(format!("{}.bias", name(projection.id)), zeros(bias_ty)),
+        Some(bias) => {
+            let constant = known(graph, bias, "bias")?;
+            if constant.ty == bias_ty {
+                Value::Old(bias)
+            } else {
+                let values = per_channel(constant, &graph.node(projection.id).ty)
+                    .ok_or_else(|| format!("the bias %{} varies along more than channels", name(bias)))?;
+                let literal = Literal::new_float(bias_ty, values);
+                patch.constant(name(bias), literal.to_constant().with_origins(constant.origins.clone()))
+            }
+        }
+    };
+    Ok((w, bias))
+}
+
+/// A constant of zeros.
+pub(super) fn zeros(ty: TensorType) -> Constant {
+    let bytes = vec![0u8; ty.bytes()];
+    Constant::from_bytes(ty, bytes)
+}
+
+/// A matrix as the weight of a 1x1 convolution.
+fn as_pointwise(weight: &Constant, transposed: bool) -> Result<Constant, String> {
+    let literal = Literal::from_constant(weight).map_err(|e| e.to_string())?;
+    let (rows, columns) = (weight.ty.shape[0], weight.ty.shape[1]);
+    let literal = if transposed {
+        literal.gather_elements([columns, rows, 1, 1].into(), 0.0, |i| Some(i % rows * columns + i / rows))
+    } else {
+        literal.reshaped([rows, columns, 1, 1].into())
+    };
+    Ok(literal.to_constant().with_origins(weight.origins.clone()))
+}

@@ -1,0 +1,176 @@
+//! Rewrites of the graph, one pass per file; [`crate::pipeline`] puts them in order.
+//!
+//! A rewrite looks at one node and answers with an [`Outcome`]; it never changes the graph. [`rewrite`] asks it about
+//! every node until nothing changes, applies the patches, and keeps a remark for each choice made and each refusal
+//! that stands at the end.
+
+pub mod fold_batch_norm;
+pub mod fold_constants;
+pub mod fold_pad;
+pub mod fuse_activation;
+pub mod fuse_gemm;
+pub mod fuse_grouped_conv;
+pub mod fuse_mbconv;
+pub mod fuse_residual;
+pub mod fuse_squeeze_excite;
+mod matching;
+pub mod name_activation;
+pub mod remove_identity;
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Names, NodeId, Patch};
+
+/// What a rewrite says about a node.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The node is not what the rewrite looks for.
+    NoMatch,
+    /// It is, but something stands in the way: the obstacle, in one line.
+    Declined(String),
+    /// It is, and this should take its place.
+    Replace(Patch),
+}
+
+/// Looks at one node of a graph.
+pub type Rewrite = fn(&Graph, NodeId) -> Outcome;
+
+/// A note that a pass leaves about a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remark {
+    /// The pass.
+    pub pass: &'static str,
+    /// Name of the node.
+    pub node: String,
+    /// Whether the pass left the node as it was.
+    pub declined: bool,
+    /// What was done, or what stood in the way.
+    pub text: String,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.declined { "declined: " } else { "" };
+        write!(f, "{}: %{}: {verb}{}", self.pass, crate::graph::print::name(&self.node), self.text)
+    }
+}
+
+/// What a pass sees besides the graph, and where it leaves its notes.
+#[derive(Debug)]
+pub struct Context {
+    /// The pass that runs.
+    pub pass: &'static str,
+    /// Bound on what constant folding reads, writes and multiplies, in elements.
+    pub fold_limit: u64,
+    /// Remarks so far.
+    pub remarks: Vec<Remark>,
+    /// Changes made so far.
+    pub changes: usize,
+}
+
+impl Context {
+    /// A context for one pass.
+    pub fn new(pass: &'static str, fold_limit: u64) -> Self {
+        Self { pass, fold_limit, remarks: Vec::new(), changes: 0 }
+    }
+}
+
+/// The answer of the first rule that replaces; else the first refusal.
+pub(crate) fn first(graph: &Graph, id: NodeId, rules: &[Rewrite]) -> Outcome {
+    let mut refusal = Outcome::NoMatch;
+    for rule in rules {
+        match rule(graph, id) {
+            Outcome::NoMatch => {}
+            Outcome::Declined(reason) if matches!(refusal, Outcome::NoMatch) => refusal = Outcome::Declined(reason),
+            Outcome::Declined(_) => {}
+            replace => return replace,
+        }
+    }
+    refusal
+}
+
+/// Asks `rule` about every operator, producers first, and applies its patches, until a sweep changes nothing.
+///
+/// # Errors
+/// A patch that does not fit, or [`Error::Limit`] if the rule does not come to an end.
+pub fn rewrite(mut graph: Graph, cx: &mut Context, mut rule: impl FnMut(&Graph, NodeId) -> Outcome) -> Result<Graph> {
+    let mut names = Names::of(&graph);
+    let limit = 64 + 16 * graph.len();
+    let mut steps = 0;
+    loop {
+        let before = steps;
+        let mut refusals = Vec::new();
+        for id in graph.topological()? {
+            if !graph.contains(id) || graph.node(id).op().is_none() {
+                continue;
+            }
+            let name = || graph.node(id).name.clone();
+            match rule(&graph, id) {
+                Outcome::NoMatch => {}
+                Outcome::Declined(text) => {
+                    refusals.push(Remark { pass: cx.pass, node: name(), declined: true, text });
+                }
+                Outcome::Replace(patch) => {
+                    cx.remarks.push(Remark { pass: cx.pass, node: name(), declined: false, text: patch.why().into() });
+                    patch.apply(&mut graph, &mut names)?;
+                    steps += 1;
+                    if steps > limit {
+                        let (limit, needed) = (limit as u64, steps as u64);
+                        return Err(Error::Limit {
+                            what: format!("rewrites of {}", cx.pass),
+                            limit,
+                            needed,
+                            hint: None,
+                        });
+                    }
+                }
+            }
+        }
+        if steps == before {
+            cx.remarks.extend(refusals);
+            cx.changes += steps;
+            return Ok(graph);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::parse;
+    use crate::ops::{Op, Unary};
+    use crate::scalar::UnaryFn;
+
+    /// `neg` to `abs` and back, for ever.
+    fn flip(graph: &Graph, id: NodeId) -> Outcome {
+        let function = match graph.node(id).op() {
+            Some(Op::Unary(op)) if op.function == UnaryFn::Neg => UnaryFn::Abs,
+            Some(Op::Unary(_)) => UnaryFn::Neg,
+            _ => return Outcome::NoMatch,
+        };
+        Outcome::Replace(Patch::with_op(id, "flip", Unary { function }, &graph.operands(id)))
+    }
+
+    #[test]
+    fn a_rule_without_end_is_stopped() -> Result<()> {
+        let graph = parse("graph @g(%x: f32[2]) { %y = neg %x return %y as \"y\" }")?;
+        let error = rewrite(graph, &mut Context::new("flip", 0), flip).map(drop);
+        assert_eq!(error, Err(Error::Limit { what: "rewrites of flip".into(), limit: 96, needed: 97, hint: None }));
+        Ok(())
+    }
+
+    #[test]
+    fn refusals_are_kept_once() -> Result<()> {
+        let graph = parse("graph @g(%x: f32[2]) { %a = neg %x %b = exp %a return %b as \"y\" }")?;
+        let mut cx = Context::new("test", 0);
+        rewrite(graph, &mut cx, |graph, id| match graph.node(id).mnemonic() {
+            "exp" => Outcome::Replace(Patch::with_op(id, "sin", Unary { function: UnaryFn::Sin }, &graph.operands(id))),
+            "neg" => Outcome::Declined("as it is".into()),
+            _ => Outcome::NoMatch,
+        })?;
+        let remarks: Vec<String> = cx.remarks.iter().map(ToString::to_string).collect();
+        assert_eq!(remarks, ["test: %b: sin", "test: %a: declined: as it is"]);
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! Recognises activations that an exporter spelled out in arithmetic and gives them their name.
+//!
+//! | spelling | name |
+//! | --- | --- |
+//! | `x sigmoid(x)`, `x sigmoid(a x)`, `swish(1)` | `silu`, `swish(a)`, `silu` |
+//! | `x hard_sigmoid(x)`, `x clip(x + 3, 0, 6) / 6` | `hard_swish` |
+//! | `clip(x + 3, 0, 6) / 6`, `clip(a x + b, 0, 1)` | `hard_sigmoid` |
+//! | `x tanh(softplus(x))` | `mish` |
+//! | `x (1 + erf(x / sqrt 2)) / 2`, `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2` | `gelu`, `gelu_tanh` |
+//! | chains of `max`, `min`, `clip`, `relu` with scalars | `relu` or one `clip` |
+//! | `prelu` with a scalar slope | `leaky_relu` |
+//! | division by powers of two | `mul` |
+//!
+//! Factors may stand in any order and nesting. Invariant: the arithmetic that remains is not an activation known to
+//! [`UnaryFn`].
+
+use super::matching::{binary, close, scalar, shared, unary, unary_of, with_scalar};
+use super::{Context, Outcome, Rewrite, first, rewrite};
+use crate::error::Result;
+use crate::graph::{Graph, NodeId, Patch};
+use crate::ops::literal::Literal;
+use crate::ops::{Binary, Unary};
+use crate::scalar::{BinaryFn, UnaryFn};
+use crate::types::DType;
+
+/// The rules of the pass.
+pub(super) const RULES: &[Rewrite] = &[product, limits, hard_sigmoid, single, division];
+
+/// Nested products deeper than this are not looked through.
+const MAX_DEPTH: usize = 6;
+const SIXTH: f64 = 1.0 / 6.0;
+
+/// Runs the pass.
+pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
+    rewrite(graph, cx, |graph, id| first(graph, id, RULES))
+}
+
+fn named(id: NodeId, function: UnaryFn, x: NodeId) -> Outcome {
+    Outcome::Replace(Patch::with_op(id, function.spelling().0, Unary { function }, &[x]))
+}
+
+/// `x` times a gate computed from `x`.
+fn product(graph: &Graph, id: NodeId) -> Outcome {
+    let (scale, factors) = factors(graph, id);
+    let [a, b] = factors[..] else { return Outcome::NoMatch };
+    for (x, gate) in [(a, b), (b, a)] {
+        if let Some(function) = gated(graph, x, gate, scale) {
+            return match shared(graph, gate) {
+                Some(obstacle) => Outcome::Declined(format!("{}: {obstacle}", function.spelling().0)),
+                None => named(id, function, x),
+            };
+        }
+    }
+    Outcome::NoMatch
+}
+
+/// A product as a scalar and the factors that are not; looks through products and quotients that have no other user.
+fn factors(graph: &Graph, id: NodeId) -> (f64, Vec<NodeId>) {
+    let (mut scale, mut out) = (1.0, Vec::new());
+    let mut stack = vec![(id, 0)];
+    while let Some((at, depth)) = stack.pop() {
+        let inner = at == id || (depth < MAX_DEPTH && graph.single_user(at).is_some());
+        let ty = &graph.node(at).ty;
+        if !inner || !ty.dtype.is_float() || *ty != graph.node(id).ty {
+            out.push(at);
+        } else if let Some((x, s)) = with_scalar(graph, at, BinaryFn::Mul) {
+            scale *= s;
+            stack.push((x, depth + 1));
+        } else if let Some((x, s)) = with_scalar(graph, at, BinaryFn::Div) {
+            scale /= s;
+            stack.push((x, depth + 1));
+        } else if let Some((BinaryFn::Mul, a, b)) = binary(graph, at) {
+            stack.extend([(b, depth + 1), (a, depth + 1)]);
+        } else {
+            out.push(at);
+        }
+    }
+    (scale, out)
+}
+
+/// The function `scale * x * gate`.
+fn gated(graph: &Graph, x: NodeId, gate: NodeId, scale: f64) -> Option<UnaryFn> {
+    if close(scale, 1.0) {
+        return match unary(graph, gate)? {
+            (UnaryFn::Sigmoid, y) if y == x => Some(UnaryFn::Silu),
+            (UnaryFn::Sigmoid, y) => match with_scalar(graph, y, BinaryFn::Mul)? {
+                (z, alpha) if z == x => Some(UnaryFn::Swish(alpha as f32)),
+                _ => None,
+            },
+            (UnaryFn::HardSigmoid(a, b), y) if y == x && close(a.into(), SIXTH) && b == 0.5 => Some(UnaryFn::HardSwish),
+            (UnaryFn::Tanh, y) if unary_of(graph, y, UnaryFn::Softplus) == Some(x) => Some(UnaryFn::Mish),
+            _ => None,
+        };
+    }
+    if close(scale, SIXTH) {
+        return (relu6_of_plus_three(graph, gate)? == x).then_some(UnaryFn::HardSwish);
+    }
+    let (inner, 1.0) = with_scalar(graph, gate, BinaryFn::Add)? else { return None };
+    match unary(graph, inner)? {
+        (UnaryFn::Erf, y) if close(scale, 0.5) => {
+            let (s, of) = factors(graph, y);
+            (of == [x] && close(s, std::f64::consts::FRAC_1_SQRT_2)).then_some(UnaryFn::Gelu)
+        }
+        (UnaryFn::Tanh, y) if close(scale, 0.5) => is_gelu_inner(graph, x, y).then_some(UnaryFn::GeluTanh),
+        _ => None,
+    }
+}
+
+/// Whether `y` is `sqrt(2 / pi) (x + 0.044715 x^3)`, or the same with `x` factored out.
+fn is_gelu_inner(graph: &Graph, x: NodeId, y: NodeId) -> bool {
+    const CUBIC: f64 = 0.044715;
+    let (scale, of) = factors(graph, y);
+    let factored = |sum: NodeId| {
+        let Some((square, 1.0)) = with_scalar(graph, sum, BinaryFn::Add) else { return false };
+        let (s, of) = factors(graph, square);
+        close(s, CUBIC) && power(graph, x, &of) == Some(2)
+    };
+    let plain = |sum: NodeId| {
+        let Some((BinaryFn::Add, a, b)) = binary(graph, sum) else { return false };
+        let (linear, cube) = if a == x { (a, b) } else { (b, a) };
+        let (s, of) = factors(graph, cube);
+        linear == x && close(s, CUBIC) && power(graph, x, &of) == Some(3)
+    };
+    close(scale, (2.0 / std::f64::consts::PI).sqrt())
+        && match of[..] {
+            [sum] => plain(sum),
+            [a, b] => (a == x && factored(b)) || (b == x && factored(a)),
+            _ => false,
+        }
+}
+
+/// The exponent of `x` in a product of powers of `x`.
+fn power(graph: &Graph, x: NodeId, factors: &[NodeId]) -> Option<u32> {
+    factors.iter().try_fold(0, |sum, factor| {
+        if *factor == x {
+            return Some(sum + 1);
+        }
+        match (with_scalar(graph, *factor, BinaryFn::Pow), binary(graph, *factor)) {
+            (Some((y, n)), _) if y == x && (n == 2.0 || n == 3.0) => Some(sum + n as u32),
+            (_, Some((BinaryFn::Mul, a, b))) if a == x && b == x => Some(sum + 2),
+            _ => None,
+        }
+    })
+}
+
+fn relu6_of_plus_three(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    let sum = unary_of(graph, id, UnaryFn::Clip(0.0, 6.0))?;
+    plus(graph, sum).filter(|(_, s)| *s == 3.0).map(|(x, _)| x)
+}
+
+/// `(x, s)` of `x + s` or `x - -s`.
+fn plus(graph: &Graph, id: NodeId) -> Option<(NodeId, f64)> {
+    with_scalar(graph, id, BinaryFn::Add).or_else(|| with_scalar(graph, id, BinaryFn::Sub).map(|(x, s)| (x, -s)))
+}
+
+/// Limits on a value: `(x, lo, hi)`.
+fn limited(graph: &Graph, id: NodeId) -> Option<(NodeId, f32, f32)> {
+    if graph.node(id).ty.dtype != DType::F32 {
+        return None;
+    }
+    let limits = match unary(graph, id) {
+        Some((UnaryFn::Relu, x)) => (x, 0.0, f32::INFINITY),
+        Some((UnaryFn::Clip(lo, hi), x)) => (x, lo, hi),
+        Some(_) => return None,
+        None => match with_scalar(graph, id, BinaryFn::Max) {
+            Some((x, s)) => (x, s as f32, f32::INFINITY),
+            None => {
+                let (x, s) = with_scalar(graph, id, BinaryFn::Min)?;
+                (x, f32::NEG_INFINITY, s as f32)
+            }
+        },
+    };
+    (limits.1 <= limits.2).then_some(limits)
+}
+
+/// One function for a chain of limits.
+fn limits(graph: &Graph, id: NodeId) -> Outcome {
+    let Some((mut x, mut lo, mut hi)) = limited(graph, id) else { return Outcome::NoMatch };
+    while let Some((y, inner_lo, inner_hi)) = limited(graph, x).filter(|_| graph.single_user(x).is_some()) {
+        let outer = |v: f32| v.max(lo).min(hi);
+        (x, lo, hi) = (y, outer(inner_lo), outer(inner_hi));
+    }
+    let function = if lo == 0.0 && hi == f32::INFINITY { UnaryFn::Relu } else { UnaryFn::Clip(lo, hi) };
+    if unary(graph, id) == Some((function, x)) { Outcome::NoMatch } else { named(id, function, x) }
+}
+
+/// `clip(x + 3, 0, 6) / 6` and `clip(a x + b, 0, 1)`.
+fn hard_sigmoid(graph: &Graph, id: NodeId) -> Outcome {
+    let (scale, of) = factors(graph, id);
+    let sixth = match of[..] {
+        [gate] if gate != id && close(scale, SIXTH) => relu6_of_plus_three(graph, gate).map(|x| (gate, x)),
+        _ => None,
+    };
+    if let Some((gate, x)) = sixth {
+        return match shared(graph, gate) {
+            Some(obstacle) => Outcome::Declined(format!("hard_sigmoid: {obstacle}")),
+            None => named(id, UnaryFn::HardSigmoid(SIXTH as f32, 0.5), x),
+        };
+    }
+    let Some(sum) = unary_of(graph, id, UnaryFn::Clip(0.0, 1.0)) else { return Outcome::NoMatch };
+    let Some((scaled, beta)) = plus(graph, sum) else { return Outcome::NoMatch };
+    match factors(graph, scaled) {
+        (alpha, of) if of.len() == 1 && of[0] != scaled => {
+            named(id, UnaryFn::HardSigmoid(alpha as f32, beta as f32), of[0])
+        }
+        _ => Outcome::NoMatch,
+    }
+}
+
+/// Functions with a plainer name.
+fn single(graph: &Graph, id: NodeId) -> Outcome {
+    if let Some(x) = unary_of(graph, id, UnaryFn::Swish(1.0)) {
+        return named(id, UnaryFn::Silu, x);
+    }
+    match with_scalar(graph, id, BinaryFn::Prelu) {
+        Some((x, slope)) if graph.node(id).ty.dtype == DType::F32 => named(id, UnaryFn::LeakyRelu(slope as f32), x),
+        _ => Outcome::NoMatch,
+    }
+}
+
+/// Division by a scalar whose reciprocal is exact.
+fn division(graph: &Graph, id: NodeId) -> Outcome {
+    let Some((BinaryFn::Div, x, divisor)) = binary(graph, id) else { return Outcome::NoMatch };
+    let (Some(s), ty) = (scalar(graph, divisor), &graph.node(divisor).ty) else { return Outcome::NoMatch };
+    let is_power_of_two =
+        ty.dtype == DType::F32 && (s as f32).to_bits() & 0x007f_ffff == 0 && (1e-30..1e30).contains(&s.abs());
+    if !is_power_of_two {
+        return Outcome::NoMatch;
+    }
+    let origins = graph.node(divisor).constant().map(|c| c.origins.clone()).unwrap_or_default();
+    let mut patch = Patch::new(id, "mul by the reciprocal");
+    let reciprocal = Literal::new_float(ty.clone(), vec![1.0 / s]).to_constant().with_origins(origins);
+    let reciprocal = patch.constant(graph.node(divisor).name.as_str(), reciprocal);
+    patch.op(Binary { function: BinaryFn::Mul }, &[x.into(), reciprocal]);
+    Outcome::Replace(patch)
+}

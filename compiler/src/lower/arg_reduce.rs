@@ -1,0 +1,51 @@
+//! Lowering of `arg_reduce`.
+
+use super::nests::{Call, View, expect_native, float};
+use crate::codegen::loops::{Affine, Combine, Inst};
+use crate::plan::Layout;
+use super::Lower;
+use fornax_ir::ops::ArgReduce;
+use fornax_ir::ops::reduce::int_range;
+use fornax_ir::OpError;
+use super::context::Lowering;
+use fornax_ir::types::DType;
+
+impl Lower for ArgReduce {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?;
+        expect_native("x", x.dtype)?;
+        let out = cx.output(Layout::RowMajor);
+        let out = View::slot(cx, out);
+        // The reduced axis moves to the end.
+        let moved = |mut list: Vec<i64>| {
+            let last = list.remove(self.axis);
+            list.push(last);
+            list
+        };
+        let extents: Vec<usize> = moved(x.shape.iter().map(|e| *e as i64).collect()).iter().map(|e| *e as usize).collect();
+        let mut write = out.strides.clone();
+        if self.keepdims {
+            write.remove(self.axis);
+        }
+        write.push(0);
+        let name = if self.min { "arg_min" } else { "arg_max" };
+        let mut call = Call::new(name, &extents, 1, &out, Affine::new(0, write));
+        call.input("x", &x, Affine::new(0, moved(x.strides.clone())));
+        let mut position = vec![0; extents.len()];
+        position[extents.len() - 1] = 1;
+        call.nest.position = Affine::new(0, position);
+        // Any element beats or equals the start, whose position is that of the first element.
+        let (least, most) = int_range(x.dtype);
+        let start = match (x.dtype, self.min) {
+            (DType::F32, false) => float(f32::NEG_INFINITY),
+            (DType::F32, true) => float(f32::INFINITY),
+            (_, false) => Inst::Int(least),
+            (_, true) => Inst::Int(most),
+        };
+        let combine = Combine::Arg { min: self.min, last: self.select_last };
+        call.compute(vec![start], vec![Inst::Load(0)], combine, vec![Inst::Position]);
+        call.run(cx);
+        Ok(())
+    }
+}
+

@@ -1,0 +1,16 @@
+//! Lowering of `binary`.
+
+use super::nests::map;
+use crate::codegen::loops::Inst;
+use super::Lower;
+use fornax_ir::ops::Binary;
+use fornax_ir::OpError;
+use super::context::Lowering;
+
+impl Lower for Binary {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let function = self.function;
+        map(cx, function.name(), vec![Inst::Load(0), Inst::Load(1), Inst::Binary(function, 0, 1)])
+    }
+}
+

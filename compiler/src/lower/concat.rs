@@ -1,0 +1,25 @@
+//! Lowering of `concat`.
+
+use super::nests::{View, common_layout, copy};
+use crate::codegen::loops::Affine;
+use super::Lower;
+use fornax_ir::ops::Concat;
+use fornax_ir::OpError;
+use super::context::Lowering;
+
+impl Lower for Concat {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let layout = common_layout(cx, &cx.ty.shape.clone());
+        let views = (0..cx.count()).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
+        let out = cx.output(layout);
+        let out = View::slot(cx, out);
+        let mut first = 0;
+        for x in views {
+            let write = Affine::new(first as i64 * out.strides[self.axis], out.strides.clone());
+            copy(cx, "concat", &x.shape, &x, Affine::new(0, x.strides.clone()), &out, write);
+            first += x.shape[self.axis];
+        }
+        Ok(())
+    }
+}
+

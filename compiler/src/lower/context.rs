@@ -1,0 +1,174 @@
+//! What an operator sees while it is lowered: its operands as slots or constants, and a plan to add steps to.
+//!
+//! In: the operands of one node. Out: steps, and a slot for the node's value (through [`Lowering::output`] or [`Lowering::alias`]).
+
+use crate::kernels::{Kernel, Loops, Spec};
+use crate::plan::builder::Builder;
+use crate::plan::{ConstId, Fill, Key, Layout, Operand, SlotId};
+use crate::target::Target;
+use fornax_ir::OpError;
+use fornax_ir::types::{Constant, Payload, TensorType};
+
+/// A value on its way through a plan: known at compile time, or in one slot per layout it was needed in.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Type.
+    pub ty: TensorType,
+    /// The elements, if known.
+    pub constant: Option<Constant>,
+    /// Slots that hold it, first the one it was computed in.
+    pub slots: Vec<SlotId>,
+}
+
+/// The lowering of one node.
+pub struct Lowering<'a> {
+    /// The plan so far.
+    pub plan: &'a mut Builder,
+    /// Name of the node.
+    pub node: &'a str,
+    /// Values of the operands, by slot; the same operand may stand twice.
+    pub operands: Vec<Value>,
+    /// Type of the node's value.
+    pub ty: TensorType,
+    /// Slot of the node's value, once there is one.
+    pub result: Option<SlotId>,
+}
+
+impl Lowering<'_> {
+    /// The machine the plan is for.
+    pub fn target(&self) -> &Target {
+        &self.plan.target
+    }
+
+    /// Number of operands.
+    pub fn count(&self) -> usize {
+        self.operands.len()
+    }
+
+    /// Type of operand `i`.
+    pub fn operand_type(&self, i: usize) -> &TensorType {
+        &self.operands[i].ty
+    }
+
+    /// Operand `i`, if it is known at compile time.
+    pub fn constant(&self, i: usize) -> Option<&Constant> {
+        self.operands[i].constant.as_ref()
+    }
+
+    /// Operand `i` in whatever layout it is; a constant is stored row-major.
+    pub fn operand(&mut self, i: usize) -> Result<SlotId, OpError> {
+        if let Some(slot) = self.operands[i].slots.first() {
+            return Ok(*slot);
+        }
+        self.materialise(i)
+    }
+
+    /// Operand `i` in `layout`, copied if it is in another one.
+    pub fn operand_as(&mut self, i: usize, layout: Layout) -> Result<SlotId, OpError> {
+        let first = self.operand(i)?;
+        if let Some(slot) = self.operands[i].slots.iter().find(|s| self.plan.slot(**s).layout == layout) {
+            return Ok(*slot);
+        }
+        let slot = self.convert(first, layout);
+        self.operands[i].slots.push(slot);
+        Ok(slot)
+    }
+
+    /// The slot's value in `layout`: itself, a view where both layouts coincide, or a copy.
+    pub fn convert(&mut self, slot: SlotId, layout: Layout) -> SlotId {
+        let from = self.plan.slot(slot).clone();
+        if from.layout == layout {
+            return slot;
+        }
+        if Layout::coincide(&from.ty.shape) {
+            return self.plan.view(slot, from.ty, layout);
+        }
+        let to = self.plan.temp(format!("{}.{}", from.name, layout_suffix(layout)), from.ty.clone(), layout);
+        let strides = from.layout.strides(&from.ty.shape);
+        self.step(
+            Loops::copy(from.ty.dtype, &from.ty.shape, &strides, &layout.strides(&from.ty.shape)),
+            &[slot.into(), to.into()],
+        );
+        to
+    }
+
+    /// The layout operand `i` is in.
+    pub fn layout(&self, i: usize) -> Layout {
+        self.operands[i].slots.first().map_or(Layout::RowMajor, |slot| self.plan.slot(*slot).layout)
+    }
+
+    /// The slot of the node's value, in `layout`. Called once, or [`Self::alias`] is.
+    pub fn output(&mut self, layout: Layout) -> SlotId {
+        let slot = self.plan.temp(self.node.to_string(), self.ty.clone(), layout);
+        self.result = Some(slot);
+        slot
+    }
+
+    /// Makes the node's value a view of `slot`'s memory: the same bytes under the node's type.
+    pub fn alias(&mut self, slot: SlotId, layout: Layout) -> SlotId {
+        let view = self.plan.view(slot, self.ty.clone(), layout);
+        self.result = Some(view);
+        view
+    }
+
+    /// A slot for an intermediate value.
+    pub fn temp(&mut self, suffix: &str, ty: TensorType, layout: Layout) -> SlotId {
+        self.plan.temp(format!("{}.{suffix}", self.node), ty, layout)
+    }
+
+    /// Adds a kernel call. `operands` are the kernel's arguments, in order.
+    pub fn step(&mut self, spec: impl Into<Spec>, operands: &[Operand]) {
+        let kernel = Kernel::new(spec, &self.plan.target);
+        self.plan.step(kernel, operands.to_vec(), self.node);
+    }
+
+    /// A packed constant of `bytes` bytes, written by `fill`. Equal keys are stored once, so a key names the source and the packing.
+    pub fn pack(&mut self, key: Key, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
+        self.plan.pack(key, origins, bytes, fill)
+    }
+
+    /// A packed constant of `f32` values.
+    pub fn pack_f32(&mut self, key: String, origins: Vec<String>, values: Vec<f32>) -> ConstId {
+        let bytes = values.len() * 4;
+        let fill: Fill = std::sync::Arc::new(move |out| {
+            for (out, v) in out.chunks_exact_mut(4).zip(&values) {
+                out.copy_from_slice(&v.to_le_bytes());
+            }
+        });
+        self.plan.pack(key.into(), origins, bytes, fill)
+    }
+
+    /// A constant of `bytes` zero bytes: what padding reads.
+    pub fn zeros(&mut self, bytes: usize) -> ConstId {
+        self.plan.pack(format!("zeros {bytes}").into(), Vec::new(), bytes, std::sync::Arc::new(|_| {}))
+    }
+
+    /// Notes a choice, for `inspect --remarks`.
+    pub fn remark(&mut self, text: impl std::fmt::Display) {
+        self.plan.remarks.push(format!("lower: {}: {text}", self.node));
+    }
+
+    fn materialise(&mut self, i: usize) -> Result<SlotId, OpError> {
+        let constant = self.operands[i].constant.clone().ok_or_else(|| OpError::new("operand", "a value", "none"))?;
+        if matches!(constant.payload, Payload::Hash(_)) {
+            return Err(OpError::new("constant", "known elements", "only a hash"));
+        }
+        let (key, origins, ty) = (Key::new(&constant, ""), constant.origins.clone(), constant.ty.clone());
+        let fill: Fill = std::sync::Arc::new(move |out| {
+            if let Some(bytes) = constant.bytes() {
+                out.copy_from_slice(&bytes);
+            }
+        });
+        let id = self.plan.pack(key, origins, ty.bytes(), fill);
+        let slot = self.plan.constant_slot(id, ty, Layout::RowMajor);
+        self.operands[i].slots.push(slot);
+        Ok(slot)
+    }
+}
+
+fn layout_suffix(layout: Layout) -> &'static str {
+    match layout {
+        Layout::RowMajor => "rows",
+        Layout::ChannelsLast => "last",
+    }
+}

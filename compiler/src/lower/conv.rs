@@ -1,0 +1,26 @@
+//! Lowering of `conv`.
+
+use super::Lower;
+use fornax_ir::ops::Conv;
+use super::convolve::{Call, Extra};
+use fornax_ir::OpError;
+use crate::plan::Layout;
+use super::context::Lowering;
+
+impl Lower for Conv {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let (x, y) = (cx.operand_type(0).clone(), cx.ty.clone());
+        let call = Call { op: self, x: &x, weights: 1, bias: self.bias.then_some(2), y: &y };
+        let layout = call.input_layout(cx.layout(0));
+        let Some(kernel) = call.native(cx, layout)? else {
+            return super::fallback::conv(cx, self);
+        };
+        let from = cx.operand_as(0, layout)?;
+        let last = cx.count() - 1;
+        let residual = if self.residual { Some(cx.operand_as(last, Layout::ChannelsLast)?) } else { None };
+        let to = cx.output(Layout::ChannelsLast);
+        call.lower(cx, kernel, [from, to], Extra { residual, gate: None })?;
+        Ok(())
+    }
+}
+

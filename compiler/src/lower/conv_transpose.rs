@@ -1,0 +1,63 @@
+//! Lowering of `conv_transpose`.
+
+use super::fallback::along;
+use super::nests::{Call, View, expect_f32, float, index_table, packed};
+use crate::codegen::loops::{Combine, Entry, Inst};
+use crate::plan::Layout;
+use super::Lower;
+use fornax_ir::ops::ConvTranspose;
+use fornax_ir::OpError;
+use super::context::Lowering;
+
+impl Lower for ConvTranspose {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        expect_f32("x", cx.ty.dtype)?;
+        let windows = self.windows(cx.operand_type(0), cx.operand_type(1))?;
+        let (spatial, x) = (windows.len(), View::operand(cx, 0)?);
+        // Taps, input channels, filters: the filters, innermost, fill a vector.
+        let order: Vec<usize> = (2..spatial + 2).chain([0, 1]).collect();
+        let w = packed(cx, 1, &order)?;
+        let bias = if self.bias { Some(View::operand(cx, 2)?) } else { None };
+        let out = cx.output(Layout::ChannelsLast);
+        let out = View::slot(cx, out);
+        let (channels, filters) = (w.shape[0] / self.group, w.shape[1]);
+        let taps = windows.iter().map(|w| w.kernel);
+        let head = [out.shape[0], self.group, filters];
+        let extents: Vec<usize> = head.into_iter().chain(windows.iter().map(|w| w.input)).chain(taps).chain([channels]).collect();
+        let (rank, first_tap) = (extents.len(), 3 + spatial);
+        let by_filter = |stride: i64| [(1, stride * filters as i64), (2, stride)];
+        let mut steps = vec![(0, out.strides[0])];
+        steps.extend(by_filter(out.strides[1]));
+        steps.extend((0..spatial).map(|d| (3 + d, out.strides[d + 2])));
+        let mut call = Call::new("conv_transpose", &extents, spatial + 1, &out, along(rank, 0, &steps));
+        let steps = [(0, x.strides[0]), (1, x.strides[1] * channels as i64), (rank - 1, x.strides[1])];
+        let read = call.input("x", &x, along(rank, 0, &steps));
+        for (d, window) in windows.iter().enumerate() {
+            // Entry (position of the result, tap): the element of the operand that meets it there.
+            let meets = |at: usize, tap: usize| {
+                let first = at as i64 + window.begin - (tap * window.dilation) as i64;
+                let element = first.div_euclid(window.stride as i64);
+                let inside = first.rem_euclid(window.stride as i64) == 0 && (0..window.output as i64).contains(&element);
+                if inside { element } else { -1 }
+            };
+            let pairs = (0..window.input).flat_map(|at| (0..window.kernel).map(move |tap| (at, tap)));
+            let table = index_table(cx, &pairs.map(|(at, tap)| meets(at, tap)).collect::<Vec<_>>());
+            let at = along(rank, 0, &[(3 + d, window.kernel as i64), (first_tap + d, 1)]);
+            let table = call.table("source", &table, at, Entry::Skip);
+            call.nest.inputs[read].lookups.push((table, x.strides[d + 2]));
+        }
+        let mut steps = by_filter(w.strides[1]).to_vec();
+        steps[0] = (1, w.strides[0] * channels as i64);
+        steps.push((rank - 1, w.strides[0]));
+        steps.extend((0..spatial).map(|d| (first_tap + d, w.strides[d + 2])));
+        let w = call.input("w", &w, along(rank, 0, &steps));
+        let init = match &bias {
+            Some(bias) => vec![Inst::Load(call.input("bias", bias, along(rank, 0, &by_filter(bias.strides[0]))))],
+            None => vec![float(0.0)],
+        };
+        call.compute(init, vec![Inst::Load(read), Inst::Load(w)], Combine::SumProduct, Vec::new());
+        call.run(cx);
+        Ok(())
+    }
+}
+

@@ -1,0 +1,245 @@
+//! Convolutions as steps, for every operator that holds one: which kernel family computes it, and how its weights are packed.
+//!
+//! In: a convolution with constant weights and bias, named by their operand numbers, and slots for everything else. Out: one step.
+
+use super::context::Lowering;
+use super::{dense, depthwise, weights};
+use crate::codegen::epilogue::Epilogue;
+use crate::kernels::{self, ScaleWeights, conv, winograd};
+use crate::plan::{ConstId, Layout, Operand, SlotId};
+use fornax_ir::OpError;
+use fornax_ir::ops::Conv;
+use fornax_ir::ops::window::Window;
+use fornax_ir::types::{DType, TensorType};
+
+/// Most input channels that are read from a row-major image as they are.
+const FEW_CHANNELS: usize = 4;
+/// Most bytes of a row-major image or of a channel-last row: they are addressed by 32-bit displacements.
+const NEAR: usize = 1 << 28;
+
+/// A convolution within an operator.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The convolution.
+    pub op: &'a Conv,
+    /// Type of its input.
+    pub x: &'a TensorType,
+    /// Operand that holds its weights.
+    pub weights: usize,
+    /// Operand that holds its bias.
+    pub bias: Option<usize>,
+    /// Type of its result.
+    pub y: &'a TensorType,
+}
+
+/// The kernel of a convolution.
+#[derive(Clone, Debug)]
+pub enum Native {
+    /// One filter per channel.
+    Depthwise(kernels::Depthwise),
+    /// A few pixels under one tap.
+    Gemv(kernels::Gemv),
+    /// Three by three taps, where the transforms pay.
+    Winograd(winograd::Choice),
+    /// Everything else.
+    Dense(kernels::Conv),
+}
+
+/// Slots that only some convolutions have.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Extra {
+    /// Added to the result; channel-last.
+    pub residual: Option<SlotId>,
+    /// Factors of each image's input channels, `[N, C]`, that the packed weights take on.
+    pub gate: Option<SlotId>,
+}
+
+impl Call<'_> {
+    /// The kernel for an input in `layout`; `None` for what these families do not cover: weights that are not known, other
+    /// element types, more than two spatial axes, wide padding of many columns.
+    pub fn native(&self, cx: &Lowering<'_>, layout: Layout) -> Result<Option<Native>, OpError> {
+        let known = weights::constant(cx, self.weights).is_some()
+            && self.bias.is_none_or(|bias| weights::constant(cx, bias).is_some());
+        if self.x.dtype != DType::F32 || !known {
+            return Ok(None);
+        }
+        let windows = self.op.windows(self.x, cx.operand_type(self.weights))?;
+        let [rows, columns] = match windows[..] {
+            [columns] => [conv::Axis::plain(1), axis(columns)],
+            [rows, columns] => [axis(rows), axis(columns)],
+            _ => return Ok(None),
+        };
+        let (op, groups) = (self.op, self.op.group);
+        let (batch, channels, filters) = (self.x.shape[0], self.x.shape[1], self.y.shape[1]);
+        if groups == channels
+            && filters == channels
+            && channels > 1
+            && !op.residual
+            && let Some(spec) = depthwise::spec(self.x, &windows, op.then, false)
+        {
+            return Ok(Some(Native::Depthwise(spec)));
+        }
+        let pixels = batch * rows.output * columns.output;
+        let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
+        let rows_of_x = layout == Layout::ChannelsLast;
+        if own && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
+            let spec = kernels::Gemv { rows: pixels, inputs: channels, outputs: filters, then: op.then };
+            return Ok(Some(Native::Gemv(spec)));
+        }
+        let input = match layout {
+            Layout::RowMajor => conv::Input::RowMajor,
+            Layout::ChannelsLast => conv::Input::ChannelsLast,
+        };
+        let near =
+            |axis: &conv::Axis, channels: usize| (axis.input * channels * axis.stride).max(axis.output * filters);
+        if near(&columns, channels).saturating_mul(4) > NEAR {
+            return Ok(None);
+        }
+        let (channels, filters) = (channels / groups, filters / groups);
+        let epilogue = Epilogue::new(op.then, op.residual, op.then_first);
+        let spec = kernels::Conv {
+            batch,
+            groups,
+            channels,
+            filters,
+            weights_per_image: false,
+            rows,
+            columns,
+            input,
+            epilogue,
+        };
+        if let Some(choice) = winograd::choose(&spec).filter(winograd::Choice::pays) {
+            return Ok(Some(Native::Winograd(choice)));
+        }
+        let compact = spec.is_compact();
+        Ok(compact.then(|| Native::Dense(spec.flattened())))
+    }
+
+    /// The layout to read an input in that is in layout `present`: as it is, if it is a row-major image of few channels.
+    pub fn input_layout(&self, present: Layout) -> Layout {
+        let few = self.x.shape[1] <= FEW_CHANNELS && self.op.group == 1 && self.x.bytes() <= NEAR;
+        let image = !Layout::coincide(&self.x.shape);
+        if present == Layout::RowMajor && few && image { Layout::RowMajor } else { Layout::ChannelsLast }
+    }
+
+    /// Adds the step from `x` to `y`. Returns the slot of the sums over the rows of `y`, if a depthwise `kernel` asks for them.
+    ///
+    /// # Errors
+    /// If weights or bias are not known.
+    pub fn lower(
+        &self,
+        cx: &mut Lowering<'_>,
+        kernel: Native,
+        [x, y]: [SlotId; 2],
+        extra: Extra,
+    ) -> Result<Option<SlotId>, OpError> {
+        match kernel {
+            Native::Depthwise(spec) => depthwise::depthwise(cx, spec, x, (self.weights, self.bias), y),
+            Native::Gemv(spec) => {
+                let bias = weights::bias(cx, self.bias, spec.bias_len())?;
+                let matrix = dense::Matrix { operand: self.weights, transposed: true, factor: 1.0 };
+                dense::gemv(cx, spec, x, matrix, bias, y)?;
+                Ok(None)
+            }
+            Native::Winograd(choice) => {
+                self.winograd(cx, choice, [x, y], extra)?;
+                Ok(None)
+            }
+            Native::Dense(spec) => {
+                self.dense(cx, spec, [x, y], extra)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn winograd(
+        &self,
+        cx: &mut Lowering<'_>,
+        winograd::Choice { spec, gain }: winograd::Choice,
+        [x, y]: [SlotId; 2],
+        extra: Extra,
+    ) -> Result<(), OpError> {
+        let m = spec.tile.outputs();
+        cx.remark(format!("winograd {m}x{m}: {gain:.2} times as fast as direct by the cost of its shapes"));
+        let (packer, packing) = (spec.clone(), format!("winograd {m}x{m} panels of {}", winograd::PANEL));
+        let weights = weights::pack(cx, self.weights, &packing, spec.weight_len(), move |from, to| {
+            packer.pack(from, to);
+        })?;
+        let bias = weights::bias(cx, self.bias, winograd::padded(spec.filters))?;
+        let mut operands = vec![x.into(), weights.into(), bias.into()];
+        operands.extend(extra.residual.map(Operand::from));
+        operands.push(y.into());
+        cx.step(spec, &operands);
+        Ok(())
+    }
+
+    fn dense(
+        &self,
+        cx: &mut Lowering<'_>,
+        spec: kernels::Conv,
+        [x, y]: [SlotId; 2],
+        extra: Extra,
+    ) -> Result<(), OpError> {
+        if let Some(choice) = winograd::choose(&spec) {
+            cx.remark(format!("direct: winograd would be {:.2} times as fast by the cost of its shapes", choice.gain));
+        }
+        let mut weights = Operand::from(self.pack_weights(cx, &spec)?);
+        let bias = self.pack_bias(cx, &spec)?;
+        if let Some(gate) = extra.gate {
+            let batch = self.x.shape[0];
+            let scale = ScaleWeights { batch, filters: spec.filters, channels: spec.channels };
+            let ty = TensorType::f32([batch * conv::padded(spec.filters) * spec.channels]);
+            let scaled = cx.temp("weights", ty, Layout::RowMajor);
+            cx.step(scale, &[weights, gate.into(), scaled.into()]);
+            weights = scaled.into();
+        }
+        let mut operands = vec![x.into(), weights, bias.into()];
+        operands.extend(extra.residual.map(Operand::from));
+        operands.push(y.into());
+        cx.step(spec, &operands);
+        Ok(())
+    }
+
+    /// The weights as the kernel of `spec` takes them.
+    ///
+    /// # Errors
+    /// If they are not known.
+    pub fn pack_weights(&self, cx: &mut Lowering<'_>, spec: &kernels::Conv) -> Result<ConstId, OpError> {
+        let taps = spec.rows.kernel * spec.columns.kernel;
+        let (groups, filters, channels) = (spec.groups, spec.filters, spec.channels);
+        let packing = format!("panels of {} in {groups} groups", conv::width(filters));
+        let len = groups * conv::padded(filters) * channels * taps;
+        weights::pack(cx, self.weights, &packing, len, move |from, to| {
+            conv::pack(groups, filters, channels, taps, from, to);
+        })
+    }
+
+    /// The bias of each group, padded; zeros if there is none.
+    fn pack_bias(&self, cx: &mut Lowering<'_>, spec: &kernels::Conv) -> Result<ConstId, OpError> {
+        let (groups, filters) = (spec.groups, spec.filters);
+        let padded = conv::padded(filters);
+        match self.bias {
+            Some(bias) if groups > 1 && filters > 0 => {
+                let packing = format!("{groups} groups padded to {padded}");
+                weights::pack(cx, bias, &packing, groups * padded, move |from, to| {
+                    for (to, from) in to.chunks_exact_mut(padded).zip(from.chunks_exact(filters)) {
+                        to[..filters].copy_from_slice(from);
+                    }
+                })
+            }
+            bias => weights::bias(cx, bias, groups * padded),
+        }
+    }
+}
+
+/// A spatial axis as the kernels see it.
+fn axis(w: Window) -> conv::Axis {
+    conv::Axis {
+        input: w.input,
+        output: w.output,
+        kernel: w.kernel,
+        stride: w.stride,
+        dilation: w.dilation,
+        begin: w.begin.max(0) as usize,
+    }
+}

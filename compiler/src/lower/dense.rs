@@ -1,0 +1,183 @@
+//! Products with a constant matrix as steps, and the gate of squeeze-and-excite that two of them make.
+//!
+//! In: rows in a row-major slot, a constant matrix, perhaps a constant bias. Out: a matrix-vector step for few rows, a 1x1 convolution
+//! for many. Both start from the bias and add by input, ascending, so the choice changes no bit.
+
+use super::context::Lowering;
+use super::weights::{self, Float};
+use crate::codegen::epilogue::Epilogue;
+use crate::kernels::{Conv, Gemv, Mean, conv};
+use crate::plan::{ConstId, Layout, SlotId};
+use fornax_ir::OpError;
+use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::TensorType;
+
+/// Rows up to which a product runs at the bandwidth of its weights rather than at the rate of the arithmetic.
+pub const FEW_ROWS: usize = 4;
+
+/// A constant matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix {
+    /// The operand that holds it.
+    pub operand: usize,
+    /// Whether it is stored `[N, K]` instead of `[K, N]`.
+    pub transposed: bool,
+    /// Power of two that its elements are multiplied by.
+    pub factor: f32,
+}
+
+/// A product of rows with a constant matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// Rows.
+    pub rows: usize,
+    /// Inputs of each output.
+    pub inputs: usize,
+    /// Outputs of each row.
+    pub outputs: usize,
+    /// Activation.
+    pub then: Option<UnaryFn>,
+}
+
+impl Product {
+    fn is_gemv(&self) -> bool {
+        self.rows <= FEW_ROWS || self.inputs == 0
+    }
+
+    fn gemv(&self) -> Gemv {
+        Gemv { rows: self.rows, inputs: self.inputs, outputs: self.outputs, then: self.then }
+    }
+
+    /// Floats of the packed bias.
+    pub fn bias_len(&self) -> usize {
+        if self.is_gemv() { self.gemv().bias_len() } else { conv::padded(self.outputs) }
+    }
+
+    /// Adds the step `y = then(x matrix + bias)`.
+    ///
+    /// # Errors
+    /// If the matrix is no known `f32` constant.
+    pub fn lower(
+        &self,
+        cx: &mut Lowering<'_>,
+        x: SlotId,
+        matrix: Matrix,
+        bias: ConstId,
+        y: SlotId,
+    ) -> Result<(), OpError> {
+        if self.is_gemv() {
+            return gemv(cx, self.gemv(), x, matrix, bias, y);
+        }
+        let Self { rows, inputs, outputs, then } = *self;
+        let len = conv::padded(outputs) * inputs;
+        let packing = format!("panels of {} {}", conv::width(outputs), matrix.packing(inputs, outputs));
+        let weights = weights::pack(cx, matrix.operand, &packing, len, move |from, to| {
+            if matrix.is_by_output() {
+                return conv::pack(1, outputs, inputs, 1, from, to);
+            }
+            conv::pack_matrix(outputs, inputs, matrix.elements([inputs, outputs], from), to);
+        })?;
+        let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(then, false, false));
+        cx.step(spec, &[x.into(), weights.into(), bias.into(), y.into()]);
+        Ok(())
+    }
+}
+
+impl Matrix {
+    /// What reading it does, as part of a packed constant's key.
+    fn packing(&self, inputs: usize, outputs: usize) -> String {
+        let order = if self.transposed { "nk" } else { "kn" };
+        format!("{order}{inputs}x{outputs} times {}", self.factor)
+    }
+
+    /// Whether it is stored `[N, K]` and taken as it is.
+    fn is_by_output(&self) -> bool {
+        self.transposed && self.factor == 1.0
+    }
+
+    /// The element for input `k` and output `n`.
+    fn elements<'a>(&self, [inputs, outputs]: [usize; 2], from: &'a [Float]) -> impl Fn(usize, usize) -> Float + 'a {
+        let (k_step, n_step) = if self.transposed { (1, inputs) } else { (outputs, 1) };
+        let factor = self.factor;
+        move |k, n| (f32::from_le_bytes(from[k * k_step + n * n_step]) * factor).to_le_bytes()
+    }
+}
+
+/// Adds the step `y = then(x matrix + bias)`.
+///
+/// # Errors
+/// If the matrix is no known `f32` constant.
+pub fn gemv(
+    cx: &mut Lowering<'_>,
+    spec: Gemv,
+    x: SlotId,
+    matrix: Matrix,
+    bias: ConstId,
+    y: SlotId,
+) -> Result<(), OpError> {
+    let packing = format!("panels of {} {}", Gemv::PANEL, matrix.packing(spec.inputs, spec.outputs));
+    let packer = spec.clone();
+    let weights = weights::pack(cx, matrix.operand, &packing, spec.weight_len(), move |from, to| {
+        if matrix.is_by_output() {
+            return packer.pack_rows(from, to);
+        }
+        packer.pack(matrix.elements([packer.inputs, packer.outputs], from), to);
+    })?;
+    cx.step(spec, &[x.into(), weights.into(), bias.into(), y.into()]);
+    Ok(())
+}
+
+/// What a squeeze starts from.
+#[derive(Clone, Copy, Debug)]
+pub enum Squeeze {
+    /// A channel-last map `[N, C, H, W]`.
+    Map(SlotId),
+    /// Sums over the rows of a map, `[N, rows, C]`, and the pixels of one image behind them.
+    RowSums(SlotId, usize),
+}
+
+/// Adds the steps of `gate(w2 act(w1 mean + b1) + b2)` and returns its slot `[N, C]`. `operands` are the places of
+/// `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]` and `b2 [C]`, known constants (see [`weights::constant`]); `functions` are act and gate.
+///
+/// # Errors
+/// If a weight or bias is no known `f32` constant.
+pub fn squeeze_gate(
+    cx: &mut Lowering<'_>,
+    source: Squeeze,
+    operands: [usize; 4],
+    functions: [UnaryFn; 2],
+) -> Result<SlotId, OpError> {
+    let [w1, b1, w2, b2] = operands;
+    let (slot, spec) = squeeze(cx, source)?;
+    let (batch, channels) = (spec.batch, spec.channels);
+    let reduced = cx.operand_type(b1).shape.numel();
+    let means = cx.temp("mean", TensorType::f32([batch, channels]), Layout::RowMajor);
+    cx.step(spec, &[slot.into(), means.into()]);
+    let mut x = means;
+    let stages =
+        [(w1, b1, [channels, reduced], "reduced", functions[0]), (w2, b2, [reduced, channels], "gate", functions[1])];
+    for (w, b, [inputs, outputs], name, function) in stages {
+        let spec = Gemv { rows: batch, inputs, outputs, then: Some(function) };
+        let bias = weights::bias(cx, Some(b), spec.bias_len())?;
+        let y = cx.temp(name, TensorType::f32([batch, outputs]), Layout::RowMajor);
+        gemv(cx, spec, x, Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;
+        x = y;
+    }
+    Ok(x)
+}
+
+/// The mean behind a squeeze, and the slot it reads.
+fn squeeze(cx: &Lowering<'_>, source: Squeeze) -> Result<(SlotId, Mean), OpError> {
+    let (Squeeze::Map(slot) | Squeeze::RowSums(slot, _)) = source;
+    let shape = &cx.plan.slot(slot).ty.shape;
+    let mean = match (source, &shape[..]) {
+        (Squeeze::Map(_), [batch, channels, rows, columns]) => {
+            Mean { batch: *batch, rows: *rows, columns: *columns, channels: *channels, count: rows * columns }
+        }
+        (Squeeze::RowSums(_, count), [batch, rows, channels]) => {
+            Mean { batch: *batch, rows: *rows, columns: 1, channels: *channels, count }
+        }
+        _ => return Err(OpError::new("squeeze", "a map of two axes or its row sums", shape.to_string())),
+    };
+    Ok((slot, mean))
+}

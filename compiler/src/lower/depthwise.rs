@@ -1,0 +1,74 @@
+//! Depthwise convolutions as steps, for every operator that holds one.
+//!
+//! In: windows over a channel-last map, constant weights `[C, 1, KH, KW]` and bias. Out: one step, and the slot of its row sums.
+
+use super::context::Lowering;
+use super::weights;
+use crate::kernels::Depthwise;
+use crate::plan::{ConstId, Layout, Operand, SlotId};
+use fornax_ir::OpError;
+use fornax_ir::ops::window::Window;
+use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::TensorType;
+
+/// The kernel for windows over `x [N, C, H, W]`, if there is one: a map of two axes, a window and a row of bounded size.
+pub fn spec(x: &TensorType, windows: &[Window], then: Option<UnaryFn>, squeeze: bool) -> Option<Depthwise> {
+    let (&[h, w], &[batch, channels, _, _]) = (windows, &x.shape[..]) else { return None };
+    let pair = |f: fn(&Window) -> usize| [f(&h), f(&w)];
+    let pads = [usize::try_from(h.begin).ok()?, usize::try_from(w.begin).ok()?];
+    let spec = Depthwise {
+        batch,
+        channels,
+        input: pair(|w| w.input),
+        output: pair(|w| w.output),
+        kernel: pair(|w| w.kernel),
+        strides: pair(|w| w.stride),
+        dilations: pair(|w| w.dilation),
+        pads,
+        then,
+        squeeze,
+    };
+    spec.applies().then_some(spec)
+}
+
+/// Adds the step `y = then(conv(x, weight) + bias)`; `x` and `y` are channel-last. Operands `weight` and `bias` are known constants
+/// (see [`weights::constant`]). Returns the slot of the sums over each row of `y`, `[N, OH, C]`, if the spec asks for them.
+///
+/// # Errors
+/// If `weight` or `bias` is no known `f32` constant.
+pub fn depthwise(
+    cx: &mut Lowering<'_>,
+    spec: Depthwise,
+    x: SlotId,
+    (weight, bias): (usize, Option<usize>),
+    y: SlotId,
+) -> Result<Option<SlotId>, OpError> {
+    let [weights, bias, zeros] = constants(cx, &spec, (weight, bias))?;
+    let mut operands = vec![x.into(), weights.into(), bias.into(), zeros.into(), y.into()];
+    let sums = sums(cx, &spec);
+    operands.extend(sums.map(Operand::from));
+    cx.step(spec, &operands);
+    Ok(sums)
+}
+
+/// The packed weights, the padded bias and the row of zeros.
+///
+/// # Errors
+/// As [`depthwise`].
+pub fn constants(
+    cx: &mut Lowering<'_>,
+    spec: &Depthwise,
+    (weight, bias): (usize, Option<usize>),
+) -> Result<[ConstId; 3], OpError> {
+    let packing = format!("taps of {} channels", spec.tap_stride());
+    let packer = spec.clone();
+    let weights = weights::pack(cx, weight, &packing, spec.weight_len(), move |from, to| packer.pack(from, to))?;
+    let bias = weights::bias(cx, bias, spec.tap_stride())?;
+    Ok([weights, bias, cx.zeros(spec.input[1] * spec.channels * 4)])
+}
+
+/// A slot for the sums over each row, if the spec asks for them.
+pub fn sums(cx: &mut Lowering<'_>, spec: &Depthwise) -> Option<SlotId> {
+    let ty = TensorType::f32([spec.batch, spec.output[0], spec.channels]);
+    spec.squeeze.then(|| cx.temp("sums", ty, Layout::RowMajor))
+}

@@ -1,0 +1,30 @@
+//! Lowering of `gather_elements`.
+
+use super::nests::{Call, View};
+use crate::codegen::loops::{Affine, Combine, Entry, Inst};
+use super::Lower;
+use fornax_ir::ops::GatherElements;
+use fornax_ir::OpError;
+use super::context::Lowering;
+
+impl Lower for GatherElements {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?.moved();
+        let indices = View::operand(cx, 1)?;
+        let layout = cx.layout(1);
+        let out = cx.output(layout);
+        let out = View::slot(cx, out).moved();
+        let mut rest = x.strides.clone();
+        rest[self.axis] = 0;
+        let shape = cx.ty.shape.to_vec();
+        let mut call = Call::new("gather_elements", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let input = call.input("x", &x, Affine::new(0, rest));
+        let at = Affine::new(0, indices.strides.clone());
+        let table = call.table("indices", &indices, at, Entry::Wrap(x.shape[self.axis]));
+        call.nest.inputs[input].lookups.push((table, x.strides[self.axis]));
+        call.compute(Vec::new(), vec![Inst::Load(input)], Combine::Last, Vec::new());
+        call.run(cx);
+        Ok(())
+    }
+}
+

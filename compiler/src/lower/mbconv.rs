@@ -1,0 +1,168 @@
+//! Lowering of `mbconv`.
+
+use super::Lower;
+use super::convolve::{Call, Extra, Native};
+use super::dense::{FEW_ROWS, Squeeze, squeeze_gate};
+use super::ring;
+use fornax_ir::ops::mbconv::Part;
+use fornax_ir::ops::{Conv, MbConv, Op, Operation, SqueezeExcite};
+use fornax_ir::OpError;
+use crate::kernels::Gate;
+use super::context::Lowering;
+use crate::plan::{Layout, SlotId};
+use fornax_ir::types::TensorType;
+
+impl Lower for MbConv {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = cx.operand_as(0, Layout::ChannelsLast)?;
+        let mut inputs = vec![Stored { ty: cx.operand_type(0).clone(), place: Place::Image { slot: x, sums: None } }];
+        inputs.extend((1..cx.count()).map(|i| Stored { ty: cx.operand_type(i).clone(), place: Place::Operand(i) }));
+        let inputs: Vec<_> = inputs.iter().collect();
+        let squeezes = self.se.is_some();
+        self.chain(
+            &inputs,
+            |value| &value.ty,
+            |part, op, operands| match op {
+                Op::Conv(conv) if part == Part::Expand => postpone(conv, operands),
+                Op::Conv(conv) => match &operands[0].place {
+                    Place::Expansion(expansion) => lower_expanded(cx, squeezes, expansion, conv, operands),
+                    _ => lower_conv(cx, (part, squeezes), conv, operands),
+                },
+                Op::SqueezeExcite(op) => lower_gate(cx, op, operands),
+                other => Err(OpError::new("stage", "a convolution or a gate", other.name())),
+            },
+        )?;
+        Ok(())
+    }
+}
+
+/// A value of a block while it is lowered.
+#[derive(Clone, Debug)]
+struct Stored {
+    ty: TensorType,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// A parameter: the operand of the block that holds it.
+    Operand(usize),
+    /// A channel-last image, and the sums of its rows if its producer made them.
+    Image { slot: SlotId, sums: Option<SlotId> },
+    /// A channel-last image whose channels its consumer multiplies by a gate.
+    Gated { slot: SlotId, gate: SlotId },
+    /// The expansion, which is computed together with its consumer or right before it.
+    Expansion(Box<Expansion>),
+}
+
+/// An expansion that has no step yet: the convolution and its operands.
+#[derive(Clone, Debug)]
+struct Expansion {
+    op: Conv,
+    operands: Vec<Stored>,
+}
+
+impl Stored {
+    fn operand(&self) -> Result<usize, OpError> {
+        match self.place {
+            Place::Operand(i) => Ok(i),
+            _ => Err(OpError::new("weights", "an operand of the block", self.ty.to_string())),
+        }
+    }
+
+    fn slot(&self) -> Result<SlotId, OpError> {
+        match self.place {
+            Place::Image { slot, .. } | Place::Gated { slot, .. } => Ok(slot),
+            Place::Operand(_) | Place::Expansion(_) => Err(OpError::new("x", "a computed value", self.ty.to_string())),
+        }
+    }
+}
+
+/// A convolution of a block with its weights and bias.
+fn call<'a>(op: &'a Conv, operands: &[&'a Stored], y: &'a TensorType) -> Result<Call<'a>, OpError> {
+    let (weights, bias) = (operands[1].operand()?, Some(operands[2].operand()?));
+    Ok(Call { op, x: &operands[0].ty, weights, bias, y })
+}
+
+/// The expansion of a block, left to its consumer.
+fn postpone(op: &Conv, operands: &[&Stored]) -> Result<Stored, OpError> {
+    let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
+    let ty = op.infer(&types)?;
+    let operands = operands.iter().map(|operand| (*operand).clone()).collect();
+    Ok(Stored { ty, place: Place::Expansion(Box::new(Expansion { op: op.clone(), operands })) })
+}
+
+/// The expansion of a block and the depthwise convolution behind it, in one step or in two.
+fn lower_expanded(
+    cx: &mut Lowering<'_>,
+    squeezes: bool,
+    expansion: &Expansion,
+    op: &Conv,
+    operands: &[&Stored],
+) -> Result<Stored, OpError> {
+    let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
+    let y = op.infer(&types)?;
+    let inputs: Vec<&Stored> = expansion.operands.iter().collect();
+    let first = call(&expansion.op, &inputs, types[0])?;
+    let second = call(op, operands, &y)?;
+    if let Some(mut spec) = ring::choose(cx, &first, &second)? {
+        spec.depthwise.squeeze = squeezes;
+        let slot = cx.temp("depthwise", y.clone(), Layout::ChannelsLast);
+        let sums = ring::ring(cx, spec, [&first, &second], [inputs[0].slot()?, slot])?;
+        return Ok(Stored { ty: y, place: Place::Image { slot, sums } });
+    }
+    let expanded = lower_conv(cx, (Part::Expand, squeezes), &expansion.op, &inputs)?;
+    lower_conv(cx, (Part::Depthwise, squeezes), op, &[&expanded, operands[1], operands[2]])
+}
+
+/// A convolution of a block. If the block squeezes, the depthwise one leaves the sums of its rows.
+fn lower_conv(
+    cx: &mut Lowering<'_>,
+    (part, squeezes): (Part, bool),
+    op: &Conv,
+    operands: &[&Stored],
+) -> Result<Stored, OpError> {
+    let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
+    let (x, y) = (types[0], op.infer(&types)?);
+    let call = call(op, operands, &y)?;
+    let mut kernel = call.native(cx, Layout::ChannelsLast)?;
+    if let Some(Native::Depthwise(spec)) = &mut kernel {
+        spec.squeeze = squeezes;
+    }
+    let missing = || OpError::new(part.name(), "constant f32 weights", types[1].to_string());
+    let mut kernel = kernel.ok_or_else(missing)?;
+    let (mut from, mut gate) = (operands[0].slot()?, None);
+    if let Place::Gated { slot, gate: values } = operands[0].place {
+        let (batch, pixels) = (x.shape[0], x.shape[2] * x.shape[3]);
+        // The gate goes where there is less of it to do, whatever the batch: where it goes decides how it rounds.
+        let fewer = pixels > y.shape[1].max(FEW_ROWS);
+        if let (Native::Dense(spec), true) = (&mut kernel, fewer) {
+            *spec = spec.clone().per_image(batch);
+            gate = Some(values);
+        } else {
+            from = cx.temp("gated", x.clone(), Layout::ChannelsLast);
+            cx.step(Gate { batch, pixels, channels: x.shape[1] }, &[slot.into(), values.into(), from.into()]);
+        }
+    }
+    let residual = operands.get(3).map(|value| value.slot()).transpose()?;
+    // The projection is the block's last operator.
+    let to = if part == Part::Project { cx.output(Layout::ChannelsLast) } else { cx.temp(part.name(), y.clone(), Layout::ChannelsLast) };
+    let sums = call.lower(cx, kernel, [from, to], Extra { residual, gate })?;
+    Ok(Stored { ty: y, place: Place::Image { slot: to, sums } })
+}
+
+/// The gate of a squeeze-and-excite. It stays with the value until the projection.
+fn lower_gate(cx: &mut Lowering<'_>, op: &SqueezeExcite, operands: &[&Stored]) -> Result<Stored, OpError> {
+    let ty = operands[0].ty.clone();
+    let slot = operands[0].slot()?;
+    let source = match operands[0].place {
+        Place::Image { sums: Some(sums), .. } => Squeeze::RowSums(sums, ty.shape[2] * ty.shape[3]),
+        _ => Squeeze::Map(slot),
+    };
+    let mut at = [0; 4];
+    for (at, operand) in at.iter_mut().zip(&operands[1..]) {
+        *at = operand.operand()?;
+    }
+    let gate = squeeze_gate(cx, source, at, [op.act, op.gate])?;
+    Ok(Stored { ty, place: Place::Gated { slot, gate } })
+}

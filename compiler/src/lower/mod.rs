@@ -1,0 +1,137 @@
+//! Graph to plan, asking each operator.
+//!
+//! In: an optimised graph and a target. Out: a [`Plan`]. This file knows no operator and no kernel: it walks the graph in
+//! topological order, hands each operator its operands' slots, and gathers every refusal into one error. Each operator has a file
+//! of its own here, and a line in the table; what several of them share (convolutions, products, loop nests, weights) lies beside them.
+
+mod context;
+mod convolve;
+mod dense;
+mod depthwise;
+mod fallback;
+mod nests;
+mod ring;
+mod weights;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::plan::builder::Builder;
+use crate::plan::{Layout, Plan, Port};
+use crate::target::Target;
+use context::{Lowering, Value};
+use fornax_ir::OpError;
+use fornax_ir::graph::{Graph, Kind, NodeId};
+use fornax_ir::ops::Op;
+
+/// The lowering of an operator: from its operands in slots and constants to kernel calls.
+trait Lower {
+    /// Adds the kernels that compute the operator to a plan.
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError>;
+}
+
+/// Declares the lowerings: one file and one line for each operator.
+macro_rules! table {
+    ($($module:ident :: $op:ident;)*) => {
+        $(mod $module;)*
+
+        fn of(op: &Op) -> &dyn Lower {
+            match op { $(Op::$op(op) => op),* }
+        }
+    };
+}
+
+table! {
+    conv::Conv;
+    conv_transpose::ConvTranspose;
+    batch_norm::BatchNorm;
+    unary::Unary;
+    binary::Binary;
+    select::Where;
+    cast::Cast;
+    reduce::Reduce;
+    arg_reduce::ArgReduce;
+    pool::Pool;
+    matmul::MatMul;
+    gemm::Gemm;
+    softmax::Softmax;
+    lrn::Lrn;
+    resize::Resize;
+    reshape::Reshape;
+    transpose::Transpose;
+    concat::Concat;
+    slice::Slice;
+    pad::Pad;
+    gather::Gather;
+    gather_elements::GatherElements;
+    expand::Expand;
+    tile::Tile;
+    identity::Identity;
+    squeeze_excite::SqueezeExcite;
+    mbconv::MbConv;
+}
+
+/// Lowers a graph to a plan for `target`.
+///
+/// # Errors
+/// [`Error::Unsupported`] with every node that no kernel can compute; [`Error::Graph`] if the graph has a cycle.
+pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
+    let mut plan = Builder::new(target.clone());
+    let mut values: BTreeMap<NodeId, Value> = BTreeMap::new();
+    let mut refused = Vec::new();
+    for id in graph.inputs() {
+        let node = graph.node(*id);
+        let slot = plan.input(Port { name: node.name.clone(), ty: node.ty.clone() });
+        values.insert(*id, Value { ty: node.ty.clone(), constant: None, slots: vec![slot] });
+    }
+    for id in graph.topological()? {
+        let node = graph.node(id);
+        let value = match &node.kind {
+            Kind::Input => continue,
+            Kind::Constant(constant) => {
+                Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() }
+            }
+            Kind::Op(op) => {
+                let ids = graph.operands(id);
+                let operands = ids.iter().filter_map(|id| values.get(id).cloned()).collect::<Vec<_>>();
+                if operands.len() < ids.len() {
+                    continue;
+                }
+                let origin = node.origins.first().unwrap_or(&node.name);
+                let mut cx =
+                    Lowering { plan: &mut plan, node: &node.name, operands, ty: node.ty.clone(), result: None };
+                let outcome = of(op).lower(&mut cx);
+                let Lowering { operands, result, .. } = cx;
+                for (id, operand) in ids.iter().zip(operands) {
+                    values.insert(*id, operand);
+                }
+                match (outcome, result) {
+                    (Err(error), _) => {
+                        refused.push(format!("{origin} ({}): {error}", op.name()));
+                        continue;
+                    }
+                    (Ok(()), None) => {
+                        refused.push(format!("{origin} ({}): the lowering gave no result", op.name()));
+                        continue;
+                    }
+                    (Ok(()), Some(slot)) => Value { ty: node.ty.clone(), constant: None, slots: vec![slot] },
+                }
+            }
+        };
+        values.insert(id, value);
+    }
+    if !refused.is_empty() {
+        return Err(Error::Unsupported(refused));
+    }
+    let mut outputs = Vec::new();
+    for (name, id) in graph.outputs() {
+        let Some(value) = values.get(id).cloned() else {
+            return Err(Error::Plan(vec![format!("output {name}: its node has no value")]));
+        };
+        let ty = value.ty.clone();
+        let mut cx = Lowering { plan: &mut plan, node: name, operands: vec![value], ty: ty.clone(), result: None };
+        let slot = cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, "output"))?;
+        outputs.push((Port { name: name.clone(), ty }, slot));
+    }
+    plan.finish(graph.name.clone(), outputs)
+}

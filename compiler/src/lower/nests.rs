@@ -1,0 +1,250 @@
+//! From operands to loop nests: what the lowerings of generic operators share.
+//!
+//! In: operands of a node, in whatever layout they are. Out: kernel calls that read them through their strides, so that mixed layouts need
+//! no copies.
+
+use super::context::Lowering;
+use crate::codegen::loops::{Affine, Combine, Entry, Guard, Inst, LoopNest, Output, Program, Table};
+use crate::kernels::Loops;
+use crate::kernels::loops::movement;
+use crate::plan::{ConstId, Key, Layout, Operand, SlotId};
+use fornax_ir::OpError;
+use fornax_ir::types::{DType, Payload, Shape};
+
+/// A dense operand: its memory, and the element stride of each of its axes.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The memory.
+    pub operand: Operand,
+    /// Element type.
+    pub dtype: DType,
+    /// Extents.
+    pub shape: Vec<usize>,
+    /// Element strides.
+    pub strides: Vec<i64>,
+}
+
+impl View {
+    /// A slot in its layout.
+    pub fn slot(cx: &Lowering<'_>, slot: SlotId) -> Self {
+        let place = cx.plan.slot(slot);
+        let strides = place.layout.strides(&place.ty.shape).into_iter().map(|s| s as i64).collect();
+        Self { operand: slot.into(), dtype: place.ty.dtype, shape: place.ty.shape.to_vec(), strides }
+    }
+
+    /// Operand `i` of the node in its layout.
+    pub fn operand(cx: &mut Lowering<'_>, i: usize) -> Result<Self, OpError> {
+        let slot = cx.operand(i)?;
+        Ok(Self::slot(cx, slot))
+    }
+
+    /// A packed row-major constant.
+    pub fn constant(constant: ConstId, dtype: DType, shape: &[usize]) -> Self {
+        let strides = Layout::RowMajor.strides(shape).into_iter().map(|s| s as i64).collect();
+        Self { operand: constant.into(), dtype, shape: shape.to_vec(), strides }
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The same elements moved without being looked at; see [`movement`].
+    pub fn moved(mut self) -> Self {
+        self.dtype = movement(self.dtype);
+        self
+    }
+
+    /// Strides of this operand read as one of `rank` axes, to which it broadcasts: aligned at the last axis, 0 along extents of 1.
+    pub fn broadcast(&self, rank: usize) -> Vec<i64> {
+        let missing = rank - self.shape.len();
+        let own = self.shape.iter().zip(&self.strides).map(|(extent, stride)| if *extent == 1 { 0 } else { *stride });
+        std::iter::repeat_n(0, missing).chain(own).collect()
+    }
+}
+
+/// A loop nest with the operands of its arguments.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The nest.
+    pub nest: LoopNest,
+    title: String,
+    inputs: Vec<Operand>,
+    tables: Vec<Operand>,
+    output: Operand,
+}
+
+impl Call {
+    /// A call that writes `output` at `at`; the last `reduced` of `extents` are summed over.
+    pub fn new(name: &str, extents: &[usize], reduced: usize, output: &View, at: Affine) -> Self {
+        let target = Output { dtype: output.dtype, elements: output.elements(), at };
+        let mut nest = LoopNest::map(extents, target, Vec::new());
+        nest.reduced = reduced;
+        Self { nest, title: name.into(), inputs: Vec::new(), tables: Vec::new(), output: output.operand }
+    }
+
+    /// Adds an operand that is read at `at`; its number for [`Inst::Load`].
+    pub fn input(&mut self, name: &'static str, view: &View, at: Affine) -> usize {
+        self.inputs.push(view.operand);
+        self.nest.input(name, view.dtype, view.elements(), at)
+    }
+
+    /// Adds an index table that is read at `at`; its number.
+    pub fn table(&mut self, name: &'static str, view: &View, at: Affine, entry: Entry) -> usize {
+        self.tables.push(view.operand);
+        self.nest.tables.push(Table { name, dtype: view.dtype, elements: view.elements(), at, entry });
+        self.nest.tables.len() - 1
+    }
+
+    /// Adds a test for padding.
+    pub fn guard(&mut self, at: Affine, below: usize) {
+        self.nest.guards.push(Guard { at, below });
+    }
+
+    /// Sets what is computed.
+    pub fn compute(&mut self, init: Program, body: Program, combine: Combine, finish: Program) {
+        (self.nest.init, self.nest.body, self.nest.combine, self.nest.finish) = (init, body, combine, finish);
+    }
+
+    /// Adds the kernel call to the plan.
+    pub fn run(self, cx: &mut Lowering<'_>) {
+        let operands: Vec<Operand> = self.inputs.into_iter().chain(self.tables).chain([self.output]).collect();
+        cx.step(Loops::new(self.title, self.nest), &operands);
+    }
+}
+
+/// Fails unless kernels compute with elements of `dtype`.
+pub fn expect_native(field: &str, dtype: DType) -> Result<(), OpError> {
+    match dtype {
+        DType::F64 | DType::F16 | DType::BF16 | DType::U64 => {
+            Err(OpError::new(field, "a native element type (f32, bool, i8 to i64, u8 to u32)", dtype.name()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fails unless `dtype` is `f32`, for operators that have kernels for it alone.
+pub fn expect_f32(field: &str, dtype: DType) -> Result<(), OpError> {
+    if dtype == DType::F32 { Ok(()) } else { Err(OpError::new(field, "native element type f32", dtype.name())) }
+}
+
+/// The layout an element-wise result of `shape` is computed in: that of an operand of the same shape, channel-last if there is one.
+pub fn common_layout(cx: &Lowering<'_>, shape: &[usize]) -> Layout {
+    let largest =
+        (0..cx.count()).filter(|i| cx.constant(*i).is_none() && cx.operand_type(*i).shape.rank() == shape.len());
+    let layouts: Vec<(usize, Layout)> = largest.map(|i| (cx.operand_type(i).shape.numel(), cx.layout(i))).collect();
+    let most = layouts.iter().map(|(count, _)| *count).max();
+    let last = layouts.iter().any(|(count, layout)| Some(*count) == most && *layout == Layout::ChannelsLast);
+    if last { Layout::ChannelsLast } else { Layout::RowMajor }
+}
+
+/// Lowers an element-wise operator: `body` computes an element from `Load(i)`, the element of operand `i` under broadcasting.
+pub fn map(cx: &mut Lowering<'_>, name: &str, body: Program) -> Result<(), OpError> {
+    for i in 0..cx.count() {
+        expect_native("operand", cx.operand_type(i).dtype)?;
+    }
+    expect_native("result", cx.ty.dtype)?;
+    store(cx, name, body, |dtype| dtype)
+}
+
+/// Lowers an operator that moves whole elements of any type: `body` gives the element of the result from `Load(i)`.
+pub fn move_elements(cx: &mut Lowering<'_>, name: &str) -> Result<(), OpError> {
+    store(cx, name, vec![Inst::Load(0)], movement)
+}
+
+fn store(cx: &mut Lowering<'_>, name: &str, body: Program, ty: fn(DType) -> DType) -> Result<(), OpError> {
+    let shape: Shape = cx.ty.shape.clone();
+    let layout = common_layout(cx, &shape);
+    let views = (0..cx.count()).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
+    let out = cx.output(layout);
+    let mut out = View::slot(cx, out);
+    out.dtype = ty(out.dtype);
+    let mut call = Call::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));
+    for (mut view, name) in views.into_iter().zip(["a", "b", "c", "d", "e"]) {
+        view.dtype = ty(view.dtype);
+        let at = Affine::new(0, view.broadcast(shape.len()));
+        call.input(name, &view, at);
+    }
+    call.compute(Vec::new(), body, Combine::Last, Vec::new());
+    call.run(cx);
+    Ok(())
+}
+
+/// Copies `from` into `to`, both read as `extents`, at these elements.
+pub fn copy(cx: &mut Lowering<'_>, name: &str, extents: &[usize], from: &View, read: Affine, to: &View, write: Affine) {
+    let (from, to) = (from.clone().moved(), to.clone().moved());
+    let mut call = Call::new(name, extents, 0, &to, write);
+    call.input("x", &from, read);
+    call.compute(Vec::new(), vec![Inst::Load(0)], Combine::Last, Vec::new());
+    call.run(cx);
+}
+
+/// Packs indices as an `i32` table.
+pub fn index_table(cx: &mut Lowering<'_>, indices: &[i64]) -> View {
+    let bytes: Vec<u8> = indices.iter().flat_map(|i| (*i as i32).to_le_bytes()).collect();
+    let key = format!("indices {} {:016x}", indices.len(), xxhash_rust::xxh3::xxh3_64(&bytes));
+    let count = bytes.len();
+    let id = cx.pack(key.into(), Vec::new(), count, std::sync::Arc::new(move |out| out.copy_from_slice(&bytes)));
+    View::constant(id, DType::I32, &[indices.len()])
+}
+
+/// Packs `f32` factors that are not parameters of the model.
+pub fn factors(cx: &mut Lowering<'_>, values: Vec<f32>) -> View {
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let key = format!("factors {} {:016x}", values.len(), xxhash_rust::xxh3::xxh3_64(&bytes));
+    let count = values.len();
+    let id = cx.pack_f32(key, Vec::new(), values);
+    View::constant(id, DType::F32, &[count])
+}
+
+/// The bits of an `f32` constant.
+pub fn float(value: f32) -> Inst {
+    Inst::Float(value.to_bits())
+}
+
+/// Operand `i` with its axes stored in `order`, outer to inner; the strides are those of its own axes. Constants are packed so, others copied.
+pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, OpError> {
+    let ty = cx.operand_type(i).clone();
+    let mut strides = vec![0i64; order.len()];
+    let mut step = 1;
+    for axis in order.iter().rev() {
+        strides[*axis] = step as i64;
+        step *= ty.shape[*axis];
+    }
+    let Some(constant) = cx.constant(i).cloned() else {
+        let from = View::operand(cx, i)?;
+        let slot = cx.temp("packed", ty.clone(), Layout::RowMajor);
+        let to = View { strides, ..View::slot(cx, slot) };
+        copy(
+            cx,
+            "pack",
+            &ty.shape,
+            &from,
+            Affine::new(0, from.strides.clone()),
+            &to,
+            Affine::new(0, to.strides.clone()),
+        );
+        return Ok(to);
+    };
+    if matches!(constant.payload, Payload::Hash(_)) {
+        return Err(OpError::new("constant", "known elements", "only a hash"));
+    }
+    let (count, size) = (ty.bytes(), ty.dtype.size());
+    let permuted: Vec<usize> = order.iter().map(|axis| ty.shape[*axis]).collect();
+    let own = Layout::RowMajor.strides(&ty.shape);
+    let from: Vec<usize> = order.iter().map(|axis| own[*axis]).collect();
+    let (key, origins) = (Key::new(&constant, format!("order {order:?}")), constant.origins.clone());
+    let fill = move |out: &mut [u8]| {
+        let bytes = constant.bytes().unwrap_or_default();
+        let Some((line, outer)) = permuted.split_last() else { return out.copy_from_slice(&bytes) };
+        let step = from[outer.len()] * size;
+        let starts = fornax_ir::ops::shapes::offsets(outer, |axis, i| Some(i * from[axis] * size));
+        for (out, start) in out.chunks_exact_mut((line * size).max(1)).zip(starts.into_iter().flatten()) {
+            for (out, at) in out.chunks_exact_mut(size).zip((start..).step_by(step.max(1))) {
+                out.copy_from_slice(&bytes[at..][..size]);
+            }
+        }
+    };
+    let id = cx.pack(key, origins, count, std::sync::Arc::new(fill));
+    Ok(View { operand: id.into(), dtype: ty.dtype, shape: ty.shape.to_vec(), strides })
+}

@@ -1,0 +1,62 @@
+//! An expansion and the depthwise convolution behind it as one step, where the expanded map is too large to stay near.
+//!
+//! In: both convolutions of a block. Out: the ring kernel and its step, or nothing where separate kernels do. Both ways give the
+//! same bits.
+
+use super::context::Lowering;
+use super::convolve::{Call, Native};
+use super::{depthwise as depthwise_step, weights};
+use crate::kernels::{Ring, conv};
+use crate::plan::{Layout, Operand, SlotId};
+use fornax_ir::OpError;
+
+/// Most input channels of an expansion that gains from a ring: with more of them the arithmetic takes so long that the map's way to
+/// memory and back hides behind it, and rows are short for the tiles that do it (measured: 67 % faster with 32 and 25 % with 48
+/// channels, nothing with 80, 15 % slower with 224).
+const FEW_INPUTS: usize = 96;
+
+/// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
+/// than the second-level cache, where it would be written to what lies behind and read again, and it has few inputs.
+pub fn choose(cx: &mut Lowering<'_>, expand: &Call<'_>, depthwise: &Call<'_>) -> Result<Option<Ring>, OpError> {
+    let natives = (expand.native(cx, Layout::ChannelsLast)?, depthwise.native(cx, Layout::ChannelsLast)?);
+    let (Some(Native::Dense(dense)), Some(Native::Depthwise(depthwise))) = natives else { return Ok(None) };
+    let ring = Ring { inputs: dense.channels, expand: expand.op.then, depthwise };
+    let plain = expand.op.group == 1 && !expand.op.residual && dense == ring.expansion_of_all();
+    if !plain || !ring.applies() {
+        cx.remark("expansion and depthwise convolution apart: no ring for such windows");
+        return Ok(None);
+    }
+    let (map, l2) = (ring.expanded_bytes(), cx.target().l2);
+    let pays = map > l2 && ring.inputs <= FEW_INPUTS;
+    let way = if pays { "as a ring of rows" } else { "apart" };
+    cx.remark(format!(
+        "expansion and depthwise convolution {way}: {} KiB of expanded map for {} KiB of second-level cache, {} inputs for at most {FEW_INPUTS}",
+        map.div_ceil(1024),
+        l2 / 1024,
+        ring.inputs
+    ));
+    Ok(pays.then_some(ring))
+}
+
+/// Adds the step from `x` to `y`, both channel-last. Returns the slot of the sums over the rows of `y`, if the spec asks for them.
+///
+/// # Errors
+/// If weights or bias are not known.
+pub fn ring(
+    cx: &mut Lowering<'_>,
+    spec: Ring,
+    [expand, depthwise]: [&Call<'_>; 2],
+    [x, y]: [SlotId; 2],
+) -> Result<Option<SlotId>, OpError> {
+    let channels = spec.depthwise.channels;
+    let mut operands: Vec<Operand> = vec![x.into()];
+    operands.push(expand.pack_weights(cx, &spec.expansion(channels))?.into());
+    operands.push(weights::bias(cx, expand.bias, conv::padded(channels))?.into());
+    let of_depthwise = depthwise_step::constants(cx, &spec.depthwise, (depthwise.weights, depthwise.bias))?;
+    operands.extend(of_depthwise.map(Operand::from));
+    operands.push(y.into());
+    let sums = depthwise_step::sums(cx, &spec.depthwise);
+    operands.extend(sums.map(Operand::from));
+    cx.step(spec, &operands);
+    Ok(sums)
+}

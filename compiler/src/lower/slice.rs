@@ -1,0 +1,23 @@
+//! Lowering of `slice`.
+
+use super::nests::{View, copy};
+use crate::codegen::loops::Affine;
+use super::Lower;
+use fornax_ir::ops::Slice;
+use fornax_ir::OpError;
+use super::context::Lowering;
+
+impl Lower for Slice {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?;
+        let layout = cx.layout(0);
+        let out = cx.output(layout);
+        let out = View::slot(cx, out);
+        let base = self.starts.iter().zip(&x.strides).map(|(start, stride)| *start as i64 * stride).sum();
+        let read: Vec<i64> = (0..x.shape.len()).map(|axis| self.step(axis) * x.strides[axis]).collect();
+        let write = Affine::new(0, out.strides.clone());
+        copy(cx, "slice", &self.sizes, &x, Affine::new(base, read), &out, write);
+        Ok(())
+    }
+}
+

@@ -1,0 +1,26 @@
+//! Lowering of `squeeze_excite`.
+
+use super::Lower;
+use fornax_ir::ops::SqueezeExcite;
+use super::dense::{Squeeze, squeeze_gate};
+use super::weights;
+use fornax_ir::OpError;
+use crate::kernels::Gate;
+use crate::plan::Layout;
+use super::context::Lowering;
+
+impl Lower for SqueezeExcite {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let shape = cx.ty.shape.clone();
+        if shape.contains(&0) || (1..5).any(|i| weights::constant(cx, i).is_none()) {
+            return super::fallback::squeeze_excite(cx, self);
+        }
+        let x = cx.operand_as(0, Layout::ChannelsLast)?;
+        let gate = squeeze_gate(cx, Squeeze::Map(x), [1, 2, 3, 4], [self.act, self.gate])?;
+        let y = cx.output(Layout::ChannelsLast);
+        let spec = Gate { batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
+        cx.step(spec, &[x.into(), gate.into(), y.into()]);
+        Ok(())
+    }
+}
+

@@ -1,0 +1,26 @@
+//! Lowering of `tile`.
+
+use super::nests::{View, copy};
+use crate::codegen::loops::Affine;
+use super::Lower;
+use fornax_ir::ops::Tile;
+use fornax_ir::OpError;
+use super::context::Lowering;
+
+impl Lower for Tile {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?;
+        let layout = cx.layout(0);
+        let out = cx.output(layout);
+        let out = View::slot(cx, out);
+        // Each axis of the result is two of the nest: the copy, and the element in it.
+        let pairs = self.repeats.iter().zip(&x.shape);
+        let extents: Vec<usize> = pairs.flat_map(|(repeats, extent)| [*repeats, *extent]).collect();
+        let read: Vec<i64> = x.strides.iter().flat_map(|stride| [0, *stride]).collect();
+        let steps = out.strides.iter().zip(&x.shape);
+        let write: Vec<i64> = steps.flat_map(|(stride, extent)| [stride * *extent as i64, *stride]).collect();
+        copy(cx, "tile", &extents, &x, Affine::new(0, read), &out, Affine::new(0, write));
+        Ok(())
+    }
+}
+

@@ -1,0 +1,33 @@
+//! Lowering of `transpose`.
+
+use super::nests::{View, copy};
+use crate::codegen::loops::Affine;
+use crate::plan::Layout;
+use super::Lower;
+use fornax_ir::ops::Transpose;
+use fornax_ir::OpError;
+use super::context::Lowering;
+
+impl Lower for Transpose {
+    fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        let x = View::operand(cx, 0)?;
+        let shape = cx.ty.shape.to_vec();
+        let read: Vec<i64> = self.perm.iter().map(|axis| x.strides[*axis]).collect();
+        // Where the elements already lie as a layout of the result has them, nothing moves.
+        for layout in [Layout::RowMajor, Layout::ChannelsLast] {
+            let strides = layout.strides(&shape);
+            let coincides = |axis: usize| shape[axis] == 1 || read[axis] == strides[axis] as i64;
+            if (0..shape.len()).all(coincides) {
+                let slot = cx.operand(0)?;
+                cx.alias(slot, layout);
+                return Ok(());
+            }
+        }
+        let out = cx.output(Layout::RowMajor);
+        let out = View::slot(cx, out);
+        let write = Affine::new(0, out.strides.clone());
+        copy(cx, "transpose", &shape, &x, Affine::new(0, read), &out, write);
+        Ok(())
+    }
+}
+
