@@ -7,6 +7,7 @@
 pub mod clif;
 pub mod epilogue;
 pub mod loops;
+pub(crate) mod machine;
 pub mod math;
 #[cfg(test)]
 pub mod soft;

@@ -4,6 +4,7 @@
 //! kernel ── Recorder ──▶ Code ── fold ──▶ Code ── allocate ──▶ instructions ── Assembler ──▶ bytes, constants behind them
 //!           values named once   loads with one use   registers,                 iced-x86
 //!           per region          become operands      spills
+//!          └──────────── codegen/machine ─────────┘
 //! ```
 //!
 //! In: the calls of one kernel. Out: position-independent bytes without relocations, with a frame pointer. What a kernel emits is what
@@ -12,13 +13,9 @@
 
 mod allocate;
 mod assembler;
-mod code;
 mod emit;
-mod fold;
 mod general;
 mod opcodes;
-mod record;
-mod registers;
 #[cfg(test)]
 mod tests;
 mod vector;
@@ -26,6 +23,7 @@ mod vector;
 pub use assembler::ALIGN;
 
 use super::Emitter;
+use super::machine::{Vectors, fold, record};
 use crate::error::{Error, Result};
 use crate::target::Target;
 
@@ -34,12 +32,15 @@ use crate::target::Target;
 /// # Errors
 /// [`Error::Codegen`] if an instruction cannot be encoded, or a kernel leaves what the machine has: loop nests.
 pub fn compile(target: &Target, name: &str, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Vec<u8>> {
-    let mut recorder = record::Recorder::new(target.lanes());
+    let wide = target.lanes() == 16;
+    let registers = if wide { 32 } else { 16 };
+    let vectors = Vectors { lanes: target.lanes(), registers, embedded_broadcast: wide };
+    let mut recorder = record::Recorder::new(vectors);
     emit(&mut recorder);
     let fail = |message: String| Error::Codegen { function: name.into(), message };
     let mut code = recorder.finish().map_err(fail)?;
-    fold::loads(&mut code, target.lanes());
-    allocate::compile(&code, target.lanes()).map_err(fail)
+    fold::loads(&mut code, vectors);
+    allocate::compile(&code, vectors).map_err(fail)
 }
 
 /// The instructions of `bytes`, one a line, in Intel syntax; addresses are relative to the first byte.

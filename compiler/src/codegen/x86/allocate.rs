@@ -5,9 +5,10 @@
 use iced_x86::{Code as Op, Instruction, Register};
 
 use super::assembler::{Encoded, Label};
-use super::code::{Class, Code, Id, Inst, Times};
 use super::emit::{Machine, general};
-use super::registers::{File, Snapshot, Span};
+use crate::codegen::machine::Vectors;
+use crate::codegen::machine::code::{Class, Code, Id, Inst, Times};
+use crate::codegen::machine::registers::{File, Snapshot, Span};
 
 /// General registers that values live in: all but the stack and the frame pointer.
 const GENERAL: [u32; 14] = [0, 1, 2, 6, 7, 8, 9, 10, 11, 3, 12, 13, 14, 15];
@@ -40,15 +41,14 @@ pub(super) struct Allocator<'a> {
     pub(super) division: Option<[u32; 3]>,
 }
 
-/// Machine code for vectors of `lanes` lanes.
-pub fn compile(code: &Code, lanes: usize) -> Result<Vec<u8>, String> {
-    let wide = lanes == 16;
-    let vectors = if wide { 32 } else { 16 };
+/// Machine code for these vector registers.
+pub fn compile(code: &Code, vectors: Vectors) -> Result<Vec<u8>, String> {
+    let wide = vectors.lanes == 16;
     let mut allocator = Allocator {
         code,
-        machine: Machine::new(wide, &partial_lanes(code, lanes))?,
+        machine: Machine::new(wide, &partial_lanes(code, wide))?,
         r: File::new(code, Class::General, GENERAL.to_vec(), 16),
-        v: File::new(code, Class::Vector, (0..vectors).collect(), vectors as usize),
+        v: File::new(code, Class::Vector, (0..vectors.registers as u32).collect(), vectors.registers),
         open: Vec::new(),
         next_region: 1,
         division: None,
@@ -63,11 +63,11 @@ pub fn compile(code: &Code, lanes: usize) -> Result<Vec<u8>, String> {
 }
 
 /// The lane counts that need a mask, in order of first use.
-fn partial_lanes(code: &Code, lanes: usize) -> Vec<u8> {
+fn partial_lanes(code: &Code, wide: bool) -> Vec<u8> {
     let mut partial = Vec::new();
     for inst in &code.insts {
         if let Inst::Load(_, _, n) | Inst::Store(_, _, n) = inst
-            && lanes == 16
+            && wide
             && !matches!(n, 4 | 8 | 16)
             && !partial.contains(n)
         {

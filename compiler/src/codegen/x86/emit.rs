@@ -6,9 +6,9 @@
 use iced_x86::{Code as Op, Instruction, MemoryOperand, Register};
 
 use super::assembler::{Assembler, Constant, Encoded, Place};
-use super::code::Class;
 use super::opcodes::Opcodes;
-use super::registers::Mover;
+use crate::codegen::machine::code::Class;
+use crate::codegen::machine::registers::Mover;
 
 /// Registers that a System V function hands back as it found them, beside rbp.
 const SAVED: [Register; 5] = [Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];

@@ -4,9 +4,9 @@ use iced_x86::{Code as Op, Instruction, MemoryOperand, Register};
 
 use super::allocate::Allocator;
 use super::assembler::{Encoded, Place};
-use super::code::{Address, Class, Id, Inst};
 use super::emit::general;
-use super::registers::Mover;
+use crate::codegen::machine::code::{Address, Class, Id, Inst};
+use crate::codegen::machine::registers::Mover;
 
 impl Allocator<'_> {
     pub(super) fn read_r(&mut self, id: Id) -> Result<Register, String> {

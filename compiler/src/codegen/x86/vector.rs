@@ -4,9 +4,9 @@ use iced_x86::{Code as Op, Instruction, Register};
 
 use super::allocate::Allocator;
 use super::assembler::{Encoded, Place};
-use super::code::{Id, Inst, Source};
 use super::emit::COMPARED;
-use super::registers::{File, Mover};
+use crate::codegen::machine::code::{Id, Inst, Source};
+use crate::codegen::machine::registers::{File, Mover};
 use crate::codegen::{Cmp, VOp};
 
 /// Where an operand is.

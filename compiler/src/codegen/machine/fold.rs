@@ -2,11 +2,12 @@
 //!
 //! The load moves down to its use: no store, no change of its address and no border of a region may lie between.
 
+use super::Vectors;
 use super::code::{Class, Code, Id, Inst, Role, Source};
 use crate::codegen::VOp;
 
-/// Folds whole vectors, and single elements where instructions can broadcast (16 lanes).
-pub fn loads(code: &mut Code, lanes: usize) {
+/// Folds whole vectors, and single elements where instructions can broadcast.
+pub fn loads(code: &mut Code, vectors: Vectors) {
     let mut reads = vec![0u32; code.vector.len()];
     let mut writes = vec![0u32; code.vector.len()];
     for inst in &code.insts {
@@ -21,10 +22,14 @@ pub fn loads(code: &mut Code, lanes: usize) {
     let mut pending: Vec<(Id, usize)> = Vec::new();
     for at in 0..code.insts.len() {
         match code.insts[at] {
-            Inst::Load(d, _, n) if usize::from(n) == lanes && reads[d as usize] == 1 && writes[d as usize] == 1 => {
+            Inst::Load(d, _, n)
+                if usize::from(n) == vectors.lanes && reads[d as usize] == 1 && writes[d as usize] == 1 =>
+            {
                 pending.push((d, at));
             }
-            Inst::Broadcast(d, _) if lanes == 16 && reads[d as usize] == 1 && writes[d as usize] == 1 => {
+            Inst::Broadcast(d, _)
+                if vectors.embedded_broadcast && reads[d as usize] == 1 && writes[d as usize] == 1 =>
+            {
                 pending.push((d, at));
             }
             Inst::Store(..) | Inst::StoreR(..) | Inst::Loop(..) | Inst::EndLoop(_) | Inst::IfLess(..) | Inst::EndIf => {

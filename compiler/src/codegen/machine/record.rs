@@ -3,6 +3,7 @@
 //! A register that is written in the region it was declared in gets a fresh value there, so that a value's life ends with its last
 //! use. A copy that the next multiply-add overwrites becomes its addend.
 
+use super::Vectors;
 use super::code::{Address, Code, Declared, Id, Inst, Region, Source, Times};
 use crate::codegen::loops::{LoopNest, Split};
 use crate::codegen::{Body, Cmp, Count, Emitter, Lane, Mem, R, V, VOp};
@@ -16,7 +17,7 @@ const SCRATCH: Id = 3;
 /// Records a kernel.
 pub struct Recorder {
     code: Code,
-    lanes: usize,
+    vectors: Vectors,
     /// The present value of each register that was handed out.
     v: Vec<Id>,
     r: Vec<Id>,
@@ -26,12 +27,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder for vectors of `lanes` lanes.
-    pub fn new(lanes: usize) -> Self {
+    /// A recorder for these vector registers.
+    pub fn new(vectors: Vectors) -> Self {
         let mut code = Code::default();
         code.regions.push(Region { parent: 0, is_loop: false, begin: 0, end: 0 });
         code.general = vec![Declared { at: 0, region: 0 }; 4];
-        Self { code, lanes, v: Vec::new(), r: Vec::new(), region: 0, refused: None }
+        Self { code, vectors, v: Vec::new(), r: Vec::new(), region: 0, refused: None }
     }
 
     /// The recorded kernel.
@@ -121,11 +122,12 @@ impl Recorder {
 
 impl Emitter for Recorder {
     fn lanes(&self) -> usize {
-        self.lanes
+        self.vectors.lanes
     }
 
     fn budget(&self) -> usize {
-        if self.lanes == 16 { 31 } else { 15 }
+        // One for what single operations need: masks, comparisons.
+        self.vectors.registers - 1
     }
 
     fn v(&mut self) -> V {
@@ -278,13 +280,13 @@ impl Emitter for Recorder {
         }
         let at = self.address(at);
         let d = self.set_v(d);
-        self.push(Inst::Load(d, at, lanes.min(self.lanes) as u8));
+        self.push(Inst::Load(d, at, lanes.min(self.vectors.lanes) as u8));
     }
 
     fn store(&mut self, s: V, at: Mem, lanes: usize) {
         if lanes > 0 {
             let (s, at) = (self.get_v(s), self.address(at));
-            self.push(Inst::Store(s, at, lanes.min(self.lanes) as u8));
+            self.push(Inst::Store(s, at, lanes.min(self.vectors.lanes) as u8));
         }
     }
 
