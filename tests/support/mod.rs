@@ -3,6 +3,7 @@
 
 pub mod efficientnet;
 pub mod onnx;
+pub mod resnet;
 
 use std::path::PathBuf;
 

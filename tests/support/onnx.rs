@@ -1,9 +1,37 @@
 //! ONNX models through the `onnx-protobuf` crate, which knows nothing of our reader.
 
+use std::collections::BTreeMap;
+
+use fornax_compiler::types::random_values;
 use onnx_protobuf::{
     AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,
 };
+
+/// The model of `bytes` with every batch norm and every bias drawn anew, as after training: none is 0 or 1.
+pub fn with_shifts(bytes: &[u8], seed: u64) -> Vec<u8> {
+    let mut model = ModelProto::parse_from_bytes(bytes).expect("a model");
+    let graph = model.graph.as_mut().expect("a graph");
+    let mut draws: BTreeMap<String, (f32, f32)> = BTreeMap::new();
+    for node in &graph.node {
+        // Middle and spread of inputs 1 and up; weights stay.
+        let parts: &[Option<(f32, f32)>] = match node.op_type.as_str() {
+            "BatchNormalization" => &[Some((1.0, 0.2)), Some((0.0, 0.1)), Some((0.0, 0.1)), Some((1.0, 0.5))],
+            "Conv" | "Gemm" => &[None, Some((0.0, 0.1))],
+            _ => &[],
+        };
+        draws.extend(node.input.iter().skip(1).zip(parts).filter_map(|(name, draw)| Some((name.clone(), (*draw)?))));
+    }
+    for (i, tensor) in graph.initializer.iter_mut().enumerate() {
+        if let Some((middle, spread)) = draws.get(&tensor.name) {
+            let count = tensor.dims.iter().product::<i64>() as usize;
+            assert_eq!(tensor.raw_data.len(), 4 * count, "{}: f32 elements as raw data", tensor.name);
+            let values = random_values(seed.wrapping_add(i as u64), count);
+            tensor.raw_data = values.iter().flat_map(|v| (middle + spread * v).to_le_bytes()).collect();
+        }
+    }
+    model.write_to_bytes().expect("a model that serialises")
+}
 
 /// A model under construction.
 pub struct Writer {

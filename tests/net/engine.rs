@@ -1,0 +1,165 @@
+//! Everything of the engine that the net touches: networks, plans, machine code, outputs. What is renamed is renamed here.
+
+use std::sync::Arc;
+
+use fornax::{Bindings, Model, Options, ScaledOptions, Tensor};
+use fornax_compiler::emit::{self, jit};
+use fornax_compiler::ir::Graph;
+use fornax_compiler::kernels::{Kernel, Spec};
+use fornax_compiler::passes::lower::lower;
+use fornax_compiler::pipeline::{self, optimise};
+use fornax_compiler::plan::Plan;
+use fornax_compiler::types::random_values;
+use fornax_runtime::{Pool, Session, available_threads};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use fornax::Target;
+
+use crate::support::onnx::with_shifts;
+use crate::support::resnet::resnet50;
+
+/// Where a network comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// A preset with weights of seed 1.
+    Preset(&'static str),
+    /// The same with batch norms and biases drawn anew: the seed leaves them at 0 and 1.
+    Shifted(&'static str),
+    /// Ours.
+    ResNet50,
+}
+
+/// A network of the net, for one image of its own size.
+#[derive(Debug)]
+pub struct Network {
+    /// Its name in the contest.
+    pub name: &'static str,
+    /// Height and width of the image.
+    pub side: usize,
+    /// Whether a build with debug assertions compiles and runs it for a target in less than about a second.
+    pub fast: bool,
+    source: Source,
+}
+
+/// A network after all passes.
+pub struct Optimised {
+    side: usize,
+    graph: Graph,
+}
+
+/// One distinct kernel of a network.
+pub struct Code {
+    /// Name of its spec.
+    pub name: String,
+    /// Whether it is a loop nest.
+    pub loops: bool,
+    /// Hash of its bytes.
+    pub hash: u64,
+}
+
+const fn network(name: &'static str, side: usize, source: Source) -> Network {
+    Network { name, side, fast: true, source }
+}
+
+const fn slow(name: &'static str, side: usize, source: Source) -> Network {
+    Network { name, side, fast: false, source }
+}
+
+/// The networks: those of the contest, then some with shifts.
+pub const NETWORKS: &[Network] = &[
+    network("effnet_b0", 224, Source::Preset("efficientnet_b0")),
+    network("effnet_b1", 240, Source::Preset("efficientnet_b1")),
+    network("effnet_b2", 260, Source::Preset("efficientnet_b2")),
+    network("effnet_b3", 300, Source::Preset("efficientnet_b3")),
+    slow("effnet_b4", 380, Source::Preset("efficientnet_b4")),
+    slow("effnet_b5", 456, Source::Preset("efficientnet_b5")),
+    slow("effnet_b6", 528, Source::Preset("efficientnet_b6")),
+    slow("effnet_b7", 600, Source::Preset("efficientnet_b7")),
+    network("effnet_v2_s", 384, Source::Preset("efficientnetv2_s")),
+    network("tf_effnet_b0", 224, Source::Preset("tf_efficientnet_b0")),
+    network("effnet_lite0", 224, Source::Preset("efficientnet_lite0")),
+    network("tf_effnetv2_b0", 224, Source::Preset("tf_efficientnetv2_b0")),
+    network("mobilenetv3_large", 224, Source::Preset("mobilenetv3_large_100")),
+    network("mnasnet_100", 224, Source::Preset("mnasnet_100")),
+    network("mixnet_s", 224, Source::Preset("mixnet_s")),
+    network("mobilenet_v2", 224, Source::Preset("mobilenetv2_100")),
+    network("resnet50", 224, Source::ResNet50),
+    network("effnet_b0+shifts", 224, Source::Shifted("efficientnet_b0")),
+    slow("effnet_v2_s+shifts", 384, Source::Shifted("efficientnetv2_s")),
+    network("mobilenetv3_large+shifts", 224, Source::Shifted("mobilenetv3_large_100")),
+    network("mixnet_s+shifts", 224, Source::Shifted("mixnet_s")),
+];
+
+/// The network called `name`.
+pub fn find(name: &str) -> &'static Network {
+    NETWORKS.iter().find(|network| network.name == name).expect("a network of the list")
+}
+
+/// Every target.
+pub fn targets() -> Vec<Target> {
+    Target::all().map(|(target, _)| target).collect()
+}
+
+impl Network {
+    fn model(&self) -> Model {
+        let scaled = ScaledOptions { seed: 1, ..ScaledOptions::default() };
+        let open = |preset| Model::open_with(preset, &Options { scaled, ..Options::default() }).expect("a preset");
+        let bytes = match self.source {
+            Source::Preset(preset) => return open(preset),
+            Source::Shifted(preset) => {
+                let file = open(preset).export(&Bindings::default(), false, false).expect("a file");
+                with_shifts(&file, 100)
+            }
+            Source::ResNet50 => resnet50(self.side, 1000),
+        };
+        Model::from_bytes(bytes, &Options::default()).expect("a model")
+    }
+
+    /// The network after all passes.
+    pub fn optimised(&self) -> Optimised {
+        let graph = self.model().graph(&Bindings::default()).expect("a graph");
+        let graph = optimise(graph, &pipeline::Options::default()).expect("passes run").graph;
+        Optimised { side: self.side, graph }
+    }
+
+    /// The network as an ONNX file.
+    pub fn file(&self) -> Vec<u8> {
+        self.model().export(&Bindings::default(), false, true).expect("a file").to_vec()
+    }
+}
+
+impl Optimised {
+    fn plan(&self, target: &Target) -> Plan {
+        lower(&self.graph, target).expect("a plan")
+    }
+
+    /// The text of the plan for `target`.
+    pub fn plan_text(&self, target: &Target) -> String {
+        self.plan(target).to_string()
+    }
+
+    /// The distinct kernels for `target`.
+    pub fn code(&self, target: &Target) -> Vec<Code> {
+        let plan = self.plan(target);
+        let (kernels, _) = emit::distinct(&plan);
+        let code = emit::compile(&kernels, target).expect("machine code");
+        let one = |(kernel, code): (&&Kernel, &emit::Code)| Code {
+            name: kernel.name.clone(),
+            loops: matches!(kernel.spec, Spec::Loops(_)),
+            hash: xxh3_64(&code.bytes),
+        };
+        kernels.iter().zip(&code).map(one).collect()
+    }
+
+    /// What code for `target` computes from a seeded image.
+    pub fn output(&self, target: &Target) -> Tensor {
+        let pixels = random_values(7, 3 * self.side * self.side);
+        let image = Tensor::from_f32([1, 3, self.side, self.side], &pixels).expect("an image");
+        let program = jit::compile(&self.plan(target)).expect("a program");
+        let pool = Pool::new(available_threads(), false).expect("threads");
+        let mut session = Session::new(Arc::new(program), Arc::new(pool)).expect("memory");
+        let mut outputs = session.outputs().expect("outputs");
+        session.run(&[&image], &mut outputs).expect("a run");
+        outputs.remove(0)
+    }
+}
