@@ -6,7 +6,7 @@ use fornax::{Bindings, Model, Options, ScaledOptions, Tensor};
 use fornax_compiler::emit::{self, jit};
 use fornax_compiler::ir::Graph;
 use fornax_compiler::kernels::{Kernel, Spec};
-use fornax_compiler::passes::lower::lower;
+use fornax_compiler::lower::lower;
 use fornax_compiler::pipeline::{self, optimise};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::types::random_values;
