@@ -1,0 +1,3 @@
+//! Nothing: without a build script Cargo would leave the build dependencies out.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! No code: the manifest asks for features of dependencies, and says why.
