@@ -40,6 +40,13 @@ pub struct InputDecl {
     pub ranked: bool,
 }
 
+impl InputDecl {
+    /// Its declared type as text: `f32[batch,3,96,96]`.
+    pub fn ty(&self) -> String {
+        if self.ranked { format!("{}{}", self.dtype, show(&self.dims)) } else { format!("{} of any rank", self.dtype) }
+    }
+}
+
 /// Sizes, and where needed values, for what a model leaves open.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Bindings {
