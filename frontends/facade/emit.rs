@@ -11,7 +11,7 @@ use fornax_compiler::emit::aot::{self, Memory, archive, elf, header, object_file
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::{Arch, Target};
 use fornax_compiler::times::Times;
-use fornax_onnx::Bindings;
+use fornax_ir::inputs::Bindings;
 
 use super::compile::{lowered, optimise};
 use super::manifest::Description;

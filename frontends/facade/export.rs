@@ -1,7 +1,8 @@
 //! Models as ONNX files.
 
 use bytes::Bytes;
-use fornax_onnx::{Bindings, ExportOptions, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{ExportOptions, OnnxFile};
 
 use super::compile::optimise;
 use super::model::Model;

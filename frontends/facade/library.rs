@@ -11,7 +11,7 @@ use std::time::Instant;
 use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
 use fornax_ir::graph::Graph;
-use fornax_onnx::{Bindings, Dim, InputDecl};
+use fornax_ir::inputs::{Bindings, Dim, InputDecl};
 use fornax_runtime::artifact::LEVELS;
 use fornax_runtime::{Library, LibraryOptions, Port};
 

@@ -22,7 +22,7 @@ use fornax_compiler::emit::aot::Memory;
 use fornax_compiler::emit::aot::weights::Weights;
 use fornax_compiler::plan::{Plan, Port};
 use fornax_compiler::target::{Arch, Target};
-use fornax_onnx::Bindings;
+use fornax_ir::inputs::Bindings;
 use fornax_runtime::ABI_VERSION;
 use fornax_runtime::artifact::FORMAT_VERSION;
 use serde_json::{Map, Value, json};

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use fornax_compiler::times::Times;
 use fornax_ir::graph::Graph;
-use fornax_onnx::{Bindings, InputDecl, OnnxFile};
+use fornax_ir::inputs::{Bindings, InputDecl};
+use fornax_onnx::OnnxFile;
 
 use super::options::{Features, Options};
 use super::pooled::{POOLED, pooled};

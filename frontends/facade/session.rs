@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fornax_onnx::Bindings;
+use fornax_ir::inputs::Bindings;
 use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor, Timeline};
 
 use super::compiled::Compiled;

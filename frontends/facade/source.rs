@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use fornax_compiler::target::Target;
 use fornax_ir::graph::Graph;
-use fornax_onnx::{Bindings, InputDecl};
+use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_runtime::{Library, Port};
 use fornax_scaling::architecture::Architecture;
 

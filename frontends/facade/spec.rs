@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fornax_ir::graph::Graph;
-use fornax_onnx::{Bindings, Dim, InputDecl};
+use fornax_ir::inputs::{Bindings, Dim, InputDecl};
 use fornax_runtime::DType;
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};

@@ -1,6 +1,6 @@
 //! The input of a network that takes images.
 
-use fornax_onnx::{Dim, InputDecl};
+use fornax_ir::inputs::{Dim, InputDecl};
 use fornax_runtime::DType;
 
 use super::preprocess::Layout;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use fornax_onnx::Bindings;
+use fornax_ir::inputs::Bindings;
 use fornax_runtime::{DType, Program, Tensor, measure_fma_peak};
 use fornax_scaling::architecture::Architecture;
 use rustix::time::{ClockId, clock_gettime};

@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 
 use fornax_ir::ops::literal::Literal;
 
+use super::{Importer, Scope, Value};
 use crate::attributes::{Attributes, node_name};
 use crate::error::{Error, Result, short};
-use crate::import::{Importer, Scope, Value, cut, join};
 use crate::limits::Limits;
+use crate::names::{cut, join};
 use crate::order::{Body, order};
 use crate::proto::{GraphProto, NodeProto};
 
