@@ -1,4 +1,4 @@
-//! The errors of the library face: one enum, one line each, and the exit code that each stands for.
+//! The errors of the public API: one enum, one line each, and the exit code that each stands for.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub enum Error {
     },
     /// The compiler refused the model.
     #[error(transparent)]
-    Compiler(#[from] fornax_compiler::Error),
+    Compiler(Box<fornax_compiler::Error>),
     /// The graph is at fault.
     #[error(transparent)]
     Graph(#[from] fornax_ir::Error),
@@ -85,6 +85,12 @@ pub enum Error {
     Output(#[from] std::io::Error),
 }
 
+impl From<fornax_compiler::Error> for Error {
+    fn from(error: fornax_compiler::Error) -> Self {
+        Self::Compiler(Box::new(error))
+    }
+}
+
 impl From<fornax_scaling::spec::SpecError> for Error {
     fn from(error: fornax_scaling::spec::SpecError) -> Self {
         Self::Spec(Box::new(error))
@@ -103,7 +109,7 @@ impl From<fornax_scaling::build::Error> for Error {
     }
 }
 
-/// Result of the library face.
+/// Result of the public API.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

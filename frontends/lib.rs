@@ -26,47 +26,28 @@
 //! # Ok::<(), fornax::Error>(())
 //! ```
 
-mod artifact;
 pub mod classify;
-mod compiled;
 mod error;
-mod export;
-mod features;
+mod facade;
+mod files;
 mod images;
-mod metadata;
-mod model;
-mod options;
-mod pillow;
-mod precompiled;
-mod preprocess;
-mod presets;
-pub mod profile;
-mod replace;
-mod resample;
-mod scale;
-mod scaled;
-mod session;
-mod signature;
-mod stats;
+pub mod report;
 pub mod tensors;
 
-pub use artifact::{Artifact, ArtifactOptions, Artifacts, Emit};
-pub use compiled::Compiled;
 pub use error::{Error, Result};
+pub use facade::{
+    Artifact, ArtifactOptions, Artifacts, Compiled, Emit, Features, LibrarySource, Model, Options, ScaledOptions,
+    Session, SessionOptions, Stats, open_spec,
+};
+pub use files::{write_file, write_files};
 pub use fornax_compiler as compiler;
 pub use fornax_compiler::target::Target;
-pub use fornax_onnx::{Bindings, Dim, InputDecl, Limits, operators};
+pub use fornax_ir as ir;
+pub use fornax_ir::inputs::{Bindings, Dim, InputDecl};
+pub use fornax_onnx::{Limits, operators};
 pub use fornax_runtime as runtime;
 pub use fornax_runtime::{DType, Port, Shape, Tensor};
 pub use fornax_scaling as scaling;
-pub use images::Image;
-pub use model::Model;
-pub use options::{Features, LibrarySource, Options};
-pub use preprocess::{ChannelOrder, Crop, Layout, Preprocess, Resize};
-pub use presets::{ImageInput, Preset, describe};
-pub use replace::{write_file, write_files};
-pub use resample::{Interpolation, Resampler};
-pub use scale::{Measurement, Meter};
-pub use scaled::{ScaledOptions, open_spec};
-pub use session::{Session, SessionOptions};
-pub use stats::Stats;
+pub use images::{
+    ChannelOrder, Convention, Crop, Image, ImageInput, Interpolation, Layout, Preprocess, Resampler, Resize,
+};

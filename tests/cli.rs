@@ -319,7 +319,7 @@ fn the_file_is_not_kept_in_memory() {
     model.output(&value, &[1, channels, 1, 1]);
     let path = scratch.name("wide.onnx");
     std::fs::write(&path, model.finish()).unwrap();
-    let output = text(&["bench", &path, "--threads", "1", "--drive"]);
+    let output = text(&["bench", &path, "--threads", "1", "--stdio"]);
     let words: Vec<f64> = output.split_whitespace().skip(1).take(4).map(|word| word.parse().unwrap()).collect();
     let (peak, base) = (words[2] * 1024.0, words[3] * 1024.0);
     // The packed weights, and less than half as much again for everything else.

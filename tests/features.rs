@@ -63,3 +63,37 @@ fn dependencies_are_built_once() {
     }
     assert!(wrong.is_empty(), "ask for the union in tools/features/Cargo.toml:\n{}", wrong.join("\n"));
 }
+
+#[test]
+fn an_embedding_program_builds_no_command_line() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/jit/Cargo.toml");
+    let crates = tree(&["--manifest-path", manifest], "normal,build");
+    let has = |name: &str| crates.keys().any(|package| package.split(' ').next() == Some(name));
+    for name in ["clap", "indicatif", "image", "libjpeg-turbo-rs", "zip"] {
+        assert!(!has(name), "{name} is built without the default features");
+    }
+    assert!(has("cranelift-codegen") && has("fornax-onnx"));
+    let readme = include_str!("../README.md");
+    let said = format!("{} crates", crates.len());
+    assert!(readme.contains(&said), "README.md should say that such a program builds {said}");
+}
+
+/// The crates of a member that is built by itself.
+fn crates_of(member: &str) -> Vec<String> {
+    tree(&["-p", member], "normal")
+        .into_keys()
+        .filter_map(|package| package.split(' ').next().map(String::from))
+        .collect()
+}
+
+#[test]
+fn the_graph_needs_no_code_generator() {
+    for (member, most) in [("fornax-ir", 32), ("fornax-onnx", 40), ("fornax-scaling", 55)] {
+        let crates = crates_of(member);
+        assert!(crates.len() <= most, "{member}: {} crates, at most {most}: {crates:?}", crates.len());
+        let foreign = crates
+            .iter()
+            .find(|name| name.starts_with("cranelift") || *name == "iced-x86" || *name == "fornax-compiler");
+        assert_eq!(foreign, None, "{member}");
+    }
+}

@@ -9,7 +9,8 @@ use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::pipeline::{Options, optimise};
 use fornax_compiler::types::{TensorType, random_values};
-use fornax_onnx::{Bindings, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Limits, OnnxFile};
 use support::efficientnet::{Exporter, Padding, b0};
 
 const SIDE: usize = 64;

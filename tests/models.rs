@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use fornax::classify::{self, Scores};
 use fornax::{
-    Crop, Image, ImageInput, Interpolation, Model, Preprocess, Preset, Resize, Session, SessionOptions, Tensor, tensors,
+    Convention, Crop, Image, ImageInput, Interpolation, Model, Preprocess, Resize, Session, SessionOptions, Tensor,
+    tensors,
 };
 use serde_json::Value;
 
@@ -79,7 +80,7 @@ fn recorded(name: &str, input: &ImageInput) -> Preprocess {
     let short = Preprocess {
         resize: Resize::ShortEdge(256),
         interpolation: Interpolation::Bilinear,
-        ..Preset::Imagenet.preprocess(input)
+        ..Convention::Imagenet.preprocess(input)
     };
     match name {
         "squeezenet1.1_imagenet" => short,
@@ -109,7 +110,7 @@ fn trained_networks_name_every_photo_as_recorded() {
         ("squeezenet1.1_imagenet", ""),
     ] {
         let mut session = session(&models.join(name), "model.onnx");
-        let preprocess = recorded(name, &ImageInput::of(session.model()).unwrap());
+        let preprocess = recorded(name, &ImageInput::of(session.model().inputs()).unwrap());
         let text = std::fs::read_to_string(models.join(name).join("expected.json")).unwrap();
         let expected: Value = serde_json::from_str(&text).unwrap();
         for (photo, case) in expected["photos"].as_object().unwrap() {

@@ -140,6 +140,7 @@ def start(options, model, threads, source, folder):
             subprocess.run([options.fornax, "compile", path, "-o", library], check=True, capture_output=True)
             path = library
         if engine in OURS:
+            # --drive is the older name of --stdio: older binaries can be compared, too.
             command = [options.fornax, "bench", path, "--threads", str(threads), "--input", source, "--save", output, "--drive"]
         else:
             command = [sys.executable, os.path.join(HERE, "worker.py"), engine, path, source, output, str(threads)]

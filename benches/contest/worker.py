@@ -2,7 +2,7 @@
 
     worker.py ENGINE MODEL INPUT.npy OUTPUT.npy THREADS
 
-Speaks the protocol of `fornax bench --drive`: after the first inference, whose output it saves, it prints
+Speaks the protocol of `fornax bench --stdio`: after the first inference, whose output it saves, it prints
 `ready LOAD_S FIRST_S PEAK_RSS_KB BASE_RSS_KB`, then answers every line `run SECONDS MIN_RUNS` with one line `lat MS:CPU_MS ...`
 (wall and process milliseconds of each inference), until standard input ends.
 """

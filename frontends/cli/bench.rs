@@ -3,21 +3,22 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use fornax::report::Peaks;
 use fornax::{Error, Result, Session, Tensor, tensors};
 use serde_json::json;
 
 use crate::measured::{LengthArgs, MeasuredArgs, threads};
-use crate::peaks::Peaks;
-use crate::{Output, drive, progress, stages};
+use crate::output::Output;
+use crate::{progress, stages, stdio};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pub measured: MeasuredArgs,
+    measured: MeasuredArgs,
     /// Write the outputs of the first run: .npy for one, .npz by name for several.
     #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
+    save: Option<PathBuf>,
     #[command(flatten)]
     length: LengthArgs,
     /// Fail with exit code 3 if the median run reaches less than PCT % of the multiply-add peak of its threads. The peak is
@@ -26,10 +27,10 @@ pub struct Args {
     assert_peak: Option<f64>,
     /// Answer requests on standard input: `run SECONDS MIN_RUNS` gives `lat MS:CPU_MS …`, after a first line
     /// `ready LOAD_S FIRST_S PEAK_RSS_KB BASE_RSS_KB`; any other line gives `error TEXT`.
-    #[arg(long, conflicts_with_all = ["seconds", "min_runs", "assert_peak"])]
-    drive: bool,
+    #[arg(long, alias = "drive", conflicts_with_all = ["seconds", "min_runs", "assert_peak"])]
+    stdio: bool,
     /// Show instead where the time from the file to the first result goes, stage by stage.
-    #[arg(long, conflicts_with_all = ["seconds", "min_runs", "assert_peak", "drive", "save"])]
+    #[arg(long, conflicts_with_all = ["seconds", "min_runs", "assert_peak", "stdio", "save"])]
     time_passes: bool,
 }
 
@@ -40,11 +41,11 @@ fn percent(text: &str) -> Result<f64, String> {
 
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
-    if args.drive {
-        return drive::run(args, out);
+    if args.stdio {
+        return stdio::run(&args.measured, args.save.as_deref(), out);
     }
     if args.time_passes {
-        return stages::run(args, out);
+        return stages::run(&args.measured, out);
     }
     let model = args.measured.model.open()?;
     if let Some(path) = &args.save {

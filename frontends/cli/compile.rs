@@ -9,8 +9,9 @@ use fornax::compiler::target::Arch;
 use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
 use serde_json::json;
 
-use crate::model_options::{FileArgs, ScaledArgs, check_dimension, dimensions, spare};
-use crate::{Output, progress};
+use crate::model_options::{FileArgs, ScaledArgs, check_dimension, dimensions, refuse_overwrite};
+use crate::output::Output;
+use crate::progress;
 
 /// Arguments of `compile`.
 #[derive(clap::Args)]
@@ -291,7 +292,7 @@ fn write(
         files.push((path, file.parts.iter().map(|part| &part[..]).collect()));
     }
     files.extend(texts.iter().map(|(path, text)| (path.clone(), vec![text.as_bytes()])));
-    spare(model, files.iter().map(|(path, _)| path.as_path()))?;
+    refuse_overwrite(model, files.iter().map(|(path, _)| path.as_path()))?;
     let list: Vec<(&Path, &[&[u8]])> = files.iter().map(|(path, parts)| (path.as_path(), &parts[..])).collect();
     fornax::write_files(&list)?;
     Ok(files.iter().map(|(path, parts)| (path.clone(), parts.iter().map(|part| part.len()).sum())).collect())

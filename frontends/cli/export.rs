@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use fornax::{Dim, InputDecl, Result};
 use serde_json::json;
 
-use crate::Output;
-use crate::model_options::{ModelArgs, spare};
+use crate::model_options::{ModelArgs, refuse_overwrite};
+use crate::output::Output;
 
 /// Arguments of `export`.
 #[derive(clap::Args)]
@@ -28,7 +28,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let model = args.model.open()?;
     let bindings = args.model.bindings(&model)?;
-    spare(&model, [args.output.as_path()])?;
+    refuse_overwrite(&model, [args.output.as_path()])?;
     let named = |input: &InputDecl| matches!(input.dims.first(), Some(Dim::Symbol(_) | Dim::Unknown));
     let open = !args.fixed_batch && !bindings.dims.contains_key("batch") && model.inputs().iter().all(named);
     let bytes = model.export(&bindings, args.fold, open)?;

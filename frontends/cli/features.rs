@@ -17,8 +17,9 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::image_options::ImageArgs;
-use crate::model_options::{ModelArgs, spare, spare_files};
-use crate::{Output, inputs};
+use crate::inputs;
+use crate::model_options::{ModelArgs, refuse_overwrite, refuse_overwrite_of};
+use crate::output::Output;
 
 /// Arguments of `features`.
 #[derive(clap::Args)]
@@ -51,9 +52,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         return Err(Error::usage("--features", "pooled", "reductions"));
     }
     let written = std::iter::once(&args.output).chain(&args.list).map(PathBuf::as_path);
-    spare(&model, written.clone())?;
-    spare_files(&files, written)?;
-    let input = ImageInput::of(&model)?;
+    refuse_overwrite(&model, written.clone())?;
+    refuse_overwrite_of(&files, written)?;
+    let input = ImageInput::of(model.inputs())?;
     let (preprocess, source) = args.image.resolve(&model, &input)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
     let threads = args.threads.map_or_else(fornax::runtime::available_threads, usize::from).min(files.len());

@@ -4,7 +4,8 @@
 
 use clap::Args;
 use fornax::{
-    ChannelOrder, Crop, Error, ImageInput, Interpolation, Layout, Model, Preprocess, Preset, Resampler, Resize, Result,
+    ChannelOrder, Convention, Crop, Error, ImageInput, Interpolation, Layout, Model, Preprocess, Resampler, Resize,
+    Result,
 };
 
 /// How a photo becomes a tensor; what is not given comes from the model's metadata.
@@ -13,8 +14,8 @@ use fornax::{
 pub struct ImageArgs {
     /// Prepare images as the source of the weights does: imagenet, inception, timm, torchvision, efficientnet-pytorch,
     /// transformers, tf, tf-advprop, tf-lite, tf-v2, keras or none.
-    #[arg(long, value_name = "NAME", value_parser = |text: &str| named(Preset::NAMES, text))]
-    preprocess: Option<Preset>,
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| named(Convention::NAMES, text))]
+    preprocess: Option<Convention>,
     /// Length of the short edge, or height and width, or `none`.
     #[arg(long, value_name = "N|HxW", value_parser = resize)]
     resize: Option<Resize>,
@@ -54,7 +55,9 @@ impl ImageArgs {
         let (mut result, source) = match (self.preprocess, model.preprocess()?) {
             (Some(preset), _) => (preset.preprocess(&self.sized(input)?), "as asked for"),
             (None, Some(preprocess)) => (preprocess, "from the model's metadata"),
-            (None, None) => (Preset::Imagenet.preprocess(&self.sized(input)?), "by default; the model does not say"),
+            (None, None) => {
+                (Convention::Imagenet.preprocess(&self.sized(input)?), "by default; the model does not say")
+            }
         };
         if let Some(order) = self.channel_order {
             let channels = |order| if order == ChannelOrder::Gray { 1 } else { 3 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fornax::compiler::types::random_values;
+use fornax::ir::types::random_values;
 use fornax::tensors::{self, NamedTensor};
 use fornax::{Bindings, DType, Dim, Error, InputDecl, Model, Result, Tensor};
 

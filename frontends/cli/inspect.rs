@@ -2,17 +2,18 @@
 
 use fornax::compiler::codegen::clif;
 use fornax::compiler::emit::{disassembly, distinct};
-use fornax::compiler::ir::dot::dot;
-use fornax::compiler::ir::verify;
 use fornax::compiler::kernels::Kernel;
-use fornax::compiler::pipeline::PASSES;
 use fornax::compiler::plan::Plan;
+use fornax::ir::graph::dot::dot;
+use fornax::ir::graph::verify;
+use fornax::ir::pipeline::PASSES;
 use fornax::runtime::Library;
-use fornax::{Bindings, Error, Model, Result, Stats, describe};
+use fornax::{Bindings, Error, Model, Result, Stats};
 use serde_json::json;
 
 use crate::model_options::ModelArgs;
-use crate::{Output, progress};
+use crate::output::Output;
+use crate::progress;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
@@ -212,7 +213,7 @@ fn summary(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
     let nodes = imported.ids().filter(|id| imported.node(*id).op().is_some()).count();
     let stats = progress::during("planning", || model.stats(bindings));
     if out.json {
-        let port = |input: &fornax::InputDecl| json!({"name": input.name, "type": describe(input)});
+        let port = |input: &fornax::InputDecl| json!({"name": input.name, "type": input.ty()});
         let inputs: Vec<_> = model.inputs().iter().map(port).collect();
         let keys: Vec<&String> = model.metadata().keys().collect();
         let mut value = json!({"version": 1, "name": imported.name, "inputs": inputs, "outputs": model.outputs(),
@@ -225,7 +226,7 @@ fn summary(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
     }
     writeln!(out.to, "{} ({})", imported.name, model.path().display())?;
     for input in model.inputs() {
-        writeln!(out.to, "input       {}  {}", input.name, describe(input))?;
+        writeln!(out.to, "input       {}  {}", input.name, input.ty())?;
     }
     for (name, id) in imported.outputs() {
         writeln!(out.to, "output      {name}  {}", imported.node(*id).ty)?;

@@ -1,13 +1,13 @@
 //! `list-ops`, `list-passes`, `list-presets` and `targets`: what there is.
 
-use fornax::compiler::pipeline::PASSES;
+use fornax::ir::pipeline::PASSES;
 use fornax::runtime::{CpuFeatures, available_threads, model_name};
 use fornax::scaling::count::count;
 use fornax::scaling::presets;
 use fornax::{Result, Target};
 use serde_json::json;
 
-use crate::Output;
+use crate::output::Output;
 
 /// Prints the ONNX operators that are imported, with the first version of each.
 pub fn operators(out: &mut Output<'_>) -> Result<()> {

@@ -5,9 +5,7 @@
 //! goes away is no error.
 
 mod bench;
-mod chart;
 mod compile;
-mod drive;
 mod export;
 mod features;
 mod image_options;
@@ -16,13 +14,14 @@ mod inspect;
 mod list;
 mod measured;
 mod model_options;
-mod peaks;
+mod output;
+mod process;
 mod profile;
 mod progress;
 mod run;
 mod scale;
 mod stages;
-mod trace;
+mod stdio;
 
 use std::error::Error as _;
 use std::io::{self, BufWriter, Write};
@@ -30,7 +29,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use fornax::{Error, Result};
+use fornax::Error;
+
+use crate::output::Output;
 
 /// Turns neural networks into native code.
 #[derive(Parser)]
@@ -70,33 +71,6 @@ enum Verb {
     ListPresets,
     /// List the machines that models are compiled for, and which of them this one is.
     Targets,
-}
-
-/// Where results go, and in which form.
-struct Output<'a> {
-    /// JSON instead of text.
-    json: bool,
-    /// Standard output.
-    to: &'a mut dyn Write,
-}
-
-impl Output<'_> {
-    /// Prints a JSON value on a line.
-    fn json(&mut self, value: &serde_json::Value) -> Result<()> {
-        Ok(writeln!(self.to, "{value}")?)
-    }
-
-    /// A note for people on standard error, which may be closed.
-    fn note(&self, text: &str) {
-        if !self.json {
-            _ = writeln!(io::stderr(), "{text}");
-        }
-    }
-
-    /// A warning on standard error, whatever the form of the results.
-    fn warn(&self, text: &str) {
-        _ = writeln!(io::stderr(), "warning: {text}");
-    }
 }
 
 fn main() -> ExitCode {

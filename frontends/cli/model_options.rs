@@ -209,12 +209,12 @@ impl ModelArgs {
 }
 
 /// Refuses to write over what `model` was read from.
-pub fn spare<'p>(model: &Model, paths: impl IntoIterator<Item = &'p Path>) -> Result<()> {
-    spare_files(&model.files(), paths)
+pub fn refuse_overwrite<'p>(model: &Model, paths: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    refuse_overwrite_of(&model.files(), paths)
 }
 
 /// Refuses to write over the files that were `read`.
-pub fn spare_files<'p>(read: &[PathBuf], paths: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+pub fn refuse_overwrite_of<'p>(read: &[PathBuf], paths: impl IntoIterator<Item = &'p Path>) -> Result<()> {
     let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let read: Vec<_> = read.iter().filter_map(|path| identity(path)).collect();
     match paths.into_iter().find(|path| identity(path).is_some_and(|own| read.contains(&own))) {

@@ -6,13 +6,14 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use fornax::profile::{self, Profile, Row};
+use fornax::report::profile::{self, Profile, Row};
+use fornax::report::{Peaks, Rates, Scale, trace};
 use fornax::{Result, Tensor, write_file};
 use serde_json::{Value, json};
 
 use crate::measured::{LengthArgs, MeasuredArgs, threads};
-use crate::peaks::Peaks;
-use crate::{Output, progress, trace};
+use crate::output::Output;
+use crate::progress;
 
 /// Nodes that a line of text names.
 const NODES: usize = 2;
@@ -46,36 +47,6 @@ enum By {
     Kind,
     /// Steps in order.
     Step,
-}
-
-/// The scale that figures are given on.
-pub struct Scale {
-    /// Length of the median run, nanoseconds.
-    pub wall_ns: f64,
-    /// Peak of all threads, in 10^9 operations per second.
-    pub peak: f64,
-}
-
-/// Rates of some work.
-pub struct Rates {
-    /// 10^9 operations per second.
-    pub gflops: f64,
-    /// The same as a percentage of the peak.
-    pub peak_percent: f64,
-    /// 10^9 bytes per second.
-    pub gb_per_s: f64,
-}
-
-impl Scale {
-    /// Rates of `flops` and `bytes` in `ns`; 0 where no time was measured.
-    pub fn rates(&self, ns: f64, flops: u64, bytes: u64) -> Rates {
-        let per_ns = |n: u64| if ns > 0.0 { n as f64 / ns } else { 0.0 };
-        Rates { gflops: per_ns(flops), peak_percent: 100.0 * per_ns(flops) / self.peak, gb_per_s: per_ns(bytes) }
-    }
-
-    fn percent(&self, ns: f64) -> f64 {
-        100.0 * ns / self.wall_ns.max(1.0)
-    }
 }
 
 /// Runs the verb.
@@ -156,10 +127,9 @@ fn table(
         }
         line(&sum, &format!("{} more", left.len()), scale, out)?;
     }
-    for (ns, what) in [
-        (profile.between_ns, "between steps"),
-        (profile.unsteady_ns, "unsteadiness: the median run less the medians above"),
-    ] {
+    for (ns, what) in
+        [(profile.between_ns, "between steps"), (profile.jitter_ns, "jitter: the median run less the medians above")]
+    {
         writeln!(out.to, "{:>10.3} {:>5.1} % {:>33}{what}", ns / 1e6, scale.percent(ns), "")?;
     }
     line(&Row { ns: profile.wall_ns, ..profile.total() }, "the median run", scale, out)
@@ -222,7 +192,7 @@ fn json(profile: &Profile, scale: &Scale, peaks: &Peaks, threads: usize) -> Valu
         "wall_ms": profile.wall_ns / 1e6,
         "steps_ms": total.ns / 1e6,
         "between_ms": profile.between_ns / 1e6,
-        "unsteady_ms": profile.unsteady_ns / 1e6,
+        "jitter_ms": profile.jitter_ns / 1e6,
         "gflops": scale.rates(profile.wall_ns, total.flops, 0).gflops,
         "peak_gflops": scale.peak,
         "peaks": peaks.json(),
@@ -235,15 +205,6 @@ fn json(profile: &Profile, scale: &Scale, peaks: &Peaks, threads: usize) -> Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates_of_nothing_are_zero() {
-        let scale = Scale { wall_ns: 0.0, peak: 50.0 };
-        assert_eq!(scale.rates(0.0, 5, 5).gflops, 0.0);
-        assert_eq!(scale.percent(0.0), 0.0);
-        assert_eq!(scale.rates(2.0, 50, 6).peak_percent, 50.0);
-        assert_eq!(scale.rates(2.0, 50, 6).gb_per_s, 3.0);
-    }
 
     #[test]
     fn long_names_are_cut() {

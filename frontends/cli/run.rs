@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::image_options::ImageArgs;
 use crate::model_options::{ModelArgs, ThreadArgs};
-use crate::{Output, inputs, progress};
+use crate::output::Output;
+use crate::{inputs, progress};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -58,7 +59,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
 }
 
 fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut Output<'_>) -> Result<()> {
-    let input = ImageInput::of(model)?;
+    let input = ImageInput::of(model.inputs())?;
     let (preprocess, source) = args.image.resolve(model, &input)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
     // Images are run one by one, so that each may have its own size, unless the model takes a fixed number at once.

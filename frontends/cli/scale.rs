@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use fornax::report::{LatencyProbe, Measurement, chart};
 use fornax::scaling::architecture::Architecture;
 use fornax::scaling::count::count;
 use fornax::scaling::growth::{bases, grow, pareto};
 use fornax::scaling::published::published;
 use fornax::scaling::solve::{Budget, Candidate, Measured, Solution, solve};
 use fornax::scaling::spec::Spec;
-use fornax::{Error, Limits, Measurement, Meter, Result};
+use fornax::{Error, Limits, Result};
 use serde_json::{Value, json};
 
-use crate::model_options::spare_files;
-use crate::{Output, chart, measured, progress};
+use crate::model_options::refuse_overwrite_of;
+use crate::output::Output;
+use crate::{measured, progress};
 
 /// Arguments of `scale`.
 #[derive(clap::Args)]
@@ -106,7 +108,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let spec = open(&args.family)?;
     spec.resolve()?.warnings.iter().for_each(|warning| out.warn(warning));
     let written = args.output.iter().chain(&args.chart).map(PathBuf::as_path);
-    spare_files(std::slice::from_ref(&args.family), written)?;
+    refuse_overwrite_of(std::slice::from_ref(&args.family), written)?;
     if args.grid {
         return grid(&spec, out);
     }
@@ -134,14 +136,15 @@ fn table(args: &Args, family: &Spec, out: &mut Output<'_>) -> Result<()> {
     let Range { from, to, step } = args.phi;
     // Phi is shown to thousandths, and is what is shown.
     let phis = (0..=((to - from) / step + 1e-9) as usize).map(|k| ((from + k as f64 * step) * 1e3).round() / 1e3);
-    let meter = (!args.count).then(|| Meter::new(usize::from(args.threads)));
+    let probe = (!args.count).then(|| LatencyProbe::new(usize::from(args.threads)));
     let mut members = Vec::new();
     for phi in phis {
         let spec = grow(family, phi);
         let mut architecture = spec.resolve()?.architecture;
         architecture.name = format!("{}_phi{phi}", family.name);
-        let measure = |meter: Meter| progress::during(&format!("measuring phi {phi}"), || meter.measure(&architecture));
-        let measured = meter.map(measure).transpose()?;
+        let measure =
+            |probe: LatencyProbe| progress::during(&format!("measuring phi {phi}"), || probe.measure(&architecture));
+        let measured = probe.map(measure).transpose()?;
         members.push(Member { phi, spec, architecture, measured });
     }
     let best = best(&members);
@@ -244,14 +247,14 @@ fn published_lines(args: &Args, family: &Spec, out: &mut Output<'_>) -> Result<(
 }
 
 fn within(args: &Args, family: &Spec, budget: &Budget, out: &mut Output<'_>) -> Result<()> {
-    let meter = Meter::new(usize::from(args.threads));
+    let probe = LatencyProbe::new(usize::from(args.threads));
     let mut measure = |architecture: &Architecture| -> Result<Measured> {
         let counts = count(architecture, architecture.side);
         if counts.params > MOST_PARAMS || counts.macs.total() > MOST_MACS {
             // Beyond what is worth compiling to know that it does not fit.
             return Ok(Measured { arena_bytes: Some(u64::MAX), latency_ms: Some(f64::INFINITY) });
         }
-        let measured = meter.measure(architecture)?;
+        let measured = probe.measure(architecture)?;
         Ok(Measured { arena_bytes: Some(measured.stats.arena_bytes as u64), latency_ms: Some(measured.latency_ms) })
     };
     let solution: Solution = progress::during("searching", || solve(family, budget, &mut measure))?;

@@ -9,25 +9,26 @@ use std::time::{Duration, Instant};
 use fornax::Result;
 use serde_json::json;
 
-use crate::bench::Args;
-use crate::drive::peak_rss;
-use crate::{Output, inputs};
+use crate::inputs;
+use crate::measured::MeasuredArgs;
+use crate::output::Output;
+use crate::process::peak_rss;
 
 /// Runs the verb.
-pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
-    let given = inputs::read(&args.measured.inputs)?;
+pub fn run(measured: &MeasuredArgs, out: &mut Output<'_>) -> Result<()> {
+    let given = inputs::read(&measured.inputs)?;
     let begun = Instant::now();
-    let model = args.measured.model.open()?;
+    let model = measured.model.open()?;
     let mut stages: Vec<(&str, Duration)> = model.times().iter().collect();
     let opened = begun.elapsed();
-    let bindings = args.measured.model.bindings(&model)?;
+    let bindings = measured.model.bindings(&model)?;
     let tensors = match given.is_empty() {
         true => inputs::noise(&model, &bindings)?,
         false => inputs::assign(given, &model)?,
     };
     let bindings = inputs::bindings(&model, bindings, &tensors)?;
     let begun = Instant::now();
-    let mut session = args.measured.threads.session(&model, bindings)?;
+    let mut session = measured.threads.session(&model, bindings)?;
     let bound = begun.elapsed();
     if let Some(compiled) = session.compiled() {
         stages.extend(compiled.times().iter());

@@ -20,7 +20,7 @@ struct Header {
 pub(super) fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     let (text, data) = split(bytes).ok_or("expected a .npy file, found another kind of file or a cut one")?;
     let header = header(text).map_err(|e| format!(".npy header: {e}"))?;
-    let mut tensor = super::tensor(header.dtype, header.shape, data)?;
+    let mut tensor = super::named::tensor(header.dtype, header.shape, data)?;
     if header.big_endian {
         for element in tensor.bytes_mut().chunks_exact_mut(header.dtype.size()) {
             element.reverse();

@@ -6,7 +6,8 @@ use fornax_runtime::Tensor;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::{NamedTensor, npy};
+use super::named::NamedTensor;
+use super::npy;
 
 /// Every `.npy` file of an archive, which together take at most `limit` bytes, by name without the suffix.
 pub(super) fn parse(bytes: &[u8], limit: u64) -> Result<Vec<NamedTensor>, String> {

@@ -44,7 +44,7 @@ fn every_verb_takes_a_library() {
     assert!(bench["gflops"].as_f64().unwrap() > 0.0);
     let profile = json(&["profile", &so, "--seconds", "0.01", "--min-runs", "1"]);
     assert!(!profile["kernels"].as_array().unwrap().is_empty());
-    assert!(text(&["bench", &so, "--time-passes"]).contains("signature"));
+    assert!(text(&["bench", &so, "--time-passes"]).contains("manifest"));
     let summary = text(&["inspect", &so]);
     assert!(summary.contains("image  f32[1,3,96,96]") && summary.contains("x86-64, x86-64-v3, x86-64-v4"), "{summary}");
     assert_eq!(json(&["inspect", &so, "--stats"])["params"], 418_002);

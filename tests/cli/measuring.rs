@@ -1,4 +1,4 @@
-//! Measuring verbs: `bench` and its assertion, `bench --drive`, `profile`.
+//! Measuring verbs: `bench` and its assertion, `bench --stdio`, `profile`.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{MODEL, Scratch, fails, fornax, json, keys, text};
 
-/// A running `bench --drive`.
+/// A running `bench --stdio`.
 struct Driven {
     child: Child,
     requests: ChildStdin,
@@ -19,7 +19,7 @@ struct Driven {
 impl Driven {
     fn new(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fornax"));
-        command.args(["bench", MODEL, "--drive"]).args(arguments);
+        command.args(["bench", MODEL, "--stdio"]).args(arguments);
         command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let requests = child.stdin.take().unwrap();
@@ -116,11 +116,11 @@ fn driven_times_add_up_to_the_time_outside() {
 fn profile_adds_up() {
     let value = json(&["profile", MODEL, "--seconds", "0.05", "--min-runs", "3", "--threads", "2"]);
     let expected =
-        "version threads runs wall_ms steps_ms between_ms unsteady_ms gflops peak_gflops peaks kernels kinds steps";
+        "version threads runs wall_ms steps_ms between_ms jitter_ms gflops peak_gflops peaks kernels kinds steps";
     assert_eq!((keys(&value).join(" "), &value["threads"]), (expected.into(), &Value::from(2)));
     let number = |value: &Value, key: &str| value[key].as_f64().unwrap();
     let list = |key: &str| value[key].as_array().unwrap().clone();
-    let rest = number(&value, "between_ms") + number(&value, "unsteady_ms");
+    let rest = number(&value, "between_ms") + number(&value, "jitter_ms");
     for rows in ["kernels", "kinds", "steps"] {
         let sum: f64 = list(rows).iter().map(|row| number(row, "ms")).sum();
         assert!((sum - number(&value, "steps_ms")).abs() < 1e-6, "{rows}: {sum}");
@@ -200,5 +200,5 @@ fn a_share_of_the_peak_can_be_asserted() {
     for percent in ["0", "101", "nan", "-5", "inf", "x", ""] {
         fails(&[&bench[..], &["--assert-peak", percent]].concat(), 2, "--assert-peak");
     }
-    fails(&["bench", MODEL, "--drive", "--assert-peak", "5"], 2, "cannot be used with");
+    fails(&["bench", MODEL, "--stdio", "--assert-peak", "5"], 2, "cannot be used with");
 }

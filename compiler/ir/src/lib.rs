@@ -8,10 +8,11 @@
 //! ```
 //!
 //! Invariant: nothing here knows a kernel, a plan, a target or a code generator. Modules depend downwards only:
-//! `pipeline > passes > graph > ops > types, scalar, error`.
+//! `pipeline > passes > graph > ops > inputs, types, scalar, error`.
 
 pub mod error;
 pub mod graph;
+pub mod inputs;
 pub mod ops;
 pub mod passes;
 pub mod pipeline;

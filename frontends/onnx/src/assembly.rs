@@ -9,8 +9,8 @@ use fornax_ir::types::{Constant, TensorType};
 
 use crate::attributes::node_name;
 use crate::error::{Error, Result, short};
-use crate::import::cut;
 use crate::limits::Limits;
+use crate::names::cut;
 use crate::proto::NodeProto;
 
 /// The graph under construction.

@@ -1,4 +1,4 @@
-//! Graph inputs as declared, and the sizes that make them static.
+//! Declared inputs of an ONNX graph, and the sizes that make them static.
 //!
 //! In: declared dimensions and a [`Bindings`]. Out: one static shape per input. A given shape (or value) of an input
 //! wins, then a dimension's name; axis 0 of an input counts as the batch whatever its name: `batch` binds it, and it
@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use fornax_ir::types::{Constant, DType, Shape, TensorType};
+use fornax_ir::inputs::{Bindings, Dim, InputDecl};
+use fornax_ir::types::{DType, Shape, TensorType};
 
 use crate::error::{Error, Result, short};
 use crate::limits::Limits;
@@ -15,56 +16,6 @@ use crate::tensors::element_type;
 
 /// The dimension name that stands for axis 0 of every input.
 const BATCH: &str = "batch";
-
-/// A dimension of a declared type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Dim {
-    /// A fixed extent.
-    Known(usize),
-    /// A name; the same name has the same extent everywhere.
-    Symbol(String),
-    /// Neither an extent nor a name.
-    Unknown,
-}
-
-/// A graph input that is not an initializer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputDecl {
-    /// Its name.
-    pub name: String,
-    /// Its element type.
-    pub dtype: DType,
-    /// Its declared dimensions; empty where `ranked` is false.
-    pub dims: Vec<Dim>,
-    /// Whether the number of axes is declared at all. If not, the input's shape must be given.
-    pub ranked: bool,
-}
-
-/// Sizes, and where needed values, for what a model leaves open.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Bindings {
-    /// Extent of named dimensions; `batch` is axis 0 of every input, whatever its name.
-    pub dims: BTreeMap<String, usize>,
-    /// Whole shapes, by input name.
-    pub shapes: BTreeMap<String, Vec<usize>>,
-    /// Values of whole inputs, by name, for models that take axes, bounds or shapes as inputs. The graph keeps such an
-    /// input but does not read it: it is right for this value only, and the caller compares.
-    pub values: BTreeMap<String, Constant>,
-}
-
-impl Bindings {
-    /// The given shape of an input.
-    fn shape(&self, input: &str) -> Option<&[usize]> {
-        let value = || self.values.get(input).map(|v| &v.ty.shape[..]);
-        self.shapes.get(input).map(Vec::as_slice).or_else(value)
-    }
-
-    /// Every input whose shape is given, with that shape.
-    fn given(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        let shapes = self.shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        shapes.chain(self.values.iter().map(|(name, value)| (name.as_str(), &value.ty.shape[..])))
-    }
-}
 
 /// A declared tensor type: element type, and dimensions unless the type is unranked.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,24 +4,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fornax_ir::graph::Graph;
+use fornax_ir::inputs::InputDecl;
 use fornax_ir::types::Constant;
 use prost::Message;
 
-use crate::bindings::{Bindings, Dim, InputDecl, bind, declared, input_decl, matches, show};
+use crate::bindings::{declared, input_decl, matches, show};
+use crate::domain::opsets;
 use crate::error::{Error, Result, short};
 use crate::external::ExternalFiles;
 use crate::functions::Functions;
-use crate::import;
 use crate::limits::Limits;
 use crate::order::{Body, order};
-use crate::proto::{GraphProto, ModelProto, OperatorSetId};
+use crate::proto::{GraphProto, ModelProto};
 use crate::tensors::TensorLoader;
 
 /// Newest version of the file format that is read.
 const NEWEST_IR: i64 = 14;
-/// Newest version of the standard operator set that is read.
-const NEWEST_OPSET: i64 = 28;
 
 /// A model file, decoded and checked. Its tensors are slices of the mapped file.
 pub struct OnnxFile {
@@ -85,18 +83,6 @@ impl OnnxFile {
         self.model.metadata_props.iter().map(|e| (e.key.clone(), e.value.clone())).collect()
     }
 
-    /// Builds the graph for the shapes that `bindings` give.
-    ///
-    /// # Errors
-    /// [`Error`] naming every unbound dimension, every unsupported operator, or the first node at fault.
-    pub fn import(&self, bindings: &Bindings) -> Result<Graph> {
-        let shapes = bind(&self.inputs, bindings, &self.loader.limits)?;
-        let mut graph = import::import(self, &shapes, &bindings.values)?;
-        graph.metadata = self.metadata();
-        self.check_outputs(&graph)?;
-        Ok(graph)
-    }
-
     /// The main graph.
     pub(crate) fn graph(&self) -> &GraphProto {
         static EMPTY: GraphProto = GraphProto {
@@ -108,29 +94,6 @@ impl OnnxFile {
             sparse_initializer: Vec::new(),
         };
         self.model.graph.as_ref().unwrap_or(&EMPTY)
-    }
-
-    /// Compares the declared types of the outputs with the inferred ones.
-    fn check_outputs(&self, graph: &Graph) -> Result<()> {
-        // Exporters that leave the batch open often declare the outputs for the batch they traced with.
-        let open_batch = self.inputs.iter().any(|i| !matches!(i.dims.first(), Some(Dim::Known(_))));
-        for (info, (name, id)) in self.graph().output.iter().zip(graph.outputs()) {
-            let place = format!("output {}", short(name));
-            let Some(wanted) = declared(&place, info.r#type.as_ref())? else { continue };
-            let ty = &graph.node(*id).ty;
-            if wanted.dtype != ty.dtype {
-                return Err(Error::model(place, "element type", wanted.dtype.name(), ty.dtype.name()));
-            }
-            let Some(mut dims) = wanted.dims else { continue };
-            let text = show(&dims);
-            if let (true, Some(first)) = (open_batch, dims.first_mut()) {
-                *first = Dim::Unknown;
-            }
-            if !matches(&dims, &ty.shape) {
-                return Err(Error::model(place, "shape", format!("{text} as declared"), ty.shape.to_string()));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -173,37 +136,6 @@ fn model_opsets(model: &ModelProto) -> Result<BTreeMap<String, i64>> {
         false => Ok(opsets),
         true => Err(Error::model("model", "opset_import", "at least one operator set", "none")),
     }
-}
-
-/// Opset versions by domain, the standard domain as the empty name.
-pub(crate) fn opsets(place: &str, imports: &[OperatorSetId]) -> Result<BTreeMap<String, i64>> {
-    let mut opsets = BTreeMap::new();
-    for import in imports {
-        let domain = standard_domain(&import.domain);
-        let newest = if domain.is_empty() { NEWEST_OPSET } else { i64::MAX };
-        if !(1..=newest).contains(&import.version) {
-            let range = if domain.is_empty() { format!("1 to {NEWEST_OPSET}") } else { "1 or more".into() };
-            let field = format!("opset version of domain {}", show_domain(domain));
-            return Err(Error::model(place, field, range, import.version.to_string()));
-        }
-        if let Some(other) = opsets.insert(domain.to_string(), import.version)
-            && other != import.version
-        {
-            let found = format!("{other} and {}", import.version);
-            return Err(Error::model(place, format!("opset of domain {}", show_domain(domain)), "one version", found));
-        }
-    }
-    Ok(opsets)
-}
-
-/// The domain with the long name of the standard one shortened to nothing.
-pub(crate) fn standard_domain(domain: &str) -> &str {
-    if domain == "ai.onnx" { "" } else { domain }
-}
-
-/// The domain as a message shows it.
-pub(crate) fn show_domain(domain: &str) -> String {
-    if domain.is_empty() { "ai.onnx".into() } else { short(domain) }
 }
 
 fn initializers(graph: &GraphProto, loader: &TensorLoader) -> Result<HashMap<String, Constant>> {

@@ -4,19 +4,26 @@
 //! its operator or variant is unsupported does not stop the import: its results are marked, what depends on them is
 //! skipped, and one error lists them all at the end. Any other error stops at once.
 
+mod branch;
+mod call;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use fornax_ir::graph::{Graph, NodeId};
+use fornax_ir::inputs::{Bindings, Dim};
 use fornax_ir::types::{Constant, Shape, TensorType};
 
 use crate::assembly::Assembly;
 use crate::attributes::node_name;
+use crate::bindings::{bind, declared, matches, show};
 use crate::context::Context;
+use crate::domain::{show_domain, standard_domain};
 use crate::error::{Error, Result, short};
-use crate::file::{OnnxFile, show_domain, standard_domain};
+use crate::file::OnnxFile;
 use crate::limits::Limits;
+use crate::names::{join, plain_name};
 use crate::proto::{AttributeProto, NodeProto};
 use crate::refusals::Refusals;
 use crate::registry;
@@ -59,9 +66,46 @@ pub(crate) struct Importer<'m> {
     imported: u64,
 }
 
+impl OnnxFile {
+    /// Builds the graph for the shapes that `bindings` give.
+    ///
+    /// # Errors
+    /// [`Error`] naming every unbound dimension, every unsupported operator, or the first node at fault.
+    pub fn import(&self, bindings: &Bindings) -> Result<Graph> {
+        let shapes = bind(self.inputs(), bindings, &self.loader.limits)?;
+        let mut graph = build(self, &shapes, &bindings.values)?;
+        graph.metadata = self.metadata();
+        self.check_outputs(&graph)?;
+        Ok(graph)
+    }
+
+    /// Compares the declared types of the outputs with the inferred ones.
+    fn check_outputs(&self, graph: &Graph) -> Result<()> {
+        // Exporters that leave the batch open often declare the outputs for the batch they traced with.
+        let open_batch = self.inputs().iter().any(|i| !matches!(i.dims.first(), Some(Dim::Known(_))));
+        for (info, (name, id)) in self.graph().output.iter().zip(graph.outputs()) {
+            let place = format!("output {}", short(name));
+            let Some(wanted) = declared(&place, info.r#type.as_ref())? else { continue };
+            let ty = &graph.node(*id).ty;
+            if wanted.dtype != ty.dtype {
+                return Err(Error::model(place, "element type", wanted.dtype.name(), ty.dtype.name()));
+            }
+            let Some(mut dims) = wanted.dims else { continue };
+            let text = show(&dims);
+            if let (true, Some(first)) = (open_batch, dims.first_mut()) {
+                *first = Dim::Unknown;
+            }
+            if !matches(&dims, &ty.shape) {
+                return Err(Error::model(place, "shape", format!("{text} as declared"), ty.shape.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Builds the graph of `file` for inputs of the given shapes. Inputs in `known` are replaced by their values where they
 /// are read.
-pub(crate) fn import(file: &OnnxFile, shapes: &[Shape], known: &BTreeMap<String, Constant>) -> Result<Graph> {
+fn build(file: &OnnxFile, shapes: &[Shape], known: &BTreeMap<String, Constant>) -> Result<Graph> {
     let graph = file.graph();
     let outputs = graph.node.iter().flat_map(|n| &n.output);
     let inputs = file.inputs().iter().map(|i| &i.name);
@@ -230,23 +274,4 @@ impl Scope<'_> {
         node.attribute = resolved.collect();
         Ok(Cow::Owned(node))
     }
-}
-
-/// The name of something inside an inlined body.
-pub(crate) fn join(prefix: &str, name: &str) -> String {
-    format!("{prefix}/{}", cut(name))
-}
-
-/// A name cut to a length at which copies of it, in nested bodies and node by node, cannot add up to much.
-pub(crate) fn cut(name: &str) -> &str {
-    const LONGEST: usize = 128;
-    name.char_indices().nth(LONGEST).map_or(name, |(end, _)| &name[..end])
-}
-
-/// A graph name of letters, digits, `_`, `-` and `.`.
-fn plain_name(name: &str) -> String {
-    const LONGEST: usize = 64;
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' };
-    let name: String = name.chars().take(LONGEST).map(plain).collect();
-    if name.is_empty() { "model".into() } else { name }
 }

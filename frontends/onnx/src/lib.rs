@@ -5,7 +5,8 @@
 //! Whatever a file contains, the answer is a graph or an [`Error`].
 //!
 //! ```
-//! use fornax_onnx::{Bindings, Limits, OnnxFile};
+//! use fornax_ir::inputs::Bindings;
+//! use fornax_onnx::{Limits, OnnxFile};
 //!
 //! let file = OnnxFile::open("../../examples/signs.onnx".as_ref(), &Limits::default())?;
 //! let graph = file.import(&Bindings { dims: [("batch".into(), 2)].into(), ..Bindings::default() })?;
@@ -17,8 +18,8 @@
 mod assembly;
 mod attributes;
 mod bindings;
-mod conditional;
 mod context;
+mod domain;
 mod error;
 mod export;
 mod external;
@@ -26,6 +27,7 @@ mod file;
 mod functions;
 mod import;
 mod limits;
+mod names;
 mod ops;
 mod order;
 mod proto;
@@ -33,7 +35,6 @@ mod refusals;
 mod registry;
 mod tensors;
 
-pub use bindings::{Bindings, Dim, InputDecl};
 pub use error::{Error, Result};
 pub use export::{ExportOptions, export};
 pub use file::OnnxFile;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::attributes::node_name;
+use crate::domain::{show_domain, standard_domain};
 use crate::error::{Error, Result, short};
-use crate::file::{show_domain, standard_domain};
 use crate::proto::NodeProto;
 use crate::registry;
 

@@ -5,7 +5,8 @@ use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::ops::{Concat, Conv, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
 use fornax_compiler::scalar::UnaryFn;
 use fornax_compiler::types::random_values;
-use fornax_onnx::{Bindings, Error, ExportOptions, Limits, OnnxFile, export};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Error, ExportOptions, Limits, OnnxFile, export};
 use onnx_protobuf::{Message, ModelProto};
 
 fn import(bytes: bytes::Bytes, batch: usize) -> Graph {

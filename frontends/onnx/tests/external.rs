@@ -5,7 +5,8 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use fornax_onnx::{Bindings, Error, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Error, Limits, OnnxFile};
 use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::{StringStringEntryProto, TensorProto, ValueInfoProto};
 use support::*;

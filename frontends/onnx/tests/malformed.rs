@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use fornax_onnx::{Bindings, Error, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Error, Limits, OnnxFile};
 use serde_json::Value;
 
 /// Broken files whose fault only shows when kernels are chosen may pass the importer, but no more than this many.

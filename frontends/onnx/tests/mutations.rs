@@ -4,7 +4,8 @@
 
 mod support;
 
-use fornax_onnx::{Bindings, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, NodeProto, TensorProto};
 use support::*;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use fornax_compiler::ir::Graph;
 use fornax_compiler::ops::literal::{Data, Literal};
 use fornax_compiler::types::{DType, TensorType};
-use fornax_onnx::{Bindings, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::{Message, ModelProto, TensorProto};
 
 /// A case on disk.

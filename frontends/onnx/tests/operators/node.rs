@@ -3,7 +3,8 @@
 use fornax_compiler::ir::evaluate;
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::types::{DType, TensorType};
-use fornax_onnx::{Bindings, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{

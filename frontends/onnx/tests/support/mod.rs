@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use fornax_compiler::ir::Graph;
-use fornax_onnx::{Bindings, Error, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Error, Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use fornax_compiler::ir::{Graph, evaluate};
-use fornax_onnx::{Bindings, Limits, OnnxFile};
+use fornax_ir::inputs::Bindings;
+use fornax_onnx::{Limits, OnnxFile};
 use fornax_scaling::architecture::{Architecture, Padding};
 use fornax_scaling::build::{Outputs, build};
 use fornax_scaling::weights::{Classifier, Hints};

@@ -1,0 +1,91 @@
+//! From a graph to a program: passes, lowering, code, and what is counted on the way.
+//!
+//! In: a graph, and [`Options`]. Out: an optimised graph, a plan, a [`Compiled`] program.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fornax_compiler::emit::{distinct, jit};
+use fornax_compiler::lower::lower;
+use fornax_compiler::plan::Plan;
+use fornax_compiler::target::Target;
+use fornax_compiler::times::Times;
+use fornax_ir::graph::Graph;
+use fornax_ir::pipeline::{self, Optimised};
+
+use super::compiled::Compiled;
+use super::options::Options;
+use super::stats::{Counts, Stats, scores};
+use crate::error::{Error, Result};
+
+/// This machine.
+pub(crate) fn host() -> Result<Target> {
+    Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found))
+}
+
+/// The machine asked for, or this one.
+pub(crate) fn target(options: &Options) -> Result<Target> {
+    options.target.clone().map_or_else(host, Ok)
+}
+
+/// The graph after the passes, or after the one named `after`.
+pub(crate) fn optimise(graph: Graph, after: Option<&str>, options: &Options) -> Result<Optimised> {
+    let options = pipeline::Options { verify: options.verify, after: after.map(str::to_string), ..Default::default() };
+    Ok(pipeline::optimise(graph, &options)?)
+}
+
+/// The plan of an optimised graph.
+///
+/// # Errors
+/// [`Error::Limit`] if its arena is too large.
+pub(crate) fn lowered(graph: &Graph, target: &Target, options: &Options) -> Result<Plan> {
+    let plan = lower(graph, target)?;
+    check_arena(plan.arena_bytes, options)?;
+    Ok(plan)
+}
+
+/// Refuses an arena beyond the bound.
+pub(crate) fn check_arena(bytes: usize, options: &Options) -> Result<()> {
+    match (options.arena_bytes, bytes as u64) {
+        (limit, needed) if needed > limit => Err(Error::Limit { what: "arena bytes", limit, needed }),
+        _ => Ok(()),
+    }
+}
+
+/// What a graph amounts to.
+pub(crate) fn stats(graph: Graph, target: &Target, options: &Options) -> Result<Stats> {
+    let counts = Counts::of(&graph)?;
+    let optimised = optimise(graph, None, options)?;
+    Ok(Stats::new(&counts, &optimised.graph, &lowered(&optimised.graph, target, options)?))
+}
+
+/// Compiles a graph into memory on at most `threads` threads; `release` gives back what reading the model's file has mapped.
+///
+/// # Errors
+/// [`Error::Usage`] if `target` is not a machine like this one; [`Error::Compiler`], [`Error::Limit`].
+pub(crate) fn compile(
+    graph: Graph,
+    target: &Target,
+    options: &Options,
+    threads: usize,
+    release: impl Fn(),
+    (begun, mut times): (Instant, Times),
+) -> Result<Compiled> {
+    let host = host()?;
+    if !target.runs_here() {
+        let found = target.to_string();
+        return Err(Error::usage("target", format!("one that this machine ({host}) can run"), found));
+    }
+    let counts = times.stage("count", || Counts::of(&graph))?;
+    let optimised = optimise(graph, None, options)?;
+    optimised.snapshots.iter().for_each(|snapshot| times.add(snapshot.pass, snapshot.time));
+    let plan = times.stage("lower", || lowered(&optimised.graph, target, options))?;
+    // What decoding has touched: packing reads the file from its beginning and gives it back as it goes.
+    times.stage("release", &release);
+    let program = jit::compile_on(threads, &plan, &mut times)?;
+    release();
+    let (scores, stats) =
+        times.stage("summary", || (scores(&optimised.graph), Stats::new(&counts, &optimised.graph, &plan)));
+    let kernels = distinct(&plan).0.len();
+    Ok(Compiled { program: Arc::new(program), scores, kernels, stats, times, time: begun.elapsed() })
+}

@@ -1,0 +1,65 @@
+//! A model compiled for one set of shapes.
+//!
+//! In: a program, made by the compiler or found in a library. Out: what is known of it besides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fornax_compiler::times::Times;
+use fornax_runtime::{Port, Program};
+
+use super::stats::Stats;
+use crate::classify::Scores;
+
+/// A model compiled for one set of shapes.
+pub struct Compiled {
+    pub(crate) program: Arc<Program>,
+    pub(crate) stats: Stats,
+    pub(crate) scores: Scores,
+    pub(crate) kernels: usize,
+    pub(crate) times: Times,
+    pub(crate) time: Duration,
+}
+
+impl Compiled {
+    /// Name, type and shape of each input.
+    pub fn inputs(&self) -> &[Port] {
+        self.program.inputs()
+    }
+
+    /// Name, type and shape of each output.
+    pub fn outputs(&self) -> &[Port] {
+        self.program.outputs()
+    }
+
+    /// The program, for a session of one's own making.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// Parameters, operations, memory.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Number of distinct kernels.
+    pub fn kernels(&self) -> usize {
+        self.kernels
+    }
+
+    /// The stages from the decoded file to callable code.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// From the decoded file to callable code.
+    pub fn compile_time(&self) -> Duration {
+        self.time
+    }
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Compiled({} steps, {} kernels)", self.program.steps().len(), self.kernels)
+    }
+}

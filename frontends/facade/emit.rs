@@ -1,0 +1,242 @@
+//! Models compiled ahead of time, as files.
+//!
+//! In: an opened model, the shapes and processors to compile for. Out: a shared library, an object file, an archive, a C header or
+//! a weights file, each as the bytes to write. The bytes depend on the model and the options, not on the machine, the
+//! day or the folder.
+
+use std::str::FromStr;
+
+use bytes::Bytes;
+use fornax_compiler::emit::aot::{self, Memory, archive, elf, header, object_file};
+use fornax_compiler::plan::Plan;
+use fornax_compiler::target::{Arch, Target};
+use fornax_compiler::times::Times;
+use fornax_ir::inputs::Bindings;
+
+use super::compile::{lowered, optimise};
+use super::manifest::Description;
+use super::model::Model;
+use super::stats::{Counts, Stats, scores};
+use crate::classify::Scores;
+use crate::error::{Error, Result};
+
+/// A kind of file that a model is compiled to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Emit {
+    /// A shared library.
+    So,
+    /// A static library.
+    Archive,
+    /// An object file.
+    Object,
+    /// The C header of either.
+    Header,
+    /// The weights, if they are not embedded, or for a library that is there.
+    Weights,
+}
+
+impl Emit {
+    /// Every kind: its name, and the suffix of its file.
+    pub const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::So, "so", "so"),
+        (Self::Archive, "a", "a"),
+        (Self::Object, "obj", "o"),
+        (Self::Header, "header", "h"),
+        (Self::Weights, "weights", "weights"),
+    ];
+
+    /// Suffix of its file.
+    pub fn suffix(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., suffix)| suffix)
+    }
+}
+
+impl FromStr for Emit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, name, _)| *name == text).map(|(kind, ..)| *kind);
+        found.ok_or_else(|| format!("expected one of {}", Self::ALL.map(|(_, name, _)| name).join(", ")))
+    }
+}
+
+/// How a model is compiled to files.
+#[derive(Clone, Debug)]
+pub struct ArtifactOptions {
+    /// Symbol prefix, a C identifier.
+    pub name: String,
+    /// The levels of one architecture to hold code for, in order of their numbers; for example [`Target::multi`].
+    pub targets: Vec<Target>,
+    /// The sets of shapes to hold code for, at least one.
+    pub bindings: Vec<Bindings>,
+    /// Whether libraries hold the weights.
+    pub embed: bool,
+    /// Threads to compile on, 0 for as many as the machine gives this process. The bytes do not depend on it.
+    pub threads: usize,
+    /// What is noted in the manifest: the options that it was compiled with.
+    pub flags: Vec<String>,
+}
+
+impl ArtifactOptions {
+    /// For every x86-64 processor, batch 1 where the model leaves it open, weights embedded, symbols with the prefix `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            targets: Target::multi(Arch::X86_64),
+            bindings: vec![Bindings::default()],
+            embed: true,
+            threads: 0,
+            flags: Vec::new(),
+        }
+    }
+}
+
+/// A file that a model was compiled to.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// What it is.
+    pub kind: Emit,
+    /// Its bytes, one part behind the other.
+    pub parts: Vec<Bytes>,
+}
+
+/// What came out of a compilation.
+#[derive(Debug, Default)]
+pub struct Artifacts {
+    /// The files asked for, in that order.
+    pub files: Vec<Artifact>,
+    /// Stages and their times.
+    pub times: Times,
+    /// Distinct kernels of all levels, 0 if only weights were packed.
+    pub kernels: usize,
+    /// Bytes of their code.
+    pub kernel_bytes: usize,
+    /// Bytes of the packed weights, 0 if they were not packed.
+    pub weights_bytes: usize,
+    /// Bytes of the first binding's arena, on one thread.
+    pub arena_bytes: usize,
+}
+
+/// The plans of a model for one set of shapes.
+struct Binding {
+    stats: Stats,
+    scores: Scores,
+    plans: Vec<Plan>,
+}
+
+impl Model {
+    /// Compiles the model to files of the kinds in `emit`.
+    ///
+    /// # Errors
+    /// As [`Model::plan`]; [`Error::Usage`] if the options do not fit together.
+    pub fn artifacts(&self, options: &ArtifactOptions, emit: &[Emit]) -> Result<Artifacts> {
+        check(options)?;
+        let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
+        let mut times = self.times().clone();
+        let mut bindings = Vec::new();
+        for binding in &options.bindings {
+            bindings.push(self.plans(binding, &options.targets, &mut times)?);
+        }
+        let plans: Vec<Vec<Plan>> = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
+        let mut result = Artifacts { times, arena_bytes: arena_bytes(&plans), ..Artifacts::default() };
+        self.source().release_pages();
+        let header = || Bytes::from(header::text(&options.name, &plans, options.embed));
+        if emit.iter().all(|kind| matches!(kind, Emit::Weights | Emit::Header)) {
+            for kind in emit {
+                let part = match kind {
+                    Emit::Weights => result.times.stage("pack", || aot::pack(&plans, threads))?.bytes,
+                    _ => header(),
+                };
+                result.weights_bytes += if *kind == Emit::Weights { part.len() } else { 0 };
+                result.files.push(Artifact { kind: *kind, parts: vec![part] });
+            }
+            return Ok(result);
+        }
+        let reference = self.reference(options)?;
+        let compiled = aot::compile(&plans, reference.as_ref(), threads, &mut result.times)?;
+        self.source().release_pages();
+        let weights = compiled.weights();
+        result.kernels = compiled.kernels();
+        (result.kernel_bytes, result.weights_bytes) = (compiled.kernel_bytes(), weights.bytes.len());
+        let description = Description {
+            prefix: &options.name,
+            targets: &options.targets,
+            bindings: &options.bindings,
+            embed: options.embed,
+            flags: &options.flags,
+            plans: &plans,
+            stats: bindings.iter().map(|binding| &binding.stats).collect(),
+            scores: bindings[0].scores,
+            source: result.times.stage("source hash", || self.source().hash()),
+            metadata: self.metadata(),
+            weights,
+        };
+        let manifest = description.json().to_string();
+        let image = result.times.stage("entry", || compiled.image(&options.name, &manifest, options.embed))?;
+        for kind in emit {
+            let parts = match kind {
+                Emit::Header => vec![header()],
+                Emit::Weights => vec![weights.bytes.clone()],
+                _ => result.times.stage("image", || code(*kind, &image))?,
+            };
+            result.files.push(Artifact { kind: *kind, parts });
+        }
+        Ok(result)
+    }
+
+    /// The reference plan: the first binding for this machine, if none of the targets is. Its bits are those of every machine with fused multiply-add.
+    fn reference(&self, options: &ArtifactOptions) -> Result<Option<Plan>> {
+        match Target::host() {
+            Ok(host) if host.fma() && !options.targets.iter().any(Target::runs_here) => {
+                let optimised = self.optimised(&options.bindings[0], None)?;
+                Ok(Some(lowered(&optimised.graph, &host, self.options())?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The plans for one set of shapes, one per target.
+    fn plans(&self, bindings: &Bindings, targets: &[Target], times: &mut Times) -> Result<Binding> {
+        let graph = times.stage("import", || self.graph(bindings))?;
+        let counts = Counts::of(&graph)?;
+        let optimised = times.stage("passes", || optimise(graph, None, self.options()))?;
+        let lowered = |target| lowered(&optimised.graph, target, self.options());
+        let plans = times.stage("lower", || targets.iter().map(lowered).collect::<Result<Vec<_>>>())?;
+        let stats = Stats::new(&counts, &optimised.graph, &plans[0]);
+        Ok(Binding { stats, scores: scores(&optimised.graph), plans })
+    }
+}
+
+fn arena_bytes(plans: &[Vec<Plan>]) -> usize {
+    Memory::of(plans).first().map_or(0, |memory| memory.arena_bytes(1))
+}
+
+/// A file that holds code.
+fn code(kind: Emit, image: &aot::Image) -> Result<Vec<Bytes>> {
+    if kind == Emit::So {
+        let library = elf::write(image)?;
+        return Ok(vec![library.head.into(), library.weights, library.tail.into()]);
+    }
+    let object = object_file::write(image)?;
+    let archived = kind == Emit::Archive;
+    let bytes = if archived { archive::write(&format!("{}.o", image.prefix), &object)? } else { object };
+    Ok(vec![bytes.into()])
+}
+
+fn check(options: &ArtifactOptions) -> Result<()> {
+    let name = &options.name;
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(Error::usage("--name", "a C identifier", name.as_str()));
+    }
+    let (targets, arch) = (&options.targets, options.targets.first().map(|target| target.arch));
+    let ascending = targets.is_sorted_by(|a, b| a.number() < b.number());
+    if arch.is_none() || !ascending || targets.iter().any(|target| Some(target.arch) != arch) {
+        let found: Vec<String> = targets.iter().map(Target::to_string).collect();
+        return Err(Error::usage("targets", "levels of one architecture, ascending", found.join(", ")));
+    }
+    if options.bindings.is_empty() {
+        return Err(Error::usage("bindings", "at least one", "none"));
+    }
+    Ok(())
+}

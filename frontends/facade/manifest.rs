@@ -1,0 +1,165 @@
+//! The manifest of a compiled library: what a host program needs to know, as JSON. The function of the library that gives it is
+//! called `net_signature`.
+//!
+//! ```json
+//! {"fornax": {"version": "0.1.0", "abi": 1, "format": 1}, "name": "b0", "network": "EfficientNet", "source": "xxh3:…",
+//!  "architecture": "x86_64", "levels": ["x86-64", "x86-64-v3", "x86-64-v4"], "flags": ["--cpu=multi"],
+//!  "weights": {"bytes": 21333312, "embedded": true, "hash": "xxh64:…"},
+//!  "bindings": [{"dims": {"batch": 1},
+//!                "inputs": [{"name": "x", "dtype": "f32", "shape": [1,3,224,224], "bytes": 602112, "layout": "NCHW"}],
+//!                "outputs": [{"name": "y", "dtype": "f32", "shape": [1,1000], "bytes": 4000}],
+//!                "arena_bytes": 4899392, "scratch_bytes": 0, "stats": {"params": 5288548, …}}],
+//!  "scores": "logits", "preprocess": {…}, "labels": […], "metadata": {…}}
+//! ```
+//!
+//! `arena_bytes` is what `arena_bytes` gives less `scratch_bytes` for each thread. `source` is the
+//! hash of the ONNX file without its external data. `preprocess` and `labels` are the entries of the model's metadata by
+//! these keys, `metadata` the others.
+
+use std::collections::BTreeMap;
+
+use fornax_compiler::emit::aot::Memory;
+use fornax_compiler::emit::aot::weights::Weights;
+use fornax_compiler::plan::{Plan, Port};
+use fornax_compiler::target::{Arch, Target};
+use fornax_ir::inputs::Bindings;
+use fornax_runtime::ABI_VERSION;
+use fornax_runtime::artifact::FORMAT_VERSION;
+use serde_json::{Map, Value, json};
+
+use super::metadata;
+use super::stats::Stats;
+use crate::classify::Scores;
+use crate::error::{Error, Result};
+use crate::images::Layout;
+
+/// Entries of the metadata that are JSON themselves.
+const STRUCTURED: [&str; 2] = ["preprocess", "labels"];
+
+/// What the manifest says.
+pub(crate) struct Description<'a> {
+    /// Prefix of the symbols.
+    pub prefix: &'a str,
+    /// The levels that there is code for.
+    pub targets: &'a [Target],
+    /// The sets of shapes.
+    pub bindings: &'a [Bindings],
+    /// Whether the library holds the weights.
+    pub embed: bool,
+    /// The options that it was compiled with.
+    pub flags: &'a [String],
+    pub plans: &'a [Vec<Plan>],
+    pub stats: Vec<&'a Stats>,
+    pub scores: Scores,
+    /// Hash of the model's file.
+    pub source: u64,
+    pub metadata: &'a BTreeMap<String, String>,
+    pub weights: &'a Weights,
+}
+
+impl Description<'_> {
+    /// The manifest.
+    pub fn json(&self) -> Value {
+        // What the metadata says is for whoever reads it: entries that make no sense are kept as they are.
+        let layout = match metadata::preprocess(self.metadata).ok().flatten().map(|preprocess| preprocess.layout) {
+            Some(Layout::Nhwc) => Some("NHWC"),
+            Some(Layout::Nchw) => Some("NCHW"),
+            None => None,
+        };
+        let memory = Memory::of(self.plans);
+        let binding = |(number, levels): (usize, &Vec<Plan>)| {
+            let plan = levels.first()?;
+            Some(json!({
+                "dims": self.bindings[number].dims,
+                "inputs": plan.inputs.iter().map(|port| tensor(port, layout)).collect::<Vec<_>>(),
+                "outputs": plan.outputs.iter().map(|port| tensor(port, None)).collect::<Vec<_>>(),
+                "arena_bytes": memory[number].fixed,
+                "scratch_bytes": memory[number].stride,
+                "stats": self.stats[number],
+            }))
+        };
+        let scores = match metadata::scores(self.metadata).ok().flatten().unwrap_or(self.scores) {
+            Scores::Logits => "logits",
+            Scores::Probabilities => "probabilities",
+            Scores::LogProbabilities => "log_probabilities",
+        };
+        let arch = self.targets.first().map_or(Arch::X86_64, |target| target.arch);
+        let mut value = json!({
+            "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": FORMAT_VERSION},
+            "name": self.prefix,
+            "network": self.plans.first().and_then(|levels| levels.first()).map(|plan| plan.name.as_str()),
+            "source": format!("xxh3:{:016x}", self.source),
+            "architecture": if arch == Arch::Aarch64 { "aarch64" } else { "x86_64" },
+            "levels": self.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "flags": self.flags,
+            "weights": {"bytes": self.weights.bytes.len(), "embedded": self.embed,
+                "hash": format!("xxh64:{:016x}", self.weights.hash)},
+            "bindings": self.plans.iter().enumerate().filter_map(binding).collect::<Vec<_>>(),
+            "scores": scores,
+        });
+        let mut rest = Map::new();
+        for (key, text) in self.metadata {
+            match STRUCTURED.contains(&key.as_str()).then(|| serde_json::from_str::<Value>(text)) {
+                Some(Ok(entry)) => value[key.as_str()] = entry,
+                _ => _ = rest.insert(key.clone(), text.as_str().into()),
+            }
+        }
+        value["metadata"] = rest.into();
+        value
+    }
+}
+
+fn tensor(port: &Port, layout: Option<&str>) -> Value {
+    let mut value = json!({
+        "name": port.name,
+        "dtype": port.ty.dtype.to_string(),
+        "shape": port.ty.shape.to_vec(),
+        "bytes": port.ty.bytes(),
+    });
+    if let (Some(layout), 4) = (layout, port.ty.shape.len()) {
+        value["layout"] = layout.into();
+    }
+    value
+}
+
+/// What a manifest says about a library that is opened.
+pub(crate) struct Manifest {
+    pub name: String,
+    pub metadata: BTreeMap<String, String>,
+    pub scores: Scores,
+    pub stats: Vec<Stats>,
+    /// The dimensions that were named, of each set of shapes.
+    pub dims: Vec<BTreeMap<String, usize>>,
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming the entry that is missing.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |what: &str, found: String| Error::input("manifest of the library", what, found);
+        let value: Value = serde_json::from_str(text).map_err(|e| wrong("JSON", e.to_string()))?;
+        let mut metadata = BTreeMap::new();
+        for key in STRUCTURED {
+            if let Some(entry) = value.get(key) {
+                metadata.insert(key.to_string(), entry.to_string());
+            }
+        }
+        for (key, entry) in value["metadata"].as_object().into_iter().flatten() {
+            metadata.insert(key.clone(), entry.as_str().unwrap_or_default().to_string());
+        }
+        let scores = match value["scores"].as_str() {
+            Some("probabilities") => Scores::Probabilities,
+            Some("log_probabilities") => Scores::LogProbabilities,
+            Some("logits") => Scores::Logits,
+            _ => return Err(wrong("scores", value["scores"].to_string())),
+        };
+        let bindings = value["bindings"].as_array().ok_or_else(|| wrong("bindings", "none".into()))?;
+        let stats = bindings.iter().map(|binding| serde_json::from_value(binding["stats"].clone()));
+        let stats = stats.collect::<Result<_, _>>().map_err(|e| wrong("stats of each binding", e.to_string()))?;
+        let dims = bindings.iter().map(|binding| serde_json::from_value(binding["dims"].clone()));
+        let dims = dims.collect::<Result<_, _>>().map_err(|e| wrong("dims of each binding", e.to_string()))?;
+        Ok(Self { dims, name: value["network"].as_str().unwrap_or_default().to_string(), metadata, scores, stats })
+    }
+}

@@ -1,0 +1,77 @@
+//! How models are opened and compiled.
+
+use std::path::PathBuf;
+
+use fornax_compiler::target::Target;
+use fornax_onnx::Limits;
+use fornax_scaling::architecture::Padding;
+
+/// How to open and compile a model.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The machine to compile for; `None` is this one.
+    pub target: Option<Target>,
+    /// Bounds on the file and its import.
+    pub limits: Limits,
+    /// The most bytes an arena may have.
+    pub arena_bytes: u64,
+    /// Verify the graph between passes.
+    pub verify: bool,
+    /// For compiled libraries.
+    pub library: LibrarySource,
+    /// For specs and presets.
+    pub scaled: ScaledOptions,
+    /// What the network computes, if not its declared outputs.
+    pub features: Option<Features>,
+}
+
+/// What a network computes instead of its declared outputs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Features {
+    /// What the classifier reads, as the one output `pooled`.
+    Pooled,
+    /// For each reduction of the input's side (2, 4, … 32) the last value of that size, for detectors and segmenters; of specs
+    /// and presets only.
+    Reductions(Vec<usize>),
+}
+
+/// How a spec becomes a network with weights.
+#[derive(Clone, Debug, Default)]
+pub struct ScaledOptions {
+    /// State dict with the weights, safetensors; without one they are random.
+    pub weights: Option<PathBuf>,
+    /// Seed of random weights.
+    pub seed: u64,
+    /// Outputs of the classifier, if not those of the spec. A state dict that has another number keeps its other weights, and
+    /// the classifier is random.
+    pub classes: Option<usize>,
+    /// Height and width of the input, if not those of the spec.
+    pub side: Option<(usize, usize)>,
+    /// Epsilon of batch norms, if not that of the source of the weights.
+    pub eps: Option<f64>,
+    /// Padding, if not that of the source of the weights.
+    pub padding: Option<Padding>,
+}
+
+/// What else belongs to a compiled library.
+#[derive(Clone, Debug, Default)]
+pub struct LibrarySource {
+    /// The file with its weights; by default those it holds, or those beside it under the same name.
+    pub weights: Option<PathBuf>,
+    /// Read the weights that it holds whole, and check their hash.
+    pub check_weights: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            target: None,
+            limits: Limits::default(),
+            arena_bytes: 1 << 34,
+            verify: false,
+            library: LibrarySource::default(),
+            scaled: ScaledOptions::default(),
+            features: None,
+        }
+    }
+}

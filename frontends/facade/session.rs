@@ -1,0 +1,175 @@
+//! A running model: tensors in, tensors out.
+//!
+//! In: tensors of any shapes that the model's inputs allow. Out: its outputs. Shapes that were not seen before are
+//! compiled first; for those seen last, [`Session::run_into`] allocates nothing.
+
+use std::sync::Arc;
+
+use fornax_ir::inputs::Bindings;
+use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor, Timeline};
+
+use super::compiled::Compiled;
+use super::model::Model;
+use crate::error::{Error, Result};
+
+/// How many sets of shapes a session keeps memory for.
+const KEPT: usize = 4;
+
+/// How a session runs.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// Threads, the caller included; 0 is as many as the machine gives this process.
+    pub threads: usize,
+    /// Bind each worker to a processor of its own, where the affinity mask has enough. The calling thread stays as it
+    /// is: [`Pool::caller_cpu`] names the processor left for it.
+    pub pin: bool,
+    /// Shapes to compile for at once.
+    pub bindings: Bindings,
+}
+
+/// A model with memory and threads of its own.
+///
+/// ```
+/// use fornax::{DType, Model, SessionOptions, Tensor};
+///
+/// let model = Model::open("examples/signs.onnx")?;
+/// let mut session = model.session(&SessionOptions { threads: 1, ..Default::default() })?;
+/// let image = Tensor::zeros(DType::F32, [1, 3, 96, 96])?;
+/// let mut outputs = session.run(&[&image])?;
+/// assert_eq!(outputs[0].shape().to_string(), "[1,12]");
+/// session.run_into(&[&image], &mut outputs)?; // allocates nothing
+///
+/// let batch = Tensor::zeros(DType::F32, [3, 3, 96, 96])?; // another shape: compiled now
+/// assert_eq!(session.run(&[&batch])?[0].shape().to_string(), "[3,12]");
+/// # Ok::<(), fornax::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    pool: Arc<Pool>,
+    /// The sets of shapes used last, latest first.
+    bound: Vec<(Arc<Compiled>, fornax_runtime::Session)>,
+}
+
+impl Model {
+    /// A session on threads and memory of its own. It compiles at once if the options leave no dimension open, else for
+    /// the shapes of the first run.
+    ///
+    /// # Errors
+    /// As [`Model::bind`]; [`Error::Runtime`] if threads or memory cannot be had.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session> {
+        Session::new(self.clone(), options)
+    }
+}
+
+impl Session {
+    fn new(model: Model, options: &SessionOptions) -> Result<Self> {
+        let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
+        let compiled = match model.bind_on(threads, &options.bindings) {
+            Ok(compiled) => Some(compiled),
+            Err(Error::Model { error, .. }) if matches!(*error, fornax_onnx::Error::Unbound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let mut session = Self { model, pool: Arc::new(Pool::new(threads, options.pin)?), bound: Vec::new() };
+        if let Some(compiled) = compiled {
+            session.keep(compiled)?;
+        }
+        Ok(session)
+    }
+
+    /// The model it runs.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The threads it runs on.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The program used last, if there is one.
+    pub fn compiled(&self) -> Option<&Arc<Compiled>> {
+        self.bound.first().map(|(compiled, _)| compiled)
+    }
+
+    /// Runs the model once on inputs in its order.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] or [`Error::Model`] naming the input whose type or shape does not fit; as [`Model::bind`] for
+    /// shapes not seen before.
+    pub fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let session = self.fitting(inputs)?;
+        let mut outputs = session.outputs()?;
+        session.run(inputs, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// Runs the model once, like [`Session::run`], into tensors of the outputs' types and shapes.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; and [`Error::Runtime`] if an output does not fit, when nothing is written.
+    pub fn run_into(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        Ok(self.fitting(inputs)?.run(inputs, outputs)?)
+    }
+
+    /// Runs the model once, like [`Session::run_into`], and puts the nanoseconds that each step of the program took into
+    /// its entry of `times_ns`.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`]; and [`Error::Runtime`] if there is not one entry per step.
+    pub fn run_profiled(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor], times_ns: &mut [u64]) -> Result<()> {
+        Ok(self.fitting(inputs)?.run_profiled(inputs, outputs, times_ns)?)
+    }
+
+    /// Runs the model once, like [`Session::run_into`], and records when each worker was at which step.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`]; and [`Error::Runtime`] if `timeline` has no room for the program's steps and the pool's
+    /// threads.
+    pub fn run_traced(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor], timeline: &mut Timeline) -> Result<()> {
+        Ok(self.fitting(inputs)?.run_traced(inputs, outputs, timeline)?)
+    }
+
+    /// The memory for the shapes of `inputs`; it becomes the one used last.
+    fn fitting(&mut self, inputs: &[&Tensor]) -> Result<&mut fornax_runtime::Session> {
+        let fits = |compiled: &Compiled| {
+            let shapes = compiled.inputs().iter().map(|port| &port.shape);
+            compiled.inputs().len() == inputs.len() && shapes.eq(inputs.iter().map(|tensor| tensor.shape()))
+        };
+        match self.bound.iter().position(|(compiled, _)| fits(compiled)) {
+            Some(at) => self.bound[..=at].rotate_right(1),
+            None => {
+                let bindings = self.bindings(inputs)?;
+                let compiled = self.model.bind_on(self.pool.threads(), &bindings)?;
+                self.keep(compiled)?;
+            }
+        }
+        Ok(&mut self.bound[0].1)
+    }
+
+    fn keep(&mut self, compiled: Arc<Compiled>) -> Result<()> {
+        self.bound.truncate(KEPT - 1);
+        let session = fornax_runtime::Session::new(Arc::clone(compiled.program()), Arc::clone(&self.pool))?;
+        self.bound.insert(0, (compiled, session));
+        Ok(())
+    }
+
+    /// The shapes of `inputs` by name, after a look at their number and types.
+    fn bindings(&self, inputs: &[&Tensor]) -> Result<Bindings> {
+        let declared = self.model.inputs();
+        if declared.len() != inputs.len() {
+            let (expected, found) = (declared.len(), inputs.len());
+            return Err(RuntimeError::PortCount { kind: PortKind::Input, expected, found }.into());
+        }
+        let mut bindings = Bindings::default();
+        for (input, tensor) in declared.iter().zip(inputs) {
+            if tensor.dtype() != input.dtype {
+                let (kind, name) = (PortKind::Input, input.name.clone());
+                let (expected, found) = (input.dtype, tensor.dtype());
+                return Err(RuntimeError::PortDType { kind, name, expected, found }.into());
+            }
+            bindings.shapes.insert(input.name.clone(), tensor.shape().to_vec());
+        }
+        Ok(bindings)
+    }
+}

@@ -1,0 +1,285 @@
+//! A network of a spec or a preset, as the source of a model.
+//!
+//! In: a spec, and a state dict or a seed. Out: the graph for any batch, and what the spec knows of images, under the keys of an
+//! ONNX file's metadata. What was chosen on the way (scheme, epsilon, padding) is said in [`Source::notes`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fornax_ir::graph::Graph;
+use fornax_ir::inputs::{Bindings, Dim, InputDecl};
+use fornax_runtime::DType;
+use fornax_scaling::architecture::Architecture;
+use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};
+use fornax_scaling::random::Random;
+use fornax_scaling::spec::{Interpolation, Preprocessing, Spec};
+use fornax_scaling::weights::{Classifier, Hints, Scheme, StateDict, Weights};
+use serde_json::json;
+
+use super::options::{Features, Options, ScaledOptions};
+use super::source::Source;
+use crate::error::{Error, Result};
+
+/// An architecture with weights.
+pub(crate) struct SpecModel {
+    architecture: Architecture,
+    weights: Arc<dyn Weights + Send + Sync>,
+    outputs: Outputs,
+    side: (usize, usize),
+    /// The state dict, if the weights are from one.
+    weights_file: Option<PathBuf>,
+    /// The one input.
+    inputs: Vec<InputDecl>,
+    /// Names of the outputs.
+    output_names: Vec<String>,
+    /// What was chosen, a line each.
+    notes: Vec<String>,
+    /// What the spec knows of images.
+    metadata: BTreeMap<String, String>,
+}
+
+/// The spec of a file, or of the preset that `path` names if there is no such file; none if it is another kind of file.
+///
+/// # Errors
+/// [`Error::Spec`] for what is no spec and no preset, [`Error::Runtime`] if the file cannot be read.
+pub fn open_spec(path: &Path, file_bytes: u64) -> Result<Option<Spec>> {
+    if path.extension().is_some_and(|suffix| suffix == "toml") {
+        let bytes = fornax_runtime::map_file(path, file_bytes)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Error::file(path, "expected a spec in UTF-8"))?;
+        return Ok(Some(Spec::parse(text, &path.display().to_string())?));
+    }
+    let named = path.to_str().filter(|name| !path.exists() && !name.contains(['/', '.']));
+    Ok(named.map(Spec::preset).transpose()?)
+}
+
+impl SpecModel {
+    /// Resolves a spec and binds its weights.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] and [`Error::Weights`] naming what does not fit.
+    pub fn new(spec: &Spec, options: &Options) -> Result<Self> {
+        let (features, file_bytes) = (options.features.as_ref(), options.limits.file_bytes);
+        let options = &options.scaled;
+        let mut spec = spec.clone();
+        spec.classes = options.classes.unwrap_or(spec.classes);
+        let resolved = spec.resolve()?;
+        let mut architecture = resolved.architecture;
+        let scale = resolved.multipliers;
+        let side = options.side.unwrap_or((architecture.side, architecture.side));
+        let mut notes =
+            vec![format!("width {:.4}, depth {:.4}, input {} x {}", scale.width, scale.depth, side.0, side.1)];
+        notes.extend(resolved.warnings.into_iter().map(|warning| format!("warning: {warning}")));
+        let weights: Arc<dyn Weights + Send + Sync> = match &options.weights {
+            None => {
+                notes.push(format!("random weights of seed {}", options.seed));
+                Arc::new(Random { seed: options.seed })
+            }
+            Some(path) => {
+                let state = StateDict::open(path, file_bytes)?;
+                let scheme = state.scheme()?;
+                let defaults = scheme.defaults(&architecture, &Hints::beside(path));
+                notes.push(format!("weights in the naming of {}; {}", scheme.name(), defaults.why));
+                // What a spec says itself comes before what its weights' source is known for.
+                for (key, own) in [("eps", spec.states("eps")), ("padding", spec.states("padding"))] {
+                    match (own, key) {
+                        (true, _) => notes.push(format!("{key} as the spec says")),
+                        (false, "eps") => architecture.eps = defaults.eps,
+                        (false, _) => architecture.padding = defaults.padding,
+                    }
+                }
+                let (classifier, note) = classifier(&state, &architecture, scheme, options, features);
+                notes.extend(note);
+                Arc::new(state.bind(&architecture, scheme, classifier)?)
+            }
+        };
+        architecture.eps = options.eps.unwrap_or(architecture.eps);
+        architecture.padding = options.padding.unwrap_or(architecture.padding);
+        let metadata = spec.preprocessing.as_ref().map(|images| metadata(images, side)).unwrap_or_default();
+        let bound = Self::over(architecture, weights, side, features)?;
+        Ok(Self { notes, metadata, weights_file: options.weights.clone(), ..bound })
+    }
+
+    /// An architecture with random weights.
+    ///
+    /// # Errors
+    /// [`Error::Build`] if the options do not fit it.
+    pub fn random(architecture: Architecture, options: &Options) -> Result<Self> {
+        let side = options.scaled.side.unwrap_or((architecture.side, architecture.side));
+        let weights = Arc::new(Random { seed: options.scaled.seed });
+        Self::over(architecture, weights, side, options.features.as_ref())
+    }
+
+    fn over(
+        architecture: Architecture,
+        weights: Arc<dyn Weights + Send + Sync>,
+        side: (usize, usize),
+        features: Option<&Features>,
+    ) -> Result<Self> {
+        let dims = vec![Dim::Symbol("batch".into()), Dim::Known(3), Dim::Known(side.0), Dim::Known(side.1)];
+        let inputs = vec![InputDecl { name: "input".into(), dtype: DType::F32, dims, ranked: true }];
+        let outputs = match features {
+            None => Outputs::Logits,
+            Some(Features::Pooled) => Outputs::Pooled,
+            Some(Features::Reductions(reductions)) => Outputs::Reductions(reductions.clone()),
+        };
+        let wanted = BuildOptions { batch: 1, side, outputs: outputs.clone() };
+        let output_names = output_names(&architecture, &wanted)?;
+        let (notes, metadata, weights_file) = (Vec::new(), BTreeMap::new(), None);
+        Ok(Self { architecture, weights, outputs, side, weights_file, inputs, output_names, notes, metadata })
+    }
+}
+
+impl Source for SpecModel {
+    fn inputs(&self) -> &[InputDecl] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        self.output_names.clone()
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    fn graph(&self, bindings: &Bindings) -> Result<Graph> {
+        let mut batch = bindings.dims.get("batch").copied().unwrap_or(1);
+        if let Some(shape) = bindings.shapes.get("input") {
+            let (height, width) = self.side;
+            match shape[..] {
+                [n, 3, h, w] if (h, w) == self.side => batch = n,
+                _ => {
+                    return Err(Error::input(
+                        "input",
+                        format!("a shape [n, 3, {height}, {width}]"),
+                        format!("{shape:?}"),
+                    ));
+                }
+            }
+        }
+        let options = BuildOptions { batch, side: self.side, outputs: self.outputs.clone() };
+        Ok(build(&self.architecture, &options, &*self.weights)?)
+    }
+
+    fn hash(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(format!("{:?}", self.architecture).as_bytes())
+    }
+
+    fn name(&self, _: &Bindings) -> Result<String> {
+        Ok(self.architecture.name.clone())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.weights_file.iter().cloned().collect()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn architecture(&self) -> Option<&Architecture> {
+        Some(&self.architecture)
+    }
+}
+
+/// Where the classifier's weights come from, and a note if not from the file: it is made anew only where other classes are asked
+/// for than the file has.
+fn classifier(
+    state: &StateDict,
+    architecture: &Architecture,
+    scheme: Scheme,
+    options: &ScaledOptions,
+    features: Option<&Features>,
+) -> (Classifier, Option<String>) {
+    let found = state.outline(architecture, scheme).classes;
+    match options.classes {
+        _ if features.is_some() => (Classifier::Unused, None),
+        Some(classes) if found != Some(classes) => {
+            let found = found.map_or("none".to_string(), |n| n.to_string());
+            let note = format!("classifier of {classes} classes random, seed {}; the file has {found}", options.seed);
+            (Classifier::Seeded(options.seed), Some(note))
+        }
+        _ => (Classifier::File, None),
+    }
+}
+
+/// The entry `preprocess`. A crop that is not square lies inside photos of every aspect.
+fn metadata(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap<String, String> {
+    let interpolation = match images.interpolation {
+        Interpolation::Bilinear => "bilinear",
+        Interpolation::Bicubic => "bicubic",
+    };
+    let mut value = json!({
+        "channel_order": "RGB", "interpolation": interpolation, "antialias": true, "scale": 1.0 / 255.0,
+        "mean": images.mean, "std": images.std, "layout": "NCHW", "dtype": "float32",
+    });
+    if images.squash {
+        value["resize"] = json!([height, width]);
+    } else {
+        value["resize_short_edge"] = json!((height.max(width) as f64 / images.crop).floor() as usize);
+        value["crop"] = json!([height, width]);
+        value["crop_mode"] = json!("center");
+    }
+    [("preprocess".to_string(), value.to_string())].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fornax_scaling::architecture::Padding;
+    use fornax_scaling::parameters::parameters;
+
+    /// A state dict in timm's names under `name`, for a network of 10 classes.
+    fn state_dict(folder: &Path, name: &str) -> PathBuf {
+        let architecture = spec("").resolve().unwrap().architecture;
+        let tensors: Vec<_> = parameters(&architecture)
+            .iter()
+            .map(|parameter| {
+                let values = Random { seed: 1 }.values(parameter);
+                (parameter.name.clone(), fornax_runtime::Tensor::from_f32(parameter.shape.clone(), &values).unwrap())
+            })
+            .collect();
+        let views: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        crate::tensors::save_safetensors(folder.join(name), &views, &[]).unwrap();
+        folder.join(name)
+    }
+
+    fn spec(more: &str) -> Spec {
+        let text =
+            format!("base = \"efficientnet_b0\"\nwidth = 0.25\ndepth = 0.35\nresolution = 32\nclasses = 10\n{more}");
+        Spec::parse(&text, "small.toml").unwrap()
+    }
+
+    fn open(spec: &Spec, weights: PathBuf, classes: Option<usize>) -> Result<SpecModel> {
+        let scaled = ScaledOptions { weights: Some(weights), classes, ..ScaledOptions::default() };
+        SpecModel::new(spec, &Options { scaled, ..Options::default() })
+    }
+
+    #[test]
+    fn a_spec_has_the_last_word_on_numerics() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = state_dict(folder.path(), "tf_efficientnet_b0.safetensors");
+        let of = |more: &str| {
+            let scaled = open(&spec(more), weights.clone(), None).unwrap();
+            (scaled.architecture.eps, scaled.architecture.padding)
+        };
+        assert_eq!(of(""), (1e-3, Padding::Same));
+        assert_eq!(of("eps = 1e-5\npadding = \"symmetric\"\n"), (1e-5, Padding::Symmetric));
+        assert_eq!(of("eps = 1e-4\n"), (1e-4, Padding::Same));
+    }
+
+    #[test]
+    fn a_random_classifier_is_asked_for_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = state_dict(folder.path(), "w.safetensors");
+        let random = |classes| {
+            let scaled = open(&spec(""), weights.clone(), classes).unwrap();
+            scaled.notes.iter().any(|note| note.starts_with("classifier of"))
+        };
+        assert_eq!([None, Some(10), Some(12)].map(random), [false, false, true]);
+        let mut other = spec("");
+        other.classes = 12;
+        assert!(open(&other, weights, None).is_err());
+    }
+}

@@ -1,0 +1,25 @@
+//! Images: from a photo to the tensor a network expects.
+//!
+//! ```text
+//! file ── decode ──▶ Image ── crop, resample (pillow or TensorFlow's way) ──▶ normalise ──▶ Tensor
+//!                                  └ Preprocess: from metadata, a convention, or the caller
+//! ```
+//!
+//! Decoding JPEG and PNG files is the Cargo feature `images`; all else works on pixels from anywhere.
+
+mod conventions;
+#[cfg(feature = "images")]
+mod decode;
+mod filter;
+mod image;
+mod input;
+mod pillow;
+mod preprocess;
+mod resample;
+
+pub use conventions::Convention;
+pub use filter::Interpolation;
+pub use image::Image;
+pub use input::ImageInput;
+pub use preprocess::{ChannelOrder, Crop, Layout, Preprocess, Resize};
+pub use resample::Resampler;

@@ -1,0 +1,94 @@
+//! `If` with a condition known at compile time: the branch that is taken, inlined.
+//!
+//! Exporters leave such nodes behind where they traced a test of a shape. The branch sees the names around it.
+
+use std::collections::{HashMap, HashSet};
+
+use fornax_ir::ops::literal::Literal;
+
+use super::{Importer, Scope, Value};
+use crate::attributes::{Attributes, node_name};
+use crate::error::{Error, Result, short};
+use crate::limits::Limits;
+use crate::names::{cut, join};
+use crate::order::{Body, order};
+use crate::proto::{GraphProto, NodeProto};
+
+impl Importer<'_> {
+    /// Inlines the branch of an `If` that its constant condition takes.
+    pub fn branch(&mut self, scope: &Scope<'_>, node: &NodeProto, operands: &[Value]) -> Result<Vec<Value>> {
+        let attributes = Attributes { node, loader: &self.file.loader };
+        let refused = vec![Value::Refused; node.output.len()];
+        let condition = match operands {
+            [Value::Known(condition)] => *condition,
+            [Value::Refused] => return Ok(refused),
+            _ => return Err(attributes.error("condition", "one input", format!("{}", operands.len()))),
+        };
+        let Some(constant) = self.assembly.graph().node(condition).constant() else {
+            self.refusals
+                .variants(vec![format!("If ({}): the condition is not known at compile time", attributes.node_name())]);
+            return Ok(refused);
+        };
+        let taken = match Literal::from_constant(constant).map(|l| l.to_f64()) {
+            Ok(values) if values.len() == 1 => values[0] != 0.0,
+            _ => return Err(attributes.error("condition", "one element", constant.ty.to_string())),
+        };
+        let name = if taken { "then_branch" } else { "else_branch" };
+        let graph = attributes.graph(name)?.ok_or_else(|| attributes.error(name, "a graph", "none"))?;
+        if graph.output.len() != node.output.len() {
+            let expected = format!("{} outputs", node.output.len());
+            return Err(attributes.error(name, expected, graph.output.len().to_string()));
+        }
+        self.nested(scope, node, graph)
+    }
+
+    fn nested(&mut self, scope: &Scope<'_>, node: &NodeProto, graph: &GraphProto) -> Result<Vec<Value>> {
+        let place = format!("graph of {}", short(node_name(node)));
+        let limits = &self.file.loader.limits;
+        Limits::check(&place, "depth", limits.depth, self.depth + self.calls.len() as u64 + 1)?;
+        let prefix = match &scope.prefix {
+            Some(_) => node.name.clone(),
+            None => cut(node_name(node)).to_string(),
+        };
+        let mut values = HashMap::new();
+        for tensor in &graph.initializer {
+            let constant = self.file.loader.load(tensor, &tensor.name)?.with_origins(vec![tensor.name.clone()]);
+            let id = self.assembly.constant(&join(&prefix, &tensor.name), constant);
+            values.insert(tensor.name.clone(), Value::Known(id));
+        }
+        let indices = self.nested_order(scope, graph, &place)?;
+        let mut inner = Scope {
+            values,
+            outer: Some(scope),
+            prefix: Some(prefix),
+            opsets: scope.opsets,
+            attributes: scope.attributes,
+        };
+        self.depth += 1;
+        self.nodes(&mut inner, &graph.node, &indices)?;
+        self.depth -= 1;
+        let mut results = Vec::with_capacity(graph.output.len());
+        for output in &graph.output {
+            let value = self.value(&inner, &output.name);
+            results.push(value.ok_or_else(|| Error::model(&place, "output", "a value", short(&output.name)))?);
+        }
+        Ok(results)
+    }
+
+    fn nested_order(&self, scope: &Scope<'_>, graph: &GraphProto, place: &str) -> Result<Vec<usize>> {
+        let own: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+        let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+        let around = |name: &str| {
+            let mut scope = Some(scope);
+            while let Some(s) = scope {
+                if s.values.contains_key(name) || (s.prefix.is_none() && self.file.initializers.contains_key(name)) {
+                    return true;
+                }
+                scope = s.outer;
+            }
+            false
+        };
+        let defined = |name: &str| own.contains(name) || around(name);
+        order(&Body { place, nodes: &graph.node, defined: &defined, reserved: &own, outputs: &outputs })
+    }
+}
