@@ -108,7 +108,7 @@ impl Network {
             Source::Preset(preset) => return open(preset),
             Source::Shifted(preset) => {
                 let file = open(preset).export(&Bindings::default(), false, false).expect("a file");
-                with_shifts(&file, 100)
+                with_shifts(&file)
             }
             Source::ResNet50 => resnet50(self.side, 1000),
         };

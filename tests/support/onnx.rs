@@ -7,9 +7,10 @@ use onnx_protobuf::{
     AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
-/// The model of `bytes` with every batch norm and every bias drawn anew, as after training: none is 0 or 1.
-pub fn with_shifts(bytes: &[u8], seed: u64) -> Vec<u8> {
+/// The model of `bytes` with every batch norm and every bias drawn anew, each from its name: as after training, none is 0 or 1.
+pub fn with_shifts(bytes: &[u8]) -> Vec<u8> {
     let mut model = ModelProto::parse_from_bytes(bytes).expect("a model");
     let graph = model.graph.as_mut().expect("a graph");
     let mut draws: BTreeMap<String, (f32, f32)> = BTreeMap::new();
@@ -22,11 +23,11 @@ pub fn with_shifts(bytes: &[u8], seed: u64) -> Vec<u8> {
         };
         draws.extend(node.input.iter().skip(1).zip(parts).filter_map(|(name, draw)| Some((name.clone(), (*draw)?))));
     }
-    for (i, tensor) in graph.initializer.iter_mut().enumerate() {
+    for tensor in &mut graph.initializer {
         if let Some((middle, spread)) = draws.get(&tensor.name) {
             let count = tensor.dims.iter().product::<i64>() as usize;
             assert_eq!(tensor.raw_data.len(), 4 * count, "{}: f32 elements as raw data", tensor.name);
-            let values = random_values(seed.wrapping_add(i as u64), count);
+            let values = random_values(xxh3_64(tensor.name.as_bytes()), count);
             tensor.raw_data = values.iter().flat_map(|v| (middle + spread * v).to_le_bytes()).collect();
         }
     }
