@@ -5,6 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fornax::runtime::levels::{LEVELS, Level};
 use fornax::runtime::{Library, LibraryOptions, Pool, Session};
 use fornax::{
     ArtifactOptions, Artifacts, Bindings, Emit, LibrarySource, Model, Options, SessionOptions, Target, Tensor, tensors,
@@ -62,6 +63,26 @@ impl Folder {
     }
 }
 
+/// The table of levels in the documentation is the table of levels.
+#[test]
+fn the_documentation_has_every_level() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/artifact.md")).unwrap();
+    let (_, section) = text.split_once("\n## Levels\n").unwrap();
+    let documented: Vec<&str> =
+        section.lines().filter(|line| line.starts_with("| ")).skip(2).take(LEVELS.len()).collect();
+    let row = |level: &Level| {
+        let (aliases, vectors) = (level.aliases.iter().map(|alias| format!("`{alias}`")), level.vectors);
+        let aliases = aliases.collect::<Vec<_>>().join(", ");
+        let (needs, bits) = (level.features.names().join(", "), 32 * vectors.lanes);
+        let multi = if level.multi { "yes" } else { "no" };
+        format!(
+            "| {} | `{level}` | {aliases} | {needs} | {} of {bits} bits | {multi} |",
+            level.number, vectors.registers
+        )
+    };
+    assert_eq!(documented, LEVELS.map(row));
+}
+
 /// Outputs of a model opened from a file.
 fn outputs(path: &Path, target: Option<Target>, threads: usize, input: &Tensor) -> Vec<Tensor> {
     let model = Model::open_with(path, &Options { target, ..Options::default() }).unwrap();
@@ -84,7 +105,7 @@ fn a_library_has_the_bits_of_the_jit_on_every_level() {
     for (model, input) in [(signs(), signs_input()), (b0(1), picture(1))] {
         let expected = run(&model, 2, &input);
         let options = ArtifactOptions {
-            targets: Target::all().map(|(target, _)| target).filter(|target| target.arch == Arch::X86_64).collect(),
+            targets: Target::all().filter(|target| target.arch() == Arch::X86_64).collect(),
             ..ArtifactOptions::new("net")
         };
         let folder = Folder::new(&model, &options, &[Emit::So]);

@@ -18,8 +18,8 @@ const B0: u64 = 0xc22e_8117_4821_aeca;
 
 /// Targets with FMA that this machine runs; the others are named.
 fn targets() -> Vec<Target> {
-    for (target, about) in Target::all().filter(|(target, _)| target.fma() && !target.runs_here()) {
-        eprintln!("NOT RUN: {target} ({about}): this machine cannot");
+    for target in Target::all().filter(|target| target.fma() && !target.runs_here()) {
+        eprintln!("NOT RUN: {target} ({}): this machine cannot", target.level.about);
     }
     let with_fma: Vec<Target> = Target::runnable().into_iter().filter(Target::fma).collect();
     if with_fma.is_empty() {

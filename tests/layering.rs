@@ -37,6 +37,37 @@ const CRANELIFT: &[&str] = &[
     "compiler/src/emit/jit.rs",
 ];
 
+/// What a level of vector instructions takes: the files that a new one is written into. The first says what it is, and all others
+/// but those of its encodings and costs read that. Beside them: a row in `tests/net/` and a snapshot in `tests/filetests/asm/`.
+const LEVEL: &[&str] = &[
+    "runtime/src/levels.rs",
+    "runtime/src/features.rs",
+    "compiler/src/target.rs",
+    "compiler/src/codegen/clif.rs",
+    "compiler/src/codegen/x86/opcodes.rs",
+    "compiler/src/codegen/x86/emit.rs",
+    "docs/artifact.md",
+];
+
+/// What tells that a line of code knows one level from another: names, features, widths of registers.
+const LEVEL_WORDS: &[&str] = &[
+    "x86-64-",
+    "X86_64_",
+    "avx2",
+    "avx512",
+    "neon",
+    "ymm",
+    "zmm",
+    "YMM",
+    "ZMM",
+    "lanes == 16",
+    "lanes() == 16",
+    "lanes == 8",
+    "lanes() == 8",
+    "lanes >= 16",
+    "lanes() >= 16",
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -81,8 +112,7 @@ fn compiler_modules_depend_downwards() {
             continue;
         };
         let text = read(&path);
-        let product = text.split("#[cfg(test)]\nmod ").next().expect("text");
-        for (number, line) in product.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (number, line) in product(&text) {
             for used in line.split("crate::").skip(1) {
                 let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
                 if order.iter().position(|m| *m == used).is_some_and(|other| other < rank) {
@@ -92,6 +122,32 @@ fn compiler_modules_depend_downwards() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The lines of a file that are neither comments nor tests.
+fn product(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    product.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// The peak measures whatever registers there are.
+#[test]
+fn a_level_is_said_in_few_files() {
+    let mut wrong = Vec::new();
+    for path in ["runtime/src", "compiler/src", "compiler/ir/src", "frontends"].into_iter().flat_map(sources) {
+        let name = relative(&path);
+        let test = name.ends_with("tests.rs") || name.contains("/tests/") || name.ends_with("/testing.rs");
+        if test || LEVEL.contains(&name.as_str()) || name == "runtime/src/peak.rs" {
+            continue;
+        }
+        for (number, line) in product(&read(&path)) {
+            if LEVEL_WORDS.iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "levels are told apart outside the files of a level:\n{}", wrong.join("\n"));
+    assert!(LEVEL.len() <= 8 && LEVEL.iter().all(|name| root().join(name).exists()));
 }
 
 #[test]

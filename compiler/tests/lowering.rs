@@ -111,7 +111,7 @@ fn the_number_of_threads_changes_no_constant() {
     let constants = |threads| {
         let mut times = Times::default();
         let program = jit::compile_on(threads, &plan, &mut times).expect("code");
-        let stages: Vec<&str> = times.iter().map(|(stage, _)| stage).collect();
+        let stages: Vec<String> = times.iter().map(|(stage, _)| stage.to_string()).collect();
         (program.constants().to_vec(), stages)
     };
     let (one, stages) = constants(1);

@@ -157,8 +157,8 @@ fn targets(args: &Args) -> Result<Vec<Target>> {
     let host = || Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found));
     let arch = match args.target.as_deref() {
         None => match args.cpu.parse::<Target>() {
-            Ok(target) => target.arch,
-            Err(_) => host()?.arch,
+            Ok(target) => target.arch(),
+            Err(_) => host()?.arch(),
         },
         // The files import nothing, so they are the same for every C library.
         Some("x86_64-unknown-linux-gnu" | "x86_64-unknown-linux-musl") => Arch::X86_64,
@@ -171,11 +171,11 @@ fn targets(args: &Args) -> Result<Vec<Target>> {
         "multi" => return Ok(Target::multi(arch)),
         "native" => host()?,
         name => name.parse().map_err(|_| {
-            let names: Vec<String> = Target::all().map(|(target, _)| target.to_string()).collect();
+            let names: Vec<String> = Target::all().map(|target| target.to_string()).collect();
             Error::usage("--cpu", format!("multi, native or one of {}", names.join(", ")), name)
         })?,
     };
-    if target.arch != arch {
+    if target.arch() != arch {
         return Err(Error::usage(
             "--cpu",
             format!("a processor of --target {}", args.target.as_deref().unwrap_or("")),
@@ -183,7 +183,7 @@ fn targets(args: &Args) -> Result<Vec<Target>> {
         ));
     }
     // What is known of this machine's caches stays out of the file.
-    Ok(vec![Target::new(target.arch, target.level)])
+    Ok(vec![Target::new(target.level)])
 }
 
 /// Every combination of the extents given, the last dimension varying first.

@@ -99,15 +99,15 @@ fn of_library(library: &Library, model: &Model, bindings: &Bindings, out: &mut O
         return out.json(&json!({"version": 1, "signature": signature}));
     }
     writeln!(out.to, "{} ({})", model.name(bindings)?, model.path().display())?;
-    let levels: Vec<&str> = library.levels().into_iter().map(|(_, name)| name).collect();
+    let levels: Vec<&str> = library.levels().iter().map(|level| level.name).collect();
     writeln!(
         out.to,
         "compiled    by Fornax {}, for {}",
         signature["fornax"]["version"].as_str().unwrap_or("?"),
         levels.join(", ")
     )?;
-    let best = library.levels().into_iter().find(|(number, _)| library.best_level().is_ok_and(|best| best == *number));
-    writeln!(out.to, "here        {}", best.map_or("cannot run on this processor", |(_, name)| name))?;
+    let best = library.best_level().map_or("cannot run on this processor", |level| level.name);
+    writeln!(out.to, "here        {best}")?;
     for binding in 0..library.bindings() {
         for (kind, ports) in [("input", library.inputs(binding)), ("output", library.outputs(binding))] {
             for port in ports {

@@ -61,11 +61,11 @@ pub fn presets(out: &mut Output<'_>) -> Result<()> {
 /// Prints the targets, with the vectors that their kernels use, and which of them this machine is.
 pub fn targets(out: &mut Output<'_>) -> Result<()> {
     let host = Target::host().ok();
-    let is_host = |target: &Target| host.as_ref().is_some_and(|h| (h.arch, h.level) == (target.arch, target.level));
+    let is_host = |target: &Target| host.as_ref().is_some_and(|host| host.level == target.level);
     let (cpu, features) = (model_name(), CpuFeatures::detect());
     if out.json {
-        let target = |(target, about): (Target, &str)| {
-            json!({"name": target.to_string(), "about": about, "vector_bits": 32 * target.lanes(),
+        let target = |target: Target| {
+            json!({"name": target.to_string(), "about": target.level.about, "vector_bits": 32 * target.lanes(),
                 "runs_here": target.runs_here(), "host": is_host(&target)})
         };
         let list: Vec<_> = Target::all().map(target).collect();
@@ -73,13 +73,13 @@ pub fn targets(out: &mut Output<'_>) -> Result<()> {
         return out.json(&json!({"version": 1, "host": host, "cpu": cpu, "features": features.names(),
             "threads": available_threads(), "targets": list}));
     }
-    for (target, about) in Target::all() {
+    for target in Target::all() {
         let mark = match (is_host(&target), target.runs_here()) {
             (true, _) => "  (this machine)",
             (_, true) => "",
             _ => "  (does not run here)",
         };
-        writeln!(out.to, "{:<12} {about}{mark}", target.to_string())?;
+        writeln!(out.to, "{:<12} {}{mark}", target.to_string(), target.level.about)?;
     }
     Ok(writeln!(out.to, "processor    {cpu}, {} threads ({features})", available_threads())?)
 }

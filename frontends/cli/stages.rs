@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use fornax::Result;
+use fornax::compiler::times::Times;
 use serde_json::json;
 
 use crate::inputs;
@@ -19,7 +20,7 @@ pub fn run(measured: &MeasuredArgs, out: &mut Output<'_>) -> Result<()> {
     let given = inputs::read(&measured.inputs)?;
     let begun = Instant::now();
     let model = measured.model.open()?;
-    let mut stages: Vec<(&str, Duration)> = model.times().iter().collect();
+    let mut stages = model.times().clone();
     let opened = begun.elapsed();
     let bindings = measured.model.bindings(&model)?;
     let tensors = match given.is_empty() {
@@ -31,27 +32,27 @@ pub fn run(measured: &MeasuredArgs, out: &mut Output<'_>) -> Result<()> {
     let mut session = measured.threads.session(&model, bindings)?;
     let bound = begun.elapsed();
     if let Some(compiled) = session.compiled() {
-        stages.extend(compiled.times().iter());
-        stages.push(("session", bound.saturating_sub(compiled.compile_time())));
+        stages.extend(compiled.times());
+        stages.add("session", bound.saturating_sub(compiled.compile_time()));
     }
     let begun = Instant::now();
     session.run(&tensors.iter().collect::<Vec<_>>())?;
     let first = begun.elapsed();
-    stages.push(("first run", first));
+    stages.add("first run", first);
     print(&stages, opened + bound, first, out)
 }
 
-fn print(stages: &[(&str, Duration)], load: Duration, first: Duration, out: &mut Output<'_>) -> Result<()> {
+fn print(stages: &Times, load: Duration, first: Duration, out: &mut Output<'_>) -> Result<()> {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let peak = peak_rss();
     if out.json {
-        let list: Vec<_> = stages.iter().map(|(name, time)| json!({"stage": name, "ms": ms(*time)})).collect();
+        let list: Vec<_> = stages.iter().map(|(name, time)| json!({"stage": name, "ms": ms(time)})).collect();
         let (load, total) = (ms(load), ms(load + first));
         return out
             .json(&json!({"version": 1, "stages": list, "load_ms": load, "total_ms": total, "peak_rss_kb": peak}));
     }
-    for (name, time) in stages {
-        writeln!(out.to, "{name:<20} {:9.3} ms", ms(*time))?;
+    for (name, time) in stages.iter() {
+        writeln!(out.to, "{name:<20} {:9.3} ms", ms(time))?;
     }
     writeln!(out.to, "{:<20} {:9.3} ms, {:.3} ms without the first run", "total", ms(load + first), ms(load))?;
     Ok(writeln!(out.to, "{:<20} {:9.1} MB resident", "peak", peak as f64 / 1e3)?)

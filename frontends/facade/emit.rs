@@ -229,9 +229,9 @@ fn check(options: &ArtifactOptions) -> Result<()> {
     if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err(Error::usage("--name", "a C identifier", name.as_str()));
     }
-    let (targets, arch) = (&options.targets, options.targets.first().map(|target| target.arch));
-    let ascending = targets.is_sorted_by(|a, b| a.number() < b.number());
-    if arch.is_none() || !ascending || targets.iter().any(|target| Some(target.arch) != arch) {
+    let (targets, arch) = (&options.targets, options.targets.first().map(|target| target.arch()));
+    let ascending = targets.is_sorted_by(|a, b| a.level.number < b.level.number);
+    if arch.is_none() || !ascending || targets.iter().any(|target| Some(target.arch()) != arch) {
         let found: Vec<String> = targets.iter().map(Target::to_string).collect();
         return Err(Error::usage("targets", "levels of one architecture, ascending", found.join(", ")));
     }

@@ -12,8 +12,7 @@ use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, Dim, InputDecl};
-use fornax_runtime::artifact::LEVELS;
-use fornax_runtime::{Library, LibraryOptions, Port};
+use fornax_runtime::{Level, Library, LibraryOptions, Port};
 
 use super::compile::check_arena;
 use super::compiled::Compiled;
@@ -30,8 +29,8 @@ pub(crate) struct LibraryModel {
     manifest: Manifest,
     inputs: Vec<InputDecl>,
     outputs: Vec<String>,
-    /// Number of the level to use.
-    level: u32,
+    /// The level to use.
+    level: &'static Level,
 }
 
 impl LibraryModel {
@@ -54,11 +53,10 @@ impl LibraryModel {
             None => library.best_level()?,
             Some(target) => {
                 let levels = library.levels();
-                let named = levels.iter().find(|(_, name)| *name == target.to_string());
-                let names = || levels.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ");
+                let names = || levels.iter().map(|level| level.name).collect::<Vec<_>>().join(", ");
                 let absent =
                     || Error::usage("target", format!("one of the library's ({})", names()), target.to_string());
-                named.ok_or_else(absent)?.0
+                levels.iter().find(|level| **level == target.level).ok_or_else(absent)?
             }
         };
         if manifest.stats.len() != library.bindings() {
@@ -68,12 +66,6 @@ impl LibraryModel {
         let inputs = declarations(&library, &manifest.dims);
         let outputs = library.outputs(0).iter().map(|port| port.name.clone()).collect();
         Ok(Self { path: path.to_path_buf(), library, manifest, inputs, outputs, level })
-    }
-
-    /// Name of the level.
-    fn level(&self) -> &'static str {
-        let named = self.library.levels().into_iter().chain(LEVELS).find(|(number, _)| *number == self.level);
-        named.map_or("unknown", |(_, name)| name)
     }
 
     /// The set of shapes that `bindings` ask for: the first that has every extent they give.
@@ -145,13 +137,13 @@ impl Source for LibraryModel {
     }
 
     fn target(&self, _: &Options) -> Result<Target> {
-        self.level().parse().map_err(|e| Error::input("level of the library", "a target", e))
+        Ok(Target::new(self.level))
     }
 
     fn program(&self, bindings: &Bindings, options: &Options) -> Result<Option<Compiled>> {
         let (begun, mut times) = (Instant::now(), Times::default());
         let binding = self.find(bindings)?;
-        let program = times.stage("program", || self.library.program(binding, self.level))?;
+        let program = times.stage("program", || self.library.program(binding, self.level.number))?;
         check_arena(program.arena_bytes(), options)?;
         let kernels: BTreeSet<usize> = program.steps().iter().map(|step| step.kernel as usize).collect();
         let (scores, stats) = (self.manifest.scores, self.manifest.stats[binding].clone());

@@ -83,13 +83,13 @@ impl Description<'_> {
             Scores::Probabilities => "probabilities",
             Scores::LogProbabilities => "log_probabilities",
         };
-        let arch = self.targets.first().map_or(Arch::X86_64, |target| target.arch);
+        let arch = self.targets.first().map_or(Arch::X86_64, |target| target.arch());
         let mut value = json!({
             "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": FORMAT_VERSION},
             "name": self.prefix,
             "network": self.plans.first().and_then(|levels| levels.first()).map(|plan| plan.name.as_str()),
             "source": format!("xxh3:{:016x}", self.source),
-            "architecture": if arch == Arch::Aarch64 { "aarch64" } else { "x86_64" },
+            "architecture": arch.name(),
             "levels": self.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "flags": self.flags,
             "weights": {"bytes": self.weights.bytes.len(), "embedded": self.embed,

@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(library) = Library::open(file.path()) {
         let _ = library.signature();
         for binding in 0..library.bindings() {
-            for (level, _) in library.levels() {
+            for level in library.levels() {
                 let _ = library.program(binding, level);
             }
         }

@@ -25,14 +25,6 @@ pub const NOTE_TYPE: u32 = 1;
 /// Version of these records. The entry functions carry [`crate::ABI_VERSION`].
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Value of [`Head::arch`] for x86-64.
-pub const ARCH_X86_64: u32 = 1;
-/// Value of [`Head::arch`] for aarch64.
-pub const ARCH_AARCH64: u32 = 2;
-
-/// Numbers of the levels, as `init` takes them; 0 asks for the best of the processor. aarch64 has level 1 only.
-pub const LEVELS: [(u32, &str); 4] = [(1, "x86-64"), (2, "x86-64-fma"), (3, "x86-64-v3"), (4, "x86-64-v4")];
-
 /// Base of a kernel argument that is null.
 pub const BASE_NULL: u64 = 0;
 /// Base of the arena.
@@ -128,7 +120,7 @@ records! {
         magic: u64,
         /// [`FORMAT_VERSION`].
         version: u32,
-        /// [`ARCH_X86_64`] or [`ARCH_AARCH64`].
+        /// [`crate::Arch::number`].
         arch: u32,
         /// Size that the weights have.
         weights_bytes: u64,

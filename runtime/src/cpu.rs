@@ -1,157 +1,15 @@
-//! What the host's processor can do, and the state that kernels need it in.
+//! The state that kernels need a thread in, and the processors it may run on.
 //!
-//! [`CpuFeatures::prove`] is the only maker of [`HostProof`], and `Program::new` demands one: code for instructions
-//! that the host lacks cannot be reached. [`float_environment`] gives every thread the same rounding, so that results
-//! do not depend on what the host program did to its own.
+//! [`float_environment`] gives every thread the same rounding, so that results do not depend on what the host program did to its
+//! own.
 #![allow(unsafe_code, reason = "reads and writes the floating-point control register")]
 
 use std::arch::asm;
-use std::fmt;
 use std::marker::PhantomData;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::error::Error;
-use crate::sync::{OnceLock, available_parallelism};
-
-macro_rules! features {
-    ($($(#[$doc:meta])* $field:ident = $detect:expr;)*) => {
-        /// Instruction-set extensions, of a processor or needed by some code.
-        ///
-        /// The default has none of them: on x86-64 that means SSE2.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-        pub struct CpuFeatures {
-            $($(#[$doc])* pub $field: bool,)*
-        }
-
-        impl CpuFeatures {
-            fn read() -> CpuFeatures {
-                CpuFeatures { $($field: $detect,)* }
-            }
-
-            /// What `self` has and `other` lacks.
-            pub fn without(&self, other: CpuFeatures) -> CpuFeatures {
-                CpuFeatures { $($field: self.$field && !other.$field,)* }
-            }
-
-            /// The names of what it has, in order of declaration.
-            pub fn names(&self) -> Vec<&'static str> {
-                [$((self.$field, stringify!($field)),)*].into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
-            }
-        }
-    };
-}
-
-/// Detects an x86-64 feature; false on other machines.
-macro_rules! x86 {
-    ($($name:tt),+) => {{
-        #[cfg(target_arch = "x86_64")]
-        { true $(&& std::arch::is_x86_feature_detected!($name))+ }
-        #[cfg(not(target_arch = "x86_64"))]
-        { false }
-    }};
-}
-
-features! {
-    /// SSE3.
-    sse3 = x86!("sse3");
-    /// SSSE3.
-    ssse3 = x86!("ssse3");
-    /// SSE4.1.
-    sse41 = x86!("sse4.1");
-    /// SSE4.2.
-    sse42 = x86!("sse4.2");
-    /// POPCNT.
-    popcnt = x86!("popcnt");
-    /// AVX, with the operating system saving its registers.
-    avx = x86!("avx");
-    /// Half-precision conversions.
-    f16c = x86!("f16c");
-    /// AVX2.
-    avx2 = x86!("avx2");
-    /// Fused multiply-add on 128 and 256 bits.
-    fma = x86!("fma");
-    /// BMI1.
-    bmi1 = x86!("bmi1");
-    /// BMI2.
-    bmi2 = x86!("bmi2");
-    /// LZCNT.
-    lzcnt = x86!("lzcnt");
-    /// AVX-512 F, VL, DQ and BW together, with the operating system saving their registers.
-    avx512 = x86!("avx512f", "avx512vl", "avx512dq", "avx512bw");
-    /// AVX-512 byte dot products.
-    avx512_vnni = x86!("avx512vnni");
-    /// AVX-512 bf16 dot products.
-    avx512_bf16 = x86!("avx512bf16");
-    /// aarch64 Advanced SIMD.
-    neon = cfg!(target_arch = "aarch64");
-}
-
-impl CpuFeatures {
-    /// What this machine has; looked up once.
-    pub fn detect() -> CpuFeatures {
-        static HOST: OnceLock<CpuFeatures> = OnceLock::new();
-        *HOST.get_or_init(CpuFeatures::read)
-    }
-
-    /// What code of an x86-64 level, by its number in [`crate::artifact::LEVELS`], needs.
-    pub fn of_x86_64_level(number: u32) -> CpuFeatures {
-        let wide = number >= 2;
-        CpuFeatures {
-            sse3: true,
-            ssse3: true,
-            sse41: true,
-            sse42: true,
-            popcnt: true,
-            avx: wide,
-            avx2: wide,
-            fma: wide,
-            bmi1: wide,
-            bmi2: wide,
-            lzcnt: wide,
-            avx512: number >= 4,
-            ..CpuFeatures::default()
-        }
-    }
-
-    /// True when everything in `needed` is in `self`.
-    pub fn covers(&self, needed: CpuFeatures) -> bool {
-        needed.without(*self) == CpuFeatures::default()
-    }
-
-    /// Proves that this machine has all of `needed`, or says what is missing.
-    pub fn prove(needed: CpuFeatures) -> Result<HostProof, Error> {
-        let missing = needed.without(CpuFeatures::detect());
-        if missing != CpuFeatures::default() {
-            return Err(Error::MissingFeatures { needed, missing });
-        }
-        Ok(HostProof(needed))
-    }
-}
-
-impl fmt::Display for CpuFeatures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.names();
-        f.pad(&if names.is_empty() { "no extensions".to_owned() } else { names.join(",") })
-    }
-}
-
-impl fmt::Debug for CpuFeatures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CpuFeatures({self})")
-    }
-}
-
-/// Evidence that this machine can run code compiled for certain features.
-#[derive(Clone, Copy, Debug)]
-pub struct HostProof(CpuFeatures);
-
-impl HostProof {
-    /// The features proven.
-    pub fn features(&self) -> CpuFeatures {
-        self.0
-    }
-}
+use crate::sync::available_parallelism;
 
 /// Rounding to nearest, subnormals kept, every exception masked.
 #[cfg(target_arch = "x86_64")]
@@ -255,29 +113,6 @@ fn model_name_in(cpuinfo: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn proof_names_what_is_missing() {
-        let host = CpuFeatures::detect();
-        assert!(host.covers(CpuFeatures::default()) && host.covers(host));
-        assert_eq!(CpuFeatures::prove(host).unwrap().features(), host);
-        // No machine has both.
-        let needed = CpuFeatures { neon: true, sse3: true, ..host };
-        assert!(!host.covers(needed));
-        match CpuFeatures::prove(needed) {
-            Err(Error::MissingFeatures { missing, .. }) => {
-                assert_eq!(missing.names(), if cfg!(target_arch = "x86_64") { ["neon"] } else { ["sse3"] });
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn features_print_in_order() {
-        let features = CpuFeatures { fma: true, avx: true, ..CpuFeatures::default() };
-        assert_eq!(features.to_string(), "avx,fma");
-        assert_eq!(CpuFeatures::default().to_string(), "no extensions");
-    }
 
     #[test]
     fn the_float_environment_is_set_and_put_back() {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::cpu::CpuFeatures;
 use crate::dtype::DType;
+use crate::features::CpuFeatures;
 use crate::tensor::Shape;
 
 /// Which side of a program a tensor is on.

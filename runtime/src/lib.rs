@@ -20,6 +20,8 @@ pub mod artifact;
 pub mod cpu;
 mod dtype;
 mod error;
+pub mod features;
+pub mod levels;
 mod library;
 pub mod map;
 pub mod peak;
@@ -32,12 +34,11 @@ mod tensor;
 mod timeline;
 
 pub use abi::{ABI_VERSION, ALIGN, KernelFn};
-pub use cpu::{
-    CpuFeatures, FloatGuard, HostProof, allowed_cpus, available_threads, float_environment, model_name,
-    pin_current_thread,
-};
+pub use cpu::{FloatGuard, allowed_cpus, available_threads, float_environment, model_name, pin_current_thread};
 pub use dtype::DType;
 pub use error::{Error, PortKind};
+pub use features::{CpuFeatures, HostProof};
+pub use levels::{Arch, Level};
 pub use library::{Library, LibraryOptions};
 pub use map::{map_file, release_pages, release_span};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};

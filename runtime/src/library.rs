@@ -10,7 +10,6 @@
 //! trusted as any other. [`crate::artifact`] describes the file; its entry functions are for C and not used here.
 
 mod elf;
-mod levels;
 mod parts;
 mod program;
 mod steps;
@@ -23,8 +22,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::cpu::CpuFeatures;
 use crate::error::Error;
+use crate::features::CpuFeatures;
+use crate::levels::Level;
 use crate::map::{self, Executable, MappedFile};
 use crate::program::{Port, Program};
 use crate::sync::Arc;
@@ -100,17 +100,16 @@ impl Library {
         &self.0.tables.signature
     }
 
-    /// Number and name of every level that the library has code for, narrowest first.
-    pub fn levels(&self) -> Vec<(u32, &'static str)> {
-        let levels = self.0.tables.levels.iter();
-        levels.filter_map(|&number| levels::level(number).map(|(name, _)| (number, name))).collect()
+    /// Every level that the library has code for, in order of preference.
+    pub fn levels(&self) -> &[&'static Level] {
+        &self.0.tables.levels
     }
 
-    /// The number of the widest level that this processor runs.
+    /// The best level that this processor runs.
     ///
     /// # Errors
-    /// [`Error::MissingFeatures`] for the narrowest level, if the processor runs none.
-    pub fn best_level(&self) -> Result<u32, Error> {
+    /// [`Error::MissingFeatures`] for the first level, if the processor runs none.
+    pub fn best_level(&self) -> Result<&'static Level, Error> {
         self.best_position().map(|position| self.0.tables.levels[position])
     }
 
@@ -138,8 +137,8 @@ impl Library {
         let levels = &self.0.tables.levels;
         let position = match level {
             0 => self.best_position()?,
-            _ => levels.iter().position(|&number| number == level).ok_or_else(|| {
-                let names = self.levels().iter().map(|(number, name)| format!("{number} ({name})")).collect::<Vec<_>>();
+            _ => levels.iter().position(|known| known.number == level).ok_or_else(|| {
+                let names = levels.iter().map(|level| format!("{} ({level})", level.number)).collect::<Vec<_>>();
                 let expected = format!("0 (the best) or one of {}", names.join(", "));
                 Error::NoLevel { path: self.0.tables.path.clone(), expected, found: level }
             })?,
@@ -149,12 +148,10 @@ impl Library {
 
     /// Position of [`Library::best_level`] among the levels.
     fn best_position(&self) -> Result<usize, Error> {
-        let features = |&number: &u32| levels::level(number).map(|(_, features)| features).unwrap_or_default();
         let levels = &self.0.tables.levels;
-        let host = CpuFeatures::detect();
-        match levels.iter().rposition(|number| host.covers(features(number))) {
+        match levels.iter().rposition(|level| level.runs_here()) {
             Some(position) => Ok(position),
-            None => CpuFeatures::prove(levels.first().map(features).unwrap_or_default()).map(|_| 0),
+            None => CpuFeatures::prove(levels.first().map(|level| level.features).unwrap_or_default()).map(|_| 0),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::time::{Duration, Instant};
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::CpuFeatures;
+use crate::features::CpuFeatures;
 
 /// Length of one measurement.
 const SLICE: Duration = Duration::from_millis(4);

@@ -16,9 +16,9 @@ use bytes::Bytes;
 
 use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
-use crate::cpu::{CpuFeatures, HostProof};
 use crate::dtype::DType;
 use crate::error::{Error, PortKind};
+use crate::features::{CpuFeatures, HostProof};
 use crate::pool::Pool;
 use crate::sync::Arc;
 use crate::tensor::{Shape, Tensor};

@@ -97,7 +97,7 @@ pub fn find(name: &str) -> &'static Network {
 
 /// Every target.
 pub fn targets() -> Vec<Target> {
-    Target::all().map(|(target, _)| target).collect()
+    Target::all().collect()
 }
 
 impl Network {

@@ -23,9 +23,11 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, CompiledCode, verify_function};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
+use fornax_runtime::CpuFeatures;
+
 use super::Emitter;
 use crate::error::{Error, Result};
-use crate::target::{Arch, Target};
+use crate::target::Target;
 pub(crate) use emitter::ClifEmitter;
 
 /// Settings that hold for every function: emission order is kept, calls need no global offset table, no unwinding, no probes.
@@ -38,11 +40,9 @@ const SHARED: &[(&str, &str)] = &[
     ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
 ];
 
-/// Features of every x86-64 target.
-const X86_64_V2: &[&str] = &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
-
-/// Features of x86-64 targets with FMA.
-const X86_64_V3: &[&str] = &["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"];
+/// What 128-bit code has no use for; Cranelift has settings of the same names as the others. Advanced SIMD it takes for granted.
+const UNUSED: CpuFeatures =
+    CpuFeatures { f16c: true, avx512: true, avx512_vnni: true, avx512_bf16: true, neon: true, ..CpuFeatures::NONE };
 
 /// Cranelift's description of a target; the same for code that runs here and code that is written to a file.
 ///
@@ -54,16 +54,10 @@ pub fn isa(target: &Target) -> Result<OwnedTargetIsa> {
     for (name, value) in SHARED {
         shared.set(name, value).map_err(|e| refused(e.to_string()))?;
     }
-    let triple = match target.arch {
-        Arch::X86_64 => "x86_64-unknown-linux-gnu",
-        Arch::Aarch64 => "aarch64-unknown-linux-gnu",
-    };
-    let mut builder = clif_isa::lookup_by_name(triple).map_err(|e| refused(e.to_string()))?;
-    if target.arch == Arch::X86_64 {
-        let wide = if target.fma() { X86_64_V3 } else { &[] };
-        for name in X86_64_V2.iter().chain(wide) {
-            builder.enable(name).map_err(|e| refused(e.to_string()))?;
-        }
+    let triple = format!("{}-unknown-linux-gnu", target.arch().name());
+    let mut builder = clif_isa::lookup_by_name(&triple).map_err(|e| refused(e.to_string()))?;
+    for name in target.level.features.without(UNUSED).names() {
+        builder.enable(&format!("has_{name}")).map_err(|e| refused(e.to_string()))?;
     }
     builder.finish(settings::Flags::new(shared)).map_err(|e| refused(e.to_string()))
 }

@@ -8,14 +8,3 @@ pub mod code;
 pub mod fold;
 pub mod record;
 pub mod registers;
-
-/// The vector registers of a machine, as recording and folding see them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Vectors {
-    /// 32-bit lanes of a register.
-    pub lanes: usize,
-    /// How many there are.
-    pub registers: usize,
-    /// Whether an instruction can read one element from memory for every lane.
-    pub embedded_broadcast: bool,
-}

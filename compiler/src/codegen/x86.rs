@@ -23,18 +23,16 @@ mod vector;
 pub use assembler::ALIGN;
 
 use super::Emitter;
-use super::machine::{Vectors, fold, record};
+use super::machine::{fold, record};
 use crate::error::{Error, Result};
 use crate::target::Target;
 
-/// The machine code of the function that `emit` writes, for a target of 8 or 16 lanes.
+/// The machine code of the function that `emit` writes, for a target whose vectors [`opcodes`] has encodings for.
 ///
 /// # Errors
-/// [`Error::Codegen`] if an instruction cannot be encoded, or a kernel leaves what the machine has: loop nests.
+/// [`Error::Codegen`] if there are no encodings, one cannot be made, or a kernel leaves what the machine has: loop nests.
 pub fn compile(target: &Target, name: &str, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Vec<u8>> {
-    let wide = target.lanes() == 16;
-    let registers = if wide { 32 } else { 16 };
-    let vectors = Vectors { lanes: target.lanes(), registers, embedded_broadcast: wide };
+    let vectors = target.vectors();
     let mut recorder = record::Recorder::new(vectors);
     emit(&mut recorder);
     let fail = |message: String| Error::Codegen { function: name.into(), message };

@@ -47,7 +47,7 @@ pub fn compile(plan: &Plan) -> Result<Program> {
 /// # Errors
 /// As [`compile`].
 pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Program> {
-    let proof = CpuFeatures::prove(plan.target.features()).map_err(runtime)?;
+    let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
     let (kernels, functions) = super::distinct(plan);
     let (offsets, total) = pack::offsets(&plan.constants);
     let mut constants = ConstantPool::zeroed(total).map_err(runtime)?;
@@ -79,7 +79,7 @@ pub(super) fn program_of(
     constants: ConstantPool,
     offset: &dyn Fn(usize) -> usize,
 ) -> Result<Program> {
-    let proof = CpuFeatures::prove(plan.target.features()).map_err(runtime)?;
+    let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
     let end = code.bytes.len();
     if placed.iter().any(|(at, bytes)| at.checked_add(*bytes).is_none_or(|to| to > end)) {
         return Err(Error::Codegen { function: code.name, message: "a kernel lies outside the code".into() });
@@ -178,7 +178,7 @@ fn install(target: &Target, code: &[Code]) -> Result<(Executable, Vec<KernelFn>)
 /// # Errors
 /// As [`compile`]; and [`Error::Plan`] if a buffer is smaller than the kernel's argument.
 pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
-    let _proof = CpuFeatures::prove(target.features()).map_err(runtime)?;
+    let _proof = CpuFeatures::prove(target.level.features).map_err(runtime)?;
     let fits = buffers.len() == kernel.arguments.len()
         && kernel.arguments.iter().zip(buffers.iter()).all(|(argument, buffer)| buffer.len() >= argument.bytes);
     if !fits {

@@ -18,7 +18,7 @@ use crate::codegen::{clif, x86};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernel, Spec};
 use crate::plan::{Home, Operand, Plan};
-use crate::target::{Arch, Level, Target};
+use crate::target::{Arch, Backend, Target};
 
 /// Machine code of one kernel.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ fn compile_beside(
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses the kernel, or the target is of another architecture.
 pub fn disassembly(kernel: &Kernel, target: &Target) -> Result<String> {
-    if target.arch != Arch::X86_64 {
+    if target.arch() != Arch::X86_64 {
         let message = format!("the disassembler reads x86-64, not {target}");
         return Err(Error::Codegen { function: kernel.name.clone(), message });
     }
@@ -120,9 +120,9 @@ pub fn disassembly(kernel: &Kernel, target: &Target) -> Result<String> {
     Ok(x86::disassemble(&code.bytes))
 }
 
-/// Loop nests go to Cranelift on every target, other kernels where vectors have 128 bits.
+/// Loop nests go to Cranelift on every target, other kernels to the back end of the level.
 fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<Code> {
-    if target.level >= Level::Avx2 && !matches!(kernel.spec, Spec::Loops(_)) {
+    if target.level.backend == Backend::X86 && !matches!(kernel.spec, Spec::Loops(_)) {
         let bytes = x86::compile(target, &kernel.name, |e| kernel.emit(e))?;
         return Ok(Code { name: kernel.name.clone(), bytes, align: x86::ALIGN as u64 });
     }

@@ -6,7 +6,7 @@
 //! row of elements that do not change the result.
 
 use crate::codegen::{Count, Emitter, R};
-use crate::target::Target;
+use crate::target::{Target, Vectors};
 
 /// Widest window.
 const WIDEST: usize = 11;
@@ -127,8 +127,9 @@ impl Sliding {
     /// the row, or one that divides it most evenly if only narrow ones do; blocks whose `bytes` per channel stay in the first-level cache.
     pub fn schedule(&self, target: &Target, registers: usize, bytes: usize) -> Schedule {
         // Two outputs of 512 bits end per cycle, four cycles after they began, and weights are loaded anew for every tile.
-        let limit = if target.lanes() == 16 && self.kernel[1] <= 5 { 14 } else { 8 };
-        let most = target.vector_registers().saturating_sub(registers).clamp(1, limit).min(self.output[1].max(1));
+        let Vectors { lanes, registers: all, .. } = target.vectors();
+        let limit = if lanes > 4 && all >= 32 && self.kernel[1] <= 5 { 14 } else { 8 };
+        let most = all.saturating_sub(registers).clamp(1, limit).min(self.output[1].max(1));
         let narrower = (most.div_ceil(2)..=most).rev();
         let even = [14, 7].into_iter().chain(narrower).find(|t| *t <= most && self.output[1].is_multiple_of(*t));
         let tiles = self.output[1].div_ceil(most).max(1);

@@ -37,7 +37,7 @@ mod transform;
 use super::{Argument, Family};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
-use crate::target::Target;
+use crate::target::{Backend, Target};
 pub use choice::{Choice, choose};
 pub use pack::{PANEL, padded};
 
@@ -209,11 +209,11 @@ impl Family for Winograd {
     /// Register tiles as large as the registers allow. A block is one group of tiles if the weights stay in the second-level cache
     /// from block to block, else as many as fit there beside the weights that pass through.
     fn schedule(&self, target: &Target) -> Schedule {
-        let (tiles, unroll) = match (target.lanes(), target.vector_registers()) {
-            (16.., _) => (14, 4),
-            (8.., _) => (6, 4),
-            (_, 32..) => (8, 4),
-            _ => (5, 8),
+        // Two vectors of sums for a tile, besides two of weights, an element and one to spare; measured where Cranelift allocates.
+        let (tiles, unroll) = match (target.level.backend, target.vector_registers()) {
+            (Backend::X86, registers) => ((registers - 4) / 2, 4),
+            (Backend::Cranelift, 32..) => (8, 4),
+            (Backend::Cranelift, _) => (5, 8),
         };
         let panels = if target.lanes() >= PANEL { 2 } else { 1 };
         let strip = panels * PANEL;

@@ -252,12 +252,11 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::kernels::Loops;
-    use crate::target::{Arch, Level};
     use fornax_ir::types::DType;
 
     #[test]
     fn short_steps_are_not_shared_and_long_ones_in_pieces() {
-        let target = Target::new(Arch::X86_64, Level::Avx512);
+        let target = "x86-64-v4".parse().unwrap();
         let step = |flops: u64, bytes: u64, chunks: u32| {
             let strides = Layout::RowMajor.strides(&[64, 64]);
             let kernel = Kernel::new(Loops::copy(DType::F32, &[64, 64], &strides, &strides), &target);

@@ -58,7 +58,7 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
     if bytes != run(&program, &inputs, 3)? {
         return Err("the result depends on the number of threads".into());
     }
-    for (target, _) in Target::all() {
+    for target in Target::all() {
         compiles(&graph, &target)?;
     }
     for target in Target::runnable().into_iter().filter(Target::fma) {

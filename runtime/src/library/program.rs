@@ -2,9 +2,8 @@
 #![allow(unsafe_code, reason = "vouches for the kernels of a library")]
 
 use super::Inner;
-use super::levels;
-use crate::cpu::CpuFeatures;
 use crate::error::Error;
+use crate::features::CpuFeatures;
 use crate::program::{ConstantPool, Program, ProgramParts};
 use crate::sync::Arc;
 
@@ -14,8 +13,8 @@ pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Resul
     let Some(ports) = tables.bindings.get(binding) else {
         return Err(Error::NoBinding { path: tables.path.clone(), expected: tables.bindings.len(), found: binding });
     };
-    let features = tables.levels.get(position).and_then(|&number| levels::level(number)).map(|(_, features)| features);
-    let proof = CpuFeatures::prove(features.unwrap_or_default())?;
+    let level = tables.levels.get(position);
+    let proof = CpuFeatures::prove(level.map(|level| level.features).unwrap_or_default())?;
     let plan = tables.plan(binding, position)?;
     let size = |field, bytes: u64| {
         let fits = usize::try_from(bytes).ok();
@@ -34,6 +33,6 @@ pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Resul
     };
     // SAFETY: the hash says that code and tables are those that the compiler wrote together, and weights of this layout
     // hold what the code expects where: what the compiler promises of a program that it makes in memory holds for them.
-    // The code needs what `levels` says of its level, and its memory lives in `code`.
+    // The code needs what the table of levels says of its own, and its memory lives in `code`.
     unsafe { Program::new(parts, proof) }
 }

@@ -8,17 +8,14 @@ use std::slice::ChunksExact;
 
 use bytes::Bytes;
 
-use super::{damaged, levels};
-use crate::artifact::{
-    self, ARCH_AARCH64, ARCH_X86_64, Binding, Code, FORMAT_VERSION, Head, Plan, Sample, TABLES_MAGIC,
-};
+use super::damaged;
+use crate::artifact::{self, Binding, Code, FORMAT_VERSION, Head, Plan, Sample, TABLES_MAGIC};
 use crate::dtype::DType;
 use crate::error::Error;
+use crate::levels::{Arch, Level};
 use crate::program::Port;
 use crate::tensor::Shape;
 
-/// The architecture that this is.
-const ARCH: u32 = if cfg!(target_arch = "x86_64") { ARCH_X86_64 } else { ARCH_AARCH64 };
 /// The most axes of a port. Extents may be shared, so their number alone bounds nothing.
 const MAX_RANK: u32 = 64;
 /// The size up to which a text may be shared by any number of records.
@@ -77,7 +74,7 @@ pub(super) struct Tables {
     pub path: PathBuf,
     pub head: Head,
     /// Ascending, all known to this architecture.
-    pub levels: Vec<u32>,
+    pub levels: Vec<&'static Level>,
     pub bindings: Vec<Ports>,
     pub signature: String,
     pub steps: Table,
@@ -189,8 +186,8 @@ impl Sections<'_> {
         if head.version != FORMAT_VERSION {
             return wrong("version of the tables", FORMAT_VERSION.to_string(), head.version.to_string());
         }
-        if head.arch != ARCH {
-            return wrong("architecture", ARCH.to_string(), head.arch.to_string());
+        if head.arch != Arch::HOST.number() {
+            return wrong("architecture", Arch::HOST.number().to_string(), head.arch.to_string());
         }
         Ok(head)
     }
@@ -212,15 +209,16 @@ impl Sections<'_> {
         Ok(Table { name, bytes, record })
     }
 
-    fn levels(&self, head: &Head) -> Result<Vec<u32>, Error> {
+    fn levels(&self, head: &Head) -> Result<Vec<&'static Level>, Error> {
         let table = self.table("levels", head.levels_at, head.levels as usize, size_of::<u32>())?;
         let rows = table.rows(self.path, 0, head.levels)?;
-        let mut levels: Vec<u32> = Vec::new();
+        let mut levels: Vec<&Level> = Vec::new();
         for number in rows.filter_map(|row| row.first_chunk()).map(|row| u32::from_le_bytes(*row)) {
-            if levels::level(number).is_none() || levels.last().is_some_and(|&last| last >= number) {
-                return Err(damaged(self.path, "levels", "known ones, ascending", number));
+            let level = Level::numbered(Arch::HOST, number);
+            match level.filter(|_| levels.last().is_none_or(|last| last.number < number)) {
+                Some(level) => levels.push(level),
+                None => return Err(damaged(self.path, "levels", "known ones, ascending", number)),
             }
-            levels.push(number);
         }
         if levels.is_empty() {
             return Err(damaged(self.path, "levels", "at least one", 0));

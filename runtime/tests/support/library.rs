@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
+use fornax_runtime::Arch;
 use fornax_runtime::artifact::{
-    ARCH_AARCH64, ARCH_X86_64, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Code,
-    FORMAT_VERSION, Head, NOTE_NAME, NOTE_TYPE, Note, Plan, Port, Step, TABLES_MAGIC, WEIGHTS_MAGIC, WeightsHead,
+    BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Code, FORMAT_VERSION, Head, NOTE_NAME,
+    NOTE_TYPE, Note, Plan, Port, Step, TABLES_MAGIC, WEIGHTS_MAGIC, WeightsHead,
 };
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
@@ -143,7 +144,7 @@ impl Image {
             head: Head {
                 magic: TABLES_MAGIC,
                 version: FORMAT_VERSION,
-                arch: if cfg!(target_arch = "x86_64") { ARCH_X86_64 } else { ARCH_AARCH64 },
+                arch: Arch::HOST.number(),
                 weights_bytes: weights.len() as u64,
                 layout: LAYOUT,
                 ..Head::default()

@@ -56,7 +56,7 @@ fn a_broadcast_reads_its_element_directly() {
 
 #[test]
 fn every_operation_compiles_for_every_target() {
-    for (target, _) in Target::all().filter(|(target, _)| target.lanes() == 4) {
+    for target in Target::all().filter(|target| target.level.backend == crate::target::Backend::Cranelift) {
         listing(&target.to_string(), |e| {
             let (p, q, n) = (e.pointer(0), e.pointer(1), e.r());
             let (a, b) = (e.v(), e.constant(1.5));

@@ -2,7 +2,8 @@
 //!
 //! The load moves down to its use: no store, no change of its address and no border of a region may lie between.
 
-use super::Vectors;
+use fornax_runtime::levels::Vectors;
+
 use super::code::{Class, Code, Id, Inst, Role, Source};
 use crate::codegen::VOp;
 

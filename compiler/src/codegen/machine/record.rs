@@ -3,7 +3,8 @@
 //! A register that is written in the region it was declared in gets a fresh value there, so that a value's life ends with its last
 //! use. A copy that the next multiply-add overwrites becomes its addend.
 
-use super::Vectors;
+use fornax_runtime::levels::Vectors;
+
 use super::code::{Address, Code, Declared, Id, Inst, Region, Source, Times};
 use crate::codegen::loops::{LoopNest, Split};
 use crate::codegen::{Body, Cmp, Count, Emitter, Lane, Mem, R, V, VOp};

@@ -2,11 +2,11 @@
 //!
 //! In: [`Code`] with loads folded. Out: bytes. At the ends of loops and conditions every value is where it was at their beginning.
 
+use fornax_runtime::levels::Vectors;
 use iced_x86::{Code as Op, Instruction, Register};
 
 use super::assembler::{Encoded, Label};
 use super::emit::{Machine, general};
-use crate::codegen::machine::Vectors;
 use crate::codegen::machine::code::{Class, Code, Id, Inst, Times};
 use crate::codegen::machine::registers::{File, Snapshot, Span};
 
@@ -43,10 +43,9 @@ pub(super) struct Allocator<'a> {
 
 /// Machine code for these vector registers.
 pub fn compile(code: &Code, vectors: Vectors) -> Result<Vec<u8>, String> {
-    let wide = vectors.lanes == 16;
     let mut allocator = Allocator {
         code,
-        machine: Machine::new(wide, &partial_lanes(code, wide))?,
+        machine: Machine::new(vectors, &partial_lanes(code, vectors))?,
         r: File::new(code, Class::General, GENERAL.to_vec(), 16),
         v: File::new(code, Class::Vector, (0..vectors.registers as u32).collect(), vectors.registers),
         open: Vec::new(),
@@ -63,11 +62,11 @@ pub fn compile(code: &Code, vectors: Vectors) -> Result<Vec<u8>, String> {
 }
 
 /// The lane counts that need a mask, in order of first use.
-fn partial_lanes(code: &Code, wide: bool) -> Vec<u8> {
+fn partial_lanes(code: &Code, vectors: Vectors) -> Vec<u8> {
     let mut partial = Vec::new();
     for inst in &code.insts {
         if let Inst::Load(_, _, n) | Inst::Store(_, _, n) = inst
-            && wide
+            && vectors.masks
             && !matches!(n, 4 | 8 | 16)
             && !partial.contains(n)
         {

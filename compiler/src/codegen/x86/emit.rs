@@ -3,6 +3,7 @@
 //! Frame, from the top: return address, saved rbp (rbp points here), callee-saved registers, slots of general registers; then, from
 //! the aligned stack pointer up, slots of vector registers.
 
+use fornax_runtime::levels::Vectors;
 use iced_x86::{Code as Op, Instruction, MemoryOperand, Register};
 
 use super::assembler::{Assembler, Constant, Encoded, Place};
@@ -21,6 +22,7 @@ const MASKS: [Register; 6] = [Register::K2, Register::K3, Register::K4, Register
 pub struct Machine {
     pub asm: Assembler,
     pub opcodes: Opcodes,
+    pub vectors: Vectors,
     general_slots: u32,
     vector_slots: u32,
     /// The immediate that reserves the frame.
@@ -36,10 +38,12 @@ pub fn general(number: u32) -> Register {
 
 impl Machine {
     /// A machine whose function has begun: frame built, masks for `partial` lane counts loaded.
-    pub fn new(wide: bool, partial: &[u8]) -> Result<Self, String> {
+    pub fn new(vectors: Vectors, partial: &[u8]) -> Result<Self, String> {
+        let none = || format!("no encodings for vectors of {} lanes", vectors.lanes);
         let mut machine = Self {
             asm: Assembler::new(),
-            opcodes: Opcodes { wide },
+            opcodes: Opcodes::new(vectors).ok_or_else(none)?,
+            vectors,
             general_slots: 0,
             vector_slots: 0,
             frame_field: 0,
@@ -84,12 +88,12 @@ impl Machine {
     }
 
     fn slot_bytes(&self) -> u32 {
-        if self.opcodes.wide { 64 } else { 32 }
+        4 * self.vectors.lanes as u32
     }
 
     /// A vector register by number.
     pub fn vector(&self, number: u32) -> Register {
-        let first = if self.opcodes.wide { Register::ZMM0 } else { Register::YMM0 };
+        let first = if self.vectors.lanes > 8 { Register::ZMM0 } else { Register::YMM0 };
         first + number
     }
 
@@ -106,10 +110,10 @@ impl Machine {
     /// The same bits in every lane, as an operand.
     pub fn splat_operand(&mut self, bits: u32) -> Place {
         let bytes = bits.to_le_bytes();
-        if self.opcodes.wide {
+        if self.vectors.embedded_broadcast {
             return Place::ConstantElement(self.asm.constant(&bytes));
         }
-        Place::Constant(self.asm.constant(&bytes.repeat(8)))
+        Place::Constant(self.asm.constant(&bytes.repeat(self.vectors.lanes)))
     }
 
     /// Register and memory operand.
@@ -130,11 +134,11 @@ impl Machine {
     /// The first `lanes` lanes of a vector register from memory, the others 0. `spare` is a register that may be lost.
     pub fn load_lanes(&mut self, d: u32, from: Place, lanes: u8, spare: Option<u32>) -> Encoded {
         let (register, codes) = (self.vector(d), self.opcodes);
-        match (lanes, codes.wide) {
-            (16, _) | (8, false) => self.load_form(codes.load(), register, from),
-            (8, true) => self.load_form(codes.load_ymm(), Register::YMM0 + d, from),
-            (4, _) => self.load_form(codes.load_xmm(), Register::XMM0 + d, from),
-            (_, true) => {
+        match lanes {
+            _ if usize::from(lanes) == self.vectors.lanes => self.load_form(codes.load(), register, from),
+            8 => self.load_form(codes.load_ymm(), Register::YMM0 + d, from),
+            4 => self.load_form(codes.load_xmm(), Register::XMM0 + d, from),
+            _ if self.vectors.masks => {
                 let mask = self.mask(lanes)?;
                 self.asm.with_place(from, |m| {
                     let mut load = Instruction::with2(codes.load(), register, m)?;
@@ -143,8 +147,8 @@ impl Machine {
                     Ok(load)
                 })
             }
-            (1, _) => self.load_form(Op::VEX_Vmovss_xmm_m32, Register::XMM0 + d, from),
-            (2, _) => self.load_form(Op::VEX_Vmovsd_xmm_m64, Register::XMM0 + d, from),
+            1 => self.load_form(Op::VEX_Vmovss_xmm_m32, Register::XMM0 + d, from),
+            2 => self.load_form(Op::VEX_Vmovsd_xmm_m64, Register::XMM0 + d, from),
             _ => {
                 let mask = self.mask_vector(lanes, spare)?;
                 self.asm.with_place(from, |m| Instruction::with3(Op::VEX_Vmaskmovps_ymm_ymm_m256, register, mask, m))
@@ -155,11 +159,11 @@ impl Machine {
     /// The first `lanes` lanes of a vector register to memory. `spare` is a register that may be lost.
     pub fn store_lanes(&mut self, s: u32, to: Place, lanes: u8, spare: Option<u32>) -> Encoded {
         let (register, codes) = (self.vector(s), self.opcodes);
-        match (lanes, codes.wide) {
-            (16, _) | (8, false) => self.store_form(codes.store(), to, register),
-            (8, true) => self.store_form(codes.store_ymm(), to, Register::YMM0 + s),
-            (4, _) => self.store_form(codes.store_xmm(), to, Register::XMM0 + s),
-            (_, true) => {
+        match lanes {
+            _ if usize::from(lanes) == self.vectors.lanes => self.store_form(codes.store(), to, register),
+            8 => self.store_form(codes.store_ymm(), to, Register::YMM0 + s),
+            4 => self.store_form(codes.store_xmm(), to, Register::XMM0 + s),
+            _ if self.vectors.masks => {
                 let mask = self.mask(lanes)?;
                 self.asm.with_place(to, |m| {
                     let mut store = Instruction::with2(codes.store(), m, register)?;
@@ -167,8 +171,8 @@ impl Machine {
                     Ok(store)
                 })
             }
-            (1, _) => self.store_form(Op::VEX_Vmovss_m32_xmm, to, Register::XMM0 + s),
-            (2, _) => self.store_form(Op::VEX_Vmovsd_m64_xmm, to, Register::XMM0 + s),
+            1 => self.store_form(Op::VEX_Vmovss_m32_xmm, to, Register::XMM0 + s),
+            2 => self.store_form(Op::VEX_Vmovsd_m64_xmm, to, Register::XMM0 + s),
             _ => {
                 let mask = self.mask_vector(lanes, spare)?;
                 self.asm.with_place(to, |m| Instruction::with3(Op::VEX_Vmaskmovps_m256_ymm_ymm, m, mask, register))
@@ -178,7 +182,7 @@ impl Machine {
 
     /// Whether a partial vector needs a register for its mask.
     pub fn needs_spare(&self, lanes: u8) -> bool {
-        !self.opcodes.wide && !matches!(lanes, 1 | 2 | 4 | 8)
+        !self.vectors.masks && !matches!(lanes, 1 | 2 | 4 | 8)
     }
 
     fn mask(&mut self, lanes: u8) -> Result<Register, String> {

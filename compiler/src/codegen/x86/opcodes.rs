@@ -1,20 +1,23 @@
 //! Which encoding an operation has for 256 bits (VEX) and for 512 bits (EVEX).
 
+use fornax_runtime::levels::Vectors;
 use iced_x86::Code;
 
 use crate::codegen::{Lane, VOp};
 
-/// Encodings of a machine's whole vectors.
+/// Encodings of a machine's whole vectors: a column of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Opcodes {
-    /// Whether vectors have 512 bits.
-    pub wide: bool,
+pub enum Opcodes {
+    /// VEX, 256 bits: no masks, no broadcast of an operand.
+    Vex256,
+    /// EVEX, 512 bits.
+    Evex512,
 }
 
 macro_rules! table {
     ($($(#[$doc:meta])* $name:ident = $vex:ident | $evex:ident;)*) => {
         impl Opcodes {
-            $($(#[$doc])* pub fn $name(self) -> Code { if self.wide { Code::$evex } else { Code::$vex } })*
+            $($(#[$doc])* pub fn $name(self) -> Code { match self { Opcodes::Vex256 => Code::$vex, Opcodes::Evex512 => Code::$evex } })*
         }
     };
 }
@@ -60,6 +63,15 @@ table! {
 }
 
 impl Opcodes {
+    /// The column for vectors of a level, if there is one.
+    pub fn new(vectors: Vectors) -> Option<Self> {
+        match (vectors.lanes, vectors.masks) {
+            (8, false) => Some(Opcodes::Vex256),
+            (16, true) => Some(Opcodes::Evex512),
+            _ => None,
+        }
+    }
+
     /// The encoding of a two-operand operation; vectors of integers have no division.
     pub fn op(self, op: VOp, lane: Lane) -> Option<Code> {
         Some(match (op, lane) {

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::codegen::{Count, Lane, V, VOp};
-use crate::target::{Arch, Level};
+use crate::target::Level;
+use fornax_runtime::levels::{X86_64_V3, X86_64_V4};
 
-const WIDE: [Level; 2] = [Level::Avx2, Level::Avx512];
+const WIDE: [&Level; 2] = [&X86_64_V3, &X86_64_V4];
 
-fn listing(level: Level, emit: impl FnOnce(&mut dyn Emitter)) -> String {
-    disassemble(&compile(&Target::new(Arch::X86_64, level), "test", emit).unwrap())
+fn listing(level: &'static Level, emit: impl FnOnce(&mut dyn Emitter)) -> String {
+    disassemble(&compile(&Target::new(level), "test", emit).unwrap())
 }
 
 fn count(text: &str, needle: &str) -> usize {
@@ -32,7 +33,7 @@ fn accumulate(e: &mut dyn Emitter, n: usize) {
 
 #[test]
 fn a_loop_that_fits_has_no_spills() {
-    for (level, n) in [(Level::Avx2, 13), (Level::Avx512, 29)] {
+    for (level, n) in [(&X86_64_V3, 13), (&X86_64_V4, 29)] {
         let text = listing(level, |e| accumulate(e, n));
         assert_eq!((count(&text, "vfmadd231ps"), count(&text, "[rsp")), (n, 0), "{text}");
     }
@@ -50,7 +51,7 @@ fn a_loop_that_does_not_fit_still_has_its_instructions() {
 /// What a loop does not use leaves before it, once, and comes back behind it.
 #[test]
 fn values_that_wait_make_room_before_a_loop() {
-    let text = listing(Level::Avx512, |e| {
+    let text = listing(&X86_64_V4, |e| {
         let (p, q) = (e.pointer(0), e.pointer(1));
         let waiting: Vec<V> = (0..10).map(|_| e.v()).collect();
         waiting.iter().enumerate().for_each(|(i, v)| e.load(*v, p.at(64 * i as i32), 16));
@@ -65,7 +66,7 @@ fn values_that_wait_make_room_before_a_loop() {
 
 #[test]
 fn single_uses_of_memory_become_operands() {
-    let text = listing(Level::Avx512, |e| {
+    let text = listing(&X86_64_V4, |e| {
         let (p, a, b, c) = (e.pointer(0), e.v(), e.v(), e.v());
         e.load(a, p.at(0), 16);
         e.load(c, p.at(64), 16);
@@ -80,7 +81,7 @@ fn single_uses_of_memory_become_operands() {
 /// A polynomial by Horner's rule takes one instruction per coefficient: its constants are operands.
 #[test]
 fn constants_are_operands() {
-    let text = listing(Level::Avx512, |e| {
+    let text = listing(&X86_64_V4, |e| {
         let (p, x, sum, next) = (e.pointer(0), e.v(), e.v(), e.v());
         e.load(x, p.at(0), 16);
         e.splat(sum, 1.5f32.to_bits());
@@ -99,7 +100,7 @@ fn constants_are_operands() {
 #[test]
 fn partial_vectors_touch_only_their_elements() {
     for level in WIDE {
-        let lanes = Target::new(Arch::X86_64, level).lanes();
+        let lanes = Target::new(level).lanes();
         let text = listing(level, |e| {
             let (p, a) = (e.pointer(0), e.v());
             for n in 0..=lanes {
@@ -115,7 +116,7 @@ fn partial_vectors_touch_only_their_elements() {
 /// With more kinds of tails than mask registers, no use of the register that they share relies on an earlier load of it.
 #[test]
 fn masks_that_share_a_register_are_loaded_for_each_use() {
-    let text = listing(Level::Avx512, |e| {
+    let text = listing(&X86_64_V4, |e| {
         let (p, a) = (e.pointer(0), e.v());
         e.repeat(Count::Times(3), &mut |e| {
             for n in [1, 2, 3, 5, 6, 7, 9] {
@@ -132,7 +133,7 @@ fn masks_that_share_a_register_are_loaded_for_each_use() {
 fn loop_nests_are_refused() {
     use crate::kernels::{Kernel, Loops};
     use fornax_ir::types::DType;
-    let target = Target::new(Arch::X86_64, Level::Avx512);
+    let target = Target::new(&X86_64_V4);
     let kernel = Kernel::new(Loops::copy(DType::F32, &[4, 4], &[4, 1], &[1, 4]), &target);
     assert!(matches!(compile(&target, "copy", |e| kernel.emit(e)), Err(Error::Codegen { .. })));
 }

@@ -206,7 +206,7 @@ impl Allocator<'_> {
         };
         let (ra, rb) = (self.read_v(a)?, self.read_v(b)?);
         let (ryes, rno) = (self.read_v(yes)?, self.read_v(no)?);
-        if codes.wide {
+        if self.machine.vectors.masks {
             self.machine.asm.put(Instruction::with4(codes.compare(), COMPARED, ra, rb, predicate))?;
             self.release(&[a, b, yes, no]);
             let to = self.write_v(d)?;

@@ -5,6 +5,7 @@
 //! everything the caller gives before they touch a tensor, and return a [`Code`].
 
 mod init;
+mod levels;
 mod run;
 mod selftest;
 
@@ -110,7 +111,7 @@ type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 
 pub fn functions(shape: Shape) -> Result<Vec<Function>> {
     let Shape { arch, embedded, .. } = shape;
     let x86 = arch == Arch::X86_64;
-    // They run on the least processor of the architecture.
+    // They run on the baseline of the architecture.
     let isa = clif::isa(&Target::multi(arch).swap_remove(0))?;
     let code: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
         (Symbol::ArenaBytes, "arena_bytes", true, 2, &|f, p| arena_bytes(f, [p[0], p[1]])),
@@ -126,7 +127,7 @@ pub fn functions(shape: Shape) -> Result<Vec<Function>> {
         (Symbol::Bind, "bind", false, 6, &|f, p| run::bind(f, [p[0], p[1], p[2], p[3], p[4], p[5]])),
         (Symbol::Copy, "copy", false, 3, &|f, p| run::copy(f, [p[0], p[1], p[2]])),
         (Symbol::Stage, "stage", false, 5, &|f, p| run::stage(f, [p[0], p[1], p[2], p[3], p[4]])),
-        (Symbol::Levels, "levels", false, 0, &|f, _| init::levels(f, arch)),
+        (Symbol::Levels, "levels", false, 0, &|f, _| levels::levels(f, arch)),
         (Symbol::Hash, "hash", false, 2, &|f, p| init::hash(f, [p[0], p[1]])),
         (Symbol::Mix, "mix", false, 4, &|f, p| selftest::mix(f, [p[0], p[1], p[2], p[3]])),
         (Symbol::Fill, "fill", false, 4, &|f, p| selftest::fill(f, [p[0], p[1], p[2], p[3]])),

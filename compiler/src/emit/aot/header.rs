@@ -10,7 +10,6 @@ use fornax_runtime::artifact::Code;
 
 use super::Memory;
 use crate::plan::{Plan, Port};
-use crate::target::Target;
 use fornax_ir::types::DType;
 
 /// Whether `run_simple` fits: one input and one output of f32.
@@ -89,11 +88,9 @@ fn put(out: &mut String, line: &str) {
 
 fn levels(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
     put(out, "/* Levels that the library holds code for; 0 asks init for the best that the processor runs. */\nenum {");
-    for target in plans.iter().take(1).flatten().map(|plan| &plan.target) {
-        let about = Target::all().find(|(other, _)| other.number() == target.number() && other.arch == target.arch);
-        let name = target.to_string().to_uppercase().replace('-', "_");
-        let about = about.map_or("", |(_, about)| about);
-        put(out, &format!("  {upper}_LEVEL_{name} = {}, /* {about} */", target.number()));
+    for level in plans.iter().take(1).flatten().map(|plan| plan.target.level) {
+        let name = level.name.to_uppercase().replace('-', "_");
+        put(out, &format!("  {upper}_LEVEL_{name} = {}, /* {} */", level.number, level.about));
     }
     put(out, "};\n");
 }

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use super::{compile_beside, distinct_in};
 use crate::error::{Error, Result, RuntimeError};
 use crate::plan::Plan;
-use crate::target::{Arch, Level, Target};
+use crate::target::Arch;
 use crate::times::Times;
 pub use selftest::Selftest;
 pub use tables::Memory;
@@ -102,7 +102,9 @@ pub fn compile<'a>(
         let of_level: Vec<&Plan> = numbers.iter().map(|number| all[*number]).collect();
         let target = &of_level[0].target;
         let (distinct, functions) = distinct_in(&of_level);
-        let code = times.stage(stage(target), || compile_beside(&distinct, target, threads, &|| queue.work()))?;
+        // Packing goes on beside the first.
+        let code =
+            times.stage(format!("code {target}"), || compile_beside(&distinct, target, threads, &|| queue.work()))?;
         let own: Vec<Placed> = code.into_iter().map(|code| kernels.add(code, &target.to_string())).collect();
         for (number, functions) in numbers.into_iter().zip(functions) {
             placed[number] = functions.into_iter().map(|function| own[function]).collect();
@@ -130,17 +132,6 @@ pub fn pack<'a>(plans: &'a [Vec<Plan>], threads: usize) -> Result<Weights> {
     });
     drop(queue);
     Ok(table.seal(memory))
-}
-
-/// Packing goes on beside the first.
-fn stage(target: &Target) -> &'static str {
-    match target.level {
-        Level::Base => "code x86-64",
-        Level::Fma if target.arch == Arch::Aarch64 => "code aarch64",
-        Level::Fma => "code x86-64-fma",
-        Level::Avx2 => "code x86-64-v3",
-        Level::Avx512 => "code x86-64-v4",
-    }
 }
 
 fn runtime(error: impl std::fmt::Display) -> Error {
@@ -179,7 +170,7 @@ impl Compiled<'_> {
             selftest: self.selftest.as_ref(),
             signature,
         };
-        let arch = first.target.arch;
+        let arch = first.target.arch();
         let shape = entry::Shape { arch, embedded: embed, simple: header::simple(first) };
         Ok(Image {
             arch,

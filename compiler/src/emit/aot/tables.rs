@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use fornax_runtime::artifact::{
-    ARCH_AARCH64, ARCH_X86_64, ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call,
-    Code, FORMAT_VERSION, Head, Port, Sample, Step, TABLES_MAGIC,
+    ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code, FORMAT_VERSION, Head,
+    Port, Sample, Step, TABLES_MAGIC,
 };
 use fornax_runtime::{ALIGN, Arg, artifact};
 
@@ -109,10 +109,11 @@ impl Contents<'_> {
         for (number, plan) in self.plans.iter().flatten().enumerate() {
             writer.plan(plan, number, self.table, &self.placed[number]);
         }
+        let first = self.plans.iter().flatten().next();
         let mut head = Head {
             magic: TABLES_MAGIC,
             version: FORMAT_VERSION,
-            arch: arch(self.plans),
+            arch: first.map_or(Arch::HOST, |plan| plan.target.arch()).number(),
             weights_bytes: self.table.bytes as u64,
             layout: self.table.layout,
             weights_hash: self.weights_hash,
@@ -129,7 +130,7 @@ impl Contents<'_> {
         }
         let levels = self.plans.first().map_or(&[][..], Vec::as_slice);
         head.levels = levels.len() as u32;
-        levels.iter().for_each(|plan| writer.levels.extend(plan.target.number().to_le_bytes()));
+        levels.iter().for_each(|plan| writer.levels.extend(plan.target.level.number.to_le_bytes()));
         writer.join(head, self.signature)
     }
 
@@ -139,13 +140,6 @@ impl Contents<'_> {
         let ports = || plan.inputs.iter().chain(&plan.outputs);
         let tensors: usize = ports().map(|port| port.ty.bytes().next_multiple_of(ALIGN)).sum();
         memory.arena_bytes(1) + (16 * ports().count() + size_of::<Call>()).next_multiple_of(ALIGN) + tensors
-    }
-}
-
-fn arch(plans: &[Vec<Plan>]) -> u32 {
-    match plans.iter().flatten().next().map(|plan| plan.target.arch) {
-        Some(Arch::Aarch64) => ARCH_AARCH64,
-        _ => ARCH_X86_64,
     }
 }
 

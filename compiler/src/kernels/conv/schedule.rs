@@ -67,7 +67,7 @@ impl Conv {
         }
         // Measured for Cranelift's 128-bit code on x86-64: 5x2 by 8 channels reaches 95 % of the multiply-add peak. With 10 sums its
         // register allocator may spill one per turn; over 8 channels the latency of that hides behind the arithmetic.
-        let (pixels, vectors, unroll) = match (target.arch, self.filters) {
+        let (pixels, vectors, unroll) = match (target.arch(), self.filters) {
             (_, 0..=4) => (8, 1, 4),
             (Arch::X86_64, _) if target.fma() => (5, 2, 8),
             (Arch::X86_64, _) => (4, 2, 4),

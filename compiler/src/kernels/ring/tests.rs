@@ -117,7 +117,7 @@ fn rings_stay_in_cache_and_divide_the_work() {
     let blocks =
         [[112, 16, 96, 3, 2], [150, 24, 144, 3, 2], [75, 32, 192, 5, 2], [38, 160, 960, 5, 1], [304, 32, 192, 3, 2]];
     for s in blocks.map(block) {
-        for (mut target, _) in Target::all() {
+        for mut target in Target::all() {
             for l2 in [1 << 20, 2 << 20] {
                 target.l2 = l2;
                 let schedule = s.schedule(&target);

@@ -6,7 +6,6 @@ use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, Code, FORMAT_VERSION, Hea
 
 use super::{Symbol, refuse, tables};
 use crate::codegen::clif::routine::{Routine, Val};
-use crate::target::Arch;
 
 /// `int init(void *arena, size_t n, const void *weights, size_t weights_n, uint32_t level)`.
 pub fn init<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], embedded: bool) -> Val<'r, 'f> {
@@ -63,42 +62,6 @@ fn check<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, weights: Val<'r, 'f>, 
     refuse(f, weights.u64(offset_of!(WeightsHead, layout)).is_not(layout), Code::WeightsLayout);
     let hash = f.call(Symbol::Hash as u32, [weights + WeightsHead::SIZE, n - WeightsHead::SIZE]);
     refuse(f, weights.u64(offset_of!(WeightsHead, hash)).is_not(hash), Code::WeightsHash);
-}
-
-/// Bit `n` is set where the processor and its operating system run level `n`.
-pub fn levels<'r, 'f>(f: &'r Routine<'f>, arch: Arch) -> Val<'r, 'f> {
-    if arch == Arch::Aarch64 {
-        return f.int(1 << 1);
-    }
-    const SSE42: u64 = 1 | 1 << 9 | 1 << 19 | 1 << 20 | 1 << 23; // SSE3, SSSE3, SSE4.1, SSE4.2, POPCNT
-    const AVX_FMA: u64 = 1 << 12 | 1 << 27 | 1 << 28; // FMA, OSXSAVE, AVX
-    const AVX2: u64 = 1 << 3 | 1 << 5 | 1 << 8; // BMI1, AVX2, BMI2
-    const AVX512: u64 = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31; // F, DQ, BW, VL
-    const LZCNT: u64 = 1 << 5;
-    const YMM: u64 = 0b110;
-    const ZMM: u64 = 0b1110_0110;
-    let (eax, ebx, ecx) = (0, 4, 8);
-    let out = f.stack(16);
-    let cpuid = |leaf: u64| {
-        f.call(Symbol::Cpuid as u32, [f.int(leaf), f.int(0), out]);
-    };
-    let has = |word: Val<'r, 'f>, bits: u64| (word & bits).is(bits);
-    cpuid(1);
-    let basic = out.u32(ecx);
-    let result = f.var(0u64);
-    f.when(has(basic, SSE42), || result.set(1u64 << 1));
-    f.return_if((has(basic, SSE42) & has(basic, AVX_FMA)).is(0u64), result.get());
-    let saved = f.call(Symbol::Xgetbv as u32, []);
-    cpuid(0);
-    f.return_if(out.u32(eax).below(7u64) | has(saved, YMM).is(0u64), result.get());
-    cpuid(0x8000_0001);
-    let lzcnt = has(out.u32(ecx), LZCNT);
-    cpuid(7);
-    let extended = out.u32(ebx);
-    let wide = has(extended, AVX2) & lzcnt;
-    f.when(wide, || result.set(result.get() | (1u64 << 2 | 1u64 << 3)));
-    f.when(wide & has(extended, AVX512) & has(saved, ZMM), || result.set(result.get() | 1u64 << 4));
-    result.get()
 }
 
 const PRIME: [u64; 5] =
