@@ -3,8 +3,8 @@
 //! In: an [`Architecture`] and the side of its input. Out: [`Counts`]. Multiply-accumulates are those of convolutions, of the
 //! two convolutions of squeeze-and-excite and of the classifier, for one image; twice as many are floating-point operations.
 
-use crate::architecture::{Architecture, Block, BlockKind, Head};
-use crate::rounding::split_channels;
+use crate::architecture::{Architecture, BlockKind, Head};
+use crate::layers::{Layer, Part, layers};
 
 /// Multiply-accumulates by kind of layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,115 +65,70 @@ pub struct Counts {
 
 /// Counts an architecture at a side, which need not be its own.
 pub fn count(architecture: &Architecture, side: usize) -> Counts {
-    let mut walk = Walk { counts: Counts::default(), side };
-    let stem = &architecture.stem;
-    walk.conv(3, stem.output, stem.kernel, stem.stride);
-    walk.norm(stem.output);
-    walk.counts.shapes.stem = [stem.output, walk.side, walk.side];
-    let mut channels = stem.output;
-    for stage in &architecture.stages {
-        for block in stage {
-            walk.block(block);
-            channels = block.output;
+    let mut counts = Counts::default();
+    counts.shapes.stages = vec![Shape::default(); architecture.stages.len()];
+    let mut side = side;
+    for layer in layers(architecture) {
+        side = side.div_ceil(layer.stride);
+        if layer.part == Part::Head && matches!(architecture.head, Head::AfterPool { .. }) {
+            side = 1;
         }
-        walk.counts.shapes.stages.push([channels, walk.side, walk.side]);
+        let kind = layer.place.map(|place| architecture.stages[place.stage][place.block].kind);
+        let depthwise = matches!(kind, Some(BlockKind::MbConv | BlockKind::DepthwiseSeparable));
+        counts.layer(&layer, side, depthwise);
+        let output = layer.pieces.iter().map(|piece| piece.output).sum();
+        counts.shapes.after(&layer, [output, side, side], &architecture.head);
     }
-    match architecture.head {
-        Head::BeforePool { output, .. } => {
-            walk.conv(channels, output, 1, 1);
-            walk.norm(output);
-            walk.counts.shapes.head = Some([output, walk.side, walk.side]);
-            walk.counts.shapes.pooled = output;
-        }
-        Head::AfterPool { output, bias, .. } => {
-            walk.side = 1;
-            walk.conv(channels, output, 1, 1);
-            walk.params(if bias { output as u64 } else { 0 });
-            walk.counts.shapes.pooled = channels;
-        }
-    }
-    walk.classifier(architecture.head.output(), architecture.classes);
-    walk.counts
+    counts
 }
 
-/// Counts so far and the side of the map.
-struct Walk {
-    counts: Counts,
-    side: usize,
+impl Counts {
+    /// Adds a layer whose result has `side` rows and columns; it stands in a block whose spatial convolution is `depthwise` or not.
+    fn layer(&mut self, layer: &Layer, side: usize, depthwise: bool) {
+        let add = |sum: &mut u64, n: u64| *sum = sum.saturating_add(n);
+        for piece in &layer.pieces {
+            let weights = layer.weight(piece).numel() as u64;
+            let params = weights.saturating_add(layer.bias(piece).map_or(0, |bias| bias.numel() as u64));
+            let pixels = (side as u64).saturating_mul(side as u64);
+            add(&mut self.params, params);
+            match layer.part {
+                Part::Classifier => {
+                    self.macs.linear = weights;
+                    self.classifier_params = params;
+                    continue;
+                }
+                // Of one pixel, the mean of all.
+                Part::SqueezeReduce | Part::SqueezeExpand => add(&mut self.macs.squeeze_excite, weights),
+                Part::Spatial if depthwise => add(&mut self.macs.depthwise, weights.saturating_mul(pixels)),
+                _ => add(&mut self.macs.conv, weights.saturating_mul(pixels)),
+            }
+            self.convs += 1;
+        }
+        if let Some([gamma, beta, mean, variance]) = layer.norm() {
+            add(&mut self.params, (gamma.numel() + beta.numel()) as u64);
+            self.running_stats += (mean.numel() + variance.numel()) as u64;
+            self.batch_norms += 1;
+        }
+    }
 }
 
-impl Walk {
-    fn params(&mut self, params: u64) {
-        self.counts.params = self.counts.params.saturating_add(params);
-    }
-
-    /// Adds a convolution and gives its multiply-accumulates. Weights fit 64 bits: 65536 channels each way, sides of 31.
-    fn layer(&mut self, weights: u64) -> u64 {
-        self.params(weights);
-        self.counts.convs += 1;
-        weights.saturating_mul((self.side * self.side) as u64)
-    }
-
-    fn conv(&mut self, input: usize, output: usize, kernel: usize, stride: usize) {
-        self.side = self.side.div_ceil(stride);
-        let macs = self.layer((kernel * kernel) as u64 * input as u64 * output as u64);
-        self.counts.macs.conv = self.counts.macs.conv.saturating_add(macs);
-    }
-
-    fn pointwise(&mut self, input: usize, output: usize, groups: usize) {
-        for (input, output) in split_channels(input, groups).into_iter().zip(split_channels(output, groups)) {
-            self.conv(input, output, 1, 1);
-        }
-        self.norm(output);
-    }
-
-    fn norm(&mut self, channels: usize) {
-        self.params(2 * channels as u64);
-        self.counts.running_stats += 2 * channels as u64;
-        self.counts.batch_norms += 1;
-    }
-
-    fn depthwise(&mut self, block: &Block) {
-        self.side = self.side.div_ceil(block.stride);
-        for (channels, kernel) in split_channels(block.expanded, block.kernels.len()).into_iter().zip(&block.kernels) {
-            let macs = self.layer((kernel * kernel * channels) as u64);
-            self.counts.macs.depthwise = self.counts.macs.depthwise.saturating_add(macs);
-        }
-        self.norm(block.expanded);
-    }
-
-    fn squeeze_excite(&mut self, block: &Block) {
-        let Some(squeeze) = &block.squeeze_excite else { return };
-        let weights = block.expanded as u64 * squeeze.reduced as u64;
-        self.params(2 * weights + (squeeze.reduced + block.expanded) as u64);
-        self.counts.convs += 2;
-        self.counts.macs.squeeze_excite = self.counts.macs.squeeze_excite.saturating_add(2 * weights);
-    }
-
-    fn block(&mut self, block: &Block) {
-        let kernel = block.kernels.first().copied().unwrap_or(1);
-        match block.kind {
-            BlockKind::MbConv => {
-                self.pointwise(block.input, block.expanded, block.expand_split);
-                self.depthwise(block);
+impl Shapes {
+    /// Notes the shape of what `layer` makes.
+    fn after(&mut self, layer: &Layer, shape: Shape, head: &Head) {
+        match (layer.part, layer.place, head) {
+            (Part::Stem, ..) => {
+                self.stem = shape;
+                self.stages.fill(shape);
             }
-            BlockKind::DepthwiseSeparable => self.depthwise(block),
-            BlockKind::FusedMbConv | BlockKind::ConvBnAct => {
-                self.conv(block.input, block.expanded, kernel, block.stride);
-                self.norm(block.expanded);
+            // What follows starts from here.
+            (Part::Spatial | Part::Project, Some(place), _) => self.stages[place.stage..].fill(shape),
+            (Part::Head, _, Head::BeforePool { .. }) => {
+                self.head = Some(shape);
+                self.pooled = shape[0];
             }
+            (Part::Head, ..) => self.pooled = layer.pieces.iter().map(|piece| piece.input).sum(),
+            (Part::Classifier, ..) => self.logits = shape[0],
+            _ => {}
         }
-        if block.kind != BlockKind::ConvBnAct {
-            self.squeeze_excite(block);
-            self.pointwise(block.expanded, block.output, block.project_split);
-        }
-    }
-
-    fn classifier(&mut self, features: usize, classes: usize) {
-        let weights = features as u64 * classes as u64;
-        self.counts.shapes.logits = classes;
-        self.counts.macs.linear = weights;
-        self.counts.classifier_params = weights + classes as u64;
-        self.params(weights + classes as u64);
     }
 }

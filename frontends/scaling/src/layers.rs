@@ -1,7 +1,8 @@
 //! The layers of an architecture that hold parameters, in order of execution, with their canonical (timm) names.
 //!
 //! In: an [`Architecture`]. Out: one [`Layer`] per convolution or linear layer. Invariant: names are unique, and
-//! [`crate::build`] and [`crate::parameters`] both read this list, so a graph asks for exactly the parameters listed.
+//! [`crate::build`], [`crate::parameters`] and [`crate::count`] all read this list, so a graph asks for exactly the parameters
+//! listed, and they are what is counted.
 
 use crate::architecture::{Architecture, Block, BlockKind, Head};
 use crate::rounding::split_channels;
