@@ -4,11 +4,9 @@
 //! block parameters from the frontend. Cranelift runs without its optimiser ([`isa`] sets `opt_level=none`): it would move every load
 //! of a block ahead of the arithmetic and spill, so what a kernel emits is what the machine runs, in that order.
 
-mod double;
+mod elements;
 mod emitter;
-mod loops;
 pub mod routine;
-mod scalar;
 #[cfg(test)]
 mod tests;
 

@@ -4,7 +4,7 @@
 //! an ordered list of steps, printed in the kernel's name. Any producer calls [`Epilogue::store`] at its store point, so adding an
 //! activation touches no kernel.
 
-use super::{Emitter, Lane, Mem, V, VOp, math};
+use super::{Element, Emitter, Mem, V, VOp, math};
 use fornax_ir::scalar::UnaryFn;
 
 /// Most outputs that go through the steps all together on 4 lanes. An activation is a long chain of dependent operations: seven at a
@@ -106,7 +106,7 @@ impl Epilogue {
     /// Wide vectors take as many as an activation leaves in registers, in groups that are as even as they get. Outputs that wait may
     /// have to leave the registers, once for each store.
     fn together(&self, e: &dyn Emitter, outputs: usize) -> usize {
-        if e.lanes() <= 4 {
+        if e.lanes(Element::F32) <= 4 {
             return if outputs <= TOGETHER { TOGETHER } else { GROUP };
         }
         let simple = |step: &Step| !matches!(step, Step::Apply(f) if !matches!(f, UnaryFn::Relu | UnaryFn::Clip(..)));
@@ -123,7 +123,7 @@ fn apply(e: &mut dyn Emitter, step: Step, group: &[Output]) {
                 if let Some(from) = output.residual {
                     let addend = e.v();
                     e.load(addend, from, output.lanes);
-                    e.op(VOp::Add, Lane::F32, output.value, output.value, addend);
+                    e.op(VOp::Add, Element::F32, output.value, output.value, addend);
                     e.free_v(addend);
                 }
             }
@@ -135,7 +135,7 @@ fn apply(e: &mut dyn Emitter, step: Step, group: &[Output]) {
         Step::Sum => {
             for output in group {
                 if let Some(sum) = output.sum {
-                    e.op(VOp::Add, Lane::F32, sum, sum, output.value);
+                    e.op(VOp::Add, Element::F32, sum, sum, output.value);
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! nothing is said, a NaN gives a NaN. [`error_bound`] is the statement about errors as a function, which the tests of kernels use too.
 //! Functions work on several vectors at once, stage by stage, so that constants are loaded once for all of them.
 
+mod double;
 mod exp;
 mod log;
 mod rational;
@@ -12,7 +13,9 @@ mod round;
 mod tests;
 mod trigonometric;
 
-use super::{Cmp, Emitter, Lane, V, VOp};
+pub use double::{power, remainder};
+
+use super::{Cmp, Element, Emitter, V, VOp};
 use fornax_ir::scalar::UnaryFn;
 
 /// Applies `f` to each of `xs`, in place. `Not` and `IsNan` give 0 or 1.
@@ -90,7 +93,7 @@ fn stated(f: UnaryFn) -> (f64, f64) {
         Tanh => (4.0, TINY),
         Erf => (4.0, TINY),
         Elu(_) | Selu(..) | Celu(_) => (3.0, TINY),
-        Sin | Cos => (1.5, 0.5),
+        Sin | Cos => (1.0, TINY),
     }
 }
 
@@ -124,18 +127,18 @@ fn with_copies(e: &mut dyn Emitter, xs: &[V], body: impl FnOnce(&mut dyn Emitter
 
 /// `x = c op x`. With `Min` and `Max` a NaN stays.
 fn constant_op(e: &mut dyn Emitter, op: VOp, c: f32, xs: &[V]) {
-    with_constant(e, c, |e, c| xs.iter().for_each(|x| e.op(op, Lane::F32, *x, c, *x)));
+    with_constant(e, c, |e, c| xs.iter().for_each(|x| e.op(op, Element::F32, *x, c, *x)));
 }
 
 /// `x = x op bits`, bitwise.
 fn mask(e: &mut dyn Emitter, op: VOp, bits: u32, xs: &[V]) {
-    with_constant(e, f32::from_bits(bits), |e, c| xs.iter().for_each(|x| e.op(op, Lane::F32, *x, *x, c)));
+    with_constant(e, f32::from_bits(bits), |e, c| xs.iter().for_each(|x| e.op(op, Element::F32, *x, *x, c)));
 }
 
 /// `x = x op y`, pair by pair.
 fn pairs(e: &mut dyn Emitter, op: VOp, xs: &[V], ys: &[V]) {
     for (x, y) in xs.iter().zip(ys) {
-        e.op(op, Lane::F32, *x, *x, *y);
+        e.op(op, Element::F32, *x, *x, *y);
     }
 }
 
@@ -179,8 +182,8 @@ fn hard_sigmoid(e: &mut dyn Emitter, alpha: f32, beta: f32, xs: &[V]) {
 fn leaky_relu(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
     let (alpha, zero, scaled) = (e.constant(alpha), e.constant(0.0), e.v());
     for x in xs {
-        e.op(VOp::Mul, Lane::F32, scaled, *x, alpha);
-        e.select(*x, Cmp::Less, *x, zero, scaled, *x);
+        e.op(VOp::Mul, Element::F32, scaled, *x, alpha);
+        e.select(Element::F32, *x, Cmp::Less, [*x, zero], scaled, *x);
     }
     free(e, &[alpha, zero, scaled]);
 }
@@ -189,7 +192,7 @@ fn leaky_relu(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
 fn thresholded_relu(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
     let (alpha, zero) = (e.constant(alpha), e.constant(0.0));
     for x in xs {
-        e.select(*x, Cmp::Less, alpha, *x, *x, zero);
+        e.select(Element::F32, *x, Cmp::Less, [alpha, *x], *x, zero);
     }
     free(e, &[alpha, zero]);
 }
@@ -198,7 +201,7 @@ fn thresholded_relu(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
 fn truth(e: &mut dyn Emitter, cmp: Cmp, xs: &[V], against_zero: bool) {
     let (zero, one) = (e.constant(0.0), e.constant(1.0));
     for x in xs {
-        e.select(*x, cmp, *x, if against_zero { zero } else { *x }, one, zero);
+        e.select(Element::F32, *x, cmp, [*x, if against_zero { zero } else { *x }], one, zero);
     }
     free(e, &[zero, one]);
 }

@@ -6,12 +6,13 @@
 
 pub mod clif;
 pub mod epilogue;
-pub mod loops;
 pub(crate) mod machine;
 pub mod math;
 #[cfg(test)]
 pub mod soft;
 pub mod x86;
+
+use fornax_ir::types::DType;
 
 /// A vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -21,13 +22,27 @@ pub struct V(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct R(pub u32);
 
-/// Element type of a vector operation.
+/// What kernels compute with: the lanes of a vector operation. In memory, elements have any [`DType`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Lane {
+pub enum Element {
     /// 32-bit floating point.
     F32,
     /// 32-bit integer.
     I32,
+    /// 64-bit floating point.
+    F64,
+    /// 64-bit integer.
+    I64,
+}
+
+impl Element {
+    /// Bytes of a lane.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
 }
 
 /// A vector operation of two operands.
@@ -51,9 +66,32 @@ pub enum VOp {
     Or,
     /// Bitwise exclusive or.
     Xor,
+    /// In each 128-bit block, the lanes of the lower halves of `a` and `b` in turns: `a0 b0 a1 b1`.
+    UnpackLow,
+    /// As [`VOp::UnpackLow`], of the upper halves.
+    UnpackHigh,
+    /// The 128-bit blocks of `a` with even numbers, then those of `b`; of 128-bit vectors `a` itself.
+    EvenBlocks,
+    /// As [`VOp::EvenBlocks`], with odd numbers; 256 bits and more.
+    OddBlocks,
 }
 
-/// An ordered comparison of `f32` lanes (false if unordered), or the test for unordered.
+/// An operation of two 64-bit integers that has no method of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum IntOp {
+    /// Product, wrapped.
+    Mul,
+    /// Bitwise and.
+    And,
+    /// Bitwise or.
+    Or,
+    /// Bitwise exclusive or.
+    Xor,
+    /// Signed quotient, towards zero. The divisor is neither 0 nor -1.
+    Div,
+}
+
+/// An ordered comparison (false if unordered; of integers signed), or the test for unordered (floating point only).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Cmp {
     /// `a < b`
@@ -99,8 +137,8 @@ pub type Body<'a> = &'a mut dyn FnMut(&mut dyn Emitter);
 /// Registers are variables: they may be assigned again, inside loops too. [`Emitter::v`] and [`Emitter::r`] hand out fresh ones,
 /// `free_*` gives them back. A kernel keeps at most [`Emitter::budget`] vector registers live if it wants no spills.
 pub trait Emitter {
-    /// 32-bit lanes of a vector.
-    fn lanes(&self) -> usize;
+    /// Lanes of a vector.
+    fn lanes(&self, element: Element) -> usize;
     /// Vector registers that a schedule may keep live, temporaries of single operations already taken off.
     fn budget(&self) -> usize;
 
@@ -144,6 +182,24 @@ pub trait Emitter {
     fn load_r(&mut self, d: R, at: Mem);
     /// `*at = s`, 64 bits
     fn store_r(&mut self, s: R, at: Mem);
+    /// `d = a op b`
+    fn int_op(&mut self, op: IntOp, d: R, a: R, b: R);
+    /// `d =` the low bits of `a` as an element of an integer type (`bool` as `u8`), extended with its sign or zeros.
+    fn extend(&mut self, d: R, a: R, dtype: DType);
+    /// `d = *at`, an element of an integer type (`bool` as `u8`, other types by their bits), extended with its sign or zeros.
+    fn load_int(&mut self, d: R, at: Mem, dtype: DType);
+    /// `*at =` as many low bits of `s` as an element of `dtype` has.
+    fn store_int(&mut self, s: R, at: Mem, dtype: DType);
+    /// `d = (a cmp b) ? yes : no`, signed; not [`Cmp::Unordered`].
+    fn choose(&mut self, d: R, cmp: Cmp, a: R, b: R, yes: R, no: R);
+    /// `d =` the 32 bits of the first lane, zero-extended.
+    fn first_bits(&mut self, d: R, s: V);
+    /// Every 32-bit lane of `d` = the low bits of `s`.
+    fn splat_int(&mut self, d: V, s: R);
+    /// The first lane of `d` = the integer `s` rounded to the nearest `f32`; the others are unspecified.
+    fn first_from_int(&mut self, d: V, s: R);
+    /// `d =` the first lane, an `f32`, truncated towards zero and saturated; 0 for a NaN.
+    fn first_to_int(&mut self, d: R, s: V);
     /// `d = (index as u64) < bound ? inside : outside`
     fn select_below(&mut self, d: R, index: R, bound: u32, inside: R, outside: R);
 
@@ -154,37 +210,50 @@ pub trait Emitter {
 
     /// `d = 0`
     fn zero(&mut self, d: V);
-    /// Every lane of `d` = these bits.
+    /// Every 32-bit lane of `d` = these bits.
     fn splat(&mut self, d: V, bits: u32);
+    /// Every 64-bit lane of `d` = these bits.
+    fn splat_64(&mut self, d: V, bits: u64);
     /// `d = s`
     fn copy_v(&mut self, d: V, s: V);
     /// The first `lanes` lanes from memory, the others 0. No alignment is assumed; nothing beyond `lanes` elements is read.
     fn load(&mut self, d: V, at: Mem, lanes: usize);
     /// The first `lanes` lanes to memory; nothing beyond is written.
     fn store(&mut self, s: V, at: Mem, lanes: usize);
+    /// The first `lanes` elements of type `from`, widened to 32-bit lanes, the others 0: integers of up to 32 bits (`bool` as `u8`) to
+    /// [`Element::I32`], `f32` to [`Element::F32`]. Nothing beyond is read.
+    fn load_as(&mut self, d: V, at: Mem, from: DType, lanes: usize);
+    /// The low bits of the first `lanes` 32-bit lanes as elements of type `to`; nothing beyond is written.
+    fn store_as(&mut self, s: V, at: Mem, to: DType, lanes: usize);
     /// Every lane of `d` = the 32-bit element at `at`.
     fn broadcast(&mut self, d: V, at: Mem);
+    /// The first `lanes` 32-bit lanes of `a`, the others 0.
+    fn keep(&mut self, d: V, a: V, lanes: usize);
     /// `d = a op b`
-    fn op(&mut self, op: VOp, lane: Lane, d: V, a: V, b: V);
+    fn op(&mut self, op: VOp, element: Element, d: V, a: V, b: V);
+    /// Element `i` of `d` = lane `i + by` of `a`, a vector of 32-bit lanes, for `i < by`; the others are unspecified. `by` is a power of two
+    /// and at most half the lanes.
+    fn upper(&mut self, d: V, a: V, by: usize);
     /// `d = a * b + d`, rounded once (twice where the target has no FMA)
     fn fma(&mut self, d: V, a: V, b: V);
     /// `d = d - a * b`, rounded once (twice where the target has no FMA)
     fn fnma(&mut self, d: V, a: V, b: V);
     /// `d = sqrt(a)`, correctly rounded
     fn sqrt(&mut self, d: V, a: V);
-    /// 32-bit lanes shifted left, zeros in
-    fn shift_left(&mut self, d: V, a: V, bits: u32);
-    /// 32-bit lanes shifted right, zeros in
-    fn shift_right(&mut self, d: V, a: V, bits: u32);
-    /// Lane by lane: `d = (a cmp b) ? yes : no`
-    fn select(&mut self, d: V, cmp: Cmp, a: V, b: V, yes: V, no: V);
+    /// Integer lanes shifted left, zeros in
+    fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32);
+    /// Integer lanes shifted right, zeros in
+    fn shift_right(&mut self, element: Element, d: V, a: V, bits: u32);
+    /// Element by lane: `d = (a cmp b) ? yes : no`; not of [`Element::I64`].
+    fn select(&mut self, element: Element, d: V, cmp: Cmp, of: [V; 2], yes: V, no: V);
+    /// The lower or the upper half of `f32` lanes to `f64`, exactly
+    fn promote(&mut self, d: V, a: V, upper: bool);
+    /// The `f64` lanes of `low`, then those of `high`, to `f32`, rounded to nearest even
+    fn demote(&mut self, d: V, low: V, high: V);
     /// 32-bit integer lanes to `f32`, rounded to nearest even
     fn int_to_float(&mut self, d: V, a: V);
     /// `f32` lanes to 32-bit integers, towards zero; out of range is unspecified
     fn float_to_int(&mut self, d: V, a: V);
-
-    /// The whole body of a kernel: a loop nest over its arguments (inputs, tables, output), cut into chunks.
-    fn loops(&mut self, nest: &loops::LoopNest, split: loops::Split);
 }
 
 /// Scoped helpers over any emitter.
@@ -201,5 +270,12 @@ impl dyn Emitter + '_ {
         let v = self.v();
         self.splat(v, value.to_bits());
         v
+    }
+
+    /// A fresh general register that holds `value`.
+    pub fn integer(&mut self, value: i64) -> R {
+        let r = self.r();
+        self.set(r, value);
+        r
     }
 }

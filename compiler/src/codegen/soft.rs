@@ -2,7 +2,8 @@
 //!
 //! It shares no code with the back ends, so a kernel whose bits agree here and there for 4, 8 and 16 lanes keeps the bit firewall.
 
-use super::{Body, Cmp, Count, Emitter, Lane, Mem, R, V, VOp};
+use super::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, V, VOp};
+use fornax_ir::types::DType;
 
 /// Widest vector, lanes.
 const WIDEST: usize = 16;
@@ -55,8 +56,58 @@ impl Soft<'_> {
     }
 
     fn element(&self, at: Mem) -> u32 {
-        let (buffer, offset) = self.place(at, 4);
-        u32::from_le_bytes(self.buffers[buffer][offset..offset + 4].try_into().unwrap())
+        self.integer_at(at, DType::U32) as u32
+    }
+
+    /// An element of an integer type, extended.
+    fn integer_at(&self, at: Mem, dtype: DType) -> i64 {
+        let (buffer, offset) = self.place(at, dtype.size());
+        let mut bytes = [0; 8];
+        bytes[..dtype.size()].copy_from_slice(&self.buffers[buffer][offset..offset + dtype.size()]);
+        extended(i64::from_le_bytes(bytes), dtype)
+    }
+
+    fn write(&mut self, at: Mem, bytes: &[u8]) {
+        let (buffer, offset) = self.place(at, bytes.len());
+        self.buffers[buffer][offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Element `lane` of 64-bit lanes.
+    fn wide(&self, v: V, lane: usize) -> u64 {
+        u64::from(self.bits(v, 2 * lane)) | u64::from(self.bits(v, 2 * lane + 1)) << 32
+    }
+
+    fn double(&self, v: V, lane: usize) -> f64 {
+        f64::from_bits(self.wide(v, lane))
+    }
+
+    /// As [`Self::lanewise`], over 64-bit lanes.
+    fn lanewise_64(&mut self, d: V, f: impl Fn(&Self, usize) -> u64) {
+        for lane in 0..self.lanes / 2 {
+            let value = f(self, lane);
+            (self.v[d.0 as usize][2 * lane], self.v[d.0 as usize][2 * lane + 1]) = (value as u32, (value >> 32) as u32);
+        }
+    }
+
+    /// Assigns whole vectors, where lanes cross.
+    fn assign(&mut self, d: V, f: impl Fn(&Self, usize) -> u32) {
+        let lanes: Vec<u32> = (0..self.lanes).map(|lane| f(self, lane)).collect();
+        self.v[d.0 as usize][..self.lanes].copy_from_slice(&lanes);
+    }
+
+    /// Whether a shuffle takes a 32-bit lane from its second operand, and the lane there.
+    fn shuffled(&self, op: VOp, element: Element, lane: usize) -> (bool, usize) {
+        let (block, within, unit) = (lane / 4 * 4, lane % 4, element.size() / 4);
+        let (turn, part) = (within / unit, within % unit);
+        let half = if op == VOp::UnpackHigh { 2 } else { 0 };
+        match op {
+            VOp::UnpackLow | VOp::UnpackHigh => (turn % 2 == 1, block + half + turn / 2 * unit + part),
+            _ => {
+                let at = lane / 4 * 2 + usize::from(op == VOp::OddBlocks);
+                let blocks = self.lanes / 4;
+                (at >= blocks, at % blocks * 4 + within)
+            }
+        }
     }
 
     fn lanewise(&mut self, d: V, f: impl Fn(&Self, usize) -> u32) {
@@ -73,6 +124,51 @@ impl Soft<'_> {
 
     fn float(&self, v: V, lane: usize) -> f32 {
         f32::from_bits(self.bits(v, lane))
+    }
+}
+
+fn extended(v: i64, dtype: DType) -> i64 {
+    match dtype {
+        DType::I8 => i64::from(v as i8),
+        DType::U8 | DType::Bool => i64::from(v as u8),
+        DType::I16 => i64::from(v as i16),
+        DType::U16 | DType::F16 | DType::BF16 => i64::from(v as u16),
+        DType::I32 => i64::from(v as i32),
+        DType::U32 | DType::F32 => i64::from(v as u32),
+        DType::I64 | DType::U64 | DType::F64 => v,
+    }
+}
+
+fn holds<T: PartialOrd>(cmp: Cmp, a: &T, b: &T) -> bool {
+    match cmp {
+        Cmp::Less => a < b,
+        Cmp::LessOrEqual => a <= b,
+        Cmp::Equal => a == b,
+        Cmp::Unordered => a.partial_cmp(b).is_none(),
+    }
+}
+
+fn double_op(op: VOp, a: f64, b: f64) -> f64 {
+    match op {
+        VOp::Add => a + b,
+        VOp::Sub => a - b,
+        VOp::Mul => a * b,
+        VOp::Div => a / b,
+        VOp::Min if a < b => a,
+        VOp::Max if a > b => a,
+        VOp::Min | VOp::Max => b,
+        _ => f64::from_bits(wide_op(op, a.to_bits(), b.to_bits())),
+    }
+}
+
+fn wide_op(op: VOp, a: u64, b: u64) -> u64 {
+    match op {
+        VOp::Add => a.wrapping_add(b),
+        VOp::Sub => a.wrapping_sub(b),
+        VOp::And => a & b,
+        VOp::Or => a | b,
+        VOp::Xor => a ^ b,
+        _ => panic!("vectors of 64-bit integers have no {op:?}"),
     }
 }
 
@@ -99,6 +195,7 @@ fn float_op(op: VOp, a: f32, b: f32) -> f32 {
         VOp::And => f32::from_bits(a.to_bits() & b.to_bits()),
         VOp::Or => f32::from_bits(a.to_bits() | b.to_bits()),
         VOp::Xor => f32::from_bits(a.to_bits() ^ b.to_bits()),
+        _ => unreachable!("{op:?} is no lane-wise operation"),
     }
 }
 
@@ -113,12 +210,13 @@ fn int_op(op: VOp, a: u32, b: u32) -> u32 {
         VOp::And => a & b,
         VOp::Or => a | b,
         VOp::Xor => a ^ b,
+        _ => unreachable!("{op:?} is no lane-wise operation"),
     }
 }
 
 impl Emitter for Soft<'_> {
-    fn lanes(&self) -> usize {
-        self.lanes
+    fn lanes(&self, element: Element) -> usize {
+        self.lanes * 4 / element.size()
     }
     fn budget(&self) -> usize {
         14
@@ -183,6 +281,50 @@ impl Emitter for Soft<'_> {
         let (buffer, offset) = self.place(at, 8);
         self.buffers[buffer][offset..offset + 8].copy_from_slice(&self.r[s.0 as usize].to_le_bytes());
     }
+    fn int_op(&mut self, op: IntOp, d: R, a: R, b: R) {
+        let (a, b) = (self.r[a.0 as usize], self.r[b.0 as usize]);
+        let value = match op {
+            IntOp::Mul => a.wrapping_mul(b),
+            IntOp::And => a & b,
+            IntOp::Or => a | b,
+            IntOp::Xor => a ^ b,
+            IntOp::Div => {
+                assert!(!matches!(b, 0 | -1), "a machine may trap on a divisor of {b}");
+                a / b
+            }
+        };
+        self.set(d, value);
+    }
+    fn extend(&mut self, d: R, a: R, dtype: DType) {
+        self.set(d, extended(self.r[a.0 as usize], dtype));
+    }
+    fn load_int(&mut self, d: R, at: Mem, dtype: DType) {
+        let value = self.integer_at(at, dtype);
+        self.set(d, value);
+    }
+    fn store_int(&mut self, s: R, at: Mem, dtype: DType) {
+        let bytes = self.r[s.0 as usize].to_le_bytes();
+        self.write(at, &bytes[..dtype.size()]);
+    }
+    fn choose(&mut self, d: R, cmp: Cmp, a: R, b: R, yes: R, no: R) {
+        assert!(cmp != Cmp::Unordered, "integers are ordered");
+        let holds = holds(cmp, &self.r[a.0 as usize], &self.r[b.0 as usize]);
+        self.copy(d, if holds { yes } else { no });
+    }
+    fn first_bits(&mut self, d: R, s: V) {
+        self.set(d, i64::from(self.bits(s, 0)));
+    }
+    fn splat_int(&mut self, d: V, s: R) {
+        let bits = self.r[s.0 as usize] as u32;
+        self.splat(d, bits);
+    }
+    fn first_from_int(&mut self, d: V, s: R) {
+        let value = self.r[s.0 as usize] as f32;
+        self.lanewise(d, |_, lane| if lane == 0 { value.to_bits() } else { 0x7FC0_DEAD });
+    }
+    fn first_to_int(&mut self, d: R, s: V) {
+        self.set(d, self.float(s, 0) as i64);
+    }
     fn select_below(&mut self, d: R, index: R, bound: u32, inside: R, outside: R) {
         let below = (self.r[index.0 as usize] as u64) < u64::from(bound);
         self.copy(d, if below { inside } else { outside });
@@ -207,6 +349,9 @@ impl Emitter for Soft<'_> {
     fn splat(&mut self, d: V, bits: u32) {
         self.lanewise(d, |_, _| bits);
     }
+    fn splat_64(&mut self, d: V, bits: u64) {
+        self.lanewise_64(d, |_, _| bits);
+    }
     fn copy_v(&mut self, d: V, s: V) {
         self.v[d.0 as usize] = self.v[s.0 as usize];
     }
@@ -214,20 +359,44 @@ impl Emitter for Soft<'_> {
         self.lanewise(d, |m, lane| if lane < lanes { m.element(at.base.at(at.offset + 4 * lane as i32)) } else { 0 });
     }
     fn store(&mut self, s: V, at: Mem, lanes: usize) {
+        self.store_as(s, at, DType::U32, lanes);
+    }
+    fn load_as(&mut self, d: V, at: Mem, from: DType, lanes: usize) {
+        assert!(from.size() <= 4 && !matches!(from, DType::F16 | DType::BF16), "{from} does not widen to 32 bits");
+        self.lanewise(d, |m, lane| {
+            let at = at.base.at(at.offset + (from.size() * lane) as i32);
+            if lane < lanes { m.integer_at(at, from) as u32 } else { 0 }
+        });
+    }
+    fn store_as(&mut self, s: V, at: Mem, to: DType, lanes: usize) {
         for lane in 0..lanes.min(self.lanes) {
-            let (buffer, offset) = self.place(at.base.at(at.offset + 4 * lane as i32), 4);
-            let bits = self.bits(s, lane);
-            self.buffers[buffer][offset..offset + 4].copy_from_slice(&bits.to_le_bytes());
+            let bytes = self.bits(s, lane).to_le_bytes();
+            self.write(at.base.at(at.offset + (to.size() * lane) as i32), &bytes[..to.size()]);
         }
     }
     fn broadcast(&mut self, d: V, at: Mem) {
         self.lanewise(d, |m, _| m.element(at));
     }
-    fn op(&mut self, op: VOp, lane: Lane, d: V, a: V, b: V) {
-        self.lanewise(d, |m, i| match lane {
-            Lane::F32 => float_op(op, m.float(a, i), m.float(b, i)).to_bits(),
-            Lane::I32 => int_op(op, m.bits(a, i), m.bits(b, i)),
-        });
+    fn keep(&mut self, d: V, a: V, lanes: usize) {
+        self.lanewise(d, |m, lane| if lane < lanes { m.bits(a, lane) } else { 0 });
+    }
+    fn op(&mut self, op: VOp, element: Element, d: V, a: V, b: V) {
+        if matches!(op, VOp::UnpackLow | VOp::UnpackHigh | VOp::EvenBlocks | VOp::OddBlocks) {
+            return self.assign(d, |m, lane| {
+                let (second, from) = m.shuffled(op, element, lane);
+                m.bits(if second { b } else { a }, from)
+            });
+        }
+        match element {
+            Element::F32 => self.lanewise(d, |m, i| float_op(op, m.float(a, i), m.float(b, i)).to_bits()),
+            Element::I32 => self.lanewise(d, |m, i| int_op(op, m.bits(a, i), m.bits(b, i))),
+            Element::F64 => self.lanewise_64(d, |m, i| double_op(op, m.double(a, i), m.double(b, i)).to_bits()),
+            Element::I64 => self.lanewise_64(d, |m, i| wide_op(op, m.wide(a, i), m.wide(b, i))),
+        }
+    }
+    fn upper(&mut self, d: V, a: V, by: usize) {
+        assert!(by.is_power_of_two() && 2 * by <= self.lanes, "{by} of {} lanes", self.lanes);
+        self.assign(d, |m, lane| if lane < by { m.bits(a, lane + by) } else { 0x7FC0_DEAD });
     }
     fn fma(&mut self, d: V, a: V, b: V) {
         self.lanewise(d, |m, i| m.float(a, i).mul_add(m.float(b, i), m.float(d, i)).to_bits());
@@ -238,31 +407,43 @@ impl Emitter for Soft<'_> {
     fn sqrt(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| m.float(a, i).sqrt().to_bits());
     }
-    fn shift_left(&mut self, d: V, a: V, bits: u32) {
-        self.lanewise(d, |m, i| m.bits(a, i) << bits);
+    fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32) {
+        match element.size() {
+            4 => self.lanewise(d, |m, i| m.bits(a, i) << bits),
+            _ => self.lanewise_64(d, |m, i| m.wide(a, i) << bits),
+        }
     }
-    fn shift_right(&mut self, d: V, a: V, bits: u32) {
-        self.lanewise(d, |m, i| m.bits(a, i) >> bits);
+    fn shift_right(&mut self, element: Element, d: V, a: V, bits: u32) {
+        match element.size() {
+            4 => self.lanewise(d, |m, i| m.bits(a, i) >> bits),
+            _ => self.lanewise_64(d, |m, i| m.wide(a, i) >> bits),
+        }
     }
-    fn select(&mut self, d: V, cmp: Cmp, a: V, b: V, yes: V, no: V) {
-        self.lanewise(d, |m, i| {
-            let (x, y) = (m.float(a, i), m.float(b, i));
-            let holds = match cmp {
-                Cmp::Less => x < y,
-                Cmp::LessOrEqual => x <= y,
-                Cmp::Equal => x == y,
-                Cmp::Unordered => x.is_nan() || y.is_nan(),
-            };
-            m.bits(if holds { yes } else { no }, i)
-        });
+    fn select(&mut self, element: Element, d: V, cmp: Cmp, [a, b]: [V; 2], yes: V, no: V) {
+        let pick = |holds: bool| if holds { yes } else { no };
+        match element {
+            Element::F32 => self.lanewise(d, |m, i| m.bits(pick(holds(cmp, &m.float(a, i), &m.float(b, i))), i)),
+            Element::I32 => {
+                assert!(cmp != Cmp::Unordered, "integers are ordered");
+                self.lanewise(d, |m, i| m.bits(pick(holds(cmp, &(m.bits(a, i) as i32), &(m.bits(b, i) as i32))), i));
+            }
+            Element::F64 => self.lanewise_64(d, |m, i| m.wide(pick(holds(cmp, &m.double(a, i), &m.double(b, i))), i)),
+            Element::I64 => panic!("no machine compares vectors of 64-bit integers"),
+        }
+    }
+    fn promote(&mut self, d: V, a: V, upper: bool) {
+        let first = if upper { self.lanes / 2 } else { 0 };
+        let values: Vec<u64> = (0..self.lanes / 2).map(|i| f64::from(self.float(a, first + i)).to_bits()).collect();
+        self.lanewise_64(d, |_, i| values[i]);
+    }
+    fn demote(&mut self, d: V, low: V, high: V) {
+        let half = self.lanes / 2;
+        self.assign(d, |m, i| (m.double(if i < half { low } else { high }, i % half) as f32).to_bits());
     }
     fn int_to_float(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| (m.bits(a, i) as i32 as f32).to_bits());
     }
     fn float_to_int(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| m.float(a, i) as i32 as u32);
-    }
-    fn loops(&mut self, nest: &super::loops::LoopNest, _split: super::loops::Split) {
-        unimplemented!("loop nests are tested on the machine: {nest:?}");
     }
 }

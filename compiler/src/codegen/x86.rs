@@ -13,6 +13,7 @@
 
 mod allocate;
 mod assembler;
+mod elements;
 mod emit;
 mod general;
 mod opcodes;
@@ -30,13 +31,13 @@ use crate::target::Target;
 /// The machine code of the function that `emit` writes, for a target whose vectors [`opcodes`] has encodings for.
 ///
 /// # Errors
-/// [`Error::Codegen`] if there are no encodings, one cannot be made, or a kernel leaves what the machine has: loop nests.
+/// [`Error::Codegen`] if there are no encodings, or one cannot be made.
 pub fn compile(target: &Target, name: &str, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Vec<u8>> {
     let vectors = target.vectors();
     let mut recorder = record::Recorder::new(vectors);
     emit(&mut recorder);
     let fail = |message: String| Error::Codegen { function: name.into(), message };
-    let mut code = recorder.finish().map_err(fail)?;
+    let mut code = recorder.finish();
     fold::loads(&mut code, vectors);
     allocate::compile(&code, vectors).map_err(fail)
 }

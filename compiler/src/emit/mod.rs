@@ -16,7 +16,7 @@ use fornax_runtime::Arg;
 
 use crate::codegen::{clif, x86};
 use crate::error::{Error, Result};
-use crate::kernels::{Kernel, Spec};
+use crate::kernels::Kernel;
 use crate::plan::{Home, Operand, Plan};
 use crate::target::{Arch, Backend, Target};
 
@@ -120,9 +120,9 @@ pub fn disassembly(kernel: &Kernel, target: &Target) -> Result<String> {
     Ok(x86::disassemble(&code.bytes))
 }
 
-/// Loop nests go to Cranelift on every target, other kernels to the back end of the level.
+/// The back end of the level writes the kernel.
 fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<Code> {
-    if target.level.backend == Backend::X86 && !matches!(kernel.spec, Spec::Loops(_)) {
+    if target.level.backend == Backend::X86 {
         let bytes = x86::compile(target, &kernel.name, |e| kernel.emit(e))?;
         return Ok(Code { name: kernel.name.clone(), bytes, align: x86::ALIGN as u64 });
     }

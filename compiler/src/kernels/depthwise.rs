@@ -12,7 +12,7 @@
 use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
 use super::{Argument, Family};
 use crate::codegen::epilogue::{Epilogue, Output, Step};
-use crate::codegen::{Emitter, R, V};
+use crate::codegen::{Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
@@ -156,7 +156,7 @@ impl Cell for Segment<'_> {
 
     fn vector(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, lanes: usize) {
         let accumulators: Vec<V> = (0..run.width).map(|_| e.v()).collect();
-        let (bias, all) = (e.v(), e.lanes());
+        let (bias, all) = (e.v(), e.lanes(Element::F32));
         e.load(bias, at.moving[1].at(0), all);
         accumulators.iter().for_each(|acc| e.copy_v(*acc, bias));
         e.free_v(bias);
@@ -192,7 +192,7 @@ impl Segment<'_> {
         let (row, weights, pixel) = (at.rows[k], at.moving[0], at.pixels[0]);
         let load = |j: usize| {
             taps.iter().any(|(_, _, used)| *used == j).then(|| {
-                let (v, all) = (e.v(), e.lanes());
+                let (v, all) = (e.v(), e.lanes(Element::F32));
                 e.load(v, weights.at(((k * columns + j) * tap_bytes) as i32), all);
                 v
             })

@@ -3,7 +3,7 @@
 //! In: `x [N, pixels, C]` and `gate [N, C]`. Out: `y`, which may be the memory of `x`. Used where a gate has no consumer to be folded into.
 
 use super::{Argument, Family};
-use crate::codegen::{Count, Emitter, Lane, R, VOp};
+use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::Target;
 
 /// What a gate computes.
@@ -82,7 +82,7 @@ impl Family for Gate {
 impl Gate {
     /// One pixel; `from` and `to` move on to the next.
     fn pixel(&self, e: &mut dyn Emitter, from: R, to: R, gates: R) {
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         let (gate, turn) = (e.r(), UNROLL * lanes);
         e.copy(gate, gates);
         e.repeat(Count::Times((self.channels / turn) as u32), &mut |e| {
@@ -98,12 +98,12 @@ impl Gate {
 
 /// `to = from * gate` for `count` elements.
 fn multiply(e: &mut dyn Emitter, [from, gate, to]: [R; 3], count: usize) {
-    let (lanes, g, v) = (e.lanes(), e.v(), e.v());
+    let (lanes, g, v) = (e.lanes(Element::F32), e.v(), e.v());
     for first in (0..count).step_by(lanes) {
         let (n, offset) = (lanes.min(count - first), (first * 4) as i32);
         e.load(v, from.at(offset), n);
         e.load(g, gate.at(offset), n);
-        e.op(VOp::Mul, Lane::F32, v, v, g);
+        e.op(VOp::Mul, Element::F32, v, v, g);
         e.store(v, to.at(offset), n);
     }
     [g, v].into_iter().for_each(|v| e.free_v(v));

@@ -7,7 +7,7 @@
 use super::transpose::lines;
 use super::{Argument, Family};
 use crate::codegen::epilogue::{Epilogue, Output};
-use crate::codegen::{Count, Emitter, R, V};
+use crate::codegen::{Count, Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
@@ -137,7 +137,7 @@ impl Family for Gemv {
 impl Gemv {
     /// All rows of one panel with `width` live outputs; the vectors of a panel that hold none are left out.
     fn panel(&self, e: &mut dyn Emitter, schedule: &Schedule, at: [R; 4], width: usize) {
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         let vectors = width.div_ceil(lanes);
         let most = e.budget().saturating_sub(3).max(1);
         let per_pass = vectors.min(most);
@@ -158,7 +158,7 @@ impl Gemv {
 
     /// Vectors `first..first + n` of one row of one panel.
     fn pass(&self, e: &mut dyn Emitter, schedule: &Schedule, [x, w, b, y]: [R; 4], (first, n): (usize, usize), width: usize) {
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         let accumulators: Vec<V> = (0..n).map(|_| e.v()).collect();
         for (i, acc) in accumulators.iter().enumerate() {
             e.load(*acc, b.at(((first + i) * lanes * 4) as i32), lanes);

@@ -3,9 +3,15 @@
 //! The spec is the nest itself ([`LoopNest`]), simplified; every operator's lowering writes its own. The schedule is the cut of the
 //! output axes into chunks. Arguments: the inputs, the index tables, then the output.
 
+mod emit;
+pub mod nest;
+mod point;
+mod rows;
+mod values;
+
 use super::{Access, Argument, Family};
 use crate::codegen::Emitter;
-use crate::codegen::loops::{Affine, Combine, Inst, LoopNest, Output, Split};
+use nest::{Affine, Combine, Inst, LoopNest, Output, Split};
 use crate::target::Target;
 use fornax_ir::types::DType;
 
@@ -127,6 +133,6 @@ impl Family for Loops {
     }
 
     fn emit(&self, schedule: &Split, e: &mut dyn Emitter) {
-        e.loops(&self.nest, *schedule);
+        emit::emit(e, &self.nest, *schedule);
     }
 }

@@ -4,7 +4,7 @@
 //! is divided by `count`. Row sums that another kernel wrote are a map of one column.
 
 use super::{Argument, Family};
-use crate::codegen::{Count, Emitter, Lane, R, VOp};
+use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::Target;
 
 /// What a mean computes.
@@ -97,7 +97,7 @@ impl Family for Mean {
 impl Mean {
     /// `channels` channels from `from`, in passes of as many vectors as keep their two sums in registers.
     fn block(&self, e: &mut dyn Emitter, from: R, to: R, channels: usize) {
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         let mut done = 0;
         while done < channels {
             let vectors = 4.min((channels - done).div_ceil(lanes));
@@ -108,7 +108,7 @@ impl Mean {
     }
 
     fn pass(&self, e: &mut dyn Emitter, from: R, to: R, first: usize, channels: usize) {
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         let parts: Vec<(i32, usize)> =
             (0..channels.div_ceil(lanes)).map(|i| (((first + i * lanes) * 4) as i32, lanes.min(channels - i * lanes))).collect();
         let totals: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
@@ -120,19 +120,19 @@ impl Mean {
                 let v = e.v();
                 for ((offset, n), sum) in parts.iter().zip(&sums) {
                     e.load(v, at.at(*offset), *n);
-                    e.op(VOp::Add, Lane::F32, *sum, *sum, v);
+                    e.op(VOp::Add, Element::F32, *sum, *sum, v);
                 }
                 e.free_v(v);
                 e.add_imm(at, at, (self.channels * 4) as i64);
             });
             for (total, sum) in totals.iter().zip(sums) {
-                e.op(VOp::Add, Lane::F32, *total, *total, sum);
+                e.op(VOp::Add, Element::F32, *total, *total, sum);
                 e.free_v(sum);
             }
         });
         let count = e.constant(self.count as f32);
         for ((offset, n), total) in parts.iter().zip(totals) {
-            e.op(VOp::Div, Lane::F32, total, total, count);
+            e.op(VOp::Div, Element::F32, total, total, count);
             e.store(total, to.at(*offset), *n);
             e.free_v(total);
         }

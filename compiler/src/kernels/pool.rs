@@ -8,7 +8,7 @@
 
 use super::sliding::{At, Cell, Run, Schedule, Sliding};
 use super::{Argument, Family};
-use crate::codegen::{Cmp, Emitter, Lane, R, V, VOp};
+use crate::codegen::{Cmp, Element, Emitter, R, V, VOp};
 use crate::target::Target;
 
 /// What a window computes.
@@ -132,10 +132,10 @@ impl Cell for Window<'_> {
                 let acc = accumulators[t];
                 if self.spec.kind == Kind::Max {
                     // The accumulator wins if either is a NaN; then a NaN in `x` takes its place.
-                    e.op(VOp::Max, Lane::F32, larger, x, acc);
-                    e.select(acc, Cmp::Unordered, x, x, x, larger);
+                    e.op(VOp::Max, Element::F32, larger, x, acc);
+                    e.select(Element::F32, acc, Cmp::Unordered, [x, x], x, larger);
                 } else {
-                    e.op(VOp::Add, Lane::F32, acc, acc, x);
+                    e.op(VOp::Add, Element::F32, acc, acc, x);
                 }
             }
         }
@@ -160,10 +160,10 @@ impl Window<'_> {
             if held != Some(along) {
                 e.broadcast(count, rows.at(0));
                 e.splat(columns, (along as f32).to_bits());
-                e.op(VOp::Mul, Lane::F32, count, count, columns);
+                e.op(VOp::Mul, Element::F32, count, count, columns);
                 held = Some(along);
             }
-            e.op(VOp::Div, Lane::F32, *sum, *sum, count);
+            e.op(VOp::Div, Element::F32, *sum, *sum, count);
         }
         [count, columns].into_iter().for_each(|v| e.free_v(v));
     }

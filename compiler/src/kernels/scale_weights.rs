@@ -6,7 +6,7 @@
 
 use super::conv::{padded, width};
 use super::{Argument, Family};
-use crate::codegen::{Count, Emitter, Lane, R, VOp};
+use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::Target;
 
 /// A gate over packed 1x1 weights.
@@ -87,14 +87,14 @@ impl ScaleWeights {
 
     /// One panel; `w` and `y` move on behind it.
     fn panel(&self, e: &mut dyn Emitter, [w, gate, y]: [R; 3]) {
-        let (at, scale, value, lanes) = (e.r(), e.v(), e.v(), e.lanes());
+        let (at, scale, value, lanes) = (e.r(), e.v(), e.v(), e.lanes(Element::F32));
         let width = width(self.filters);
         e.copy(at, gate);
         e.repeat(Count::Times(self.channels as u32), &mut |e| {
             e.broadcast(scale, at.at(0));
             for column in (0..width).step_by(lanes) {
                 e.load(value, w.at(4 * column as i32), width - column);
-                e.op(VOp::Mul, Lane::F32, value, value, scale);
+                e.op(VOp::Mul, Element::F32, value, value, scale);
                 e.store(value, y.at(4 * column as i32), width - column);
             }
             e.add_imm(at, at, 4);

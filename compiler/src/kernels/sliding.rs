@@ -5,7 +5,7 @@
 //! code, so taps left and right of the map are left out at compile time. A window row above or below the map reads `outside`, a
 //! row of elements that do not change the result.
 
-use crate::codegen::{Count, Emitter, R};
+use crate::codegen::{Count, Element, Emitter, R};
 use crate::target::{Target, Vectors};
 
 /// Widest window.
@@ -277,7 +277,7 @@ impl<'a> Rows<'a> {
 
     /// Block `block` of channels of one output row, whose operands begin at `bases`.
     fn block(&self, e: &mut dyn Emitter, block: R, bases: &[R], fixed: &[R]) {
-        let (lanes, channels, size) = (e.lanes(), self.sliding.channels, self.schedule.block);
+        let (lanes, channels, size) = (e.lanes(Element::F32), self.sliding.channels, self.schedule.block);
         let (full, tail) = (channels / lanes, channels % lanes);
         let (vectors, most) = (e.r(), e.r());
         let per_block = size / lanes;

@@ -9,7 +9,7 @@
 
 use super::sliding::copy;
 use super::{Argument, Family};
-use crate::codegen::{Count, Emitter, Lane, R, V, VOp, math};
+use crate::codegen::{Count, Element, Emitter, R, V, VOp, math};
 use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 
@@ -97,14 +97,14 @@ type Block<'a> = &'a mut dyn FnMut(&mut dyn Emitter, R, R, usize);
 impl Softmax {
     fn row(&self, e: &mut dyn Emitter, x: R, y: R, scratch: R) {
         self.end_to_scratch(e, x, scratch);
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         let vectors = LANES / lanes;
         let tops: Vec<V> = (0..vectors).map(|_| e.constant(f32::NEG_INFINITY)).collect();
         self.blocks(e, [x, y], Some(scratch), &mut |e, from, _, _| {
             let v = e.v();
             for (i, top) in tops.iter().enumerate() {
                 e.load(v, from.at((i * lanes * 4) as i32), lanes);
-                e.op(VOp::Max, Lane::F32, *top, v, *top);
+                e.op(VOp::Max, Element::F32, *top, v, *top);
             }
             e.free_v(v);
         });
@@ -123,10 +123,10 @@ impl Softmax {
                 let n = lanes.min(exist - at);
                 e.load(v, from.at((at * 4) as i32), n);
                 if self.log {
-                    e.op(VOp::Sub, Lane::F32, v, v, largest);
-                    e.op(VOp::Sub, Lane::F32, v, v, sum);
+                    e.op(VOp::Sub, Element::F32, v, v, largest);
+                    e.op(VOp::Sub, Element::F32, v, v, sum);
                 } else {
-                    e.op(VOp::Div, Lane::F32, v, v, sum);
+                    e.op(VOp::Div, Element::F32, v, v, sum);
                 }
                 e.store(v, to.at((at * 4) as i32), n);
             }
@@ -137,13 +137,13 @@ impl Softmax {
 
     /// Adds the exponentials of one block to `sums`, and stores them unless the logarithm is asked for.
     fn exponentials(&self, e: &mut dyn Emitter, [from, to]: [R; 2], exist: usize, sums: &[V], largest: V) {
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         for (group, sums) in sums.chunks(GROUP).enumerate() {
             let first = group * GROUP * lanes;
             let values: Vec<V> = sums.iter().map(|_| e.v()).collect();
             for (i, v) in values.iter().enumerate() {
                 e.load(*v, from.at(((first + i * lanes) * 4) as i32), lanes);
-                e.op(VOp::Sub, Lane::F32, *v, *v, largest);
+                e.op(VOp::Sub, Element::F32, *v, *v, largest);
             }
             math::unary(e, UnaryFn::Exp, &values);
             for ((i, v), sum) in values.iter().enumerate().zip(sums) {
@@ -151,7 +151,7 @@ impl Softmax {
                 if !self.log && at < exist {
                     e.store(*v, to.at((at * 4) as i32), lanes.min(exist - at));
                 }
-                e.op(VOp::Add, Lane::F32, *sum, *sum, *v);
+                e.op(VOp::Add, Element::F32, *sum, *sum, *v);
             }
             values.into_iter().for_each(|v| e.free_v(v));
         }
@@ -173,7 +173,7 @@ impl Softmax {
 
     /// Copies the last, partial block of a row to scratch memory, -inf behind it.
     fn end_to_scratch(&self, e: &mut dyn Emitter, x: R, scratch: R) {
-        let (lanes, exist) = (e.lanes(), self.length % LANES);
+        let (lanes, exist) = (e.lanes(Element::F32), self.length % LANES);
         if exist == 0 {
             return;
         }
@@ -194,7 +194,7 @@ impl Softmax {
 
 /// Brings 16 virtual lanes together; the result is in every lane.
 fn combine(e: &mut dyn Emitter, op: VOp, parts: Vec<V>, scratch: R) -> V {
-    let lanes = e.lanes();
+    let lanes = e.lanes(Element::F32);
     let at = |lane: usize| scratch.at(((LANES + lane) * 4) as i32);
     for (i, part) in parts.into_iter().enumerate() {
         e.store(part, at(i * lanes), lanes);
@@ -206,7 +206,7 @@ fn combine(e: &mut dyn Emitter, op: VOp, parts: Vec<V>, scratch: R) -> V {
             let n = lanes.min(width - lane);
             e.load(a, at(lane), n);
             e.load(b, at(lane + width), n);
-            e.op(op, Lane::F32, a, a, b);
+            e.op(op, Element::F32, a, a, b);
             e.store(a, at(lane), n);
         }
     }

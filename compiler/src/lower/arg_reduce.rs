@@ -1,7 +1,7 @@
 //! Lowering of `arg_reduce`.
 
 use super::nests::{Call, View, expect_native, float};
-use crate::codegen::loops::{Affine, Combine, Inst};
+use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::Layout;
 use super::Lower;
 use fornax_ir::ops::ArgReduce;

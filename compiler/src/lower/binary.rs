@@ -1,7 +1,7 @@
 //! Lowering of `binary`.
 
 use super::nests::map;
-use crate::codegen::loops::Inst;
+use crate::kernels::loops::nest::Inst;
 use super::Lower;
 use fornax_ir::ops::Binary;
 use fornax_ir::OpError;

@@ -1,7 +1,7 @@
 //! Lowering of `cast`.
 
 use super::nests::{map, move_elements};
-use crate::codegen::loops::Inst;
+use crate::kernels::loops::nest::Inst;
 use super::Lower;
 use fornax_ir::ops::Cast;
 use fornax_ir::OpError;

@@ -1,7 +1,7 @@
 //! Lowering of `concat`.
 
 use super::nests::{View, common_layout, copy};
-use crate::codegen::loops::Affine;
+use crate::kernels::loops::nest::Affine;
 use super::Lower;
 use fornax_ir::ops::Concat;
 use fornax_ir::OpError;

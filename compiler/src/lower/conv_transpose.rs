@@ -2,7 +2,7 @@
 
 use super::fallback::along;
 use super::nests::{Call, View, expect_f32, float, index_table, packed};
-use crate::codegen::loops::{Combine, Entry, Inst};
+use crate::kernels::loops::nest::{Combine, Entry, Inst};
 use crate::plan::Layout;
 use super::Lower;
 use fornax_ir::ops::ConvTranspose;

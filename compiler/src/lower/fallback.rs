@@ -5,7 +5,7 @@
 
 use super::context::Lowering;
 use super::nests::{Call, View, expect_f32, expect_native, factors, float, packed};
-use crate::codegen::loops::{Affine, Combine, Inst, Program};
+use crate::kernels::loops::nest::{Affine, Combine, Inst, Program};
 use crate::plan::Layout;
 use fornax_ir::OpError;
 use fornax_ir::ops::conv::Conv;

@@ -1,7 +1,7 @@
 //! Lowering of `gather`.
 
 use super::nests::{Call, View};
-use crate::codegen::loops::{Affine, Combine, Entry, Inst};
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
 use crate::plan::Layout;
 use super::Lower;
 use fornax_ir::ops::Gather;

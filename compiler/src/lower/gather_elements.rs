@@ -1,7 +1,7 @@
 //! Lowering of `gather_elements`.
 
 use super::nests::{Call, View};
-use crate::codegen::loops::{Affine, Combine, Entry, Inst};
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
 use super::Lower;
 use fornax_ir::ops::GatherElements;
 use fornax_ir::OpError;

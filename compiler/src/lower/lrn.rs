@@ -2,7 +2,7 @@
 
 use super::fallback::along;
 use super::nests::{Call, View, expect_f32, float};
-use crate::codegen::loops::{Affine, Combine, Inst};
+use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use super::Lower;
 use fornax_ir::ops::Lrn;

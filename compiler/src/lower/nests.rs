@@ -4,9 +4,9 @@
 //! no copies.
 
 use super::context::Lowering;
-use crate::codegen::loops::{Affine, Combine, Entry, Guard, Inst, LoopNest, Output, Program, Table};
 use crate::kernels::Loops;
 use crate::kernels::loops::movement;
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, Inst, LoopNest, Output, Program, Table};
 use crate::plan::{ConstId, Key, Layout, Operand, SlotId};
 use fornax_ir::OpError;
 use fornax_ir::types::{DType, Payload, Shape};

@@ -1,7 +1,7 @@
 //! Lowering of `pad`.
 
 use super::nests::{Call, View, index_table};
-use crate::codegen::loops::{Affine, Combine, Entry, Inst};
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
 use super::Lower;
 use fornax_ir::ops::Pad;
 use fornax_ir::ops::pad::PadMode;

@@ -1,7 +1,7 @@
 //! Lowering of `reduce`.
 
 use super::nests::{Call, View, expect_f32, expect_native, float};
-use crate::codegen::loops::{Affine, Combine, Inst};
+use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use super::Lower;
 use fornax_ir::ops::Reduce;
 use fornax_ir::ops::reduce::{ReduceKind, int_range};

@@ -3,7 +3,7 @@
 use super::fallback::{along, number};
 use super::nests::{Call, View, expect_native, factors, float, index_table};
 use fornax_ir::ops::resize::{Resize, ResizeMode};
-use crate::codegen::loops::{Affine, Combine, Entry, Inst, Program};
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
 use fornax_ir::OpError;
 use super::Lower;
 use super::context::Lowering;

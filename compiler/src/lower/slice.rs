@@ -1,7 +1,7 @@
 //! Lowering of `slice`.
 
 use super::nests::{View, copy};
-use crate::codegen::loops::Affine;
+use crate::kernels::loops::nest::Affine;
 use super::Lower;
 use fornax_ir::ops::Slice;
 use fornax_ir::OpError;

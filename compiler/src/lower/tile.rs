@@ -1,7 +1,7 @@
 //! Lowering of `tile`.
 
 use super::nests::{View, copy};
-use crate::codegen::loops::Affine;
+use crate::kernels::loops::nest::Affine;
 use super::Lower;
 use fornax_ir::ops::Tile;
 use fornax_ir::OpError;

@@ -1,7 +1,7 @@
 //! Lowering of `transpose`.
 
 use super::nests::{View, copy};
-use crate::codegen::loops::Affine;
+use crate::kernels::loops::nest::Affine;
 use crate::plan::Layout;
 use super::Lower;
 use fornax_ir::ops::Transpose;

@@ -1,7 +1,7 @@
 //! Lowering of `unary`.
 
 use super::nests::map;
-use crate::codegen::loops::Inst;
+use crate::kernels::loops::nest::Inst;
 use super::Lower;
 use fornax_ir::ops::Unary;
 use fornax_ir::OpError;

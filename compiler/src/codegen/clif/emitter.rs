@@ -4,9 +4,10 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{Block, BlockArg, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 
+use super::elements::{float_condition, int_condition, shuffle_bytes, vector_of};
 use super::memory;
-use crate::codegen::loops::{LoopNest, Split};
-use crate::codegen::{Body, Cmp, Count, Emitter, Lane, Mem, R, V, VOp};
+use crate::codegen::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, V, VOp};
+use fornax_ir::types::DType;
 
 /// Lanes of a vector.
 const LANES: usize = 4;
@@ -68,14 +69,17 @@ impl<'a> ClifEmitter<'a> {
         self.builder.ins().vconst(types::F32X4, constant)
     }
 
-    /// A mask where `a cmp b`, as F32X4.
+    /// A mask where `a cmp b`, of their type.
     fn compare(&mut self, cc: FloatCC, a: Value, b: Value) -> Value {
         let mask = self.builder.ins().fcmp(cc, a, b);
-        self.bits(types::F32X4, mask)
+        let ty = self.builder.func.dfg.value_type(a);
+        self.bits(ty, mask)
     }
 
-    fn float_op(&mut self, op: VOp, a: Value, b: Value) -> Value {
-        match op {
+    fn float_op(&mut self, element: Element, op: VOp, a: Value, b: Value) -> Value {
+        let ty = vector_of(element);
+        let (a, b) = (self.bits(ty, a), self.bits(ty, b));
+        let value = match op {
             VOp::Add => self.builder.ins().fadd(a, b),
             VOp::Sub => self.builder.ins().fsub(a, b),
             VOp::Mul => self.builder.ins().fmul(a, b),
@@ -91,12 +95,14 @@ impl<'a> ClifEmitter<'a> {
             }
             VOp::And => self.builder.ins().band(a, b),
             VOp::Or => self.builder.ins().bor(a, b),
-            VOp::Xor => self.builder.ins().bxor(a, b),
-        }
+            _ => self.builder.ins().bxor(a, b),
+        };
+        self.bits(types::F32X4, value)
     }
 
-    fn int_op(&mut self, op: VOp, a: Value, b: Value) -> Value {
-        let (a, b) = (self.bits(types::I32X4, a), self.bits(types::I32X4, b));
+    fn lanes_op(&mut self, element: Element, op: VOp, a: Value, b: Value) -> Value {
+        let ty = vector_of(element);
+        let (a, b) = (self.bits(ty, a), self.bits(ty, b));
         let value = match op {
             VOp::Add => self.builder.ins().iadd(a, b),
             VOp::Sub => self.builder.ins().isub(a, b),
@@ -106,8 +112,8 @@ impl<'a> ClifEmitter<'a> {
             VOp::And => self.builder.ins().band(a, b),
             VOp::Or => self.builder.ins().bor(a, b),
             VOp::Xor => self.builder.ins().bxor(a, b),
-            VOp::Div => {
-                debug_assert!(false, "vectors of integers have no division");
+            _ => {
+                debug_assert!(false, "vectors of integers have no {op:?}");
                 a
             }
         };
@@ -142,8 +148,8 @@ impl<'a> ClifEmitter<'a> {
 }
 
 impl Emitter for ClifEmitter<'_> {
-    fn lanes(&self) -> usize {
-        LANES
+    fn lanes(&self, element: Element) -> usize {
+        4 * LANES / element.size()
     }
 
     // Cranelift's x86 `fma` overwrites a multiplicand, so each needs a copy; one more register goes to constants.
@@ -261,6 +267,66 @@ impl Emitter for ClifEmitter<'_> {
         self.builder.ins().store(memory(), value, base, at.offset);
     }
 
+    fn int_op(&mut self, op: IntOp, d: R, a: R, b: R) {
+        let (a, b) = (self.get_r(a), self.get_r(b));
+        let value = self.int_value(op, a, b);
+        self.set_r(d, value);
+    }
+
+    fn extend(&mut self, d: R, a: R, dtype: DType) {
+        let a = self.get_r(a);
+        let value = self.extended(a, dtype);
+        self.set_r(d, value);
+    }
+
+    fn load_int(&mut self, d: R, at: Mem, dtype: DType) {
+        let base = self.get_r(at.base);
+        let value = self.load_element(dtype, base, at.offset);
+        self.set_r(d, value);
+    }
+
+    fn store_int(&mut self, s: R, at: Mem, dtype: DType) {
+        let (value, base) = (self.get_r(s), self.get_r(at.base));
+        self.store_element(dtype.size(), value, base, at.offset);
+    }
+
+    fn choose(&mut self, d: R, cmp: Cmp, a: R, b: R, yes: R, no: R) {
+        let [a, b, yes, no] = [a, b, yes, no].map(|r| self.get_r(r));
+        let holds = self.builder.ins().icmp(int_condition(cmp), a, b);
+        let value = self.builder.ins().select(holds, yes, no);
+        self.set_r(d, value);
+    }
+
+    fn first_bits(&mut self, d: R, s: V) {
+        let lanes = self.get_v(s);
+        let lanes = self.bits(types::I32X4, lanes);
+        let first = self.builder.ins().extractlane(lanes, 0u8);
+        let value = self.builder.ins().uextend(types::I64, first);
+        self.set_r(d, value);
+    }
+
+    fn splat_int(&mut self, d: V, s: R) {
+        let s = self.get_r(s);
+        let low = self.builder.ins().ireduce(types::I32, s);
+        let value = self.builder.ins().splat(types::I32X4, low);
+        let value = self.bits(types::F32X4, value);
+        self.set_v(d, value);
+    }
+
+    fn first_from_int(&mut self, d: V, s: R) {
+        let s = self.get_r(s);
+        let first = self.builder.ins().fcvt_from_sint(types::F32, s);
+        let value = self.builder.ins().scalar_to_vector(types::F32X4, first);
+        self.set_v(d, value);
+    }
+
+    fn first_to_int(&mut self, d: R, s: V) {
+        let lanes = self.get_v(s);
+        let first = self.builder.ins().extractlane(lanes, 0u8);
+        let value = self.builder.ins().fcvt_to_sint_sat(types::I64, first);
+        self.set_r(d, value);
+    }
+
     fn select_below(&mut self, d: R, index: R, bound: u32, inside: R, outside: R) {
         let (index, inside, outside) = (self.get_r(index), self.get_r(inside), self.get_r(outside));
         let below = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, index, i64::from(bound));
@@ -296,6 +362,13 @@ impl Emitter for ClifEmitter<'_> {
 
     fn splat(&mut self, d: V, bits: u32) {
         let value = self.splat_bits(bits);
+        self.set_v(d, value);
+    }
+
+    fn splat_64(&mut self, d: V, bits: u64) {
+        let bytes: Vec<u8> = std::iter::repeat_n(bits.to_le_bytes(), LANES / 2).flatten().collect();
+        let constant = self.builder.func.dfg.constants.insert(bytes.into());
+        let value = self.builder.ins().vconst(types::F32X4, constant);
         self.set_v(d, value);
     }
 
@@ -342,6 +415,23 @@ impl Emitter for ClifEmitter<'_> {
         }
     }
 
+    fn load_as(&mut self, d: V, at: Mem, from: DType, lanes: usize) {
+        if from.size() == 4 {
+            return self.load(d, at, lanes);
+        }
+        let base = self.get_r(at.base);
+        let value = self.widened(from, base, at.offset, lanes);
+        self.set_v(d, value);
+    }
+
+    fn store_as(&mut self, s: V, at: Mem, to: DType, lanes: usize) {
+        if to.size() == 4 {
+            return self.store(s, at, lanes);
+        }
+        let (value, base) = (self.get_v(s), self.get_r(at.base));
+        self.narrowed(value, to.size(), base, at.offset, lanes);
+    }
+
     // Cranelift joins a load and its splat into one instruction only while the splat's value has one use. Handing it to a block of
     // its own makes it so: uses of the block's parameter do not count, and the jump to the next instruction vanishes.
     fn broadcast(&mut self, d: V, at: Mem) {
@@ -356,12 +446,29 @@ impl Emitter for ClifEmitter<'_> {
         self.set_v(d, value_there);
     }
 
-    fn op(&mut self, op: VOp, lane: Lane, d: V, a: V, b: V) {
+    fn keep(&mut self, d: V, a: V, lanes: usize) {
+        let a = self.get_v(a);
+        let value = self.kept(a, lanes);
+        self.set_v(d, value);
+    }
+
+    fn op(&mut self, op: VOp, element: Element, d: V, a: V, b: V) {
         let (a, b) = (self.get_v(a), self.get_v(b));
-        let value = match lane {
-            Lane::F32 => self.float_op(op, a, b),
-            Lane::I32 => self.int_op(op, a, b),
+        let value = match op {
+            VOp::UnpackLow | VOp::UnpackHigh | VOp::EvenBlocks | VOp::OddBlocks => {
+                self.shuffle(a, b, shuffle_bytes(op, element.size()))
+            }
+            _ => match element {
+                Element::F32 | Element::F64 => self.float_op(element, op, a, b),
+                Element::I32 | Element::I64 => self.lanes_op(element, op, a, b),
+            },
         };
+        self.set_v(d, value);
+    }
+
+    fn upper(&mut self, d: V, a: V, by: usize) {
+        let a = self.get_v(a);
+        let value = self.upper_lanes(a, by);
         self.set_v(d, value);
     }
 
@@ -394,34 +501,45 @@ impl Emitter for ClifEmitter<'_> {
         self.set_v(d, value);
     }
 
-    fn shift_left(&mut self, d: V, a: V, bits: u32) {
+    fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32) {
         let a = self.get_v(a);
-        let a = self.bits(types::I32X4, a);
+        let a = self.bits(vector_of(element), a);
         let bits = self.builder.ins().iconst(types::I32, i64::from(bits));
         let value = self.builder.ins().ishl(a, bits);
         let value = self.bits(types::F32X4, value);
         self.set_v(d, value);
     }
 
-    fn shift_right(&mut self, d: V, a: V, bits: u32) {
+    fn shift_right(&mut self, element: Element, d: V, a: V, bits: u32) {
         let a = self.get_v(a);
-        let a = self.bits(types::I32X4, a);
+        let a = self.bits(vector_of(element), a);
         let bits = self.builder.ins().iconst(types::I32, i64::from(bits));
         let value = self.builder.ins().ushr(a, bits);
         let value = self.bits(types::F32X4, value);
         self.set_v(d, value);
     }
 
-    fn select(&mut self, d: V, cmp: Cmp, a: V, b: V, yes: V, no: V) {
-        let cc = match cmp {
-            Cmp::Less => FloatCC::LessThan,
-            Cmp::LessOrEqual => FloatCC::LessThanOrEqual,
-            Cmp::Equal => FloatCC::Equal,
-            Cmp::Unordered => FloatCC::Unordered,
-        };
+    fn select(&mut self, element: Element, d: V, cmp: Cmp, [a, b]: [V; 2], yes: V, no: V) {
         let (a, b, yes, no) = (self.get_v(a), self.get_v(b), self.get_v(yes), self.get_v(no));
-        let mask = self.compare(cc, a, b);
+        let (a, b) = (self.bits(vector_of(element), a), self.bits(vector_of(element), b));
+        let mask = match element {
+            Element::F32 | Element::F64 => self.builder.ins().fcmp(float_condition(cmp), a, b),
+            Element::I32 | Element::I64 => self.builder.ins().icmp(int_condition(cmp), a, b),
+        };
+        let mask = self.bits(types::F32X4, mask);
         let value = self.builder.ins().bitselect(mask, yes, no);
+        self.set_v(d, value);
+    }
+
+    fn promote(&mut self, d: V, a: V, upper: bool) {
+        let a = self.get_v(a);
+        let value = self.promoted(a, upper);
+        self.set_v(d, value);
+    }
+
+    fn demote(&mut self, d: V, low: V, high: V) {
+        let (low, high) = (self.get_v(low), self.get_v(high));
+        let value = self.demoted(low, high);
         self.set_v(d, value);
     }
 
@@ -441,9 +559,5 @@ impl Emitter for ClifEmitter<'_> {
         };
         let value = self.bits(types::F32X4, value);
         self.set_v(d, value);
-    }
-
-    fn loops(&mut self, nest: &LoopNest, split: Split) {
-        super::loops::emit(self, nest, split);
     }
 }

@@ -1,7 +1,7 @@
 //! Machine code of single operations.
 
 use super::*;
-use crate::codegen::{Cmp, Count, Lane, V, VOp};
+use crate::codegen::{Cmp, Count, Element, V, VOp};
 
 /// Machine code listing of what `emit` writes; fails if the code needs a relocation.
 fn listing(target: &str, emit: impl FnOnce(&mut dyn Emitter)) -> String {
@@ -25,7 +25,7 @@ fn with_two(body: impl FnOnce(&mut dyn Emitter, V, V)) -> impl FnOnce(&mut dyn E
 #[test]
 fn minimum_and_maximum_are_single_instructions() {
     for (op, expected) in [(VOp::Min, "minps"), (VOp::Max, "maxps")] {
-        let text = listing("x86-64-fma", with_two(|e, a, b| e.op(op, Lane::F32, a, a, b)));
+        let text = listing("x86-64-fma", with_two(|e, a, b| e.op(op, Element::F32, a, a, b)));
         assert!(text.contains(expected), "{text}");
         assert!(!text.contains("cmpps"), "{text}");
     }
@@ -47,7 +47,7 @@ fn a_broadcast_reads_its_element_directly() {
         let (p, a) = (e.pointer(0), e.v());
         e.broadcast(a, p.at(4));
         for i in 0..3 {
-            e.op(VOp::Add, Lane::F32, a, a, a);
+            e.op(VOp::Add, Element::F32, a, a, a);
             e.store(a, p.at(16 * i), 4);
         }
     });
@@ -67,16 +67,16 @@ fn every_operation_compiles_for_every_target() {
                     e.store(a, q.at(0), lanes);
                 }
                 for op in [VOp::Add, VOp::Sub, VOp::Mul, VOp::Min, VOp::Max, VOp::And, VOp::Or, VOp::Xor] {
-                    e.op(op, Lane::F32, a, a, b);
-                    e.op(op, Lane::I32, a, a, b);
+                    e.op(op, Element::F32, a, a, b);
+                    e.op(op, Element::I32, a, a, b);
                 }
-                e.op(VOp::Div, Lane::F32, a, a, b);
+                e.op(VOp::Div, Element::F32, a, a, b);
                 for cmp in [Cmp::Less, Cmp::LessOrEqual, Cmp::Equal, Cmp::Unordered] {
-                    e.select(a, cmp, a, b, b, a);
+                    e.select(Element::F32, a, cmp, [a, b], b, a);
                 }
                 e.sqrt(a, a);
-                e.shift_left(a, a, 23);
-                e.shift_right(a, a, 1);
+                e.shift_left(Element::I32, a, a, 23);
+                e.shift_right(Element::I32, a, a, 1);
                 e.float_to_int(a, a);
                 e.int_to_float(a, a);
                 e.store(a, q.at(16), 4);

@@ -3,7 +3,8 @@
 //! A value is a virtual register that is written once in the region it was declared in; only regions inside it (loops, conditions)
 //! may write it again. Registers of both classes are numbered from 0.
 
-use crate::codegen::{Cmp, Lane, VOp};
+use crate::codegen::{Cmp, Element, IntOp, VOp};
+use fornax_ir::types::DType;
 
 /// A virtual register: a class by context, a number.
 pub type Id = u32;
@@ -50,6 +51,13 @@ pub enum Inst {
     Max(Id, Id, Id),
     LoadR(Id, Address),
     StoreR(Id, Address),
+    IntOp(IntOp, Id, Id, Id),
+    /// The low bits as an element of a type, extended.
+    Extend(Id, Id, DType),
+    LoadInt(Id, Address, DType),
+    StoreInt(Id, Address, DType),
+    /// Destination, comparison, its operands, yes, no.
+    Choose(Id, Cmp, [Id; 4]),
     /// Destination, index, bound, inside, outside.
     SelectBelow(Id, Id, u32, Id, Id),
     /// Counter and count; the loop ends at the matching [`Inst::EndLoop`].
@@ -58,12 +66,27 @@ pub enum Inst {
     /// Runs up to the matching [`Inst::EndIf`] if the first is less.
     IfLess(Id, Id),
     EndIf,
-    Splat(Id, u32),
+    /// The same 64 bits in every two lanes.
+    Splat(Id, u64),
+    /// A general register in every 32-bit lane.
+    SplatInt(Id, Id),
+    /// A general register as the first `f32`.
+    FirstFromInt(Id, Id),
+    /// The first lane's bits to a general register.
+    FirstBits(Id, Id),
+    /// The first lane, truncated and saturated, to a general register.
+    FirstToInt(Id, Id),
     CopyV(Id, Id),
     Load(Id, Address, u8),
     Store(Id, Address, u8),
+    LoadAs(Id, Address, DType, u8),
+    StoreAs(Id, Address, DType, u8),
+    /// Destination, source, lanes that stay.
+    Keep(Id, Id, u8),
+    /// Destination, source, by how many lanes.
+    Upper(Id, Id, u8),
     Broadcast(Id, Address),
-    Op(VOp, Lane, Id, Id, Source),
+    Op(VOp, Element, Id, Id, Source),
     /// `d = c + a b`, or `c - a b` if negated.
     Fma {
         negate: bool,
@@ -73,10 +96,13 @@ pub enum Inst {
         b: Source,
     },
     Sqrt(Id, Id),
-    ShiftLeft(Id, Id, u8),
-    ShiftRight(Id, Id, u8),
+    ShiftLeft(Element, Id, Id, u8),
+    ShiftRight(Element, Id, Id, u8),
     /// Destination, comparison, its operands, yes, no.
-    Select(Id, Cmp, [Id; 4]),
+    Select(Element, Id, Cmp, [Id; 4]),
+    /// Destination, source, whether its upper half.
+    Promote(Id, Id, bool),
+    Demote(Id, Id, Id),
     IntToFloat(Id, Id),
     FloatToInt(Id, Id),
 }
@@ -108,25 +134,37 @@ impl Inst {
         match *self {
             Nop | EndIf => {}
             Set(d, _) => f(General, d, Write),
-            Move(d, a) | Low(d, a) | AddImm(d, a, _) | MulImm(d, a, _) | DivImm(d, a, _) => {
+            Move(d, a) | Low(d, a) | Extend(d, a, _) | AddImm(d, a, _) | MulImm(d, a, _) | DivImm(d, a, _) => {
                 f(General, a, Read);
                 f(General, d, Write);
             }
-            Add(d, a, b) | Sub(d, a, b) | Min(d, a, b) | Max(d, a, b) => {
+            IntOp(_, d, a, b) | Add(d, a, b) | Sub(d, a, b) | Min(d, a, b) | Max(d, a, b) => {
                 f(General, a, Read);
                 f(General, b, Read);
                 f(General, d, Write);
             }
-            LoadR(d, at) => {
+            LoadR(d, at) | LoadInt(d, at, _) => {
                 f(General, at.base, Read);
                 f(General, d, Write);
             }
-            StoreR(s, at) => {
+            StoreR(s, at) | StoreInt(s, at, _) => {
                 f(General, s, Read);
                 f(General, at.base, Read);
             }
             SelectBelow(d, index, _, inside, outside) => {
                 [index, inside, outside].into_iter().for_each(|r| f(General, r, Read));
+                f(General, d, Write);
+            }
+            Choose(d, _, operands) => {
+                operands.into_iter().for_each(|r| f(General, r, Read));
+                f(General, d, Write);
+            }
+            SplatInt(d, a) | FirstFromInt(d, a) => {
+                f(General, a, Read);
+                f(Vector, d, Write);
+            }
+            FirstBits(d, a) | FirstToInt(d, a) => {
+                f(Vector, a, Read);
                 f(General, d, Write);
             }
             Loop(counter, times) => {
@@ -146,18 +184,26 @@ impl Inst {
             Splat(d, _) => f(Vector, d, Write),
             CopyV(d, a)
             | Sqrt(d, a)
-            | ShiftLeft(d, a, _)
-            | ShiftRight(d, a, _)
+            | ShiftLeft(_, d, a, _)
+            | ShiftRight(_, d, a, _)
+            | Keep(d, a, _)
+            | Upper(d, a, _)
+            | Promote(d, a, _)
             | IntToFloat(d, a)
             | FloatToInt(d, a) => {
                 f(Vector, a, Read);
                 f(Vector, d, Write);
             }
-            Load(d, at, _) | Broadcast(d, at) => {
+            Demote(d, low, high) => {
+                f(Vector, low, Read);
+                f(Vector, high, Read);
+                f(Vector, d, Write);
+            }
+            Load(d, at, _) | LoadAs(d, at, ..) | Broadcast(d, at) => {
                 f(General, at.base, Read);
                 f(Vector, d, Write);
             }
-            Store(s, at, _) => {
+            Store(s, at, _) | StoreAs(s, at, ..) => {
                 f(Vector, s, Read);
                 f(General, at.base, Read);
             }
@@ -172,7 +218,7 @@ impl Inst {
                 source(&mut f, b);
                 f(Vector, d, Write);
             }
-            Select(d, _, operands) => {
+            Select(_, d, _, operands) => {
                 operands.into_iter().for_each(|v| f(Vector, v, Read));
                 f(Vector, d, Write);
             }

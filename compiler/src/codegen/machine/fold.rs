@@ -33,7 +33,14 @@ pub fn loads(code: &mut Code, vectors: Vectors) {
             {
                 pending.push((d, at));
             }
-            Inst::Store(..) | Inst::StoreR(..) | Inst::Loop(..) | Inst::EndLoop(_) | Inst::IfLess(..) | Inst::EndIf => {
+            Inst::Store(..)
+            | Inst::StoreAs(..)
+            | Inst::StoreR(..)
+            | Inst::StoreInt(..)
+            | Inst::Loop(..)
+            | Inst::EndLoop(_)
+            | Inst::IfLess(..)
+            | Inst::EndIf => {
                 pending.clear();
             }
             inst => {
@@ -56,11 +63,13 @@ fn folded(code: &Code, inst: Inst, pending: &[(Id, usize)]) -> Option<(Inst, usi
     if pending.is_empty() {
         return None;
     }
+    // A single element for every lane fits lanes of its own size.
+    let narrow = !matches!(inst, Inst::Op(_, element, ..) if element.size() != 4);
     let load = |id: Id| {
         let (_, at) = pending.iter().rev().find(|(value, _)| *value == id)?;
         let source = match code.insts[*at] {
             Inst::Load(_, address, _) => Source::Memory(address),
-            Inst::Broadcast(_, address) => Source::Element(address),
+            Inst::Broadcast(_, address) if narrow => Source::Element(address),
             _ => return None,
         };
         Some((source, *at))

@@ -6,8 +6,8 @@
 use fornax_runtime::levels::Vectors;
 
 use super::code::{Address, Code, Declared, Id, Inst, Region, Source, Times};
-use crate::codegen::loops::{LoopNest, Split};
-use crate::codegen::{Body, Cmp, Count, Emitter, Lane, Mem, R, V, VOp};
+use crate::codegen::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, V, VOp};
+use fornax_ir::types::DType;
 
 /// Parameters of a kernel, general values 0 to 3.
 const PTRS: Id = 0;
@@ -23,8 +23,6 @@ pub struct Recorder {
     v: Vec<Id>,
     r: Vec<Id>,
     region: u32,
-    /// What the kernel asked for that this machine has not.
-    refused: Option<String>,
 }
 
 impl Recorder {
@@ -33,16 +31,13 @@ impl Recorder {
         let mut code = Code::default();
         code.regions.push(Region { parent: 0, is_loop: false, begin: 0, end: 0 });
         code.general = vec![Declared { at: 0, region: 0 }; 4];
-        Self { code, vectors, v: Vec::new(), r: Vec::new(), region: 0, refused: None }
+        Self { code, vectors, v: Vec::new(), r: Vec::new(), region: 0 }
     }
 
     /// The recorded kernel.
-    pub fn finish(mut self) -> Result<Code, String> {
+    pub fn finish(mut self) -> Code {
         self.code.regions[0].end = self.code.insts.len() as u32;
-        match self.refused {
-            None => Ok(self.code),
-            Some(what) => Err(what),
-        }
+        self.code
     }
 
     fn declared(&self) -> Declared {
@@ -122,8 +117,8 @@ impl Recorder {
 }
 
 impl Emitter for Recorder {
-    fn lanes(&self) -> usize {
-        self.vectors.lanes
+    fn lanes(&self, element: Element) -> usize {
+        self.vectors.lanes * 4 / element.size()
     }
 
     fn budget(&self) -> usize {
@@ -236,6 +231,59 @@ impl Emitter for Recorder {
         self.push(Inst::StoreR(s, at));
     }
 
+    fn int_op(&mut self, op: IntOp, d: R, a: R, b: R) {
+        let (a, b) = (self.get_r(a), self.get_r(b));
+        let d = self.set_r(d);
+        self.push(Inst::IntOp(op, d, a, b));
+    }
+
+    fn extend(&mut self, d: R, a: R, dtype: DType) {
+        let a = self.get_r(a);
+        let d = self.set_r(d);
+        self.push(Inst::Extend(d, a, dtype));
+    }
+
+    fn load_int(&mut self, d: R, at: Mem, dtype: DType) {
+        let at = self.address(at);
+        let d = self.set_r(d);
+        self.push(Inst::LoadInt(d, at, dtype));
+    }
+
+    fn store_int(&mut self, s: R, at: Mem, dtype: DType) {
+        let (s, at) = (self.get_r(s), self.address(at));
+        self.push(Inst::StoreInt(s, at, dtype));
+    }
+
+    fn choose(&mut self, d: R, cmp: Cmp, a: R, b: R, yes: R, no: R) {
+        let operands = [a, b, yes, no].map(|r| self.get_r(r));
+        let d = self.set_r(d);
+        self.push(Inst::Choose(d, cmp, operands));
+    }
+
+    fn first_bits(&mut self, d: R, s: V) {
+        let s = self.get_v(s);
+        let d = self.set_r(d);
+        self.push(Inst::FirstBits(d, s));
+    }
+
+    fn splat_int(&mut self, d: V, s: R) {
+        let s = self.get_r(s);
+        let d = self.set_v(d);
+        self.push(Inst::SplatInt(d, s));
+    }
+
+    fn first_from_int(&mut self, d: V, s: R) {
+        let s = self.get_r(s);
+        let d = self.set_v(d);
+        self.push(Inst::FirstFromInt(d, s));
+    }
+
+    fn first_to_int(&mut self, d: R, s: V) {
+        let s = self.get_v(s);
+        let d = self.set_r(d);
+        self.push(Inst::FirstToInt(d, s));
+    }
+
     fn select_below(&mut self, d: R, index: R, bound: u32, inside: R, outside: R) {
         let [index, inside, outside] = [index, inside, outside].map(|r| self.get_r(r));
         let d = self.set_r(d);
@@ -266,6 +314,11 @@ impl Emitter for Recorder {
 
     fn splat(&mut self, d: V, bits: u32) {
         let d = self.set_v(d);
+        self.push(Inst::Splat(d, u64::from(bits) << 32 | u64::from(bits)));
+    }
+
+    fn splat_64(&mut self, d: V, bits: u64) {
+        let d = self.set_v(d);
         self.push(Inst::Splat(d, bits));
     }
 
@@ -291,16 +344,47 @@ impl Emitter for Recorder {
         }
     }
 
+    fn load_as(&mut self, d: V, at: Mem, from: DType, lanes: usize) {
+        if from.size() == 4 || lanes == 0 {
+            return self.load(d, at, lanes);
+        }
+        let at = self.address(at);
+        let d = self.set_v(d);
+        self.push(Inst::LoadAs(d, at, from, lanes.min(self.vectors.lanes) as u8));
+    }
+
+    fn store_as(&mut self, s: V, at: Mem, to: DType, lanes: usize) {
+        if to.size() == 4 {
+            return self.store(s, at, lanes);
+        }
+        if lanes > 0 {
+            let (s, at) = (self.get_v(s), self.address(at));
+            self.push(Inst::StoreAs(s, at, to, lanes.min(self.vectors.lanes) as u8));
+        }
+    }
+
+    fn keep(&mut self, d: V, a: V, lanes: usize) {
+        let a = self.get_v(a);
+        let d = self.set_v(d);
+        self.push(Inst::Keep(d, a, lanes as u8));
+    }
+
+    fn upper(&mut self, d: V, a: V, by: usize) {
+        let a = self.get_v(a);
+        let d = self.set_v(d);
+        self.push(Inst::Upper(d, a, by as u8));
+    }
+
     fn broadcast(&mut self, d: V, at: Mem) {
         let at = self.address(at);
         let d = self.set_v(d);
         self.push(Inst::Broadcast(d, at));
     }
 
-    fn op(&mut self, op: VOp, lane: Lane, d: V, a: V, b: V) {
+    fn op(&mut self, op: VOp, element: Element, d: V, a: V, b: V) {
         let (a, b) = (self.get_v(a), self.get_v(b));
         let d = self.set_v(d);
-        self.push(Inst::Op(op, lane, d, a, Source::Value(b)));
+        self.push(Inst::Op(op, element, d, a, Source::Value(b)));
     }
 
     fn fma(&mut self, d: V, a: V, b: V) {
@@ -317,22 +401,34 @@ impl Emitter for Recorder {
         self.push(Inst::Sqrt(d, a));
     }
 
-    fn shift_left(&mut self, d: V, a: V, bits: u32) {
+    fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32) {
         let a = self.get_v(a);
         let d = self.set_v(d);
-        self.push(Inst::ShiftLeft(d, a, bits as u8));
+        self.push(Inst::ShiftLeft(element, d, a, bits as u8));
     }
 
-    fn shift_right(&mut self, d: V, a: V, bits: u32) {
+    fn shift_right(&mut self, element: Element, d: V, a: V, bits: u32) {
         let a = self.get_v(a);
         let d = self.set_v(d);
-        self.push(Inst::ShiftRight(d, a, bits as u8));
+        self.push(Inst::ShiftRight(element, d, a, bits as u8));
     }
 
-    fn select(&mut self, d: V, cmp: Cmp, a: V, b: V, yes: V, no: V) {
+    fn select(&mut self, element: Element, d: V, cmp: Cmp, [a, b]: [V; 2], yes: V, no: V) {
         let operands = [a, b, yes, no].map(|v| self.get_v(v));
         let d = self.set_v(d);
-        self.push(Inst::Select(d, cmp, operands));
+        self.push(Inst::Select(element, d, cmp, operands));
+    }
+
+    fn promote(&mut self, d: V, a: V, upper: bool) {
+        let a = self.get_v(a);
+        let d = self.set_v(d);
+        self.push(Inst::Promote(d, a, upper));
+    }
+
+    fn demote(&mut self, d: V, low: V, high: V) {
+        let (low, high) = (self.get_v(low), self.get_v(high));
+        let d = self.set_v(d);
+        self.push(Inst::Demote(d, low, high));
     }
 
     fn int_to_float(&mut self, d: V, a: V) {
@@ -345,9 +441,5 @@ impl Emitter for Recorder {
         let a = self.get_v(a);
         let d = self.set_v(d);
         self.push(Inst::FloatToInt(d, a));
-    }
-
-    fn loops(&mut self, _nest: &LoopNest, _split: Split) {
-        self.refused.get_or_insert_with(|| "loop nests have no full-width form".into());
     }
 }

@@ -13,8 +13,8 @@ const NEVER: u32 = u32::MAX;
 /// What is known of a value before allocation, and where it is.
 #[derive(Clone, Copy, Debug)]
 struct Value {
-    /// Bits of every lane, if it is a constant.
-    constant: Option<u32>,
+    /// Bits of every two lanes, if it is a constant.
+    constant: Option<u64>,
     /// Written more than once.
     mutable: bool,
     declared: u32,
@@ -46,8 +46,8 @@ pub trait Mover {
     fn restore(&mut self, class: Class, register: u32, slot: u32) -> Result<(), String>;
     /// Register to register.
     fn transfer(&mut self, class: Class, to: u32, from: u32) -> Result<(), String>;
-    /// Bits to every lane of a vector register.
-    fn materialise(&mut self, register: u32, bits: u32) -> Result<(), String>;
+    /// Bits to every two lanes of a vector register.
+    fn materialise(&mut self, register: u32, bits: u64) -> Result<(), String>;
     /// A fresh slot of the frame for a register of the class.
     fn slot(&mut self, class: Class) -> u32;
 }
@@ -181,7 +181,7 @@ impl File {
     }
 
     /// The constant behind a value, if it is one.
-    pub fn constant(&self, id: Id) -> Option<u32> {
+    pub fn constant(&self, id: Id) -> Option<u64> {
         self.values[id as usize].constant
     }
 

@@ -4,7 +4,7 @@
 //! unit around 0, and 2^n is added to the exponent field or, where 0 and infinity must come out, multiplied in two halves.
 
 use super::{clip, constant_op, free, fresh, pairs, polynomial, with_copies};
-use crate::codegen::{Cmp, Emitter, Lane, V, VOp};
+use crate::codegen::{Cmp, Element, Emitter, V, VOp};
 
 /// 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits of the sum.
 pub(super) const ROUND: f32 = 12_582_912.0;
@@ -29,14 +29,14 @@ fn exp2_bounded(e: &mut dyn Emitter, by: f32, xs: &[V]) {
     for ((x, n), r) in xs.iter().zip(&ns).zip(&rs) {
         e.copy_v(*n, round);
         e.fma(*n, *x, by);
-        e.op(VOp::Sub, Lane::F32, *r, round, *n);
+        e.op(VOp::Sub, Element::F32, *r, round, *n);
         e.fma(*r, *x, by);
-        e.shift_left(*n, *n, 23);
+        e.shift_left(Element::I32, *n, *n, 23);
     }
     free(e, &[round, by]);
     let sums = polynomial(e, &rs, &EXP2);
     for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
-        e.op(VOp::Add, Lane::I32, *x, *sum, *n);
+        e.op(VOp::Add, Element::I32, *x, *sum, *n);
     }
     free(e, &ns);
     free(e, &rs);
@@ -96,11 +96,11 @@ pub(super) fn gelu_tanh(e: &mut dyn Emitter, xs: &[V]) {
         constant_op(e, VOp::Min, 10.0, ys);
         let (square, scale, cubic) = (e.v(), e.constant(0.797_884_6), e.constant(0.797_884_6 * 0.044_715));
         for y in ys {
-            e.op(VOp::Mul, Lane::F32, square, *y, *y);
+            e.op(VOp::Mul, Element::F32, square, *y, *y);
             let factor = e.v();
             e.copy_v(factor, scale);
             e.fma(factor, square, cubic);
-            e.op(VOp::Mul, Lane::F32, *y, *y, factor);
+            e.op(VOp::Mul, Element::F32, *y, *y, factor);
             e.free_v(factor);
         }
         free(e, &[square, scale, cubic]);
@@ -118,11 +118,11 @@ pub(super) fn mish(e: &mut dyn Emitter, xs: &[V]) {
         exp2_bounded(e, std::f32::consts::LOG2_E, ys);
         let (two, w) = (e.constant(2.0), e.v());
         for (x, y) in xs.iter().zip(ys) {
-            e.op(VOp::Add, Lane::F32, w, *y, two);
-            e.op(VOp::Mul, Lane::F32, *y, *y, w);
-            e.op(VOp::Add, Lane::F32, w, *y, two);
-            e.op(VOp::Div, Lane::F32, *y, *y, w);
-            e.op(VOp::Mul, Lane::F32, *x, *x, *y);
+            e.op(VOp::Add, Element::F32, w, *y, two);
+            e.op(VOp::Mul, Element::F32, *y, *y, w);
+            e.op(VOp::Add, Element::F32, w, *y, two);
+            e.op(VOp::Div, Element::F32, *y, *y, w);
+            e.op(VOp::Mul, Element::F32, *x, *x, *y);
         }
         free(e, &[two, w]);
     });
@@ -136,7 +136,7 @@ fn reduced(e: &mut dyn Emitter, xs: &[V]) -> (Vec<V>, Vec<V>) {
     for (x, sum) in xs.iter().zip(&ns) {
         e.copy_v(*sum, round);
         e.fma(*sum, *x, by);
-        e.op(VOp::Sub, Lane::F32, n, *sum, round);
+        e.op(VOp::Sub, Element::F32, n, *sum, round);
         e.fnma(*x, n, high);
         e.fnma(*x, n, low);
     }
@@ -144,7 +144,7 @@ fn reduced(e: &mut dyn Emitter, xs: &[V]) -> (Vec<V>, Vec<V>) {
     let sums = polynomial(e, xs, &EXPM1);
     let (square, value) = (e.v(), e.v());
     for (x, sum) in xs.iter().zip(&sums) {
-        e.op(VOp::Mul, Lane::F32, square, *x, *x);
+        e.op(VOp::Mul, Element::F32, square, *x, *x);
         e.copy_v(value, *x);
         e.fma(value, square, *sum);
         e.copy_v(*sum, value);
@@ -162,14 +162,14 @@ pub fn exp(e: &mut dyn Emitter, xs: &[V]) {
     let (first, one) = (e.constant(f32::from_bits(u32::MAX)), e.constant(1.0));
     for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
         // n + 256 is positive, so that a logical shift halves it.
-        e.op(VOp::Add, Lane::I32, *n, *n, bias);
-        e.shift_right(half, *n, 1);
-        e.op(VOp::Sub, Lane::I32, *n, *n, half);
-        e.op(VOp::Add, Lane::F32, *sum, *sum, one);
+        e.op(VOp::Add, Element::I32, *n, *n, bias);
+        e.shift_right(Element::I32, half, *n, 1);
+        e.op(VOp::Sub, Element::I32, *n, *n, half);
+        e.op(VOp::Add, Element::F32, *sum, *sum, one);
         for part in [half, *n] {
-            e.op(VOp::Add, Lane::I32, scale, part, first);
-            e.shift_left(scale, scale, 23);
-            e.op(VOp::Mul, Lane::F32, *sum, *sum, scale);
+            e.op(VOp::Add, Element::I32, scale, part, first);
+            e.shift_left(Element::I32, scale, scale, 23);
+            e.op(VOp::Mul, Element::F32, *sum, *sum, scale);
         }
         e.copy_v(*x, *sum);
     }
@@ -183,7 +183,7 @@ pub(super) fn elu(e: &mut dyn Emitter, alpha: f32, beta: f32, gamma: f32, xs: &[
     with_copies(e, xs, |e, ys| {
         let (beta, outer) = (e.constant(beta), e.constant(gamma));
         for y in ys {
-            e.op(VOp::Div, Lane::F32, *y, *y, beta);
+            e.op(VOp::Div, Element::F32, *y, *y, beta);
         }
         // The exponential counts only where its argument is negative.
         clip(e, -BOUND, 0.0, ys);
@@ -192,13 +192,13 @@ pub(super) fn elu(e: &mut dyn Emitter, alpha: f32, beta: f32, gamma: f32, xs: &[
             (e.constant(1.0), e.constant(0.0), e.constant(alpha * gamma), e.v(), e.v());
         for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
             // 2^n (e^r - 1) + (2^n - 1): exact in its second term, so small arguments keep all their digits.
-            e.shift_left(scale, *n, 23);
-            e.op(VOp::Add, Lane::I32, scale, scale, one);
-            e.op(VOp::Sub, Lane::F32, value, scale, one);
+            e.shift_left(Element::I32, scale, *n, 23);
+            e.op(VOp::Add, Element::I32, scale, scale, one);
+            e.op(VOp::Sub, Element::F32, value, scale, one);
             e.fma(value, *sum, scale);
-            e.op(VOp::Mul, Lane::F32, value, value, inner);
-            e.op(VOp::Mul, Lane::F32, scale, *x, outer);
-            e.select(*x, Cmp::Less, *x, zero, value, scale);
+            e.op(VOp::Mul, Element::F32, value, value, inner);
+            e.op(VOp::Mul, Element::F32, scale, *x, outer);
+            e.select(Element::F32, *x, Cmp::Less, [*x, zero], value, scale);
         }
         free(e, &[beta, outer, one, zero, inner, scale, value]);
         free(e, &sums);

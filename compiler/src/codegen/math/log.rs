@@ -2,7 +2,7 @@
 
 use super::exp::exp;
 use super::{constant_op, free, fresh, mask, polynomial, with_copies};
-use crate::codegen::{Cmp, Emitter, Lane, V, VOp};
+use crate::codegen::{Cmp, Element, Emitter, V, VOp};
 
 /// (ln(1 + f) - f + f^2 / 2) / f^3 for f between sqrt(1/2) - 1 and sqrt(2) - 1, highest power first.
 const LOG1P: [f32; 8] =
@@ -18,13 +18,13 @@ fn sum(e: &mut dyn Emitter, fs: &[V], ns: &[V]) {
     let (square, value, half) = (e.v(), e.v(), e.constant(0.5));
     let (high, low) = (e.constant(LN2.0), e.constant(LN2.1));
     for ((f, p), n) in fs.iter().zip(&sums).zip(ns) {
-        e.op(VOp::Mul, Lane::F32, square, *f, *f);
+        e.op(VOp::Mul, Element::F32, square, *f, *f);
         // Small terms first: f^3 P, then n ln2's remainder, -f^2 / 2, f, n ln 2.
-        e.op(VOp::Mul, Lane::F32, value, *f, *p);
-        e.op(VOp::Mul, Lane::F32, value, value, square);
+        e.op(VOp::Mul, Element::F32, value, *f, *p);
+        e.op(VOp::Mul, Element::F32, value, value, square);
         e.fma(value, *n, low);
         e.fnma(value, square, half);
-        e.op(VOp::Add, Lane::F32, *f, *f, value);
+        e.op(VOp::Add, Element::F32, *f, *f, value);
         e.fma(*f, *n, high);
     }
     free(e, &[square, value, half, high, low]);
@@ -41,10 +41,10 @@ pub(super) fn log(e: &mut dyn Emitter, xs: &[V]) {
         let (zero, infinity, nan) = (e.constant(0.0), e.constant(f32::INFINITY), e.constant(f32::NAN));
         let lowest = e.constant(f32::NEG_INFINITY);
         for (x, f) in xs.iter().zip(fs) {
-            e.select(*f, Cmp::Equal, *x, zero, lowest, *f);
-            e.select(*f, Cmp::Equal, *x, infinity, *x, *f);
-            e.select(*f, Cmp::Unordered, *x, *x, *x, *f);
-            e.select(*x, Cmp::Less, *x, zero, nan, *f);
+            e.select(Element::F32, *f, Cmp::Equal, [*x, zero], lowest, *f);
+            e.select(Element::F32, *f, Cmp::Equal, [*x, infinity], *x, *f);
+            e.select(Element::F32, *f, Cmp::Unordered, [*x, *x], *x, *f);
+            e.select(Element::F32, *x, Cmp::Less, [*x, zero], nan, *f);
         }
         free(e, &[zero, infinity, nan, lowest]);
     });
@@ -61,16 +61,16 @@ fn split(e: &mut dyn Emitter, xs: &[V], ns: &[V]) {
     );
     let (lifted, offset, one) = (e.v(), e.v(), e.constant(1.0));
     for (x, n) in xs.iter().zip(ns) {
-        e.op(VOp::Mul, Lane::F32, lifted, *x, lift);
-        e.select(offset, Cmp::Less, *x, tiny, shift, none);
-        e.select(*x, Cmp::Less, *x, tiny, lifted, *x);
-        e.op(VOp::Add, Lane::I32, *x, *x, bias);
-        e.shift_right(*n, *x, 23);
+        e.op(VOp::Mul, Element::F32, lifted, *x, lift);
+        e.select(Element::F32, offset, Cmp::Less, [*x, tiny], shift, none);
+        e.select(Element::F32, *x, Cmp::Less, [*x, tiny], lifted, *x);
+        e.op(VOp::Add, Element::I32, *x, *x, bias);
+        e.shift_right(Element::I32, *n, *x, 23);
         e.int_to_float(*n, *n);
-        e.op(VOp::Sub, Lane::F32, *n, *n, offset);
-        e.op(VOp::And, Lane::I32, *x, *x, fraction);
-        e.op(VOp::Add, Lane::I32, *x, *x, root);
-        e.op(VOp::Sub, Lane::F32, *x, *x, one);
+        e.op(VOp::Sub, Element::F32, *n, *n, offset);
+        e.op(VOp::And, Element::I32, *x, *x, fraction);
+        e.op(VOp::Add, Element::I32, *x, *x, root);
+        e.op(VOp::Sub, Element::F32, *x, *x, one);
     }
     free(e, &[tiny, lift, shift, none, bias, root, fraction, lifted, offset, one]);
 }
@@ -85,10 +85,10 @@ pub(super) fn softplus(e: &mut dyn Emitter, xs: &[V]) {
             (e.constant(0.414_213_57), e.constant(0.5), e.constant(1.0), e.constant(0.0), e.v());
         for (t, n) in ts.iter().zip(&ns) {
             // Above sqrt(2) - 1: 1 + t = 2 (1 + (t - 1) / 2).
-            e.op(VOp::Sub, Lane::F32, f, *t, one);
-            e.op(VOp::Mul, Lane::F32, f, f, half);
-            e.select(*n, Cmp::Less, limit, *t, one, zero);
-            e.select(*t, Cmp::Less, limit, *t, f, *t);
+            e.op(VOp::Sub, Element::F32, f, *t, one);
+            e.op(VOp::Mul, Element::F32, f, f, half);
+            e.select(Element::F32, *n, Cmp::Less, [limit, *t], one, zero);
+            e.select(Element::F32, *t, Cmp::Less, [limit, *t], f, *t);
         }
         free(e, &[limit, half, one, zero, f]);
         sum(e, ts, &ns);

@@ -1,7 +1,7 @@
 //! Hyperbolic tangent and error function as quotients of polynomials in the square of the argument.
 
 use super::{clip, constant_op, free, pairs, polynomial, with_copies};
-use crate::codegen::{Emitter, Lane, V, VOp};
+use crate::codegen::{Element, Emitter, V, VOp};
 
 /// tanh(x) = x P(x^2) / Q(x^2) for |x| <= 9, highest power first.
 const TANH: (&[f32], &[f32]) = (
@@ -48,7 +48,7 @@ pub(super) fn gelu(e: &mut dyn Emitter, xs: &[V]) {
         let half = e.constant(0.5);
         for (x, y) in xs.iter().zip(ys) {
             // x / 2 + (x / 2) erf
-            e.op(VOp::Mul, Lane::F32, *x, *x, half);
+            e.op(VOp::Mul, Element::F32, *x, *x, half);
             e.fma(*x, *x, *y);
         }
         e.free_v(half);

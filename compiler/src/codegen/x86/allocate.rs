@@ -72,6 +72,13 @@ fn partial_lanes(code: &Code, vectors: Vectors) -> Vec<u8> {
         {
             partial.push(*n);
         }
+        if let Inst::LoadAs(.., n) | Inst::StoreAs(.., n) | Inst::Keep(.., n) = inst
+            && vectors.masks
+            && usize::from(*n) != vectors.lanes
+            && !partial.contains(n)
+        {
+            partial.push(*n);
+        }
     }
     partial
 }
@@ -108,7 +115,22 @@ impl Allocator<'_> {
             | Inst::Max(..)
             | Inst::LoadR(..)
             | Inst::StoreR(..)
+            | Inst::IntOp(..)
+            | Inst::Extend(..)
+            | Inst::LoadInt(..)
+            | Inst::StoreInt(..)
+            | Inst::Choose(..)
             | Inst::SelectBelow(..) => self.general(inst),
+            Inst::SplatInt(..)
+            | Inst::FirstFromInt(..)
+            | Inst::FirstBits(..)
+            | Inst::FirstToInt(..)
+            | Inst::LoadAs(..)
+            | Inst::StoreAs(..)
+            | Inst::Keep(..)
+            | Inst::Upper(..)
+            | Inst::Promote(..)
+            | Inst::Demote(..) => self.elements(inst),
             _ => self.vector(inst),
         }
     }

@@ -27,7 +27,7 @@ pub struct Machine {
     vector_slots: u32,
     /// The immediate that reserves the frame.
     frame_field: usize,
-    /// Lane counts that mask registers stand for, in the order of [`MASKS`].
+    /// Element counts that mask registers stand for, in the order of [`MASKS`].
     masks: Vec<u8>,
 }
 
@@ -91,6 +91,11 @@ impl Machine {
         4 * self.vectors.lanes as u32
     }
 
+    /// Clears a vector register.
+    pub fn zero(&mut self, register: u32) -> Encoded {
+        self.materialise(register, 0)
+    }
+
     /// A vector register by number.
     pub fn vector(&self, number: u32) -> Register {
         let first = if self.vectors.lanes > 8 { Register::ZMM0 } else { Register::YMM0 };
@@ -107,13 +112,14 @@ impl Machine {
         Place::At(Register::RSP, (self.slot_bytes() * slot) as i32)
     }
 
-    /// The same bits in every lane, as an operand.
-    pub fn splat_operand(&mut self, bits: u32) -> Place {
+    /// The same bits in every two lanes, as an operand of an operation on elements of `size` bytes.
+    pub fn splat_operand(&mut self, bits: u64, size: usize) -> Place {
         let bytes = bits.to_le_bytes();
-        if self.vectors.embedded_broadcast {
-            return Place::ConstantElement(self.asm.constant(&bytes));
+        let alike = bits as u32 == (bits >> 32) as u32;
+        if self.vectors.embedded_broadcast && (size == 8 || alike) {
+            return Place::ConstantElement(self.asm.constant(&bytes[..size]));
         }
-        Place::Constant(self.asm.constant(&bytes.repeat(self.vectors.lanes)))
+        Place::Constant(self.asm.constant(&bytes.repeat(self.slot_bytes() as usize / bytes.len())))
     }
 
     /// Register and memory operand.
@@ -185,7 +191,7 @@ impl Machine {
         !self.vectors.masks && !matches!(lanes, 1 | 2 | 4 | 8)
     }
 
-    fn mask(&mut self, lanes: u8) -> Result<Register, String> {
+    pub fn mask(&mut self, lanes: u8) -> Result<Register, String> {
         if let Some(at) = self.masks.iter().position(|m| *m == lanes) {
             return Ok(MASKS[at]);
         }
@@ -227,7 +233,7 @@ impl Mover for Machine {
         }
     }
 
-    fn materialise(&mut self, register: u32, bits: u32) -> Encoded {
+    fn materialise(&mut self, register: u32, bits: u64) -> Encoded {
         let d = self.vector(register);
         if bits == 0 && register < 16 {
             let x = Register::XMM0 + register;
@@ -236,8 +242,13 @@ impl Mover for Machine {
         if bits == 0 {
             return self.asm.put(Instruction::with3(Op::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, d, d, d));
         }
-        let constant = self.asm.constant(&bits.to_le_bytes());
-        self.load_form(self.opcodes.broadcast(), d, Place::Constant(constant))
+        let bytes = bits.to_le_bytes();
+        if bits as u32 == (bits >> 32) as u32 {
+            let constant = self.asm.constant(&bytes[..4]);
+            return self.load_form(self.opcodes.broadcast(), d, Place::Constant(constant));
+        }
+        let constant = self.asm.constant(&bytes);
+        self.load_form(self.opcodes.broadcast_64(), d, Place::Constant(constant))
     }
 
     fn slot(&mut self, class: Class) -> u32 {

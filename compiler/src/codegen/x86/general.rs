@@ -7,13 +7,15 @@ use super::assembler::{Encoded, Place};
 use super::emit::general;
 use crate::codegen::machine::code::{Address, Class, Id, Inst};
 use crate::codegen::machine::registers::Mover;
+use crate::codegen::{Cmp, IntOp};
+use fornax_ir::types::DType;
 
 impl Allocator<'_> {
     pub(super) fn read_r(&mut self, id: Id) -> Result<Register, String> {
         Ok(general(self.r.read(id, &mut self.machine)?))
     }
 
-    fn write_r(&mut self, id: Id) -> Result<Register, String> {
+    pub(super) fn write_r(&mut self, id: Id) -> Result<Register, String> {
         Ok(general(self.r.write(id, &mut self.machine)?))
     }
 
@@ -75,6 +77,31 @@ impl Allocator<'_> {
                 let (s, to) = (self.read_r(s)?, self.at(at)?);
                 self.machine.store_form(Op::Mov_rm64_r64, to, s)
             }
+            Inst::IntOp(op, d, a, b) => self.int_op(op, d, a, b),
+            Inst::Extend(d, a, dtype) => {
+                let from = self.read_r(a)?;
+                let to = self.write_r(d)?;
+                let (code, wide, size) = extension(dtype);
+                let to = if wide { to } else { sized(to, 4) };
+                self.machine.registers(code, to, sized(from, size))
+            }
+            Inst::LoadInt(d, at, dtype) => {
+                let from = self.at(at)?;
+                let to = self.write_r(d)?;
+                let (code, wide, _) = extension(dtype);
+                self.machine.load_form(code, if wide { to } else { sized(to, 4) }, from)
+            }
+            Inst::StoreInt(s, at, dtype) => {
+                let (s, to) = (self.read_r(s)?, self.at(at)?);
+                let code = match dtype.size() {
+                    1 => Op::Mov_rm8_r8,
+                    2 => Op::Mov_rm16_r16,
+                    4 => Op::Mov_rm32_r32,
+                    _ => Op::Mov_rm64_r64,
+                };
+                self.machine.store_form(code, to, sized(s, dtype.size()))
+            }
+            Inst::Choose(d, cmp, operands) => self.choose_by(d, cmp, operands),
             Inst::SelectBelow(d, index, bound, inside, outside) => {
                 self.select_below(d, index, bound, [inside, outside])
             }
@@ -175,6 +202,58 @@ impl Allocator<'_> {
         self.machine.load_form(Op::Mov_r64_rm64, to, quotient)
     }
 
+    fn int_op(&mut self, op: IntOp, d: Id, a: Id, b: Id) -> Encoded {
+        let code = match op {
+            IntOp::Mul => Op::Imul_r64_rm64,
+            IntOp::And => Op::And_r64_rm64,
+            IntOp::Or => Op::Or_r64_rm64,
+            IntOp::Xor => Op::Xor_r64_rm64,
+            IntOp::Div => return self.divide(d, a, b),
+        };
+        let (a, b) = if d == b { (b, a) } else { (a, b) };
+        let other = self.read_r(b)?;
+        let to = self.write_over(d, a)?;
+        self.machine.registers(code, to, other)
+    }
+
+    fn divide(&mut self, d: Id, a: Id, b: Id) -> Encoded {
+        let machine = &mut self.machine;
+        let slots = *self.division.get_or_insert_with(|| [(); 3].map(|()| machine.slot(Class::General)));
+        let [rax, rdx, other] = slots.map(|slot| self.machine.general_slot(slot));
+        let (from, by) = (self.read_r(a)?, self.read_r(b)?);
+        self.machine.store_form(Op::Mov_rm64_r64, rax, Register::RAX)?;
+        self.machine.store_form(Op::Mov_rm64_r64, rdx, Register::RDX)?;
+        self.machine.store_form(Op::Mov_rm64_r64, other, by)?;
+        self.machine.registers(Op::Mov_r64_rm64, Register::RAX, from)?;
+        self.machine.asm.put(Ok(Instruction::with(Op::Cqo)))?;
+        self.machine.asm.with_place(other, |m| Instruction::with1(Op::Idiv_rm64, m))?;
+        self.machine.store_form(Op::Mov_rm64_r64, other, Register::RAX)?;
+        self.machine.load_form(Op::Mov_r64_rm64, Register::RAX, rax)?;
+        self.machine.load_form(Op::Mov_r64_rm64, Register::RDX, rdx)?;
+        let to = self.write_r(d)?;
+        self.machine.load_form(Op::Mov_r64_rm64, to, other)
+    }
+
+    /// `d = yes` where a comparison holds, else `no`.
+    fn choose_by(&mut self, d: Id, cmp: Cmp, [a, b, yes, no]: [Id; 4]) -> Encoded {
+        let (holds, fails) = match cmp {
+            Cmp::Less => (Op::Cmovl_r64_rm64, Op::Cmovge_r64_rm64),
+            Cmp::LessOrEqual => (Op::Cmovle_r64_rm64, Op::Cmovg_r64_rm64),
+            Cmp::Equal => (Op::Cmove_r64_rm64, Op::Cmovne_r64_rm64),
+            Cmp::Unordered => return Err("integers are ordered".into()),
+        };
+        let [ra, rb, ryes, rno] = [self.read_r(a)?, self.read_r(b)?, self.read_r(yes)?, self.read_r(no)?];
+        let to = self.write_r(d)?;
+        self.machine.registers(Op::Cmp_r64_rm64, ra, rb)?;
+        if d == yes {
+            return self.machine.registers(fails, to, rno);
+        }
+        if to != rno {
+            self.machine.registers(Op::Mov_r64_rm64, to, rno)?;
+        }
+        self.machine.registers(holds, to, ryes)
+    }
+
     /// `d = b` where a comparison of `a` with `b` says so, else `a`.
     fn choose(&mut self, code: Op, d: Id, a: Id, b: Id) -> Encoded {
         let (over, other) = if d == b { (b, a) } else { (a, b) };
@@ -196,5 +275,47 @@ impl Allocator<'_> {
             self.machine.registers(Op::Mov_r64_rm64, to, without)?;
         }
         self.machine.registers(Op::Cmovb_r64_rm64, to, within)
+    }
+}
+
+/// The part of a general register that has `size` bytes.
+fn sized(register: Register, size: usize) -> Register {
+    const BYTES: [Register; 16] = [
+        Register::AL,
+        Register::CL,
+        Register::DL,
+        Register::BL,
+        Register::SPL,
+        Register::BPL,
+        Register::SIL,
+        Register::DIL,
+        Register::R8L,
+        Register::R9L,
+        Register::R10L,
+        Register::R11L,
+        Register::R12L,
+        Register::R13L,
+        Register::R14L,
+        Register::R15L,
+    ];
+    let number = register as u32 - Register::RAX as u32;
+    match size {
+        1 => BYTES[number as usize],
+        2 => Register::AX + number,
+        4 => Register::EAX + number,
+        _ => register,
+    }
+}
+
+/// What extends an element to 64 bits, whether it names its destination by all of them, and the bytes of its source.
+fn extension(dtype: DType) -> (Op, bool, usize) {
+    match dtype {
+        DType::I8 => (Op::Movsx_r64_rm8, true, 1),
+        DType::U8 | DType::Bool => (Op::Movzx_r32_rm8, false, 1),
+        DType::I16 => (Op::Movsx_r64_rm16, true, 2),
+        DType::U16 | DType::F16 | DType::BF16 => (Op::Movzx_r32_rm16, false, 2),
+        DType::I32 => (Op::Movsxd_r64_rm32, true, 4),
+        DType::U32 | DType::F32 => (Op::Mov_r32_rm32, false, 4),
+        DType::I64 | DType::U64 | DType::F64 => (Op::Mov_r64_rm64, true, 8),
     }
 }

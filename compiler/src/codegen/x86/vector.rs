@@ -7,7 +7,7 @@ use super::assembler::{Encoded, Place};
 use super::emit::COMPARED;
 use crate::codegen::machine::code::{Id, Inst, Source};
 use crate::codegen::machine::registers::{File, Mover};
-use crate::codegen::{Cmp, VOp};
+use crate::codegen::{Cmp, Element, VOp};
 
 /// Where an operand is.
 #[derive(Clone, Copy)]
@@ -17,18 +17,18 @@ enum Operand {
 }
 
 impl Allocator<'_> {
-    fn read_v(&mut self, id: Id) -> Result<Register, String> {
+    pub(super) fn read_v(&mut self, id: Id) -> Result<Register, String> {
         let register = self.v.read(id, &mut self.machine)?;
         Ok(self.machine.vector(register))
     }
 
-    fn write_v(&mut self, id: Id) -> Result<Register, String> {
+    pub(super) fn write_v(&mut self, id: Id) -> Result<Register, String> {
         let register = self.v.write(id, &mut self.machine)?;
         Ok(self.machine.vector(register))
     }
 
     /// A last source: memory where that spares a register.
-    fn operand(&mut self, source: Source) -> Result<Operand, String> {
+    fn operand(&mut self, source: Source, size: usize) -> Result<Operand, String> {
         let id = match source {
             Source::Value(id) => id,
             Source::Memory(at) => return Ok(Operand::Memory(self.at(at)?)),
@@ -39,7 +39,7 @@ impl Allocator<'_> {
         };
         if self.v.register(id).is_none() {
             if let Some(bits) = self.v.constant(id) {
-                return Ok(Operand::Memory(self.machine.splat_operand(bits)));
+                return Ok(Operand::Memory(self.machine.splat_operand(bits, size)));
             }
             if let (true, Some(slot)) = (self.v.dies(id), self.v.slot_only(id)) {
                 return Ok(Operand::Memory(self.machine.vector_slot(slot)));
@@ -50,7 +50,7 @@ impl Allocator<'_> {
 
     /// Frees the registers of values that end here, so that the result may take one. Not for values that the instruction reads
     /// from their slot: making room for the result could store another value there.
-    fn release(&mut self, sources: &[Id]) {
+    pub(super) fn release(&mut self, sources: &[Id]) {
         sources.iter().for_each(|id| self.v.release_if_dead(*id));
     }
 
@@ -99,24 +99,36 @@ impl Allocator<'_> {
                 let to = self.write_v(d)?;
                 self.machine.load_form(codes.broadcast(), to, from)
             }
-            Inst::Op(op, lane, d, a, b) => {
-                let code = codes.op(op, lane).ok_or("vectors of integers have no division")?;
+            Inst::Op(op, element, d, a, b) => {
+                let code = codes.op(op, element).ok_or_else(|| format!("vectors of {element:?} have no {op:?}"))?;
                 let (a, b) = self.constant_last(op, a, b);
-                let (ra, ob) = (self.read_v(a)?, self.operand(b)?);
+                let (ra, ob) = (self.read_v(a)?, self.operand(b, element.size())?);
                 self.release(&[a]);
                 if let (Operand::Register(_), Source::Value(b)) = (ob, b) {
                     self.release(&[b]);
                 }
                 let to = self.write_v(d)?;
-                self.three(code, to, ra, ob)
+                match (codes.immediate(op), ob) {
+                    (None, _) => self.three(code, to, ra, ob),
+                    (Some(by), Operand::Register(b)) => self.machine.asm.put(Instruction::with4(code, to, ra, b, by)),
+                    (Some(by), Operand::Memory(place)) => {
+                        self.machine.asm.with_place(place, |m| Instruction::with4(code, to, ra, m, by))
+                    }
+                }
             }
             Inst::Fma { negate, d, c, a, b } => self.fma(negate, [d, c, a], b),
-            Inst::Select(d, cmp, operands) => self.select(d, cmp, operands),
+            Inst::Select(element, d, cmp, operands) => self.select(element, d, cmp, operands),
             Inst::Sqrt(d, a) => self.unary(codes.sqrt(), d, a),
             Inst::IntToFloat(d, a) => self.unary(codes.int_to_float(), d, a),
             Inst::FloatToInt(d, a) => self.unary(codes.float_to_int(), d, a),
-            Inst::ShiftLeft(d, a, bits) => self.shift(codes.shift_left(), d, a, bits),
-            Inst::ShiftRight(d, a, bits) => self.shift(codes.shift_right(), d, a, bits),
+            Inst::ShiftLeft(element, d, a, bits) => {
+                let code = if element.size() == 4 { codes.shift_left() } else { codes.shift_left_64() };
+                self.shift(code, d, a, bits)
+            }
+            Inst::ShiftRight(element, d, a, bits) => {
+                let code = if element.size() == 4 { codes.shift_right() } else { codes.shift_right_64() };
+                self.shift(code, d, a, bits)
+            }
             _ => Err("not an instruction over vector registers".into()),
         }
     }
@@ -162,13 +174,13 @@ impl Allocator<'_> {
         let b_value = if let Source::Value(id) = b { Some(id) } else { None };
         if d == c {
             let to = self.read_v(d)?;
-            let (ra, ob) = (self.read_v(a)?, self.operand(b)?);
+            let (ra, ob) = (self.read_v(a)?, self.operand(b, 4)?);
             self.write_v(d)?;
             return self.three(accumulate, to, ra, ob);
         }
         if dies(&self.v, c) && a != c && b_value != Some(c) {
             let to = self.read_v(c)?;
-            let (ra, ob) = (self.read_v(a)?, self.operand(b)?);
+            let (ra, ob) = (self.read_v(a)?, self.operand(b, 4)?);
             self.v.rename(c, d);
             return self.three(accumulate, to, ra, ob);
         }
@@ -178,17 +190,17 @@ impl Allocator<'_> {
             (Some(over), Some(b)) if a != b => {
                 let other = self.read_v(if over == a { b } else { a })?;
                 let to = self.read_v(over)?;
-                let addend = self.operand(Source::Value(c))?;
+                let addend = self.operand(Source::Value(c), 4)?;
                 self.v.rename(over, d);
                 self.three(pick(codes.fma213(), codes.fnma213()), to, other, addend)
             }
             (Some(over), None) => {
-                let (to, addend, memory) = (self.read_v(over)?, self.read_v(c)?, self.operand(b)?);
+                let (to, addend, memory) = (self.read_v(over)?, self.read_v(c)?, self.operand(b, 4)?);
                 self.v.rename(over, d);
                 self.three(pick(codes.fma132(), codes.fnma132()), to, addend, memory)
             }
             _ => {
-                let (ra, ob) = (self.read_v(a)?, self.operand(b)?);
+                let (ra, ob) = (self.read_v(a)?, self.operand(b, 4)?);
                 self.copy(d, c)?;
                 let to = self.read_v(d)?;
                 self.three(accumulate, to, ra, ob)
@@ -196,7 +208,7 @@ impl Allocator<'_> {
         }
     }
 
-    fn select(&mut self, d: Id, cmp: Cmp, [a, b, yes, no]: [Id; 4]) -> Encoded {
+    fn select(&mut self, element: Element, d: Id, cmp: Cmp, [a, b, yes, no]: [Id; 4]) -> Encoded {
         let codes = self.machine.opcodes;
         let predicate = match cmp {
             Cmp::Less => 1u32,
@@ -206,19 +218,39 @@ impl Allocator<'_> {
         };
         let (ra, rb) = (self.read_v(a)?, self.read_v(b)?);
         let (ryes, rno) = (self.read_v(yes)?, self.read_v(no)?);
+        let (compare, blend) = match element {
+            Element::F32 => (codes.compare(), codes.blend()),
+            Element::F64 => (codes.compare_double(), codes.blend_64()),
+            Element::I32 => (Op::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8, codes.blend()),
+            Element::I64 => return Err("vectors of 64-bit integers are not compared".into()),
+        };
         if self.machine.vectors.masks {
-            self.machine.asm.put(Instruction::with4(codes.compare(), COMPARED, ra, rb, predicate))?;
+            self.machine.asm.put(Instruction::with4(compare, COMPARED, ra, rb, predicate))?;
             self.release(&[a, b, yes, no]);
             let to = self.write_v(d)?;
-            let mut blend = Instruction::with3(codes.blend(), to, rno, ryes).map_err(|e| e.to_string())?;
+            let mut blend = Instruction::with3(blend, to, rno, ryes).map_err(|e| e.to_string())?;
             blend.set_op_mask(COMPARED);
             return self.machine.asm.put(Ok(blend));
         }
         let mask = self.v.scratch(&mut self.machine)?;
         let mask = self.machine.vector(mask);
-        self.machine.asm.put(Instruction::with4(codes.compare(), mask, ra, rb, predicate))?;
+        let mut choice = (rno, ryes);
+        match (element, cmp) {
+            (Element::I32, Cmp::Equal) => self.compare_int(Op::VEX_Vpcmpeqd_ymm_ymm_ymmm256, mask, ra, rb)?,
+            (Element::I32, Cmp::Less) => self.compare_int(Op::VEX_Vpcmpgtd_ymm_ymm_ymmm256, mask, rb, ra)?,
+            (Element::I32, _) => {
+                // Not less or equal: greater.
+                choice = (ryes, rno);
+                self.compare_int(Op::VEX_Vpcmpgtd_ymm_ymm_ymmm256, mask, ra, rb)?;
+            }
+            _ => self.machine.asm.put(Instruction::with4(compare, mask, ra, rb, predicate))?,
+        }
         self.release(&[a, b, yes, no]);
         let to = self.write_v(d)?;
-        self.machine.asm.put(Instruction::with4(codes.blend(), to, rno, ryes, mask))
+        self.machine.asm.put(Instruction::with4(blend, to, choice.0, choice.1, mask))
+    }
+
+    fn compare_int(&mut self, code: Op, mask: Register, a: Register, b: Register) -> Encoded {
+        self.machine.asm.put(Instruction::with3(code, mask, a, b))
     }
 }

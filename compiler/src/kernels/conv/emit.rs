@@ -3,7 +3,7 @@
 use super::strip::{Span, Strip};
 use super::tile::{Place, Run};
 use super::{Conv, PANEL, Schedule, Split, padded};
-use crate::codegen::{Count, Emitter, R};
+use crate::codegen::{Count, Element, Emitter, R};
 use crate::kernels::Family;
 
 /// Pointers of the current group and strip.
@@ -76,7 +76,7 @@ struct Writer<'a> {
 
 /// Writes the kernel.
 pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
-    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(), schedule.vectors));
+    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(Element::F32), schedule.vectors));
     let writer = Writer { conv, schedule, runs, spans };
     let arguments = conv.arguments().len();
     let p = Pointers {
@@ -111,7 +111,7 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
 /// Writes a convolution of one group without residual in full, for `pointers` to input, weights, bias and output.
 pub fn image(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter, pointers: [R; 4]) {
     let [x, weights, bias, y] = pointers;
-    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(), schedule.vectors));
+    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(Element::F32), schedule.vectors));
     Writer { conv, schedule, runs, spans }.strips(e, &Pointers { x, weights, bias, residual: None, y }, None, None);
 }
 
@@ -119,7 +119,7 @@ impl Writer<'_> {
     /// The units of chunks `from..to`: chunk `c` of `n` has the units from `c / n` of all of them on.
     fn range(&self, e: &mut dyn Emitter, from: R, to: R) -> Range {
         let Schedule { pixels, vectors, split, chunks, .. } = *self.schedule;
-        let units = self.conv.units(split, pixels, (e.lanes(), vectors));
+        let units = self.conv.units(split, pixels, (e.lanes(Element::F32), vectors));
         let (range, last) = (Range { first: e.r(), end: e.r() }, e.r());
         e.copy(range.first, from);
         e.copy(range.end, to);

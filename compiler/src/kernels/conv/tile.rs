@@ -3,7 +3,7 @@
 use super::strip::Strip;
 use super::{Conv, Input, Schedule};
 use crate::codegen::epilogue::Output;
-use crate::codegen::{Count, Emitter, R, V};
+use crate::codegen::{Count, Element, Emitter, R, V};
 
 /// Consecutive tiles of a row that need the same code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,7 +125,7 @@ type Sums = Vec<Vec<V>>;
 impl Tile<'_> {
     /// Accumulators that hold the bias.
     fn start(&self, e: &mut dyn Emitter, place: &Place) -> Sums {
-        let width = e.lanes();
+        let width = e.lanes(Element::F32);
         let mut sums: Sums = vec![Vec::new(); self.run.size];
         for (i, vector) in self.strip.vectors.iter().enumerate() {
             let mut first = None;
@@ -207,7 +207,7 @@ impl Tile<'_> {
 
     /// Sends the accumulators through the epilogue to memory.
     fn finish(&self, e: &mut dyn Emitter, sums: &Sums, place: &Place) {
-        let (width, pixel) = (e.lanes(), self.conv.groups * self.conv.filters);
+        let (width, pixel) = (e.lanes(Element::F32), self.conv.groups * self.conv.filters);
         let mut outputs = Vec::new();
         for (p, sums) in sums.iter().enumerate() {
             for (i, (value, vector)) in sums.iter().zip(&self.strip.vectors).enumerate() {

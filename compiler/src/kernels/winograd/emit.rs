@@ -2,7 +2,7 @@
 
 use super::output::Strip;
 use super::{Groups, PANEL, Schedule, Winograd, padded};
-use crate::codegen::{Count, Emitter, R};
+use crate::codegen::{Count, Element, Emitter, R};
 use crate::kernels::sliding::copy;
 
 /// Bytes that the scratch's parts are aligned to, and of the widest vector.
@@ -181,7 +181,7 @@ impl Writer<'_> {
 
     /// Strip number `at`, of `filters` output channels.
     fn strip(&self, e: &mut dyn Emitter, block: Block, at: R, filters: usize) {
-        let strip = Strip::new(filters, e.lanes());
+        let strip = Strip::new(filters, e.lanes(Element::F32));
         let (weights, skip) = (e.pointer(1), e.r());
         e.mul_imm(skip, at, 4 * (self.scratch.strip * self.spec.tile.positions() * self.spec.channels) as i64);
         e.add(weights, weights, skip);

@@ -6,7 +6,7 @@
 
 use super::emit::{Block, LINE, Writer};
 use super::transform;
-use crate::codegen::{Count, Emitter, R, V};
+use crate::codegen::{Count, Element, Emitter, R, V};
 use crate::kernels::sliding::copy;
 
 /// The elements of a tile: where its first row begins, and the distance of its rows.
@@ -115,7 +115,7 @@ impl Writer<'_> {
     }
 
     fn clear(&self, e: &mut dyn Emitter, patch: R) {
-        let (to, zero, lanes) = (copy(e, patch), e.v(), e.lanes());
+        let (to, zero, lanes) = (copy(e, patch), e.v(), e.lanes(Element::F32));
         e.zero(zero);
         let vectors = (self.spec.tile.positions() * self.spec.channels).div_ceil(lanes);
         e.repeat(Count::Times(vectors as u32), &mut |e| {
@@ -128,7 +128,7 @@ impl Writer<'_> {
 
     /// Copies one pixel and moves both pointers behind it.
     fn copy_pixel(&self, e: &mut dyn Emitter, from: R, to: R) {
-        let (v, lanes) = (e.v(), e.lanes());
+        let (v, lanes) = (e.v(), e.lanes(Element::F32));
         let (full, rest) = (self.spec.channels / lanes, self.spec.channels % lanes);
         let step = |e: &mut dyn Emitter, lanes: usize| {
             e.load(v, from.at(0), lanes);
@@ -145,7 +145,7 @@ impl Writer<'_> {
 
     /// Transforms all channels of one tile to `to` and the same place of each position.
     fn tile_input(&self, e: &mut dyn Emitter, constants: &[V], source: Source, to: R) {
-        let (n, lanes) = (self.spec.tile.inputs(), e.lanes());
+        let (n, lanes) = (self.spec.tile.inputs(), e.lanes(Element::F32));
         let mut rows = vec![copy(e, source.base)];
         for _ in 1..n {
             let next = copy(e, rows[rows.len() - 1]);
@@ -173,7 +173,7 @@ impl Writer<'_> {
         lanes: usize,
     ) {
         let tile = self.spec.tile;
-        let (n, pixel, all) = (tile.inputs(), self.pixel(), e.lanes());
+        let (n, pixel, all) = (tile.inputs(), self.pixel(), e.lanes(Element::F32));
         let position = 4 * self.scratch.tiles * self.spec.row();
         let d: Vec<V> = (0..n).map(|_| e.v()).collect();
         for column in 0..n {

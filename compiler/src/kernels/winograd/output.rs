@@ -6,7 +6,7 @@
 use super::emit::{Block, LINE, Writer};
 use super::{PANEL, padded, transform};
 use crate::codegen::epilogue::Output;
-use crate::codegen::{Count, Emitter, Lane, R, V, VOp};
+use crate::codegen::{Count, Element, Emitter, R, V, VOp};
 use crate::kernels::sliding::copy;
 
 /// A vector of a strip.
@@ -124,7 +124,7 @@ impl Writer<'_> {
 
     /// Writes all vectors of one tile, of which `columns` are inside the map; `place` is lost.
     fn tile_output(&self, e: &mut dyn Emitter, place: Place, strip: &Strip, columns: usize) {
-        let lanes = e.lanes();
+        let lanes = e.lanes(Element::F32);
         let full = strip.vectors.iter().take_while(|v| v.real == lanes).count();
         e.repeat(Count::Times(full as u32), &mut |e| {
             self.vector_output(e, &place, Lanes { first: 0, stored: lanes, real: lanes }, columns);
@@ -138,7 +138,7 @@ impl Writer<'_> {
 
     /// Transforms one vector of a tile and writes it.
     fn vector_output(&self, e: &mut dyn Emitter, place: &Place, lanes: Lanes, columns: usize) {
-        let (tile, all) = (self.spec.tile, e.lanes());
+        let (tile, all) = (self.spec.tile, e.lanes(Element::F32));
         let n = tile.inputs();
         let between = self.scratch_at(e, self.scratch.vectors);
         let constants = transform::output_constants(e, tile);
@@ -172,7 +172,7 @@ impl Writer<'_> {
         (y, residual): (R, Option<R>),
         (lanes, columns): (Lanes, usize),
     ) {
-        let (tile, all) = (self.spec.tile, e.lanes());
+        let (tile, all) = (self.spec.tile, e.lanes(Element::F32));
         let constants = transform::output_constants(e, tile);
         let z: Vec<V> = (0..tile.inputs()).map(|_| e.v()).collect();
         for (column, v) in z.iter().enumerate() {
@@ -184,7 +184,7 @@ impl Writer<'_> {
         e.load(addend, bias.at(0), lanes.stored);
         let mut outputs = Vec::new();
         for (column, value) in pixels.into_iter().take(columns).enumerate() {
-            e.op(VOp::Add, Lane::F32, value, value, addend);
+            e.op(VOp::Add, Element::F32, value, value, addend);
             let offset = (4 * column * self.spec.filters) as i32;
             let (to, residual) = (y.at(offset), residual.map(|r| r.at(offset)));
             outputs.push(Output { value, to, lanes: lanes.real, residual, sum: None });

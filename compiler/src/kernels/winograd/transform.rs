@@ -17,7 +17,7 @@
 //! `±1/2, ±2`; of all pairs of multiples of 1/8 with `1/2 <= a <= 5/4` and `a < b <= 11/4` none has less. For m = 2 the points are `0, ±1`.
 
 use super::Tile;
-use crate::codegen::{Emitter, Lane, V, VOp};
+use crate::codegen::{Element, Emitter, V, VOp};
 
 /// The smaller pair of points of F(4, 3).
 const A: f32 = 0.625;
@@ -65,13 +65,13 @@ pub fn input(e: &mut dyn Emitter, tile: Tile, c: &[V], d: &[V], each: &mut dyn F
 
 fn input_two(e: &mut dyn Emitter, d: &[V], each: &mut dyn FnMut(&mut dyn Emitter, usize, V)) {
     let t = e.v();
-    e.op(VOp::Sub, Lane::F32, d[0], d[0], d[2]);
+    e.op(VOp::Sub, Element::F32, d[0], d[0], d[2]);
     each(e, 0, d[0]);
-    e.op(VOp::Sub, Lane::F32, d[3], d[3], d[1]);
+    e.op(VOp::Sub, Element::F32, d[3], d[3], d[1]);
     each(e, 3, d[3]);
-    e.op(VOp::Add, Lane::F32, t, d[1], d[2]);
+    e.op(VOp::Add, Element::F32, t, d[1], d[2]);
     each(e, 1, t);
-    e.op(VOp::Sub, Lane::F32, d[2], d[2], d[1]);
+    e.op(VOp::Sub, Element::F32, d[2], d[2], d[1]);
     each(e, 2, d[2]);
     e.free_v(t);
 }
@@ -111,25 +111,25 @@ fn input_four(e: &mut dyn Emitter, c: &[V], d: &[V], each: &mut dyn FnMut(&mut d
 /// The registers among `z` that hold `At z` afterwards; the others are lost. At most one more register is live.
 pub fn output(e: &mut dyn Emitter, tile: Tile, c: &[V], z: &[V]) -> Vec<V> {
     let sum = e.v();
-    e.op(VOp::Add, Lane::F32, sum, z[1], z[2]);
-    e.op(VOp::Sub, Lane::F32, z[1], z[1], z[2]);
+    e.op(VOp::Add, Element::F32, sum, z[1], z[2]);
+    e.op(VOp::Sub, Element::F32, z[1], z[1], z[2]);
     let results = match tile {
         Tile::Two => {
-            e.op(VOp::Add, Lane::F32, z[0], z[0], sum);
-            e.op(VOp::Add, Lane::F32, z[1], z[1], z[3]);
+            e.op(VOp::Add, Element::F32, z[0], z[0], sum);
+            e.op(VOp::Add, Element::F32, z[1], z[1], z[3]);
             vec![z[0], z[1]]
         }
         Tile::Four => {
             let [a, b, a2, b2, a3, b3] = [0, 1, 2, 3, 4, 5].map(|i| c[i]);
-            e.op(VOp::Add, Lane::F32, z[2], z[3], z[4]);
-            e.op(VOp::Sub, Lane::F32, z[3], z[3], z[4]);
-            e.op(VOp::Add, Lane::F32, z[4], sum, z[2]);
-            e.op(VOp::Add, Lane::F32, z[0], z[0], z[4]);
+            e.op(VOp::Add, Element::F32, z[2], z[3], z[4]);
+            e.op(VOp::Sub, Element::F32, z[3], z[3], z[4]);
+            e.op(VOp::Add, Element::F32, z[4], sum, z[2]);
+            e.op(VOp::Add, Element::F32, z[0], z[0], z[4]);
             e.fma(z[5], z[3], b3);
             e.fma(z[5], z[1], a3);
-            e.op(VOp::Mul, Lane::F32, z[3], z[3], b);
+            e.op(VOp::Mul, Element::F32, z[3], z[3], b);
             e.fma(z[3], z[1], a);
-            e.op(VOp::Mul, Lane::F32, z[2], z[2], b2);
+            e.op(VOp::Mul, Element::F32, z[2], z[2], b2);
             e.fma(z[2], sum, a2);
             vec![z[0], z[3], z[2], z[5]]
         }

@@ -326,6 +326,21 @@ impl LoopNest {
             && combines
     }
 
+    /// Whether output elements are summed up in vectors along the innermost reduced axis. The order of such a sum is that of
+    /// [`super::rows`], so this is a function of the nest alone.
+    pub fn sums_in_lanes(&self) -> bool {
+        let axis = self.extents.len() - 1;
+        let dense = |x: &Input| fits_lanes(x.dtype) && matches!(x.at.strides[axis], 0 | 1);
+        self.reduced > 0
+            && self.extents[axis] >= super::rows::LANES
+            && !matches!(self.combine, Combine::Last | Combine::Arg { .. })
+            && !self.vectorises()
+            && self.inputs.iter().all(dense)
+            && self.tables.iter().all(|t| t.at.strides[axis] == 0)
+            && self.guards.iter().all(|g| g.at.strides[axis] == 0)
+            && self.lanes(&self.body) == Some(Kind::Float)
+    }
+
     /// The kind of a program's result, if 32-bit lanes hold all its values.
     fn lanes(&self, program: &Program) -> Option<Kind> {
         let mut kinds: Vec<Kind> = Vec::with_capacity(program.len());

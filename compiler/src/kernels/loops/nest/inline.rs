@@ -150,7 +150,7 @@ impl Inst {
     }
 
     /// Whether the instruction takes tens of machine instructions for an element and as many for a vector.
-    fn is_costly(&self) -> bool {
+    pub(in crate::kernels::loops) fn is_costly(&self) -> bool {
         use UnaryFn::*;
         match self {
             Self::Unary(f, _) => !matches!(

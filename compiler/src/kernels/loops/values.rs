@@ -1,0 +1,459 @@
+//! Values of a nest's programs, and the instructions on them.
+//!
+//! A value is `f32` lanes, or integers: 64 bits in general registers for every type, sign- or zero-extended when loaded, cut when
+//! stored, wrapped in between where a program says so; or 32-bit lanes where [`super::nest::LoopNest::vectorises`] allows. The same
+//! function on lanes and on elements gives the same bits. Integer division by zero gives 0 and never traps.
+
+use crate::codegen::{Cmp, Count, Element, Emitter, IntOp, R, V, VOp, math};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
+
+/// A value at the points that are computed together: one register for each, or a single one if all are equal. Registers are never
+/// written again, so that values may share them.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// `f32`: lanes of vectors, or their first lanes.
+    Float(Vec<V>),
+    /// Integers in 32-bit lanes.
+    Lanes(Vec<V>),
+    /// Integers, one per point.
+    Int(Vec<R>),
+}
+use Value::{Float, Int, Lanes};
+
+impl Value {
+    /// Its number of registers.
+    fn len(&self) -> usize {
+        match self {
+            Float(v) | Lanes(v) => v.len(),
+            Int(r) => r.len(),
+        }
+    }
+
+    /// The vector of a point, of a value in vectors.
+    pub fn vector(&self, point: usize) -> V {
+        match self {
+            Float(v) | Lanes(v) => v[point % v.len()],
+            Int(_) => unreachable!("an integer where a vector is computed"),
+        }
+    }
+
+    /// The integer of a point.
+    pub fn int(&self, point: usize) -> R {
+        match self {
+            Int(r) => r[point % r.len()],
+            Float(_) | Lanes(_) => unreachable!("a vector where an integer is computed"),
+        }
+    }
+
+    /// The same value in `points` fresh registers.
+    pub fn spread(&self, e: &mut dyn Emitter, points: usize) -> Self {
+        match self {
+            Float(_) => Float((0..points).map(|i| copy(e, self.vector(i))).collect()),
+            Lanes(_) => Lanes((0..points).map(|i| copy(e, self.vector(i))).collect()),
+            Int(_) => Int((0..points).map(|i| copy_int(e, self.int(i))).collect()),
+        }
+    }
+
+    /// Assigns the registers of this value.
+    pub fn assign(&self, e: &mut dyn Emitter, from: &Self) {
+        match self {
+            Float(to) | Lanes(to) => to.iter().enumerate().for_each(|(i, to)| e.copy_v(*to, from.vector(i))),
+            Int(to) => to.iter().enumerate().for_each(|(i, to)| e.copy(*to, from.int(i))),
+        }
+    }
+}
+
+fn copy(e: &mut dyn Emitter, from: V) -> V {
+    let to = e.v();
+    e.copy_v(to, from);
+    to
+}
+
+fn copy_int(e: &mut dyn Emitter, from: R) -> R {
+    let to = e.r();
+    e.copy(to, from);
+    to
+}
+
+/// A fresh register with these bits in every 32-bit lane.
+fn bits(e: &mut dyn Emitter, bits: u32) -> V {
+    e.constant(f32::from_bits(bits))
+}
+
+/// A value computed point by point from others.
+fn vectors(e: &mut dyn Emitter, of: &[&Value], mut f: impl FnMut(&mut dyn Emitter, usize) -> V) -> Vec<V> {
+    let points = of.iter().map(|x| x.len()).max().unwrap_or(1);
+    (0..points).map(|i| f(e, i)).collect()
+}
+
+fn ints(e: &mut dyn Emitter, of: &[&Value], mut f: impl FnMut(&mut dyn Emitter, usize) -> R) -> Vec<R> {
+    let points = of.iter().map(|x| x.len()).max().unwrap_or(1);
+    (0..points).map(|i| f(e, i)).collect()
+}
+
+/// `a op b` in a fresh register.
+fn op(e: &mut dyn Emitter, op: VOp, element: Element, a: V, b: V) -> V {
+    let d = e.v();
+    e.op(op, element, d, a, b);
+    d
+}
+
+fn select(e: &mut dyn Emitter, element: Element, [a, b]: [V; 2], cmp: Cmp, yes: V, no: V) -> V {
+    let d = e.v();
+    e.select(element, d, cmp, [a, b], yes, no);
+    d
+}
+
+fn int_op(e: &mut dyn Emitter, op: IntOp, a: R, b: R) -> R {
+    let d = e.r();
+    e.int_op(op, d, a, b);
+    d
+}
+
+fn choose(e: &mut dyn Emitter, [a, b]: [R; 2], cmp: Cmp, yes: R, no: R) -> R {
+    let d = e.r();
+    e.choose(d, cmp, a, b, yes, no);
+    d
+}
+
+/// Whether `a cmp b` holds for `f32` lanes: 1 or 0 in 32-bit lanes.
+pub(super) fn truth(e: &mut dyn Emitter, cmp: Cmp, a: V, b: V, holds: u32) -> V {
+    let (yes, no) = (bits(e, holds), bits(e, 1 - holds));
+    select(e, Element::F32, [a, b], cmp, yes, no)
+}
+
+/// The integer in the first lane, 0 or more.
+pub(super) fn first(e: &mut dyn Emitter, v: V) -> R {
+    let r = e.r();
+    e.first_bits(r, v);
+    r
+}
+
+/// The truth of a comparison of `f32`: lanes of a vector as lanes, an element as an integer.
+fn test(e: &mut dyn Emitter, [a, b]: [&Value; 2], cmp: Cmp, holds: u32, wide: bool) -> Value {
+    let lanes = vectors(e, &[a, b], |e, i| truth(e, cmp, a.vector(i), b.vector(i), holds));
+    if wide { Lanes(lanes) } else { Int(lanes.into_iter().map(|v| first(e, v)).collect()) }
+}
+
+/// A function of one value; `wide`: in whole vectors.
+pub(super) fn unary(e: &mut dyn Emitter, f: UnaryFn, x: &Value, wide: bool) -> Value {
+    match x {
+        Float(_) if f == UnaryFn::IsNan => test(e, [x, x], Cmp::Unordered, 1, wide),
+        Float(_) => {
+            let values = vectors(e, &[x], |e, i| copy(e, x.vector(i)));
+            math::unary(e, f, &values);
+            Float(values)
+        }
+        Lanes(_) => x.clone(),
+        Int(_) => Int(ints(e, &[x], |e, i| unary_int(e, f, x.int(i)))),
+    }
+}
+
+fn unary_int(e: &mut dyn Emitter, f: UnaryFn, x: R) -> R {
+    let (zero, d) = (e.integer(0), e.r());
+    match f {
+        UnaryFn::Relu => e.max(d, x, zero),
+        UnaryFn::Clip(low, high) => {
+            let (low, high) = (e.integer(low as i64), e.integer(high as i64));
+            e.max(d, x, low);
+            e.min(d, d, high);
+        }
+        UnaryFn::Abs => {
+            e.sub(d, zero, x);
+            e.choose(d, Cmp::Less, x, zero, d, x);
+        }
+        UnaryFn::Neg => e.sub(d, zero, x),
+        UnaryFn::Sign => {
+            let (one, minus) = (e.integer(1), e.integer(-1));
+            e.min(d, x, one);
+            e.max(d, d, minus);
+        }
+        UnaryFn::Not => {
+            let one = e.integer(1);
+            e.choose(d, Cmp::Equal, x, zero, one, zero);
+        }
+        _ => e.copy(d, x),
+    }
+    d
+}
+
+/// The comparison, its operands in order or changed, behind a function.
+fn comparison(f: BinaryFn) -> Option<(Cmp, bool)> {
+    Some(match f {
+        BinaryFn::Equal => (Cmp::Equal, false),
+        BinaryFn::Less => (Cmp::Less, false),
+        BinaryFn::LessOrEqual => (Cmp::LessOrEqual, false),
+        BinaryFn::Greater => (Cmp::Less, true),
+        BinaryFn::GreaterOrEqual => (Cmp::LessOrEqual, true),
+        _ => return None,
+    })
+}
+
+/// A function of two values of one kind; `wide`: in whole vectors.
+pub(super) fn binary(e: &mut dyn Emitter, f: BinaryFn, a: &Value, b: &Value, wide: bool) -> Value {
+    if let (Int(_), Int(_)) = (a, b) {
+        return Int(ints(e, &[a, b], |e, i| binary_int(e, f, a.int(i), b.int(i))));
+    }
+    if let Lanes(_) = a {
+        return Lanes(vectors(e, &[a, b], |e, i| binary_lanes(e, f, a.vector(i), b.vector(i))));
+    }
+    if let Some((cmp, changed)) = comparison(f) {
+        return test(e, if changed { [b, a] } else { [a, b] }, cmp, 1, wide);
+    }
+    if let BinaryFn::Pow | BinaryFn::Mod | BinaryFn::Fmod = f {
+        let values = vectors(e, &[a, b], |e, i| copy(e, a.vector(i)));
+        let others: Vec<V> = (0..values.len()).map(|i| b.vector(i)).collect();
+        match f {
+            BinaryFn::Pow => math::power(e, &values, &others),
+            _ => math::remainder(e, &values, &others, f == BinaryFn::Mod),
+        }
+        return Float(values);
+    }
+    Float(vectors(e, &[a, b], |e, i| binary_float(e, f, a.vector(i), b.vector(i))))
+}
+
+/// A function of two `f32` vectors.
+pub(super) fn binary_float(e: &mut dyn Emitter, f: BinaryFn, a: V, b: V) -> V {
+    let plain = match f {
+        BinaryFn::Add => VOp::Add,
+        BinaryFn::Sub => VOp::Sub,
+        BinaryFn::Mul => VOp::Mul,
+        BinaryFn::Div => VOp::Div,
+        BinaryFn::Min | BinaryFn::Max => return extreme(e, f == BinaryFn::Max, a, b),
+        _ => {
+            let (product, zero) = (op(e, VOp::Mul, Element::F32, a, b), e.constant(0.0));
+            return select(e, Element::F32, [a, zero], Cmp::Less, product, a);
+        }
+    };
+    op(e, plain, Element::F32, a, b)
+}
+
+/// The larger or the smaller; a NaN wins, and 0 is above -0.
+fn extreme(e: &mut dyn Emitter, larger: bool, a: V, b: V) -> V {
+    // Either order gives its second operand for zeros and NaN: together, bit by bit, the zero that is asked for, and for the smaller
+    // one all bits of a NaN too.
+    let function = if larger { VOp::Max } else { VOp::Min };
+    let (one, other) = (op(e, function, Element::F32, a, b), op(e, function, Element::F32, b, a));
+    if !larger {
+        return op(e, VOp::Or, Element::F32, one, other);
+    }
+    let both = op(e, VOp::And, Element::F32, one, other);
+    let sum = op(e, VOp::Add, Element::F32, a, b);
+    select(e, Element::F32, [a, b], Cmp::Unordered, sum, both)
+}
+
+/// A function of 32-bit lanes: right in the low bits that are stored or wrapped.
+fn binary_lanes(e: &mut dyn Emitter, f: BinaryFn, a: V, b: V) -> V {
+    let function = match f {
+        BinaryFn::Add => VOp::Add,
+        BinaryFn::Sub => VOp::Sub,
+        BinaryFn::Mul => VOp::Mul,
+        BinaryFn::Min => VOp::Min,
+        _ => VOp::Max,
+    };
+    op(e, function, Element::I32, a, b)
+}
+
+fn binary_int(e: &mut dyn Emitter, f: BinaryFn, a: R, b: R) -> R {
+    if let Some((cmp, changed)) = comparison(f) {
+        let (one, zero) = (e.integer(1), e.integer(0));
+        return choose(e, if changed { [b, a] } else { [a, b] }, cmp, one, zero);
+    }
+    let d = e.r();
+    match f {
+        BinaryFn::Add => e.add(d, a, b),
+        BinaryFn::Sub => e.sub(d, a, b),
+        BinaryFn::Mul => e.int_op(IntOp::Mul, d, a, b),
+        BinaryFn::Min => e.min(d, a, b),
+        BinaryFn::Max => e.max(d, a, b),
+        BinaryFn::And => e.int_op(IntOp::And, d, a, b),
+        BinaryFn::Or => e.int_op(IntOp::Or, d, a, b),
+        BinaryFn::Xor => e.int_op(IntOp::Xor, d, a, b),
+        BinaryFn::Div => return quotient(e, a, b),
+        BinaryFn::Fmod => return remainder(e, a, b),
+        BinaryFn::Mod => return modulo(e, a, b),
+        BinaryFn::Pow => return power(e, a, b),
+        _ => {
+            let zero = e.integer(0);
+            e.int_op(IntOp::Mul, d, a, b);
+            e.choose(d, Cmp::Less, a, zero, d, a);
+        }
+    }
+    d
+}
+
+/// The quotient towards zero; 0 for a divisor of 0; wraps.
+fn quotient(e: &mut dyn Emitter, a: R, b: R) -> R {
+    let (zero, one, minus) = (e.integer(0), e.integer(1), e.integer(-1));
+    let divisor = choose(e, [b, zero], Cmp::Equal, one, b);
+    e.choose(divisor, Cmp::Equal, divisor, minus, one, divisor);
+    let d = int_op(e, IntOp::Div, a, divisor);
+    let negated = e.r();
+    e.sub(negated, zero, a);
+    e.choose(d, Cmp::Equal, b, minus, negated, d);
+    e.choose(d, Cmp::Equal, b, zero, zero, d);
+    d
+}
+
+/// The remainder with the dividend's sign; 0 for a divisor of 0.
+fn remainder(e: &mut dyn Emitter, a: R, b: R) -> R {
+    let (whole, zero) = (quotient(e, a, b), e.integer(0));
+    e.int_op(IntOp::Mul, whole, whole, b);
+    e.sub(whole, a, whole);
+    choose(e, [b, zero], Cmp::Equal, zero, whole)
+}
+
+/// The remainder with the divisor's sign; 0 for a divisor of 0.
+fn modulo(e: &mut dyn Emitter, a: R, b: R) -> R {
+    let (rest, zero, moved) = (remainder(e, a, b), e.integer(0), e.r());
+    e.add(moved, rest, b);
+    let signs = int_op(e, IntOp::Xor, rest, b);
+    e.choose(moved, Cmp::Less, signs, zero, moved, rest);
+    choose(e, [rest, zero], Cmp::Equal, rest, moved)
+}
+
+/// `a` to the power `b` by squaring, wrapping; 0 for negative exponents unless `a` is 1 or -1.
+fn power(e: &mut dyn Emitter, a: R, b: R) -> R {
+    let (zero, one, minus) = (e.integer(0), e.integer(1), e.integer(-1));
+    let (base, exponent, power) = (copy_int(e, a), copy_int(e, b), copy_int(e, one));
+    // No exponent has more bits than the steps that its size is given.
+    let (few, many, small) = (e.integer(8), e.integer(63), e.integer(255));
+    let steps = choose(e, [exponent, small], Cmp::LessOrEqual, few, many);
+    e.choose(steps, Cmp::LessOrEqual, exponent, zero, zero, steps);
+    e.repeat(Count::Register(steps), &mut |e| {
+        let odd = int_op(e, IntOp::And, exponent, one);
+        let product = int_op(e, IntOp::Mul, power, base);
+        e.choose(power, Cmp::Equal, odd, zero, power, product);
+        e.int_op(IntOp::Mul, base, base, base);
+        e.div_imm(exponent, exponent, 2);
+    });
+    // A negative exponent leaves 1 in `power`: right for a base of 1, its sign for a base of -1, else 0.
+    let odd = int_op(e, IntOp::And, b, one);
+    let sign = choose(e, [odd, zero], Cmp::Equal, one, a);
+    let unit = choose(e, [a, one], Cmp::Equal, one, zero);
+    let inverse = choose(e, [a, minus], Cmp::Equal, sign, unit);
+    choose(e, [b, zero], Cmp::Less, inverse, power)
+}
+
+/// `a * b + c`, rounded once (twice where the target has no FMA).
+pub(super) fn multiply_add(e: &mut dyn Emitter, a: &Value, b: &Value, c: &Value) -> Value {
+    if let Float(_) = a {
+        return Float(vectors(e, &[a, b, c], |e, i| {
+            let d = copy(e, c.vector(i));
+            e.fma(d, a.vector(i), b.vector(i));
+            d
+        }));
+    }
+    let product = binary(e, BinaryFn::Mul, a, b, true);
+    binary(e, BinaryFn::Add, c, &product, true)
+}
+
+/// `yes` where `condition` is not 0, else `no`.
+pub(super) fn choice(e: &mut dyn Emitter, condition: &Value, yes: &Value, no: &Value) -> Value {
+    let of = [condition, yes, no];
+    if let Int(_) = yes {
+        let zero = e.integer(0);
+        return Int(ints(e, &of, |e, i| choose(e, [condition.int(i), zero], Cmp::Equal, no.int(i), yes.int(i))));
+    }
+    let zero = e.constant(0.0);
+    let values = vectors(e, &of, |e, i| {
+        let test = e.v();
+        e.first_from_int(test, condition.int(i));
+        select(e, Element::F32, [test, zero], Cmp::Equal, no.vector(i), yes.vector(i))
+    });
+    Float(values)
+}
+
+/// An integer rounded to `f32`.
+pub(super) fn to_float(e: &mut dyn Emitter, x: &Value) -> Value {
+    Float(vectors(e, &[x], |e, i| {
+        let d = e.v();
+        match x {
+            Int(_) => e.first_from_int(d, x.int(i)),
+            _ => e.int_to_float(d, x.vector(i)),
+        }
+        d
+    }))
+}
+
+/// An `f32` truncated and saturated to an integer type; to bool: whether it differs from 0.
+pub(super) fn saturate(e: &mut dyn Emitter, dtype: DType, x: &Value, wide: bool) -> Value {
+    if dtype == DType::Bool {
+        let zero = Float(vec![e.constant(0.0)]);
+        return test(e, [x, &zero], Cmp::Equal, 0, wide);
+    }
+    if wide {
+        return Lanes(vectors(e, &[x], |e, i| saturate_lanes(e, dtype, x.vector(i))));
+    }
+    Int(ints(e, &[x], |e, i| {
+        let d = e.r();
+        e.first_to_int(d, x.vector(i));
+        if let Some((low, high)) = bounds(dtype) {
+            let (low, high) = (e.integer(low), e.integer(high));
+            e.max(d, d, low);
+            e.min(d, d, high);
+        }
+        d
+    }))
+}
+
+/// Lanes truncated and saturated to an integer type of at most 32 bits.
+fn saturate_lanes(e: &mut dyn Emitter, dtype: DType, x: V) -> V {
+    let (low, high) = bounds(dtype).unwrap_or((i64::from(i32::MIN), i64::from(i32::MAX)));
+    let (least, most, zero, d) = (e.constant(low as f32), e.constant(high as f32), e.constant(0.0), e.v());
+    // Bounded first: what is out of range has no integer. A NaN stays until it becomes 0.
+    e.op(VOp::Max, Element::F32, d, least, x);
+    e.op(VOp::Min, Element::F32, d, most, d);
+    e.select(Element::F32, d, Cmp::Unordered, [x, x], zero, d);
+    e.float_to_int(d, d);
+    if i64::from(i32::MAX) == high {
+        // The bound was rounded up, out of range.
+        let largest = bits(e, i32::MAX as u32);
+        e.select(Element::F32, d, Cmp::LessOrEqual, [most, x], largest, d);
+    }
+    d
+}
+
+/// An integer wrapped to an integer type; to bool: whether it differs from 0.
+pub(super) fn wrap(e: &mut dyn Emitter, dtype: DType, x: &Value) -> Value {
+    if let Lanes(_) = x {
+        return Lanes(vectors(e, &[x], |e, i| wrap_lanes(e, dtype, x.vector(i))));
+    }
+    Int(ints(e, &[x], |e, i| {
+        let (d, zero, one) = (e.r(), e.integer(0), e.integer(1));
+        match dtype {
+            DType::Bool => e.choose(d, Cmp::Equal, x.int(i), zero, zero, one),
+            _ => e.extend(d, x.int(i), dtype),
+        }
+        d
+    }))
+}
+
+/// Lanes wrapped to an 8-bit type; as they are for a 32-bit one.
+fn wrap_lanes(e: &mut dyn Emitter, dtype: DType, x: V) -> V {
+    if dtype.size() == 4 {
+        return x;
+    }
+    let mask = bits(e, 0xFF);
+    let low = op(e, VOp::And, Element::I32, x, mask);
+    if dtype == DType::U8 {
+        return low;
+    }
+    let sign = bits(e, 0x80);
+    let turned = op(e, VOp::Xor, Element::I32, low, sign);
+    op(e, VOp::Sub, Element::I32, turned, sign)
+}
+
+/// Range of an integer type narrower than 64 bits.
+fn bounds(dtype: DType) -> Option<(i64, i64)> {
+    Some(match dtype {
+        DType::I8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        DType::U8 => (0, i64::from(u8::MAX)),
+        DType::I16 => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        DType::U16 => (0, i64::from(u16::MAX)),
+        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        DType::U32 => (0, i64::from(u32::MAX)),
+        _ => return None,
+    })
+}
