@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use fornax_compiler::Verdict;
 use fornax_compiler::ir::{Graph, evaluate};
 use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
@@ -34,7 +35,8 @@ fn fuses_to_blocks(exporter: Exporter, padding: Padding) {
     let optimised = optimise(before.clone(), &Options::default()).expect("passes run");
     let after = &optimised.graph;
     let expected = BTreeMap::from([("conv", 2), ("gemm", 1), ("mbconv", 16), ("reduce", 1), ("reshape", 1)]);
-    let remarks: Vec<String> = optimised.remarks.iter().filter(|r| r.declined).map(ToString::to_string).collect();
+    let remarks: Vec<String> =
+        optimised.remarks.iter().filter(|r| r.verdict == Verdict::Declined).map(ToString::to_string).collect();
     assert_eq!(operators(after), expected, "{exporter:?}, {padding:?}\n{}\n{after}", remarks.join("\n"));
 
     let ty = TensorType::f32([1, 3, SIDE, SIDE]);

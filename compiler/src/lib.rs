@@ -23,4 +23,4 @@ pub mod target;
 pub mod times;
 
 pub use error::{Error, OpError, Result};
-pub use fornax_ir::{graph as ir, ops, passes, pipeline, scalar, types};
+pub use fornax_ir::{Remark, Verdict, graph as ir, ops, passes, pipeline, remark, scalar, types};

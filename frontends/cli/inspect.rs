@@ -7,6 +7,7 @@ use fornax::compiler::plan::Plan;
 use fornax::ir::graph::dot::dot;
 use fornax::ir::graph::verify;
 use fornax::ir::pipeline::PASSES;
+use fornax::ir::remark::{Remark, summary};
 use fornax::runtime::Library;
 use fornax::{Bindings, Error, Model, Result, Stats};
 use serde_json::json;
@@ -180,15 +181,17 @@ fn grouped(n: u64) -> String {
 fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<()> {
     let optimised = model.optimised(bindings, None)?;
     let plan = model.plan(bindings)?;
-    let mut lines: Vec<String> = optimised.remarks.iter().map(ToString::to_string).collect();
-    lines.extend(plan.remarks.iter().cloned());
+    let remarks = [optimised.remarks, plan.remarks].concat();
     if out.json {
-        return out.json(&json!({"version": 1, "remarks": lines}));
+        let whole = |remark: &Remark| {
+            let figures: serde_json::Map<_, _> =
+                remark.figures.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+            json!({"stage": remark.stage, "node": remark.node, "nodes": remark.origins,
+                "verdict": remark.verdict.name(), "text": remark.text, "figures": figures})
+        };
+        return out.json(&json!({"version": 1, "remarks": remarks.iter().map(whole).collect::<Vec<_>>()}));
     }
-    for line in lines {
-        writeln!(out.to, "{line}")?;
-    }
-    Ok(())
+    Ok(write!(out.to, "{}", summary(&remarks))?)
 }
 
 /// The code of the plan's distinct kernels whose names contain `pattern`.

@@ -92,7 +92,7 @@ fn by_step(profile: &Profile) -> Vec<Row> {
         ns: step.ns,
         flops: step.flops,
         bytes: step.bytes,
-        nodes: vec![step.node.clone()],
+        nodes: step.nodes().to_vec(),
     };
     profile.steps.iter().enumerate().map(row).collect()
 }
@@ -181,7 +181,7 @@ fn json(profile: &Profile, scale: &Scale, peaks: &Peaks, threads: usize) -> Valu
     };
     let kind = |row: &Row| sum(row, json!({"name": row.name, "calls": row.calls}));
     let step = |step: &profile::StepTime| {
-        let value = json!({"kernel": step.kernel, "kind": step.kind.name(), "node": step.node});
+        let value = json!({"kernel": step.kernel, "kind": step.kind.name(), "node": step.node, "nodes": step.nodes()});
         figures(value, step.ns, step.flops, step.bytes)
     };
     let total = profile.total();

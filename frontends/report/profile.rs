@@ -38,12 +38,21 @@ pub struct StepTime {
     pub kind: Kind,
     /// The node that it computes, or a part of it.
     pub node: String,
+    /// The model's nodes that it computes, or parts of them.
+    pub origins: Vec<String>,
     /// Median over the runs, the barrier after the step included, in nanoseconds.
     pub ns: f64,
     /// Floating-point operations, two per multiply-add.
     pub flops: u64,
     /// Bytes read and written.
     pub bytes: u64,
+}
+
+impl StepTime {
+    /// The model's nodes that it computes; the node it belongs to if it computes none.
+    pub fn nodes(&self) -> &[String] {
+        if self.origins.is_empty() { std::slice::from_ref(&self.node) } else { &self.origins }
+    }
 }
 
 /// Steps summed.
@@ -61,7 +70,7 @@ pub struct Row {
     pub flops: u64,
     /// Sum of their bytes.
     pub bytes: u64,
-    /// The nodes that they compute, in order, each once.
+    /// The model's nodes that they compute, in order, each once.
     pub nodes: Vec<String>,
 }
 
@@ -141,6 +150,7 @@ impl Profile {
             kernel: step.name.clone(),
             kind: Kind::of(&step.name),
             node: step.node.clone(),
+            origins: step.origins.clone(),
             ns: median_of(at),
             flops: step.flops,
             bytes: step.bytes,
@@ -198,8 +208,10 @@ impl Row {
         self.flops += step.flops;
         self.bytes += step.bytes;
         // Steps of one node follow each other, but those of one kernel may be anywhere.
-        if !self.nodes.contains(&step.node) {
-            self.nodes.push(step.node.clone());
+        for node in step.nodes() {
+            if !self.nodes.contains(node) {
+                self.nodes.push(node.clone());
+            }
         }
     }
 }

@@ -35,6 +35,7 @@ fn whole(at: usize, step: &StepTime, ns: u64, scale: &Scale) -> Value {
     json!({
         "step": at,
         "node": step.node,
+        "nodes": step.nodes(),
         "kind": step.kind.name(),
         "GFLOP/s": rates.gflops,
         "% of peak": rates.peak_percent,

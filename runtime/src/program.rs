@@ -48,8 +48,10 @@ pub struct Step {
     pub code_bytes: usize,
     /// Name of the kernel.
     pub name: String,
-    /// Names of the nodes of the model that it computes.
+    /// Name of the compiled graph's node that it belongs to.
     pub node: String,
+    /// Names of the model's nodes that it computes, all or a part of each. A library holds one name per step, that of `node`.
+    pub origins: Vec<String>,
     /// What its pointer table holds, in order.
     pub args: Vec<Arg>,
     /// Number of chunks, a function of the shapes alone; 0 for nothing to do.

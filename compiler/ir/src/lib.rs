@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariant: nothing here knows a kernel, a plan, a target or a code generator. Modules depend downwards only:
-//! `pipeline > passes > graph > ops > inputs, types, scalar, error`.
+//! `pipeline > passes > remark > graph > ops > inputs, types, scalar, error`.
 
 pub mod error;
 pub mod graph;
@@ -16,7 +16,9 @@ pub mod inputs;
 pub mod ops;
 pub mod passes;
 pub mod pipeline;
+pub mod remark;
 pub mod scalar;
 pub mod types;
 
 pub use error::{Error, OpError, Result};
+pub use remark::{Remark, Verdict};

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, verify};
 use crate::passes::{
-    Context, Remark, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_grouped_conv,
-    fuse_mbconv, fuse_residual, fuse_squeeze_excite, name_activation, remove_identity,
+    Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_grouped_conv, fuse_mbconv,
+    fuse_residual, fuse_squeeze_excite, name_activation, remove_identity,
 };
+use crate::remark::Remark;
 
 /// A pass: a graph in, a graph that computes the same out.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +126,9 @@ pub fn optimise(mut graph: Graph, options: &Options) -> Result<Optimised> {
         if check {
             verify(&graph).map_err(|e| after(pass.name, e))?;
         }
-        remarks.extend(cx.remarks);
+        // A later pass that runs an earlier one's rule again says nothing new where it is refused again.
+        cx.remarks.retain(|remark| !remarks.iter().any(|said| remark.repeats(said)));
+        remarks.append(&mut cx.remarks);
         let kept = options.snapshots.then(|| graph.clone());
         snapshots.push(Snapshot { pass: pass.name, time, changes: cx.changes, graph: kept });
     }

@@ -119,6 +119,7 @@ fn program(
         code_bytes: function.bytes,
         name: step.kernel.name.clone(),
         node: step.node.clone(),
+        origins: step.origins.clone(),
         args: step.operands.iter().map(|operand| super::argument(plan, offset, *operand)).collect(),
         chunks: step.kernel.chunks,
         grain: step.grain(&plan.target),

@@ -6,8 +6,9 @@ use crate::kernels::{Kernel, Loops, Spec};
 use crate::plan::builder::Builder;
 use crate::plan::{ConstId, Fill, Key, Layout, Operand, SlotId};
 use crate::target::Target;
-use fornax_ir::OpError;
+use fornax_ir::graph::Part;
 use fornax_ir::types::{Constant, Payload, TensorType};
+use fornax_ir::{OpError, Remark, Verdict};
 
 /// A value on its way through a plan: known at compile time, or in one slot per layout it was needed in.
 #[derive(Clone, Debug)]
@@ -26,6 +27,12 @@ pub struct Lowering<'a> {
     pub plan: &'a mut Builder,
     /// Name of the node.
     pub node: &'a str,
+    /// Names of the model's nodes that it computes.
+    pub origins: &'a [String],
+    /// Which of them its parts compute, where that is known.
+    pub parts: &'a [Part],
+    /// Those that the steps compute which are added next; see [`Self::part`].
+    pub current: Vec<String>,
     /// Values of the operands, by slot; the same operand may stand twice.
     pub operands: Vec<Value>,
     /// Type of the node's value.
@@ -119,7 +126,7 @@ impl Lowering<'_> {
     /// Adds a kernel call. `operands` are the kernel's arguments, in order.
     pub fn step(&mut self, spec: impl Into<Spec>, operands: &[Operand]) {
         let kernel = Kernel::new(spec, &self.plan.target);
-        self.plan.step(kernel, operands.to_vec(), self.node);
+        self.plan.step(kernel, operands.to_vec(), (self.node, &self.current));
     }
 
     /// A packed constant of `bytes` bytes, written by `fill`. Equal keys are stored once, so a key names the source and the packing.
@@ -143,9 +150,25 @@ impl Lowering<'_> {
         self.plan.pack(format!("zeros {bytes}").into(), Vec::new(), bytes, std::sync::Arc::new(|_| {}))
     }
 
+    /// Says that the steps added next compute these parts of the node. Parts of which nothing is known stand for the whole node.
+    pub fn part(&mut self, names: &[&str]) {
+        let of = |name: &&str| self.parts.iter().find(|(part, _)| part == name).map(|(_, origins)| origins);
+        let found: Option<Vec<&Vec<String>>> = names.iter().map(of).collect();
+        self.current =
+            found.map_or_else(|| self.origins.to_vec(), |lists| lists.into_iter().flatten().cloned().collect());
+    }
+
     /// Notes a choice, for `inspect --remarks`.
-    pub fn remark(&mut self, text: impl std::fmt::Display) {
-        self.plan.remarks.push(format!("lower: {}: {text}", self.node));
+    pub fn remark(&mut self, verdict: Verdict, text: impl Into<String>, figures: &[(&'static str, f64)]) {
+        let (node, origins) = (self.node.to_string(), self.current.clone());
+        self.plan.remarks.push(Remark {
+            stage: "lower",
+            node,
+            origins,
+            verdict,
+            text: text.into(),
+            figures: figures.to_vec(),
+        });
     }
 
     fn materialise(&mut self, i: usize) -> Result<SlotId, OpError> {

@@ -7,10 +7,10 @@ use super::{dense, depthwise, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
 use crate::plan::{ConstId, Layout, Operand, SlotId};
-use fornax_ir::OpError;
 use fornax_ir::ops::Conv;
 use fornax_ir::ops::window::Window;
 use fornax_ir::types::{DType, TensorType};
+use fornax_ir::{OpError, Verdict};
 
 /// Most input channels that are read from a row-major image as they are.
 const FEW_CHANNELS: usize = 4;
@@ -160,7 +160,7 @@ impl Call<'_> {
         extra: Extra,
     ) -> Result<(), OpError> {
         let m = spec.tile.outputs();
-        cx.remark(format!("winograd {m}x{m}: {gain:.2} times as fast as direct by the cost of its shapes"));
+        cx.remark(Verdict::Made, format!("winograd {m}x{m} by the cost of its shapes"), &[("times as fast", gain)]);
         let (packer, packing) = (spec.clone(), format!("winograd {m}x{m} panels of {}", winograd::PANEL));
         let weights = weights::pack(cx, self.weights, &packing, spec.weight_len(), move |from, to| {
             packer.pack(from, to);
@@ -181,7 +181,7 @@ impl Call<'_> {
         extra: Extra,
     ) -> Result<(), OpError> {
         if let Some(choice) = winograd::choose(&spec) {
-            cx.remark(format!("direct: winograd would be {:.2} times as fast by the cost of its shapes", choice.gain));
+            cx.remark(Verdict::Declined, "winograd by the cost of its shapes", &[("times as fast", choice.gain)]);
         }
         let mut weights = Operand::from(self.pack_weights(cx, &spec)?);
         let bias = self.pack_bias(cx, &spec)?;

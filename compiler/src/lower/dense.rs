@@ -137,7 +137,8 @@ pub enum Squeeze {
 }
 
 /// Adds the steps of `gate(w2 act(w1 mean + b1) + b2)` and returns its slot `[N, C]`. `operands` are the places of
-/// `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]` and `b2 [C]`, known constants (see [`weights::constant`]); `functions` are act and gate.
+/// `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]` and `b2 [C]`, known constants (see [`weights::constant`]); `functions` are act and
+/// gate, `parts` the names of mean and products among the parts of the node.
 ///
 /// # Errors
 /// If a weight or bias is no known `f32` constant.
@@ -145,18 +146,20 @@ pub fn squeeze_gate(
     cx: &mut Lowering<'_>,
     source: Squeeze,
     operands: [usize; 4],
-    functions: [UnaryFn; 2],
+    (functions, parts): ([UnaryFn; 2], [&str; 3]),
 ) -> Result<SlotId, OpError> {
     let [w1, b1, w2, b2] = operands;
     let (slot, spec) = squeeze(cx, source)?;
     let (batch, channels) = (spec.batch, spec.channels);
     let reduced = cx.operand_type(b1).shape.numel();
     let means = cx.temp("mean", TensorType::f32([batch, channels]), Layout::RowMajor);
+    cx.part(&parts[..1]);
     cx.step(spec, &[slot.into(), means.into()]);
     let mut x = means;
     let stages =
         [(w1, b1, [channels, reduced], "reduced", functions[0]), (w2, b2, [reduced, channels], "gate", functions[1])];
-    for (w, b, [inputs, outputs], name, function) in stages {
+    for ((w, b, [inputs, outputs], name, function), part) in stages.into_iter().zip(&parts[1..]) {
+        cx.part(&[part]);
         let spec = Gemv { rows: batch, inputs, outputs, then: Some(function) };
         let bias = weights::bias(cx, Some(b), spec.bias_len())?;
         let y = cx.temp(name, TensorType::f32([batch, outputs]), Layout::RowMajor);

@@ -105,6 +105,7 @@ fn lower_expanded(
     let inputs: Vec<&Stored> = expansion.operands.iter().collect();
     let first = call(&expansion.op, &inputs, types[0])?;
     let second = call(op, operands, &y)?;
+    cx.part(&[Part::Expand.name(), Part::Depthwise.name()]);
     if let Some(mut spec) = ring::choose(cx, &first, &second)? {
         spec.depthwise.squeeze = squeezes;
         let slot = cx.temp("depthwise", y.clone(), Layout::ChannelsLast);
@@ -122,6 +123,7 @@ fn lower_conv(
     op: &Conv,
     operands: &[&Stored],
 ) -> Result<Stored, OpError> {
+    cx.part(&[part.name()]);
     let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
     let (x, y) = (types[0], op.infer(&types)?);
     let call = call(op, operands, &y)?;
@@ -141,7 +143,9 @@ fn lower_conv(
             gate = Some(values);
         } else {
             from = cx.temp("gated", x.clone(), Layout::ChannelsLast);
+            cx.part(&["squeeze_excite.gate"]);
             cx.step(Gate { batch, pixels, channels: x.shape[1] }, &[slot.into(), values.into(), from.into()]);
+            cx.part(&[part.name()]);
         }
     }
     let residual = operands.get(3).map(|value| value.slot()).transpose()?;
@@ -163,6 +167,7 @@ fn lower_gate(cx: &mut Lowering<'_>, op: &SqueezeExcite, operands: &[&Stored]) -
     for (at, operand) in at.iter_mut().zip(&operands[1..]) {
         *at = operand.operand()?;
     }
-    let gate = squeeze_gate(cx, source, at, [op.act, op.gate])?;
+    let names = ["squeeze_excite.mean", "squeeze_excite.reduce", "squeeze_excite.expand"];
+    let gate = squeeze_gate(cx, source, at, ([op.act, op.gate], names))?;
     Ok(Stored { ty, place: Place::Gated { slot, gate } })
 }

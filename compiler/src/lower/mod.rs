@@ -98,8 +98,16 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     continue;
                 }
                 let origin = node.origins.first().unwrap_or(&node.name);
-                let mut cx =
-                    Lowering { plan: &mut plan, node: &node.name, operands, ty: node.ty.clone(), result: None };
+                let mut cx = Lowering {
+                    plan: &mut plan,
+                    node: &node.name,
+                    origins: &node.origins,
+                    parts: &node.parts,
+                    current: node.origins.clone(),
+                    operands,
+                    ty: node.ty.clone(),
+                    result: None,
+                };
                 let outcome = of(op).lower(&mut cx);
                 let Lowering { operands, result, .. } = cx;
                 for (id, operand) in ids.iter().zip(operands) {
@@ -129,7 +137,17 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
             return Err(Error::Plan(vec![format!("output {name}: its node has no value")]));
         };
         let ty = value.ty.clone();
-        let mut cx = Lowering { plan: &mut plan, node: name, operands: vec![value], ty: ty.clone(), result: None };
+        let origins = &graph.node(*id).origins;
+        let mut cx = Lowering {
+            plan: &mut plan,
+            node: name,
+            origins,
+            parts: &[],
+            current: origins.clone(),
+            operands: vec![value],
+            ty: ty.clone(),
+            result: None,
+        };
         let slot = cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, "output"))?;
         outputs.push((Port { name: name.clone(), ty }, slot));
     }

@@ -8,7 +8,7 @@ use super::convolve::{Call, Native};
 use super::{depthwise as depthwise_step, weights};
 use crate::kernels::{Ring, conv};
 use crate::plan::{Layout, Operand, SlotId};
-use fornax_ir::OpError;
+use fornax_ir::{OpError, Verdict};
 
 /// Most input channels of an expansion that gains from a ring: with more of them the arithmetic takes so long that the map's way to
 /// memory and back hides behind it, and rows are short for the tiles that do it (measured: 67 % faster with 32 and 25 % with 48
@@ -23,18 +23,20 @@ pub fn choose(cx: &mut Lowering<'_>, expand: &Call<'_>, depthwise: &Call<'_>) ->
     let ring = Ring { inputs: dense.channels, expand: expand.op.then, depthwise };
     let plain = expand.op.group == 1 && !expand.op.residual && dense == ring.expansion_of_all();
     if !plain || !ring.applies() {
-        cx.remark("expansion and depthwise convolution apart: no ring for such windows");
+        cx.remark(Verdict::Declined, "a ring of rows: none for such windows", &[]);
         return Ok(None);
     }
     let (map, l2) = (ring.expanded_bytes(), cx.target().l2);
     let pays = map > l2 && ring.inputs <= FEW_INPUTS;
-    let way = if pays { "as a ring of rows" } else { "apart" };
-    cx.remark(format!(
-        "expansion and depthwise convolution {way}: {} KiB of expanded map for {} KiB of second-level cache, {} inputs for at most {FEW_INPUTS}",
-        map.div_ceil(1024),
-        l2 / 1024,
-        ring.inputs
-    ));
+    let kib = |bytes: usize| bytes.div_ceil(1024) as f64;
+    let figures = [("expanded map KiB", kib(map)), ("L2 KiB", kib(l2)), ("inputs", ring.inputs as f64)];
+    if pays {
+        cx.remark(Verdict::Made, "expansion and depthwise convolution as a ring of rows", &figures);
+    } else {
+        let why =
+            if map > l2 { format!("more than {FEW_INPUTS} inputs") } else { "the expanded map fits into L2".into() };
+        cx.remark(Verdict::Declined, format!("a ring of rows: {why}"), &figures);
+    }
     Ok(pays.then_some(ring))
 }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Kernel, Loops};
 use crate::target::Target;
+use fornax_ir::Remark;
 use fornax_ir::types::TensorType;
 
 /// A plan under construction.
@@ -19,8 +20,8 @@ use fornax_ir::types::TensorType;
 pub struct Builder {
     /// The machine the plan is for.
     pub target: Target,
-    /// What was chosen and what was declined, one line each.
-    pub remarks: Vec<String>,
+    /// What was chosen and what was declined.
+    pub remarks: Vec<Remark>,
     inputs: Vec<Port>,
     slots: Vec<Slot>,
     storages: Vec<Storage>,
@@ -104,10 +105,10 @@ impl Builder {
         found
     }
 
-    /// Adds a kernel call; one without work units is left out.
-    pub fn step(&mut self, kernel: Kernel, operands: Vec<Operand>, node: &str) {
+    /// Adds a kernel call for `node`, which computes `origins`; one without work units is left out.
+    pub fn step(&mut self, kernel: Kernel, operands: Vec<Operand>, (node, origins): (&str, &[String])) {
         if kernel.chunks > 0 {
-            self.steps.push(Step { kernel, operands, node: node.into() });
+            self.steps.push(Step { kernel, operands, node: node.into(), origins: origins.to_vec() });
         }
     }
 
@@ -155,7 +156,7 @@ impl Builder {
         let to = self.push(port.name.clone(), port.ty.clone(), Layout::RowMajor, storage);
         let strides = Layout::RowMajor.strides(&ty.shape);
         let copy = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &self.target);
-        self.step(copy, vec![slot.into(), to.into()], &port.name);
+        self.step(copy, vec![slot.into(), to.into()], (&port.name, &[]));
     }
 
     fn check(&self) -> Result<()> {

@@ -31,11 +31,24 @@ pub(super) fn chains(steps: &mut Vec<Step>, slots: &[Slot], storages: &[Storage]
             }
             operands.iter().filter_map(storage).for_each(|StorageId(id)| users[id].push(at));
             gone[first] = true;
+            let of_producer = std::mem::take(&mut steps[first].origins);
+            let of_consumer = std::mem::take(&mut steps[at].origins);
+            steps[at].origins = union(of_producer, of_consumer);
             (steps[at].kernel, steps[at].operands) = (Kernel::new(kernel, target), operands);
         }
     }
     let mut gone = gone.into_iter();
     steps.retain(|_| !gone.next().unwrap_or(false));
+}
+
+/// Names of both lists, each once.
+fn union(mut names: Vec<String>, more: Vec<String>) -> Vec<String> {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// A step that step `at` can take in, with the kernel and operands that this gives.

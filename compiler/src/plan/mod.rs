@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use crate::kernels::Kernel;
 use crate::target::Target;
+use fornax_ir::Remark;
 use fornax_ir::types::{Constant, TensorType};
 
 /// Physical order of a slot's elements.
@@ -185,6 +186,8 @@ pub struct Step {
     pub operands: Vec<Operand>,
     /// Name of the node it belongs to.
     pub node: String,
+    /// Names of the model's nodes that it computes, all or a part of each; none for what only moves a result to its place.
+    pub origins: Vec<String>,
 }
 
 /// Work that a thread claims at once, microseconds: to claim it, and to meet the other threads after it, takes about one.
@@ -237,8 +240,8 @@ pub struct Plan {
     pub arena_bytes: usize,
     /// Scratch memory of one worker.
     pub scratch_bytes: usize,
-    /// What was chosen and what was declined, one line each.
-    pub remarks: Vec<String>,
+    /// What lowering and the passes over the plan chose and declined.
+    pub remarks: Vec<Remark>,
 }
 
 impl Plan {
@@ -260,8 +263,12 @@ mod tests {
         let step = |flops: u64, bytes: u64, chunks: u32| {
             let strides = Layout::RowMajor.strides(&[64, 64]);
             let kernel = Kernel::new(Loops::copy(DType::F32, &[64, 64], &strides, &strides), &target);
-            let step =
-                Step { kernel: Kernel { flops, bytes, chunks, ..kernel }, operands: Vec::new(), node: "n".into() };
+            let step = Step {
+                kernel: Kernel { flops, bytes, chunks, ..kernel },
+                operands: Vec::new(),
+                node: "n".into(),
+                origins: Vec::new(),
+            };
             step.grain(&target)
         };
         // 60 operations and 20 bytes take a nanosecond each: 5 us, 24 us, 240 us.

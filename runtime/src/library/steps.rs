@@ -40,7 +40,8 @@ impl Tables {
                 wrong("kernel", expected, format!("{code_bytes} bytes at {begin}"))
             })?;
             let artifact::Step { chunks, grain, flops, bytes, .. } = row;
-            steps.push(Step { kernel, code_bytes, name, node, args, chunks, grain, flops, bytes });
+            let origins = vec![node.clone()];
+            steps.push(Step { kernel, code_bytes, name, node, origins, args, chunks, grain, flops, bytes });
         }
         Ok(steps)
     }

@@ -47,6 +47,7 @@ pub fn step(kernel: KernelFn, name: &str, args: Vec<Arg>, chunks: u32) -> Step {
         code_bytes: 0,
         name: name.to_owned(),
         node: format!("node of {name}"),
+        origins: Vec::new(),
         args,
         chunks,
         grain: 1,

@@ -84,7 +84,7 @@ impl Builder {
             return Ok(self.constant(name, constant));
         }
         let name = self.names.fresh(name);
-        Ok(self.graph.add_node(Node { kind: super::Kind::Op(op), ty, name, origins }, operands))
+        Ok(self.graph.add_node(Node { kind: super::Kind::Op(op), ty, name, origins, parts: Vec::new() }, operands))
     }
 
     /// Names a value as the next output.

@@ -1,5 +1,6 @@
 //! Splits the text form into tokens. Comments vanish, except `; from "a", "b"`, which names origins.
 
+use super::nodes::Part;
 use crate::error::{Error, Result};
 
 /// A token of the text form.
@@ -16,7 +17,7 @@ pub(super) enum Token {
     /// Any other character.
     Punct(char),
     /// The names of a `; from` comment.
-    Origins(Vec<String>),
+    Origins(Vec<String>, Vec<Part>),
     /// After the last token.
     End,
 }
@@ -29,7 +30,7 @@ impl std::fmt::Display for Token {
             Self::Value(name) => write!(f, "%{name}"),
             Self::Symbol(name) => write!(f, "@{name}"),
             Self::Punct(c) => write!(f, "`{c}`"),
-            Self::Origins(_) => f.write_str("an origin comment"),
+            Self::Origins(..) => f.write_str("an origin comment"),
             Self::End => f.write_str("the end of the text"),
         }
     }
@@ -57,8 +58,8 @@ impl Line<'_> {
             let Some(c) = self.rest.chars().next() else { return Ok(()) };
             let token = match c {
                 ';' => {
-                    if let Some(origins) = self.origins()? {
-                        out.push((Token::Origins(origins), self.number));
+                    if let Some((origins, parts)) = self.origins()? {
+                        out.push((Token::Origins(origins, parts), self.number));
                     }
                     return Ok(());
                 }
@@ -121,13 +122,28 @@ impl Line<'_> {
         Err(self.error("a closing quote"))
     }
 
-    /// The names of a `; from "a", "b"` comment; `None` if the comment is of another kind.
-    fn origins(&mut self) -> Result<Option<Vec<String>>> {
+    /// The names of a `; from "a", "b"; part "a"` comment; `None` if the comment is of another kind.
+    fn origins(&mut self) -> Result<Option<(Vec<String>, Vec<Part>)>> {
         let Some(rest) = self.rest[1..].trim_start().strip_prefix("from ") else { return Ok(None) };
         self.rest = rest.trim_start();
         if !self.rest.starts_with('"') {
             return Ok(None);
         }
+        let (origins, mut parts) = (self.names()?, Vec::new());
+        while let Some(rest) = self.rest.trim_start().strip_prefix(';') {
+            self.rest = rest.trim_start();
+            let part = self.word();
+            self.rest = self.rest.trim_start();
+            if part.is_empty() || !self.rest.starts_with('"') {
+                return Err(self.error("a part and its names in quotes"));
+            }
+            parts.push((part, self.names()?));
+        }
+        Ok(Some((origins, parts)))
+    }
+
+    /// Names in quotes, the first of which is next.
+    fn names(&mut self) -> Result<Vec<String>> {
         let mut out = vec![self.quoted()?];
         while let Some(rest) = self.rest.trim_start().strip_prefix(',') {
             self.rest = rest.trim_start();
@@ -136,7 +152,7 @@ impl Line<'_> {
             }
             out.push(self.quoted()?);
         }
-        Ok(Some(out))
+        Ok(out)
     }
 
     fn error(&self, expected: &str) -> Error {

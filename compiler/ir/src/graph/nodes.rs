@@ -47,7 +47,12 @@ pub struct Node {
     pub name: String,
     /// Names of the model file's nodes that this one computes, in order; more than one after a fusion.
     pub origins: Vec<String>,
+    /// Which of them the parts of an operator that stands for several compute, where a pass has noted it.
+    pub parts: Vec<Part>,
 }
+
+/// The name of a part of an operator, and the names of the model file's nodes that it computes.
+pub type Part = (String, Vec<String>);
 
 impl Node {
     /// The operator, if it is one.
@@ -96,7 +101,8 @@ impl Graph {
 
     /// Adds a graph input.
     pub fn add_input(&mut self, name: impl Into<String>, ty: TensorType) -> NodeId {
-        let id = self.add_node(Node { kind: Kind::Input, ty, name: name.into(), origins: Vec::new() }, &[]);
+        let id = self
+            .add_node(Node { kind: Kind::Input, ty, name: name.into(), origins: Vec::new(), parts: Vec::new() }, &[]);
         self.inputs.push(id);
         id
     }
@@ -104,7 +110,10 @@ impl Graph {
     /// Adds a constant.
     pub fn add_constant(&mut self, name: impl Into<String>, constant: Constant) -> NodeId {
         let ty = constant.ty.clone();
-        self.add_node(Node { kind: Kind::Constant(constant), ty, name: name.into(), origins: Vec::new() }, &[])
+        self.add_node(
+            Node { kind: Kind::Constant(constant), ty, name: name.into(), origins: Vec::new(), parts: Vec::new() },
+            &[],
+        )
     }
 
     /// Adds an operator over `operands`; its type comes from the operator's shape rule.
@@ -118,7 +127,7 @@ impl Graph {
         let (op, name) = (op.into(), name.into());
         let types: Vec<&TensorType> = operands.iter().map(|id| &self.node(*id).ty).collect();
         let ty = op.infer(&types).map_err(|e| e.at(origins.first().unwrap_or(&name), op.name()))?;
-        Ok(self.add_node(Node { kind: Kind::Op(op), ty, name, origins }, operands))
+        Ok(self.add_node(Node { kind: Kind::Op(op), ty, name, origins, parts: Vec::new() }, operands))
     }
 
     /// Adds a node as it is.

@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 
 use super::lex::{Token, tokens};
-use super::nodes::{Graph, Kind, Node, NodeId};
+use super::nodes::{Graph, Kind, Node, NodeId, Part};
 use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::ops::attributes::{Attr, AttrReader};
@@ -108,7 +108,7 @@ impl Parser {
             Token::Word(word) if word == "hash" => Payload::Hash(self.argument()?),
             other => return Err(self.error("[elements], random(seed) or hash(0x…)", other)),
         };
-        let origins = self.origins();
+        let (origins, _) = self.origins();
         Ok(self.graph.add_constant(name, Constant::new(ty, payload).with_origins(origins)))
     }
 
@@ -160,10 +160,10 @@ impl Parser {
             None => return Err(Error::Parse { line, expected: "an operator".into(), found: mnemonic.into() }),
         };
         let ty = if self.eat(':') { Some(self.tensor_type()?) } else { None };
-        let origins = self.origins();
+        let (origins, parts) = self.origins();
         match ty {
             Some(ty) => {
-                let node = Node { kind: Kind::Op(op), ty, name: name.into(), origins };
+                let node = Node { kind: Kind::Op(op), ty, name: name.into(), origins, parts };
                 Ok(self.graph.add_node(node, &operands))
             }
             None => {
@@ -173,7 +173,7 @@ impl Parser {
                     expected: format!("{}: {}", e.field, e.expected),
                     found: e.found,
                 })?;
-                let node = Node { kind: Kind::Op(op), ty, name: name.into(), origins };
+                let node = Node { kind: Kind::Op(op), ty, name: name.into(), origins, parts };
                 Ok(self.graph.add_node(node, &operands))
             }
         }
@@ -240,13 +240,13 @@ impl Parser {
         Ok(value)
     }
 
-    fn origins(&mut self) -> Vec<String> {
+    fn origins(&mut self) -> (Vec<String>, Vec<Part>) {
         match self.peek().clone() {
-            Token::Origins(origins) => {
+            Token::Origins(origins, parts) => {
                 self.at += 1;
-                origins
+                (origins, parts)
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), Vec::new()),
         }
     }
 

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use super::names::Names;
-use super::nodes::{Graph, Kind, Node, NodeId};
+use super::nodes::{Graph, Kind, Node, NodeId, Part};
 use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::types::{Constant, TensorType};
@@ -31,7 +31,7 @@ impl From<NodeId> for Value {
 #[derive(Clone, Debug)]
 enum New {
     Constant(String, Constant),
-    Op(Op, Vec<Value>),
+    Op(Op, Vec<Value>, Vec<(String, Vec<NodeId>)>),
 }
 
 /// A replacement for one value of a graph.
@@ -69,7 +69,14 @@ impl Patch {
 
     /// Adds an operator.
     pub fn op(&mut self, op: impl Into<Op>, operands: &[Value]) -> Value {
-        self.push(New::Op(op.into(), operands.to_vec()))
+        self.push(New::Op(op.into(), operands.to_vec(), Vec::new()))
+    }
+
+    /// Notes that `nodes` become the part `name` of the operator added last; their own parts become `name.part`.
+    pub fn part(&mut self, name: &str, nodes: &[NodeId]) {
+        if let Some(New::Op(_, _, parts)) = self.nodes.last_mut() {
+            parts.push((name.into(), nodes.to_vec()));
+        }
     }
 
     fn push(&mut self, node: New) -> Value {
@@ -94,11 +101,17 @@ impl Patch {
         for new in self.nodes {
             match new {
                 New::Constant(base, constant) => added.push((graph.add_constant("", constant), Some(base))),
-                New::Op(op, operands) => {
+                New::Op(op, operands, parts) => {
                     let operands = resolve(&operands, &added).ok_or_else(|| fault("an operand is not there".into()))?;
                     let types: Vec<&TensorType> = operands.iter().map(|id| &graph.node(*id).ty).collect();
                     let ty = op.infer(&types).map_err(|e| fault(format!("{}: {e}", op.name())))?;
-                    let node = Node { kind: Kind::Op(op), ty, name: String::new(), origins: Vec::new() };
+                    let node = Node {
+                        kind: Kind::Op(op),
+                        ty,
+                        name: String::new(),
+                        origins: Vec::new(),
+                        parts: parts_of(graph, &parts),
+                    };
                     added.push((graph.add_node(node, &operands), None));
                 }
             }
@@ -139,6 +152,19 @@ fn resolve(values: &[Value], added: &[(NodeId, Option<String>)]) -> Option<Vec<N
         Value::New(i) => added.get(*i).map(|(id, _)| *id),
     };
     values.iter().map(id).collect()
+}
+
+/// The origins of each part, and of the parts of its nodes.
+fn parts_of(graph: &Graph, parts: &[(String, Vec<NodeId>)]) -> Vec<Part> {
+    let mut out = Vec::new();
+    for (name, nodes) in parts {
+        let nodes = || nodes.iter().filter(|id| graph.contains(**id)).map(|id| graph.node(*id));
+        out.push((name.clone(), nodes().flat_map(|node| node.origins.clone()).collect()));
+        let inner = nodes().flat_map(|node| &node.parts);
+        out.extend(inner.map(|(inner, origins)| (format!("{name}.{inner}"), origins.clone())));
+    }
+    out.retain(|(_, origins): &Part| !origins.is_empty());
+    out
 }
 
 /// Removes `id` if nothing uses it, then what only it used; returns the origins of the operators that went, producers

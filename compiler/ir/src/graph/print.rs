@@ -65,10 +65,17 @@ pub fn line(graph: &Graph, id: NodeId) -> String {
         }
     };
     if !origins.is_empty() {
-        let origins: Vec<String> = origins.iter().map(|o| quoted(o)).collect();
-        _ = write!(out, "  ; from {}", origins.join(", "));
+        _ = write!(out, "  ; from {}", list(origins));
+        for (part, origins) in &node.parts {
+            _ = write!(out, "; {part} {}", list(origins));
+        }
     }
     out
+}
+
+/// Names in quotes.
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The attributes of an operator with a leading space, ` {strides=[2, 2], then=silu}`; empty if all are defaults.

@@ -119,6 +119,7 @@ mod tests {
             ty: TensorType::f32([2]),
             name: name.into(),
             origins: Vec::new(),
+            parts: Vec::new(),
         };
         let a = g.add_node(identity("a"), &[x]);
         let b = g.add_node(identity("b"), &[a]);

@@ -2,14 +2,17 @@
 //!
 //! A block is recognised from its projection, a 1x1 convolution, backwards: an optional squeeze-and-excite; a
 //! depthwise convolution, perhaps with a 1x1 expansion before it, or a dense one with an activation that widens its
-//! input (Fused-MBConv). The residual, if any, must be the input of the block. Missing biases become zeros.
+//! input (Fused-MBConv). The residual, if any, must be the input of the block. Missing biases become zeros. Where the chain from a
+//! projection back to its spatial convolution is broken in one place, the remark names the part that is missing.
 
 use super::fuse_squeeze_excite::zeros;
-use super::matching::{ConvView, conv, known, shared};
+use super::matching::{ConvView, binary, conv, known, shared, unary};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, Patch, Value};
+use crate::ops::mbconv::Part;
 use crate::ops::{MbConv, Op, SqueezeExcite};
+use crate::scalar::BinaryFn;
 use crate::types::{DType, TensorType};
 
 /// Runs the pass.
@@ -20,6 +23,8 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
 /// The parts of a block.
 struct Block<'a> {
     expand: Option<ConvView<'a>>,
+    /// Why the 1x1 convolution before the spatial one is not the expansion, if there is one.
+    left: Option<String>,
     spatial: ConvView<'a>,
     fused: bool,
     se: Option<(NodeId, &'a SqueezeExcite)>,
@@ -34,40 +39,107 @@ impl Block<'_> {
 }
 
 fn fuse(graph: &Graph, id: NodeId) -> Outcome {
-    let Some(block) = block(graph, id) else { return Outcome::NoMatch };
+    let block = match block(graph, id) {
+        Ok(block) => block,
+        Err(missing) => return missing.map_or(Outcome::NoMatch, Outcome::Declined),
+    };
     match obstacle(graph, &block) {
         Some(obstacle) => Outcome::Declined(obstacle),
         None => Outcome::Replace(patch(graph, id, &block)),
     }
 }
 
-fn block(graph: &Graph, id: NodeId) -> Option<Block<'_>> {
-    let project = conv(graph, id).filter(|p| p.is_pointwise(graph))?;
-    if graph.node(id).ty.dtype != DType::F32 {
-        return None;
-    }
-    let (se, inner) = match graph.node(project.x).op()? {
-        Op::SqueezeExcite(op) => (Some((project.x, op)), *graph.operands(project.x).first()?),
+/// The block that ends in the projection at `id`; else, if only a part of it is missing, which.
+fn block(graph: &Graph, id: NodeId) -> Result<Block<'_>, Option<String>> {
+    let project = conv(graph, id).filter(|p| is_1x1(graph, p)).ok_or(None)?;
+    let (se, inner) = match graph.node(project.x).op() {
+        Some(Op::SqueezeExcite(op)) => (Some((project.x, op)), graph.operands(project.x)[0]),
         _ => (None, project.x),
     };
-    let spatial = conv(graph, inner).filter(|s| s.residual.is_none() && s.op.strides.len() == 2)?;
-    let weight = &graph.node(spatial.w).ty.shape;
-    let channels = *graph.node(spatial.x).ty.shape.get(1)?;
-    let depthwise = spatial.op.group == channels && weight[..2] == [channels, 1];
-    let widens = spatial.op.group == 1 && spatial.op.then.is_some() && weight[0] > channels;
-    let dense = widens && weight[2..].iter().any(|k| *k > 1);
-    if !depthwise && !dense {
-        return None;
-    }
-    let expansion = |e: &ConvView<'_>| {
-        e.is_pointwise(graph)
-            && e.residual.is_none()
-            && shared(graph, e.id).is_none()
-            && parameters_known(graph, e).is_ok()
+    let Some((spatial, fused)) = spatial(graph, inner) else {
+        return Err(apart(graph, inner).or_else(|| se.and_then(|_| not_spatial(graph, inner))));
     };
-    let starts_here = !depthwise || project.residual == Some(spatial.x);
-    let expand = if starts_here { None } else { conv(graph, spatial.x).filter(expansion) };
-    Some(Block { expand, spatial, fused: !depthwise, se, project })
+    if graph.node(id).ty.dtype != DType::F32 {
+        return Err(Some(format!("its elements are {}, not f32", graph.node(id).ty.dtype)));
+    }
+    if !project.is_pointwise(graph) {
+        return Err(Some(format!("the projection %{} has a stride, padding or groups", graph.node(id).name)));
+    }
+    if let Some(missing) = unfit(graph, &spatial, fused) {
+        return Err(Some(missing));
+    }
+    let starts_here = fused || project.residual == Some(spatial.x);
+    let before = if starts_here { None } else { conv(graph, spatial.x).filter(|e| e.is_pointwise(graph)) };
+    let (expand, left) = match before.map(|e| (obstacle_to_expansion(graph, &e), e)) {
+        None => (None, None),
+        Some((None, e)) => (Some(e), None),
+        Some((Some(obstacle), _)) => (None, Some(obstacle)),
+    };
+    Ok(Block { expand, left, spatial, fused, se, project })
+}
+
+/// Whether the kernel is 1x1, whatever the stride and the groups.
+fn is_1x1(graph: &Graph, part: &ConvView<'_>) -> bool {
+    let shape = &graph.node(part.w).ty.shape;
+    shape.rank() == 4 && shape[2..] == [1, 1]
+}
+
+/// The convolution at `id` if it could be the spatial one of a block, and whether it is dense.
+fn spatial(graph: &Graph, id: NodeId) -> Option<(ConvView<'_>, bool)> {
+    let view = conv(graph, id).filter(|s| s.op.strides.len() == 2)?;
+    let weight = &graph.node(view.w).ty.shape;
+    let channels = *graph.node(view.x).ty.shape.get(1)?;
+    let depthwise = view.op.group == channels && channels > 1 && weight[1] == 1;
+    let dense = view.op.group == 1 && weight[0] > channels && weight[2..].iter().any(|k| *k > 1);
+    let single = view.op.group == channels && weight[..2] == [channels, 1];
+    (depthwise || single || dense).then_some((view, !(depthwise || single)))
+}
+
+/// What a spatial convolution lacks for a block.
+fn unfit(graph: &Graph, spatial: &ConvView<'_>, fused: bool) -> Option<String> {
+    let name = &graph.node(spatial.id).name;
+    let (filters, group) = (graph.node(spatial.w).ty.shape[0], spatial.op.group);
+    if spatial.residual.is_some() {
+        Some(format!("the spatial convolution %{name} adds a residual"))
+    } else if fused && spatial.op.then.is_none() {
+        // A bottleneck has none either where its exporter left the activation out; the block would not be one.
+        Some(format!("the spatial convolution %{name} has no activation"))
+    } else if !fused && filters != group {
+        Some(format!("the depthwise convolution %{name} has {} filters for each channel", filters / group.max(1)))
+    } else {
+        None
+    }
+}
+
+/// Why the 1x1 convolution before the spatial one stays outside of the block.
+fn obstacle_to_expansion(graph: &Graph, e: &ConvView<'_>) -> Option<String> {
+    let residual = || e.residual.map(|_| format!("%{} adds a residual", graph.node(e.id).name));
+    shared(graph, e.id).or_else(residual).or_else(|| parameters_known(graph, e).err())
+}
+
+/// What stands between a spatial convolution and `id`, the input of the projection, that should be part of a node by now.
+fn apart(graph: &Graph, id: NodeId) -> Option<String> {
+    let name = |id: NodeId| &graph.node(id).name;
+    if let Some((function, x)) = unary(graph, id).filter(|(f, _)| f.is_activation()) {
+        let (view, _) = spatial(graph, x)?;
+        let why = shared(graph, view.id).map_or_else(String::new, |why| format!(": {why}"));
+        return Some(format!(
+            "the activation %{} ({}) is not part of the spatial convolution %{}{why}",
+            name(id),
+            function.spelling().0,
+            name(x)
+        ));
+    }
+    let (_, a, b) = binary(graph, id).filter(|(f, ..)| *f == BinaryFn::Mul)?;
+    let x = [a, b].into_iter().find(|v| spatial(graph, *v).is_some() || apart(graph, *v).is_some())?;
+    let found = if spatial(graph, x).is_some() { x } else { return apart(graph, x) };
+    Some(format!("the gate %{} of the spatial convolution %{} is not a squeeze_excite", name(id), name(found)))
+}
+
+/// Says that what a squeeze-and-excite gates is no spatial convolution.
+fn not_spatial(graph: &Graph, id: NodeId) -> Option<String> {
+    let node = graph.node(id);
+    Some(format!("the squeeze_excite gates %{} ({}), not a spatial convolution", node.name, node.mnemonic()))
 }
 
 /// Why a recognised block cannot become one node.
@@ -103,7 +175,9 @@ fn parameters_known(graph: &Graph, part: &ConvView<'_>) -> Result<(), String> {
 }
 
 fn patch(graph: &Graph, id: NodeId, block: &Block<'_>) -> Patch {
-    let mut patch = Patch::new(id, if block.fused { "fused mbconv" } else { "mbconv" });
+    let kind = if block.fused { "fused mbconv" } else { "mbconv" };
+    let left = block.left.as_ref().map_or_else(String::new, |why| format!(" without the convolution before it: {why}"));
+    let mut patch = Patch::new(id, format!("{kind}{left}"));
     let mut operands = vec![Value::Old(block.x())];
     for part in block.expand.iter().chain([&block.spatial]) {
         operands.extend(parameters(graph, part, &mut patch));
@@ -125,6 +199,11 @@ fn patch(graph: &Graph, id: NodeId, block: &Block<'_>) -> Patch {
         residual: block.project.residual.is_some(),
     };
     patch.op(op, &operands);
+    let spatial = if block.fused { Part::Dense } else { Part::Depthwise };
+    let expand = block.expand.as_ref().map(|expand| (Part::Expand, expand.id));
+    let se = block.se.map(|(id, _)| (Part::SqueezeExcite, id));
+    let parts = [expand, Some((spatial, block.spatial.id)), se, Some((Part::Project, id))];
+    parts.into_iter().flatten().for_each(|(part, id)| patch.part(part.name(), &[id]));
     patch
 }
 

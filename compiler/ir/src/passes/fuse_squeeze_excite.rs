@@ -156,6 +156,10 @@ fn patch(graph: &Graph, id: NodeId, x: NodeId, block: &Block) -> Result<Patch, S
         operands.extend([w, bias]);
     }
     patch.op(SqueezeExcite { act, gate: block.gate }, &operands);
+    patch.part("mean", block.inner.last().map_or(&[], std::slice::from_ref));
+    patch.part("reduce", &[block.reduce.id]);
+    patch.part("expand", &[block.expand.id]);
+    patch.part("gate", &[id]);
     Ok(patch)
 }
 

@@ -17,10 +17,9 @@ mod matching;
 pub mod name_activation;
 pub mod remove_identity;
 
-use std::fmt;
-
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Names, NodeId, Patch};
+use crate::remark::{Remark, Verdict};
 
 /// What a rewrite says about a node.
 #[derive(Clone, Debug)]
@@ -35,26 +34,6 @@ pub enum Outcome {
 
 /// Looks at one node of a graph.
 pub type Rewrite = fn(&Graph, NodeId) -> Outcome;
-
-/// A note that a pass leaves about a node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Remark {
-    /// The pass.
-    pub pass: &'static str,
-    /// Name of the node.
-    pub node: String,
-    /// Whether the pass left the node as it was.
-    pub declined: bool,
-    /// What was done, or what stood in the way.
-    pub text: String,
-}
-
-impl fmt::Display for Remark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.declined { "declined: " } else { "" };
-        write!(f, "{}: %{}: {verb}{}", self.pass, crate::graph::print::name(&self.node), self.text)
-    }
-}
 
 /// What a pass sees besides the graph, and where it leaves its notes.
 #[derive(Debug)]
@@ -90,6 +69,11 @@ pub(crate) fn first(graph: &Graph, id: NodeId, rules: &[Rewrite]) -> Outcome {
     refusal
 }
 
+fn remark(cx: &Context, graph: &Graph, id: NodeId, (verdict, text): (Verdict, String)) -> Remark {
+    let (node, origins) = (graph.node(id).name.clone(), graph.node(id).origins.clone());
+    Remark { stage: cx.pass, node, origins, verdict, text, figures: Vec::new() }
+}
+
 /// Asks `rule` about every operator, producers first, and applies its patches, until a sweep changes nothing.
 ///
 /// # Errors
@@ -105,15 +89,18 @@ pub fn rewrite(mut graph: Graph, cx: &mut Context, mut rule: impl FnMut(&Graph, 
             if !graph.contains(id) || graph.node(id).op().is_none() {
                 continue;
             }
-            let name = || graph.node(id).name.clone();
             match rule(&graph, id) {
                 Outcome::NoMatch => {}
-                Outcome::Declined(text) => {
-                    refusals.push(Remark { pass: cx.pass, node: name(), declined: true, text });
-                }
+                Outcome::Declined(text) => refusals.push(remark(cx, &graph, id, (Verdict::Declined, text))),
                 Outcome::Replace(patch) => {
-                    cx.remarks.push(Remark { pass: cx.pass, node: name(), declined: false, text: patch.why().into() });
-                    patch.apply(&mut graph, &mut names)?;
+                    let at = cx.remarks.len();
+                    cx.remarks.push(remark(cx, &graph, id, (Verdict::Made, patch.why().into())));
+                    let result = patch.apply(&mut graph, &mut names)?;
+                    // What replaces a node stands for more of the model than the node did; what a value is redirected to does not.
+                    let node = graph.node(result);
+                    if node.name == cx.remarks[at].node {
+                        cx.remarks[at].origins.clone_from(&node.origins);
+                    }
                     steps += 1;
                     if steps > limit {
                         let (limit, needed) = (limit as u64, steps as u64);
