@@ -3,7 +3,7 @@
 //! `cargo bench --bench kernels -- [part of a name]…`
 //!
 //! The id of a bench is the kernel's name. Throughput counts floating-point operations as items (`Gitem/s` reads GFLOP/s), two per
-//! multiply-add; the multiply-add peak of the same process is printed first. Which of them matter, and how much, is what `fornax
+//! multiply-add; the FMA peak of the same process is printed first. Which of them matter, and how much, is what `fornax
 //! profile` tells of a network.
 
 mod support;
@@ -187,7 +187,7 @@ fn others(bencher: Bencher<'_, '_>, case: &Case) {
 
 fn main() {
     for peak in measure_fma_peak() {
-        println!("multiply-add peak at {} bits: {:.1} GFLOP/s", peak.width_bits, peak.gflops);
+        println!("FMA peak at {} bits: {:.1} GFLOP/s", peak.width_bits, peak.gflops);
     }
     divan::main();
 }

@@ -129,9 +129,9 @@ fn every_view_of_inspect() {
     assert!(folded.starts_with("graph @") && !folded.contains("batch_norm"));
     assert!(text(&["inspect", MODEL, "--dot"]).starts_with("digraph"));
     assert!(text(&["inspect", MODEL, "--remarks"]).contains("fuse_mbconv"));
-    let plan = text(&["inspect", MODEL, "--plan", "--target", "aarch64"]);
+    let plan = text(&["inspect", MODEL, "--plan", "--cpu", "aarch64"]);
     assert!(plan.starts_with("plan @") && plan.lines().next().unwrap().ends_with("for aarch64"));
-    assert!(text(&["inspect", MODEL, "--clif", "--target", "x86-64-fma"]).contains("function"));
+    assert!(text(&["inspect", MODEL, "--clif", "--cpu", "x86-64-fma"]).contains("function"));
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn wrong_use() {
     fails(&["run", MODEL, "--image", PHOTO, "--limit", "colour=1"], 2, "expected file_bytes");
     fails(&["run", MODEL, "--image", PHOTO, "--save", "out.txt"], 2, ".npy");
     fails(&["inspect", MODEL, "--after", "fuse_everything"], 2, "fold_batch_norm");
-    fails(&["inspect", MODEL, "--target", "pdp11"], 2, "x86-64-v3");
+    fails(&["inspect", MODEL, "--cpu", "pdp11"], 2, "x86-64-v3");
     fails(&["inspect", MODEL, "--clif", "winograd9"], 2, "part of a kernel's name");
     fails(&["bench", MODEL, "--seconds", "-1"], 2, "--seconds");
     assert!(!Path::new(env!("CARGO_MANIFEST_DIR")).join("out.txt").exists());

@@ -104,7 +104,7 @@ def fornax(options, *arguments):
 
 
 def peak_of(options, model):
-    """The multiply-add peak of one thread now, GFLOP/s."""
+    """The FMA peak of one thread now, GFLOP/s."""
     figures = fornax(options, "bench", model, "--threads", "1", "--seconds", "0", "--min-runs", "1")
     return max(peak["gflops"] for peak in figures["peaks"])
 

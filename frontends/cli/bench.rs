@@ -1,4 +1,4 @@
-//! `bench`: latency, beside the peak of the same machine at the same time.
+//! `bench`: latency, and the FMA peak of the same machine at the same time.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub struct Args {
     save: Option<PathBuf>,
     #[command(flatten)]
     length: LengthArgs,
-    /// Fail with exit code 3 if the median run reaches less than PCT % of the multiply-add peak of its threads. The peak is
+    /// Fail with exit code 3 if the median run reaches less than PCT % of the FMA peak of its threads. The peak is
     /// measured before and after; the better one counts.
     #[arg(long, value_name = "PCT", value_parser = percent, allow_negative_numbers = true)]
     assert_peak: Option<f64>,
@@ -148,16 +148,13 @@ impl Figures {
             writeln!(out.to, "median   {median:.3} ms on {}, {} runs", threads(self.threads), self.times.len())?;
             writeln!(out.to, "spread   min {min:.3}, 10 % {low:.3}, 90 % {high:.3}, max {max:.3} ms")?;
             let (rate, share, peak) = (self.gflops, self.reached(), self.peak);
-            writeln!(
-                out.to,
-                "rate     {rate:.1} GFLOP/s, {share:.0} % of the {peak:.1} GFLOP/s that multiply-adds reach now"
-            )?;
+            writeln!(out.to, "rate     {rate:.1} GFLOP/s, {share:.0} % of the FMA peak of {peak:.1} GFLOP/s")?;
             writeln!(out.to, "peak     {}", self.peaks)?;
             writeln!(out.to, "compile  {compile:.0} ms, {kernels} kernels")?;
         }
         match missed {
             Some(percent) => {
-                let expected = format!("at least {percent} % of the multiply-add peak ({:.1} GFLOP/s)", self.peak);
+                let expected = format!("at least {percent} % of the FMA peak ({:.1} GFLOP/s)", self.peak);
                 let found = format!("{:.1} % ({:.1} GFLOP/s)", self.reached(), self.gflops);
                 Err(Error::Mismatch { what: "median run".into(), expected, found })
             }

@@ -18,31 +18,32 @@ use crate::progress;
 pub struct Args {
     #[command(flatten)]
     file: FileArgs,
-    /// Library to write; the other files have its name without `.so`, and suffixes of their own. MODEL.so by default.
+    /// Library to write; the other files are named after it, with their own suffix instead of `.so`. MODEL.so by default.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// Beginning of every symbol; the output's name by default.
+    /// Symbol prefix; the output's name by default.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// What to write: so, a, obj, header, weights, ir, plan, clif, asm.
     #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "so,header")]
     emit: Vec<Kind>,
-    /// Processors to compile for: multi (every one of the architecture), native (this one), or a name (see targets).
+    /// CPU levels to compile for: multi (all of the architecture, chosen at run time), native (that of this machine), or a name
+    /// (see targets).
     #[arg(long, value_name = "NAME", default_value = "multi")]
     cpu: String,
-    /// Architecture and system: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; this machine's by default.
+    /// Target triple: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; this machine's by default.
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// Extent of an open dimension; several, by commas, are several sets of shapes over the same weights.
+    /// Value for a symbolic dimension; several, separated by commas, compile a shape specialization each, over the same weights.
     #[arg(long = "dim", value_name = "NAME=N[,N]", value_parser = extents)]
     dims: Vec<(String, Vec<usize>)>,
-    /// Where the weights go: embed (the default), or file (beside the library, with the suffix .weights); and, for a spec or
+    /// Where the weights go: embed (the default), or file (next to the library, with the suffix .weights); and, for a spec or
     /// preset, the state dict (.safetensors) they come from.
     #[arg(long, value_name = "WHERE|FILE")]
     weights: Vec<PathBuf>,
     #[command(flatten)]
     scaled: ScaledArgs,
-    /// Threads to compile on; all processors by default. The files do not depend on it.
+    /// Threads to compile on; one per CPU by default. The files do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Show where the time goes.
@@ -178,7 +179,7 @@ fn targets(args: &Args) -> Result<Vec<Target>> {
     if target.arch() != arch {
         return Err(Error::usage(
             "--cpu",
-            format!("a processor of --target {}", args.target.as_deref().unwrap_or("")),
+            format!("a CPU level of --target {}", args.target.as_deref().unwrap_or("")),
             target.to_string(),
         ));
     }
@@ -222,7 +223,7 @@ fn identifier(output: &Path) -> Result<String> {
     Ok(if digit { format!("_{name}") } else { name })
 }
 
-/// The wishes that shape the code, as they were given.
+/// The options that shape the code, as they were given.
 fn flags(args: &Args) -> Vec<String> {
     let embed = weights(&args.weights).is_ok_and(|(embed, _)| embed);
     let mut flags = vec![format!("--cpu={}", args.cpu), format!("--weights={}", if embed { "embed" } else { "file" })];

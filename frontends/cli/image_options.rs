@@ -1,6 +1,6 @@
-//! The options that say how a photo becomes a tensor.
+//! The options for image preprocessing.
 //!
-//! Single options come before a preset, a preset before the model's metadata, and that before the default, `imagenet`.
+//! Single options come before a convention, a convention before the model's metadata, and that before the default, `imagenet`.
 
 use clap::Args;
 use fornax::{
@@ -8,7 +8,7 @@ use fornax::{
     Result,
 };
 
-/// How a photo becomes a tensor; what is not given comes from the model's metadata.
+/// Image preprocessing; what is not given comes from the model's metadata.
 #[derive(Args)]
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {

@@ -88,22 +88,22 @@ impl Args {
     }
 }
 
-/// What a compiled library is: its shapes, levels and sizes, and what its signature says.
+/// What a compiled library is: its shapes, levels and sizes, and what its manifest says.
 fn of_library(library: &Library, model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<()> {
-    let signature: serde_json::Value = serde_json::from_str(library.signature()).map_err(|e| Error::Input {
-        what: "signature of the library".into(),
+    let manifest: serde_json::Value = serde_json::from_str(library.manifest()).map_err(|e| Error::Input {
+        what: "manifest of the library".into(),
         expected: "JSON".into(),
         found: e.to_string(),
     })?;
     if out.json {
-        return out.json(&json!({"version": 1, "signature": signature}));
+        return out.json(&json!({"version": 1, "manifest": manifest}));
     }
     writeln!(out.to, "{} ({})", model.name(bindings)?, model.path().display())?;
     let levels: Vec<&str> = library.levels().iter().map(|level| level.name).collect();
     writeln!(
         out.to,
         "compiled    by Fornax {}, for {}",
-        signature["fornax"]["version"].as_str().unwrap_or("?"),
+        manifest["fornax"]["version"].as_str().unwrap_or("?"),
         levels.join(", ")
     )?;
     let best = library.best_level().map_or("cannot run on this processor", |level| level.name);

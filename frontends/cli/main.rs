@@ -46,7 +46,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Compile a model to a shared library, an object file or an archive that runs without the compiler.
+    /// Compile a model to a shared library, an object file or a static library that runs without the compiler.
     Compile(Box<compile::Args>),
     /// Scale a family of networks: a table over phi, or the largest member within a budget.
     Scale(Box<scale::Args>),
@@ -54,7 +54,7 @@ enum Verb {
     Features(Box<features::Args>),
     /// Write a model as an ONNX file.
     Export(Box<export::Args>),
-    /// Run a model on photos or tensors.
+    /// Run a model on images or tensors.
     Run(Box<run::Args>),
     /// Show a model: summary, statistics, passes, plan, code.
     #[command(alias = "dump")]
@@ -69,7 +69,7 @@ enum Verb {
     ListPasses,
     /// List the presets: networks that are models by their name.
     ListPresets,
-    /// List the machines that models are compiled for, and which of them this one is.
+    /// List the CPU levels that models are compiled for, and which of them this machine has.
     Targets,
 }
 

@@ -14,7 +14,7 @@ pub struct MeasuredArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub threads: ThreadArgs,
-    /// Tensor file for an input, as for run; seeded noise by default.
+    /// Tensor file for an input, as for run; seeded random values by default.
     #[arg(long = "input", value_name = "[NAME=]FILE")]
     pub inputs: Vec<String>,
 }
@@ -25,7 +25,7 @@ pub struct LengthArgs {
     /// Seconds to measure for.
     #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: f64,
-    /// Fewest runs to measure.
+    /// Minimum number of runs.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub min_runs: u32,
 }

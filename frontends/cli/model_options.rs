@@ -16,14 +16,14 @@ use fornax::{
 pub struct ModelArgs {
     #[command(flatten)]
     pub file: FileArgs,
-    /// Extent of an open dimension; `batch` is axis 0 of every input, and 1 by default.
+    /// Value for a symbolic dimension; `batch` is axis 0 of every input, and 1 by default.
     #[arg(long = "dim", value_name = "NAME=N", value_parser = pair::<usize>)]
     dims: Vec<(String, usize)>,
-    /// Processor to compile for (see targets), or native: this one.
-    #[arg(long, value_name = "NAME", default_value = "native", visible_alias = "target")]
+    /// CPU level to compile for (see targets), or native: that of this machine.
+    #[arg(long, value_name = "NAME", default_value = "native")]
     cpu: Cpu,
     /// Weights: of a spec or preset a state dict (.safetensors), random ones by default; of a compiled library its weights file,
-    /// by default those it holds or those beside it.
+    /// by default the embedded ones or those in the file next to it.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     #[command(flatten)]
@@ -43,8 +43,8 @@ pub struct ScaledArgs {
     /// Outputs of the classifier; its weights are random unless the state dict has as many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     classes: Option<u32>,
-    /// Side of the input, or height and width.
-    #[arg(long, value_name = "N|HxW", value_parser = side)]
+    /// Resolution of the input: its side, or height and width.
+    #[arg(long, visible_alias = "resolution", value_name = "N|HxW", value_parser = side)]
     side: Option<(usize, usize)>,
     /// Epsilon of batch norms, instead of that of the source of the weights.
     #[arg(long, value_name = "X", value_parser = eps)]
@@ -52,8 +52,8 @@ pub struct ScaledArgs {
     /// Padding of strided convolutions, instead of that of the source of the weights: same or symmetric.
     #[arg(long, value_name = "NAME", value_parser = padding)]
     padding: Option<Padding>,
-    /// What to compute instead of the outputs: pooled (what the classifier reads; of ONNX files too), the last values at
-    /// reductions of the side, such as 4,8,16,32, or stage: those at 2 to 32.
+    /// Features to compute instead of the outputs: pooled (the input of the final linear layer; of ONNX files too), the last
+    /// feature maps at these strides, such as 4,8,16,32, or stage: those at strides 2 to 32.
     #[arg(long, value_name = "WHAT", value_parser = features)]
     features: Option<Features>,
 }
@@ -135,7 +135,7 @@ fn pair<T: std::str::FromStr>(text: &str) -> Result<(String, T), String> {
     Ok((name.to_string(), value.parse().map_err(|_| format!("expected a whole number after `=`, found `{value}`"))?))
 }
 
-/// A processor to compile for; none is this machine's own.
+/// A CPU level to compile for; none is this machine's own.
 #[derive(Clone)]
 struct Cpu(Option<Target>);
 
@@ -196,7 +196,7 @@ impl ModelArgs {
         Ok(model)
     }
 
-    /// The sizes given for the open dimensions of `model`.
+    /// The values given for the symbolic dimensions of `model`.
     pub fn bindings(&self, model: &Model) -> Result<Bindings> {
         let known = dimensions(model);
         let mut bindings = Bindings::default();
@@ -249,7 +249,7 @@ pub fn check_dimension(known: &[String], name: &str) -> Result<()> {
 /// How many threads.
 #[derive(Args)]
 pub struct ThreadArgs {
-    /// Threads to run on; all processors by default.
+    /// Threads to run on; one per CPU by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Write /tmp/perf-PID.map, by which perf and other profilers know the kernels in memory by name.

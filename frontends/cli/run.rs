@@ -101,8 +101,7 @@ fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut 
     Ok(())
 }
 
-/// The most likely classes of each image of a run, named `what` in warnings; a class without a number for a score is none
-/// of them.
+/// The most likely classes of each image of a run, named `what` in warnings; classes whose score is NaN are left out.
 fn tops(
     args: &Args,
     session: &Session,

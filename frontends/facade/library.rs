@@ -48,7 +48,7 @@ impl LibraryModel {
     }
 
     fn new(path: &Path, library: Library, target: Option<&Target>) -> Result<Self> {
-        let manifest = Manifest::parse(library.signature())?;
+        let manifest = Manifest::parse(library.manifest())?;
         let level = match target {
             None => library.best_level()?,
             Some(target) => {

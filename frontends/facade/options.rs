@@ -28,7 +28,7 @@ pub struct Options {
 /// What a network computes instead of its declared outputs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Features {
-    /// What the classifier reads, as the one output `pooled`.
+    /// Pooled features, the input of the final linear layer, as the one output `pooled`.
     Pooled,
     /// For each reduction of the input's side (2, 4, … 32) the last value of that size, for detectors and segmenters; of specs
     /// and presets only.
@@ -56,7 +56,7 @@ pub struct ScaledOptions {
 /// What else belongs to a compiled library.
 #[derive(Clone, Debug, Default)]
 pub struct LibrarySource {
-    /// The file with its weights; by default those it holds, or those beside it under the same name.
+    /// The file with its weights; by default those it holds, or those in the file next to it of the same name.
     pub weights: Option<PathBuf>,
     /// Read the weights that it holds whole, and check their hash.
     pub check_weights: bool,

@@ -1,6 +1,6 @@
 //! A classifier as a feature extractor.
 //!
-//! In: the graph of a classifier. Out: the same graph up to what its last linear layer reads, as the one output `pooled`.
+//! In: the graph of a classifier. Out: the same graph up to the pooled features, the input of its last linear layer, as the one output `pooled`.
 
 use fornax_ir::graph::{Graph, NodeId};
 use fornax_ir::ops::Op;

@@ -95,9 +95,9 @@ impl Library {
         map::begins_with(path.as_ref(), elf::MAGIC)
     }
 
-    /// The signature: a JSON text, as the compiler wrote it.
-    pub fn signature(&self) -> &str {
-        &self.0.tables.signature
+    /// The manifest: a JSON text, as the compiler wrote it. From C, `net_signature` gives it.
+    pub fn manifest(&self) -> &str {
+        &self.0.tables.manifest
     }
 
     /// Every level that the library has code for, in order of preference.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fornax_runtime::artifact::{Head, Note, Step, selftest_bits};
 use fornax_runtime::{DType, Error, Library, LibraryOptions, Pool, Program, Session, Tensor};
-use support::{CHUNK, CHUNKS, File, Image, LEVELS, SIGNATURE, weights};
+use support::{CHUNK, CHUNKS, File, Image, LEVELS, MANIFEST, weights};
 use tempfile::TempDir;
 
 /// A folder with a library in it.
@@ -123,7 +123,7 @@ fn weights_can_be_replaced() {
 fn says_what_is_inside() {
     let folder = Folder::new(&Image::new().file(true).bytes);
     let library = Library::open(&folder.library).unwrap();
-    assert_eq!(library.signature(), SIGNATURE);
+    assert_eq!(library.manifest(), MANIFEST);
     let names = if cfg!(target_arch = "x86_64") { &["x86-64", "x86-64-v3", "x86-64-v4"][..] } else { &["aarch64"] };
     assert!(library.levels().iter().map(|level| level.name).eq(names.iter().copied()));
     assert!(LEVELS.contains(&library.best_level().unwrap().number));
@@ -382,7 +382,7 @@ fn contradictions_in_the_tables_are_named() {
     assert!(step(|step| step.args = 1000).contains("arguments: expected"));
     assert!(step(|step| step.node = 1 << 20).contains("name: expected UTF-8 inside"));
     assert!(changed(&|image| image.text[5] = 0xff).contains("name: expected UTF-8 inside"));
-    assert!(changed(&|image| image.signature[1] = 0xff).contains("signature: expected UTF-8"));
+    assert!(changed(&|image| image.signature[1] = 0xff).contains("manifest: expected UTF-8"));
     assert!(changed(&|image| image.levels[0] = 5).contains("levels: expected known ones, ascending, found 5"));
     assert!(changed(&|image| image.levels.insert(1, 1)).contains("levels: expected known ones, ascending, found 1"));
     assert!(changed(&|image| image.levels.clear()).contains("levels: expected at least one"));

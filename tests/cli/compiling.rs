@@ -53,9 +53,9 @@ fn every_verb_takes_a_library() {
 }
 
 #[test]
-fn the_signature_says_what_a_host_needs() {
+fn the_manifest_says_what_a_host_needs() {
     let (_scratch, so) = compiled(&["--dim", "batch=1,8"]);
-    let signature = json(&["inspect", &so])["signature"].clone();
+    let manifest = json(&["inspect", &so])["manifest"].clone();
     let expected = [
         "fornax",
         "name",
@@ -71,10 +71,10 @@ fn the_signature_says_what_a_host_needs() {
         "preprocess",
         "metadata",
     ];
-    assert_eq!((keys(&signature), &signature["name"]), (expected.to_vec(), &Value::from("signs")));
-    assert_eq!(signature["labels"][0], "stop");
-    assert_eq!(signature["preprocess"]["layout"], "NCHW");
-    let bindings = signature["bindings"].as_array().unwrap();
+    assert_eq!((keys(&manifest), &manifest["name"]), (expected.to_vec(), &Value::from("signs")));
+    assert_eq!(manifest["labels"][0], "stop");
+    assert_eq!(manifest["preprocess"]["layout"], "NCHW");
+    let bindings = manifest["bindings"].as_array().unwrap();
     let input = &bindings[1]["inputs"][0];
     assert_eq!(bindings[1]["dims"], serde_json::json!({"batch": 8}));
     assert_eq!(keys(input), ["name", "dtype", "shape", "bytes", "layout"]);
@@ -111,7 +111,7 @@ fn it_needs_no_environment_and_no_tools() {
 }
 
 #[test]
-fn wrong_wishes() {
+fn options_that_do_not_fit() {
     let scratch = Scratch::new();
     let so = scratch.name("net.so");
     fails(&["compile", MODEL, "-o", &so, "--cpu", "z80"], 2, "multi, native or one of x86-64");

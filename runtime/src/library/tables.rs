@@ -76,7 +76,7 @@ pub(super) struct Tables {
     /// Ascending, all known to this architecture.
     pub levels: Vec<&'static Level>,
     pub bindings: Vec<Ports>,
-    pub signature: String,
+    pub manifest: String,
     pub steps: Table,
     pub args: Table,
     plans: Table,
@@ -93,7 +93,7 @@ impl Tables {
         let plans = levels.len() * head.bindings as usize;
         let mut tables = Tables {
             path: path.to_owned(),
-            signature: sections.signature(&head)?,
+            manifest: sections.manifest(&head)?,
             levels,
             bindings: Vec::new(),
             steps: sections.table("steps", head.steps_at, head.steps as usize, artifact::Step::SIZE)?,
@@ -226,10 +226,10 @@ impl Sections<'_> {
         Ok(levels)
     }
 
-    fn signature(&self, head: &Head) -> Result<String, Error> {
-        let bytes = self.section("signature", head.signature_at, (head.signature_bytes as usize).saturating_add(1))?;
+    fn manifest(&self, head: &Head) -> Result<String, Error> {
+        let bytes = self.section("manifest", head.signature_at, (head.signature_bytes as usize).saturating_add(1))?;
         let text = bytes.strip_suffix(&[0]).and_then(|text| std::str::from_utf8(text).ok());
         let found = format_args!("{} other bytes", bytes.len());
-        text.map(str::to_owned).ok_or_else(|| damaged(self.path, "signature", "UTF-8 and a zero", found))
+        text.map(str::to_owned).ok_or_else(|| damaged(self.path, "manifest", "UTF-8 and a zero", found))
     }
 }

@@ -154,7 +154,7 @@ int {prefix}_run_simple(const float *input, float *output, void *arena);
     _ = write!(
         out,
         "\
-/* Runs binding 0 on made-up inputs and compares the outputs with the compiler's. The arena is initialised and has n bytes, at
+/* Runs binding 0 on synthetic (pseudo-random) inputs and compares the outputs with the compiler's. The arena is initialised and has n bytes, at
  * least {prefix}_selftest_bytes(). */
 int {prefix}_selftest(void *arena, size_t n);
 size_t {prefix}_selftest_bytes(void);

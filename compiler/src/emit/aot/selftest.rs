@@ -1,6 +1,6 @@
 //! What a library's self test must compute.
 //!
-//! In: compiled code. Out: the outputs of its first binding on made-up inputs, as a hash and as samples. The hash is that of every
+//! In: compiled code. Out: the outputs of its first binding on synthetic inputs, as a hash and as samples. The hash is that of every
 //! level with fused multiply-add on every architecture, whichever of them this machine ran; there is none if it runs none.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::plan::Plan;
 /// Values kept of each output.
 const SAMPLES: usize = 16;
 
-/// Outputs of the first binding on made-up inputs.
+/// Outputs of the first binding on synthetic inputs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Selftest {
     /// Hash of all outputs.

@@ -89,7 +89,7 @@ pub struct Contents<'a> {
     pub table: &'a Table<'a>,
     /// Hash of the constants.
     pub weights_hash: u64,
-    /// Results of the first binding on made-up inputs.
+    /// Results of the first binding on synthetic inputs.
     pub selftest: Option<&'a Selftest>,
     /// JSON.
     pub signature: &'a str,

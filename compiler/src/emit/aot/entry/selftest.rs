@@ -1,4 +1,4 @@
-//! `selftest`: the network on made-up inputs, against what the compiler computed.
+//! `selftest`: the network on synthetic inputs, against what the compiler computed.
 
 use std::mem::offset_of;
 
