@@ -14,7 +14,7 @@ use xxhash_rust::xxh64::{Xxh64, xxh64};
 pub const CHUNK: usize = 4;
 /// Chunks of the bindings.
 pub const CHUNKS: [usize; 2] = [33, 5];
-pub const SIGNATURE: &str = "{\"name\":\"tést\"}";
+pub const MANIFEST: &str = "{\"name\":\"tést\"}";
 /// Levels in the library: the code is the same.
 pub const LEVELS: &[u32] = if cfg!(target_arch = "x86_64") { &[1, 3, 4] } else { &[1] };
 /// What the constants are a layout of.
@@ -157,7 +157,7 @@ impl Image {
             ports: Vec::new(),
             dims: Vec::new(),
             text: Vec::new(),
-            signature: SIGNATURE.as_bytes().to_vec(),
+            signature: MANIFEST.as_bytes().to_vec(),
             weights,
         };
         let names = ["double", "add", "first node", "second node", "x", "y"].map(|name| image.add_text(name));
