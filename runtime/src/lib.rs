@@ -24,6 +24,7 @@ pub mod features;
 pub mod levels;
 mod library;
 pub mod map;
+pub mod packing;
 pub mod peak;
 mod pool;
 mod program;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use fornax_runtime::ALIGN;
 
-use crate::plan::{Fill, PackedConstant};
+use crate::plan::PackedConstant;
 
 /// Bytes of the model's file that a thread reads before it gives them back.
 const WINDOW: usize = 1 << 20;
@@ -27,8 +27,7 @@ pub fn offsets<'a>(constants: impl IntoIterator<Item = &'a PackedConstant>) -> (
 
 /// One constant on its way.
 struct Job<'a> {
-    fill: &'a Fill,
-    source: Option<&'a Bytes>,
+    constant: &'a PackedConstant,
     to: &'a mut [u8],
 }
 
@@ -43,9 +42,9 @@ impl<'a> Queue<'a> {
             let (to, behind) = memory.split_at_mut(constant.bytes.next_multiple_of(ALIGN));
             memory = behind;
             let to = &mut to[..constant.bytes];
-            jobs.push(Job { fill: &constant.fill, source: constant.key.source_bytes(), to });
+            jobs.push(Job { constant, to });
         }
-        jobs.sort_by_key(|job| job.source.map_or(0, |bytes| bytes.as_ptr().addr()));
+        jobs.sort_by_key(|job| job.constant.source_bytes().map_or(0, |bytes| bytes.as_ptr().addr()));
         Self(Mutex::new(jobs.into_iter()))
     }
 
@@ -54,8 +53,8 @@ impl<'a> Queue<'a> {
         let mut read: Vec<&Bytes> = Vec::new();
         let mut bytes = 0;
         while let Some(job) = self.next() {
-            (job.fill)(job.to);
-            if let Some(source) = job.source {
+            job.constant.write(job.to);
+            if let Some(source) = job.constant.source_bytes() {
                 read.push(source);
                 bytes += source.len();
             }

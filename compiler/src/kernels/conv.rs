@@ -1,7 +1,7 @@
 //! Dense and grouped convolution, and with it the matrix product: tiles of pixels by strips of output channels, taps over
 //! row pointers.
 //!
-//! In: a channel-last image (or a row-major one with few channels), weights in panels of output channels ([`pack`]), a bias. Out: a
+//! In: a channel-last image (or a row-major one with few channels), weights in panels of output channels ([`Conv::weight_packing`]), a bias. Out: a
 //! channel-last image. Nothing is copied or padded: taps above and below the image are skipped by the range of kernel rows, taps left
 //! and right of it are skipped pixel by pixel when the code is written.
 //!
@@ -23,8 +23,7 @@ use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::Target;
 pub(super) use emit::{Range, image, overlap};
-pub use pack::PANEL;
-pub use pack::{pack, pack_matrix, padded, width};
+pub use pack::{PANEL, padded, width};
 pub use schedule::{Schedule, Split};
 
 /// One spatial axis of a convolution.

@@ -14,6 +14,7 @@ use super::{Argument, Family};
 use crate::codegen::epilogue::{Epilogue, Output, Step};
 use crate::codegen::{Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
+use fornax_runtime::packing::{Layout, Packing, Transform};
 use crate::target::Target;
 
 /// What a depthwise convolution computes. Extents are `[height, width]`.
@@ -54,12 +55,10 @@ impl Depthwise {
         self.kernel[0] * self.kernel[1] * self.tap_stride()
     }
 
-    /// Packs weights `[C, 1, KH, KW]` in the order the kernel reads them into `out`, which holds zeros.
-    pub fn pack<T: Copy>(&self, weights: &[T], out: &mut [T]) {
-        let (taps, stride) = (self.kernel[0] * self.kernel[1], self.tap_stride());
-        for (tap, line) in out.chunks_exact_mut(stride).take(taps).enumerate() {
-            line.iter_mut().zip(weights.iter().skip(tap).step_by(taps)).for_each(|(out, value)| *out = *value);
-        }
+    /// How weights `[C, 1, KH, KW]` are packed.
+    pub fn weight_packing(&self) -> Packing {
+        let layout = Layout::row_major(2).block(0, self.tap_stride());
+        Packing::new([self.channels, self.kernel[0] * self.kernel[1]], Transform::None, layout)
     }
 
     /// Whether there is a kernel; see [`Sliding::applies`].
@@ -296,8 +295,8 @@ mod tests {
     /// Seeded operands of a kernel.
     fn operands(s: &Depthwise) -> [Vec<f32>; 4] {
         let x = testing::values(1, s.batch * s.input[0] * s.input[1] * s.channels);
-        let mut weights = vec![0.0; s.weight_len()];
-        s.pack(&testing::values(2, s.channels * s.kernel[0] * s.kernel[1]), &mut weights);
+        let weights =
+            testing::packed(&s.weight_packing(), &testing::values(2, s.channels * s.kernel[0] * s.kernel[1]));
         let mut bias = testing::values(3, s.channels);
         bias.resize(s.tap_stride(), 0.0);
         [x, weights, bias, vec![0.0; s.input[1] * s.channels]]

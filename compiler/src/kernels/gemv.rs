@@ -4,11 +4,11 @@
 //! Each output starts from the bias and adds its products by input, ascending, by FMA. A work unit is some panels for all rows, so
 //! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
 
-use super::transpose::lines;
-use super::{Argument, Family};
+use super::{Argument, Family, packing};
 use crate::codegen::epilogue::{Epilogue, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
+use fornax_runtime::packing::Packing;
 use crate::target::Target;
 
 /// What a matrix-vector product computes.
@@ -50,26 +50,13 @@ impl Gemv {
         self.outputs.next_multiple_of(Self::PANEL)
     }
 
+    /// How a matrix `[N, K]` (`by_output`) or `[K, N]` is packed.
+    pub fn weight_packing(&self, by_output: bool, factor: f32) -> Packing {
+        packing::panels([self.inputs, self.outputs], by_output, factor, Self::PANEL)
+    }
+
     fn epilogue(&self) -> Epilogue {
         Epilogue::new(self.then, false, false)
-    }
-
-    /// Writes the packed form of a matrix whose element for input `k` and output `n` is `at(k, n)` into `out`, which holds zeros.
-    pub fn pack<T>(&self, at: impl Fn(usize, usize) -> T, out: &mut [T]) {
-        for (panel, block) in out.chunks_exact_mut(self.inputs.max(1) * Self::PANEL).enumerate() {
-            for (k, row) in block.chunks_exact_mut(Self::PANEL).enumerate() {
-                let first = panel * Self::PANEL;
-                row.iter_mut().zip(first..self.outputs).for_each(|(out, n)| *out = at(k, n));
-            }
-        }
-    }
-
-    /// [`Self::pack`] of a matrix that is stored by output, `[N, K]`.
-    pub fn pack_rows<T: Copy + Default>(&self, rows: &[T], out: &mut [T]) {
-        let (panel, inputs) = (Self::PANEL, self.inputs.max(1));
-        for (rows, out) in rows.chunks(inputs * panel).zip(out.chunks_exact_mut(inputs * panel)) {
-            lines::<T, { Self::PANEL }>(rows, [self.inputs, 1], panel, out);
-        }
     }
 }
 
@@ -219,8 +206,8 @@ mod tests {
             };
             let expected: Vec<f64> = (0..rows * outputs).map(|i| sum(i, |v| v)).collect();
             let sizes: Vec<f64> = (0..rows * outputs).map(|i| sum(i, f64::abs)).collect();
-            let mut packed = vec![0.0; s.weight_len()];
-            s.pack(|k, n| w[k * outputs + n], &mut packed);
+            let packed = testing::packed(&s.weight_packing(false, 1.0), &w);
+            assert_eq!(packed.len(), s.weight_len());
             bias.resize(s.bias_len(), 0.0);
             let out = testing::run(s.clone(), &[&x, &packed, &bias]);
             testing::mismatch(&s.name(), &out[0], &expected, |i| (inputs + 8) as f64 * 2f64.powi(-24) * sizes[i])

@@ -93,7 +93,7 @@ impl Family for Loops {
     fn arguments(&self) -> Vec<Argument> {
         let nest = &self.nest;
         let reads = nest.inputs.iter().map(|x| Argument::read(x.name, x.elements * x.dtype.size()));
-        let tables = nest.tables.iter().map(|t| Argument::read(t.name, t.elements * t.dtype.size()));
+        let tables = nest.tables.iter().map(|t| Argument::indices(t.name, t.elements * t.dtype.size()));
         let mut output = Argument::write("y", nest.output.elements * nest.output.dtype.size());
         let written: usize = nest.extents[..nest.outputs()].iter().product();
         if written < nest.output.elements {

@@ -5,10 +5,10 @@
 //! may not change a bit. `schedule` is a pure function from a spec and a target to a schedule; `emit` writes the kernel once for
 //! every instruction set through [`Emitter`].
 
+pub mod packing;
 pub mod sliding;
 #[cfg(test)]
 pub mod testing;
-mod transpose;
 
 use crate::codegen::Emitter;
 use crate::target::Target;
@@ -35,17 +35,24 @@ pub struct Argument {
     pub bytes: usize,
     /// For a written argument: the index of a read argument that may be the same memory.
     pub in_place: Option<usize>,
+    /// Whether the kernel computes addresses from its elements.
+    pub addresses: bool,
 }
 
 impl Argument {
     /// A read argument.
     pub fn read(name: &'static str, bytes: usize) -> Self {
-        Self { name, access: Access::Read, bytes, in_place: None }
+        Self { name, access: Access::Read, bytes, in_place: None, addresses: false }
+    }
+
+    /// A read argument of indices.
+    pub fn indices(name: &'static str, bytes: usize) -> Self {
+        Self { addresses: true, ..Self::read(name, bytes) }
     }
 
     /// A written argument.
     pub fn write(name: &'static str, bytes: usize) -> Self {
-        Self { name, access: Access::Write, bytes, in_place: None }
+        Self { name, access: Access::Write, bytes, in_place: None, addresses: false }
     }
 
     /// The same argument, allowed to share its memory with read argument `index` if that has as many bytes.

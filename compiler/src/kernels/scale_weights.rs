@@ -1,6 +1,6 @@
 //! A squeeze-and-excite gate on the weights of the 1x1 convolution behind it: `y[m, k] = w[m, k] * gate[k]`.
 //!
-//! In: weights as [`super::conv::pack`] orders them, for each image one gate per input channel. Out: weights in the same order, a
+//! In: weights as [`super::Conv::weight_packing`] orders them, for each image one gate per input channel. Out: weights in the same order, a
 //! set for each image. Cheaper than a pass
 //! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
 
@@ -110,19 +110,17 @@ impl ScaleWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::conv::pack;
-    use crate::kernels::testing::{run, run_interpreted, values};
+    use crate::codegen::epilogue::Epilogue;
+    use crate::kernels::Conv;
+    use crate::kernels::testing::{packed, run, run_interpreted, values};
 
     #[test]
     fn every_weight_meets_the_gate_of_its_channel() {
         for (batch, filters, channels) in [(1, 1, 1), (2, 8, 3), (1, 16, 5), (3, 24, 96), (1, 40, 1100), (2, 33, 2)] {
             let spec = ScaleWeights { batch, filters, channels };
             let (weights, gates) = (values(1, filters * channels), values(2, batch * channels));
-            let packed = |w: &[f32]| {
-                let mut out = vec![0.0; padded(filters) * channels];
-                pack(1, filters, channels, 1, w, &mut out);
-                out
-            };
+            let conv = Conv::pointwise(1, channels, filters, Epilogue::default());
+            let packed = |w: &[f32]| packed(&conv.weight_packing(), w);
             let scaled = |gate: &[f32]| {
                 packed(&weights.iter().zip(gate.iter().cycle()).map(|(w, g)| w * g).collect::<Vec<f32>>())
             };

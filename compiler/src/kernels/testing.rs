@@ -5,6 +5,15 @@ use crate::codegen::{Emitter, soft};
 use crate::emit::jit;
 use crate::target::Target;
 use fornax_ir::types::random_values;
+use fornax_runtime::packing::Packing;
+
+/// The packed form of `values`.
+pub fn packed(packing: &Packing, values: &[f32]) -> Vec<f32> {
+    let source: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let mut packed = vec![0; packing.len() * 4];
+    packing.pack(4, &source, &mut packed);
+    packed.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
 
 /// What stands behind every buffer, to notice a write past its end.
 const GUARD: [u8; 64] = [0xA5; 64];

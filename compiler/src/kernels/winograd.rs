@@ -1,6 +1,6 @@
 //! Winograd convolution: dense 3x3, stride 1, with 4 or 2.25 times fewer products than the direct form.
 //!
-//! In: a channel-last map, filters transformed when they are packed (`pack`), a bias. Out: a channel-last map. The output is cut
+//! In: a channel-last map, filters transformed when they are packed ([`Winograd::weight_packing`]), a bias. Out: a channel-last map. The output is cut
 //! into tiles of `m x m` pixels ([`Tile`]); a tile depends on `n x n` pixels of the input, `n = m + 2`, and every one of the `n * n`
 //! transformed positions is a matrix product of its own (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016):
 //!
@@ -28,7 +28,6 @@ mod choice;
 mod emit;
 mod input;
 mod output;
-mod pack;
 mod product;
 #[cfg(test)]
 mod tests;
@@ -39,43 +38,17 @@ use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::{Backend, Target};
 pub use choice::{Choice, choose};
-pub use pack::{PANEL, padded};
+use fornax_runtime::packing::{Layout, Packing, Transform, winograd};
+pub use fornax_runtime::packing::winograd::Tile;
 
-/// The pixels of an output tile.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tile {
-    /// 2x2 outputs from 4x4 inputs.
-    Two,
-    /// 4x4 outputs from 6x6 inputs.
-    Four,
-}
+/// Output channels of a panel: one cache line of `f32`.
+pub const PANEL: usize = 16;
+/// Step of the width of the last panel.
+const NARROW: usize = 8;
 
-impl Tile {
-    /// Outputs along an axis.
-    pub fn outputs(self) -> usize {
-        match self {
-            Self::Two => 2,
-            Self::Four => 4,
-        }
-    }
-
-    /// Inputs along an axis.
-    pub fn inputs(self) -> usize {
-        self.outputs() + 2
-    }
-
-    /// Transformed positions.
-    pub fn positions(self) -> usize {
-        self.inputs() * self.inputs()
-    }
-
-    /// Bound of the error for random values; see the module's documentation.
-    pub fn error(self) -> f64 {
-        match self {
-            Self::Two => 4.0,
-            Self::Four => 12.0,
-        }
-    }
+/// Output channels with the last panel's padding: how many the packed weights and the bias hold.
+pub fn padded(filters: usize) -> usize {
+    filters.next_multiple_of(NARROW)
 }
 
 /// A dense 3x3 convolution of stride 1 over a channel-last map.
@@ -160,6 +133,13 @@ impl Winograd {
     /// Floats of the packed weights.
     pub fn weight_len(&self) -> usize {
         padded(self.filters) * self.channels * self.tile.positions()
+    }
+
+    /// How weights `[filters, channels, 3, 3]` are packed: `[panel][position][channel][PANEL]`, the same for every target. The last panel is stored
+    /// at its own width.
+    pub fn weight_packing(&self) -> Packing {
+        let layout = Layout::new([0, 2, 1]).ragged(0, PANEL, NARROW);
+        Packing::new([self.filters, self.channels, winograd::TAPS], Transform::Winograd(self.tile), layout)
     }
 
     /// Floats from the channels of a tile to those of the next, in `V`: whole cache lines, an odd number of them if the channels

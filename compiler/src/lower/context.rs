@@ -4,11 +4,12 @@
 
 use crate::kernels::{Kernel, Loops, Spec};
 use crate::plan::builder::Builder;
-use crate::plan::{ConstId, Fill, Key, Layout, Operand, SlotId};
+use crate::plan::{Generated, Layout, Operand, PackedConstant, SlotId};
 use crate::target::Target;
 use fornax_ir::graph::Part;
 use fornax_ir::types::{Constant, Payload, TensorType};
 use fornax_ir::{OpError, Remark, Verdict};
+use fornax_runtime::packing::Packing;
 
 /// A value on its way through a plan: known at compile time, or in one slot per layout it was needed in.
 #[derive(Clone, Debug)]
@@ -129,25 +130,9 @@ impl Lowering<'_> {
         self.plan.step(kernel, operands.to_vec(), (self.node, &self.current));
     }
 
-    /// A packed constant of `bytes` bytes, written by `fill`. Equal keys are stored once, so a key names the source and the packing.
-    pub fn pack(&mut self, key: Key, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
-        self.plan.pack(key, origins, bytes, fill)
-    }
-
-    /// A packed constant of `f32` values.
-    pub fn pack_f32(&mut self, key: String, origins: Vec<String>, values: Vec<f32>) -> ConstId {
-        let bytes = values.len() * 4;
-        let fill: Fill = std::sync::Arc::new(move |out| {
-            for (out, v) in out.chunks_exact_mut(4).zip(&values) {
-                out.copy_from_slice(&v.to_le_bytes());
-            }
-        });
-        self.plan.pack(key.into(), origins, bytes, fill)
-    }
-
     /// A constant of `bytes` zero bytes: what padding reads.
-    pub fn zeros(&mut self, bytes: usize) -> ConstId {
-        self.plan.pack(format!("zeros {bytes}").into(), Vec::new(), bytes, std::sync::Arc::new(|_| {}))
+    pub fn zeros(&mut self, bytes: usize) -> Operand {
+        self.plan.constant(Generated::Zeros(bytes)).into()
     }
 
     /// Says that the steps added next compute these parts of the node. Parts of which nothing is known stand for the whole node.
@@ -176,13 +161,9 @@ impl Lowering<'_> {
         if matches!(constant.payload, Payload::Hash(_)) {
             return Err(OpError::new("constant", "known elements", "only a hash"));
         }
-        let (key, origins, ty) = (Key::new(&constant, ""), constant.origins.clone(), constant.ty.clone());
-        let fill: Fill = std::sync::Arc::new(move |out| {
-            if let Some(bytes) = constant.bytes() {
-                out.copy_from_slice(&bytes);
-            }
-        });
-        let id = self.plan.pack(key, origins, ty.bytes(), fill);
+        let ty = constant.ty.clone();
+        let packing = Packing::plain(ty.shape.numel());
+        let id = self.plan.constant(PackedConstant::packed(constant, packing));
         let slot = self.plan.constant_slot(id, ty, Layout::RowMajor);
         self.operands[i].slots.push(slot);
         Ok(slot)

@@ -6,7 +6,7 @@ use super::context::Lowering;
 use super::{dense, depthwise, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
-use crate::plan::{ConstId, Layout, Operand, SlotId};
+use crate::plan::{Layout, Operand, SlotId};
 use fornax_ir::ops::Conv;
 use fornax_ir::ops::window::Window;
 use fornax_ir::types::{DType, TensorType};
@@ -136,7 +136,7 @@ impl Call<'_> {
         match kernel {
             Native::Depthwise(spec) => depthwise::depthwise(cx, spec, x, (self.weights, self.bias), y),
             Native::Gemv(spec) => {
-                let bias = weights::bias(cx, self.bias, spec.bias_len())?;
+                let bias = weights::padded_bias(cx, self.bias, spec.outputs, spec.bias_len())?;
                 let matrix = dense::Matrix { operand: self.weights, transposed: true, factor: 1.0 };
                 dense::gemv(cx, spec, x, matrix, bias, y)?;
                 Ok(None)
@@ -161,12 +161,9 @@ impl Call<'_> {
     ) -> Result<(), OpError> {
         let m = spec.tile.outputs();
         cx.remark(Verdict::Made, format!("winograd {m}x{m} by the cost of its shapes"), &[("times as fast", gain)]);
-        let (packer, packing) = (spec.clone(), format!("winograd {m}x{m} panels of {}", winograd::PANEL));
-        let weights = weights::pack(cx, self.weights, &packing, spec.weight_len(), move |from, to| {
-            packer.pack(from, to);
-        })?;
-        let bias = weights::bias(cx, self.bias, winograd::padded(spec.filters))?;
-        let mut operands = vec![x.into(), weights.into(), bias.into()];
+        let weights = weights::pack(cx, self.weights, spec.weight_packing())?;
+        let bias = weights::padded_bias(cx, self.bias, spec.filters, winograd::padded(spec.filters))?;
+        let mut operands = vec![x.into(), weights, bias];
         operands.extend(extra.residual.map(Operand::from));
         operands.push(y.into());
         cx.step(spec, &operands);
@@ -183,8 +180,8 @@ impl Call<'_> {
         if let Some(choice) = winograd::choose(&spec) {
             cx.remark(Verdict::Declined, "winograd by the cost of its shapes", &[("times as fast", choice.gain)]);
         }
-        let mut weights = Operand::from(self.pack_weights(cx, &spec)?);
-        let bias = self.pack_bias(cx, &spec)?;
+        let mut weights = weights::pack(cx, self.weights, spec.weight_packing())?;
+        let bias = weights::bias(cx, self.bias, spec.bias_packing())?;
         if let Some(gate) = extra.gate {
             let batch = self.x.shape[0];
             let scale = ScaleWeights { batch, filters: spec.filters, channels: spec.channels };
@@ -193,42 +190,11 @@ impl Call<'_> {
             cx.step(scale, &[weights, gate.into(), scaled.into()]);
             weights = scaled.into();
         }
-        let mut operands = vec![x.into(), weights, bias.into()];
+        let mut operands = vec![x.into(), weights, bias];
         operands.extend(extra.residual.map(Operand::from));
         operands.push(y.into());
         cx.step(spec, &operands);
         Ok(())
-    }
-
-    /// The weights as the kernel of `spec` takes them.
-    ///
-    /// # Errors
-    /// If they are not known.
-    pub fn pack_weights(&self, cx: &mut Lowering<'_>, spec: &kernels::Conv) -> Result<ConstId, OpError> {
-        let taps = spec.rows.kernel * spec.columns.kernel;
-        let (groups, filters, channels) = (spec.groups, spec.filters, spec.channels);
-        let packing = format!("panels of {} in {groups} groups", conv::width(filters));
-        let len = groups * conv::padded(filters) * channels * taps;
-        weights::pack(cx, self.weights, &packing, len, move |from, to| {
-            conv::pack(groups, filters, channels, taps, from, to);
-        })
-    }
-
-    /// The bias of each group, padded; zeros if there is none.
-    fn pack_bias(&self, cx: &mut Lowering<'_>, spec: &kernels::Conv) -> Result<ConstId, OpError> {
-        let (groups, filters) = (spec.groups, spec.filters);
-        let padded = conv::padded(filters);
-        match self.bias {
-            Some(bias) if groups > 1 && filters > 0 => {
-                let packing = format!("{groups} groups padded to {padded}");
-                weights::pack(cx, bias, &packing, groups * padded, move |from, to| {
-                    for (to, from) in to.chunks_exact_mut(padded).zip(from.chunks_exact(filters)) {
-                        to[..filters].copy_from_slice(from);
-                    }
-                })
-            }
-            bias => weights::bias(cx, bias, groups * padded),
-        }
     }
 }
 

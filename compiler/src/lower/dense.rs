@@ -4,10 +4,10 @@
 //! for many. Both start from the bias and add by input, ascending, so the choice changes no bit.
 
 use super::context::Lowering;
-use super::weights::{self, Float};
+use super::weights;
 use crate::codegen::epilogue::Epilogue;
-use crate::kernels::{Conv, Gemv, Mean, conv};
-use crate::plan::{ConstId, Layout, SlotId};
+use crate::kernels::{Conv, Gemv, Mean, conv, packing};
+use crate::plan::{Layout, Operand, SlotId};
 use fornax_ir::OpError;
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::TensorType;
@@ -62,44 +62,18 @@ impl Product {
         cx: &mut Lowering<'_>,
         x: SlotId,
         matrix: Matrix,
-        bias: ConstId,
+        bias: Operand,
         y: SlotId,
     ) -> Result<(), OpError> {
         if self.is_gemv() {
             return gemv(cx, self.gemv(), x, matrix, bias, y);
         }
         let Self { rows, inputs, outputs, then } = *self;
-        let len = conv::padded(outputs) * inputs;
-        let packing = format!("panels of {} {}", conv::width(outputs), matrix.packing(inputs, outputs));
-        let weights = weights::pack(cx, matrix.operand, &packing, len, move |from, to| {
-            if matrix.is_by_output() {
-                return conv::pack(1, outputs, inputs, 1, from, to);
-            }
-            conv::pack_matrix(outputs, inputs, matrix.elements([inputs, outputs], from), to);
-        })?;
+        let packing = packing::panels([inputs, outputs], matrix.transposed, matrix.factor, conv::width(outputs));
+        let weights = weights::pack(cx, matrix.operand, packing)?;
         let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(then, false, false));
-        cx.step(spec, &[x.into(), weights.into(), bias.into(), y.into()]);
+        cx.step(spec, &[x.into(), weights, bias, y.into()]);
         Ok(())
-    }
-}
-
-impl Matrix {
-    /// What reading it does, as part of a packed constant's key.
-    fn packing(&self, inputs: usize, outputs: usize) -> String {
-        let order = if self.transposed { "nk" } else { "kn" };
-        format!("{order}{inputs}x{outputs} times {}", self.factor)
-    }
-
-    /// Whether it is stored `[N, K]` and taken as it is.
-    fn is_by_output(&self) -> bool {
-        self.transposed && self.factor == 1.0
-    }
-
-    /// The element for input `k` and output `n`.
-    fn elements<'a>(&self, [inputs, outputs]: [usize; 2], from: &'a [Float]) -> impl Fn(usize, usize) -> Float + 'a {
-        let (k_step, n_step) = if self.transposed { (1, inputs) } else { (outputs, 1) };
-        let factor = self.factor;
-        move |k, n| (f32::from_le_bytes(from[k * k_step + n * n_step]) * factor).to_le_bytes()
     }
 }
 
@@ -112,18 +86,11 @@ pub fn gemv(
     spec: Gemv,
     x: SlotId,
     matrix: Matrix,
-    bias: ConstId,
+    bias: Operand,
     y: SlotId,
 ) -> Result<(), OpError> {
-    let packing = format!("panels of {} {}", Gemv::PANEL, matrix.packing(spec.inputs, spec.outputs));
-    let packer = spec.clone();
-    let weights = weights::pack(cx, matrix.operand, &packing, spec.weight_len(), move |from, to| {
-        if matrix.is_by_output() {
-            return packer.pack_rows(from, to);
-        }
-        packer.pack(matrix.elements([packer.inputs, packer.outputs], from), to);
-    })?;
-    cx.step(spec, &[x.into(), weights.into(), bias.into(), y.into()]);
+    let weights = weights::pack(cx, matrix.operand, spec.weight_packing(matrix.transposed, matrix.factor))?;
+    cx.step(spec, &[x.into(), weights, bias, y.into()]);
     Ok(())
 }
 
@@ -161,7 +128,7 @@ pub fn squeeze_gate(
     for ((w, b, [inputs, outputs], name, function), part) in stages.into_iter().zip(&parts[1..]) {
         cx.part(&[part]);
         let spec = Gemv { rows: batch, inputs, outputs, then: Some(function) };
-        let bias = weights::bias(cx, Some(b), spec.bias_len())?;
+        let bias = weights::padded_bias(cx, Some(b), outputs, spec.bias_len())?;
         let y = cx.temp(name, TensorType::f32([batch, outputs]), Layout::RowMajor);
         gemv(cx, spec, x, Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;
         x = y;

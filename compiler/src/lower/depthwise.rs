@@ -5,7 +5,7 @@
 use super::context::Lowering;
 use super::weights;
 use crate::kernels::Depthwise;
-use crate::plan::{ConstId, Layout, Operand, SlotId};
+use crate::plan::{Layout, Operand, SlotId};
 use fornax_ir::OpError;
 use fornax_ir::ops::window::Window;
 use fornax_ir::scalar::UnaryFn;
@@ -44,7 +44,7 @@ pub fn depthwise(
     y: SlotId,
 ) -> Result<Option<SlotId>, OpError> {
     let [weights, bias, zeros] = constants(cx, &spec, (weight, bias))?;
-    let mut operands = vec![x.into(), weights.into(), bias.into(), zeros.into(), y.into()];
+    let mut operands = vec![x.into(), weights, bias, zeros, y.into()];
     let sums = sums(cx, &spec);
     operands.extend(sums.map(Operand::from));
     cx.step(spec, &operands);
@@ -59,11 +59,9 @@ pub fn constants(
     cx: &mut Lowering<'_>,
     spec: &Depthwise,
     (weight, bias): (usize, Option<usize>),
-) -> Result<[ConstId; 3], OpError> {
-    let packing = format!("taps of {} channels", spec.tap_stride());
-    let packer = spec.clone();
-    let weights = weights::pack(cx, weight, &packing, spec.weight_len(), move |from, to| packer.pack(from, to))?;
-    let bias = weights::bias(cx, bias, spec.tap_stride())?;
+) -> Result<[Operand; 3], OpError> {
+    let weights = weights::pack(cx, weight, spec.weight_packing())?;
+    let bias = weights::padded_bias(cx, bias, spec.channels, spec.tap_stride())?;
     Ok([weights, bias, cx.zeros(spec.input[1] * spec.channels * 4)])
 }
 

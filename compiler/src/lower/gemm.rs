@@ -5,6 +5,7 @@ use fornax_ir::ops::Gemm;
 use super::dense::{Matrix, Product};
 use super::weights;
 use fornax_ir::OpError;
+use fornax_runtime::packing::{self, Packing, Transform};
 use crate::plan::Layout;
 use super::context::Lowering;
 
@@ -30,16 +31,10 @@ fn is_constant_product(op: &Gemm, cx: &Lowering<'_>) -> Result<bool, OpError> {
 fn lower_product(op: &Gemm, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let (rows, inputs, outputs) = op.extents(cx.operand_type(0), cx.operand_type(1))?;
     let product = Product { rows, inputs, outputs, then: op.then };
-    let (len, beta) = (product.bias_len(), op.beta);
-    let bias = if op.bias {
-        let packing = format!("times {beta} on {outputs} of {len}");
-        weights::pack(cx, 2, &packing, len, move |from, to| {
-            let scaled = |v: &[u8; 4]| (f32::from_le_bytes(*v) * beta).to_le_bytes();
-            to.iter_mut().take(outputs).zip(from.iter().cycle()).for_each(|(to, from)| *to = scaled(from));
-        })?
-    } else {
-        weights::bias(cx, None, len)?
-    };
+    let len = product.bias_len();
+    let layout = packing::Layout::row_major(1).block(0, len);
+    let packing = Packing::new([outputs], Transform::scale(op.beta), layout);
+    let bias = weights::bias(cx, op.bias.then_some(2), packing)?;
     let x = cx.operand_as(0, Layout::RowMajor)?;
     let y = cx.output(Layout::RowMajor);
     product.lower(cx, x, Matrix { operand: 1, transposed: op.trans_b, factor: op.alpha }, bias, y)

@@ -7,9 +7,10 @@ use super::context::Lowering;
 use crate::kernels::Loops;
 use crate::kernels::loops::movement;
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, Inst, LoopNest, Output, Program, Table};
-use crate::plan::{ConstId, Key, Layout, Operand, SlotId};
+use crate::plan::{ConstId, Generated, Layout, Operand, PackedConstant, SlotId};
 use fornax_ir::OpError;
 use fornax_ir::types::{DType, Payload, Shape};
+use fornax_runtime::packing::{self, Packing, Transform};
 
 /// A dense operand: its memory, and the element stride of each of its axes.
 #[derive(Clone, Debug)]
@@ -181,19 +182,14 @@ pub fn copy(cx: &mut Lowering<'_>, name: &str, extents: &[usize], from: &View, r
 
 /// Packs indices as an `i32` table.
 pub fn index_table(cx: &mut Lowering<'_>, indices: &[i64]) -> View {
-    let bytes: Vec<u8> = indices.iter().flat_map(|i| (*i as i32).to_le_bytes()).collect();
-    let key = format!("indices {} {:016x}", indices.len(), xxhash_rust::xxh3::xxh3_64(&bytes));
-    let count = bytes.len();
-    let id = cx.pack(key.into(), Vec::new(), count, std::sync::Arc::new(move |out| out.copy_from_slice(&bytes)));
+    let entries: Vec<i32> = indices.iter().map(|i| *i as i32).collect();
+    let id = cx.plan.constant(Generated::indices(&entries));
     View::constant(id, DType::I32, &[indices.len()])
 }
 
 /// Packs `f32` factors that are not parameters of the model.
 pub fn factors(cx: &mut Lowering<'_>, values: Vec<f32>) -> View {
-    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let key = format!("factors {} {:016x}", values.len(), xxhash_rust::xxh3::xxh3_64(&bytes));
-    let count = values.len();
-    let id = cx.pack_f32(key, Vec::new(), values);
+    let (id, count) = (cx.plan.constant(Generated::floats(&values)), values.len());
     View::constant(id, DType::F32, &[count])
 }
 
@@ -229,22 +225,7 @@ pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, 
     if matches!(constant.payload, Payload::Hash(_)) {
         return Err(OpError::new("constant", "known elements", "only a hash"));
     }
-    let (count, size) = (ty.bytes(), ty.dtype.size());
-    let permuted: Vec<usize> = order.iter().map(|axis| ty.shape[*axis]).collect();
-    let own = Layout::RowMajor.strides(&ty.shape);
-    let from: Vec<usize> = order.iter().map(|axis| own[*axis]).collect();
-    let (key, origins) = (Key::new(&constant, format!("order {order:?}")), constant.origins.clone());
-    let fill = move |out: &mut [u8]| {
-        let bytes = constant.bytes().unwrap_or_default();
-        let Some((line, outer)) = permuted.split_last() else { return out.copy_from_slice(&bytes) };
-        let step = from[outer.len()] * size;
-        let starts = fornax_ir::ops::shapes::offsets(outer, |axis, i| Some(i * from[axis] * size));
-        for (out, start) in out.chunks_exact_mut((line * size).max(1)).zip(starts.into_iter().flatten()) {
-            for (out, at) in out.chunks_exact_mut(size).zip((start..).step_by(step.max(1))) {
-                out.copy_from_slice(&bytes[at..][..size]);
-            }
-        }
-    };
-    let id = cx.pack(key, origins, count, std::sync::Arc::new(fill));
+    let packing = Packing::new(ty.shape.to_vec(), Transform::None, packing::Layout::new(order.iter().copied()));
+    let id = cx.plan.constant(PackedConstant::packed(constant, packing));
     Ok(View { operand: id.into(), dtype: ty.dtype, shape: ty.shape.to_vec(), strides })
 }

@@ -6,7 +6,7 @@ use fornax_ir::ops::pool::PoolKind;
 use fornax_ir::ops::window::Window;
 use fornax_ir::OpError;
 use crate::kernels::{self, pool, sliding::Sliding};
-use crate::plan::Layout;
+use crate::plan::{Generated, Layout};
 use super::context::Lowering;
 use fornax_ir::types::{DType, TensorType};
 
@@ -41,16 +41,16 @@ fn lower_native(_op: &Pool, cx: &mut Lowering<'_>, spec: kernels::Pool) -> Resul
     let outside = match spec.kind {
         pool::Kind::Max => {
             let len = spec.sliding.row_bytes() / 4;
-            cx.pack_f32(format!("{len} times -inf"), Vec::new(), vec![f32::NEG_INFINITY; len])
+            cx.plan.constant(Generated::fill(len, f32::NEG_INFINITY)).into()
         }
         _ => cx.zeros(spec.sliding.row_bytes()),
     };
     let x = cx.operand_as(0, Layout::ChannelsLast)?;
     let y = cx.output(Layout::ChannelsLast);
-    let mut operands = vec![x.into(), outside.into(), y.into()];
+    let mut operands = vec![x.into(), outside, y.into()];
     if spec.kind != pool::Kind::Max {
         let counts: Vec<f32> = (0..spec.sliding.output[0]).map(|at| spec.count(0, at) as f32).collect();
-        operands.push(cx.pack_f32(format!("counts {counts:?}"), Vec::new(), counts).into());
+        operands.push(cx.plan.constant(Generated::floats(&counts)).into());
     }
     cx.step(spec, &operands);
     Ok(())

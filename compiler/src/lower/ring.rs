@@ -6,7 +6,7 @@
 use super::context::Lowering;
 use super::convolve::{Call, Native};
 use super::{depthwise as depthwise_step, weights};
-use crate::kernels::{Ring, conv};
+use crate::kernels::Ring;
 use crate::plan::{Layout, Operand, SlotId};
 use fornax_ir::{OpError, Verdict};
 
@@ -52,10 +52,11 @@ pub fn ring(
 ) -> Result<Option<SlotId>, OpError> {
     let channels = spec.depthwise.channels;
     let mut operands: Vec<Operand> = vec![x.into()];
-    operands.push(expand.pack_weights(cx, &spec.expansion(channels))?.into());
-    operands.push(weights::bias(cx, expand.bias, conv::padded(channels))?.into());
+    let expansion = spec.expansion(channels);
+    operands.push(weights::pack(cx, expand.weights, expansion.weight_packing())?);
+    operands.push(weights::bias(cx, expand.bias, expansion.bias_packing())?);
     let of_depthwise = depthwise_step::constants(cx, &spec.depthwise, (depthwise.weights, depthwise.bias))?;
-    operands.extend(of_depthwise.map(Operand::from));
+    operands.extend(of_depthwise);
     operands.push(y.into());
     let sums = depthwise_step::sums(cx, &spec.depthwise);
     operands.extend(sums.map(Operand::from));

@@ -3,11 +3,9 @@
 //! In: what lowerings add, in execution order. Out: a plan with every storage placed. The invariant that [`Builder::finish`]
 //! establishes: every operand is at least as large as its kernel argument, or the plan is refused.
 
-use std::collections::HashMap;
-
 use super::{
-    ConstId, Fill, Home, Key, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId,
-    fuse, memory,
+    ConstId, Home, Layout, Operand, PackedConstant, Plan, Pool, Port, Slot, SlotId, Step, Storage, StorageId, fuse,
+    memory,
 };
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Kernel, Loops};
@@ -25,11 +23,7 @@ pub struct Builder {
     inputs: Vec<Port>,
     slots: Vec<Slot>,
     storages: Vec<Storage>,
-    constants: Vec<PackedConstant>,
-    /// By packing and a sketch of the source, the first constant.
-    sketches: HashMap<(String, u64), ConstId>,
-    /// By the whole key, those constants whose sketches are shared.
-    keys: HashMap<String, ConstId>,
+    constants: Pool<PackedConstant>,
     steps: Vec<Step>,
 }
 
@@ -42,9 +36,7 @@ impl Builder {
             inputs: Vec::new(),
             slots: Vec::new(),
             storages: Vec::new(),
-            constants: Vec::new(),
-            sketches: HashMap::new(),
-            keys: HashMap::new(),
+            constants: Pool::default(),
             steps: Vec::new(),
         }
     }
@@ -80,29 +72,9 @@ impl Builder {
         self.push(format!("c{}", constant.0), ty, layout, storage)
     }
 
-    /// A packed constant; see [`crate::lower`].
-    pub fn pack(&mut self, key: Key, origins: Vec<String>, bytes: usize, fill: Fill) -> ConstId {
-        let id = ConstId(self.constants.len());
-        let found = match &key.source {
-            None => *self.keys.entry(key.packing.clone()).or_insert(id),
-            Some(source) => {
-                // Most constants differ in their first elements; only the others are hashed as a whole. Different parameters
-                // stay apart even if their values agree: weights can be replaced without a new plan.
-                let sketch = (format!("{} {} {origins:?}", source.ty, key.packing), source.sketch());
-                let first = *self.sketches.entry(sketch).or_insert(id);
-                if first == id {
-                    id
-                } else {
-                    let whole = |key: &Key| format!("{key} {origins:?}");
-                    self.keys.entry(whole(&self.constants[first.0].key)).or_insert(first);
-                    *self.keys.entry(whole(&key)).or_insert(id)
-                }
-            }
-        };
-        if found == id {
-            self.constants.push(PackedConstant { key, bytes, origins, fill });
-        }
-        found
+    /// A constant; equal ones are stored once.
+    pub fn constant(&mut self, constant: impl Into<PackedConstant>) -> ConstId {
+        ConstId(self.constants.insert(constant.into()))
     }
 
     /// Adds a kernel call for `node`, which computes `origins`; one without work units is left out.
@@ -134,7 +106,7 @@ impl Builder {
             outputs: outputs.into_iter().map(|(port, _)| port).collect(),
             slots: self.slots,
             storages: self.storages,
-            constants: self.constants,
+            constants: self.constants.into_constants(),
             scratch_bytes: self.steps.iter().map(|s| s.kernel.scratch).max().unwrap_or(0),
             steps: self.steps,
             arena_bytes: 0,
@@ -179,7 +151,7 @@ impl Builder {
                         let storage = &self.storages[self.slots[slot.0].storage.0];
                         (storage.bytes, matches!(storage.home, Home::Constant(_) | Home::Input(_)))
                     }
-                    Operand::Constant(id) => (self.constants[id.0].bytes, true),
+                    Operand::Constant(id) => (self.constants.constants()[id.0].bytes, true),
                 };
                 if bytes < argument.bytes {
                     messages.push(format!(
@@ -204,37 +176,5 @@ impl Builder {
     fn push(&mut self, name: String, ty: TensorType, layout: Layout, storage: StorageId) -> SlotId {
         self.slots.push(Slot { name, ty, layout, storage });
         SlotId(self.slots.len() - 1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fornax_ir::types::Constant;
-
-    #[test]
-    fn equal_sources_of_equal_packing_are_stored_once() -> Result<(), String> {
-        let mut plan = Builder::new(Target::host()?);
-        let mut values = [0.5f32; 40];
-        let pack = |plan: &mut Builder, values: &[f32], packing: &str| {
-            let source = Constant::from_f32([values.len()], values);
-            plan.pack(Key::new(&source, packing), Vec::new(), values.len() * 4, std::sync::Arc::new(|_| {}))
-        };
-        let first = pack(&mut plan, &values, "panels");
-        let again = pack(&mut plan, &values, "panels");
-        let repacked = pack(&mut plan, &values, "taps");
-        // The same for longer than a sketch looks, three times.
-        values[30] = 2.0;
-        let late = pack(&mut plan, &values, "panels");
-        let late_again = pack(&mut plan, &values, "panels");
-        let early = pack(&mut plan, &[0.25; 40], "panels");
-        let shorter = pack(&mut plan, &[0.5; 20], "panels");
-        assert_eq!((first, late), (again, late_again));
-        let mut distinct = vec![first, repacked, late, early, shorter];
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), 5);
-        assert_eq!(plan.constants.len(), 5);
-        Ok(())
     }
 }

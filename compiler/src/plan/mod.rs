@@ -5,51 +5,20 @@
 //! are live at the same time do not overlap; the plan prints, its target in the first line.
 
 pub mod builder;
+mod constants;
 mod fuse;
+mod layout;
 pub mod memory;
 mod print;
 
-use std::fmt;
-use std::sync::Arc;
-
-use bytes::Bytes;
+pub use constants::{Contents, Generated, PackedConstant, Pool, Table};
+pub use layout::Layout;
 
 use crate::kernels::Kernel;
 use crate::target::Target;
 use fornax_ir::Remark;
-use fornax_ir::types::{Constant, TensorType};
+use fornax_ir::types::TensorType;
 
-/// Physical order of a slot's elements.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Layout {
-    /// Logical axes outer to inner.
-    RowMajor,
-    /// Axis 0, then axes 2 and up, then axis 1 innermost. Equals row-major below rank 3.
-    ChannelsLast,
-}
-
-impl Layout {
-    /// Element stride of each logical axis for a dense tensor of `shape`.
-    pub fn strides(self, shape: &[usize]) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..shape.len()).collect();
-        if self == Self::ChannelsLast && shape.len() >= 3 {
-            let channel = order.remove(1);
-            order.push(channel);
-        }
-        let mut strides = vec![0; shape.len()];
-        let mut step = 1usize;
-        for axis in order.into_iter().rev() {
-            strides[axis] = step;
-            step = step.saturating_mul(shape[axis]);
-        }
-        strides
-    }
-
-    /// Whether both layouts put the elements of `shape` in the same order: one channel, or one pixel.
-    pub fn coincide(shape: &[usize]) -> bool {
-        shape.len() < 3 || shape[1] == 1 || shape[2..].iter().all(|extent| *extent == 1)
-    }
-}
 
 /// Names a slot of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -96,64 +65,6 @@ pub struct Storage {
     pub home: Home,
     /// Its size.
     pub bytes: usize,
-}
-
-/// Writes the packed form of a constant into its place, which holds zeros.
-pub type Fill = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
-
-/// What a packed constant is made of. Its text holds the hash of the source, which is computed when it is asked for.
-#[derive(Clone)]
-pub struct Key {
-    /// The elements, if they come from a constant of the graph.
-    pub source: Option<Constant>,
-    /// What is done to them.
-    pub packing: String,
-}
-
-impl Key {
-    /// The key of `source`, packed as `packing` says.
-    pub fn new(source: &Constant, packing: impl Into<String>) -> Self {
-        Self { source: Some(source.clone()), packing: packing.into() }
-    }
-
-    /// The bytes in memory or in a file that packing reads.
-    pub fn source_bytes(&self) -> Option<&Bytes> {
-        self.source.as_ref().and_then(Constant::source)
-    }
-}
-
-impl From<String> for Key {
-    fn from(packing: String) -> Self {
-        Self { source: None, packing }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(source) = &self.source {
-            write!(f, "{} {:016x}{}", source.ty, source.hash(), if self.packing.is_empty() { "" } else { " " })?;
-        }
-        f.write_str(&self.packing)
-    }
-}
-
-/// A constant in the order kernels read it. It is filled once, straight into the program's memory.
-#[derive(Clone)]
-pub struct PackedConstant {
-    /// Source and packing: equal keys are stored once.
-    pub key: Key,
-    /// Size in bytes.
-    pub bytes: usize,
-    /// Names of the model's parameters it stands for.
-    pub origins: Vec<String>,
-    /// Writes it.
-    pub fill: Fill,
-}
-
-impl fmt::Debug for PackedConstant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} bytes)", self.key, self.bytes)
-    }
 }
 
 /// An argument of a step.
@@ -248,6 +159,33 @@ impl Plan {
     /// Bytes of all packed constants.
     pub fn constant_bytes(&self) -> usize {
         self.constants.iter().map(|c| c.bytes).sum()
+    }
+
+    /// For each constant, whether it is part of the program rather than of the model: made up by a lowering, or an operand that some kernel
+    /// computes addresses from. Weights files may exchange all others.
+    pub fn fixed(&self) -> Vec<bool> {
+        let generated = |constant: &PackedConstant| matches!(constant.contents, Contents::Generated(_));
+        let mut fixed: Vec<bool> = self.constants.iter().map(generated).collect();
+        for step in &self.steps {
+            let arguments = step.kernel.arguments.iter().zip(&step.operands);
+            for (_, operand) in arguments.filter(|(argument, _)| argument.addresses) {
+                if let Some(ConstId(id)) = self.constant(*operand) {
+                    fixed[id] = true;
+                }
+            }
+        }
+        fixed
+    }
+
+    /// The constant that an operand reads, if it is one.
+    fn constant(&self, operand: Operand) -> Option<ConstId> {
+        match operand {
+            Operand::Constant(id) => Some(id),
+            Operand::Slot(slot) => match self.storages[self.slots[slot.0].storage.0].home {
+                Home::Constant(id) => Some(id),
+                Home::Arena(_) | Home::Input(_) | Home::Output(_) => None,
+            },
+        }
     }
 }
 

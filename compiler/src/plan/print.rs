@@ -15,9 +15,9 @@ impl fmt::Display for Plan {
             self.constant_bytes()
         )?;
         for (i, constant) in self.constants.iter().enumerate() {
-            write!(f, "@{i} = {} : {} bytes", constant.key, constant.bytes)?;
-            if !constant.origins.is_empty() {
-                write!(f, "  ; {}", constant.origins.join(", "))?;
+            write!(f, "@{i} = {constant} : {} bytes", constant.bytes)?;
+            if !constant.origins().is_empty() {
+                write!(f, "  ; {}", constant.origins().join(", "))?;
             }
             writeln!(f)?;
         }

@@ -4,15 +4,13 @@
 //! [`WeightsHead`], and the packed bytes. The places depend on shapes and packings, never on values: [`Table::layout`] is the same for
 //! two models that differ in their weights only.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use fornax_runtime::artifact::{FORMAT_VERSION, WEIGHTS_MAGIC, WeightsHead};
 use fornax_runtime::{ConstantPool, Error as RuntimeError};
 use xxhash_rust::{xxh3, xxh64};
 
 use super::super::pack;
-use crate::plan::{PackedConstant, Plan};
+use crate::plan::{PackedConstant, Plan, Pool};
 
 /// Distinct constants and where they lie.
 pub struct Table<'a> {
@@ -24,7 +22,7 @@ pub struct Table<'a> {
     of_plan: Vec<Vec<usize>>,
     /// Size with the header.
     pub bytes: usize,
-    /// Size of the beginning that kernels compute addresses from.
+    /// Size of the beginning that is part of the program; see [`Plan::fixed`].
     pub guarded: usize,
     /// Hash of kernels, operands and places.
     pub layout: u64,
@@ -33,23 +31,18 @@ pub struct Table<'a> {
 impl<'a> Table<'a> {
     /// The constants of `plans`.
     pub fn new(plans: &[&'a Plan]) -> Self {
-        let mut constants: Vec<&'a PackedConstant> = Vec::new();
-        let mut sketches: HashMap<(String, u64), Vec<usize>> = HashMap::new();
+        let mut pool: Pool<&'a PackedConstant> = Pool::default();
         let mut of_plan: Vec<Vec<usize>> = Vec::with_capacity(plans.len());
+        let mut fixed = Vec::new();
         for plan in plans {
-            let own = plan.constants.iter().map(|constant| {
-                let same = sketches.entry(sketch(constant)).or_default();
-                let known = same.iter().copied().find(|at| equal(constants[*at], constant));
-                known.unwrap_or_else(|| {
-                    same.push(constants.len());
-                    constants.push(constant);
-                    constants.len() - 1
-                })
-            });
-            of_plan.push(own.collect());
+            let own: Vec<usize> = plan.constants.iter().map(|constant| pool.insert(constant)).collect();
+            fixed.resize(pool.constants().len(), false);
+            own.iter().zip(plan.fixed()).for_each(|(at, own)| fixed[*at] |= own);
+            of_plan.push(own);
         }
+        let constants = pool.into_constants();
         let mut order: Vec<usize> = (0..constants.len()).collect();
-        order.sort_by_key(|at| !holds_addresses(constants[*at]));
+        order.sort_by_key(|at| !fixed[*at]);
         let mut position = vec![0; order.len()];
         order.iter().enumerate().for_each(|(to, from)| position[*from] = to);
         of_plan.iter_mut().flatten().for_each(|at| *at = position[*at]);
@@ -57,8 +50,7 @@ impl<'a> Table<'a> {
         let (offsets, total) = pack::offsets(constants.iter().copied());
         let offsets: Vec<usize> = offsets.into_iter().map(|offset| offset + WeightsHead::SIZE).collect();
         let bytes = total + WeightsHead::SIZE;
-        let first = constants.iter().position(|constant| !holds_addresses(constant));
-        let guarded = first.map_or(bytes, |first| offsets[first]);
+        let guarded = offsets.get(fixed.iter().filter(|fixed| **fixed).count()).copied().unwrap_or(bytes);
         let mut table = Self { constants, offsets, of_plan, bytes, guarded, layout: 0 };
         table.layout = table.hash_layout(plans);
         table
@@ -72,8 +64,7 @@ impl<'a> Table<'a> {
     fn hash_layout(&self, plans: &[&Plan]) -> u64 {
         let mut text = format!("{FORMAT_VERSION} {}\n", env!("CARGO_PKG_VERSION"));
         for (constant, offset) in self.constants.iter().zip(&self.offsets) {
-            let (kind, packing) = (constant.key.source.as_ref().map(|source| &source.ty), &constant.key.packing);
-            text.push_str(&format!("{offset} {} {kind:?} {packing}\n", constant.bytes));
+            text.push_str(&format!("{offset} {} {}\n", constant.bytes, constant.form()));
         }
         for (number, plan) in plans.iter().enumerate() {
             text.push_str(&format!("{} {} {}\n", plan.target, plan.arena_bytes, plan.scratch_bytes));
@@ -117,7 +108,7 @@ impl<'a> Table<'a> {
 pub struct Weights {
     /// The bytes of a weights file.
     pub bytes: Bytes,
-    /// Size of the beginning that kernels compute addresses from.
+    /// Size of the beginning that is part of the program; see [`Plan::fixed`].
     pub guarded: usize,
     /// Hash of the constants.
     pub hash: u64,
@@ -128,27 +119,5 @@ struct Memory(ConstantPool);
 impl AsRef<[u8]> for Memory {
     fn as_ref(&self) -> &[u8] {
         self.0.as_bytes()
-    }
-}
-
-/// Whether kernels may compute addresses from it: everything but floats.
-fn holds_addresses(constant: &PackedConstant) -> bool {
-    constant.key.source.as_ref().is_none_or(|source| !source.ty.dtype.is_float())
-}
-
-/// Equal for equal constants.
-fn sketch(constant: &PackedConstant) -> (String, u64) {
-    let source = constant.key.source.as_ref();
-    let kind = source.map(|source| source.ty.to_string()).unwrap_or_default();
-    let packing = format!("{} {kind} {} {:?}", constant.bytes, constant.key.packing, constant.origins);
-    (packing, source.map_or(0, |source| source.sketch()))
-}
-
-/// Whether constants of one sketch are the same.
-fn equal(a: &PackedConstant, b: &PackedConstant) -> bool {
-    match (&a.key.source, &b.key.source) {
-        (Some(a), Some(b)) => a.is_clone_of(b) || a == b,
-        (None, None) => true,
-        _ => false,
     }
 }

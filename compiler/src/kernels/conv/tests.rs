@@ -1,10 +1,10 @@
 //! Awkward shapes against the reference evaluator, and the same bits for every lane count.
 
-use super::{Axis, Conv, Input, Schedule, Split, pack, padded};
+use super::{Axis, Conv, Input, Schedule, Split, padded};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::Family;
-use crate::kernels::testing::{interpret, mismatch, report, run, run_interpreted, run_on, values};
+use crate::kernels::testing::{self, interpret, mismatch, report, run, run_interpreted, run_on, values};
 use fornax_ir::ops::bound::{magnitude, terms};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, Op, Operation};
@@ -106,11 +106,8 @@ fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> P
         let order = channels_last(n, all_out, &(0..v.len()).map(|i| i as f32).collect::<Vec<_>>());
         order.iter().map(|i| v[*i as usize]).collect::<Vec<f64>>()
     };
-    let taps = axes[0][1] * axes[1][1];
-    let mut packed = vec![0.0; groups * padded(filters) * channels * taps];
-    pack(groups, filters, channels, taps, &weights, &mut packed);
-    let mut packed_bias = vec![0.0; groups * padded(filters)];
-    pack(groups, filters, 1, 1, &bias, &mut packed_bias);
+    let packed = testing::packed(&spec.weight_packing(), &weights);
+    let packed_bias = testing::packed(&spec.bias_packing(), &bias);
     let x = if spec.input == Input::RowMajor { x } else { channels_last(n, all_in, &x) };
     let mut inputs = vec![x, packed, packed_bias];
     inputs.extend(residual.then(|| channels_last(n, all_out, &added)));

@@ -40,10 +40,9 @@ fn operands(s: &Ring) -> Vec<Vec<f32>> {
         bias.resize(to, 0.0);
         bias
     };
-    let mut weights = vec![0.0; conv::padded(d.channels) * s.inputs];
-    conv::pack(1, d.channels, s.inputs, 1, &testing::values(2, d.channels * s.inputs), &mut weights);
-    let mut taps = vec![0.0; d.weight_len()];
-    d.pack(&testing::values(4, d.channels * d.kernel[0] * d.kernel[1]), &mut taps);
+    let weights =
+        testing::packed(&s.expansion_of_all().weight_packing(), &testing::values(2, d.channels * s.inputs));
+    let taps = testing::packed(&d.weight_packing(), &testing::values(4, d.channels * d.kernel[0] * d.kernel[1]));
     vec![
         testing::values(1, d.batch * d.input[0] * d.input[1] * s.inputs),
         weights,

@@ -3,7 +3,7 @@
 use super::{Schedule, Tile, Winograd, padded};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
-use crate::kernels::testing::{interpret, mismatch, report, run, run_interpreted, values};
+use crate::kernels::testing::{interpret, mismatch, packed, report, run, run_interpreted, values};
 use crate::kernels::{Family, Kernel};
 use fornax_ir::ops::bound::magnitude;
 use fornax_ir::ops::literal::Literal;
@@ -47,10 +47,6 @@ struct Problem {
     sizes: Vec<f64>,
 }
 
-fn bytes(values: &[f32]) -> Vec<[u8; 4]> {
-    values.iter().map(|v| v.to_le_bytes()).collect()
-}
-
 fn problem(case: &Case, spec: &Winograd, then: Option<UnaryFn>, residual: Option<bool>) -> Problem {
     let ([n, channels, filters], axes) = *case;
     let ([h, w], [oh, ow]) = (spec.input, spec.output);
@@ -75,10 +71,9 @@ fn problem(case: &Case, spec: &Winograd, then: Option<UnaryFn>, residual: Option
     let exact = op.evaluate(&operands).unwrap().to_f64();
     let op: Op = op.into();
     let own = magnitude(&op, &operands).unwrap().to_f64();
-    let (mut packed, mut packed_bias) = (vec![[0; 4]; spec.weight_len()], bias);
-    spec.pack(&bytes(&weights), &mut packed);
+    let (packed, mut packed_bias) = (packed(&spec.weight_packing(), &weights), bias);
+    assert_eq!(packed.len(), spec.weight_len());
     packed_bias.resize(padded(filters), 0.0);
-    let packed = packed.into_iter().map(f32::from_le_bytes).collect();
     let mut inputs = vec![channels_last(n, channels, &x), packed, packed_bias];
     inputs.extend(residual.map(|_| channels_last(n, filters, &added)));
     let (expected, sizes) = (channels_last(n, filters, &exact), of_tiles(spec, &channels_last(n, filters, &own)));
@@ -185,10 +180,8 @@ fn a_single_tap_moves_the_map() {
     let case = ([1, 16, 16], [[6, 0, 2], [6, 0, 2]]);
     for tile in TILES {
         let spec = spec(case, tile, Epilogue::default());
-        let mut packed = vec![[0; 4]; spec.weight_len()];
         let weights: Vec<f32> = (0..16 * 16 * 9).map(|i| f32::from(i % 9 == 8 && i / 9 / 16 == i / 9 % 16)).collect();
-        spec.pack(&bytes(&weights), &mut packed);
-        let packed: Vec<f32> = packed.into_iter().map(f32::from_le_bytes).collect();
+        let packed = packed(&spec.weight_packing(), &weights);
         let x: Vec<f32> = values(1, 6 * 6 * 16).iter().map(|v| (v * 8.0).round()).collect();
         let found = run(spec, &[&x, &packed, &[0.0; 16]]).remove(0);
         let moved = |i: usize| match (i / 16 / 6 + 2, i / 16 % 6 + 2) {

@@ -18,25 +18,7 @@
 
 use super::Tile;
 use crate::codegen::{Element, Emitter, V, VOp};
-
-/// The smaller pair of points of F(4, 3).
-const A: f32 = 0.625;
-/// The larger pair.
-const B: f32 = 1.5;
-
-/// The transform of a filter's axis, one row per position.
-pub fn filter(tile: Tile) -> Vec<[f64; 3]> {
-    match tile {
-        Tile::Two => vec![[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
-        Tile::Four => {
-            let (a, b) = (f64::from(A), f64::from(B));
-            let (a2, b2) = (a * a, b * b);
-            let row = |point: f64, n: f64| [1.0 / n, point / n, point * point / n];
-            let (near, far) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-            vec![row(0.0, a2 * b2), row(a, near), row(-a, near), row(b, far), row(-b, far), [0.0, 0.0, 1.0]]
-        }
-    }
-}
+use fornax_runtime::packing::winograd::{A, B};
 
 /// Registers with the constants that [`input`] needs.
 pub fn input_constants(e: &mut dyn Emitter, tile: Tile) -> Vec<V> {
