@@ -7,7 +7,7 @@ use fornax::compiler::plan::Plan;
 use fornax::ir::graph::dot::dot;
 use fornax::ir::graph::verify;
 use fornax::ir::pipeline::PASSES;
-use fornax::ir::remark::{Remark, summary};
+use fornax::ir::remark::{self, Remark};
 use fornax::runtime::Library;
 use fornax::{Bindings, Error, Model, Result, Stats};
 use serde_json::json;
@@ -191,7 +191,7 @@ fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
         };
         return out.json(&json!({"version": 1, "remarks": remarks.iter().map(whole).collect::<Vec<_>>()}));
     }
-    Ok(write!(out.to, "{}", summary(&remarks))?)
+    Ok(write!(out.to, "{}", remark::summary(&remarks))?)
 }
 
 /// The code of the plan's distinct kernels whose names contain `pattern`.

@@ -1,14 +1,13 @@
 //! What was measured, and how it is shown: profiles, traces, latencies, charts.
 
 pub mod chart;
-mod kinds;
 mod latency;
 mod peaks;
 pub mod profile;
 mod rates;
 pub mod trace;
 
-pub use kinds::Kind;
+pub use fornax_compiler::kernels::LayerKind as Kind;
 pub use latency::{LatencyProbe, Measurement};
 pub use peaks::Peaks;
 pub use rates::{Rates, Scale};

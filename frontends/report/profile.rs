@@ -18,9 +18,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use fornax_compiler::kernels::LayerKind as Kind;
 use fornax_runtime::{Step, Tensor, Timeline};
 
-use super::kinds::Kind;
 use crate::error::{Error, Result};
 use crate::facade::Session;
 

@@ -4,8 +4,10 @@
 //! uses [`UnaryFn::eval`] and [`BinaryFn::eval`]: plain formulas in `f64` over the `libm` crate, so that constants fold to
 //! the same bits on every build machine.
 
-/// A function of one element. Parameters are part of the function.
-#[derive(Clone, Copy, PartialEq, Debug)]
+use std::hash::{Hash, Hasher};
+
+/// A function of one element. Parameters are part of the function; those of equal functions have the same bits.
+#[derive(Clone, Copy, Debug)]
 pub enum UnaryFn {
     /// `max(x, 0)`
     Relu,
@@ -75,7 +77,32 @@ pub enum UnaryFn {
     IsNan,
 }
 
+impl PartialEq for UnaryFn {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for UnaryFn {}
+
+impl Hash for UnaryFn {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
 impl UnaryFn {
+    /// What tells functions apart.
+    fn key(self) -> (std::mem::Discriminant<Self>, [u32; 2]) {
+        use UnaryFn::*;
+        let (a, b) = match self {
+            Clip(a, b) | HardSigmoid(a, b) | Selu(a, b) => (a, b),
+            Swish(a) | Elu(a) | LeakyRelu(a) | Celu(a) | ThresholdedRelu(a) => (a, 0.0),
+            _ => (0.0, 0.0),
+        };
+        (std::mem::discriminant(&self), [a.to_bits(), b.to_bits()])
+    }
+
     /// Mnemonic and parameters, as in the text form: `silu`, `clip(0, 6)`.
     pub fn spelling(self) -> (&'static str, Vec<f32>) {
         use UnaryFn::*;

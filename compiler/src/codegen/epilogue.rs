@@ -16,7 +16,7 @@ const GROUP: usize = 2;
 const ACTIVATION: (usize, usize) = (4, 2);
 
 /// One step.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Step {
     /// Adds the element of another tensor at the same place.
     Residual,
@@ -26,8 +26,27 @@ pub enum Step {
     Sum,
 }
 
+impl Step {
+    /// The step that `words` begin with, and how many of them it takes.
+    fn read(words: &[&str]) -> Option<(Self, usize)> {
+        match *words.first()? {
+            "add" => return Some((Self::Residual, 1)),
+            "sum" => return Some((Self::Sum, 1)),
+            _ => {}
+        }
+        // Names of functions have one or two words, then parameters.
+        let lengths = [2, 1].into_iter().flat_map(|named| [2, 1, 0].map(|parameters| (named, parameters)));
+        lengths.filter(|(named, parameters)| named + parameters <= words.len()).find_map(|(named, parameters)| {
+            let read = words[named..named + parameters].iter().map(|word| word.parse().ok());
+            let read: Vec<f32> = read.collect::<Option<_>>()?;
+            let function = UnaryFn::from_spelling(&words[..named].join("_"), &read)?;
+            Some((Self::Apply(function), named + parameters))
+        })
+    }
+}
+
 /// Steps in order.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Epilogue(Vec<Step>);
 
 /// One accumulator on its way to memory.
@@ -87,6 +106,16 @@ impl Epilogue {
             }
         };
         self.0.iter().map(word).collect()
+    }
+
+    /// The steps that words spell, as [`Epilogue::suffix`] writes them, and how many of the words they take.
+    pub fn read(words: &[&str]) -> (Self, usize) {
+        let (mut steps, mut at) = (Vec::new(), 0);
+        while let Some((step, used)) = Step::read(&words[at..]) {
+            steps.push(step);
+            at += used;
+        }
+        (Self(steps), at)
     }
 
     /// Applies the steps to each output and stores it. Sums grow in the order of `outputs`.

@@ -39,10 +39,10 @@ pub fn distinct(plan: &Plan) -> (Vec<&Kernel>, Vec<usize>) {
 
 /// The distinct kernels of plans for one target, in order of first use, and for each step of each plan the index of its kernel.
 pub fn distinct_in<'a>(plans: &[&'a Plan]) -> (Vec<&'a Kernel>, Vec<Vec<usize>>) {
-    let mut index: HashMap<(&str, String), usize> = HashMap::new();
+    let mut index: HashMap<&Kernel, usize> = HashMap::new();
     let mut kernels = Vec::new();
     let mut function = |kernel: &'a Kernel| {
-        *index.entry((kernel.name.as_str(), format!("{:?}", kernel.schedule))).or_insert_with(|| {
+        *index.entry(kernel).or_insert_with(|| {
             kernels.push(kernel);
             kernels.len() - 1
         })

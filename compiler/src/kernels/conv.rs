@@ -18,16 +18,17 @@ mod strip;
 mod tests;
 mod tile;
 
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
+use fornax_ir::types::DType;
 use crate::target::Target;
 pub(super) use emit::{Range, image, overlap};
 pub use pack::{PANEL, padded, width};
 pub use schedule::{Schedule, Split};
 
 /// One spatial axis of a convolution.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Axis {
     /// Extent of the input.
     pub input: usize,
@@ -66,7 +67,7 @@ impl Axis {
 }
 
 /// Order of the input's elements.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Input {
     /// Channels innermost.
     ChannelsLast,
@@ -75,7 +76,7 @@ pub enum Input {
 }
 
 /// A convolution.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Conv {
     /// Images.
     pub batch: usize,
@@ -170,24 +171,43 @@ impl Conv {
 impl Family for Conv {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
+    const WORDS: &'static [&'static str] = &["conv"];
+
+    fn kind(name: &KernelName) -> LayerKind {
+        let pointwise = name.field('k') == Some(&[1, 1]);
+        match (name.field('g').is_some(), pointwise) {
+            (true, _) => LayerKind::Grouped,
+            (false, true) if name.activated() => LayerKind::PointwiseActivation,
+            (false, true) => LayerKind::Pointwise,
+            _ if name.has("rows") => LayerKind::Stem,
+            _ => LayerKind::Dense,
+        }
+    }
+
+    fn kernel_name(&self) -> KernelName {
         let (r, c) = (&self.rows, &self.columns);
-        let mut name = format!("f32_conv_n{}c{}h{}w{}m{}", self.batch, self.channels, r.input, c.input, self.filters);
-        name += &format!("_o{}x{}k{}x{}s{}x{}", r.output, c.output, r.kernel, c.kernel, r.stride, c.stride);
-        name += &format!("p{}x{}", r.begin, c.begin);
-        if (r.dilation, c.dilation) != (1, 1) {
-            name += &format!("d{}x{}", r.dilation, c.dilation);
+        let (dilations, groups) = ([r.dilation, c.dilation], [self.groups]);
+        let (o, k, s) = ([r.output, c.output], [r.kernel, c.kernel], [r.stride, c.stride]);
+        let p = [r.begin, c.begin];
+        let mut geometry: Vec<(char, &[usize])> = vec![('o', &o), ('k', &k), ('s', &s), ('p', &p)];
+        if dilations != [1, 1] {
+            geometry.push(('d', &dilations));
         }
         if self.groups != 1 {
-            name += &format!("g{}", self.groups);
+            geometry.push(('g', &groups));
         }
-        if self.weights_per_image {
-            name += "_each";
-        }
-        if self.input == Input::RowMajor {
-            name += "_rows";
-        }
-        name + "_bias" + &self.epilogue.suffix()
+        KernelName::new(DType::F32, "conv")
+            .shape(&[
+                ('n', &[self.batch]),
+                ('c', &[self.channels]),
+                ('h', &[r.input]),
+                ('w', &[c.input]),
+                ('m', &[self.filters]),
+            ])
+            .shape(&geometry)
+            .word_if(self.weights_per_image, "each")
+            .word_if(self.input == Input::RowMajor, "rows")
+            .bias(&self.epilogue)
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -10,15 +10,16 @@
 //! reaches; the weights of one kernel row are in registers. The loops are those of [`Sliding`].
 
 use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::epilogue::{Epilogue, Output, Step};
 use crate::codegen::{Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 use fornax_runtime::packing::{Layout, Packing, Transform};
 use crate::target::Target;
 
 /// What a depthwise convolution computes. Extents are `[height, width]`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Depthwise {
     /// Images.
     pub batch: usize,
@@ -71,9 +72,9 @@ impl Depthwise {
         Sliding { batch, channels, input, output, kernel, strides, dilations, pads }
     }
 
-    /// Extents, bias and epilogue as part of a kernel's name.
-    pub(super) fn label(&self) -> String {
-        format!("{}_bias{}", self.sliding().name(), self.epilogue().suffix())
+    /// A kernel's name with extents, bias and epilogue.
+    pub(super) fn label(&self, name: KernelName) -> KernelName {
+        self.sliding().label(name).bias(&self.epilogue())
     }
 
     /// The arithmetic, for weights and bias that begin at the first channel, and sums of all rows.
@@ -91,8 +92,14 @@ impl Depthwise {
 impl Family for Depthwise {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        format!("f32_depthwise_{}", self.label())
+    const WORDS: &'static [&'static str] = &["depthwise"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Depthwise
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        self.label(KernelName::new(DType::F32, "depthwise"))
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -2,12 +2,13 @@
 //!
 //! In: `x [N, pixels, C]` and `gate [N, C]`. Out: `y`, which may be the memory of `x`. Used where a gate has no consumer to be folded into.
 
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
+use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::Target;
 
 /// What a gate computes.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gate {
     /// Images.
     pub batch: usize,
@@ -21,17 +22,25 @@ pub struct Gate {
 const UNROLL: usize = 4;
 
 /// How: pixels of one work unit.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Pixels per work unit; divides the pixels of an image.
     pub pixels: usize,
 }
 
+schedule_text!(Schedule, "Schedule" { "pixels": pixels });
+
 impl Family for Gate {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        format!("f32_gate_n{}p{}c{}", self.batch, self.pixels, self.channels)
+    const WORDS: &'static [&'static str] = &["gate"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Gate
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        KernelName::new(DType::F32, "gate").shape(&[('n', &[self.batch]), ('p', &[self.pixels]), ('c', &[self.channels])])
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -4,15 +4,16 @@
 //! Each output starts from the bias and adds its products by input, ascending, by FMA. A work unit is some panels for all rows, so
 //! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
 
-use super::{Argument, Family, packing};
+use super::{Argument, Family, KernelName, LayerKind, packing};
 use crate::codegen::epilogue::{Epilogue, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 use fornax_runtime::packing::Packing;
 use crate::target::Target;
 
 /// What a matrix-vector product computes.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gemv {
     /// Rows of `x` and `y`.
     pub rows: usize,
@@ -25,7 +26,7 @@ pub struct Gemv {
 }
 
 /// How: inputs per step of the inner loop, and panels per work unit.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Unrolled inputs.
     pub unroll: usize,
@@ -60,12 +61,21 @@ impl Gemv {
     }
 }
 
+schedule_text!(Schedule, "Schedule" { "unroll": unroll, "panels": panels });
+
 impl Family for Gemv {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        let suffix = self.epilogue().suffix();
-        format!("f32_gemv_m{}k{}n{}_bias{suffix}", self.rows, self.inputs, self.outputs)
+    const WORDS: &'static [&'static str] = &["gemv"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Gemv
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        KernelName::new(DType::F32, "gemv")
+            .shape(&[('m', &[self.rows]), ('k', &[self.inputs]), ('n', &[self.outputs])])
+            .bias(&self.epilogue())
     }
 
     fn arguments(&self) -> Vec<Argument> {

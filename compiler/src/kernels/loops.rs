@@ -3,19 +3,22 @@
 //! The spec is the nest itself ([`LoopNest`]), simplified; every operator's lowering writes its own. The schedule is the cut of the
 //! output axes into chunks. Arguments: the inputs, the index tables, then the output.
 
+use std::hash::{Hash, Hasher};
+use super::name::Section;
+use super::{Access, Argument, Family, KernelName, LayerKind};
 mod emit;
 pub mod nest;
 mod point;
 mod rows;
 mod values;
-
-use super::{Access, Argument, Family};
 use crate::codegen::Emitter;
 use nest::{Affine, Combine, Inst, LoopNest, Output, Split};
 use crate::target::Target;
 use fornax_ir::types::DType;
 
 /// A loop nest.
+///
+/// Nests are the same if they have the same name and are the same when simplified, however they were written.
 #[derive(Clone, Debug)]
 pub struct Loops {
     /// What it computes, for its name.
@@ -24,6 +27,22 @@ pub struct Loops {
     written: Box<LoopNest>,
     nest: Box<LoopNest>,
 }
+
+impl PartialEq for Loops {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Loops {}
+
+impl Hash for Loops {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+schedule_text!(Split, "Split" { "outer": outer, "block": block });
 
 /// Titles of a chain that its name spells out.
 const SPELLED: usize = 5;
@@ -59,6 +78,10 @@ impl Loops {
         Self::new("copy", nest)
     }
 
+    fn identity(&self) -> (&[String], &[usize], &LoopNest) {
+        (&self.titles, &self.written.extents[..self.written.outputs()], &self.nest)
+    }
+
     /// The simplified nest.
     pub fn nest(&self) -> &LoopNest {
         &self.nest
@@ -77,17 +100,20 @@ pub fn movement(dtype: DType) -> DType {
 impl Family for Loops {
     type Schedule = Split;
 
-    fn name(&self) -> String {
-        let nest = &self.written;
-        let extents = nest.extents[..nest.outputs()].iter();
-        let shape = extents.map(ToString::to_string).collect::<Vec<_>>().join("x");
-        let shape = if shape.is_empty() { "1".into() } else { shape };
-        let mut title = self.titles[..self.titles.len().min(SPELLED)].join("_");
-        if self.titles.len() > SPELLED {
-            title = format!("{title}_and_{}", self.titles.len() - SPELLED);
-        }
+    const WORDS: &'static [&'static str] = &["loops"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Loops
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        let extents = &self.written.extents[..self.written.outputs()];
+        let extents = if extents.is_empty() { vec![1] } else { extents.to_vec() };
+        let titles = self.titles.iter().take(SPELLED).fold(KernelName::nest(self.nest.output.dtype), KernelName::word);
+        let more = self.titles.len().saturating_sub(SPELLED);
+        let titles = if more > 0 { titles.word(format!("and_{more}")) } else { titles };
         let hash = xxhash_rust::xxh3::xxh3_64(format!("{:?}", self.nest).as_bytes());
-        format!("{}_{title}_{shape}_h{hash:016x}", nest.output.dtype)
+        titles.with(Section::Extents(extents)).with(Section::Hash(hash))
     }
 
     fn arguments(&self) -> Vec<Argument> {

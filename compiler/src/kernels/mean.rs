@@ -3,12 +3,13 @@
 //! In: `x [N, rows, columns, C]`. Out: `y [N, C]`. Each row is summed by column from 0, the sums are added by row from 0, and the total
 //! is divided by `count`. Row sums that another kernel wrote are a map of one column.
 
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
+use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::Target;
 
 /// What a mean computes.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Mean {
     /// Images.
     pub batch: usize,
@@ -23,7 +24,7 @@ pub struct Mean {
 }
 
 /// How: blocks of channels per work unit.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Blocks of one work unit; divides the blocks of an image.
     pub blocks: usize,
@@ -34,11 +35,21 @@ const BLOCK: usize = 64;
 /// Elements that pay for claiming a work unit.
 const WORK: usize = 1 << 14;
 
+schedule_text!(Schedule, "Schedule" { "blocks": blocks });
+
 impl Family for Mean {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        format!("f32_mean_n{}h{}w{}c{}_over{}", self.batch, self.rows, self.columns, self.channels, self.count)
+    const WORDS: &'static [&'static str] = &["mean"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Mean
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        let extents: &[(char, &[usize])] =
+            &[('n', &[self.batch]), ('h', &[self.rows]), ('w', &[self.columns]), ('c', &[self.channels])];
+        KernelName::new(DType::F32, "mean").shape(extents).word(format!("over{}", self.count))
     }
 
     fn arguments(&self) -> Vec<Argument> {

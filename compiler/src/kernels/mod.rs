@@ -5,6 +5,8 @@
 //! may not change a bit. `schedule` is a pure function from a spec and a target to a schedule; `emit` writes the kernel once for
 //! every instruction set through [`Emitter`].
 
+mod kind;
+pub mod name;
 pub mod packing;
 pub mod sliding;
 #[cfg(test)]
@@ -12,6 +14,8 @@ pub mod testing;
 
 use crate::codegen::Emitter;
 use crate::target::Target;
+pub use kind::LayerKind;
+pub use name::KernelName;
 
 /// How a kernel uses an argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,13 +66,36 @@ impl Argument {
     }
 }
 
-/// A family of kernels: its spec, from which everything else follows.
-pub trait Family: Clone + std::fmt::Debug {
-    /// How to compute it on a target; plain data.
-    type Schedule: Clone + std::fmt::Debug + PartialEq;
+/// Prints a schedule: the text that plans show and that the layout of a weights file depends on. Its names are spelled apart from
+/// those of the fields, as they are part of a format and those are not.
+macro_rules! schedule_text {
+    ($type:ty, $title:literal { $($name:literal: $field:ident),* $(,)? }) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let fields: &[(&str, &dyn std::fmt::Display)] = &[$(($name, &self.$field)),*];
+                $crate::kernels::write_fields(f, $title, fields)
+            }
+        }
+    };
+}
+use schedule_text;
 
-    /// `<type>_<family>_<shape>_<attributes>_<epilogue>`, lower case; equal specs have equal names and different ones differ.
-    fn name(&self) -> String;
+/// A family of kernels: its spec, from which everything else follows.
+pub trait Family: Clone + std::fmt::Debug + Eq + std::hash::Hash {
+    /// How to compute it on a target; plain data.
+    type Schedule: Clone + std::fmt::Debug + std::fmt::Display + Eq + std::hash::Hash;
+
+    /// The words that its names may begin with, the type left out.
+    const WORDS: &'static [&'static str];
+
+    /// What kind of layer its kernel of a name is.
+    fn kind(name: &KernelName) -> LayerKind;
+    /// Its name; equal specs have equal names and different ones differ.
+    fn kernel_name(&self) -> KernelName;
+    /// The text of its name.
+    fn name(&self) -> String {
+        self.kernel_name().to_string()
+    }
     /// The arguments, in the order of `ptrs`.
     fn arguments(&self) -> Vec<Argument>;
     /// The schedule for a target.
@@ -96,15 +123,27 @@ macro_rules! families {
         $(pub use $module::$family;)*
 
         /// What a kernel computes.
-        #[derive(Clone, Debug)]
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
         pub enum Spec { $(#[doc = $about] $family($family)),* }
 
         /// How a kernel computes it.
-        #[derive(Clone, PartialEq, Debug)]
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
         pub enum Schedule { $(#[doc = $about] $family(<$family as Family>::Schedule)),* }
 
-        /// Every family with its one-line description, in table order.
-        pub const FAMILIES: &[(&str, &str)] = &[$((stringify!($module), $about)),*];
+        impl std::fmt::Display for Schedule {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self { $(Self::$family(schedule) => write!(f, "{}({schedule})", stringify!($family)),)* }
+            }
+        }
+
+        /// The words that names of each family may begin with, in table order.
+        const WORDS: &[&[&str]] = &[$(<$family as Family>::WORDS),*];
+
+        /// What kind of layer a kernel is: asked of the family that its name belongs to.
+        fn kind_of(name: &KernelName) -> LayerKind {
+            $(if <$family as Family>::WORDS.contains(&name.family) { return <$family as Family>::kind(name); })*
+            LayerKind::Other
+        }
 
         $(impl From<$family> for Spec { fn from(spec: $family) -> Self { Self::$family(spec) } })*
 
@@ -114,8 +153,10 @@ macro_rules! families {
                 match spec.into() {
                     $(Spec::$family(spec) => {
                         let schedule = spec.schedule(target);
+                        let name = spec.kernel_name();
                         Self {
-                            name: spec.name(),
+                            kind: name.kind(),
+                            name: name.to_string(),
                             arguments: spec.arguments(),
                             chunks: spec.chunks(&schedule),
                             scratch: spec.scratch(&schedule),
@@ -139,15 +180,30 @@ macro_rules! families {
     };
 }
 
-/// A spec with its schedule, and what follows from both.
+/// `Title { name: value, … }`
+fn write_fields(
+    f: &mut std::fmt::Formatter<'_>,
+    title: &str,
+    fields: &[(&str, &dyn std::fmt::Display)],
+) -> std::fmt::Result {
+    write!(f, "{title} {{")?;
+    for (i, (name, value)) in fields.iter().enumerate() {
+        write!(f, "{} {name}: {value}", if i > 0 { "," } else { "" })?;
+    }
+    f.write_str(" }")
+}
+
+/// A spec with its schedule, and what follows from both. Kernels of equal spec and schedule are the same.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// What to compute.
     pub spec: Spec,
     /// How to compute it.
     pub schedule: Schedule,
-    /// Name of the spec; see [`Family::name`].
+    /// Name of the spec; see [`Family::kernel_name`].
     pub name: String,
+    /// What kind of layer it is.
+    pub kind: LayerKind,
     /// The arguments, in the order of `ptrs`.
     pub arguments: Vec<Argument>,
     /// Work units.
@@ -158,6 +214,20 @@ pub struct Kernel {
     pub flops: u64,
     /// Bytes that must move at least once.
     pub bytes: u64,
+}
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.spec, &self.schedule) == (&other.spec, &other.schedule)
+    }
+}
+
+impl Eq for Kernel {}
+
+impl std::hash::Hash for Kernel {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.spec, &self.schedule).hash(state);
+    }
 }
 
 families! {

@@ -7,12 +7,14 @@
 //! product of both counts, one rounding. The loops are those of [`Sliding`].
 
 use super::sliding::{At, Cell, Run, Schedule, Sliding};
-use super::{Argument, Family};
+use super::name::Section;
+use super::{Argument, Family, KernelName, LayerKind};
+use fornax_ir::types::DType;
 use crate::codegen::{Cmp, Element, Emitter, R, V, VOp};
 use crate::target::Target;
 
 /// What a window computes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// The largest element.
     Max,
@@ -23,7 +25,7 @@ pub enum Kind {
 }
 
 /// What a pooling computes.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Pool {
     /// Extents.
     pub sliding: Sliding,
@@ -53,13 +55,19 @@ impl Pool {
 impl Family for Pool {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        let kind = match self.kind {
-            Kind::Max => "max".into(),
-            Kind::Average => "average".into(),
-            Kind::AveragePadded([h, w]) => format!("average_padded_{h}x{w}"),
-        };
-        format!("f32_pool_{}_{kind}", self.sliding.name())
+    const WORDS: &'static [&'static str] = &["pool"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Pool
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        let name = self.sliding.label(KernelName::new(DType::F32, "pool"));
+        match self.kind {
+            Kind::Max => name.word("max"),
+            Kind::Average => name.word("average"),
+            Kind::AveragePadded(map) => name.word("average").word("padded").with(Section::Extents(map.to_vec())),
+        }
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -25,14 +25,15 @@ mod tests;
 use super::conv::{self, Conv, PANEL};
 use super::depthwise::Depthwise;
 use super::sliding::{self, Cell, Rows, Sliding, copy};
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::{Count, Emitter, R};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 use crate::target::Target;
 
 /// An expansion and a depthwise convolution.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Ring {
     /// Channels before the expansion.
     pub inputs: usize,
@@ -43,7 +44,7 @@ pub struct Ring {
 }
 
 /// How it runs.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Channels of a work unit: whole panels, or all.
     pub block: usize,
@@ -106,12 +107,20 @@ impl Ring {
     }
 }
 
+schedule_text!(Schedule, "Schedule" { "block": block, "bands": bands, "expand": expand, "rows": rows });
+
 impl Family for Ring {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        let act = Epilogue::new(self.expand, false, false).suffix();
-        format!("f32_ring_i{}_bias{act}_{}", self.inputs, self.depthwise.label())
+    const WORDS: &'static [&'static str] = &["ring"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Ring
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        let name = KernelName::new(DType::F32, "ring").shape(&[('i', &[self.inputs])]);
+        self.depthwise.label(name.bias(&Epilogue::new(self.expand, false, false)))
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -5,12 +5,13 @@
 //! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
 
 use super::conv::{padded, width};
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
+use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::Target;
 
 /// A gate over packed 1x1 weights.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ScaleWeights {
     /// Images: gates and sets of weights.
     pub batch: usize,
@@ -21,17 +22,29 @@ pub struct ScaleWeights {
 }
 
 /// Panels per chunk.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Panels of one work unit.
     pub panels: usize,
 }
 
+schedule_text!(Schedule, "Schedule" { "panels": panels });
+
 impl Family for ScaleWeights {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        format!("f32_scale_weights_n{}c{}m{}", self.batch, self.channels, self.filters)
+    const WORDS: &'static [&'static str] = &["scale_weights"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Gate
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        KernelName::new(DType::F32, "scale_weights").shape(&[
+            ('n', &[self.batch]),
+            ('c', &[self.channels]),
+            ('m', &[self.filters]),
+        ])
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -5,6 +5,7 @@
 //! code, so taps left and right of the map are left out at compile time. A window row above or below the map reads `outside`, a
 //! row of elements that do not change the result.
 
+use super::{KernelName, schedule_text};
 use crate::codegen::{Count, Element, Emitter, R};
 use crate::target::{Target, Vectors};
 
@@ -16,7 +17,7 @@ const LARGEST: usize = 1 << 28;
 const CODE: usize = 2048;
 
 /// Extents `[height, width]` of windows over a map `[N, H, W, C]`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Sliding {
     /// Images.
     pub batch: usize,
@@ -37,7 +38,7 @@ pub struct Sliding {
 }
 
 /// How the loops are cut.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Outputs of a row that stay in registers together.
     pub tile: usize,
@@ -85,6 +86,8 @@ pub trait Cell {
     fn vector(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, lanes: usize);
 }
 
+schedule_text!(Schedule, "Schedule" { "tile": tile, "block": block });
+
 impl Sliding {
     /// Whether there is a kernel: offsets fit their fields and the code is of bounded size.
     pub fn applies(&self) -> bool {
@@ -96,16 +99,19 @@ impl Sliding {
         }
     }
 
-    /// `n2c96h112w112_h56w56_k3s2p1`, the extents as part of a kernel's name.
-    pub fn name(&self) -> String {
-        let pair = |v: [usize; 2]| if v[0] == v[1] { v[0].to_string() } else { format!("{}x{}", v[0], v[1]) };
-        let ([h, w], [oh, ow]) = (self.input, self.output);
-        let (kernel, strides, pads) = (pair(self.kernel), pair(self.strides), pair(self.pads));
-        let mut name = format!("n{}c{}h{h}w{w}_h{oh}w{ow}_k{kernel}s{strides}p{pads}", self.batch, self.channels);
-        if self.dilations != [1, 1] {
-            name += &format!("d{}", pair(self.dilations));
+    /// A kernel's name with the extents: `n2c96h112w112_h56w56_k3s2p1`.
+    pub fn label(&self, name: KernelName) -> KernelName {
+        fn pair(v: &[usize; 2]) -> &[usize] {
+            if v[0] == v[1] { &v[..1] } else { v }
         }
-        name
+        let ([h, w], [oh, ow]) = (self.input, self.output);
+        let mut window = vec![('k', pair(&self.kernel)), ('s', pair(&self.strides)), ('p', pair(&self.pads))];
+        if self.dilations != [1, 1] {
+            window.push(('d', pair(&self.dilations)));
+        }
+        name.shape(&[('n', &[self.batch]), ('c', &[self.channels]), ('h', &[h]), ('w', &[w])])
+            .shape(&[('h', &[oh]), ('w', &[ow])])
+            .shape(&window)
     }
 
     /// Bytes of the input map.

@@ -8,13 +8,14 @@
 //! with a NaN or an infinite maximum gives NaN throughout, since its sum is one.
 
 use super::sliding::copy;
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::{Count, Element, Emitter, R, V, VOp, math};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 use crate::target::Target;
 
 /// What a softmax computes.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Softmax {
     /// Rows.
     pub rows: usize,
@@ -25,7 +26,7 @@ pub struct Softmax {
 }
 
 /// How: rows of one work unit.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Rows per work unit.
     pub rows: usize,
@@ -38,11 +39,20 @@ const WORK: usize = 4096;
 /// Vectors that pass through the exponential together.
 const GROUP: usize = 2;
 
+schedule_text!(Schedule, "Schedule" { "rows": rows });
+
 impl Family for Softmax {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        format!("f32_{}_m{}n{}", if self.log { "log_softmax" } else { "softmax" }, self.rows, self.length)
+    const WORDS: &'static [&'static str] = &["log_softmax", "softmax"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Softmax
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        KernelName::new(DType::F32, if self.log { "log_softmax" } else { "softmax" })
+            .shape(&[('m', &[self.rows]), ('n', &[self.length])])
     }
 
     fn arguments(&self) -> Vec<Argument> {

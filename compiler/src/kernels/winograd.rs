@@ -33,9 +33,10 @@ mod product;
 mod tests;
 mod transform;
 
-use super::{Argument, Family};
+use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
+use fornax_ir::types::DType;
 use crate::target::{Backend, Target};
 pub use choice::{Choice, choose};
 use fornax_runtime::packing::{Layout, Packing, Transform, winograd};
@@ -52,7 +53,7 @@ pub fn padded(filters: usize) -> usize {
 }
 
 /// A dense 3x3 convolution of stride 1 over a channel-last map.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Winograd {
     /// Images.
     pub batch: usize,
@@ -73,7 +74,7 @@ pub struct Winograd {
 }
 
 /// How it runs.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Most tiles of a register tile; all of them are split evenly into groups of at most so many.
     pub tiles: usize,
@@ -158,15 +159,23 @@ impl Winograd {
     }
 }
 
+schedule_text!(Schedule, "Schedule" { "tiles": tiles, "vectors": vectors, "unroll": unroll, "panels": panels, "groups": groups, "strips": strips });
+
 impl Family for Winograd {
     type Schedule = Schedule;
 
-    fn name(&self) -> String {
-        let ([h, w], [oh, ow], [top, left]) = (self.input, self.output, self.begin);
-        let m = self.tile.outputs();
-        let mut name = format!("f32_winograd{m}x{m}_n{}c{}h{h}w{w}m{}", self.batch, self.channels, self.filters);
-        name += &format!("_o{oh}x{ow}k3x3s1x1p{top}x{left}");
-        name + "_bias" + &self.epilogue.suffix()
+    const WORDS: &'static [&'static str] = &["winograd2x2", "winograd4x4"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Winograd
+    }
+
+    fn kernel_name(&self) -> KernelName {
+        let [h, w] = self.input;
+        KernelName::new(DType::F32, Self::WORDS[(self.tile == Tile::Four) as usize])
+            .shape(&[('n', &[self.batch]), ('c', &[self.channels]), ('h', &[h]), ('w', &[w]), ('m', &[self.filters])])
+            .shape(&[('o', &self.output), ('k', &[3, 3]), ('s', &[1, 1]), ('p', &self.begin)])
+            .bias(&self.epilogue)
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -35,7 +35,7 @@ impl fmt::Display for Plan {
                     },
                 }
             }
-            writeln!(f, ") chunks={} {:?}  ; {}", step.kernel.chunks, step.kernel.schedule, step.node)?;
+            writeln!(f, ") chunks={} {}  ; {}", step.kernel.chunks, step.kernel.schedule, step.node)?;
         }
         Ok(())
     }

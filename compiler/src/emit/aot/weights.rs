@@ -69,7 +69,7 @@ impl<'a> Table<'a> {
         for (number, plan) in plans.iter().enumerate() {
             text.push_str(&format!("{} {} {}\n", plan.target, plan.arena_bytes, plan.scratch_bytes));
             for step in &plan.steps {
-                text.push_str(&format!("{} {:?}", step.kernel.name, step.kernel.schedule));
+                text.push_str(&format!("{} {}", step.kernel.name, step.kernel.schedule));
                 for operand in &step.operands {
                     text.push_str(&format!(" {:x}", super::tables::argument(plan, number, self, *operand)));
                 }

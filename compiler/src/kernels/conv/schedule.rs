@@ -3,12 +3,14 @@
 //! Vectors of 4 lanes are Cranelift's and take measured tiles. For wider ones, whose instructions are our own, the tile is the
 //! cheapest by [`Conv::cost`] of those that fit the registers.
 
+use std::fmt;
+
 use super::Conv;
 use crate::kernels::Family;
 use crate::target::{Arch, Target};
 
 /// What one chunk takes from the whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Split {
     /// Tiles of a single row of pixels.
     Tiles,
@@ -19,7 +21,7 @@ pub enum Split {
 }
 
 /// How a convolution runs.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// Most pixels of a tile; rows are split evenly.
     pub pixels: usize,
@@ -32,6 +34,24 @@ pub struct Schedule {
     /// Number of chunks; the units of the split axis are divided evenly.
     pub chunks: usize,
 }
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tiles => "Tiles",
+            Self::Rows => "Rows",
+            Self::Strips => "Strips",
+        })
+    }
+}
+
+schedule_text!(Schedule, "Schedule" {
+    "pixels": pixels,
+    "vectors": vectors,
+    "unroll": unroll,
+    "split": split,
+    "chunks": chunks,
+});
 
 /// Most chunks of a kernel.
 const MOST_CHUNKS: u64 = 64;

@@ -16,7 +16,7 @@ use fornax_ir::scalar::UnaryFn::{self, Cos, IsNan, Not, Sin};
 use fornax_ir::types::DType;
 
 /// `base + sum of strides[d] * index[d]`
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Affine {
     /// Value where every index is 0.
     pub base: i64,
@@ -42,7 +42,7 @@ impl Affine {
 }
 
 /// An operand that is read.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Input {
     /// Its name as a kernel argument.
     pub name: &'static str,
@@ -57,7 +57,7 @@ pub struct Input {
 }
 
 /// What an entry of a table stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Entry {
     /// A coordinate; a negative one leaves out everything that depends on it.
     Skip,
@@ -66,7 +66,7 @@ pub enum Entry {
 }
 
 /// An index table: a packed constant, or an index tensor.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Table {
     /// Its name as a kernel argument.
     pub name: &'static str,
@@ -81,7 +81,7 @@ pub struct Table {
 }
 
 /// A test: points where not `0 <= at < below` contribute nothing.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Guard {
     /// The coordinate.
     pub at: Affine,
@@ -90,7 +90,7 @@ pub struct Guard {
 }
 
 /// The operand that is written.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Output {
     /// Element type.
     pub dtype: DType,
@@ -104,7 +104,7 @@ pub struct Output {
 pub type Id = usize;
 
 /// A scalar instruction. Values are `f32`, or integers held in 64 bits (bool as 0 and 1) in the order of their type.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Inst {
     /// The element of an input. Types other than `f32` give integers; `f64`, `f16` and `bf16` their bits.
     Load(usize),
@@ -136,7 +136,7 @@ pub enum Inst {
 pub type Program = Vec<Inst>;
 
 /// How terms are taken up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Combine {
     /// The last term counts; without terms, `init`.
     Last,
@@ -160,7 +160,7 @@ pub enum Combine {
 }
 
 /// A loop nest.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct LoopNest {
     /// Extents of the axes, outer to inner.
     pub extents: Vec<usize>,
@@ -187,7 +187,7 @@ pub struct LoopNest {
 }
 
 /// How chunks cut the output axes: one chunk is one index of the first `outer` axes and `block` indices of the next axis.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Split {
     /// Axes outside of the blocked one.
     pub outer: usize,
