@@ -52,12 +52,13 @@ const LEVEL: &[&str] = &[
 /// What tells that a line of code knows one level from another: names, features, widths of registers.
 const LEVEL_WORDS: &[&str] = &[
     "x86-64-",
-    "X86_64_",
+    "X86_64_FMA",
+    "X86_64_V",
     "avx2",
     "avx512",
     "neon",
-    "ymm",
-    "zmm",
+    "_ymm",
+    "_zmm",
     "YMM",
     "ZMM",
     "lanes == 16",

@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = library.manifest();
         for binding in 0..library.bindings() {
             for level in library.levels() {
-                let _ = library.program(binding, level);
+                let _ = library.program(binding, level.number);
             }
         }
     }

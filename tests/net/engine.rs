@@ -5,10 +5,10 @@ use std::sync::Arc;
 use fornax::{Bindings, Model, Options, ScaledOptions, Tensor};
 use fornax_compiler::emit::{self, jit};
 use fornax_compiler::ir::Graph;
-use fornax_compiler::kernels::{Kernel, Spec};
+use fornax_compiler::kernels::{Kernel, KernelName, LayerKind, Spec};
 use fornax_compiler::lower::lower;
 use fornax_compiler::pipeline::{self, optimise};
-use fornax_compiler::plan::Plan;
+use fornax_compiler::plan::{Plan, Step};
 use fornax_compiler::types::random_values;
 use fornax_runtime::{Pool, Session, available_threads};
 use xxhash_rust::xxh3::xxh3_64;
@@ -133,9 +133,15 @@ impl Optimised {
         lower(&self.graph, target).expect("a plan")
     }
 
-    /// The text of the plan for `target`.
+    /// The text of the plan for `target`. The names of its kernels read back, and tell what the kernels know.
     pub fn plan_text(&self, target: &Target) -> String {
-        self.plan(target).to_string()
+        let plan = self.plan(target);
+        for Step { kernel, .. } in &plan.steps {
+            let name: KernelName = kernel.name.parse().expect("a kernel's name");
+            assert_eq!((name.to_string(), name.kind()), (kernel.name.clone(), kernel.kind));
+            assert_ne!(kernel.kind, LayerKind::Other, "{name}");
+        }
+        plan.to_string()
     }
 
     /// The distinct kernels for `target`.
