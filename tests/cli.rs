@@ -129,6 +129,11 @@ fn every_view_of_inspect() {
     assert!(folded.starts_with("graph @") && !folded.contains("batch_norm"));
     assert!(text(&["inspect", MODEL, "--dot"]).starts_with("digraph"));
     assert!(text(&["inspect", MODEL, "--remarks"]).contains("fuse_mbconv"));
+    let plan = json(&["inspect", MODEL, "--plan", "--json"]);
+    assert!(
+        plan["steps"].as_array().unwrap().iter().all(|step| step["predicted_us"].as_f64().unwrap() > 0.0),
+        "{plan}"
+    );
     let plan = text(&["inspect", MODEL, "--plan", "--cpu", "aarch64"]);
     assert!(plan.starts_with("plan @") && plan.lines().next().unwrap().ends_with("for aarch64"));
     assert!(text(&["inspect", MODEL, "--clif", "--cpu", "x86-64-fma"]).contains("function"));

@@ -3,11 +3,14 @@
 //! A target prints as the name of its level (`x86-64-v3`, …) and parses back. Cache sizes guide schedules only: no target may change
 //! a bit of a result, except x86-64 without FMA, which multiplies and adds.
 
+mod machine;
+
 use std::fmt;
 use std::str::FromStr;
 
 use fornax_runtime::levels::{self, LEVELS};
 pub use fornax_runtime::levels::{Arch, Backend, Level, Vectors};
+pub use machine::{Cost, Machine};
 
 /// A machine to compile for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -19,9 +22,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// A machine of a level with 1 MiB of second-level cache.
+    /// A machine of a level with the second-level cache of [`Machine::NOMINAL`].
     pub const fn new(level: &'static Level) -> Self {
-        Self { level, l2: 1 << 20 }
+        Self { level, l2: Machine::NOMINAL.l2 }
     }
 
     /// x86-64 with FMA and 128-bit vectors.
@@ -66,6 +69,11 @@ impl Target {
     /// The vectors that kernels use.
     pub fn vectors(&self) -> Vectors {
         self.level.vectors
+    }
+
+    /// What code costs on it.
+    pub fn machine(&self) -> Machine {
+        Machine { l2: self.l2, ..Machine::of(self.lanes()) }
     }
 
     /// Whether a multiplication and addition round once.

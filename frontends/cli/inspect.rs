@@ -3,7 +3,7 @@
 use fornax::compiler::codegen::clif;
 use fornax::compiler::emit::{disassembly, distinct};
 use fornax::compiler::kernels::Kernel;
-use fornax::compiler::plan::Plan;
+use fornax::compiler::plan::{Plan, Step};
 use fornax::ir::graph::dot::dot;
 use fornax::ir::graph::verify;
 use fornax::ir::pipeline::PASSES;
@@ -64,6 +64,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     }
     if args.plan {
         let plan = progress::during("planning", || model.plan(&bindings))?;
+        if out.json {
+            return out.json(&json!({"version": 1, "plan": plan.to_string(), "steps": steps(&plan)}));
+        }
         return text("plan", &plan.to_string(), out);
     }
     if let Some(pattern) = &args.clif {
@@ -192,6 +195,17 @@ fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
         return out.json(&json!({"version": 1, "remarks": remarks.iter().map(whole).collect::<Vec<_>>()}));
     }
     Ok(write!(out.to, "{}", remark::summary(&remarks))?)
+}
+
+/// What each step is and costs, on the nominal machine of the plan's target.
+fn steps(plan: &Plan) -> Vec<serde_json::Value> {
+    let machine = plan.target.machine();
+    let step = |step: &Step| {
+        let (kernel, predicted) = (&step.kernel, step.kernel.cost(&machine).microseconds(&machine));
+        json!({"node": step.node, "kernel": kernel.name, "kind": kernel.kind.name(), "chunks": kernel.chunks,
+            "flops": kernel.flops, "bytes": kernel.bytes, "predicted_us": predicted})
+    };
+    plan.steps.iter().map(step).collect()
 }
 
 /// The code of the plan's distinct kernels whose names contain `pattern`.

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use fornax_compiler::target::Machine;
 use fornax_ir::inputs::Bindings;
 use fornax_runtime::{DType, Program, Tensor, measure_fma_peak};
 use fornax_scaling::architecture::Architecture;
@@ -18,7 +19,7 @@ const LENGTH: Duration = Duration::from_millis(300);
 /// Minimum number of runs of one network.
 const RUNS: usize = 4;
 /// Bytes that one core takes from memory in a second, for predictions.
-const BANDWIDTH: f64 = 16e9;
+const BANDWIDTH: f64 = Machine::NOMINAL.memory_rate * Machine::NOMINAL.ghz * 1e9;
 
 /// Costs of a network.
 #[derive(Clone, PartialEq, Debug)]

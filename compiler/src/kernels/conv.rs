@@ -22,7 +22,7 @@ use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use fornax_ir::types::DType;
-use crate::target::Target;
+use crate::target::{Cost, Machine, Target};
 pub(super) use emit::{Range, image, overlap};
 pub use pack::{PANEL, padded, width};
 pub use schedule::{Schedule, Split};
@@ -235,6 +235,12 @@ impl Family for Conv {
 
     fn flops(&self) -> u64 {
         2 * (self.pixels() * self.groups * self.filters) as u64 * self.depth() as u64
+    }
+
+    /// That of its tiles.
+    fn cost(&self, schedule: &Schedule, machine: &Machine) -> Cost {
+        let slots = self.slots(machine, schedule.pixels, schedule.vectors);
+        Cost { cycles: slots as f64 / machine.fma_per_cycle as f64, bytes: self.bytes() as f64 }
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -5,7 +5,7 @@
 use super::{Argument, Family, KernelName, LayerKind};
 use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
-use crate::target::Target;
+use crate::target::{Machine, Target};
 
 /// What a gate computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -20,6 +20,8 @@ pub struct Gate {
 
 /// Vectors per turn of the inner loop.
 const UNROLL: usize = 4;
+/// Elements that one work unit may cover.
+const WORK: usize = Machine::NOMINAL.bytes_in(8_192) / 4;
 
 /// How: pixels of one work unit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -52,9 +54,9 @@ impl Family for Gate {
         ]
     }
 
-    /// The largest divisor of the pixels whose work unit moves at most 64 KB.
+    /// The largest divisor of the pixels whose work unit is no longer than [`WORK`].
     fn schedule(&self, _target: &Target) -> Schedule {
-        let most = (16384 / self.channels.max(1)).clamp(1, self.pixels.max(1));
+        let most = (WORK / self.channels.max(1)).clamp(1, self.pixels.max(1));
         let pixels = (1..=most).rev().find(|p| self.pixels.is_multiple_of(*p)).unwrap_or(1);
         Schedule { pixels }
     }

@@ -10,7 +10,7 @@ use crate::codegen::{Count, Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
 use fornax_runtime::packing::Packing;
-use crate::target::Target;
+use crate::target::{Machine, Target};
 
 /// What a matrix-vector product computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -34,8 +34,8 @@ pub struct Schedule {
     pub panels: usize,
 }
 
-/// Multiply-adds that pay for claiming a work unit.
-const WORK: usize = 1 << 15;
+/// Weights that pay for claiming a work unit.
+const WORK: usize = Machine::NOMINAL.bytes_in(16_384) / 4;
 
 impl Gemv {
     /// Outputs of one panel.

@@ -6,7 +6,7 @@
 use super::{Argument, Family, KernelName, LayerKind};
 use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
-use crate::target::Target;
+use crate::target::{Machine, Target};
 
 /// What a mean computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -33,7 +33,7 @@ pub struct Schedule {
 /// Channels of a block.
 const BLOCK: usize = 64;
 /// Elements that pay for claiming a work unit.
-const WORK: usize = 1 << 14;
+const WORK: usize = Machine::NOMINAL.bytes_in(8_192) / 4;
 
 schedule_text!(Schedule, "Schedule" { "blocks": blocks });
 

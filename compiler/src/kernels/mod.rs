@@ -13,7 +13,7 @@ pub mod sliding;
 pub mod testing;
 
 use crate::codegen::Emitter;
-use crate::target::Target;
+use crate::target::{Cost, Machine, Target};
 pub use kind::LayerKind;
 pub use name::KernelName;
 
@@ -112,6 +112,10 @@ pub trait Family: Clone + std::fmt::Debug + Eq + std::hash::Hash {
     fn bytes(&self) -> u64 {
         self.arguments().iter().map(|a| a.bytes as u64).sum()
     }
+    /// What it costs; by default what kernels of its size cost on the whole.
+    fn cost(&self, _schedule: &Self::Schedule, machine: &Machine) -> Cost {
+        Cost::of(self.flops(), self.bytes(), machine)
+    }
     /// Writes the kernel.
     fn emit(&self, schedule: &Self::Schedule, e: &mut dyn Emitter);
 }
@@ -166,6 +170,14 @@ macro_rules! families {
                             spec: Spec::$family(spec),
                         }
                     })*
+                }
+            }
+
+            /// What it costs.
+            pub fn cost(&self, machine: &Machine) -> Cost {
+                match (&self.spec, &self.schedule) {
+                    $((Spec::$family(spec), Schedule::$family(schedule)) => spec.cost(schedule, machine),)*
+                    _ => Cost::of(self.flops, self.bytes, machine),
                 }
             }
 

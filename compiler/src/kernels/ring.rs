@@ -30,7 +30,7 @@ use crate::codegen::epilogue::Epilogue;
 use crate::codegen::{Count, Emitter, R};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
-use crate::target::Target;
+use crate::target::{Cost, Machine, Target};
 
 /// An expansion and a depthwise convolution.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -154,6 +154,12 @@ impl Family for Ring {
     fn flops(&self) -> u64 {
         let d = &self.depthwise;
         2 * (d.batch * d.input[0] * d.input[1] * d.channels) as u64 * self.inputs as u64 + d.flops()
+    }
+
+    /// That of its rows and bands.
+    fn cost(&self, schedule: &Schedule, machine: &Machine) -> Cost {
+        let slots = self.slots(machine, [schedule.block, schedule.bands], &schedule.expand);
+        Cost { cycles: slots as f64 / machine.fma_per_cycle as f64, bytes: self.bytes() as f64 }
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -4,11 +4,11 @@
 //! set for each image. Cheaper than a pass
 //! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
 
-use super::conv::{padded, width};
+use super::conv::{PANEL, padded, width};
 use super::{Argument, Family, KernelName, LayerKind};
 use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
-use crate::target::Target;
+use crate::target::{Machine, Target};
 
 /// A gate over packed 1x1 weights.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -27,6 +27,9 @@ pub struct Schedule {
     /// Panels of one work unit.
     pub panels: usize,
 }
+
+/// Weights that one work unit may cover.
+const WORK: usize = Machine::NOMINAL.bytes_in(8_192) / 4;
 
 schedule_text!(Schedule, "Schedule" { "panels": panels });
 
@@ -56,9 +59,9 @@ impl Family for ScaleWeights {
         ]
     }
 
-    /// A work unit moves 64 KB or one panel.
+    /// A work unit is as long as [`WORK`], or one panel.
     fn schedule(&self, _target: &Target) -> Schedule {
-        Schedule { panels: (1024 / self.channels.max(1)).max(1) }
+        Schedule { panels: (WORK / PANEL / self.channels.max(1)).max(1) }
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {

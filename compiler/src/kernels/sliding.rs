@@ -7,7 +7,7 @@
 
 use super::{KernelName, schedule_text};
 use crate::codegen::{Count, Element, Emitter, R};
-use crate::target::{Target, Vectors};
+use crate::target::{Machine, Target, Vectors};
 
 /// Widest window.
 const WIDEST: usize = 11;
@@ -140,7 +140,7 @@ impl Sliding {
         let even = [14, 7].into_iter().chain(narrower).find(|t| *t <= most && self.output[1].is_multiple_of(*t));
         let tiles = self.output[1].div_ceil(most).max(1);
         let work = self.output[1].max(1) * self.kernel[0] * self.kernel[1];
-        let near = (20 * 1024 / bytes.max(1)).max(16);
+        let near = (Machine::NOMINAL.l1 / 8 * 5 / bytes.max(1)).max(16);
         let blocks = self.channels.div_ceil((WORK / work.max(1)).clamp(64, near.max(64))).max(1);
         Schedule {
             tile: even.unwrap_or_else(|| self.output[1].div_ceil(tiles).max(1)),
@@ -342,7 +342,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Taps and outputs that one work unit should cover, channel by channel.
-const WORK: usize = 1 << 16;
+const WORK: usize = (Machine::NOMINAL.flops_in(2_048) / 2) as usize;
 
 /// A fresh register with the value of another.
 pub fn copy(e: &mut dyn Emitter, from: R) -> R {

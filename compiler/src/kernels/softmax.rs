@@ -12,7 +12,7 @@ use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::{Count, Element, Emitter, R, V, VOp, math};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
-use crate::target::Target;
+use crate::target::{Machine, Target};
 
 /// What a softmax computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -35,7 +35,7 @@ pub struct Schedule {
 /// Virtual lanes of a sum.
 const LANES: usize = 16;
 /// Elements that one work unit should cover.
-const WORK: usize = 4096;
+const WORK: usize = Machine::NOMINAL.bytes_in(2_048) / 4;
 /// Vectors that pass through the exponential together.
 const GROUP: usize = 2;
 

@@ -37,7 +37,7 @@ use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use fornax_ir::types::DType;
-use crate::target::{Backend, Target};
+use crate::target::{Backend, Cost, Machine, Target};
 pub use choice::{Choice, choose};
 use fornax_runtime::packing::{Layout, Packing, Transform, winograd};
 pub use fornax_runtime::packing::winograd::Tile;
@@ -91,7 +91,7 @@ pub struct Schedule {
 }
 
 /// Work that pays for claiming a chunk, floating-point operations of the direct form.
-const CHUNK_FLOPS: u64 = 8_000_000;
+const CHUNK_FLOPS: u64 = Machine::NOMINAL.flops_in(125_000);
 /// Chunks that are enough: where blocks of tiles are fewer, they are split by strips.
 const ENOUGH_CHUNKS: usize = 8;
 /// Fewest output channels of a part of a block: their products take eight times as long as the input's transform.
@@ -236,6 +236,12 @@ impl Family for Winograd {
     /// Those of the direct form.
     fn flops(&self) -> u64 {
         2 * 9 * (self.batch * self.output[0] * self.output[1] * self.filters) as u64 * self.channels as u64
+    }
+
+    /// By what decides for or against it.
+    fn cost(&self, _schedule: &Schedule, machine: &Machine) -> Cost {
+        let cycles = self.batch as f64 * machine.attained(self.operations());
+        Cost { cycles, bytes: self.bytes() as f64 }
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -15,7 +15,7 @@ pub use constants::{Contents, Generated, PackedConstant, Pool, Table};
 pub use layout::Layout;
 
 use crate::kernels::Kernel;
-use crate::target::Target;
+use crate::target::{Cost, Target};
 use fornax_ir::Remark;
 use fornax_ir::types::TensorType;
 
@@ -106,11 +106,11 @@ const CLAIM: f64 = 4.0;
 impl Step {
     /// Fewest chunks for a thread to claim at once: all of them where the step is too short to be shared.
     ///
-    /// The time is a guess from what kernels reach on one core, 3.75 GFLOP/s a lane and 20 GB/s.
+    /// The time is what steps of its size take on the whole.
     pub fn grain(&self, target: &Target) -> u32 {
-        let arithmetic = self.kernel.flops as f64 / (3.75e3 * target.lanes() as f64);
-        let memory = self.kernel.bytes as f64 / 20e3;
-        let (time, chunks) = (arithmetic.max(memory), self.kernel.chunks.max(1));
+        let machine = target.machine();
+        let time = Cost::of(self.kernel.flops, self.kernel.bytes, &machine).microseconds_shared(&machine);
+        let chunks = self.kernel.chunks.max(1);
         if time < 2.0 * CLAIM {
             return chunks;
         }

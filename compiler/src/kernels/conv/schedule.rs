@@ -1,13 +1,13 @@
 //! How a convolution runs on a target: tile, unrolling, chunks.
 //!
 //! Vectors of 4 lanes are Cranelift's and take measured tiles. For wider ones, whose instructions are our own, the tile is the
-//! cheapest by [`Conv::cost`] of those that fit the registers.
+//! cheapest by [`Conv::slots`] of those that fit the registers.
 
 use std::fmt;
 
 use super::Conv;
 use crate::kernels::Family;
-use crate::target::{Arch, Target};
+use crate::target::{Arch, Machine, Target};
 
 /// What one chunk takes from the whole.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,20 +64,15 @@ const FEW_PIXELS: usize = 4;
 /// Input channels whose loop is written out for wide vectors.
 const UNROLLED: usize = 16;
 
-/// Half cycles that a tile takes besides its products: bias, pointers, the first and last turn of the loop.
-const TILE: u64 = 24;
-/// Half cycles to begin a run of tiles.
-const RUN: u64 = 40;
-/// Half cycles that the first pass through a tile's code takes: it is not in the first-level cache.
-const CODE: u64 = 600;
-/// Half cycles from one multiply-add to the next that needs its sum.
-const LATENCY: usize = 8;
-
-/// Work that pays for claiming a chunk, floating-point operations: about 10 us by the peak of cores with such vectors. What one
-/// thread alone computes, the others fetch from its cache in the next step, so few layers are too small to share.
-fn chunk_flops(lanes: usize) -> u64 {
-    lanes as u64 * 110_000
-}
+/// Cycles that a tile takes besides its products: bias, pointers, the first and last turn of the loop.
+const TILE: usize = 12;
+/// Cycles to begin a run of tiles.
+const RUN: usize = 20;
+/// Cycles that the first pass through a tile's code takes: it is not in the first-level cache.
+const CODE: usize = 300;
+/// Cycles at the peak that pay for claiming a chunk. What one thread alone computes, the others fetch from its cache in the next
+/// step, so few layers are too small to share.
+const CHUNK: u64 = 27_500;
 
 impl Conv {
     /// The schedule for a target.
@@ -115,7 +110,7 @@ impl Conv {
 
     /// How many chunks the work is worth. Three or a few more would leave one of two or four threads idle at the end.
     fn wanted(&self, lanes: usize) -> u64 {
-        let worth = (self.flops() / chunk_flops(lanes)).clamp(1, MOST_CHUNKS);
+        let worth = (self.flops() / Machine::of(lanes).flops_in(CHUNK)).clamp(1, MOST_CHUNKS);
         if worth > 2 { worth.next_multiple_of(4) } else { worth }
     }
 
@@ -153,28 +148,29 @@ impl Conv {
         let strips = (1..=self.filters.div_ceil(lanes)).take_while(|vectors| most(*vectors) >= FEW_PIXELS);
         strips
             .flat_map(|v| (1..=most(v).min(self.columns.output).min(reach)).map(move |pixels| (pixels, v)))
-            .min_by_key(|(pixels, vectors)| self.cost(lanes, *pixels, *vectors))
+            .min_by_key(|(pixels, vectors)| self.slots(&Machine::of(lanes), *pixels, *vectors))
             .unwrap_or((1, 1))
     }
 
-    /// Half cycles of a convolution with tiles of at most `pixels` by `vectors`, to compare tiles.
+    /// Multiply-adds that could begin while a convolution runs in tiles of at most `pixels` by `vectors`.
     ///
-    /// For each input channel a tile of `p` by `v` issues `p v` multiply-adds and loads `p + v` operands, two of either per
+    /// For each input channel a tile of `p` by `v` issues `p v` multiply-adds and loads `p + v` operands, as many of either per
     /// cycle, and no sum takes the next product before the last one is in. So wide strips of few pixels save loads, and small
     /// tiles, above all the last of an uneven row or strip, wait. Tiles, runs of equal tiles and code of its own for each kind of
     /// strip and run cost a little each: that is what makes an even division win.
-    pub(in crate::kernels) fn cost(&self, lanes: usize, pixels: usize, vectors: usize) -> u64 {
+    pub(in crate::kernels) fn slots(&self, machine: &Machine, pixels: usize, vectors: usize) -> u64 {
+        let [tile, run, code, latency] = [TILE, RUN, CODE, machine.latency].map(|cycles| cycles * machine.fma_per_cycle);
         let (extent, rows) = (self.columns.output, self.groups * self.batch * self.rows.output);
         let tiles = extent.div_ceil(pixels);
         let (size, larger) = (extent / tiles, extent % tiles);
         let runs = [(size + 1, larger), (size, tiles - larger)];
         let mut cost = 0;
-        for span in self.spans(lanes, vectors) {
+        for span in self.spans(machine.lanes, vectors) {
             let (v, bodies) = (span.vectors, if span.alike() { 1 } else { span.strips });
             for (p, tiles) in runs.into_iter().filter(|(_, tiles)| *tiles > 0) {
-                let products = (p * v).max(p + v).max(LATENCY) * self.depth();
-                let row = RUN + tiles as u64 * (TILE + products as u64);
-                cost += (rows * span.units * span.strips) as u64 * row + bodies as u64 * CODE;
+                let products = (p * v).max(p + v).max(latency) * self.depth();
+                let row = run + tiles * (tile + products);
+                cost += (rows * span.units * span.strips * row + bodies * code) as u64;
             }
         }
         cost

@@ -1,4 +1,4 @@
-//! How a ring runs on a target: block of channels and bands of rows, the cheapest by [`Ring::cost`].
+//! How a ring runs on a target: block of channels and bands of rows, the cheapest by [`Ring::slots`].
 //!
 //! More blocks read `x` again, more bands expand rows twice; both make rings that fit the second-level cache, and units for threads.
 
@@ -6,18 +6,16 @@ use super::{PANEL, Ring, Schedule};
 use crate::kernels::Family;
 use crate::kernels::conv::{self, Axis, Conv};
 use crate::kernels::depthwise::Depthwise;
-use crate::target::Target;
+use crate::target::{Machine, Target};
 
 /// Work of a unit, floating-point operations, from which on there are [`MOST`] units rather than [`FEWEST`].
-const UNIT_FLOPS: u64 = 16_000_000;
+const UNIT_FLOPS: u64 = Machine::NOMINAL.flops_in(250_000);
 /// Units that there are at least, if there is enough to divide.
 const FEWEST: usize = 4;
 /// Units that are enough.
 const MOST: usize = 8;
 /// Most bands of an image.
 const MOST_BANDS: usize = 16;
-/// Bytes that come from behind the second-level cache in half a cycle.
-const BANDWIDTH: usize = 4;
 /// A last block of so few channels would have panels of another width than the whole.
 const NARROW: usize = 8;
 
@@ -27,11 +25,12 @@ impl Ring {
         let d = &self.depthwise;
         let wanted = ((self.flops() / UNIT_FLOPS) as usize).clamp(FEWEST, MOST).next_multiple_of(FEWEST);
         let mut best: Option<((usize, u64), Schedule)> = None;
+        let machine = target.machine();
         for block in self.blocks(target) {
             let expand = self.all_rows(block).schedule(target);
             for bands in 1..=d.output[0].clamp(1, MOST_BANDS) {
                 let missing = wanted.saturating_sub(d.batch * bands * d.channels.div_ceil(block));
-                let key = (missing, self.cost(target, block, bands, &expand));
+                let key = (missing, self.slots(&machine, [block, bands], &expand));
                 if best.as_ref().is_none_or(|(least, _)| key < *least) {
                     let rows = Depthwise { channels: block, ..d.clone() }.schedule(target);
                     best = Some((key, Schedule { block, bands, expand: expand.clone(), rows }));
@@ -63,16 +62,17 @@ impl Ring {
         blocks.split_off(fitting.unwrap_or(blocks.len().saturating_sub(1)))
     }
 
-    /// Half cycles, to compare schedules: the expansion with the rows that bands share, multiply-adds of the depthwise
+    /// Multiply-adds that could begin while it runs: the expansion with the rows that bands share, multiply-adds of the depthwise
     /// convolution, `x` from behind the second-level cache; the last round of four threads counts in full.
-    fn cost(&self, target: &Target, block: usize, bands: usize, expand: &conv::Schedule) -> u64 {
+    pub(super) fn slots(&self, machine: &Machine, [block, bands]: [usize; 2], expand: &conv::Schedule) -> u64 {
         let d = &self.depthwise;
         let blocks = d.channels.div_ceil(block);
         let rows = d.output[0] * d.strides[0] + bands * (d.kernel[0].saturating_sub(d.strides[0]));
-        let map = self.all_rows(block).cost(target.lanes(), expand.pixels, expand.vectors);
+        let map = self.all_rows(block).slots(machine, expand.pixels, expand.vectors);
         let x = d.input[0] * d.input[1] * self.inputs * 4;
-        let reads = if x > target.l2 / 2 { blocks * x / BANDWIDTH } else { 0 };
-        let taps = d.output[0] * d.output[1] * d.kernel[0] * d.kernel[1] * d.channels / target.lanes();
+        let bandwidth = machine.l3_rate as usize / machine.fma_per_cycle;
+        let reads = if x > machine.l2 / 2 { blocks * x / bandwidth } else { 0 };
+        let taps = d.output[0] * d.output[1] * d.kernel[0] * d.kernel[1] * d.channels / machine.lanes;
         let image = map * (rows * blocks) as u64 / d.input[0].max(1) as u64 + (reads + taps) as u64;
         let units = d.batch * bands * blocks;
         (d.batch as u64 * image) * units.next_multiple_of(FEWEST) as u64 / units.max(1) as u64

@@ -1,19 +1,20 @@
 //! Whether a convolution runs in Winograd form, and with which tile: a cost of shapes alone.
 //!
-//! The tile decides how results round, so the choice knows no target, no thread count and no batch: it compares one image on a
-//! nominal core. A cost is arithmetic or memory traffic, whichever is more, plus half of the other (they overlap in part), in units
+//! The tile decides how results round, so the choice knows no target, no thread count and no batch: it compares one image on the
+//! nominal machine. A cost is arithmetic or memory traffic, whichever is more, plus half of the other (they overlap in part), in units
 //! of one floating-point operation at the full rate. Transformed weights are 1.8 (2x2) or 4 (4x4) times as many as taps, so small maps
 //! with many channels, which are bound by their weights, gain less or lose.
 
 use super::{Tile, Winograd};
 use crate::kernels::{Conv, conv};
+use crate::target::Machine;
 
-/// Operations at the full rate in the time that a byte takes from the last-level cache: 175 GFLOP/s against 29 GB/s.
-const PER_BYTE: f64 = 6.0;
+/// Operations at the full rate in the time that a byte takes from the last-level cache.
+const PER_BYTE: f64 = Machine::NOMINAL.flops_per_byte();
 /// Weights, bytes, that stay near from block to block.
-const NEAR: f64 = 512.0 * 1024.0;
+const NEAR: f64 = Machine::NOMINAL.l2 as f64 / 2.0;
 /// Transformed input, bytes, that a block may take.
-const BLOCK: f64 = 768.0 * 1024.0;
+const BLOCK: f64 = Machine::NOMINAL.l2 as f64 * 3.0 / 4.0;
 /// Gain that is worth the larger weights and the larger error.
 const LEAST_GAIN: f64 = 1.15;
 /// Fewest input and output channels: vectors have up to 16 lanes.
@@ -55,7 +56,7 @@ pub fn choose(conv: &Conv) -> Option<Choice> {
             tile,
             epilogue: conv.epilogue.clone(),
         };
-        let gain = spec.direct_cost() / spec.cost();
+        let gain = spec.direct_operations() / spec.operations();
         Choice { spec, gain }
     };
     let (two, four) = (form(Tile::Two), form(Tile::Four));
@@ -76,14 +77,14 @@ impl Winograd {
     }
 
     /// Cost of the direct form of one image: every product, every weight once.
-    fn direct_cost(&self) -> f64 {
+    fn direct_operations(&self) -> f64 {
         let weights = 9.0 * self.channels as f64 * self.filters as f64;
         let pixels = (self.output[0] * self.output[1]) as f64;
         combined(2.0 * weights * pixels, 4.0 * weights + self.map_bytes())
     }
 
     /// Cost of this form of one image.
-    fn cost(&self) -> f64 {
+    pub(super) fn operations(&self) -> f64 {
         let (channels, filters, positions) =
             (self.channels as f64, self.filters as f64, self.tile.positions() as f64);
         let tiles = self.grid().iter().product::<usize>() as f64;
