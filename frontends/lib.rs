@@ -49,5 +49,5 @@ pub use fornax_runtime as runtime;
 pub use fornax_runtime::{DType, Port, Shape, Tensor};
 pub use fornax_scaling as scaling;
 pub use images::{
-    ChannelOrder, Convention, Crop, Image, ImageInput, Interpolation, Layout, Preprocess, Resampler, Resize,
+    ChannelOrder, Crop, Image, ImageConvention, ImageInput, Interpolation, Layout, Preprocess, Resampler, Resize,
 };

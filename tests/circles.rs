@@ -39,18 +39,6 @@ const ALLOWED: &[(&[&str], &str)] = &[
         &["compiler/src/kernels/winograd/emit.rs", "compiler/src/kernels/winograd/output.rs"],
         "one kernel: its loops, and what they do with a strip of outputs",
     ),
-    (
-        &["frontends/scaling/src/presets.rs", "frontends/scaling/src/spec.rs"],
-        "a preset is a spec, and a spec may stand on a preset",
-    ),
-    (
-        &[
-            "frontends/scaling/src/random.rs",
-            "frontends/scaling/src/weights.rs",
-            "frontends/scaling/src/weights/bind.rs",
-        ],
-        "sources of weights: a state dict leaves to random ones what it does not have",
-    ),
 ];
 
 type Module = Vec<String>;

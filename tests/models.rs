@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use fornax::classify::{self, Scores};
 use fornax::{
-    Convention, Crop, Image, ImageInput, Interpolation, Model, Preprocess, Resize, Session, SessionOptions, Tensor,
-    tensors,
+    Crop, Image, ImageConvention, ImageInput, Interpolation, Model, Preprocess, Resize, Session, SessionOptions,
+    Tensor, tensors,
 };
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ fn recorded(name: &str, input: &ImageInput) -> Preprocess {
     let short = Preprocess {
         resize: Resize::ShortEdge(256),
         interpolation: Interpolation::Bilinear,
-        ..Convention::Imagenet.preprocess(input)
+        ..ImageConvention::Imagenet.preprocess(input)
     };
     match name {
         "squeezenet1.1_imagenet" => short,

@@ -4,8 +4,8 @@
 
 use clap::Args;
 use fornax::{
-    ChannelOrder, Convention, Crop, Error, ImageInput, Interpolation, Layout, Model, Preprocess, Resampler, Resize,
-    Result,
+    ChannelOrder, Crop, Error, ImageConvention, ImageInput, Interpolation, Layout, Model, Preprocess, Resampler,
+    Resize, Result,
 };
 
 /// Image preprocessing; what is not given comes from the model's metadata.
@@ -14,8 +14,8 @@ use fornax::{
 pub struct ImageArgs {
     /// Prepare images as the source of the weights does: imagenet, inception, timm, torchvision, efficientnet-pytorch,
     /// transformers, tf, tf-advprop, tf-lite, tf-v2, keras or none.
-    #[arg(long, value_name = "NAME", value_parser = |text: &str| named(Convention::NAMES, text))]
-    preprocess: Option<Convention>,
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| named(ImageConvention::NAMES, text))]
+    preprocess: Option<ImageConvention>,
     /// Length of the short edge, or height and width, or `none`.
     #[arg(long, value_name = "N|HxW", value_parser = resize)]
     resize: Option<Resize>,
@@ -56,7 +56,7 @@ impl ImageArgs {
             (Some(preset), _) => (preset.preprocess(&self.sized(input)?), "as asked for"),
             (None, Some(preprocess)) => (preprocess, "from the model's metadata"),
             (None, None) => {
-                (Convention::Imagenet.preprocess(&self.sized(input)?), "by default; the model does not say")
+                (ImageConvention::Imagenet.preprocess(&self.sized(input)?), "by default; the model does not say")
             }
         };
         if let Some(order) = self.channel_order {

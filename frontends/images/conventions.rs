@@ -1,6 +1,6 @@
 //! Preprocessing by the name of where the weights come from.
 //!
-//! In: a [`Convention`] and the image input of a network. Out: the [`Preprocess`] that source evaluates its networks with.
+//! In: an [`ImageConvention`] and the image input of a network. Out: the [`Preprocess`] that source evaluates its networks with.
 //! Same architecture, other source, other numbers: a wrong choice costs a point of accuracy or all of it, without any
 //! error.
 
@@ -17,7 +17,7 @@ const UNIT: f64 = 1.0 / 255.0;
 
 /// A source of weights, and so a convention of preparing images.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Convention {
+pub enum ImageConvention {
     /// Short edge to side / 0.875, bicubic; ImageNet mean and std.
     Imagenet,
     /// As `Imagenet`, but values in [-1, 1].
@@ -44,7 +44,7 @@ pub enum Convention {
     None,
 }
 
-impl Convention {
+impl ImageConvention {
     /// Every convention with its name.
     pub const NAMES: &[(&str, Self)] = &[
         ("imagenet", Self::Imagenet),

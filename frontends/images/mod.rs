@@ -17,7 +17,7 @@ mod pillow;
 mod preprocess;
 mod resample;
 
-pub use conventions::Convention;
+pub use conventions::ImageConvention;
 pub use filter::Interpolation;
 pub use image::Image;
 pub use input::ImageInput;

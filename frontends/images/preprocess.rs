@@ -1,6 +1,6 @@
 //! From a photo to the tensor a network expects.
 //!
-//! In: an [`Image`], and a [`Preprocess`] that the model's metadata, a [`Convention`](crate::Convention) or the caller made.
+//! In: an [`Image`], and a [`Preprocess`] that the model's metadata, an [`ImageConvention`](crate::ImageConvention) or the caller made.
 //! Out: a tensor `[n, C, H, W]` or `[n, H, W, C]` of `(pixel * scale - mean) / std`, rounded once. The steps are, in
 //! this order: channels, crop (TensorFlow's way), resize, crop (PyTorch's way), normalisation.
 

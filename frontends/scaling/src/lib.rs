@@ -15,11 +15,12 @@ pub mod count;
 pub mod growth;
 pub mod layers;
 pub mod parameters;
-pub mod presets;
 pub mod published;
-pub mod random;
 pub mod rounding;
 pub mod solve;
 pub mod spec;
 mod suggest;
 pub mod weights;
+
+pub use spec::presets;
+pub use weights::random;

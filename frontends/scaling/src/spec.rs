@@ -6,6 +6,7 @@
 
 mod document;
 mod error;
+pub mod presets;
 mod read;
 mod resolve;
 mod scaling;
@@ -23,7 +24,6 @@ pub use scaling::{Convention, Scaling};
 pub(crate) use source::Source;
 
 use crate::architecture::{Activation, BlockKind, Gate, Padding};
-use crate::presets;
 use crate::rounding::{RepeatRounding, Rounding};
 
 /// Smallest side of an input.

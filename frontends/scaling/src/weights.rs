@@ -14,6 +14,7 @@ mod defaults;
 mod error;
 mod file;
 mod outline;
+pub mod random;
 pub mod schemes;
 
 use fornax_ir::types::Constant;

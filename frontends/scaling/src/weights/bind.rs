@@ -13,11 +13,11 @@ use super::Weights;
 use super::error::{Error, Result};
 use super::file::{StateDict, Tensor};
 use super::outline::Outline;
+use super::random::Random;
 use super::schemes::Scheme;
 use crate::architecture::Architecture;
 use crate::layers::Part;
 use crate::parameters::{Parameter, Role, parameters};
-use crate::random::Random;
 
 /// Where the classifier's weights come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

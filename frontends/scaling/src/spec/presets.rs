@@ -6,20 +6,20 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::spec::{Document, Source, Spec, SpecError};
+use super::{Document, Source, Spec, SpecError};
 use crate::suggest;
 
 /// File name and text.
 const FILES: [(&str, &str); 9] = [
-    ("presets/efficientnet.toml", include_str!("../presets/efficientnet.toml")),
-    ("presets/efficientnet_lite.toml", include_str!("../presets/efficientnet_lite.toml")),
-    ("presets/efficientnet_edgetpu.toml", include_str!("../presets/efficientnet_edgetpu.toml")),
-    ("presets/efficientnetv2.toml", include_str!("../presets/efficientnetv2.toml")),
-    ("presets/mobilenetv2.toml", include_str!("../presets/mobilenetv2.toml")),
-    ("presets/mobilenetv3.toml", include_str!("../presets/mobilenetv3.toml")),
-    ("presets/mnasnet.toml", include_str!("../presets/mnasnet.toml")),
-    ("presets/mixnet.toml", include_str!("../presets/mixnet.toml")),
-    ("presets/tinynet.toml", include_str!("../presets/tinynet.toml")),
+    ("presets/efficientnet.toml", include_str!("../../presets/efficientnet.toml")),
+    ("presets/efficientnet_lite.toml", include_str!("../../presets/efficientnet_lite.toml")),
+    ("presets/efficientnet_edgetpu.toml", include_str!("../../presets/efficientnet_edgetpu.toml")),
+    ("presets/efficientnetv2.toml", include_str!("../../presets/efficientnetv2.toml")),
+    ("presets/mobilenetv2.toml", include_str!("../../presets/mobilenetv2.toml")),
+    ("presets/mobilenetv3.toml", include_str!("../../presets/mobilenetv3.toml")),
+    ("presets/mnasnet.toml", include_str!("../../presets/mnasnet.toml")),
+    ("presets/mixnet.toml", include_str!("../../presets/mixnet.toml")),
+    ("presets/tinynet.toml", include_str!("../../presets/tinynet.toml")),
 ];
 
 /// All presets, by name.

@@ -6,8 +6,8 @@
 
 use fornax_ir::types::{Constant, TensorType};
 
+use super::{Error, Weights};
 use crate::parameters::{Parameter, Role};
-use crate::weights::{Error, Weights};
 
 /// Most elements of a parameter that are made.
 const ELEMENTS: usize = 1 << 30;
