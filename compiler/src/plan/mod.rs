@@ -19,7 +19,6 @@ use crate::target::Target;
 use fornax_ir::Remark;
 use fornax_ir::types::TensorType;
 
-
 /// Names a slot of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SlotId(pub usize);

@@ -91,7 +91,8 @@ impl Allocator<'_> {
     fn store_as(&mut self, from: u32, to: Place, size: usize, lanes: u8) -> Encoded {
         if self.machine.vectors.masks {
             let code = if size == 1 { Op::EVEX_Vpmovdb_xmmm128_k1z_zmm } else { Op::EVEX_Vpmovdw_ymmm256_k1z_zmm };
-            let mask = if usize::from(lanes) < self.machine.vectors.lanes { Some(self.machine.mask(lanes)?) } else { None };
+            let mask =
+                if usize::from(lanes) < self.machine.vectors.lanes { Some(self.machine.mask(lanes)?) } else { None };
             let register = self.machine.vector(from);
             return self.machine.asm.with_place(to, |m| {
                 let mut store = Instruction::with2(code, m, register)?;
