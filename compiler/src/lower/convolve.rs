@@ -1,6 +1,7 @@
 //! Convolutions as steps, for every operator that holds one: which kernel family computes it, and how its weights are packed.
 //!
-//! In: a convolution with constant weights and bias, named by their operand numbers, and slots for everything else. Out: one step.
+//! In: a convolution, its weights and bias named by their operand numbers, and slots for everything else. Out: one step, behind those that
+//! pack weights and bias which are no constants.
 
 use super::context::Lowering;
 use super::{dense, depthwise, weights};
@@ -55,12 +56,11 @@ pub struct Extra {
 }
 
 impl Call<'_> {
-    /// The kernel for an input in `layout`; `None` for what these families do not cover: weights that are not known, other
+    /// The kernel for an input in `layout`; `None` for what these families do not cover: weights that are neither known nor computed as `f32`, other
     /// element types, more than two spatial axes, wide padding of many columns.
     pub fn native(&self, cx: &Lowering<'_>, layout: Layout) -> Result<Option<Native>, OpError> {
-        let known = weights::constant(cx, self.weights).is_some()
-            && self.bias.is_none_or(|bias| weights::constant(cx, bias).is_some());
-        if self.x.dtype != DType::F32 || !known {
+        let usable = weights::usable(cx, self.weights) && self.bias.is_none_or(|bias| weights::usable(cx, bias));
+        if self.x.dtype != DType::F32 || !usable {
             return Ok(None);
         }
         let windows = self.op.windows(self.x, cx.operand_type(self.weights))?;
@@ -108,7 +108,9 @@ impl Call<'_> {
             input,
             epilogue,
         };
-        if let Some(choice) = winograd::choose(&spec).filter(winograd::Choice::pays) {
+        // Only the compiler transforms filters: as those of constants are, in f64.
+        let constant = weights::constant(cx, self.weights).is_some();
+        if let Some(choice) = winograd::choose(&spec).filter(|choice| constant && choice.pays()) {
             return Ok(Some(Native::Winograd(choice)));
         }
         let compact = spec.is_compact();
@@ -138,7 +140,7 @@ impl Call<'_> {
             Native::Gemv(spec) => {
                 let bias = weights::padded_bias(cx, self.bias, spec.outputs, spec.bias_len())?;
                 let matrix = dense::Matrix { operand: self.weights, transposed: true, factor: 1.0 };
-                dense::gemv(cx, spec, x, matrix, bias, y)?;
+                dense::gemv(cx, spec, x.into(), matrix, bias, y)?;
                 Ok(None)
             }
             Native::Winograd(choice) => {
@@ -177,7 +179,9 @@ impl Call<'_> {
         [x, y]: [SlotId; 2],
         extra: Extra,
     ) -> Result<(), OpError> {
-        if let Some(choice) = winograd::choose(&spec) {
+        if weights::constant(cx, self.weights).is_some()
+            && let Some(choice) = winograd::choose(&spec)
+        {
             cx.remark(Verdict::Declined, "winograd by the cost of its shapes", &[("times as fast", choice.gain)]);
         }
         let mut weights = weights::pack(cx, self.weights, spec.weight_packing())?;

@@ -1,7 +1,7 @@
-//! Products with a constant matrix as steps, and the gate of squeeze-and-excite that two of them make.
+//! Matrix products as steps, and the gate of squeeze-and-excite that two of them make.
 //!
-//! In: rows in a row-major slot, a constant matrix, perhaps a constant bias. Out: a matrix-vector step for few rows, a 1x1 convolution
-//! for many. Both start from the bias and add by input, ascending, so the choice changes no bit.
+//! In: rows in a row-major slot, a matrix, perhaps a bias. Out: a matrix-vector step for few rows, a 1x1 convolution for many, behind
+//! the steps that pack what is no constant. Both start from the bias and add by input, ascending, so the choice changes no bit.
 
 use super::context::Lowering;
 use super::weights;
@@ -15,7 +15,7 @@ use fornax_ir::types::TensorType;
 /// Rows up to which a product runs at the bandwidth of its weights rather than at the rate of the arithmetic.
 pub const FEW_ROWS: usize = 4;
 
-/// A constant matrix.
+/// The right operand of a product.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix {
     /// The operand that holds it.
@@ -26,7 +26,7 @@ pub struct Matrix {
     pub factor: f32,
 }
 
-/// A product of rows with a constant matrix.
+/// A product of rows with a matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     /// Rows.
@@ -56,11 +56,11 @@ impl Product {
     /// Adds the step `y = then(x matrix + bias)`.
     ///
     /// # Errors
-    /// If the matrix is no known `f32` constant.
+    /// If the matrix is not [`weights::usable`].
     pub fn lower(
         &self,
         cx: &mut Lowering<'_>,
-        x: SlotId,
+        x: Operand,
         matrix: Matrix,
         bias: Operand,
         y: SlotId,
@@ -72,7 +72,7 @@ impl Product {
         let packing = packing::panels([inputs, outputs], matrix.transposed, matrix.factor, conv::width(outputs));
         let weights = weights::pack(cx, matrix.operand, packing)?;
         let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(then, false, false));
-        cx.step(spec, &[x.into(), weights, bias, y.into()]);
+        cx.step(spec, &[x, weights, bias, y.into()]);
         Ok(())
     }
 }
@@ -80,17 +80,17 @@ impl Product {
 /// Adds the step `y = then(x matrix + bias)`.
 ///
 /// # Errors
-/// If the matrix is no known `f32` constant.
+/// If the matrix is not [`weights::usable`].
 pub fn gemv(
     cx: &mut Lowering<'_>,
     spec: Gemv,
-    x: SlotId,
+    x: Operand,
     matrix: Matrix,
     bias: Operand,
     y: SlotId,
 ) -> Result<(), OpError> {
     let weights = weights::pack(cx, matrix.operand, spec.weight_packing(matrix.transposed, matrix.factor))?;
-    cx.step(spec, &[x.into(), weights, bias, y.into()]);
+    cx.step(spec, &[x, weights, bias, y.into()]);
     Ok(())
 }
 
@@ -104,11 +104,11 @@ pub enum Squeeze {
 }
 
 /// Adds the steps of `gate(w2 act(w1 mean + b1) + b2)` and returns its slot `[N, C]`. `operands` are the places of
-/// `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]` and `b2 [C]`, known constants (see [`weights::constant`]); `functions` are act and
+/// `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]` and `b2 [C]` (see [`weights::usable`]); `functions` are act and
 /// gate, `parts` the names of mean and products among the parts of the node.
 ///
 /// # Errors
-/// If a weight or bias is no known `f32` constant.
+/// If a weight or bias is not usable.
 pub fn squeeze_gate(
     cx: &mut Lowering<'_>,
     source: Squeeze,
@@ -130,7 +130,7 @@ pub fn squeeze_gate(
         let spec = Gemv { rows: batch, inputs, outputs, then: Some(function) };
         let bias = weights::padded_bias(cx, Some(b), outputs, spec.bias_len())?;
         let y = cx.temp(name, TensorType::f32([batch, outputs]), Layout::RowMajor);
-        gemv(cx, spec, x, Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;
+        gemv(cx, spec, x.into(), Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;
         x = y;
     }
     Ok(x)

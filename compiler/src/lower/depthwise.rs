@@ -1,6 +1,6 @@
 //! Depthwise convolutions as steps, for every operator that holds one.
 //!
-//! In: windows over a channel-last map, constant weights `[C, 1, KH, KW]` and bias. Out: one step, and the slot of its row sums.
+//! In: windows over a channel-last map, weights `[C, 1, KH, KW]` and bias. Out: one step, and the slot of its row sums.
 
 use super::context::Lowering;
 use super::weights;
@@ -31,11 +31,11 @@ pub fn spec(x: &TensorType, windows: &[Window], then: Option<UnaryFn>, squeeze: 
     spec.applies().then_some(spec)
 }
 
-/// Adds the step `y = then(conv(x, weight) + bias)`; `x` and `y` are channel-last. Operands `weight` and `bias` are known constants
-/// (see [`weights::constant`]). Returns the slot of the sums over each row of `y`, `[N, OH, C]`, if the spec asks for them.
+/// Adds the step `y = then(conv(x, weight) + bias)`; `x` and `y` are channel-last. Operands `weight` and `bias` are usable
+/// (see [`weights::usable`]). Returns the slot of the sums over each row of `y`, `[N, OH, C]`, if the spec asks for them.
 ///
 /// # Errors
-/// If `weight` or `bias` is no known `f32` constant.
+/// If `weight` or `bias` is not usable.
 pub fn depthwise(
     cx: &mut Lowering<'_>,
     spec: Depthwise,

@@ -12,7 +12,7 @@ use super::context::Lowering;
 impl Lower for SqueezeExcite {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let shape = cx.ty.shape.clone();
-        if shape.contains(&0) || (1..5).any(|i| weights::constant(cx, i).is_none()) {
+        if shape.contains(&0) || (1..5).any(|i| !weights::usable(cx, i)) {
             return super::fallback::squeeze_excite(cx, self);
         }
         let x = cx.operand_as(0, Layout::ChannelsLast)?;

@@ -77,6 +77,25 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
     }
 }
 
+/// The result of a graph in native code, the same on every target with FMA that the host runs.
+pub fn output(header: &str, body: &str, inputs: &[Literal]) -> Result<Vec<u8>, String> {
+    let graph = parse::parse(&text(header, body)).map_err(|e| e.to_string())?;
+    let mut results = Vec::new();
+    for target in Target::runnable().into_iter().filter(Target::fma) {
+        let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
+        let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
+        results.push(run(&program, inputs, 1)?);
+    }
+    results.dedup();
+    if results.len() == 1 { Ok(results.remove(0)) } else { Err("the result depends on the target".into()) }
+}
+
+/// Names of the kernels that a graph calls.
+pub fn kernels(header: &str, body: &str) -> Vec<String> {
+    let graph = parse::parse(&text(header, body)).unwrap();
+    lower(&graph, &Target::x86_64_fma()).unwrap().steps.into_iter().map(|step| step.kernel.name).collect()
+}
+
 /// The number of kernel calls that a graph of these inputs and nodes takes.
 pub fn steps(header: &str, body: &str) -> usize {
     let graph = parse::parse(&text(header, body)).unwrap();

@@ -1,6 +1,7 @@
 //! Generic operators in native code, compared with the reference evaluator over awkward shapes, on one thread and on three: the result
 //! must not depend on how chunks are claimed. Every row of a table that fails is reported.
 
+mod computed;
 mod harness;
 
 use fornax_compiler::ops::literal::Literal;
@@ -201,7 +202,6 @@ fn convolutions() {
             "{weights}{bias}%r = conv %x, %w {{{attributes}}}\n\
              %y = conv %x, %w, %b, %r {{{attributes},bias=true,residual=true,then=relu,then_first=true}}"
         );
-        // Weights that are not constant are left to the loop nest.
         let dynamic = format!("{bias}%y = conv %x, %w, %b {{{attributes},bias=true,then=relu}}");
         [plain, biased, residual]
             .map(|body| (format!("%x: f32{x}"), body))
