@@ -1,6 +1,6 @@
 //! Random small networks: their text reads back, every pass leaves a valid graph, and every pass keeps the results.
 
-use fornax_compiler::ir::{Builder, Graph, NodeId, evaluate, parse};
+use fornax_compiler::ir::{Builder, Graph, ValueId, evaluate, parse};
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::ops::reduce::ReduceKind;
 use fornax_compiler::ops::{
@@ -30,7 +30,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A network of values `[1, C, 4, 4]`; operands are counted back from the newest value.
 struct Net {
     builder: Builder,
-    values: Vec<NodeId>,
+    values: Vec<ValueId>,
     seed: u64,
 }
 
@@ -50,33 +50,33 @@ impl Net {
         Ok(net.builder.finish())
     }
 
-    fn pick(&self, back: u8) -> NodeId {
+    fn pick(&self, back: u8) -> ValueId {
         self.values[self.values.len() - 1 - usize::from(back).min(self.values.len() - 1)]
     }
 
-    fn op(&mut self, op: impl Into<Op>, operands: &[NodeId]) -> Result<NodeId> {
+    fn op(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId> {
         let op = op.into();
         self.builder.op(op.name(), op.clone(), operands)
     }
 
-    fn unary(&mut self, function: UnaryFn, x: NodeId) -> Result<NodeId> {
+    fn unary(&mut self, function: UnaryFn, x: ValueId) -> Result<ValueId> {
         self.op(Unary { function }, &[x])
     }
 
-    fn binary(&mut self, function: BinaryFn, a: NodeId, b: NodeId) -> Result<NodeId> {
+    fn binary(&mut self, function: BinaryFn, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.op(Binary { function }, &[a, b])
     }
 
-    fn random(&mut self, shape: &[usize]) -> NodeId {
+    fn random(&mut self, shape: &[usize]) -> ValueId {
         self.seed += 1;
         self.builder.random("w", shape.to_vec(), self.seed)
     }
 
-    fn scalar(&mut self, v: f32) -> NodeId {
+    fn scalar(&mut self, v: f32) -> ValueId {
         self.builder.constant("k", Constant::from_f32([0usize; 0], &[v]))
     }
 
-    fn conv(&mut self, x: NodeId, weight: &[usize], group: usize, bias: bool) -> Result<NodeId> {
+    fn conv(&mut self, x: ValueId, weight: &[usize], group: usize, bias: bool) -> Result<ValueId> {
         let mut operands = vec![x, self.random(weight)];
         if bias {
             operands.push(self.random(&weight[..1]));
@@ -85,18 +85,18 @@ impl Net {
         self.op(Conv { group, pads, bias, ..Conv::default() }, &operands)
     }
 
-    fn batch_norm(&mut self, x: NodeId) -> Result<NodeId> {
-        let parameters: Vec<NodeId> = (0..3).map(|_| self.random(&[C])).collect();
+    fn batch_norm(&mut self, x: ValueId) -> Result<ValueId> {
+        let parameters: Vec<ValueId> = (0..3).map(|_| self.random(&[C])).collect();
         let variance = self.builder.constant("variance", Constant::from_f32([C], &[0.5, 1.0, 2.0, 0.25]));
         self.op(BatchNorm::default(), &[x, parameters[0], parameters[1], parameters[2], variance])
     }
 
-    fn silu(&mut self, x: NodeId) -> Result<NodeId> {
+    fn silu(&mut self, x: ValueId) -> Result<ValueId> {
         let gate = self.unary(UnaryFn::Sigmoid, x)?;
         self.binary(BinaryFn::Mul, gate, x)
     }
 
-    fn squeeze_excite(&mut self, x: NodeId, products: bool) -> Result<NodeId> {
+    fn squeeze_excite(&mut self, x: ValueId, products: bool) -> Result<ValueId> {
         let mean = self.op(Reduce { kind: ReduceKind::Mean, axes: vec![2, 3], keepdims: !products }, &[x])?;
         let gate = if products {
             let (w, v, b) = (self.random(&[C, 2]), self.random(&[C, 2]), self.random(&[2]));
@@ -114,7 +114,7 @@ impl Net {
         self.binary(BinaryFn::Mul, x, gate)
     }
 
-    fn block(&mut self, x: NodeId, residual: bool) -> Result<NodeId> {
+    fn block(&mut self, x: ValueId, residual: bool) -> Result<ValueId> {
         let wide = self.conv(x, &[2 * C, C, 1, 1], 1, true)?;
         let wide = self.silu(wide)?;
         let wide = self.conv(wide, &[2 * C, 1, 3, 3], 2 * C, false)?;
@@ -124,7 +124,7 @@ impl Net {
         if residual { self.binary(BinaryFn::Add, narrow, x) } else { Ok(narrow) }
     }
 
-    fn hard_swish(&mut self, x: NodeId) -> Result<NodeId> {
+    fn hard_swish(&mut self, x: ValueId) -> Result<ValueId> {
         let (three, six) = (self.scalar(3.0), self.scalar(6.0));
         let sum = self.binary(BinaryFn::Add, x, three)?;
         let gate = self.unary(UnaryFn::Clip(0.0, 6.0), sum)?;
@@ -132,13 +132,13 @@ impl Net {
         self.binary(BinaryFn::Div, product, six)
     }
 
-    fn padded_conv(&mut self, x: NodeId) -> Result<NodeId> {
+    fn padded_conv(&mut self, x: ValueId) -> Result<ValueId> {
         let padded = self.op(Pad { pads: vec![0, 0, 0, 0, 0, 0, 1, 1], ..Pad::default() }, &[x])?;
         let w = self.random(&[C, C, 2, 2]);
         self.op(Conv::default(), &[padded, w])
     }
 
-    fn there_and_back(&mut self, x: NodeId, reshape: bool) -> Result<NodeId> {
+    fn there_and_back(&mut self, x: ValueId, reshape: bool) -> Result<ValueId> {
         let (there, back): (Op, Op) = if reshape {
             (Reshape { shape: vec![C, 16] }.into(), Reshape { shape: vec![1, C, 4, 4] }.into())
         } else {
@@ -148,7 +148,7 @@ impl Net {
         self.op(back, &[y])
     }
 
-    fn step(&mut self, kind: u8, x: NodeId, y: NodeId) -> Result<NodeId> {
+    fn step(&mut self, kind: u8, x: ValueId, y: ValueId) -> Result<ValueId> {
         match kind {
             0 => self.conv(x, &[C, C, 1, 1], 1, false),
             1 => self.conv(x, &[C, C, 3, 3], 1, true),

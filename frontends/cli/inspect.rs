@@ -246,7 +246,7 @@ fn summary(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
         writeln!(out.to, "input       {}  {}", input.name, input.ty())?;
     }
     for (name, id) in imported.outputs() {
-        writeln!(out.to, "output      {name}  {}", imported.node(*id).ty)?;
+        writeln!(out.to, "output      {name}  {}", imported.ty(*id))?;
     }
     if !model.metadata().is_empty() {
         let keys: Vec<&str> = model.metadata().keys().map(String::as_str).collect();

@@ -28,8 +28,8 @@ impl Model {
             let again =
                 OnnxFile::from_bytes(bytes.clone(), None, &self.options().limits).and_then(|file| file.import(&two));
             let grown = again.is_ok_and(|again| {
-                let types = again.outputs().iter().map(|(_, id)| &again.node(*id).ty.shape);
-                let before = graph.outputs().iter().map(|(_, id)| &graph.node(*id).ty.shape);
+                let types = again.outputs().iter().map(|(_, id)| &again.ty(*id).shape);
+                let before = graph.outputs().iter().map(|(_, id)| &graph.ty(*id).shape);
                 types.zip(before).all(|(now, before)| now.first() == before.first().map(|n| n * 2).as_ref())
             });
             if !grown {

@@ -2,7 +2,7 @@
 //!
 //! In: the graph of a classifier. Out: the same graph up to the pooled features, the input of its last linear layer, as the one output `pooled`.
 
-use fornax_ir::graph::{Graph, NodeId};
+use fornax_ir::graph::{Graph, ValueId};
 use fornax_ir::ops::Op;
 
 use crate::error::{Error, Result};
@@ -29,21 +29,21 @@ pub(crate) fn pooled(mut graph: Graph) -> Result<Graph> {
 }
 
 /// What the last linear layer before `id` reads.
-fn linear_input(graph: &Graph, mut id: NodeId) -> Option<NodeId> {
+fn linear_input(graph: &Graph, mut id: ValueId) -> Option<ValueId> {
     loop {
-        let node = graph.node(id);
-        let operands = graph.operands(id);
+        let node = graph.producer(id);
+        let operands = graph.operands(id.node);
         match node.op()? {
             Op::Gemm(_) | Op::MatMul(_) => return operands.first().copied(),
             // A 1x1 convolution of one pixel is a linear layer.
-            Op::Conv(_) if graph.node(operands[0]).ty.shape[2..].iter().all(|extent| *extent == 1) => {
+            Op::Conv(_) if graph.ty(operands[0]).shape[2..].iter().all(|extent| *extent == 1) => {
                 return operands.first().copied();
             }
             Op::Softmax(_) | Op::Reshape(_) | Op::Identity(_) | Op::Unary(_) | Op::Cast(_) | Op::Transpose(_) => {
                 id = *operands.first()?;
             }
             // A bias added by itself.
-            Op::Binary(_) => id = operands.into_iter().find(|operand| graph.node(*operand).constant().is_none())?,
+            Op::Binary(_) => id = operands.into_iter().find(|operand| graph.producer(*operand).constant().is_none())?,
             _ => return None,
         }
     }

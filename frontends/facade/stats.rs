@@ -27,7 +27,7 @@ impl Counts {
                 }
             } else if let Some(op) = node.op() {
                 let operands = graph.operands(id);
-                let types: Vec<_> = operands.iter().map(|operand| &graph.node(*operand).ty).collect();
+                let types: Vec<_> = operands.iter().map(|operand| graph.ty(*operand)).collect();
                 macs += op.macs(&types, &node.ty);
             }
         }
@@ -87,10 +87,10 @@ fn operators(graph: &Graph) -> BTreeMap<String, usize> {
 pub(crate) fn scores(graph: &Graph) -> Scores {
     let mut at = graph.outputs().first().map(|(_, id)| *id);
     while let Some(id) = at {
-        match graph.node(id).op() {
+        match graph.producer(id).op() {
             Some(Op::Softmax(softmax)) if softmax.log => return Scores::LogProbabilities,
             Some(Op::Softmax(_)) => return Scores::Probabilities,
-            Some(Op::Reshape(_) | Op::Identity(_)) => at = graph.operands(id).first().copied(),
+            Some(Op::Reshape(_) | Op::Identity(_)) => at = graph.operands(id.node).first().copied(),
             _ => break,
         }
     }

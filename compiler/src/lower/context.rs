@@ -1,6 +1,7 @@
 //! What an operator sees while it is lowered: its operands as slots or constants, and a plan to add steps to.
 //!
-//! In: the operands of one node. Out: steps, and a slot for the node's value (through [`Lowering::output`] or [`Lowering::alias`]).
+//! In: the operands of one node. Out: steps, and a slot for each of the node's results that something reads (through
+//! [`Lowering::output`], [`Lowering::output_of`] or [`Lowering::alias`]).
 
 use crate::kernels::{Kernel, Loops, Spec};
 use crate::plan::builder::Builder;
@@ -22,6 +23,19 @@ pub struct Value {
     pub slots: Vec<SlotId>,
 }
 
+/// A result of a node on its way into a plan.
+#[derive(Clone, Debug)]
+pub struct Pending<'a> {
+    /// Name of the value.
+    pub name: &'a str,
+    /// Type of the value.
+    pub ty: TensorType,
+    /// Whether anything reads it.
+    pub used: bool,
+    /// Its slot, once there is one.
+    pub slot: Option<SlotId>,
+}
+
 /// The lowering of one node.
 pub struct Lowering<'a> {
     /// The plan so far.
@@ -36,10 +50,10 @@ pub struct Lowering<'a> {
     pub current: Vec<String>,
     /// Values of the operands, by slot; the same operand may stand twice.
     pub operands: Vec<Value>,
-    /// Type of the node's value.
+    /// Type of the node's first result.
     pub ty: TensorType,
-    /// Slot of the node's value, once there is one.
-    pub result: Option<SlotId>,
+    /// All results of the node.
+    pub results: Vec<Pending<'a>>,
 }
 
 impl Lowering<'_> {
@@ -105,17 +119,23 @@ impl Lowering<'_> {
         self.operands[i].slots.first().map_or(Layout::RowMajor, |slot| self.plan.slot(*slot).layout)
     }
 
-    /// The slot of the node's value, in `layout`. Called once, or [`Self::alias`] is.
+    /// The slot of the node's first result, in `layout`. Called once, or [`Self::alias`] is.
     pub fn output(&mut self, layout: Layout) -> SlotId {
-        let slot = self.plan.temp(self.node.to_string(), self.ty.clone(), layout);
-        self.result = Some(slot);
+        self.output_of(0, layout)
+    }
+
+    /// The slot of result `i`, in `layout`. Called once for each result that is used, and may be for others.
+    pub fn output_of(&mut self, i: usize, layout: Layout) -> SlotId {
+        let result = &mut self.results[i];
+        let slot = self.plan.temp(result.name.to_string(), result.ty.clone(), layout);
+        result.slot = Some(slot);
         slot
     }
 
-    /// Makes the node's value a view of `slot`'s memory: the same bytes under the node's type.
+    /// Makes the node's first result a view of `slot`'s memory: the same bytes under the node's type.
     pub fn alias(&mut self, slot: SlotId, layout: Layout) -> SlotId {
         let view = self.plan.view(slot, self.ty.clone(), layout);
-        self.result = Some(view);
+        self.results[0].slot = Some(view);
         view
     }
 

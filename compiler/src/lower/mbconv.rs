@@ -5,7 +5,7 @@ use super::convolve::{Call, Extra, Native};
 use super::dense::{FEW_ROWS, Squeeze, squeeze_gate};
 use super::ring;
 use fornax_ir::ops::mbconv::Part;
-use fornax_ir::ops::{Conv, MbConv, Op, Operation, SqueezeExcite};
+use fornax_ir::ops::{Conv, MbConv, OneResult, Op, SqueezeExcite};
 use fornax_ir::OpError;
 use crate::kernels::Gate;
 use super::context::Lowering;

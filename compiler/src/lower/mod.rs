@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 use crate::plan::builder::Builder;
 use crate::plan::{Layout, Plan, Port};
 use crate::target::Target;
-use context::{Lowering, Value};
+use context::{Lowering, Pending, Value};
 use fornax_ir::OpError;
-use fornax_ir::graph::{Graph, Kind, NodeId};
+use fornax_ir::graph::{Graph, Kind, ValueId};
 use fornax_ir::ops::Op;
 
 /// The lowering of an operator: from its operands in slots and constants to kernel calls.
@@ -61,6 +61,7 @@ table! {
     transpose::Transpose;
     concat::Concat;
     slice::Slice;
+    split::Split;
     pad::Pad;
     gather::Gather;
     gather_elements::GatherElements;
@@ -77,19 +78,20 @@ table! {
 /// [`Error::Unsupported`] with every node that no kernel can compute; [`Error::Graph`] if the graph has a cycle.
 pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
     let mut plan = Builder::new(target.clone());
-    let mut values: BTreeMap<NodeId, Value> = BTreeMap::new();
+    let mut values: BTreeMap<ValueId, Value> = BTreeMap::new();
     let mut refused = Vec::new();
     for id in graph.inputs() {
         let node = graph.node(*id);
         let slot = plan.input(Port { name: node.name.clone(), ty: node.ty.clone() });
-        values.insert(*id, Value { ty: node.ty.clone(), constant: None, slots: vec![slot] });
+        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, slots: vec![slot] });
     }
     for id in graph.topological()? {
         let node = graph.node(id);
-        let value = match &node.kind {
-            Kind::Input => continue,
+        match &node.kind {
+            Kind::Input => {}
             Kind::Constant(constant) => {
-                Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() }
+                let value = Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() };
+                values.insert(id.into(), value);
             }
             Kind::Op(op) => {
                 let ids = graph.operands(id);
@@ -98,6 +100,13 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     continue;
                 }
                 let origin = node.origins.first().unwrap_or(&node.name);
+                let results = graph.values(id).map(|value| Pending {
+                    name: graph.name_of(value),
+                    ty: graph.ty(value).clone(),
+                    used: graph.is_used(value),
+                    slot: None,
+                });
+                let (ty, results) = (node.ty.clone(), results.collect());
                 let mut cx = Lowering {
                     plan: &mut plan,
                     node: &node.name,
@@ -105,28 +114,31 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     parts: &node.parts,
                     current: node.origins.clone(),
                     operands,
-                    ty: node.ty.clone(),
-                    result: None,
+                    ty,
+                    results,
                 };
                 let outcome = of(op).lower(&mut cx);
-                let Lowering { operands, result, .. } = cx;
+                let Lowering { operands, results, .. } = cx;
                 for (id, operand) in ids.iter().zip(operands) {
                     values.insert(*id, operand);
                 }
-                match (outcome, result) {
-                    (Err(error), _) => {
-                        refused.push(format!("{origin} ({}): {error}", op.name()));
-                        continue;
+                if let Err(error) = outcome {
+                    refused.push(format!("{origin} ({}): {error}", op.name()));
+                    continue;
+                }
+                for (value, result) in graph.values(id).zip(results) {
+                    match result.slot {
+                        Some(slot) => {
+                            _ = values.insert(value, Value { ty: result.ty, constant: None, slots: vec![slot] });
+                        }
+                        None if result.used => {
+                            refused.push(format!("{origin} ({}): the lowering gave no result", op.name()));
+                        }
+                        None => {}
                     }
-                    (Ok(()), None) => {
-                        refused.push(format!("{origin} ({}): the lowering gave no result", op.name()));
-                        continue;
-                    }
-                    (Ok(()), Some(slot)) => Value { ty: node.ty.clone(), constant: None, slots: vec![slot] },
                 }
             }
-        };
-        values.insert(id, value);
+        }
     }
     if !refused.is_empty() {
         return Err(Error::Unsupported(refused));
@@ -137,7 +149,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
             return Err(Error::Plan(vec![format!("output {name}: its node has no value")]));
         };
         let ty = value.ty.clone();
-        let origins = &graph.node(*id).origins;
+        let origins = &graph.producer(*id).origins;
         let mut cx = Lowering {
             plan: &mut plan,
             node: name,
@@ -146,7 +158,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
             current: origins.clone(),
             operands: vec![value],
             ty: ty.clone(),
-            result: None,
+            results: Vec::new(),
         };
         let slot = cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, "output"))?;
         outputs.push((Port { name: name.clone(), ty }, slot));

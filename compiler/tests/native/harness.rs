@@ -24,15 +24,15 @@ fn random(ty: &TensorType, seed: u64) -> Literal {
     Literal::new_int(ty.clone(), values.iter().map(int).collect())
 }
 
-/// Runs `program` on `threads` threads.
-fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usize) -> Result<Vec<u8>, String> {
+/// Runs `program` on `threads` threads; the bytes of its outputs.
+fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usize) -> Result<Vec<Vec<u8>>, String> {
     let pool = Pool::new(threads, false).map_err(|e| e.to_string())?;
     let mut session = Session::new(program.clone(), Arc::new(pool)).map_err(|e| e.to_string())?;
     let tensor = |x: &Literal| Tensor::from_bytes(x.ty.dtype, x.ty.shape.clone(), &x.to_bytes());
     let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
     let mut outputs = session.outputs().map_err(|e| e.to_string())?;
     session.run(&tensors.iter().collect::<Vec<_>>(), &mut outputs).map_err(|e| e.to_string())?;
-    Ok(outputs[0].bytes().to_vec())
+    Ok(outputs.iter().map(|output| output.bytes().to_vec()).collect())
 }
 
 /// Compiles a graph for a target; no kernel may be larger than 40 KiB.
@@ -45,12 +45,12 @@ fn compiles(graph: &Graph, target: &Target) -> Result<(), String> {
     }
 }
 
-/// What differs between native code and the evaluator for a graph of these inputs and nodes, the last of them `%y`.
+/// What differs between native code and the evaluator for a graph of these inputs and nodes, which end in `%y` or in a `return` of their own.
 pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolerance: f64) -> Result<(), String> {
     let graph = parse::parse(&text(header, body)).map_err(|e| e.to_string())?;
     let types = graph.inputs().iter().map(|id| graph.node(*id).ty.clone());
     let inputs = inputs.unwrap_or_else(|| types.zip(1..).map(|(ty, seed)| random(&ty, seed)).collect());
-    let expected = evaluate::evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?.remove(0);
+    let expected = evaluate::evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?;
     let target = Target::host()?;
     let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
     let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
@@ -68,13 +68,16 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
             return Err(format!("{target} gives other bits\n{plan}"));
         }
     }
-    let found = Literal::from_bytes(expected.ty.clone(), &bytes).map_err(|e| e.to_string())?;
-    let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs().max(1.0);
-    let pairs = found.to_f64().into_iter().zip(expected.to_f64()).enumerate();
-    match pairs.into_iter().find(|(_, (a, b))| !close(*a, *b)) {
-        Some((i, (a, b))) => Err(format!("element {i}: expected {b}, found {a}\n{plan}")),
-        None => Ok(()),
+    for (output, (expected, bytes)) in expected.iter().zip(bytes).enumerate() {
+        let found = Literal::from_bytes(expected.ty.clone(), &bytes).map_err(|e| e.to_string())?;
+        let close =
+            |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs().max(1.0);
+        let pairs = found.to_f64().into_iter().zip(expected.to_f64()).enumerate();
+        if let Some((i, (a, b))) = pairs.into_iter().find(|(_, (a, b))| !close(*a, *b)) {
+            return Err(format!("output {output}, element {i}: expected {b}, found {a}\n{plan}"));
+        }
     }
+    Ok(())
 }
 
 /// The result of a graph in native code, the same on every target with FMA that the host runs.
@@ -103,5 +106,6 @@ pub fn steps(header: &str, body: &str) -> usize {
 }
 
 fn text(header: &str, body: &str) -> String {
-    format!("graph @case({header}) {{\n{body}\nreturn %y as \"y\"\n}}\n")
+    let outputs = if body.contains("return ") { "" } else { "return %y as \"y\"" };
+    format!("graph @case({header}) {{\n{body}\n{outputs}\n}}\n")
 }

@@ -119,6 +119,19 @@ fn mixed_layouts_are_read_in_place() {
 }
 
 #[test]
+fn nodes_have_several_results() {
+    let x = "%x: f32[2,5,3]";
+    check(&[
+        (x, "%a, %b = split %x {axis=1,sizes=[2,3]}\nreturn %b as \"b\", %a as \"a\", %b as \"again\""),
+        (x, "%a, %b, %y = split %x {axis=1,sizes=[1,3,1]}"),
+        (x, "%z = neg %x\n%a, %b = split %z {axis=2,sizes=[2,1]}\n%y = mul %a, %b\nreturn %y as \"y\", %b as \"b\""),
+        (x, "%a, %b = split %x {axis=2,sizes=[3,0]}\nreturn %b as \"b\", %a as \"a\""),
+        ("%x: i8[6]", "%a, %b = split %x {sizes=[1,5]}\nreturn %a as \"a\", %b as \"b\""),
+    ]);
+    check_channel_last(&["%a, %y = split %c {axis=1,sizes=[1,4]}"]);
+}
+
+#[test]
 fn data_moves_whatever_its_type() {
     let mut rows: Vec<(String, String)> = Vec::new();
     for ty in ["f32", "f64", "f16", "bf16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"] {

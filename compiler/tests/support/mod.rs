@@ -31,7 +31,7 @@ pub fn plan(graph: &Graph) -> Plan {
 
 /// Seeded values for each input of a graph: floats in `[-1, 1)`, integers from -8 to 8 (from 0 if unsigned), both booleans.
 pub fn inputs(graph: &Graph) -> Vec<Literal> {
-    graph.inputs().iter().zip(1..).map(|(id, seed)| input(&graph.node(*id).ty, seed)).collect()
+    graph.inputs().iter().zip(1..).map(|(id, seed)| input(graph.ty(*id), seed)).collect()
 }
 
 fn input(ty: &TensorType, seed: u64) -> Literal {
@@ -63,7 +63,7 @@ pub fn native(graph: &Graph, inputs: &[Literal]) -> Vec<Literal> {
         }
     }
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{}: runs differ", graph.name);
-    let types = graph.outputs().iter().map(|(_, id)| graph.node(*id).ty.clone());
+    let types = graph.outputs().iter().map(|(_, id)| graph.ty(*id).clone());
     types.zip(&results[0]).map(|(ty, bytes)| Literal::from_bytes(ty, bytes).unwrap()).collect()
 }
 
@@ -101,9 +101,9 @@ fn single_bound(graph: &Graph, inputs: &[Literal]) -> Option<Bound> {
     let operands: Vec<Literal> = graph
         .operands(id)
         .into_iter()
-        .map(|o| match graph.inputs().iter().position(|i| *i == o) {
+        .map(|o| match graph.inputs().iter().position(|i| *i == o.node) {
             Some(at) => inputs[at].clone(),
-            None => Literal::from_constant(graph.node(o).constant().unwrap()).unwrap(),
+            None => Literal::from_constant(graph.producer(o).constant().unwrap()).unwrap(),
         })
         .collect();
     let types: Vec<&TensorType> = operands.iter().map(|o| &o.ty).collect();

@@ -3,7 +3,7 @@
 //! In: operators over values already added. Out: their ids. Established: every value is within the limits on rank and
 //! size before anything of that size is made. The builder evaluates shape arithmetic at once.
 
-use fornax_ir::graph::{Builder, Graph, NodeId};
+use fornax_ir::graph::{Builder, Graph, ValueId};
 use fornax_ir::ops::Op;
 use fornax_ir::types::{Constant, TensorType};
 
@@ -36,28 +36,28 @@ impl Assembly {
         self.builder.graph()
     }
 
-    /// A name that no other node has: `base`, or `base` with a number.
+    /// A name that no other value has: `base`, or `base` with a number.
     pub fn fresh(&mut self, base: &str) -> String {
         self.builder.fresh(base)
     }
 
-    /// Gives a node a name that is reserved or fresh.
-    pub fn rename(&mut self, id: NodeId, name: String) {
-        self.builder.graph_mut().node_mut(id).name = name;
+    /// Gives a value a name that is reserved or fresh.
+    pub fn rename(&mut self, id: ValueId, name: String) {
+        self.builder.graph_mut().rename(id, name);
     }
 
     /// Adds an input under a reserved name.
-    pub fn input(&mut self, name: &str, ty: TensorType) -> NodeId {
-        self.builder.graph_mut().add_input(name, ty)
+    pub fn input(&mut self, name: &str, ty: TensorType) -> ValueId {
+        self.builder.graph_mut().add_input(name, ty).into()
     }
 
     /// Adds a constant under a reserved name.
-    pub fn parameter(&mut self, name: &str, constant: Constant) -> NodeId {
-        self.builder.graph_mut().add_constant(name, constant)
+    pub fn parameter(&mut self, name: &str, constant: Constant) -> ValueId {
+        self.builder.graph_mut().add_constant(name, constant).into()
     }
 
     /// Adds a constant under a name made from `base`.
-    pub fn constant(&mut self, base: &str, constant: Constant) -> NodeId {
+    pub fn constant(&mut self, base: &str, constant: Constant) -> ValueId {
         self.builder.constant(cut(base), constant)
     }
 
@@ -67,8 +67,8 @@ impl Assembly {
         Limits::check(place, "fold_elements", self.limits.fold_elements, self.written)
     }
 
-    /// Adds `op`, or the constant that it evaluates to.
-    pub fn emit(&mut self, op: Op, operands: &[NodeId], node: &NodeProto) -> Result<NodeId> {
+    /// Adds `op`, or the constants that it evaluates to; one value for each result.
+    pub fn emit(&mut self, op: Op, operands: &[ValueId], node: &NodeProto) -> Result<Vec<ValueId>> {
         let origin = node_name(node);
         let refused = |field, expected, found| Error::Node {
             node: short(origin),
@@ -78,14 +78,15 @@ impl Assembly {
             found,
         };
         let types: Vec<&TensorType> = operands.iter().map(|id| self.builder.ty(*id)).collect();
-        let ty = op.infer(&types).map_err(|e| refused(e.field, e.expected, e.found))?;
-        self.limits.check_shape(origin, &ty.shape)?;
+        for ty in op.infer(&types).map_err(|e| refused(e.field, e.expected, e.found))? {
+            self.limits.check_shape(origin, &ty.shape)?;
+        }
         Limits::check(origin, "nodes", self.limits.nodes, self.graph().len() as u64 + 1)?;
-        Ok(self.builder.op_from(cut(origin), op, operands, vec![origin.to_string()])?)
+        Ok(self.builder.ops_from(&[cut(origin)], op, operands, vec![origin.to_string()])?)
     }
 
     /// Names a value as the next output.
-    pub fn output(&mut self, name: &str, value: NodeId) {
+    pub fn output(&mut self, name: &str, value: ValueId) {
         self.builder.output(name, value);
     }
 

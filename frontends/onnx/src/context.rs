@@ -5,9 +5,9 @@
 
 use std::cell::Cell;
 
-use fornax_ir::graph::NodeId;
-use fornax_ir::ops::Op;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::literal::{Data, Literal};
+use fornax_ir::ops::{Op, only};
 use fornax_ir::types::{Constant, DType, Shape, TensorType};
 
 use crate::assembly::Assembly;
@@ -17,13 +17,13 @@ use crate::proto::NodeProto;
 use crate::tensors::TensorLoader;
 
 /// Imports one node: one result per ONNX output, in order.
-pub(crate) type ImportFn = fn(&mut Context<'_>) -> Result<Vec<NodeId>>;
+pub(crate) type ImportFn = fn(&mut Context<'_>) -> Result<Vec<ValueId>>;
 
 /// One node being imported.
 pub(crate) struct Context<'a> {
     pub(crate) node: &'a NodeProto,
     pub(crate) version: i64,
-    pub(crate) inputs: Vec<Option<NodeId>>,
+    pub(crate) inputs: Vec<Option<ValueId>>,
     /// Number of leading inputs that the import function asked for.
     pub(crate) asked: Cell<usize>,
     pub(crate) assembly: &'a mut Assembly,
@@ -72,12 +72,12 @@ impl<'a> Context<'a> {
     }
 
     /// Input `i`, which must be there.
-    pub fn input(&self, i: usize) -> Result<NodeId> {
+    pub fn input(&self, i: usize) -> Result<ValueId> {
         self.optional(i).ok_or_else(|| self.error(format!("input {i}"), "a value", "none"))
     }
 
     /// Input `i`; `None` where it is absent or the empty name.
-    pub fn optional(&self, i: usize) -> Option<NodeId> {
+    pub fn optional(&self, i: usize) -> Option<ValueId> {
         self.asked.set(self.asked.get().max(i.saturating_add(1)));
         self.inputs.get(i).copied().flatten()
     }
@@ -88,22 +88,22 @@ impl<'a> Context<'a> {
     }
 
     /// Type of a value.
-    pub fn ty(&self, id: NodeId) -> &TensorType {
-        &self.assembly.graph().node(id).ty
+    pub fn ty(&self, id: ValueId) -> &TensorType {
+        self.assembly.graph().ty(id)
     }
 
     /// Shape of a value.
-    pub fn shape(&self, id: NodeId) -> &Shape {
+    pub fn shape(&self, id: ValueId) -> &Shape {
         &self.ty(id).shape
     }
 
     /// The constant behind a value, if it is known.
-    pub fn constant(&self, id: NodeId) -> Option<&Constant> {
-        self.assembly.graph().node(id).constant()
+    pub fn constant(&self, id: ValueId) -> Option<&Constant> {
+        self.assembly.graph().producer(id).constant()
     }
 
     /// Elements of an i32 or i64 value that must be known; `what` names it in errors.
-    pub fn const_ints(&self, id: NodeId, what: &str) -> Result<Vec<i64>> {
+    pub fn const_ints(&self, id: ValueId, what: &str) -> Result<Vec<i64>> {
         match self.known(id, what)?.data {
             Data::Int(values) if matches!(self.ty(id).dtype, DType::I32 | DType::I64) => Ok(values),
             _ => Err(self.error(what, "i32 or i64 elements", self.ty(id).dtype.name())),
@@ -111,18 +111,24 @@ impl<'a> Context<'a> {
     }
 
     /// Elements of a value that must be known, as `f64`; `what` names it in errors.
-    pub fn const_f64s(&self, id: NodeId, what: &str) -> Result<Vec<f64>> {
+    pub fn const_f64s(&self, id: ValueId, what: &str) -> Result<Vec<f64>> {
         Ok(self.known(id, what)?.to_f64())
     }
 
-    /// Adds an operator over `operands`, or the constant that it evaluates to.
-    pub fn emit(&mut self, op: impl Into<Op>, operands: &[NodeId]) -> Result<NodeId> {
+    /// Adds an operator of one result over `operands`, or the constant that it evaluates to.
+    pub fn emit(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId> {
+        let results = self.emit_all(op, operands)?;
+        only(results).map_err(|e| self.error(e.field, e.expected, e.found))
+    }
+
+    /// Adds an operator over `operands`, or the constants that it evaluates to; one value for each of its results.
+    pub fn emit_all(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Vec<ValueId>> {
         let node = self.node;
         self.assembly.emit(op.into(), operands, node)
     }
 
     /// A rank-0 constant of the element type of `like`, rounded to it.
-    pub fn scalar_like(&mut self, like: NodeId, v: f64) -> Result<NodeId> {
+    pub fn scalar_like(&mut self, like: ValueId, v: f64) -> Result<ValueId> {
         let ty = TensorType::new(self.ty(like).dtype, []);
         let literal = match ty.dtype.is_float() {
             true => Literal::new_float(ty, vec![v]),
@@ -138,7 +144,7 @@ impl<'a> Context<'a> {
     }
 
     /// Adds a constant.
-    pub fn add_constant(&mut self, c: Constant) -> NodeId {
+    pub fn add_constant(&mut self, c: Constant) -> ValueId {
         let name = self.name();
         self.assembly.constant(name, c)
     }
@@ -159,7 +165,7 @@ impl<'a> Context<'a> {
         Error::Unsupported(vec![format!("{} ({}): {}", short(self.op_type()), short(self.name()), why.into())])
     }
 
-    fn known(&self, id: NodeId, what: &str) -> Result<Literal> {
+    fn known(&self, id: ValueId, what: &str) -> Result<Literal> {
         let constant =
             self.constant(id).ok_or_else(|| self.error(what, "a value known at compile time", "a computed one"))?;
         Literal::from_constant(constant).map_err(|e| self.error(what, e.expected, e.found))

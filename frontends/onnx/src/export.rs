@@ -10,7 +10,7 @@ mod operators;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use fornax_ir::graph::{Graph, NodeId};
+use fornax_ir::graph::{Graph, NodeId, ValueId};
 use fornax_ir::types::{Constant, DType, TensorType};
 use prost::Message;
 
@@ -82,7 +82,7 @@ struct Writer<'a> {
     open_batch: bool,
     out: GraphProto,
     /// Names of values; an output's value has the output's.
-    names: BTreeMap<NodeId, String>,
+    names: BTreeMap<ValueId, String>,
     /// All names so far.
     taken: BTreeSet<String>,
 }
@@ -101,18 +101,18 @@ impl<'a> Writer<'a> {
         let mut taken: BTreeSet<String> = graph.outputs().iter().map(|(name, _)| name.clone()).collect();
         let mut names = BTreeMap::new();
         for (name, id) in graph.outputs() {
-            let computed = graph.node(*id).op().is_some();
+            let computed = graph.producer(*id).op().is_some();
             if computed && graph.outputs().iter().filter(|(_, other)| other == id).count() == 1 {
                 names.insert(*id, name.clone());
             }
         }
-        for id in graph.inputs().iter().copied().chain(graph.ids()) {
-            names.entry(id).or_insert_with(|| fresh(&mut taken, &graph.node(id).name));
+        for value in graph.inputs().iter().copied().chain(graph.ids()).flat_map(|id| graph.values(id)) {
+            names.entry(value).or_insert_with(|| fresh(&mut taken, graph.name_of(value)));
         }
         let mut writer = Self { graph, open_batch: options.open_batch, out: GraphProto::default(), names, taken };
         writer.out.name = graph.name.clone();
         for id in graph.inputs() {
-            let info = writer.value_info(&writer.names[id], &graph.node(*id).ty);
+            let info = writer.value_info(&writer.name(*id), graph.ty(*id));
             writer.out.input.push(info);
         }
         Ok(writer)
@@ -126,15 +126,15 @@ impl<'a> Writer<'a> {
                 let value = self.names[id].clone();
                 self.node("Identity", &[value], name, Vec::new());
             }
-            let info = self.value_info(name, &graph.node(*id).ty);
+            let info = self.value_info(name, graph.ty(*id));
             self.out.output.push(info);
         }
         self.out
     }
 
     /// Type of a value.
-    fn ty(&self, id: NodeId) -> &'a TensorType {
-        &self.graph.node(id).ty
+    fn ty(&self, id: ValueId) -> &'a TensorType {
+        self.graph.ty(id)
     }
 
     /// Names of the operands of a node.
@@ -142,8 +142,8 @@ impl<'a> Writer<'a> {
         self.graph.operands(id).iter().map(|operand| self.names[operand].clone()).collect()
     }
 
-    fn name(&self, id: NodeId) -> String {
-        self.names[&id].clone()
+    fn name(&self, id: impl Into<ValueId>) -> String {
+        self.names[&id.into()].clone()
     }
 
     /// A name for something that belongs to node `id`.

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use fornax_ir::graph::{Graph, NodeId};
+use fornax_ir::graph::{Graph, ValueId};
 use fornax_ir::inputs::{Bindings, Dim};
 use fornax_ir::types::{Constant, Shape, TensorType};
 
@@ -32,7 +32,7 @@ use crate::registry;
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Value {
     /// A value of the graph.
-    Known(NodeId),
+    Known(ValueId),
     /// An optional operand that was left out.
     Absent,
     /// The result of something unsupported.
@@ -62,7 +62,7 @@ pub(crate) struct Importer<'m> {
     pub calls: Vec<usize>,
     /// Nested graphs being inlined.
     pub depth: u64,
-    initializers: HashMap<&'m str, NodeId>,
+    initializers: HashMap<&'m str, ValueId>,
     imported: u64,
 }
 
@@ -86,7 +86,7 @@ impl OnnxFile {
         for (info, (name, id)) in self.graph().output.iter().zip(graph.outputs()) {
             let place = format!("output {}", short(name));
             let Some(wanted) = declared(&place, info.r#type.as_ref())? else { continue };
-            let ty = &graph.node(*id).ty;
+            let ty = graph.ty(*id);
             if wanted.dtype != ty.dtype {
                 return Err(Error::model(place, "element type", wanted.dtype.name(), ty.dtype.name()));
             }
@@ -230,14 +230,14 @@ impl<'m> Importer<'m> {
     fn name_results(&mut self, scope: &Scope<'_>, node: &NodeProto, results: &[Value], first_new: usize) {
         for (name, value) in node.output.iter().zip(results) {
             let Value::Known(id) = value else { continue };
-            if name.is_empty() || id.index() < first_new {
+            if name.is_empty() || id.node.index() < first_new {
                 continue;
             }
             let name = match &scope.prefix {
                 None => name.clone(),
                 Some(prefix) => match join(prefix, name) {
                     // The name it was given as the node's first result.
-                    name if name == self.assembly.graph().node(*id).name => continue,
+                    name if name == self.assembly.graph().name_of(*id) => continue,
                     name => self.assembly.fresh(&name),
                 },
             };

@@ -35,7 +35,7 @@ fn load(folder: &Path, tensor: TensorProto) -> Result<Vec<f32>, Error> {
     let path = folder.join("model.onnx");
     fs::write(&path, bytes(&model)).unwrap();
     let graph = OnnxFile::open(&path, &Limits::default())?.import(&Bindings::default())?;
-    Ok(graph.node(graph.outputs()[0].1).constant().unwrap().to_f32().unwrap())
+    Ok(graph.producer(graph.outputs()[0].1).constant().unwrap().to_f32().unwrap())
 }
 
 /// A folder `outer/inner`, with four elements in `inner/sub/w.bin` and in `outer/secret.bin`.

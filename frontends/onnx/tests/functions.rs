@@ -47,7 +47,7 @@ fn attributes_come_from_the_call_or_the_default() {
         let attributes = given.map(|v| float("slope", v)).into_iter().collect();
         let nodes = vec![with_attributes(call("Leaky", &["x"], &["y"]), attributes)];
         let graph = import(&with(vec![leaky(default)], nodes)).unwrap();
-        let op = graph.node(graph.outputs()[0].1).op().unwrap().clone();
+        let op = graph.producer(graph.outputs()[0].1).op().unwrap().clone();
         match op {
             fornax_compiler::ops::Op::Unary(Unary { function: UnaryFn::LeakyRelu(alpha) }) => alpha,
             other => panic!("a leaky_relu was expected, not {other:?}"),

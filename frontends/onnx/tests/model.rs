@@ -88,7 +88,7 @@ fn an_input_of_a_known_value_may_be_a_shape() {
     let file = open(&model).unwrap();
     let graph = file.import(&known("shape", Constant::from_i64([2], &[3, -1]))).unwrap();
     assert_eq!(graph.inputs().len(), 2);
-    assert_eq!(graph.node(graph.outputs()[0].1).ty.shape, Shape::from([3, 2]));
+    assert_eq!(graph.ty(graph.outputs()[0].1).shape, Shape::from([3, 2]));
     assert!(graph.users(graph.inputs()[1]).is_empty());
     let wrong = |name, value| file.import(&known(name, value)).map(drop).unwrap_err().to_string();
     let message = wrong("shape", Constant::from_f32([2], &[3.0, 2.0]));

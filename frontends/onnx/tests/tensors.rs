@@ -23,7 +23,7 @@ fn tensor(data_type: i32, dims: &[i64]) -> TensorProto {
 
 fn loaded(tensor: TensorProto) -> Constant {
     let graph = import(&holding(tensor)).unwrap();
-    graph.node(graph.outputs()[0].1).constant().unwrap().clone()
+    graph.producer(graph.outputs()[0].1).constant().unwrap().clone()
 }
 
 fn refused(tensor: TensorProto) -> String {
@@ -35,7 +35,7 @@ fn raw_data_is_a_slice_of_the_file() {
     let file: Bytes = bytes(&holding(raw_f32("t", &[2, 2], &[1.0, f32::NAN, -0.0, 1e-40])));
     let graph =
         OnnxFile::from_bytes(file.clone(), None, &Limits::default()).unwrap().import(&Bindings::default()).unwrap();
-    let constant = graph.node(graph.outputs()[0].1).constant().unwrap();
+    let constant = graph.producer(graph.outputs()[0].1).constant().unwrap();
     let payload = constant.bytes().unwrap();
     assert!(file.as_ptr_range().contains(&payload.as_ptr()), "the payload was copied");
     assert_eq!(constant.origins, ["t"]);

@@ -7,7 +7,7 @@
 mod options;
 
 use fornax_ir::OpError;
-use fornax_ir::graph::{Builder, Graph, NodeId};
+use fornax_ir::graph::{Builder, Graph, ValueId};
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{BatchNorm, Binary, Concat, Conv, Gemm, Op, Reduce, Reshape, Slice, Unary};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -129,13 +129,13 @@ struct Net<'a> {
 }
 
 impl Net<'_> {
-    fn stem(&mut self, x: NodeId) -> Result<NodeId> {
+    fn stem(&mut self, x: ValueId) -> Result<ValueId> {
         let layer = layers::stem(self.architecture);
         let x = self.layer(&layer, x)?;
         self.activation("bn1", self.architecture.stem.activation, x)
     }
 
-    fn block(&mut self, block: &Block, place: Place, input: NodeId) -> Result<NodeId> {
+    fn block(&mut self, block: &Block, place: Place, input: ValueId) -> Result<ValueId> {
         let prefix = format!("blocks.{}.{}", place.stage, place.block);
         splits(block).map_err(|e| e.at(&prefix, "block"))?;
         let parts = block_layers(block, place);
@@ -163,8 +163,8 @@ impl Net<'_> {
         prefix: &str,
         squeeze: &SqueezeExcite,
         [reduce, expand]: &[Layer; 2],
-        x: NodeId,
-    ) -> Result<NodeId> {
+        x: ValueId,
+    ) -> Result<ValueId> {
         let mut s = self.mean(&format!("{prefix}.se.mean"), x)?;
         s = self.layer(reduce, s)?;
         s = self.activation(&reduce.name, squeeze.activation, s)?;
@@ -174,7 +174,7 @@ impl Net<'_> {
     }
 
     /// From the last block to the features that the classifier reads, `[batch, features]`.
-    fn features(&mut self, x: NodeId) -> Result<NodeId> {
+    fn features(&mut self, x: ValueId) -> Result<ValueId> {
         let layer = layers::head(self.architecture);
         let x = match self.architecture.head {
             Head::BeforePool { activation, .. } => {
@@ -192,7 +192,7 @@ impl Net<'_> {
         self.op("flatten", Reshape { shape }, &[x])
     }
 
-    fn classifier(&mut self, x: NodeId) -> Result<NodeId> {
+    fn classifier(&mut self, x: ValueId) -> Result<ValueId> {
         let layer = layers::classifier(self.architecture);
         let mut operands = vec![x];
         for piece in &layer.pieces {
@@ -203,7 +203,7 @@ impl Net<'_> {
     }
 
     /// Convolution and batch norm.
-    fn layer(&mut self, layer: &Layer, x: NodeId) -> Result<NodeId> {
+    fn layer(&mut self, layer: &Layer, x: ValueId) -> Result<ValueId> {
         let x = match &layer.pieces[..] {
             [piece] => self.conv(layer, piece, x)?,
             pieces => self.split_conv(layer, pieces, x)?,
@@ -217,7 +217,7 @@ impl Net<'_> {
     }
 
     /// Convolutions of consecutive channels, concatenated.
-    fn split_conv(&mut self, layer: &Layer, pieces: &[Piece], x: NodeId) -> Result<NodeId> {
+    fn split_conv(&mut self, layer: &Layer, pieces: &[Piece], x: ValueId) -> Result<ValueId> {
         let (mut start, mut parts) = (0, Vec::new());
         let shape = self.b.ty(x).shape.to_vec();
         for piece in pieces {
@@ -230,7 +230,7 @@ impl Net<'_> {
         self.op(&layer.name, Concat { axis: 1 }, &parts)
     }
 
-    fn conv(&mut self, layer: &Layer, piece: &Piece, x: NodeId) -> Result<NodeId> {
+    fn conv(&mut self, layer: &Layer, piece: &Piece, x: ValueId) -> Result<ValueId> {
         let (height, width) = (self.b.ty(x).shape[2], self.b.ty(x).shape[3]);
         let along = |size| pads(self.architecture.padding, size, piece.kernel, layer.stride);
         let ((top, bottom), (left, right)) = (along(height), along(width));
@@ -246,21 +246,21 @@ impl Net<'_> {
         self.op(&piece.name, op, &operands)
     }
 
-    fn activation(&mut self, owner: &str, activation: Activation, x: NodeId) -> Result<NodeId> {
+    fn activation(&mut self, owner: &str, activation: Activation, x: ValueId) -> Result<ValueId> {
         self.op(&format!("{owner}.act"), Unary { function: function(activation) }, &[x])
     }
 
     /// The mean of each channel, `[batch, channels, 1, 1]`.
-    fn mean(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
+    fn mean(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Reduce { kind: ReduceKind::Mean, axes: vec![2, 3], keepdims: true }, &[x])
     }
 
-    fn parameter(&mut self, parameter: &Parameter) -> Result<NodeId> {
+    fn parameter(&mut self, parameter: &Parameter) -> Result<ValueId> {
         let constant = self.weights.constant(parameter)?;
         Ok(self.b.constant(&parameter.name, constant))
     }
 
-    fn op(&mut self, name: &str, op: impl Into<Op>, operands: &[NodeId]) -> Result<NodeId> {
+    fn op(&mut self, name: &str, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId> {
         Ok(self.b.op(name, op, operands)?)
     }
 }

@@ -5,8 +5,8 @@
 //! read; folding of larger tensors is left to the `fold_constants` pass. The work spent that way is bounded.
 
 use super::names::Names;
-use super::nodes::{Graph, Node, NodeId};
-use crate::error::Result;
+use super::nodes::{Graph, Node, ValueId};
+use crate::error::{OpError, Result};
 use crate::ops::Op;
 use crate::ops::literal::Literal;
 use crate::types::{Constant, Payload, Shape, TensorType};
@@ -37,24 +37,24 @@ impl Builder {
     }
 
     /// Adds an `f32` input.
-    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> NodeId {
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> ValueId {
         self.input_of(name, TensorType::f32(shape))
     }
 
     /// Adds an input of any type.
-    pub fn input_of(&mut self, name: &str, ty: TensorType) -> NodeId {
+    pub fn input_of(&mut self, name: &str, ty: TensorType) -> ValueId {
         let name = self.names.fresh(name);
-        self.graph.add_input(name, ty)
+        self.graph.add_input(name, ty).into()
     }
 
     /// Adds a constant.
-    pub fn constant(&mut self, name: &str, constant: Constant) -> NodeId {
+    pub fn constant(&mut self, name: &str, constant: Constant) -> ValueId {
         let name = self.names.fresh(name);
-        self.graph.add_constant(name, constant)
+        self.graph.add_constant(name, constant).into()
     }
 
     /// Adds an `f32` constant of seeded random elements in `[-1, 1)`.
-    pub fn random(&mut self, name: &str, shape: impl Into<Shape>, seed: u64) -> NodeId {
+    pub fn random(&mut self, name: &str, shape: impl Into<Shape>, seed: u64) -> ValueId {
         self.constant(name, Constant::new(TensorType::f32(shape), Payload::Random(seed)))
     }
 
@@ -62,11 +62,11 @@ impl Builder {
     ///
     /// # Errors
     /// What the operator's shape rule says against the operands.
-    pub fn op(&mut self, name: &str, op: impl Into<Op>, operands: &[NodeId]) -> Result<NodeId> {
+    pub fn op(&mut self, name: &str, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId> {
         self.op_from(name, op, operands, vec![name.to_owned()])
     }
 
-    /// Adds an operator that stands for the model file's nodes `origins`.
+    /// Adds an operator of one result that stands for the model file's nodes `origins`.
     ///
     /// # Errors
     /// What the operator's shape rule says against the operands.
@@ -74,21 +74,45 @@ impl Builder {
         &mut self,
         name: &str,
         op: impl Into<Op>,
-        operands: &[NodeId],
+        operands: &[ValueId],
         origins: Vec<String>,
-    ) -> Result<NodeId> {
+    ) -> Result<ValueId> {
         let op = op.into();
-        let types: Vec<&TensorType> = operands.iter().map(|id| &self.graph.node(*id).ty).collect();
-        let ty = op.infer(&types).map_err(|e| e.at(origins.first().map_or(name, |o| o), op.name()))?;
-        if let Some(constant) = self.evaluate(&op, &ty, operands) {
-            return Ok(self.constant(name, constant));
+        let results = self.ops_from(&[name], op.clone(), operands, origins)?;
+        let count = results.len().to_string();
+        results.first().copied().ok_or_else(|| OpError::new("results", "at least one", count).at(name, op.name()))
+    }
+
+    /// Adds an operator of any number of results, whose names begin `names`; returns its values, which are constants if
+    /// it could be evaluated.
+    ///
+    /// # Errors
+    /// What the operator's shape rule says against the operands.
+    pub fn ops_from(
+        &mut self,
+        names: &[&str],
+        op: impl Into<Op>,
+        operands: &[ValueId],
+        origins: Vec<String>,
+    ) -> Result<Vec<ValueId>> {
+        let op = op.into();
+        let first = names.first().copied().unwrap_or_default();
+        let at = |e: OpError| e.at(origins.first().map_or(first, |o| o), op.name());
+        let inputs: Vec<&TensorType> = operands.iter().map(|id| self.graph.ty(*id)).collect();
+        let types = op.infer(&inputs).map_err(at)?;
+        let named = (0..types.len()).map(|i| names.get(i).copied().filter(|n| !n.is_empty()).unwrap_or(first));
+        if let Some(constants) = self.evaluate(&op, &types, operands) {
+            return Ok(named.zip(constants).map(|(name, constant)| self.constant(name, constant)).collect());
         }
-        let name = self.names.fresh(name);
-        Ok(self.graph.add_node(Node { kind: super::Kind::Op(op), ty, name, origins, parts: Vec::new() }, operands))
+        let named = named.map(|name| self.names.fresh(name)).collect();
+        let none = || OpError::new("results", "at least one", "none").at(first, "operator");
+        let node = Node::of_op(op, types, named, origins).ok_or_else(none)?;
+        let id = self.graph.add_node(node, operands);
+        Ok(self.graph.values(id).collect())
     }
 
     /// Names a value as the next output.
-    pub fn output(&mut self, name: impl Into<String>, value: NodeId) {
+    pub fn output(&mut self, name: impl Into<String>, value: ValueId) {
         self.graph.add_output(name, value);
     }
 
@@ -108,13 +132,13 @@ impl Builder {
     }
 
     /// Type of a value.
-    pub fn ty(&self, id: NodeId) -> &TensorType {
-        &self.graph.node(id).ty
+    pub fn ty(&self, value: ValueId) -> &TensorType {
+        self.graph.ty(value)
     }
 
     /// The constant behind a value, if it is known.
-    pub fn known(&self, id: NodeId) -> Option<&Constant> {
-        self.graph.node(id).constant()
+    pub fn known(&self, value: ValueId) -> Option<&Constant> {
+        self.graph.producer(value).constant()
     }
 
     /// The finished graph, without nodes that no output depends on.
@@ -123,32 +147,32 @@ impl Builder {
         self.graph
     }
 
-    /// The value of `op` over known operands, if it is worth having and the work allows. An operator that cannot be
-    /// evaluated stays a node.
-    fn evaluate(&mut self, op: &Op, ty: &TensorType, operands: &[NodeId]) -> Option<Constant> {
-        if ty.dtype.is_float() && ty.shape.numel() > SMALL {
+    /// The results of `op` over known operands, if they are worth having and the work allows. An operator that cannot
+    /// be evaluated stays a node.
+    fn evaluate(&mut self, op: &Op, types: &[TensorType], operands: &[ValueId]) -> Option<Vec<Constant>> {
+        if types.iter().any(|ty| ty.dtype.is_float() && ty.shape.numel() > SMALL) {
             return None;
         }
         let constants: Vec<&Constant> = operands.iter().map(|id| self.known(*id)).collect::<Option<_>>()?;
-        let work = work(op, ty, &constants);
+        let work = work(op, types, &constants);
         if work > self.work_left {
             return None;
         }
-        let constant = evaluate(op, &constants).ok()?;
+        let results = evaluate(op, &constants).ok()?;
         self.work_left -= work;
-        Some(constant)
+        Some(results)
     }
 }
 
-/// Elements that an evaluation of `op` reads, writes and multiplies.
-pub(crate) fn work(op: &Op, ty: &TensorType, operands: &[&Constant]) -> u64 {
-    let types: Vec<&TensorType> = operands.iter().map(|c| &c.ty).collect();
-    let moved = types.iter().fold(ty.shape.numel(), |n, t| n.saturating_add(t.shape.numel())) as u64;
-    moved.saturating_add(op.macs(&types, ty))
+/// Elements that an evaluation of `op` with results of `types` reads, writes and multiplies.
+pub(crate) fn work(op: &Op, types: &[TensorType], operands: &[&Constant]) -> u64 {
+    let inputs: Vec<&TensorType> = operands.iter().map(|c| &c.ty).collect();
+    let moved = inputs.iter().copied().chain(types).fold(0usize, |n, t| n.saturating_add(t.shape.numel())) as u64;
+    moved.saturating_add(types.first().map_or(0, |ty| op.macs(&inputs, ty)))
 }
 
-/// The value of `op` over constants; it keeps the names of their parameters.
-pub(crate) fn evaluate(op: &Op, operands: &[&Constant]) -> Result<Constant, crate::error::OpError> {
+/// The results of `op` over constants; they keep the names of their parameters.
+pub(crate) fn evaluate(op: &Op, operands: &[&Constant]) -> Result<Vec<Constant>, OpError> {
     let literals: Vec<Literal> = operands.iter().map(|c| Literal::from_constant(c)).collect::<Result<_, _>>()?;
     let mut origins: Vec<String> = Vec::new();
     for origin in operands.iter().flat_map(|c| &c.origins) {
@@ -156,8 +180,8 @@ pub(crate) fn evaluate(op: &Op, operands: &[&Constant]) -> Result<Constant, crat
             origins.push(origin.clone());
         }
     }
-    let value = op.evaluate(&literals.iter().collect::<Vec<_>>())?;
-    Ok(value.to_constant().with_origins(origins))
+    let results = op.evaluate(&literals.iter().collect::<Vec<_>>())?;
+    Ok(results.iter().map(|value| value.to_constant().with_origins(origins.clone())).collect())
 }
 
 #[cfg(test)]
@@ -193,6 +217,22 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_may_have_several_results() -> Result<()> {
+        let mut b = Builder::new("g");
+        let x = b.input("x", [3]);
+        let op = crate::ops::Split { axis: 0, sizes: vec![1, 2] };
+        let parts = b.ops_from(&["first"], op.clone(), &[x], vec!["/split".into()])?;
+        let named: Vec<&str> = parts.iter().map(|part| b.graph().name_of(*part)).collect();
+        assert_eq!(named, ["first", "first_1"]);
+        assert_eq!((b.ty(parts[0]), b.ty(parts[1])), (&TensorType::f32([1]), &TensorType::f32([2])));
+        let k = b.constant("k", Constant::from_f32([3], &[1.0, 2.0, 3.0]));
+        let parts = b.ops_from(&["a", "b"], op, &[k], Vec::new())?;
+        assert_eq!(b.known(parts[1]), Some(&Constant::from_f32([2], &[2.0, 3.0])));
+        assert_eq!(b.graph().name_of(parts[1]), "b");
+        Ok(())
+    }
+
+    #[test]
     fn large_floats_and_work_beyond_the_limit_stay_nodes() -> Result<()> {
         let mut b = Builder::new("g").with_fold_limit(100);
         let k = b.constant("k", Constant::from_f32([1], &[1.0]));
@@ -203,7 +243,7 @@ mod tests {
         assert!(b.known(beyond).is_none());
         let within = b.op("e", Cast { to: DType::I32 }, &[n])?;
         assert!(b.known(within).is_some());
-        assert_eq!(b.graph().node(within).name, "e_2");
+        assert_eq!(b.graph().name_of(within), "e_2");
         Ok(())
     }
 

@@ -18,14 +18,15 @@ pub fn dot(graph: &Graph) -> String {
             Kind::Op(op) => format!("{}{}", op.name(), attributes(op)),
         };
         let _ = writeln!(out, "  n{} [label={}];", id.index(), quoted(&label));
-        for operand in graph.operands(id).into_iter().filter(|o| graph.node(*o).constant().is_none()) {
-            let ty = graph.node(operand).ty.to_string();
-            let _ = writeln!(out, "  n{} -> n{} [label={}];", operand.index(), id.index(), quoted(&ty));
+        for operand in graph.operands(id).into_iter().filter(|o| graph.producer(*o).constant().is_none()) {
+            let ty = graph.ty(operand).to_string();
+            let _ = writeln!(out, "  n{} -> n{} [label={}];", operand.node.index(), id.index(), quoted(&ty));
         }
     }
-    for (i, (name, id)) in graph.outputs().iter().enumerate() {
+    for (i, (name, value)) in graph.outputs().iter().enumerate() {
         let _ = writeln!(out, "  out{i} [label={}, shape=oval];", quoted(&format!("output {name}")));
-        let _ = writeln!(out, "  n{} -> out{i} [label={}];", id.index(), quoted(&graph.node(*id).ty.to_string()));
+        let ty = quoted(&graph.ty(*value).to_string());
+        let _ = writeln!(out, "  n{} -> out{i} [label={ty}];", value.node.index());
     }
     out.push_str("}\n");
     out

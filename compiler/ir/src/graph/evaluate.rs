@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::nodes::{Graph, Kind, NodeId};
+use super::nodes::{Graph, Kind, NodeId, ValueId};
 use crate::error::{Error, OpError, Result};
 use crate::ops::literal::Literal;
 use crate::types::TensorType;
@@ -17,34 +17,45 @@ pub fn evaluate(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>> {
         let (expected, found) = (graph.inputs().len().to_string(), inputs.len().to_string());
         return Err(OpError::new("number of inputs", expected, found).at(&graph.name, "graph"));
     }
-    let mut values: HashMap<NodeId, Literal> = HashMap::new();
-    let mut uses: HashMap<NodeId, usize> =
-        graph.ids().map(|id| (id, graph.users(id).len() + usize::from(graph.is_output(id)))).collect();
+    let mut values: HashMap<ValueId, Literal> = HashMap::new();
+    let uses = |value| (value, graph.users(value).len() + usize::from(graph.is_output(value)));
+    let mut uses: HashMap<ValueId, usize> = graph.ids().flat_map(|id| graph.values(id)).map(uses).collect();
     for id in graph.topological()? {
         let node = graph.node(id);
-        let value = match &node.kind {
-            Kind::Input => input(graph, id, inputs)?,
-            Kind::Constant(constant) => Literal::from_constant(constant).map_err(|e| e.at(&node.name, "constant"))?,
+        let results = match &node.kind {
+            Kind::Input => vec![input(graph, id, inputs)?],
+            Kind::Constant(constant) => {
+                vec![Literal::from_constant(constant).map_err(|e| e.at(&node.name, "constant"))?]
+            }
             Kind::Op(op) => {
                 let operands = graph.operands(id);
                 let literals: Vec<&Literal> = operands.iter().filter_map(|o| values.get(o)).collect();
                 let types: Vec<&TensorType> = literals.iter().map(|l| &l.ty).collect();
                 let at = |e: OpError| e.at(&node.name, op.name());
                 op.infer(&types).map_err(at)?;
-                let value = op.evaluate(&literals).map_err(at)?;
+                let results = op.evaluate(&literals).map_err(at)?;
                 for operand in operands {
                     release(operand, &mut uses, &mut values);
                 }
-                value
+                results
             }
         };
-        if value.ty != node.ty {
-            return Err(OpError::new("type", node.ty.to_string(), value.ty.to_string()).at(&node.name, node.mnemonic()));
+        let count = (1 + node.more.len(), results.len());
+        if count.0 != count.1 {
+            let error = OpError::new("number of results", count.0.to_string(), count.1.to_string());
+            return Err(error.at(&node.name, node.mnemonic()));
         }
-        values.insert(id, value);
+        for (value, literal) in graph.values(id).zip(results) {
+            let ty = graph.ty(value);
+            if literal.ty != *ty {
+                let error = OpError::new("type", ty.to_string(), literal.ty.to_string());
+                return Err(error.at(graph.name_of(value), node.mnemonic()));
+            }
+            values.insert(value, literal);
+        }
     }
     let missing = || Error::Invalid(vec![format!("{}: an output is not a node of the graph", graph.name)]);
-    graph.outputs().iter().map(|(_, id)| values.get(id).cloned().ok_or_else(missing)).collect()
+    graph.outputs().iter().map(|(_, value)| values.get(value).cloned().ok_or_else(missing)).collect()
 }
 
 fn input(graph: &Graph, id: NodeId, inputs: &[Literal]) -> Result<Literal> {
@@ -58,11 +69,11 @@ fn input(graph: &Graph, id: NodeId, inputs: &[Literal]) -> Result<Literal> {
 }
 
 /// Counts one use down and drops the value after its last.
-fn release(id: NodeId, uses: &mut HashMap<NodeId, usize>, values: &mut HashMap<NodeId, Literal>) {
-    if let Some(n) = uses.get_mut(&id) {
+fn release(value: ValueId, uses: &mut HashMap<ValueId, usize>, values: &mut HashMap<ValueId, Literal>) {
+    if let Some(n) = uses.get_mut(&value) {
         *n = n.saturating_sub(1);
         if *n == 0 {
-            values.remove(&id);
+            values.remove(&value);
         }
     }
 }
@@ -90,6 +101,17 @@ mod tests {
         }"#;
         let found = run(text, &[literal(&[1.0, 2.0])])?;
         assert_eq!(found, [vec![11.0, 14.0], vec![1.0, 4.0], vec![1.0, 2.0], vec![1.0, 4.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn every_result_of_a_node_is_a_value() -> Result<()> {
+        let text = r#"graph @g(%x: f32[3]) {
+          %a, %b = split %x {sizes=[1, 2]}
+          %c = add %a, %b
+          return %c as "c", %b as "b"
+        }"#;
+        assert_eq!(run(text, &[literal(&[1.0, 2.0, 3.0])])?, [vec![3.0, 4.0], vec![2.0, 3.0]]);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ pub mod verify;
 pub use builder::Builder;
 pub use evaluate::evaluate;
 pub use names::Names;
-pub use nodes::{Graph, Kind, Node, NodeId, Part};
+pub use nodes::{Further, Graph, Kind, Node, NodeId, Part, ValueId};
 pub use parse::parse;
 pub use patch::{Patch, Value};
 

@@ -1,4 +1,4 @@
-//! Unique node names: a base, and a numeric suffix where the base is taken.
+//! Unique names of values: a base, and a numeric suffix where the base is taken.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,10 @@ pub struct Names {
 }
 
 impl Names {
-    /// The names of every node of `graph`.
+    /// The names of every value of `graph`.
     pub fn of(graph: &Graph) -> Self {
-        Self { used: graph.ids().map(|id| (graph.node(id).name.clone(), 1)).collect() }
+        let names = |id| graph.node(id).results().map(|(name, _)| (name.to_owned(), 1));
+        Self { used: graph.ids().flat_map(names).collect() }
     }
 
     /// A name that nothing has yet: `base`, or `base_1`, `base_2`, … An empty base becomes `value`. The name is taken

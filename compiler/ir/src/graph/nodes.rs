@@ -1,7 +1,7 @@
-//! The graph: nodes with one result each, and ordered operands. The only file that names petgraph.
+//! The graph: nodes with one or several results, and ordered operands. The only file that names petgraph.
 //!
-//! A node is a graph input, a constant or an operator. An edge runs from producer to consumer and carries the operand
-//! slot, so a producer may fill several slots of one consumer. Node ids stay valid across removals. Iteration is in
+//! A node is a graph input, a constant or an operator. A value is one result of a node. An edge runs from producer to
+//! consumer and carries the result and the operand slot, so a producer may fill several slots of one consumer. Node ids stay valid across removals. Iteration is in
 //! topological order with ties broken by id, so printing and lowering are deterministic.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,25 @@ use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::types::{Constant, TensorType};
 
-/// Names a node, and the value it produces.
+/// Names a node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NodeId(NodeIndex<u32>);
+
+/// Names a value: a result of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ValueId {
+    /// The node that produces it.
+    pub node: NodeId,
+    /// Which of the node's results it is; 0 for the only one.
+    pub result: usize,
+}
+
+/// The first result of the node.
+impl From<NodeId> for ValueId {
+    fn from(node: NodeId) -> Self {
+        Self { node, result: 0 }
+    }
+}
 
 impl NodeId {
     /// The number behind the id; unique in its graph, not dense.
@@ -36,15 +52,26 @@ pub enum Kind {
     Op(Op),
 }
 
-/// A node: what it is, the type of its value, its name, and where it came from.
+/// A result of a node after the first.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Further {
+    /// Unique name of the value.
+    pub name: String,
+    /// Type of the value.
+    pub ty: TensorType,
+}
+
+/// A node: what it is, the types and names of its results, and where it came from.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Node {
     /// What it is.
     pub kind: Kind,
-    /// Type of its value.
+    /// Type of its first result.
     pub ty: TensorType,
-    /// Unique name, usually the model file's name of the value.
+    /// Unique name of its first result, usually the model file's; messages name the node by it.
     pub name: String,
+    /// Its other results; only operators have any.
+    pub more: Vec<Further>,
     /// Names of the model file's nodes that this one computes, in order; more than one after a fusion.
     pub origins: Vec<String>,
     /// Which of them the parts of an operator that stands for several compute, where a pass has noted it.
@@ -55,6 +82,24 @@ pub struct Node {
 pub type Part = (String, Vec<String>);
 
 impl Node {
+    /// A node of one result.
+    pub fn new(kind: Kind, ty: TensorType, name: impl Into<String>, origins: Vec<String>) -> Self {
+        Self { kind, ty, name: name.into(), more: Vec::new(), origins, parts: Vec::new() }
+    }
+
+    /// An operator whose results have the types and names given, of which there are as many; at least one.
+    pub fn of_op(op: Op, types: Vec<TensorType>, names: Vec<String>, origins: Vec<String>) -> Option<Self> {
+        let mut results = types.into_iter().zip(names).map(|(ty, name)| Further { name, ty });
+        let Further { name, ty } = results.next()?;
+        Some(Self { kind: Kind::Op(op), ty, name, more: results.collect(), origins, parts: Vec::new() })
+    }
+
+    /// Names and types of its results, in order.
+    pub fn results(&self) -> impl Iterator<Item = (&str, &TensorType)> {
+        let more = self.more.iter().map(|result| (result.name.as_str(), &result.ty));
+        std::iter::once((self.name.as_str(), &self.ty)).chain(more)
+    }
+
     /// The operator, if it is one.
     pub fn op(&self) -> Option<&Op> {
         match &self.kind {
@@ -81,6 +126,13 @@ impl Node {
     }
 }
 
+/// From which result of the producer an edge goes into which operand slot of the consumer.
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    result: usize,
+    slot: usize,
+}
+
 /// A network: inputs, nodes, named outputs, and the model's metadata.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
@@ -88,9 +140,9 @@ pub struct Graph {
     pub name: String,
     /// Key-value metadata of the model file (preprocessing, labels); not part of the text form.
     pub metadata: BTreeMap<String, String>,
-    nodes: StableDiGraph<Node, usize, u32>,
+    nodes: StableDiGraph<Node, Edge, u32>,
     inputs: Vec<NodeId>,
-    outputs: Vec<(String, NodeId)>,
+    outputs: Vec<(String, ValueId)>,
 }
 
 impl Graph {
@@ -101,8 +153,7 @@ impl Graph {
 
     /// Adds a graph input.
     pub fn add_input(&mut self, name: impl Into<String>, ty: TensorType) -> NodeId {
-        let id = self
-            .add_node(Node { kind: Kind::Input, ty, name: name.into(), origins: Vec::new(), parts: Vec::new() }, &[]);
+        let id = self.add_node(Node::new(Kind::Input, ty, name, Vec::new()), &[]);
         self.inputs.push(id);
         id
     }
@@ -110,42 +161,25 @@ impl Graph {
     /// Adds a constant.
     pub fn add_constant(&mut self, name: impl Into<String>, constant: Constant) -> NodeId {
         let ty = constant.ty.clone();
-        self.add_node(
-            Node { kind: Kind::Constant(constant), ty, name: name.into(), origins: Vec::new(), parts: Vec::new() },
-            &[],
-        )
-    }
-
-    /// Adds an operator over `operands`; its type comes from the operator's shape rule.
-    pub fn add_op(
-        &mut self,
-        name: impl Into<String>,
-        op: impl Into<Op>,
-        operands: &[NodeId],
-        origins: Vec<String>,
-    ) -> Result<NodeId> {
-        let (op, name) = (op.into(), name.into());
-        let types: Vec<&TensorType> = operands.iter().map(|id| &self.node(*id).ty).collect();
-        let ty = op.infer(&types).map_err(|e| e.at(origins.first().unwrap_or(&name), op.name()))?;
-        Ok(self.add_node(Node { kind: Kind::Op(op), ty, name, origins, parts: Vec::new() }, operands))
+        self.add_node(Node::new(Kind::Constant(constant), ty, name, Vec::new()), &[])
     }
 
     /// Adds a node as it is.
-    pub fn add_node(&mut self, node: Node, operands: &[NodeId]) -> NodeId {
+    pub fn add_node(&mut self, node: Node, operands: &[ValueId]) -> NodeId {
         let id = self.nodes.add_node(node);
         for (slot, operand) in operands.iter().enumerate() {
-            self.nodes.add_edge(operand.0, id, slot);
+            self.nodes.add_edge(operand.node.0, id, Edge { result: operand.result, slot });
         }
         NodeId(id)
     }
 
     /// Names a value as the next graph output. A value may be several outputs.
-    pub fn add_output(&mut self, name: impl Into<String>, value: NodeId) {
-        self.outputs.push((name.into(), value));
+    pub fn add_output(&mut self, name: impl Into<String>, value: impl Into<ValueId>) {
+        self.outputs.push((name.into(), value.into()));
     }
 
     /// Replaces the graph outputs.
-    pub fn set_outputs(&mut self, outputs: Vec<(String, NodeId)>) {
+    pub fn set_outputs(&mut self, outputs: Vec<(String, ValueId)>) {
         self.outputs = outputs;
     }
 
@@ -155,7 +189,7 @@ impl Graph {
     }
 
     /// Graph outputs, in order.
-    pub fn outputs(&self) -> &[(String, NodeId)] {
+    pub fn outputs(&self) -> &[(String, ValueId)] {
         &self.outputs
     }
 
@@ -175,6 +209,56 @@ impl Graph {
         &mut self.nodes[id.0]
     }
 
+    /// The node that produces a value.
+    ///
+    /// # Panics
+    /// If the node was removed or is of another graph.
+    pub fn producer(&self, value: ValueId) -> &Node {
+        self.node(value.node)
+    }
+
+    /// Type of a value; of a node, the type of its first result.
+    ///
+    /// # Panics
+    /// If there is no such value.
+    pub fn ty(&self, value: impl Into<ValueId>) -> &TensorType {
+        let (node, result) = self.result(value.into());
+        result.map_or(&node.ty, |more| &more.ty)
+    }
+
+    /// Name of a value; of a node, the name of its first result.
+    ///
+    /// # Panics
+    /// If there is no such value.
+    pub fn name_of(&self, value: impl Into<ValueId>) -> &str {
+        let (node, result) = self.result(value.into());
+        result.map_or(&node.name, |more| &more.name)
+    }
+
+    /// Gives a value another name.
+    ///
+    /// # Panics
+    /// If there is no such value.
+    pub fn rename(&mut self, value: impl Into<ValueId>, name: impl Into<String>) {
+        let ValueId { node, result } = value.into();
+        let node = self.node_mut(node);
+        match result.checked_sub(1) {
+            None => node.name = name.into(),
+            Some(i) => node.more[i].name = name.into(),
+        }
+    }
+
+    /// The producer of a value, and the result if it is not the first.
+    fn result(&self, value: ValueId) -> (&Node, Option<&Further>) {
+        let node = self.node(value.node);
+        (node, value.result.checked_sub(1).map(|i| &node.more[i]))
+    }
+
+    /// The results of a node, in order.
+    pub fn values(&self, id: NodeId) -> impl Iterator<Item = ValueId> + use<> {
+        (0..=self.node(id).more.len()).map(move |result| ValueId { node: id, result })
+    }
+
     /// Whether the id still names a node.
     pub fn contains(&self, id: NodeId) -> bool {
         self.nodes.contains_node(id.0)
@@ -191,52 +275,64 @@ impl Graph {
     }
 
     /// Operands of a node, by slot.
-    pub fn operands(&self, id: NodeId) -> Vec<NodeId> {
-        let mut slots: Vec<(usize, NodeId)> =
-            self.nodes.edges_directed(id.0, Direction::Incoming).map(|e| (*e.weight(), NodeId(e.source()))).collect();
-        slots.sort_unstable();
-        slots.into_iter().map(|(_, id)| id).collect()
+    pub fn operands(&self, id: NodeId) -> Vec<ValueId> {
+        self.operand_slots(id).into_iter().map(|(_, value)| value).collect()
     }
 
-    /// Operand slots as stored, for the verifier: `(slot, producer)` in ascending order.
-    pub fn operand_slots(&self, id: NodeId) -> Vec<(usize, NodeId)> {
-        let mut slots: Vec<(usize, NodeId)> =
-            self.nodes.edges_directed(id.0, Direction::Incoming).map(|e| (*e.weight(), NodeId(e.source()))).collect();
+    /// Operand slots as stored, for the verifier: `(slot, value)` in ascending order.
+    pub fn operand_slots(&self, id: NodeId) -> Vec<(usize, ValueId)> {
+        let incoming = self.nodes.edges_directed(id.0, Direction::Incoming);
+        let mut slots: Vec<(usize, ValueId)> = incoming
+            .map(|e| (e.weight().slot, ValueId { node: NodeId(e.source()), result: e.weight().result }))
+            .collect();
         slots.sort_unstable();
         slots
     }
 
     /// Consumers of a value as `(consumer, slot)`, ascending.
-    pub fn users(&self, id: NodeId) -> Vec<(NodeId, usize)> {
-        let mut users: Vec<(NodeId, usize)> =
-            self.nodes.edges_directed(id.0, Direction::Outgoing).map(|e| (NodeId(e.target()), *e.weight())).collect();
+    pub fn users(&self, value: impl Into<ValueId>) -> Vec<(NodeId, usize)> {
+        let value = value.into();
+        let outgoing = self.nodes.edges_directed(value.node.0, Direction::Outgoing);
+        let mut users: Vec<(NodeId, usize)> = outgoing
+            .filter(|e| e.weight().result == value.result)
+            .map(|e| (NodeId(e.target()), e.weight().slot))
+            .collect();
         users.sort_unstable();
         users
     }
 
     /// Whether a value is a graph output.
-    pub fn is_output(&self, id: NodeId) -> bool {
-        self.outputs.iter().any(|(_, value)| *value == id)
+    pub fn is_output(&self, value: impl Into<ValueId>) -> bool {
+        let value = value.into();
+        self.outputs.iter().any(|(_, output)| *output == value)
+    }
+
+    /// Whether anything reads a value: a consumer or a graph output.
+    pub fn is_used(&self, value: impl Into<ValueId>) -> bool {
+        let value = value.into();
+        self.is_output(value) || !self.users(value).is_empty()
     }
 
     /// The only consumer of a value that is not a graph output.
-    pub fn single_user(&self, id: NodeId) -> Option<NodeId> {
-        match self.users(id)[..] {
-            [(user, _)] if !self.is_output(id) => Some(user),
+    pub fn single_user(&self, value: impl Into<ValueId>) -> Option<NodeId> {
+        let value = value.into();
+        match self.users(value)[..] {
+            [(user, _)] if !self.is_output(value) => Some(user),
             _ => None,
         }
     }
 
     /// Makes every consumer of `old`, and every output it is, use `new` instead.
-    pub fn replace_uses(&mut self, old: NodeId, new: NodeId) {
-        let edges: Vec<_> =
-            self.nodes.edges_directed(old.0, Direction::Outgoing).map(|e| (e.id(), e.target(), *e.weight())).collect();
+    pub fn replace_uses(&mut self, old: impl Into<ValueId>, new: impl Into<ValueId>) {
+        let (old, new) = (old.into(), new.into());
+        let outgoing = self.nodes.edges_directed(old.node.0, Direction::Outgoing);
+        let edges: Vec<_> = outgoing
+            .filter(|e| e.weight().result == old.result && e.target() != new.node.0)
+            .map(|e| (e.id(), e.target(), e.weight().slot))
+            .collect();
         for (edge, target, slot) in edges {
-            if target == new.0 {
-                continue;
-            }
             self.nodes.remove_edge(edge);
-            self.nodes.add_edge(new.0, target, slot);
+            self.nodes.add_edge(new.node.0, target, Edge { result: new.result, slot });
         }
         for (_, value) in &mut self.outputs {
             if *value == old {
@@ -252,14 +348,14 @@ impl Graph {
         }
     }
 
-    /// Removes every node that no output depends on, except inputs; returns how many went.
+    /// Removes every node of which no output depends on any result, except inputs; returns how many went.
     pub fn remove_dead(&mut self) -> usize {
-        let mut live: Vec<NodeId> = self.outputs.iter().map(|(_, id)| *id).collect();
+        let mut live: Vec<NodeId> = self.outputs.iter().map(|(_, value)| value.node).collect();
         let mut seen: std::collections::BTreeSet<NodeId> = live.iter().copied().collect();
         while let Some(id) = live.pop() {
-            for operand in self.operands(id) {
-                if seen.insert(operand) {
-                    live.push(operand);
+            for ValueId { node, .. } in self.operands(id) {
+                if seen.insert(node) {
+                    live.push(node);
                 }
             }
         }
@@ -308,6 +404,9 @@ impl Graph {
     /// # Errors
     /// [`Error::Invalid`] if the graph has a cycle.
     pub fn renumbered(&self) -> Result<Self> {
+        fn moved(ids: &BTreeMap<NodeId, NodeId>, value: ValueId) -> Option<ValueId> {
+            Some(ValueId { node: *ids.get(&value.node)?, ..value })
+        }
         self.topological()?;
         let mut out = Self { name: self.name.clone(), metadata: self.metadata.clone(), ..Self::default() };
         let mut ids: BTreeMap<NodeId, NodeId> = BTreeMap::new();
@@ -316,20 +415,20 @@ impl Graph {
             ids.insert(*id, out.add_input(node.name.clone(), node.ty.clone()));
         }
         for (name, output) in &self.outputs {
-            let mut stack = vec![*output];
+            let mut stack = vec![output.node];
             while let Some(id) = stack.last().copied() {
                 let operands = self.operands(id);
                 let waiting = stack.len();
                 if !ids.contains_key(&id) {
-                    stack.extend(operands.iter().rev().filter(|o| !ids.contains_key(o)));
+                    stack.extend(operands.iter().rev().map(|o| o.node).filter(|o| !ids.contains_key(o)));
                 }
                 if stack.len() == waiting {
                     stack.pop();
-                    let operands: Vec<NodeId> = operands.iter().filter_map(|o| ids.get(o).copied()).collect();
+                    let operands: Vec<ValueId> = operands.iter().filter_map(|o| moved(&ids, *o)).collect();
                     ids.entry(id).or_insert_with(|| out.add_node(self.node(id).clone(), &operands));
                 }
             }
-            out.outputs.extend(ids.get(output).map(|id| (name.clone(), *id)));
+            out.outputs.extend(moved(&ids, *output).map(|value| (name.clone(), value)));
         }
         Ok(out)
     }
@@ -343,17 +442,13 @@ impl Graph {
     /// operands, types and origins. Ids and the order of independent nodes may differ; metadata is not compared.
     pub fn same_as(&self, other: &Self) -> bool {
         fn by_name(graph: &Graph) -> BTreeMap<&str, (&Node, Vec<&str>)> {
-            let name = |id: NodeId| graph.node(id).name.as_str();
-            graph
-                .ids()
-                .map(|id| (name(id), (graph.node(id), graph.operands(id).into_iter().map(name).collect())))
-                .collect()
+            let operands = |id| graph.operands(id).into_iter().map(|value| graph.name_of(value)).collect();
+            graph.ids().map(|id| (graph.name_of(id), (graph.node(id), operands(id)))).collect()
         }
         fn ports(graph: &Graph) -> (Vec<&str>, Vec<(&str, &str)>) {
-            let name = |id: &NodeId| graph.node(*id).name.as_str();
             (
-                graph.inputs.iter().map(name).collect(),
-                graph.outputs.iter().map(|(n, id)| (n.as_str(), name(id))).collect(),
+                graph.inputs.iter().map(|id| graph.name_of(*id)).collect(),
+                graph.outputs.iter().map(|(n, value)| (n.as_str(), graph.name_of(*value))).collect(),
             )
         }
         fn parameters(node: &Node) -> Option<&[String]> {
@@ -371,6 +466,26 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_lives_as_long_as_one_of_its_results() -> Result<()> {
+        let text = r#"graph @g(%x: f32[3]) {
+          %a, %b = split %x {sizes=[1, 2]}
+          %dead = neg %a
+          %c = neg %b
+          return %c as "c"
+        }"#;
+        let mut graph = crate::graph::parse(text)?;
+        assert_eq!(graph.remove_dead(), 1);
+        let split = graph.producer(graph.operands(graph.outputs()[0].1.node)[0]);
+        assert_eq!(split.results().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
+        let values: Vec<ValueId> = graph.ids().flat_map(|id| graph.values(id)).collect();
+        let used: Vec<&str> =
+            values.iter().filter(|value| graph.is_used(**value)).map(|value| graph.name_of(*value)).collect();
+        assert_eq!(used, ["x", "b", "c"]);
+        assert!(graph.renumbered()?.same_as(&graph));
+        Ok(())
+    }
 
     #[test]
     fn reading_order_puts_nodes_before_their_first_user() -> Result<()> {

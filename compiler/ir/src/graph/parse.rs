@@ -2,20 +2,20 @@
 //!
 //! ```text
 //! graph     = "graph" @name "(" [%name ":" type {"," …}] ")" "{" {node} "return" [%name "as" "name" {"," …}] "}"
-//! node      = %name "=" (constant | op) [origins]
+//! node      = %name "=" constant [origins] | %name {"," %name} "=" op [origins]
 //! constant  = "constant" type (list | "random" "(" seed ")" | "hash" "(" hex ")")
-//! op        = mnemonic [%name {"," %name}] ["{" attribute "=" value {"," …} "}"] [":" type]
+//! op        = mnemonic [%name {"," %name}] ["{" attribute "=" value {"," …} "}"] [":" type {"," type}]
 //! type      = element "[" [extent {"," extent}] "]"
 //! ```
 //!
-//! A node without a type gets the one its shape rule gives. A written type is taken as it is: [`super::verify()`]
-//! judges it. Operands must be defined before their use.
+//! A node without types gets those its shape rule gives. Written types are taken as they are: [`super::verify()`]
+//! judges them. Operands must be defined before their use.
 
 use std::collections::HashMap;
 
 use super::lex::{Token, tokens};
-use super::nodes::{Graph, Kind, Node, NodeId, Part};
-use crate::error::{Error, Result};
+use super::nodes::{Graph, Node, Part, ValueId};
+use crate::error::{Error, OpError, Result};
 use crate::ops::Op;
 use crate::ops::attributes::{Attr, AttrReader};
 use crate::types::{Constant, DType, Payload, TensorType};
@@ -38,7 +38,7 @@ struct Parser {
     tokens: Vec<(Token, usize)>,
     at: usize,
     graph: Graph,
-    values: HashMap<String, NodeId>,
+    values: HashMap<String, ValueId>,
 }
 
 impl Parser {
@@ -55,7 +55,7 @@ impl Parser {
                 p.punct(':')?;
                 let ty = p.tensor_type()?;
                 let id = p.graph.add_input(name.clone(), ty);
-                p.values.insert(name, id);
+                p.values.insert(name, id.into());
                 Ok(())
             })?;
         }
@@ -86,15 +86,23 @@ impl Parser {
     }
 
     fn node(&mut self) -> Result<()> {
-        let name = self.new_value()?;
+        let mut names = vec![self.new_value()?];
+        while self.eat(',') {
+            let name = self.new_value()?;
+            if names.contains(&name) {
+                return Err(self.error("a name that is not taken", format!("%{name}")));
+            }
+            names.push(name);
+        }
         self.punct('=')?;
-        let mnemonic = self.word("an operator or `constant`")?;
-        let id = if mnemonic == "constant" { self.constant(&name)? } else { self.op(&name, &mnemonic)? };
-        self.values.insert(name, id);
-        Ok(())
+        match (self.word("an operator or `constant`")?.as_str(), &names[..]) {
+            ("constant", [name]) => self.constant(name),
+            ("constant", _) => Err(self.error("one name for a constant", names.len())),
+            (mnemonic, _) => self.op(names, mnemonic),
+        }
     }
 
-    fn constant(&mut self, name: &str) -> Result<NodeId> {
+    fn constant(&mut self, name: &str) -> Result<()> {
         let ty = self.tensor_type()?;
         let count = ty.shape.numel();
         let payload = match self.next() {
@@ -109,7 +117,9 @@ impl Parser {
             other => return Err(self.error("[elements], random(seed) or hash(0x…)", other)),
         };
         let (origins, _) = self.origins();
-        Ok(self.graph.add_constant(name, Constant::new(ty, payload).with_origins(origins)))
+        let id = self.graph.add_constant(name, Constant::new(ty, payload).with_origins(origins));
+        self.values.insert(name.into(), id.into());
+        Ok(())
     }
 
     /// The bytes of a list of elements, after its bracket.
@@ -133,7 +143,7 @@ impl Parser {
         Ok(out)
     }
 
-    fn op(&mut self, name: &str, mnemonic: &str) -> Result<NodeId> {
+    fn op(&mut self, names: Vec<String>, mnemonic: &str) -> Result<()> {
         let line = self.line();
         let mut operands = Vec::new();
         if matches!(self.peek(), Token::Value(_)) {
@@ -159,24 +169,34 @@ impl Parser {
             }
             None => return Err(Error::Parse { line, expected: "an operator".into(), found: mnemonic.into() }),
         };
-        let ty = if self.eat(':') { Some(self.tensor_type()?) } else { None };
+        let types = if self.eat(':') { Some(self.tensor_types()?) } else { None };
         let (origins, parts) = self.origins();
-        match ty {
-            Some(ty) => {
-                let node = Node { kind: Kind::Op(op), ty, name: name.into(), origins, parts };
-                Ok(self.graph.add_node(node, &operands))
-            }
+        let refused =
+            |e: OpError| Error::Parse { line, expected: format!("{}: {}", e.field, e.expected), found: e.found };
+        let types = match types {
+            Some(types) => types,
             None => {
-                let types: Vec<&TensorType> = operands.iter().map(|id| &self.graph.node(*id).ty).collect();
-                let ty = op.infer(&types).map_err(|e| Error::Parse {
-                    line,
-                    expected: format!("{}: {}", e.field, e.expected),
-                    found: e.found,
-                })?;
-                let node = Node { kind: Kind::Op(op), ty, name: name.into(), origins, parts };
-                Ok(self.graph.add_node(node, &operands))
+                let operands: Vec<&TensorType> = operands.iter().map(|value| self.graph.ty(*value)).collect();
+                op.infer(&operands).map_err(refused)?
             }
+        };
+        if types.len() != names.len() {
+            return Err(refused(OpError::new("results", types.len().to_string(), names.len().to_string())));
         }
+        let none = || refused(OpError::new("results", "at least one", "none"));
+        let node = Node::of_op(op, types, names.clone(), origins).ok_or_else(none)?;
+        let node = Node { parts, ..node };
+        let id = self.graph.add_node(node, &operands);
+        self.values.extend(names.into_iter().zip(self.graph.values(id)));
+        Ok(())
+    }
+
+    fn tensor_types(&mut self) -> Result<Vec<TensorType>> {
+        let mut types = vec![self.tensor_type()?];
+        while self.eat(',') {
+            types.push(self.tensor_type()?);
+        }
+        Ok(types)
     }
 
     fn attr(&mut self, depth: usize) -> Result<Attr> {
@@ -270,10 +290,10 @@ impl Parser {
         }
     }
 
-    fn value(&mut self) -> Result<NodeId> {
+    fn value(&mut self) -> Result<ValueId> {
         match self.next() {
             Token::Value(name) => match self.values.get(&name) {
-                Some(id) => Ok(*id),
+                Some(value) => Ok(*value),
                 None => Err(self.error("a value defined above", format!("%{name}"))),
             },
             other => Err(self.error("%name", other)),
@@ -395,6 +415,13 @@ mod tests {
             }"#,
         );
         round_trip("graph @empty() { return }");
+        round_trip(
+            r#"graph @results(%x: f32[2,3]) {
+              %a, %"b c" = split %x {axis=1, sizes=[1, 2]}  ; from "/split"
+              %c = neg %"b c"
+              return %c as "c", %"b c" as "b"
+            }"#,
+        );
     }
 
     #[test]
@@ -432,6 +459,9 @@ mod tests {
             ("graph g", "line 1: expected @name, found g"),
             ("graph @g(%x: f32[2]) {\n %x = neg %x\n}", "line 2: expected a name that is not taken, found %x"),
             ("graph @g() {\n %y = neg %x\n}", "line 2: expected a value defined above, found %x"),
+            ("graph @g(%x: f32[2]) {\n %a = split %x {sizes=[1, 1]}", "line 2: expected results: 2, found 1"),
+            ("graph @g(%x: f32[2]) {\n %a, %a = split %x", "line 2: expected a name that is not taken, found %a"),
+            ("graph @g() {\n %a, %b = constant", "line 2: expected one name for a constant, found 2"),
             ("graph @g() {\n\n %y = frob\n}", "line 3: expected an operator, found frob"),
             ("graph @g() {\n %k = constant i8[1] [200]", "line 2: expected an element of type i8, found 200"),
             ("graph @g() {\n %k = constant i8[2] [1]", "line 2: expected 2 elements of i8[2], found 1"),

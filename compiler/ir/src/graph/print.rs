@@ -5,6 +5,7 @@
 //!   %w = constant f32[24,96,1,1] random(7)  ; from "features.conv.weight"
 //!   %k = constant i64[2] [1, -1]
 //!   %c = conv %x, %w {then=silu} : f32[1,24,56,56]  ; from "/features/conv"
+//!   %v, %i = top_k %c {k=3} : f32[1,24,56,3], i64[1,24,56,3]
 //!   return %c as "logits"
 //! }
 //! ```
@@ -36,8 +37,8 @@ impl fmt::Display for Graph {
             writeln!(f, "  {}", line(self, id))?;
         }
         f.write_str("  return")?;
-        for (i, (output, id)) in self.outputs().iter().enumerate() {
-            let value = if self.contains(*id) { name(&self.node(*id).name) } else { "?".into() };
+        for (i, (output, value)) in self.outputs().iter().enumerate() {
+            let value = if self.contains(value.node) { name(self.name_of(*value)) } else { "?".into() };
             write!(f, "{} %{value} as {}", if i > 0 { "," } else { "" }, quoted(output))?;
         }
         f.write_str("\n}\n")
@@ -47,7 +48,8 @@ impl fmt::Display for Graph {
 /// The line of one node, without indentation.
 pub fn line(graph: &Graph, id: NodeId) -> String {
     let node = graph.node(id);
-    let mut out = format!("%{} = ", name(&node.name));
+    let names: Vec<String> = node.results().map(|(result, _)| format!("%{}", name(result))).collect();
+    let mut out = format!("{} = ", names.join(", "));
     let origins = match &node.kind {
         Kind::Input => {
             _ = write!(out, "input : {}", node.ty);
@@ -59,8 +61,9 @@ pub fn line(graph: &Graph, id: NodeId) -> String {
         }
         Kind::Op(op) => {
             let operands: Vec<String> =
-                graph.operands(id).into_iter().map(|o| format!("%{}", name(&graph.node(o).name))).collect();
-            _ = write!(out, "{} {}{} : {}", op.name(), operands.join(", "), attributes(op), node.ty);
+                graph.operands(id).into_iter().map(|o| format!("%{}", name(graph.name_of(o)))).collect();
+            let types: Vec<String> = node.results().map(|(_, ty)| ty.to_string()).collect();
+            _ = write!(out, "{} {}{} : {}", op.name(), operands.join(", "), attributes(op), types.join(", "));
             &node.origins
         }
     };

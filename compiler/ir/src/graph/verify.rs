@@ -4,8 +4,8 @@
 //! 2. the operands of a node fill the slots 0, 1, 2, … once each;
 //! 3. inputs and constants have no operands;
 //! 4. the graph's inputs are nodes of kind input, each listed once, and no other node is of that kind;
-//! 5. no two nodes share a name, and no name is empty;
-//! 6. the type of an operator is what its shape rule says of its operands;
+//! 5. no two values share a name, and no name is empty;
+//! 6. an operator has the results that its shape rule says of its operands, of those types, and operands name results that there are;
 //! 7. the type of a constant is its payload's, and the payload has as many bytes as the type says; random elements are `f32`;
 //! 8. outputs name nodes of the graph, and no two outputs share a name.
 //!
@@ -13,7 +13,7 @@
 
 use std::collections::HashSet;
 
-use super::nodes::{Graph, Kind, NodeId};
+use super::nodes::{Graph, Kind, NodeId, ValueId};
 use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::types::{Constant, DType, Payload, TensorType};
@@ -31,16 +31,26 @@ pub fn verify(graph: &Graph) -> Result<()> {
     for id in graph.ids() {
         let node = graph.node(id);
         let mut fault = |message: String| faults.push(format!("{}: {message}", node.name));
-        if node.name.is_empty() {
-            fault("the name is empty".into());
-        } else if !names.insert(node.name.as_str()) {
-            fault("another node has this name".into());
+        for (i, (name, _)) in node.results().enumerate() {
+            if name.is_empty() {
+                fault("the name is empty".into());
+            } else if !names.insert(name) {
+                fault(match i {
+                    0 => "another node has this name".into(),
+                    _ => format!("%{name}: another value has this name"),
+                });
+            }
         }
         let slots = graph.operand_slots(id);
         if let Some((i, (slot, _))) = slots.iter().enumerate().find(|(i, (slot, _))| i != slot) {
             fault(format!("operand slots: expected {i}, found {slot}"));
         }
         let message = match &node.kind {
+            _ if let Some((_, value)) = slots.iter().find(|(_, value)| !exists(graph, *value)) => Some(format!(
+                "operand: expected one of {} results, found number {}",
+                results(graph, *value),
+                value.result
+            )),
             Kind::Op(op) => check_op(graph, id, op),
             _ if !slots.is_empty() => Some(format!("{}: expected no operands, found {}", node.mnemonic(), slots.len())),
             Kind::Input if graph.inputs().contains(&id) => None,
@@ -53,14 +63,29 @@ pub fn verify(graph: &Graph) -> Result<()> {
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
+/// Whether a value is a result of a node of the graph.
+fn exists(graph: &Graph, value: ValueId) -> bool {
+    graph.contains(value.node) && value.result < results(graph, value)
+}
+
+/// Number of results of a value's node.
+fn results(graph: &Graph, value: ValueId) -> usize {
+    graph.producer(value).results().count()
+}
+
 fn check_op(graph: &Graph, id: NodeId, op: &Op) -> Option<String> {
     let operands = graph.operands(id);
-    let types: Vec<&TensorType> = operands.iter().map(|o| &graph.node(*o).ty).collect();
-    let ty = &graph.node(id).ty;
+    let types: Vec<&TensorType> = operands.iter().map(|o| graph.ty(*o)).collect();
+    let found: Vec<&TensorType> = graph.node(id).results().map(|(_, ty)| ty).collect();
     match op.infer(&types) {
         Err(e) => Some(format!("{}: {e}", op.name())),
-        Ok(inferred) if inferred != *ty => Some(format!("{}: type: expected {inferred}, found {ty}", op.name())),
-        Ok(_) => None,
+        Ok(inferred) if inferred.len() != found.len() => {
+            Some(format!("{}: results: expected {}, found {}", op.name(), inferred.len(), found.len()))
+        }
+        Ok(inferred) => {
+            let (inferred, ty) = inferred.iter().zip(found).find(|(inferred, ty)| inferred != ty)?;
+            Some(format!("{}: type: expected {inferred}, found {ty}", op.name()))
+        }
     }
 }
 
@@ -95,8 +120,8 @@ fn check_ports(graph: &Graph, faults: &mut Vec<String>) {
         }
     }
     let mut names = HashSet::new();
-    for (name, id) in graph.outputs() {
-        if !graph.contains(*id) {
+    for (name, value) in graph.outputs() {
+        if !exists(graph, *value) {
             faults.push(format!("output {name}: expected a node of the graph, found none"));
         }
         if !names.insert(name) {
@@ -108,21 +133,16 @@ fn check_ports(graph: &Graph, faults: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Node;
     use crate::ops::Identity;
 
     fn chain() -> (Graph, NodeId, NodeId, NodeId) {
         let mut g = Graph::new("g");
         let ty = TensorType::f32([2]);
         let x = g.add_input("x", ty.clone());
-        let identity = |name: &str| super::super::nodes::Node {
-            kind: Kind::Op(Op::Identity(Identity {})),
-            ty: TensorType::f32([2]),
-            name: name.into(),
-            origins: Vec::new(),
-            parts: Vec::new(),
-        };
-        let a = g.add_node(identity("a"), &[x]);
-        let b = g.add_node(identity("b"), &[a]);
+        let identity = |name: &str| Node::new(Kind::Op(Identity {}.into()), TensorType::f32([2]), name, Vec::new());
+        let a = g.add_node(identity("a"), &[x.into()]);
+        let b = g.add_node(identity("b"), &[a.into()]);
         (g, x, a, b)
     }
 
@@ -146,6 +166,20 @@ mod tests {
         g.add_output("y", b);
         g.remove(b);
         assert!(faults(&g).contains("output y: expected a node of the graph"), "{}", faults(&g));
+    }
+
+    #[test]
+    fn results_are_those_of_the_shape_rule() -> Result<()> {
+        let text = "graph @g(%x: f32[3]) { %a, %b = split %x {sizes=[1, 2]} : f32[1], f32[1] return %b as \"b\" }";
+        let mut g = crate::graph::parse(text)?;
+        assert!(faults(&g).contains("a: split: type: expected f32[2], found f32[1]"), "{}", faults(&g));
+        let split = g.outputs()[0].1.node;
+        g.rename(ValueId { node: split, result: 1 }, "a");
+        assert!(faults(&g).contains("a: %a: another value has this name"), "{}", faults(&g));
+        g.node_mut(split).more.clear();
+        assert!(faults(&g).contains("a: split: results: expected 2, found 1"), "{}", faults(&g));
+        assert!(faults(&g).contains("output b: expected a node of the graph, found none"), "{}", faults(&g));
+        Ok(())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Index of the largest or smallest element along an axis, as `i64`.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::{Data, Literal};
@@ -47,7 +47,7 @@ impl ArgReduce {
     }
 }
 
-impl Operation for ArgReduce {
+impl OneResult for ArgReduce {
     fn name(&self) -> &'static str {
         "arg_reduce"
     }

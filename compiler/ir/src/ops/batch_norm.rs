@@ -2,7 +2,7 @@
 //!
 //! Operands: `x [N, C, …]`, then `scale`, `bias`, `mean`, `variance`, each `[C]`.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
@@ -25,7 +25,7 @@ impl BatchNorm {
     }
 }
 
-impl Operation for BatchNorm {
+impl OneResult for BatchNorm {
     fn name(&self) -> &'static str {
         "batch_norm"
     }

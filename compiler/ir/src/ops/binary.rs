@@ -1,6 +1,6 @@
 //! Element-wise functions of two operands of one type, with NumPy broadcasting; the mnemonic is the function's own.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, expect_dtype, operands};
@@ -26,7 +26,7 @@ impl Binary {
     }
 }
 
-impl Operation for Binary {
+impl OneResult for Binary {
     fn name(&self) -> &'static str {
         self.function.name()
     }

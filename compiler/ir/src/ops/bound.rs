@@ -5,7 +5,7 @@
 //! `(K + 8) * 2^-24` of that sum, plus the ulps that its activation states; K is [`terms`].
 
 use super::literal::{Data, Literal};
-use super::{Conv, Gemm, Op, Operation, SqueezeExcite};
+use super::{Conv, Gemm, OneResult, Op, SqueezeExcite, only};
 use crate::error::OpError;
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;
@@ -34,7 +34,7 @@ pub fn magnitude(op: &Op, inputs: &[&Literal]) -> Result<Literal, OpError> {
 
 /// The number of terms that an element of the result of a linear operator sums, bias and residual included.
 pub fn terms(op: &Op, inputs: &[&TensorType]) -> Result<usize, OpError> {
-    let result = op.infer(inputs)?;
+    let result = only(op.infer(inputs)?)?;
     let product = |shape: &[usize]| shape.iter().product::<usize>();
     Ok(match op {
         Op::Conv(op) => product(&inputs[1].shape[1..]) + usize::from(op.bias) + usize::from(op.residual),
@@ -49,7 +49,7 @@ pub fn terms(op: &Op, inputs: &[&TensorType]) -> Result<usize, OpError> {
                 |ty| ty,
                 |_, op, operands| {
                     total += terms(op, operands)?;
-                    op.infer(operands)
+                    only(op.infer(operands)?)
                 },
             )?;
             total

@@ -1,6 +1,6 @@
 //! Conversion of the element type. Float to integer truncates towards zero (out of range: saturates); anything to bool is `!= 0`.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::{Data, Literal};
 use super::shapes::{checked, operands};
@@ -22,7 +22,7 @@ impl Cast {
     }
 }
 
-impl Operation for Cast {
+impl OneResult for Cast {
     fn name(&self) -> &'static str {
         "cast"
     }

@@ -1,6 +1,6 @@
 //! Concatenation of one or more operands along an axis.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_dtype};
@@ -22,7 +22,7 @@ impl Concat {
     }
 }
 
-impl Operation for Concat {
+impl OneResult for Concat {
     fn name(&self) -> &'static str {
         "concat"
     }

@@ -4,7 +4,7 @@
 //! result) if `residual`. Result `[N, M, spatial…]`, each extent `(in + pads - dilation (k - 1) - 1) / stride + 1`.
 //! Epilogue order: bias, residual, `then`; with `then_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
@@ -95,7 +95,7 @@ fn add_scaled(sums: &mut [f64], w: f64, x: &[f64], stride: usize) {
     }
 }
 
-impl Operation for Conv {
+impl OneResult for Conv {
     fn name(&self) -> &'static str {
         "conv"
     }

@@ -3,7 +3,7 @@
 //! Operands: `x [N, C, spatial…]`, `w [C, M / group, kernel…]`, then `bias [M]` if `bias`. Each extent of the result is
 //! `stride (in - 1) + output_padding + dilation (k - 1) + 1 - pads`.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
@@ -72,7 +72,7 @@ impl ConvTranspose {
     }
 }
 
-impl Operation for ConvTranspose {
+impl OneResult for ConvTranspose {
     fn name(&self) -> &'static str {
         "conv_transpose"
     }

@@ -1,6 +1,6 @@
 //! NumPy broadcast of the operand to a shape it broadcasts to.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, operands};
@@ -22,7 +22,7 @@ impl Expand {
     }
 }
 
-impl Operation for Expand {
+impl OneResult for Expand {
     fn name(&self) -> &'static str {
         "expand"
     }

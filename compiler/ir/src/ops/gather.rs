@@ -2,7 +2,7 @@
 //! where it is known before the model runs; kernels clamp it. Operands: data, indices. Result: the axis replaced by the shape
 //! of the indices.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_indices, offsets, operands, resolve};
@@ -29,7 +29,7 @@ impl Gather {
     }
 }
 
-impl Operation for Gather {
+impl OneResult for Gather {
     fn name(&self) -> &'static str {
         "gather"
     }

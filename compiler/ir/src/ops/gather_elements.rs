@@ -1,6 +1,6 @@
 //! Selection along an axis, one index per element of the result. Operands: data, indices (of the same rank).
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_indices, expect_len, offsets, operands, resolve, strides};
@@ -22,7 +22,7 @@ impl GatherElements {
     }
 }
 
-impl Operation for GatherElements {
+impl OneResult for GatherElements {
     fn name(&self) -> &'static str {
         "gather_elements"
     }

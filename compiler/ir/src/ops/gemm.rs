@@ -1,7 +1,7 @@
 //! General matrix product: `y = then(alpha op(a) op(b) + beta c)`. Operands: `a`, `b` (rank 2), then `c` if `bias`
 //! (broadcast to the result).
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::{Data, Literal};
@@ -50,7 +50,7 @@ impl Gemm {
     }
 }
 
-impl Operation for Gemm {
+impl OneResult for Gemm {
     fn name(&self) -> &'static str {
         "gemm"
     }

@@ -1,6 +1,6 @@
 //! The operand itself; what Dropout and Identity become until `remove_identity` runs.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::operands;
@@ -19,7 +19,7 @@ impl Identity {
     }
 }
 
-impl Operation for Identity {
+impl OneResult for Identity {
     fn name(&self) -> &'static str {
         "identity"
     }

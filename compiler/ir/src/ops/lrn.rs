@@ -1,7 +1,7 @@
 //! Local response normalisation over channels (axis 1):
 //! `y = x / (bias + alpha / size * sum of squares over the window)^beta`, window `[c - (size - 1) / 2, c + size / 2]`.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
@@ -30,7 +30,7 @@ impl Lrn {
     }
 }
 
-impl Operation for Lrn {
+impl OneResult for Lrn {
     fn name(&self) -> &'static str {
         "lrn"
     }

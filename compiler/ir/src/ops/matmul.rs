@@ -1,6 +1,6 @@
 //! Matrix product with NumPy semantics: batch axes broadcast, a vector operand is a row or a column that disappears.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::{Data, Literal};
@@ -79,7 +79,7 @@ impl Product {
     }
 }
 
-impl Operation for MatMul {
+impl OneResult for MatMul {
     fn name(&self) -> &'static str {
         "matmul"
     }

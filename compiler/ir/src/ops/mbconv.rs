@@ -8,12 +8,11 @@
 //! Operands in order: `x`; `w [E, C, 1, 1]`, `b [E]` if `expand` is set; `w [E, 1, k, k]` (fused: `[E, C, k, k]`), `b [E]`;
 //! `w1, b1, w2, b2` as in squeeze-and-excite if `se` is set; `w [M, E, 1, 1]`, `b [M]`. Every bias is present. Made only by `fuse_mbconv`.
 
-use super::Operation;
+use super::{Conv, OneResult, Op, SqueezeExcite, only};
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{check, expect_len};
-use super::{Conv, Op, SqueezeExcite};
 use crate::error::OpError;
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;
@@ -169,7 +168,7 @@ impl Stage {
     }
 }
 
-impl Operation for MbConv {
+impl OneResult for MbConv {
     fn name(&self) -> &'static str {
         "mbconv"
     }
@@ -180,11 +179,11 @@ impl Operation for MbConv {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
         let located = |part: Part, e: OpError| OpError::new(format!("{part} {}", e.field), e.expected, e.found);
-        self.chain(inputs, |ty| ty, |part, op, operands| op.infer(operands).map_err(|e| located(part, e)))
+        self.chain(inputs, |ty| ty, |part, op, operands| only(op.infer(operands).map_err(|e| located(part, e))?))
     }
 
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
-        self.chain(inputs, |value| &value.ty, |_, op, operands| op.evaluate(operands))
+        self.chain(inputs, |value| &value.ty, |_, op, operands| only(op.evaluate(operands)?))
     }
 
     fn macs(&self, inputs: &[&TensorType], _output: &TensorType) -> u64 {
@@ -193,7 +192,7 @@ impl Operation for MbConv {
             inputs,
             |ty| ty,
             |_, op, operands| {
-                let result = op.infer(operands)?;
+                let result = only(op.infer(operands)?)?;
                 macs = macs.saturating_add(op.macs(operands, &result));
                 Ok(result)
             },

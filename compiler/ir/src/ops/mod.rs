@@ -1,7 +1,8 @@
 //! The operator table: one line per operator.
 //!
 //! An operator is its attributes plus three things, in this order in its own file: the shape rule ([`Operation::infer`]), the
-//! reference evaluation ([`Operation::evaluate`]) and its tests. Every operator has exactly one result. Logical axis order is ONNX's. Operators see operand types, never the graph.
+//! reference evaluation ([`Operation::evaluate`]) and its tests. Most operators have one result and implement [`OneResult`]; the
+//! others implement [`Operation`] itself. Logical axis order is ONNX's. Operators see operand types, never the graph.
 
 pub mod attributes;
 pub mod bound;
@@ -22,6 +23,22 @@ pub trait Operation {
     fn name(&self) -> &'static str;
     /// The attributes that differ from their defaults, in order.
     fn attributes(&self) -> Vec<(&'static str, Attr)>;
+    /// The types of the results, at least one, for operands of types `inputs`; checks their number, types and shapes.
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, OpError>;
+    /// The results by plain loops: f64 accumulation, rounded once to the result's type. `inputs` have passed [`Self::infer`].
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Vec<Literal>, OpError>;
+    /// Multiply-accumulates of convolutions and linear layers, of whose first result `output` is the type; 0 for everything else.
+    fn macs(&self, _inputs: &[&TensorType], _output: &TensorType) -> u64 {
+        0
+    }
+}
+
+/// An operator of one result; its functions are those of [`Operation`], which follows from it.
+pub trait OneResult {
+    /// The mnemonic of the text form.
+    fn name(&self) -> &'static str;
+    /// The attributes that differ from their defaults, in order.
+    fn attributes(&self) -> Vec<(&'static str, Attr)>;
     /// The type of the result for operands of types `inputs`; checks their number, types and shapes.
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError>;
     /// The result by plain loops: f64 accumulation, rounded once to the result's type. `inputs` have passed [`Self::infer`].
@@ -29,6 +46,38 @@ pub trait Operation {
     /// Multiply-accumulates of convolutions and linear layers; 0 for everything else.
     fn macs(&self, _inputs: &[&TensorType], _output: &TensorType) -> u64 {
         0
+    }
+}
+
+/// The result of an operator that has one.
+pub fn only<T>(results: Vec<T>) -> Result<T, OpError> {
+    let count = results.len().to_string();
+    let mut results = results.into_iter();
+    match (results.next(), results.next()) {
+        (Some(result), None) => Ok(result),
+        _ => Err(OpError::new("results", "one", count)),
+    }
+}
+
+impl<T: OneResult> Operation for T {
+    fn name(&self) -> &'static str {
+        OneResult::name(self)
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attr)> {
+        OneResult::attributes(self)
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, OpError> {
+        Ok(vec![OneResult::infer(self, inputs)?])
+    }
+
+    fn evaluate(&self, inputs: &[&Literal]) -> Result<Vec<Literal>, OpError> {
+        Ok(vec![OneResult::evaluate(self, inputs)?])
+    }
+
+    fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
+        OneResult::macs(self, inputs, output)
     }
 }
 
@@ -96,6 +145,7 @@ table! {
     transpose::Transpose "permutation of axes" ["transpose"];
     concat::Concat "concatenation" ["concat"];
     slice::Slice "strided box" ["slice"];
+    split::Split "consecutive parts along an axis" ["split"];
     pad::Pad "padding" ["pad"];
     gather::Gather "selection by index" ["gather"];
     gather_elements::GatherElements "selection by index, element by element" ["gather_elements"];

@@ -1,6 +1,6 @@
 //! Padding (or, where negative, cropping) of each axis.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes, word_attr};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
@@ -77,7 +77,7 @@ impl Pad {
 
 }
 
-impl Operation for Pad {
+impl OneResult for Pad {
     fn name(&self) -> &'static str {
         "pad"
     }

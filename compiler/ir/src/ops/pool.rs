@@ -2,7 +2,7 @@
 //! (a window must start inside the input or its begin padding). A window that meets padding alone gives the least element of the
 //! type, as an average 0.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
 use super::literal::{Data, Literal};
@@ -80,7 +80,7 @@ impl Pool {
     }
 }
 
-impl Operation for Pool {
+impl OneResult for Pool {
     fn name(&self) -> &'static str {
         "pool"
     }

@@ -40,6 +40,7 @@ fn movement(rank: usize) -> impl Strategy<Value = Op> {
         extent().prop_map(|axis| Concat { axis }.into()),
         extent().prop_map(|axis| Gather { axis }.into()),
         extent().prop_map(|axis| GatherElements { axis }.into()),
+        (extent(), list(2, extent())).prop_map(|(axis, sizes)| Split { axis, sizes }.into()),
         (list(rank, extent()), steps, list(rank, extent())).prop_map(|(starts, steps, sizes)| Slice {
             starts,
             steps,
@@ -107,12 +108,12 @@ proptest! {
     #[test]
     fn what_is_accepted_can_be_evaluated((op, types) in case()) {
         let types: Vec<&TensorType> = types.iter().collect();
-        let Ok(ty) = op.infer(&types) else { return Ok(()) };
+        let Ok(results) = op.infer(&types) else { return Ok(()) };
         let small = |ty: &TensorType| ty.shape.checked_numel().is_some_and(|n| n <= 4096);
-        if small(&ty) && types.iter().all(|ty| small(ty)) {
+        if results.iter().chain(types.iter().copied()).all(small) {
             let literals: Vec<Literal> = types.iter().map(|ty| literal(ty)).collect();
             match op.evaluate(&literals.iter().collect::<Vec<_>>()) {
-                Ok(result) => prop_assert_eq!(result.ty, ty),
+                Ok(values) => prop_assert_eq!(values.into_iter().map(|value| value.ty).collect::<Vec<_>>(), results),
                 Err(error) => prop_assert_eq!(error.field, "indices", "only the elements of indices may be at fault"),
             }
         }

@@ -1,6 +1,6 @@
 //! Reductions over axes.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
 use super::literal::{Data, Literal};
@@ -122,7 +122,7 @@ impl Reduce {
     }
 }
 
-impl Operation for Reduce {
+impl OneResult for Reduce {
     fn name(&self) -> &'static str {
         "reduce"
     }

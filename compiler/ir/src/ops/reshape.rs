@@ -1,6 +1,6 @@
 //! The same elements, row-major, in another shape. Also ONNX's Flatten, Squeeze and Unsqueeze.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, operands};
@@ -22,7 +22,7 @@ impl Reshape {
     }
 }
 
-impl Operation for Reshape {
+impl OneResult for Reshape {
     fn name(&self) -> &'static str {
         "reshape"
     }

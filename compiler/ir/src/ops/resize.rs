@@ -1,6 +1,6 @@
 //! Resampling. The result's shape is given; `scales` are ONNX's (given, or out / in), which the coordinate rule uses.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
 use super::literal::{Data, Literal};
@@ -195,7 +195,7 @@ fn saturated(dtype: DType, v: f64) -> i64 {
     (v as i64).clamp(least, most)
 }
 
-impl Operation for Resize {
+impl OneResult for Resize {
     fn name(&self) -> &'static str {
         "resize"
     }

@@ -1,6 +1,6 @@
 //! `where`: `condition ? a : b`, element by element with NumPy broadcasting. Operands: condition (bool), `a`, `b` of one type.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, expect_dtype, operands};
@@ -19,7 +19,7 @@ impl Where {
     }
 }
 
-impl Operation for Where {
+impl OneResult for Where {
     fn name(&self) -> &'static str {
         "where"
     }

@@ -1,7 +1,7 @@
 //! A strided box of the operand: element `i` of an axis of the result is element `starts + i steps` of that axis.
 //! Also ONNX's Split, one slice per result.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
@@ -32,7 +32,7 @@ impl Slice {
     }
 }
 
-impl Operation for Slice {
+impl OneResult for Slice {
     fn name(&self) -> &'static str {
         "slice"
     }

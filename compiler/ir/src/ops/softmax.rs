@@ -1,6 +1,6 @@
 //! Softmax along one axis, shifted by the largest element; with `log` its logarithm.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
@@ -26,7 +26,7 @@ impl Softmax {
     }
 }
 
-impl Operation for Softmax {
+impl OneResult for Softmax {
     fn name(&self) -> &'static str {
         "softmax"
     }

@@ -2,7 +2,7 @@
 //!
 //! Operands: `x [N, C, H, W]`, `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]`, `b2 [C]`. Made only by `fuse_squeeze_excite`.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
@@ -28,7 +28,7 @@ impl SqueezeExcite {
     }
 }
 
-impl Operation for SqueezeExcite {
+impl OneResult for SqueezeExcite {
     fn name(&self) -> &'static str {
         "squeeze_excite"
     }

@@ -1,6 +1,6 @@
 //! Repetition of the whole operand along each axis.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
@@ -22,7 +22,7 @@ impl Tile {
     }
 }
 
-impl Operation for Tile {
+impl OneResult for Tile {
     fn name(&self) -> &'static str {
         "tile"
     }

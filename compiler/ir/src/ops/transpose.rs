@@ -1,6 +1,6 @@
 //! Permutation of axes: axis `i` of the result is axis `perm[i]` of the operand.
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
@@ -22,7 +22,7 @@ impl Transpose {
     }
 }
 
-impl Operation for Transpose {
+impl OneResult for Transpose {
     fn name(&self) -> &'static str {
         "transpose"
     }

@@ -1,6 +1,6 @@
 //! Element-wise functions of one operand; the mnemonic is the function's own (`relu`, `clip`, `exp`, …).
 
-use super::Operation;
+use super::OneResult;
 use super::attributes::{Attr, AttrReader, AttrValue};
 use super::literal::{Data, Literal};
 use super::shapes::{checked, operands};
@@ -27,7 +27,7 @@ impl Unary {
     }
 }
 
-impl Operation for Unary {
+impl OneResult for Unary {
     fn name(&self) -> &'static str {
         self.function.spelling().0
     }

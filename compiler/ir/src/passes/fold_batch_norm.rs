@@ -9,7 +9,7 @@
 use super::matching::{binary, known, merged, shared};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch, Value};
+use crate::graph::{Graph, Patch, Value, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::{BatchNorm, Binary, Op};
 use crate::scalar::BinaryFn;
@@ -20,8 +20,8 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     rewrite(graph, cx, fold)
 }
 
-fn fold(graph: &Graph, id: NodeId) -> Outcome {
-    match (graph.node(id).op(), binary(graph, id)) {
+fn fold(graph: &Graph, id: ValueId) -> Outcome {
+    match (graph.producer(id).op(), binary(graph, id)) {
         (Some(Op::BatchNorm(op)), _) => match batch_norm(graph, id, op.epsilon) {
             Err(obstacle) => Outcome::Declined(obstacle),
             Ok(_) if let Some(patch) = into_parts(graph, id, op) => Outcome::Replace(patch),
@@ -47,7 +47,7 @@ fn fold(graph: &Graph, id: NodeId) -> Outcome {
 
 /// `scale x + shift`, per channel of `x`.
 struct Affine {
-    x: NodeId,
+    x: ValueId,
     scale: Vec<f64>,
     shift: Vec<f64>,
     /// Parameters behind `scale` and behind `shift`.
@@ -57,8 +57,8 @@ struct Affine {
     bias_name: String,
 }
 
-fn batch_norm(graph: &Graph, id: NodeId, epsilon: f32) -> Result<Affine, String> {
-    let [x, scale, bias, mean, variance] = graph.operands(id)[..] else {
+fn batch_norm(graph: &Graph, id: ValueId, epsilon: f32) -> Result<Affine, String> {
+    let [x, scale, bias, mean, variance] = graph.operands(id.node)[..] else {
         return Err("expected five operands".into());
     };
     let constants = [
@@ -77,18 +77,18 @@ fn batch_norm(graph: &Graph, id: NodeId, epsilon: f32) -> Result<Affine, String>
         shift,
         scale_origins: merged([&constants[0].origins, &constants[3].origins]),
         shift_origins: merged(constants.iter().map(|c| &c.origins)),
-        bias_name: graph.node(bias).name.clone(),
+        bias_name: graph.name_of(bias).to_owned(),
     })
 }
 
 /// Addition, subtraction, multiplication or division of `x` with a constant of one element per channel.
-fn arithmetic(graph: &Graph, id: NodeId, function: BinaryFn, a: NodeId, b: NodeId) -> Option<Affine> {
-    let (x, k, reversed) = if graph.node(b).constant().is_some() { (a, b, false) } else { (b, a, true) };
-    if graph.node(x).constant().is_some() || graph.node(x).ty != graph.node(id).ty {
+fn arithmetic(graph: &Graph, id: ValueId, function: BinaryFn, a: ValueId, b: ValueId) -> Option<Affine> {
+    let (x, k, reversed) = if graph.producer(b).constant().is_some() { (a, b, false) } else { (b, a, true) };
+    if graph.producer(x).constant().is_some() || graph.ty(x) != graph.ty(id) {
         return None;
     }
     let constant = known(graph, k, "constant").ok()?;
-    let values = per_channel(constant, &graph.node(x).ty)?;
+    let values = per_channel(constant, graph.ty(x))?;
     let (ones, zeros) = (vec![1.0; values.len()], vec![0.0; values.len()]);
     let origins = constant.origins.clone();
     let (scale, shift) = match (function, reversed) {
@@ -100,7 +100,7 @@ fn arithmetic(graph: &Graph, id: NodeId, function: BinaryFn, a: NodeId, b: NodeI
         _ => return None,
     };
     let scale_origins = if matches!(function, BinaryFn::Mul | BinaryFn::Div) { origins.clone() } else { Vec::new() };
-    Some(Affine { x, scale, shift, scale_origins, shift_origins: origins, bias_name: graph.node(k).name.clone() })
+    Some(Affine { x, scale, shift, scale_origins, shift_origins: origins, bias_name: graph.name_of(k).to_owned() })
 }
 
 /// The elements of `constant` for each channel (axis 1) of a value of type `ty`, if it varies along no other axis.
@@ -120,11 +120,11 @@ pub(super) fn per_channel(constant: &Constant, ty: &TensorType) -> Option<Vec<f6
 
 /// The producer of `affine.x` with the scale in its weights and the shift in its bias; `None` if it is not of the
 /// kinds that take them.
-fn into_producer(graph: &Graph, id: NodeId, affine: &Affine) -> Result<Option<Patch>, String> {
+fn into_producer(graph: &Graph, id: ValueId, affine: &Affine) -> Result<Option<Patch>, String> {
     let producer = affine.x;
-    let operands = graph.operands(producer);
-    let (Some(op), [x, w, rest @ ..]) = (graph.node(producer).op(), &operands[..]) else { return Ok(None) };
-    let Some(rows) = rows(op, &graph.node(*w).ty.shape, affine.scale.len()) else { return Ok(None) };
+    let operands = graph.operands(producer.node);
+    let (Some(op), [x, w, rest @ ..]) = (graph.producer(producer).op(), &operands[..]) else { return Ok(None) };
+    let Some(rows) = rows(op, &graph.ty(*w).shape, affine.scale.len()) else { return Ok(None) };
     if let Some(obstacle) = shared(graph, producer) {
         return Err(obstacle);
     }
@@ -144,21 +144,23 @@ fn into_producer(graph: &Graph, id: NodeId, affine: &Affine) -> Result<Option<Pa
         scaled(weight, &affine.scale, &rows)?.with_origins(merged([&weight.origins, &affine.scale_origins]));
     let new_bias = shifted(graph, bias, beta, affine, producer)?;
     let mut patch = Patch::new(id, format!("{} with scaled weights", op.name()));
-    let w = patch.constant(graph.node(*w).name.as_str(), new_weight);
-    let b = patch.constant(bias.map_or(affine.bias_name.as_str(), |b| graph.node(b).name.as_str()), new_bias);
+    let w = patch.constant(graph.name_of(*w), new_weight);
+    let b = patch.constant(bias.map_or(affine.bias_name.as_str(), |b| graph.name_of(b)), new_bias);
     patch.op(op, &[(*x).into(), w, b]);
     Ok(Some(patch))
 }
 
 /// A batch norm of a concatenation of channels, all parts of which can take it, as a concatenation of batch norms.
-fn into_parts(graph: &Graph, id: NodeId, op: &BatchNorm) -> Option<Patch> {
-    let [concat, parameters @ ..] = &graph.operands(id)[..] else { return None };
-    let Some(Op::Concat(axis)) = graph.node(*concat).op() else { return None };
-    let parts = graph.operands(*concat);
-    let takes = |part: &NodeId| {
-        let (Some(op), Some(w)) = (graph.node(*part).op(), graph.operands(*part).get(1).copied()) else { return false };
-        let outputs = graph.node(*part).ty.shape.get(1).copied().unwrap_or(0);
-        rows(op, &graph.node(w).ty.shape, outputs).is_some()
+fn into_parts(graph: &Graph, id: ValueId, op: &BatchNorm) -> Option<Patch> {
+    let [concat, parameters @ ..] = &graph.operands(id.node)[..] else { return None };
+    let Some(Op::Concat(axis)) = graph.producer(*concat).op() else { return None };
+    let parts = graph.operands(concat.node);
+    let takes = |part: &ValueId| {
+        let (Some(op), Some(w)) = (graph.producer(*part).op(), graph.operands(part.node).get(1).copied()) else {
+            return false;
+        };
+        let outputs = graph.ty(*part).shape.get(1).copied().unwrap_or(0);
+        rows(op, &graph.ty(w).shape, outputs).is_some()
             && known(graph, w, "weight").is_ok()
             && shared(graph, *part).is_none()
     };
@@ -168,7 +170,7 @@ fn into_parts(graph: &Graph, id: NodeId, op: &BatchNorm) -> Option<Patch> {
     let mut patch = Patch::new(id, "concat of batch norms");
     let (mut start, mut normed) = (0, Vec::with_capacity(parts.len()));
     for part in parts {
-        let end = start + graph.node(part).ty.shape[1];
+        let end = start + graph.ty(part).shape[1];
         let mut operands = vec![Value::Old(part)];
         for parameter in parameters {
             let constant = known(graph, *parameter, "parameter").ok()?;
@@ -176,7 +178,7 @@ fn into_parts(graph: &Graph, id: NodeId, op: &BatchNorm) -> Option<Patch> {
             let values = literal.to_f64().get(start..end)?.to_vec();
             let slice = Literal::new_float(TensorType::new(literal.ty.dtype, [end - start]), values);
             let slice = slice.to_constant().with_origins(constant.origins.clone());
-            operands.push(patch.constant(graph.node(*parameter).name.as_str(), slice));
+            operands.push(patch.constant(graph.name_of(*parameter), slice));
         }
         normed.push(patch.op(op.clone(), &operands));
         start = end;
@@ -241,12 +243,12 @@ fn scaled(weight: &Constant, scale: &[f64], rows: &Rows) -> Result<Constant, Str
 /// The bias `beta bias scale + shift`, one element per channel.
 fn shifted(
     graph: &Graph,
-    bias: Option<NodeId>,
+    bias: Option<ValueId>,
     beta: f64,
     affine: &Affine,
-    producer: NodeId,
+    producer: ValueId,
 ) -> Result<Constant, String> {
-    let ty = TensorType::new(graph.node(producer).ty.dtype, [affine.shift.len()]);
+    let ty = TensorType::new(graph.ty(producer).dtype, [affine.shift.len()]);
     let Some(bias) = bias else {
         let literal = Literal::new_float(ty, affine.shift.clone());
         return Ok(literal.to_constant().with_origins(affine.shift_origins.clone()));
@@ -255,8 +257,8 @@ fn shifted(
     let literal = Literal::from_constant(constant).map_err(|e| e.to_string())?;
     let values = match literal.ty.shape[..] {
         [n] if n == affine.shift.len() => literal.to_f64(),
-        _ => per_channel(constant, &graph.node(producer).ty)
-            .ok_or_else(|| format!("the bias %{} varies along more than channels", graph.node(bias).name))?,
+        _ => per_channel(constant, graph.ty(producer))
+            .ok_or_else(|| format!("the bias %{} varies along more than channels", graph.name_of(bias)))?,
     };
     let shifted =
         values.iter().zip(&affine.scale).zip(&affine.shift).map(|((b, scale), shift)| beta * b * scale + shift);
@@ -265,8 +267,8 @@ fn shifted(
 }
 
 /// `x scale + shift` as two nodes.
-fn standalone(graph: &Graph, id: NodeId, affine: &Affine, why: &str) -> Patch {
-    let ty = &graph.node(affine.x).ty;
+fn standalone(graph: &Graph, id: ValueId, affine: &Affine, why: &str) -> Patch {
+    let ty = graph.ty(affine.x);
     let mut shape = vec![1; ty.shape.rank().saturating_sub(1)];
     if let Some(channels) = shape.first_mut() {
         *channels = affine.scale.len();
@@ -275,7 +277,7 @@ fn standalone(graph: &Graph, id: NodeId, affine: &Affine, why: &str) -> Patch {
     let constant = |values: &[f64], origins: &[String]| {
         Literal::new_float(ty.clone(), values.to_vec()).to_constant().with_origins(origins.to_vec())
     };
-    let name = &graph.node(id).name;
+    let name = graph.name_of(id);
     let mut patch = Patch::new(id, why);
     let scale = patch.constant(format!("{name}.scale"), constant(&affine.scale, &affine.scale_origins));
     let shift = patch.constant(format!("{name}.shift"), constant(&affine.shift, &affine.shift_origins));

@@ -4,7 +4,7 @@
 
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch};
+use crate::graph::{Graph, Patch, ValueId};
 use crate::ops::pad::PadMode;
 use crate::ops::pool::PoolKind;
 use crate::ops::{Op, Pad, Pool};
@@ -15,11 +15,11 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     rewrite(graph, cx, fold)
 }
 
-fn fold(graph: &Graph, id: NodeId) -> Outcome {
-    let node = graph.node(id);
-    let mut operands = graph.operands(id);
+fn fold(graph: &Graph, id: ValueId) -> Outcome {
+    let node = graph.producer(id);
+    let mut operands = graph.operands(id.node);
     let Some(padded) = operands.first().copied() else { return Outcome::NoMatch };
-    let Some(Op::Pad(pad)) = graph.node(padded).op() else { return Outcome::NoMatch };
+    let Some(Op::Pad(pad)) = graph.producer(padded).op() else { return Outcome::NoMatch };
     let op = match node.op() {
         Some(Op::Conv(conv)) => spatial(pad, 0.0).map(|more| {
             let mut conv = conv.clone();
@@ -31,17 +31,17 @@ fn fold(graph: &Graph, id: NodeId) -> Outcome {
     };
     let op = match op {
         Ok(op) => op,
-        Err(obstacle) => return Outcome::Declined(format!("the pad %{} {obstacle}", graph.node(padded).name)),
+        Err(obstacle) => return Outcome::Declined(format!("the pad %{} {obstacle}", graph.name_of(padded))),
     };
-    let Some(x) = graph.operands(padded).first().copied() else { return Outcome::NoMatch };
+    let Some(x) = graph.operands(padded.node).first().copied() else { return Outcome::NoMatch };
     operands[0] = x;
-    let types: Vec<&TensorType> = operands.iter().map(|id| &graph.node(*id).ty).collect();
+    let types: Vec<&TensorType> = operands.iter().map(|id| graph.ty(*id)).collect();
     match op.infer(&types) {
-        Ok(ty) if ty == node.ty => {
-            let why = format!("{} with the padding of %{}", op.name(), graph.node(padded).name);
+        Ok(types) if types == [graph.ty(id).clone()] => {
+            let why = format!("{} with the padding of %{}", op.name(), graph.name_of(padded));
             Outcome::Replace(Patch::with_op(id, why, op, &operands))
         }
-        _ => Outcome::Declined(format!("the pad %{} is wider than {} allows", graph.node(padded).name, op.name())),
+        _ => Outcome::Declined(format!("the pad %{} is wider than {} allows", graph.name_of(padded), op.name())),
     }
 }
 

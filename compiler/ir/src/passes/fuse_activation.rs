@@ -7,7 +7,7 @@
 use super::matching::{shared, unary};
 use super::{Context, Outcome, first, name_activation, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch, Value};
+use crate::graph::{Graph, Patch, Value, ValueId};
 use crate::ops::{Conv, Gemm, Op};
 use crate::scalar::UnaryFn;
 use crate::types::DType;
@@ -21,8 +21,8 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
 }
 
 /// The operator at `id` with `function` as its activation, if it can end in one and does not yet.
-fn with_activation(graph: &Graph, id: NodeId, function: UnaryFn) -> Option<Op> {
-    match graph.node(id).op()? {
+fn with_activation(graph: &Graph, id: ValueId, function: UnaryFn) -> Option<Op> {
+    match graph.producer(id).op()? {
         Op::Conv(op) if op.then.is_none() => Some(Conv { then: Some(function), ..op.clone() }.into()),
         Op::Gemm(op) if op.then.is_none() => Some(Gemm { then: Some(function), ..op.clone() }.into()),
         _ => None,
@@ -30,16 +30,16 @@ fn with_activation(graph: &Graph, id: NodeId, function: UnaryFn) -> Option<Op> {
 }
 
 /// The activation of a concatenation, all parts of which can end in it, as a concatenation of such parts.
-fn into_parts(graph: &Graph, id: NodeId, concat: NodeId, function: UnaryFn) -> Option<Patch> {
-    let Op::Concat(op) = graph.node(concat).op()? else { return None };
+fn into_parts(graph: &Graph, id: ValueId, concat: ValueId, function: UnaryFn) -> Option<Patch> {
+    let Op::Concat(op) = graph.producer(concat).op()? else { return None };
     if shared(graph, concat).is_some() {
         return None;
     }
     let mut patch = Patch::new(id, format!("parts end in {}", function.spelling().0));
     let mut parts = Vec::new();
-    for part in graph.operands(concat) {
+    for part in graph.operands(concat.node) {
         let ending = with_activation(graph, part, function).filter(|_| shared(graph, part).is_none())?;
-        let operands: Vec<Value> = graph.operands(part).into_iter().map(Value::Old).collect();
+        let operands: Vec<Value> = graph.operands(part.node).into_iter().map(Value::Old).collect();
         parts.push(patch.op(ending, &operands));
     }
     patch.op(op.clone(), &parts);
@@ -47,9 +47,9 @@ fn into_parts(graph: &Graph, id: NodeId, concat: NodeId, function: UnaryFn) -> O
 }
 
 /// Moves the activation at `id` into the operator that computes its operand.
-pub(super) fn into_producer(graph: &Graph, id: NodeId) -> Outcome {
+pub(super) fn into_producer(graph: &Graph, id: ValueId) -> Outcome {
     let Some((function, producer)) = unary(graph, id) else { return Outcome::NoMatch };
-    if !function.is_activation() || graph.node(id).ty.dtype != DType::F32 {
+    if !function.is_activation() || graph.ty(id).dtype != DType::F32 {
         return Outcome::NoMatch;
     }
     if let Some(patch) = into_parts(graph, id, producer, function) {
@@ -61,5 +61,5 @@ pub(super) fn into_producer(graph: &Graph, id: NodeId) -> Outcome {
         return Outcome::Declined(format!("{name}: {obstacle}"));
     }
     let why = format!("{} ends in {name}", op.name());
-    Outcome::Replace(Patch::with_op(id, why, op, &graph.operands(producer)))
+    Outcome::Replace(Patch::with_op(id, why, op, &graph.operands(producer.node)))
 }

@@ -3,7 +3,7 @@
 use super::matching::{binary, gemm, known, shared};
 use super::{Context, Outcome, Rewrite, first, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch};
+use crate::graph::{Graph, Patch, ValueId};
 use crate::ops::{Gemm, Op};
 use crate::scalar::BinaryFn;
 
@@ -14,20 +14,22 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     rewrite(graph, cx, |graph, id| first(graph, id, RULES))
 }
 
-fn product(graph: &Graph, id: NodeId) -> Outcome {
-    let (Some(Op::MatMul(_)), [a, b]) = (graph.node(id).op(), &graph.operands(id)[..]) else { return Outcome::NoMatch };
-    let rank = |id: NodeId| graph.node(id).ty.shape.rank();
-    if rank(*a) != 2 || rank(*b) != 2 || !graph.node(id).ty.dtype.is_float() || graph.node(*b).constant().is_none() {
+fn product(graph: &Graph, id: ValueId) -> Outcome {
+    let (Some(Op::MatMul(_)), [a, b]) = (graph.producer(id).op(), &graph.operands(id.node)[..]) else {
+        return Outcome::NoMatch;
+    };
+    let rank = |id: ValueId| graph.ty(id).shape.rank();
+    if rank(*a) != 2 || rank(*b) != 2 || !graph.ty(id).dtype.is_float() || graph.producer(*b).constant().is_none() {
         return Outcome::NoMatch;
     }
     Outcome::Replace(Patch::with_op(id, "gemm", Gemm::default(), &[*a, *b]))
 }
 
-fn bias(graph: &Graph, id: NodeId) -> Outcome {
+fn bias(graph: &Graph, id: ValueId) -> Outcome {
     let Some((BinaryFn::Add, a, b)) = binary(graph, id) else { return Outcome::NoMatch };
     let (product, c) = if gemm(graph, a).is_some() { (a, b) } else { (b, a) };
     let Some(view) = gemm(graph, product) else { return Outcome::NoMatch };
-    if view.op.bias || view.op.then.is_some() || graph.node(product).ty != graph.node(id).ty {
+    if view.op.bias || view.op.then.is_some() || graph.ty(product) != graph.ty(id) {
         return Outcome::NoMatch;
     }
     if let Err(obstacle) = known(graph, c, "addend") {

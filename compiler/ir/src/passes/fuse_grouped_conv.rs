@@ -7,7 +7,7 @@
 use super::matching::{ConvView, conv, known, merged, shared};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch};
+use crate::graph::{Graph, Patch, ValueId};
 use crate::ops::{Conv, Op};
 use crate::types::{Constant, TensorType};
 
@@ -16,7 +16,7 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     rewrite(graph, cx, fuse)
 }
 
-fn fuse(graph: &Graph, id: NodeId) -> Outcome {
+fn fuse(graph: &Graph, id: ValueId) -> Outcome {
     let Some((x, parts)) = parts(graph, id) else { return Outcome::NoMatch };
     match grouped(graph, id, x, &parts) {
         Ok(patch) => Outcome::Replace(patch),
@@ -25,33 +25,33 @@ fn fuse(graph: &Graph, id: NodeId) -> Outcome {
 }
 
 /// The convolutions that the node at `id` concatenates, and the one value whose slices of channels they all read.
-fn parts(graph: &Graph, id: NodeId) -> Option<(NodeId, Vec<ConvView<'_>>)> {
-    match graph.node(id).op()? {
+fn parts(graph: &Graph, id: ValueId) -> Option<(ValueId, Vec<ConvView<'_>>)> {
+    match graph.producer(id).op()? {
         Op::Concat(op) if op.axis == 1 => {}
         _ => return None,
     }
-    let parts = graph.operands(id).into_iter().map(|part| conv(graph, part)).collect::<Option<Vec<_>>>()?;
+    let parts = graph.operands(id.node).into_iter().map(|part| conv(graph, part)).collect::<Option<Vec<_>>>()?;
     let mut sources = parts.iter().map(|part| sliced(graph, part.x).map(|(x, ..)| x));
     let x = sources.next()??;
     (parts.len() > 1 && sources.all(|source| source == Some(x))).then_some((x, parts))
 }
 
 /// The operand, the first channel and the number of channels of a slice that takes neighbouring channels whole.
-fn sliced(graph: &Graph, id: NodeId) -> Option<(NodeId, usize, usize)> {
-    let Op::Slice(op) = graph.node(id).op()? else { return None };
-    let x = *graph.operands(id).first()?;
-    let shape = &graph.node(x).ty.shape;
+fn sliced(graph: &Graph, id: ValueId) -> Option<(ValueId, usize, usize)> {
+    let Op::Slice(op) = graph.producer(id).op()? else { return None };
+    let x = *graph.operands(id.node).first()?;
+    let shape = &graph.ty(x).shape;
     let whole = |axis: usize| axis == 1 || (op.starts[axis] == 0 && op.sizes[axis] == shape[axis]);
     let steps = op.steps.iter().all(|step| *step == 1);
     (shape.rank() > 1 && steps && (0..shape.rank()).all(whole)).then(|| (x, op.starts[1], op.sizes[1]))
 }
 
 /// The convolution that takes the place of `parts`; else the obstacle.
-fn grouped(graph: &Graph, id: NodeId, x: NodeId, parts: &[ConvView<'_>]) -> std::result::Result<Patch, String> {
+fn grouped(graph: &Graph, id: ValueId, x: ValueId, parts: &[ConvView<'_>]) -> std::result::Result<Patch, String> {
     let first = &parts[0];
-    let name = |id: NodeId| &graph.node(id).name;
-    let filters = |part: &ConvView<'_>| graph.node(part.w).ty.shape[0] / part.op.group;
-    let kernel = |part: &ConvView<'_>| &graph.node(part.w).ty.shape[1..];
+    let name = |id: ValueId| graph.name_of(id);
+    let filters = |part: &ConvView<'_>| graph.ty(part.w).shape[0] / part.op.group;
+    let kernel = |part: &ConvView<'_>| &graph.ty(part.w).shape[1..];
     let mut channel = 0;
     for part in parts {
         if let Some(obstacle) = shared(graph, part.id) {
@@ -69,23 +69,23 @@ fn grouped(graph: &Graph, id: NodeId, x: NodeId, parts: &[ConvView<'_>]) -> std:
             _ => return Err(format!("%{} does not begin at channel {channel} of %{}", name(part.x), name(x))),
         }
     }
-    if channel != graph.node(x).ty.shape[1] {
-        return Err(format!("the parts read {channel} channels of %{}: {}", name(x), graph.node(x).ty));
+    if channel != graph.ty(x).shape[1] {
+        return Err(format!("the parts read {channel} channels of %{}: {}", name(x), graph.ty(x)));
     }
     let group = parts.iter().map(|part| part.op.group).sum();
     let mut patch = Patch::new(id, format!("conv of {group} groups for {} parts", parts.len()));
     let weights = joined(graph, parts.iter().map(|part| part.w), "weight")?;
-    let mut operands = vec![x.into(), patch.constant(name(first.w).as_str(), weights)];
+    let mut operands = vec![x.into(), patch.constant(name(first.w), weights)];
     if let Some(bias) = first.bias {
         let biases = joined(graph, parts.iter().filter_map(|part| part.bias), "bias")?;
-        operands.push(patch.constant(name(bias).as_str(), biases));
+        operands.push(patch.constant(name(bias), biases));
     }
     patch.op(Conv { group, ..first.op.clone() }, &operands);
     Ok(patch)
 }
 
 /// Constants that differ in their first extent only, one behind the other.
-fn joined(graph: &Graph, ids: impl Iterator<Item = NodeId>, role: &str) -> std::result::Result<Constant, String> {
+fn joined(graph: &Graph, ids: impl Iterator<Item = ValueId>, role: &str) -> std::result::Result<Constant, String> {
     let constants = ids.map(|id| known(graph, id, role)).collect::<std::result::Result<Vec<_>, _>>()?;
     let ty = &constants[0].ty;
     let mut shape = ty.shape.to_vec();

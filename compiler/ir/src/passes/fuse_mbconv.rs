@@ -9,7 +9,7 @@ use super::fuse_squeeze_excite::zeros;
 use super::matching::{ConvView, binary, conv, known, shared, unary};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch, Value};
+use crate::graph::{Graph, ValueId, Patch, Value};
 use crate::ops::mbconv::Part;
 use crate::ops::{MbConv, Op, SqueezeExcite};
 use crate::scalar::BinaryFn;
@@ -27,18 +27,18 @@ struct Block<'a> {
     left: Option<String>,
     spatial: ConvView<'a>,
     fused: bool,
-    se: Option<(NodeId, &'a SqueezeExcite)>,
+    se: Option<(ValueId, &'a SqueezeExcite)>,
     project: ConvView<'a>,
 }
 
 impl Block<'_> {
     /// The input of the block.
-    fn x(&self) -> NodeId {
+    fn x(&self) -> ValueId {
         self.expand.as_ref().map_or(self.spatial.x, |expand| expand.x)
     }
 }
 
-fn fuse(graph: &Graph, id: NodeId) -> Outcome {
+fn fuse(graph: &Graph, id: ValueId) -> Outcome {
     let block = match block(graph, id) {
         Ok(block) => block,
         Err(missing) => return missing.map_or(Outcome::NoMatch, Outcome::Declined),
@@ -50,20 +50,20 @@ fn fuse(graph: &Graph, id: NodeId) -> Outcome {
 }
 
 /// The block that ends in the projection at `id`; else, if only a part of it is missing, which.
-fn block(graph: &Graph, id: NodeId) -> Result<Block<'_>, Option<String>> {
+fn block(graph: &Graph, id: ValueId) -> Result<Block<'_>, Option<String>> {
     let project = conv(graph, id).filter(|p| is_1x1(graph, p)).ok_or(None)?;
-    let (se, inner) = match graph.node(project.x).op() {
-        Some(Op::SqueezeExcite(op)) => (Some((project.x, op)), graph.operands(project.x)[0]),
+    let (se, inner) = match graph.producer(project.x).op() {
+        Some(Op::SqueezeExcite(op)) => (Some((project.x, op)), graph.operands(project.x.node)[0]),
         _ => (None, project.x),
     };
     let Some((spatial, fused)) = spatial(graph, inner) else {
         return Err(apart(graph, inner).or_else(|| se.and_then(|_| not_spatial(graph, inner))));
     };
-    if graph.node(id).ty.dtype != DType::F32 {
-        return Err(Some(format!("its elements are {}, not f32", graph.node(id).ty.dtype)));
+    if graph.ty(id).dtype != DType::F32 {
+        return Err(Some(format!("its elements are {}, not f32", graph.ty(id).dtype)));
     }
     if !project.is_pointwise(graph) {
-        return Err(Some(format!("the projection %{} has a stride, padding or groups", graph.node(id).name)));
+        return Err(Some(format!("the projection %{} has a stride, padding or groups", graph.name_of(id))));
     }
     if let Some(missing) = unfit(graph, &spatial, fused) {
         return Err(Some(missing));
@@ -80,15 +80,15 @@ fn block(graph: &Graph, id: NodeId) -> Result<Block<'_>, Option<String>> {
 
 /// Whether the kernel is 1x1, whatever the stride and the groups.
 fn is_1x1(graph: &Graph, part: &ConvView<'_>) -> bool {
-    let shape = &graph.node(part.w).ty.shape;
+    let shape = &graph.ty(part.w).shape;
     shape.rank() == 4 && shape[2..] == [1, 1]
 }
 
 /// The convolution at `id` if it could be the spatial one of a block, and whether it is dense.
-fn spatial(graph: &Graph, id: NodeId) -> Option<(ConvView<'_>, bool)> {
+fn spatial(graph: &Graph, id: ValueId) -> Option<(ConvView<'_>, bool)> {
     let view = conv(graph, id).filter(|s| s.op.strides.len() == 2)?;
-    let weight = &graph.node(view.w).ty.shape;
-    let channels = *graph.node(view.x).ty.shape.get(1)?;
+    let weight = &graph.ty(view.w).shape;
+    let channels = *graph.ty(view.x).shape.get(1)?;
     let depthwise = view.op.group == channels && channels > 1 && weight[1] == 1;
     let dense = view.op.group == 1 && weight[0] > channels && weight[2..].iter().any(|k| *k > 1);
     let single = view.op.group == channels && weight[..2] == [channels, 1];
@@ -97,8 +97,8 @@ fn spatial(graph: &Graph, id: NodeId) -> Option<(ConvView<'_>, bool)> {
 
 /// What a spatial convolution lacks for a block.
 fn unfit(graph: &Graph, spatial: &ConvView<'_>, fused: bool) -> Option<String> {
-    let name = &graph.node(spatial.id).name;
-    let (filters, group) = (graph.node(spatial.w).ty.shape[0], spatial.op.group);
+    let name = graph.name_of(spatial.id);
+    let (filters, group) = (graph.ty(spatial.w).shape[0], spatial.op.group);
     if spatial.residual.is_some() {
         Some(format!("the spatial convolution %{name} adds a residual"))
     } else if fused && spatial.op.then.is_none() {
@@ -113,13 +113,13 @@ fn unfit(graph: &Graph, spatial: &ConvView<'_>, fused: bool) -> Option<String> {
 
 /// Why the 1x1 convolution before the spatial one stays outside of the block.
 fn obstacle_to_expansion(graph: &Graph, e: &ConvView<'_>) -> Option<String> {
-    let residual = || e.residual.map(|_| format!("%{} adds a residual", graph.node(e.id).name));
+    let residual = || e.residual.map(|_| format!("%{} adds a residual", graph.name_of(e.id)));
     shared(graph, e.id).or_else(residual).or_else(|| parameters_known(graph, e).err())
 }
 
 /// What stands between a spatial convolution and `id`, the input of the projection, that should be part of a node by now.
-fn apart(graph: &Graph, id: NodeId) -> Option<String> {
-    let name = |id: NodeId| &graph.node(id).name;
+fn apart(graph: &Graph, id: ValueId) -> Option<String> {
+    let name = |id: ValueId| graph.name_of(id);
     if let Some((function, x)) = unary(graph, id).filter(|(f, _)| f.is_activation()) {
         let (view, _) = spatial(graph, x)?;
         let why = shared(graph, view.id).map_or_else(String::new, |why| format!(": {why}"));
@@ -137,8 +137,8 @@ fn apart(graph: &Graph, id: NodeId) -> Option<String> {
 }
 
 /// Says that what a squeeze-and-excite gates is no spatial convolution.
-fn not_spatial(graph: &Graph, id: NodeId) -> Option<String> {
-    let node = graph.node(id);
+fn not_spatial(graph: &Graph, id: ValueId) -> Option<String> {
+    let node = graph.producer(id);
     Some(format!("the squeeze_excite gates %{} ({}), not a spatial convolution", node.name, node.mnemonic()))
 }
 
@@ -156,17 +156,17 @@ fn obstacle(graph: &Graph, block: &Block<'_>) -> Option<String> {
     let op = block.project.op;
     match block.project.residual {
         Some(r) if r != block.x() => {
-            Some(format!("the residual %{} is not the input %{}", graph.node(r).name, graph.node(block.x()).name))
+            Some(format!("the residual %{} is not the input %{}", graph.name_of(r), graph.name_of(block.x())))
         }
         Some(_) if op.then.is_some() && !op.then_first => {
-            Some(format!("%{} has an activation after the residual", graph.node(block.project.id).name))
+            Some(format!("%{} has an activation after the residual", graph.name_of(block.project.id)))
         }
         _ => None,
     }
 }
 
 fn parameters_known(graph: &Graph, part: &ConvView<'_>) -> Result<(), String> {
-    let constant = |id: NodeId, role: &str| match graph.node(id).constant() {
+    let constant = |id: ValueId, role: &str| match graph.producer(id).constant() {
         Some(_) => Ok(()),
         None => known(graph, id, role).map(drop),
     };
@@ -174,7 +174,7 @@ fn parameters_known(graph: &Graph, part: &ConvView<'_>) -> Result<(), String> {
     part.bias.map_or(Ok(()), |bias| constant(bias, "bias"))
 }
 
-fn patch(graph: &Graph, id: NodeId, block: &Block<'_>) -> Patch {
+fn patch(graph: &Graph, id: ValueId, block: &Block<'_>) -> Patch {
     let kind = if block.fused { "fused mbconv" } else { "mbconv" };
     let left = block.left.as_ref().map_or_else(String::new, |why| format!(" without the convolution before it: {why}"));
     let mut patch = Patch::new(id, format!("{kind}{left}"));
@@ -183,7 +183,7 @@ fn patch(graph: &Graph, id: NodeId, block: &Block<'_>) -> Patch {
         operands.extend(parameters(graph, part, &mut patch));
     }
     if let Some((se, _)) = block.se {
-        operands.extend(graph.operands(se).into_iter().skip(1).map(Value::Old));
+        operands.extend(graph.operands(se.node).into_iter().skip(1).map(Value::Old));
     }
     operands.extend(parameters(graph, &block.project, &mut patch));
     let op = MbConv {
@@ -212,8 +212,8 @@ fn parameters(graph: &Graph, part: &ConvView<'_>, patch: &mut Patch) -> [Value; 
     let bias = match part.bias {
         Some(bias) => Value::Old(bias),
         None => {
-            let ty = TensorType::f32([graph.node(part.w).ty.shape[0]]);
-            patch.constant(format!("{}.bias", graph.node(part.id).name), zeros(ty))
+            let ty = TensorType::f32([graph.ty(part.w).shape[0]]);
+            patch.constant(format!("{}.bias", graph.name_of(part.id)), zeros(ty))
         }
     };
     [Value::Old(part.w), bias]

@@ -12,7 +12,7 @@ use super::fold_batch_norm::per_channel;
 use super::matching::{binary, conv, gemm, known, shared};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch, Value};
+use crate::graph::{Graph, Patch, Value, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
@@ -25,14 +25,14 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     rewrite(graph, cx, fuse)
 }
 
-fn fuse(graph: &Graph, id: NodeId) -> Outcome {
+fn fuse(graph: &Graph, id: ValueId) -> Outcome {
     let Some((BinaryFn::Mul, a, b)) = binary(graph, id) else { return Outcome::NoMatch };
-    let node = graph.node(id);
+    let node = graph.producer(id);
     if node.ty.dtype != DType::F32 || node.ty.shape.rank() != 4 {
         return Outcome::NoMatch;
     }
     for (x, gate) in [(a, b), (b, a)] {
-        if graph.node(x).ty == node.ty
+        if graph.ty(x) == graph.ty(id)
             && let Some(block) = block(graph, x, gate)
         {
             return match patch(graph, id, x, &block) {
@@ -50,28 +50,28 @@ struct Block {
     expand: Projection,
     gate: UnaryFn,
     /// Every intermediate value, none of which may have another user.
-    inner: Vec<NodeId>,
+    inner: Vec<ValueId>,
 }
 
 /// A linear layer over channels.
 struct Projection {
-    id: NodeId,
-    x: NodeId,
-    w: NodeId,
-    bias: Option<NodeId>,
+    id: ValueId,
+    x: ValueId,
+    w: ValueId,
+    bias: Option<ValueId>,
     then: Option<UnaryFn>,
     /// Whether `w` is `[in, out]`.
     transposed: bool,
 }
 
-fn block(graph: &Graph, x: NodeId, gate: NodeId) -> Option<Block> {
+fn block(graph: &Graph, x: ValueId, gate: ValueId) -> Option<Block> {
     let mut inner = Vec::new();
-    let (n, c) = (graph.node(x).ty.shape[0], graph.node(x).ty.shape[1]);
-    if graph.node(gate).ty.shape[..] != [n, c, 1, 1] {
+    let (n, c) = (graph.ty(x).shape[0], graph.ty(x).shape[1]);
+    if graph.ty(gate).shape[..] != [n, c, 1, 1] {
         return None;
     }
     let expand = projection(graph, through_reshapes(graph, gate, n, c, &mut inner)?)?;
-    let hidden = *graph.node(expand.x).ty.shape.get(1)?;
+    let hidden = *graph.ty(expand.x).shape.get(1)?;
     let reduce = projection(graph, through_reshapes(graph, expand.x, n, hidden, &mut inner)?)?;
     let mean = through_reshapes(graph, reduce.x, n, c, &mut inner)?;
     if !is_spatial_mean(graph, mean, x) {
@@ -81,21 +81,21 @@ fn block(graph: &Graph, x: NodeId, gate: NodeId) -> Option<Block> {
 }
 
 /// The value behind reshapes of a vector per image, `[n, c]` or `[n, c, 1, …]`; notes every value on the way.
-fn through_reshapes(graph: &Graph, mut id: NodeId, n: usize, c: usize, inner: &mut Vec<NodeId>) -> Option<NodeId> {
+fn through_reshapes(graph: &Graph, mut id: ValueId, n: usize, c: usize, inner: &mut Vec<ValueId>) -> Option<ValueId> {
     loop {
-        let shape = &graph.node(id).ty.shape;
+        let shape = &graph.ty(id).shape;
         if shape.rank() < 2 || shape[..2] != [n, c] || shape[2..].iter().any(|d| *d != 1) {
             return None;
         }
         inner.push(id);
-        match graph.node(id).op()? {
-            Op::Reshape(_) => id = graph.operands(id).first().copied()?,
+        match graph.producer(id).op()? {
+            Op::Reshape(_) => id = graph.operands(id.node).first().copied()?,
             _ => return Some(id),
         }
     }
 }
 
-fn projection(graph: &Graph, id: NodeId) -> Option<Projection> {
+fn projection(graph: &Graph, id: ValueId) -> Option<Projection> {
     if let Some(view) = conv(graph, id) {
         let plain = view.is_pointwise(graph) && view.residual.is_none();
         return plain.then_some(Projection {
@@ -120,12 +120,12 @@ fn projection(graph: &Graph, id: NodeId) -> Option<Projection> {
 }
 
 /// Whether `id` is the mean of each channel of `x`, whatever the axes that remain.
-fn is_spatial_mean(graph: &Graph, id: NodeId, x: NodeId) -> bool {
-    let Some(source) = graph.operands(id).first().copied() else { return false };
-    let shape = &graph.node(x).ty.shape;
-    match graph.node(id).op() {
+fn is_spatial_mean(graph: &Graph, id: ValueId, x: ValueId) -> bool {
+    let Some(source) = graph.operands(id.node).first().copied() else { return false };
+    let shape = &graph.ty(x).shape;
+    match graph.producer(id).op() {
         Some(Op::Reduce(op)) if op.kind == ReduceKind::Mean => {
-            let rank = graph.node(source).ty.shape.rank();
+            let rank = graph.ty(source).shape.rank();
             op.axes.iter().copied().eq(2..rank) && (source == x || is_flattened(graph, source, x))
         }
         Some(Op::Pool(op)) => {
@@ -137,17 +137,18 @@ fn is_spatial_mean(graph: &Graph, id: NodeId, x: NodeId) -> bool {
 }
 
 /// Whether `id` is `x` with its spatial axes reshaped.
-fn is_flattened(graph: &Graph, id: NodeId, x: NodeId) -> bool {
-    let (from, to) = (&graph.node(x).ty.shape, &graph.node(id).ty.shape);
-    let reshape = matches!(graph.node(id).op(), Some(Op::Reshape(_))) && graph.operands(id).first() == Some(&x);
+fn is_flattened(graph: &Graph, id: ValueId, x: ValueId) -> bool {
+    let (from, to) = (&graph.ty(x).shape, &graph.ty(id).shape);
+    let reshape =
+        matches!(graph.producer(id).op(), Some(Op::Reshape(_))) && graph.operands(id.node).first() == Some(&x);
     reshape && to.rank() >= 3 && to[..2] == from[..2]
 }
 
-fn patch(graph: &Graph, id: NodeId, x: NodeId, block: &Block) -> Result<Patch, String> {
+fn patch(graph: &Graph, id: ValueId, x: ValueId, block: &Block) -> Result<Patch, String> {
     if let Some(obstacle) = block.inner.iter().find_map(|v| shared(graph, *v)) {
         return Err(obstacle);
     }
-    let name = |p: &Projection| graph.node(p.id).name.clone();
+    let name = |p: &Projection| graph.name_of(p.id).to_owned();
     let act = block.reduce.then.ok_or_else(|| format!("%{} has no activation", name(&block.reduce)))?;
     let mut patch = Patch::new(id, "squeeze_excite");
     let mut operands = vec![Value::Old(x)];
@@ -166,13 +167,13 @@ fn patch(graph: &Graph, id: NodeId, x: NodeId, block: &Block) -> Result<Patch, S
 /// Weight `[out, in, 1, 1]` and bias `[out]` of a projection.
 fn parameters(graph: &Graph, projection: &Projection, patch: &mut Patch) -> Result<(Value, Value), String> {
     let weight = known(graph, projection.w, "weight")?;
-    let name = |id: NodeId| graph.node(id).name.as_str();
+    let name = |id: ValueId| graph.name_of(id);
     let w = if weight.ty.shape.rank() == 4 {
         Value::Old(projection.w)
     } else {
         patch.constant(name(projection.w), as_pointwise(weight, projection.transposed)?)
     };
-    let out = graph.node(projection.id).ty.shape[1];
+    let out = graph.ty(projection.id).shape[1];
     let bias_ty = TensorType::f32([out]);
     let bias = match projection.bias {
         None => patch.constant(format!("{}.bias", name(projection.id)), zeros(bias_ty)),
@@ -181,7 +182,7 @@ fn parameters(graph: &Graph, projection: &Projection, patch: &mut Patch) -> Resu
             if constant.ty == bias_ty {
                 Value::Old(bias)
             } else {
-                let values = per_channel(constant, &graph.node(projection.id).ty)
+                let values = per_channel(constant, graph.ty(projection.id))
                     .ok_or_else(|| format!("the bias %{} varies along more than channels", name(bias)))?;
                 let literal = Literal::new_float(bias_ty, values);
                 patch.constant(name(bias), literal.to_constant().with_origins(constant.origins.clone()))

@@ -1,35 +1,35 @@
 //! What rewrites ask about nodes: views of operators with their operands by name, scalars, obstacles.
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::{Conv, Gemm, Op};
 use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::Constant;
 
 /// The function and operand of a unary node.
-pub(super) fn unary(graph: &Graph, id: NodeId) -> Option<(UnaryFn, NodeId)> {
-    match graph.node(id).op()? {
-        Op::Unary(op) => Some((op.function, *graph.operands(id).first()?)),
+pub(super) fn unary(graph: &Graph, id: ValueId) -> Option<(UnaryFn, ValueId)> {
+    match graph.producer(id).op()? {
+        Op::Unary(op) => Some((op.function, *graph.operands(id.node).first()?)),
         _ => None,
     }
 }
 
 /// The operand of a unary node of function `function`.
-pub(super) fn unary_of(graph: &Graph, id: NodeId, function: UnaryFn) -> Option<NodeId> {
+pub(super) fn unary_of(graph: &Graph, id: ValueId, function: UnaryFn) -> Option<ValueId> {
     unary(graph, id).filter(|(f, _)| *f == function).map(|(_, x)| x)
 }
 
 /// The function and operands of a binary node.
-pub(super) fn binary(graph: &Graph, id: NodeId) -> Option<(BinaryFn, NodeId, NodeId)> {
-    match (graph.node(id).op()?, &graph.operands(id)[..]) {
+pub(super) fn binary(graph: &Graph, id: ValueId) -> Option<(BinaryFn, ValueId, ValueId)> {
+    match (graph.producer(id).op()?, &graph.operands(id.node)[..]) {
         (Op::Binary(op), [a, b]) => Some((op.function, *a, *b)),
         _ => None,
     }
 }
 
 /// The value of a floating-point constant of one element.
-pub(super) fn scalar(graph: &Graph, id: NodeId) -> Option<f64> {
-    let constant = graph.node(id).constant()?;
+pub(super) fn scalar(graph: &Graph, id: ValueId) -> Option<f64> {
+    let constant = graph.producer(id).constant()?;
     if constant.ty.shape.numel() != 1 || !constant.ty.dtype.is_float() {
         return None;
     }
@@ -37,13 +37,13 @@ pub(super) fn scalar(graph: &Graph, id: NodeId) -> Option<f64> {
 }
 
 /// `(x, s)` of a node `x f s` or, if `f` commutes, `s f x`, where `s` is a scalar constant that does not change the type of `x`.
-pub(super) fn with_scalar(graph: &Graph, id: NodeId, function: BinaryFn) -> Option<(NodeId, f64)> {
+pub(super) fn with_scalar(graph: &Graph, id: ValueId, function: BinaryFn) -> Option<(ValueId, f64)> {
     let (found, a, b) = binary(graph, id)?;
     if found != function {
         return None;
     }
     let commutes = matches!(function, BinaryFn::Add | BinaryFn::Mul | BinaryFn::Min | BinaryFn::Max);
-    let same_type = |x: NodeId| graph.node(x).ty == graph.node(id).ty;
+    let same_type = |x: ValueId| graph.ty(x) == graph.ty(id);
     match (scalar(graph, a), scalar(graph, b)) {
         (_, Some(s)) if same_type(a) => Some((a, s)),
         (Some(s), _) if commutes && same_type(b) => Some((b, s)),
@@ -57,8 +57,8 @@ pub(super) fn close(v: f64, expected: f64) -> bool {
 }
 
 /// Why `id` cannot vanish into its consumer, if it cannot: other users, or a graph output.
-pub(super) fn shared(graph: &Graph, id: NodeId) -> Option<String> {
-    let name = &graph.node(id).name;
+pub(super) fn shared(graph: &Graph, id: ValueId) -> Option<String> {
+    let name = graph.name_of(id);
     if graph.is_output(id) {
         Some(format!("%{name} is a graph output"))
     } else if graph.users(id).len() > 1 {
@@ -71,17 +71,17 @@ pub(super) fn shared(graph: &Graph, id: NodeId) -> Option<String> {
 /// A convolution and its operands.
 pub(super) struct ConvView<'a> {
     pub op: &'a Conv,
-    pub id: NodeId,
-    pub x: NodeId,
-    pub w: NodeId,
-    pub bias: Option<NodeId>,
-    pub residual: Option<NodeId>,
+    pub id: ValueId,
+    pub x: ValueId,
+    pub w: ValueId,
+    pub bias: Option<ValueId>,
+    pub residual: Option<ValueId>,
 }
 
 /// The convolution at `id`.
-pub(super) fn conv(graph: &Graph, id: NodeId) -> Option<ConvView<'_>> {
-    let Op::Conv(op) = graph.node(id).op()? else { return None };
-    let mut operands = graph.operands(id).into_iter();
+pub(super) fn conv(graph: &Graph, id: ValueId) -> Option<ConvView<'_>> {
+    let Op::Conv(op) = graph.producer(id).op()? else { return None };
+    let mut operands = graph.operands(id.node).into_iter();
     let (x, w) = (operands.next()?, operands.next()?);
     let bias = if op.bias { Some(operands.next()?) } else { None };
     let residual = if op.residual { Some(operands.next()?) } else { None };
@@ -91,7 +91,7 @@ pub(super) fn conv(graph: &Graph, id: NodeId) -> Option<ConvView<'_>> {
 impl ConvView<'_> {
     /// Whether this is a plain 1x1 convolution over two spatial axes: stride 1, no padding, one group.
     pub fn is_pointwise(&self, graph: &Graph) -> bool {
-        let shape = &graph.node(self.w).ty.shape;
+        let shape = &graph.ty(self.w).shape;
         shape.rank() == 4
             && shape[2..] == [1, 1]
             && self.op.group == 1
@@ -103,23 +103,23 @@ impl ConvView<'_> {
 /// A general matrix product and its operands.
 pub(super) struct GemmView<'a> {
     pub op: &'a Gemm,
-    pub a: NodeId,
-    pub b: NodeId,
-    pub c: Option<NodeId>,
+    pub a: ValueId,
+    pub b: ValueId,
+    pub c: Option<ValueId>,
 }
 
 /// The general matrix product at `id`.
-pub(super) fn gemm(graph: &Graph, id: NodeId) -> Option<GemmView<'_>> {
-    let Op::Gemm(op) = graph.node(id).op()? else { return None };
-    let mut operands = graph.operands(id).into_iter();
+pub(super) fn gemm(graph: &Graph, id: ValueId) -> Option<GemmView<'_>> {
+    let Op::Gemm(op) = graph.producer(id).op()? else { return None };
+    let mut operands = graph.operands(id.node).into_iter();
     let (a, b) = (operands.next()?, operands.next()?);
     let c = if op.bias { Some(operands.next()?) } else { None };
     Some(GemmView { op, a, b, c })
 }
 
 /// The constant behind a value if its elements are known; else the obstacle.
-pub(super) fn known<'a>(graph: &'a Graph, id: NodeId, role: &str) -> Result<&'a Constant, String> {
-    let node = graph.node(id);
+pub(super) fn known<'a>(graph: &'a Graph, id: ValueId, role: &str) -> Result<&'a Constant, String> {
+    let node = graph.producer(id);
     match node.constant() {
         Some(constant) if matches!(constant.payload, crate::types::Payload::Hash(_)) => {
             Err(format!("the {role} %{} is known by its hash only", node.name))

@@ -1,7 +1,7 @@
 //! Rewrites of the graph, one pass per file; [`crate::pipeline`] puts them in order.
 //!
-//! A rewrite looks at one node and answers with an [`Outcome`]; it never changes the graph. [`rewrite`] asks it about
-//! every node until nothing changes, applies the patches, and keeps a remark for each choice made and each refusal
+//! A rewrite looks at one value and answers with an [`Outcome`]; it never changes the graph. [`rewrite`] asks it about
+//! every value that an operator computes until nothing changes, applies the patches, and keeps a remark for each choice made and each refusal
 //! that stands at the end.
 
 pub mod fold_batch_norm;
@@ -18,13 +18,13 @@ pub mod name_activation;
 pub mod remove_identity;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Names, NodeId, Patch};
+use crate::graph::{Graph, Names, ValueId, Patch};
 use crate::remark::{Remark, Verdict};
 
-/// What a rewrite says about a node.
+/// What a rewrite says about a value.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The node is not what the rewrite looks for.
+    /// The value is not what the rewrite looks for.
     NoMatch,
     /// It is, but something stands in the way: the obstacle, in one line.
     Declined(String),
@@ -32,8 +32,8 @@ pub enum Outcome {
     Replace(Patch),
 }
 
-/// Looks at one node of a graph.
-pub type Rewrite = fn(&Graph, NodeId) -> Outcome;
+/// Looks at one value of a graph; most operators have one.
+pub type Rewrite = fn(&Graph, ValueId) -> Outcome;
 
 /// What a pass sees besides the graph, and where it leaves its notes.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Context {
 }
 
 /// The answer of the first rule that replaces; else the first refusal.
-pub(crate) fn first(graph: &Graph, id: NodeId, rules: &[Rewrite]) -> Outcome {
+pub(crate) fn first(graph: &Graph, id: ValueId, rules: &[Rewrite]) -> Outcome {
     let mut refusal = Outcome::NoMatch;
     for rule in rules {
         match rule(graph, id) {
@@ -69,8 +69,8 @@ pub(crate) fn first(graph: &Graph, id: NodeId, rules: &[Rewrite]) -> Outcome {
     refusal
 }
 
-fn remark(cx: &Context, graph: &Graph, id: NodeId, (verdict, text): (Verdict, String)) -> Remark {
-    let (node, origins) = (graph.node(id).name.clone(), graph.node(id).origins.clone());
+fn remark(cx: &Context, graph: &Graph, id: ValueId, (verdict, text): (Verdict, String)) -> Remark {
+    let (node, origins) = (graph.name_of(id).to_owned(), graph.producer(id).origins.clone());
     Remark { stage: cx.pass, node, origins, verdict, text, figures: Vec::new() }
 }
 
@@ -78,15 +78,17 @@ fn remark(cx: &Context, graph: &Graph, id: NodeId, (verdict, text): (Verdict, St
 ///
 /// # Errors
 /// A patch that does not fit, or [`Error::Limit`] if the rule does not come to an end.
-pub fn rewrite(mut graph: Graph, cx: &mut Context, mut rule: impl FnMut(&Graph, NodeId) -> Outcome) -> Result<Graph> {
+pub fn rewrite(mut graph: Graph, cx: &mut Context, mut rule: impl FnMut(&Graph, ValueId) -> Outcome) -> Result<Graph> {
     let mut names = Names::of(&graph);
     let limit = 64 + 16 * graph.len();
     let mut steps = 0;
     loop {
         let before = steps;
         let mut refusals = Vec::new();
-        for id in graph.topological()? {
-            if !graph.contains(id) || graph.node(id).op().is_none() {
+        let values =
+            |graph: &Graph| Ok(graph.topological()?.into_iter().flat_map(|id| graph.values(id)).collect::<Vec<_>>());
+        for id in values(&graph)? {
+            if !graph.contains(id.node) || graph.producer(id).op().is_none() {
                 continue;
             }
             match rule(&graph, id) {
@@ -97,7 +99,7 @@ pub fn rewrite(mut graph: Graph, cx: &mut Context, mut rule: impl FnMut(&Graph, 
                     cx.remarks.push(remark(cx, &graph, id, (Verdict::Made, patch.why().into())));
                     let result = patch.apply(&mut graph, &mut names)?;
                     // What replaces a node stands for more of the model than the node did; what a value is redirected to does not.
-                    let node = graph.node(result);
+                    let node = graph.producer(result);
                     if node.name == cx.remarks[at].node {
                         cx.remarks[at].origins.clone_from(&node.origins);
                     }
@@ -130,13 +132,13 @@ mod tests {
     use crate::scalar::UnaryFn;
 
     /// `neg` to `abs` and back, for ever.
-    fn flip(graph: &Graph, id: NodeId) -> Outcome {
-        let function = match graph.node(id).op() {
+    fn flip(graph: &Graph, id: ValueId) -> Outcome {
+        let function = match graph.producer(id).op() {
             Some(Op::Unary(op)) if op.function == UnaryFn::Neg => UnaryFn::Abs,
             Some(Op::Unary(_)) => UnaryFn::Neg,
             _ => return Outcome::NoMatch,
         };
-        Outcome::Replace(Patch::with_op(id, "flip", Unary { function }, &graph.operands(id)))
+        Outcome::Replace(Patch::with_op(id, "flip", Unary { function }, &graph.operands(id.node)))
     }
 
     #[test]
@@ -151,8 +153,10 @@ mod tests {
     fn refusals_are_kept_once() -> Result<()> {
         let graph = parse("graph @g(%x: f32[2]) { %a = neg %x %b = exp %a return %b as \"y\" }")?;
         let mut cx = Context::new("test", 0);
-        rewrite(graph, &mut cx, |graph, id| match graph.node(id).mnemonic() {
-            "exp" => Outcome::Replace(Patch::with_op(id, "sin", Unary { function: UnaryFn::Sin }, &graph.operands(id))),
+        rewrite(graph, &mut cx, |graph, id| match graph.producer(id).mnemonic() {
+            "exp" => {
+                Outcome::Replace(Patch::with_op(id, "sin", Unary { function: UnaryFn::Sin }, &graph.operands(id.node)))
+            }
             "neg" => Outcome::Declined("as it is".into()),
             _ => Outcome::NoMatch,
         })?;

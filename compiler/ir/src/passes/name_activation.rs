@@ -17,7 +17,7 @@
 use super::matching::{binary, close, scalar, shared, unary, unary_of, with_scalar};
 use super::{Context, Outcome, Rewrite, first, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch};
+use crate::graph::{Graph, Patch, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::{Binary, Unary};
 use crate::scalar::{BinaryFn, UnaryFn};
@@ -35,12 +35,12 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     rewrite(graph, cx, |graph, id| first(graph, id, RULES))
 }
 
-fn named(id: NodeId, function: UnaryFn, x: NodeId) -> Outcome {
+fn named(id: ValueId, function: UnaryFn, x: ValueId) -> Outcome {
     Outcome::Replace(Patch::with_op(id, function.spelling().0, Unary { function }, &[x]))
 }
 
 /// `x` times a gate computed from `x`.
-fn product(graph: &Graph, id: NodeId) -> Outcome {
+fn product(graph: &Graph, id: ValueId) -> Outcome {
     let (scale, factors) = factors(graph, id);
     let [a, b] = factors[..] else { return Outcome::NoMatch };
     for (x, gate) in [(a, b), (b, a)] {
@@ -55,13 +55,13 @@ fn product(graph: &Graph, id: NodeId) -> Outcome {
 }
 
 /// A product as a scalar and the factors that are not; looks through products and quotients that have no other user.
-fn factors(graph: &Graph, id: NodeId) -> (f64, Vec<NodeId>) {
+fn factors(graph: &Graph, id: ValueId) -> (f64, Vec<ValueId>) {
     let (mut scale, mut out) = (1.0, Vec::new());
     let mut stack = vec![(id, 0)];
     while let Some((at, depth)) = stack.pop() {
         let inner = at == id || (depth < MAX_DEPTH && graph.single_user(at).is_some());
-        let ty = &graph.node(at).ty;
-        if !inner || !ty.dtype.is_float() || *ty != graph.node(id).ty {
+        let ty = graph.ty(at);
+        if !inner || !ty.dtype.is_float() || ty != graph.ty(id) {
             out.push(at);
         } else if let Some((x, s)) = with_scalar(graph, at, BinaryFn::Mul) {
             scale *= s;
@@ -79,7 +79,7 @@ fn factors(graph: &Graph, id: NodeId) -> (f64, Vec<NodeId>) {
 }
 
 /// The function `scale * x * gate`.
-fn gated(graph: &Graph, x: NodeId, gate: NodeId, scale: f64) -> Option<UnaryFn> {
+fn gated(graph: &Graph, x: ValueId, gate: ValueId, scale: f64) -> Option<UnaryFn> {
     if close(scale, 1.0) {
         return match unary(graph, gate)? {
             (UnaryFn::Sigmoid, y) if y == x => Some(UnaryFn::Silu),
@@ -107,15 +107,15 @@ fn gated(graph: &Graph, x: NodeId, gate: NodeId, scale: f64) -> Option<UnaryFn> 
 }
 
 /// Whether `y` is `sqrt(2 / pi) (x + 0.044715 x^3)`, or the same with `x` factored out.
-fn is_gelu_inner(graph: &Graph, x: NodeId, y: NodeId) -> bool {
+fn is_gelu_inner(graph: &Graph, x: ValueId, y: ValueId) -> bool {
     const CUBIC: f64 = 0.044715;
     let (scale, of) = factors(graph, y);
-    let factored = |sum: NodeId| {
+    let factored = |sum: ValueId| {
         let Some((square, 1.0)) = with_scalar(graph, sum, BinaryFn::Add) else { return false };
         let (s, of) = factors(graph, square);
         close(s, CUBIC) && power(graph, x, &of) == Some(2)
     };
-    let plain = |sum: NodeId| {
+    let plain = |sum: ValueId| {
         let Some((BinaryFn::Add, a, b)) = binary(graph, sum) else { return false };
         let (linear, cube) = if a == x { (a, b) } else { (b, a) };
         let (s, of) = factors(graph, cube);
@@ -130,7 +130,7 @@ fn is_gelu_inner(graph: &Graph, x: NodeId, y: NodeId) -> bool {
 }
 
 /// The exponent of `x` in a product of powers of `x`.
-fn power(graph: &Graph, x: NodeId, factors: &[NodeId]) -> Option<u32> {
+fn power(graph: &Graph, x: ValueId, factors: &[ValueId]) -> Option<u32> {
     factors.iter().try_fold(0, |sum, factor| {
         if *factor == x {
             return Some(sum + 1);
@@ -143,19 +143,19 @@ fn power(graph: &Graph, x: NodeId, factors: &[NodeId]) -> Option<u32> {
     })
 }
 
-fn relu6_of_plus_three(graph: &Graph, id: NodeId) -> Option<NodeId> {
+fn relu6_of_plus_three(graph: &Graph, id: ValueId) -> Option<ValueId> {
     let sum = unary_of(graph, id, UnaryFn::Clip(0.0, 6.0))?;
     plus(graph, sum).filter(|(_, s)| *s == 3.0).map(|(x, _)| x)
 }
 
 /// `(x, s)` of `x + s` or `x - -s`.
-fn plus(graph: &Graph, id: NodeId) -> Option<(NodeId, f64)> {
+fn plus(graph: &Graph, id: ValueId) -> Option<(ValueId, f64)> {
     with_scalar(graph, id, BinaryFn::Add).or_else(|| with_scalar(graph, id, BinaryFn::Sub).map(|(x, s)| (x, -s)))
 }
 
 /// Limits on a value: `(x, lo, hi)`.
-fn limited(graph: &Graph, id: NodeId) -> Option<(NodeId, f32, f32)> {
-    if graph.node(id).ty.dtype != DType::F32 {
+fn limited(graph: &Graph, id: ValueId) -> Option<(ValueId, f32, f32)> {
+    if graph.ty(id).dtype != DType::F32 {
         return None;
     }
     let limits = match unary(graph, id) {
@@ -174,7 +174,7 @@ fn limited(graph: &Graph, id: NodeId) -> Option<(NodeId, f32, f32)> {
 }
 
 /// One function for a chain of limits.
-fn limits(graph: &Graph, id: NodeId) -> Outcome {
+fn limits(graph: &Graph, id: ValueId) -> Outcome {
     let Some((mut x, mut lo, mut hi)) = limited(graph, id) else { return Outcome::NoMatch };
     while let Some((y, inner_lo, inner_hi)) = limited(graph, x).filter(|_| graph.single_user(x).is_some()) {
         let outer = |v: f32| v.max(lo).min(hi);
@@ -185,7 +185,7 @@ fn limits(graph: &Graph, id: NodeId) -> Outcome {
 }
 
 /// `clip(x + 3, 0, 6) / 6` and `clip(a x + b, 0, 1)`.
-fn hard_sigmoid(graph: &Graph, id: NodeId) -> Outcome {
+fn hard_sigmoid(graph: &Graph, id: ValueId) -> Outcome {
     let (scale, of) = factors(graph, id);
     let sixth = match of[..] {
         [gate] if gate != id && close(scale, SIXTH) => relu6_of_plus_three(graph, gate).map(|x| (gate, x)),
@@ -208,29 +208,29 @@ fn hard_sigmoid(graph: &Graph, id: NodeId) -> Outcome {
 }
 
 /// Functions with a plainer name.
-fn single(graph: &Graph, id: NodeId) -> Outcome {
+fn single(graph: &Graph, id: ValueId) -> Outcome {
     if let Some(x) = unary_of(graph, id, UnaryFn::Swish(1.0)) {
         return named(id, UnaryFn::Silu, x);
     }
     match with_scalar(graph, id, BinaryFn::Prelu) {
-        Some((x, slope)) if graph.node(id).ty.dtype == DType::F32 => named(id, UnaryFn::LeakyRelu(slope as f32), x),
+        Some((x, slope)) if graph.ty(id).dtype == DType::F32 => named(id, UnaryFn::LeakyRelu(slope as f32), x),
         _ => Outcome::NoMatch,
     }
 }
 
 /// Division by a scalar whose reciprocal is exact.
-fn division(graph: &Graph, id: NodeId) -> Outcome {
+fn division(graph: &Graph, id: ValueId) -> Outcome {
     let Some((BinaryFn::Div, x, divisor)) = binary(graph, id) else { return Outcome::NoMatch };
-    let (Some(s), ty) = (scalar(graph, divisor), &graph.node(divisor).ty) else { return Outcome::NoMatch };
+    let (Some(s), ty) = (scalar(graph, divisor), graph.ty(divisor)) else { return Outcome::NoMatch };
     let is_power_of_two =
         ty.dtype == DType::F32 && (s as f32).to_bits() & 0x007f_ffff == 0 && (1e-30..1e30).contains(&s.abs());
     if !is_power_of_two {
         return Outcome::NoMatch;
     }
-    let origins = graph.node(divisor).constant().map(|c| c.origins.clone()).unwrap_or_default();
+    let origins = graph.producer(divisor).constant().map(|c| c.origins.clone()).unwrap_or_default();
     let mut patch = Patch::new(id, "mul by the reciprocal");
     let reciprocal = Literal::new_float(ty.clone(), vec![1.0 / s]).to_constant().with_origins(origins);
-    let reciprocal = patch.constant(graph.node(divisor).name.as_str(), reciprocal);
+    let reciprocal = patch.constant(graph.name_of(divisor), reciprocal);
     patch.op(Binary { function: BinaryFn::Mul }, &[x.into(), reciprocal]);
     Outcome::Replace(patch)
 }

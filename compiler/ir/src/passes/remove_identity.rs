@@ -6,7 +6,7 @@
 
 use super::{Context, Outcome, Rewrite, first, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, Patch};
+use crate::graph::{Graph, Patch, ValueId};
 use crate::ops::reduce::ReduceKind;
 use crate::ops::resize::CoordinateMode;
 use crate::ops::{Op, Reshape, Resize, Slice, Transpose};
@@ -21,19 +21,19 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
     Ok(graph)
 }
 
-fn no_effect(graph: &Graph, id: NodeId) -> Outcome {
-    let (Some(op), Some(x)) = (graph.node(id).op(), graph.operands(id).first().copied()) else {
+fn no_effect(graph: &Graph, id: ValueId) -> Outcome {
+    let (Some(op), Some(x)) = (graph.producer(id).op(), graph.operands(id.node).first().copied()) else {
         return Outcome::NoMatch;
     };
-    let shape = &graph.node(x).ty.shape;
-    let changes_nothing = graph.node(x).ty == graph.node(id).ty
+    let shape = &graph.ty(x).shape;
+    let changes_nothing = graph.ty(x) == graph.ty(id)
         && match op {
             Op::Identity(_) | Op::Reshape(_) | Op::Cast(_) | Op::Expand(_) => true,
             Op::Transpose(op) => op.perm.iter().copied().eq(0..op.perm.len()),
             Op::Pad(op) => op.pads.iter().all(|p| *p == 0),
             Op::Slice(op) => is_whole(op, shape),
             Op::Tile(op) => op.repeats.iter().all(|r| *r == 1),
-            Op::Concat(_) => graph.operands(id).len() == 1,
+            Op::Concat(_) => graph.operands(id.node).len() == 1,
             Op::Resize(op) => is_unit_resize(op),
             Op::Reduce(op) => {
                 use ReduceKind::{Max, Mean, Min, Prod, Sum};
@@ -57,19 +57,19 @@ fn is_unit_resize(op: &Resize) -> bool {
         && op.scales.iter().all(|s| *s == 1.0)
 }
 
-fn chain_of_reshapes(graph: &Graph, id: NodeId) -> Outcome {
-    let reshape = |id: NodeId| match graph.node(id).op()? {
-        Op::Reshape(_) => graph.operands(id).first().copied(),
+fn chain_of_reshapes(graph: &Graph, id: ValueId) -> Outcome {
+    let reshape = |id: ValueId| match graph.producer(id).op()? {
+        Op::Reshape(_) => graph.operands(id.node).first().copied(),
         _ => None,
     };
     let Some(x) = reshape(id).and_then(reshape) else { return Outcome::NoMatch };
-    let shape = graph.node(id).ty.shape.to_vec();
+    let shape = graph.ty(id).shape.to_vec();
     Outcome::Replace(Patch::with_op(id, "the last of a chain of reshapes", Reshape { shape }, &[x]))
 }
 
-fn chain_of_transposes(graph: &Graph, id: NodeId) -> Outcome {
-    let transpose = |id: NodeId| match graph.node(id).op()? {
-        Op::Transpose(op) => Some((&op.perm, *graph.operands(id).first()?)),
+fn chain_of_transposes(graph: &Graph, id: ValueId) -> Outcome {
+    let transpose = |id: ValueId| match graph.producer(id).op()? {
+        Op::Transpose(op) => Some((&op.perm, *graph.operands(id.node).first()?)),
         _ => None,
     };
     let Some((outer, y)) = transpose(id) else { return Outcome::NoMatch };

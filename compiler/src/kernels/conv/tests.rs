@@ -7,7 +7,7 @@ use crate::kernels::Family;
 use crate::kernels::testing::{self, interpret, mismatch, report, run, run_interpreted, run_on, values};
 use fornax_ir::ops::bound::{magnitude, terms};
 use fornax_ir::ops::literal::Literal;
-use fornax_ir::ops::{self, Op, Operation};
+use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
 use crate::target::{Arch, Target};
 

@@ -7,7 +7,7 @@ use crate::kernels::testing::{interpret, mismatch, packed, report, run, run_inte
 use crate::kernels::{Family, Kernel};
 use fornax_ir::ops::bound::magnitude;
 use fornax_ir::ops::literal::Literal;
-use fornax_ir::ops::{self, Op, Operation};
+use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
 

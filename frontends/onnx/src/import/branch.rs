@@ -24,7 +24,7 @@ impl Importer<'_> {
             [Value::Refused] => return Ok(refused),
             _ => return Err(attributes.error("condition", "one input", format!("{}", operands.len()))),
         };
-        let Some(constant) = self.assembly.graph().node(condition).constant() else {
+        let Some(constant) = self.assembly.graph().producer(condition).constant() else {
             self.refusals
                 .variants(vec![format!("If ({}): the condition is not known at compile time", attributes.node_name())]);
             return Ok(refused);

@@ -1,6 +1,6 @@
 //! Activations and other element-wise functions of one value.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::DType;
 
@@ -13,7 +13,7 @@ use super::support::{along_axis, binary, broadcast, unary, with_scalar};
 macro_rules! plain {
     ($($name:ident = $function:ident),* $(,)?) => {$(
         #[doc = concat!("`", stringify!($function), "`, element by element.")]
-        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
             let x = cx.input(0)?;
             Ok(vec![unary(cx, UnaryFn::$function, x)?])
         }
@@ -29,7 +29,7 @@ plain! {
 macro_rules! with_alpha {
     ($($name:ident = $function:ident($default:expr)),* $(,)?) => {$(
         #[doc = concat!("`", stringify!($function), "` of the attribute `alpha`, element by element.")]
-        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
             let x = cx.input(0)?;
             let alpha = cx.attrs().float("alpha", $default)?;
             Ok(vec![unary(cx, UnaryFn::$function(alpha), x)?])
@@ -41,7 +41,7 @@ with_alpha! {
 }
 
 /// `Relu`; on integers the larger of the element and 0.
-pub(crate) fn relu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn relu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let y =
         if cx.ty(x).dtype.is_float() { unary(cx, UnaryFn::Relu, x)? } else { with_scalar(cx, BinaryFn::Max, x, 0.0)? };
@@ -49,7 +49,7 @@ pub(crate) fn relu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Celu`; its parameter divides, so 0 is refused.
-pub(crate) fn celu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn celu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let alpha = cx.attrs().float("alpha", 1.0)?;
     if alpha == 0.0 {
@@ -59,14 +59,14 @@ pub(crate) fn celu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `HardSigmoid`.
-pub(crate) fn hard_sigmoid(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn hard_sigmoid(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (alpha, beta) = (cx.attrs().float("alpha", 0.2)?, cx.attrs().float("beta", 0.5)?);
     Ok(vec![unary(cx, UnaryFn::HardSigmoid(alpha, beta), x)?])
 }
 
 /// `Selu`; versions before 6 have rounder defaults.
-pub(crate) fn selu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn selu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (alpha, gamma) = if cx.version() < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
     let (alpha, gamma) = (cx.attrs().float("alpha", alpha)?, cx.attrs().float("gamma", gamma)?);
@@ -74,7 +74,7 @@ pub(crate) fn selu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Gelu`, exact or through tanh.
-pub(crate) fn gelu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn gelu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let function = match cx.attrs().string("approximate", "none")? {
         "none" => UnaryFn::Gelu,
@@ -85,7 +85,7 @@ pub(crate) fn gelu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Clip`: bounds are attributes before version 11, scalar inputs since.
-pub(crate) fn clip(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn clip(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (lo, hi) = if cx.version() < 11 {
         let (lo, hi) = if cx.version() < 6 { (f32::NEG_INFINITY, f32::INFINITY) } else { (f32::MIN, f32::MAX) };
@@ -111,7 +111,7 @@ pub(crate) fn clip(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// A bound of `Clip` given as an input: one element, made a scalar.
-fn clip_bound(cx: &mut Context<'_>, slot: usize, field: &str) -> Result<Option<NodeId>> {
+fn clip_bound(cx: &mut Context<'_>, slot: usize, field: &str) -> Result<Option<ValueId>> {
     let Some(bound) = cx.optional(slot) else { return Ok(None) };
     if cx.shape(bound).numel() != 1 {
         return Err(cx.error(field, "a scalar", cx.ty(bound).to_string()));
@@ -120,15 +120,15 @@ fn clip_bound(cx: &mut Context<'_>, slot: usize, field: &str) -> Result<Option<N
 }
 
 /// The function of an `f32` clip whose bounds are known; an absent bound is infinite.
-fn constant_clip(cx: &Context<'_>, x: NodeId, lo: Option<NodeId>, hi: Option<NodeId>) -> Result<Option<UnaryFn>> {
+fn constant_clip(cx: &Context<'_>, x: ValueId, lo: Option<ValueId>, hi: Option<ValueId>) -> Result<Option<UnaryFn>> {
     if cx.ty(x).dtype != DType::F32 || (lo.is_none() && hi.is_none()) {
         return Ok(None);
     }
-    let known = |id: NodeId| cx.constant(id).is_some();
+    let known = |id: ValueId| cx.constant(id).is_some();
     if !lo.is_none_or(known) || !hi.is_none_or(known) {
         return Ok(None);
     }
-    let value = |id: Option<NodeId>, field: &str, absent: f32| -> Result<f32> {
+    let value = |id: Option<ValueId>, field: &str, absent: f32| -> Result<f32> {
         let Some(id) = id else { return Ok(absent) };
         Ok(cx.const_f64s(id, field)?.first().map_or(absent, |v| *v as f32))
     };
@@ -136,7 +136,7 @@ fn constant_clip(cx: &Context<'_>, x: NodeId, lo: Option<NodeId>, hi: Option<Nod
 }
 
 /// `PRelu`: the slope broadcasts to the operand, never the other way. Before version 7 it is one slope per channel.
-pub(crate) fn prelu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn prelu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, slope) = (cx.input(0)?, cx.input(1)?);
     let rank = cx.shape(x).rank();
     let slope = if cx.version() < 7 { along_axis(cx, "slope", slope, 1, rank)? } else { slope };
@@ -147,7 +147,7 @@ pub(crate) fn prelu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Shrink`: towards zero by `bias` outside `[-lambd, lambd]`, zero inside.
-pub(crate) fn shrink(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn shrink(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (bias, lambd) = (cx.attrs().float("bias", 0.0)?, cx.attrs().float("lambd", 0.5)?);
     if !cx.ty(x).dtype.is_float() {
@@ -163,7 +163,7 @@ pub(crate) fn shrink(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `IsInf`, of either sign or of one.
-pub(crate) fn is_inf(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn is_inf(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let negative = cx.attrs().int("detect_negative", 1)? != 0;
     let positive = cx.attrs().int("detect_positive", 1)? != 0;
@@ -181,7 +181,7 @@ pub(crate) fn is_inf(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `SwiGLU`: the gate's swish times the value.
-pub(crate) fn swiglu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn swiglu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (gate, value) = (cx.input(0)?, cx.input(1)?);
     if cx.ty(gate) != cx.ty(value) {
         return Err(cx.error("B", cx.ty(gate).to_string(), cx.ty(value).to_string()));

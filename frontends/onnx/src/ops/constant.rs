@@ -1,7 +1,7 @@
 //! Values known at compile time, and operators composed around tables of positions: Constant, ConstantOfShape, Range,
 //! EyeLike, OneHot, Trilu, CumSum.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::pad::PadMode;
 use fornax_ir::ops::{Pad, Where};
@@ -16,7 +16,7 @@ use super::support::{
 };
 
 /// `Constant` in any of its numeric forms.
-pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let attrs = cx.attrs();
     let value = if let Some(tensor) = attrs.tensor("value")? {
         tensor
@@ -40,7 +40,7 @@ pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `ConstantOfShape`: one element, zero unless given, in every place.
-pub(crate) fn constant_of_shape(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn constant_of_shape(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let shape = extents(cx, "input", &cx.const_ints(cx.input(0)?, "input")?)?;
     let value = match cx.attrs().tensor("value")? {
         None => Constant::from_f32([], &[0.0]),
@@ -53,7 +53,7 @@ pub(crate) fn constant_of_shape(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Range`, of constants.
-pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let names = ["start", "limit", "delta"];
     let ty = cx.ty(cx.input(0)?).dtype;
     for (slot, name) in names.iter().enumerate() {
@@ -85,7 +85,7 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     Ok(vec![cx.add_constant(literal.to_constant())])
 }
 
-fn whole_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<NodeId>> {
+fn whole_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<ValueId>> {
     let only = |slot: usize, name: &str| -> Result<i64> {
         Ok(cx.const_ints(cx.input(slot)?, name)?.first().copied().unwrap_or(0))
     };
@@ -102,14 +102,14 @@ fn whole_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<NodeId>> {
 }
 
 /// Column less row of every element of the last two axes, as `i64 [rows, columns]`.
-fn diagonals(cx: &mut Context<'_>, rows: usize, columns: usize) -> Result<NodeId> {
+fn diagonals(cx: &mut Context<'_>, rows: usize, columns: usize) -> Result<ValueId> {
     let row = positions(cx, rows, vec![rows, 1])?;
     let column = positions(cx, columns, vec![1, columns])?;
     binary(cx, BinaryFn::Sub, column, row)
 }
 
 /// `EyeLike`.
-pub(crate) fn eye_like(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn eye_like(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let [rows, columns] = cx.shape(x)[..] else { return Err(cx.error("input", "rank 2", cx.ty(x).to_string())) };
     let to = match cx.attrs().has("dtype") {
@@ -124,7 +124,7 @@ pub(crate) fn eye_like(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Trilu`: the part above (or below) a diagonal that is known, zero elsewhere.
-pub(crate) fn trilu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn trilu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let [.., rows, columns] = cx.shape(x)[..] else {
         return Err(cx.error("input", "rank 2 or more", cx.ty(x).to_string()));
@@ -143,7 +143,7 @@ pub(crate) fn trilu(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `OneHot`, of a depth that is known. Indices outside `[-depth, depth)` select nothing.
-pub(crate) fn one_hot(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn one_hot(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (indices, values) = (cx.input(0)?, cx.input(2)?);
     let depth = match cx.const_f64s(cx.input(1)?, "depth")?[..] {
         [depth] => extent(cx, "depth", depth as i64)?,
@@ -170,14 +170,14 @@ pub(crate) fn one_hot(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// Element `i` of a vector, as a scalar.
-fn element(cx: &mut Context<'_>, v: NodeId, i: usize) -> Result<NodeId> {
+fn element(cx: &mut Context<'_>, v: ValueId, i: usize) -> Result<ValueId> {
     let slice = fornax_ir::ops::Slice { starts: vec![i], steps: Vec::new(), sizes: vec![1] };
     let one = cx.emit(slice, &[v])?;
     reshape(cx, one, Vec::new())
 }
 
 /// `CumSum` along an axis that is known: partial sums over distances 1, 2, 4, …
-pub(crate) fn cum_sum(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn cum_sum(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let [given] = cx.const_ints(cx.input(1)?, "axis")?[..] else {
@@ -199,7 +199,7 @@ pub(crate) fn cum_sum(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `x` moved along an axis by `distance` towards the end (or the begin), zeros moving in.
-fn shifted(cx: &mut Context<'_>, x: NodeId, axis: usize, distance: usize, backwards: bool) -> Result<NodeId> {
+fn shifted(cx: &mut Context<'_>, x: ValueId, axis: usize, distance: usize, backwards: bool) -> Result<ValueId> {
     let rank = cx.shape(x).rank();
     let distance = if backwards { -(distance as i64) } else { distance as i64 };
     let mut pads = vec![0; 2 * rank];

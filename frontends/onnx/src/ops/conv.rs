@@ -1,6 +1,6 @@
 //! Convolutions: Conv, ConvTranspose.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::{Conv, ConvTranspose};
 
 use crate::context::Context;
@@ -10,16 +10,16 @@ use super::support::{expect_len, expect_rank, extent, extents};
 use super::window::{AutoPad, Window, dilated, explicit_pads, kernel_shape, positive};
 
 /// `Conv` over one or more spatial axes.
-pub(crate) fn conv(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn conv(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let bias = cx.optional(2);
     let op = attributes(cx, x, w, bias.is_some())?;
-    let operands: Vec<NodeId> = [x, w].into_iter().chain(bias).collect();
+    let operands: Vec<ValueId> = [x, w].into_iter().chain(bias).collect();
     Ok(vec![cx.emit(op, &operands)?])
 }
 
 /// The convolution that the node's attributes describe, over operands `x` and `w`.
-pub(crate) fn attributes(cx: &Context<'_>, x: NodeId, w: NodeId, bias: bool) -> Result<Conv> {
+pub(crate) fn attributes(cx: &Context<'_>, x: ValueId, w: ValueId, bias: bool) -> Result<Conv> {
     let (spatial, kernel) = spatial_axes(cx, x, w)?;
     let window = Window::of(cx, &spatial, Some(&kernel))?;
     let group = group(cx)?;
@@ -27,7 +27,7 @@ pub(crate) fn attributes(cx: &Context<'_>, x: NodeId, w: NodeId, bias: bool) -> 
 }
 
 /// Spatial extents of the data and of the weight, which must be as many.
-fn spatial_axes(cx: &Context<'_>, x: NodeId, w: NodeId) -> Result<(Vec<usize>, Vec<usize>)> {
+fn spatial_axes(cx: &Context<'_>, x: ValueId, w: ValueId) -> Result<(Vec<usize>, Vec<usize>)> {
     expect_rank(cx, "X", x, 3)?;
     let (x_rank, w_rank) = (cx.shape(x).rank(), cx.shape(w).rank());
     if x_rank != w_rank {
@@ -42,7 +42,7 @@ fn group(cx: &Context<'_>) -> Result<usize> {
 }
 
 /// `ConvTranspose`, with explicit pads, `auto_pad` or `output_shape`.
-pub(crate) fn conv_transpose(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn conv_transpose(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let bias = cx.optional(2);
     let (spatial, weight) = spatial_axes(cx, x, w)?;
@@ -83,7 +83,7 @@ pub(crate) fn conv_transpose(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
     };
     let group = group(cx)?;
     let op = ConvTranspose { strides, pads, dilations, output_padding, group, bias: bias.is_some() };
-    let operands: Vec<NodeId> = [x, w].into_iter().chain(bias).collect();
+    let operands: Vec<ValueId> = [x, w].into_iter().chain(bias).collect();
     Ok(vec![cx.emit(op, &operands)?])
 }
 

@@ -1,6 +1,6 @@
 //! Element-wise functions of two or more values, with broadcasting, and Cast.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Where;
 use fornax_ir::scalar::BinaryFn;
 use fornax_ir::types::DType;
@@ -14,7 +14,7 @@ use super::support::{axis, binary, cast, dtype, reshape, with_scalar};
 macro_rules! plain {
     ($($name:ident = $function:ident),* $(,)?) => {$(
         #[doc = concat!("`", stringify!($function), "`, element by element with broadcasting.")]
-        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
             let (a, b) = operands(cx)?;
             Ok(vec![binary(cx, BinaryFn::$function, a, b)?])
         }
@@ -26,7 +26,7 @@ plain! {
 }
 
 /// The two operands. Before version 7, `broadcast` and `axis` say how the second one is aligned with the first.
-fn operands(cx: &mut Context<'_>) -> Result<(NodeId, NodeId)> {
+fn operands(cx: &mut Context<'_>) -> Result<(ValueId, ValueId)> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     if cx.version() >= 7 {
         return Ok((a, b));
@@ -36,7 +36,7 @@ fn operands(cx: &mut Context<'_>) -> Result<(NodeId, NodeId)> {
 }
 
 /// The second operand of a function from before version 7, shaped so that NumPy broadcasting aligns it.
-fn legacy_operand(cx: &mut Context<'_>, a: NodeId, b: NodeId) -> Result<NodeId> {
+fn legacy_operand(cx: &mut Context<'_>, a: ValueId, b: ValueId) -> Result<ValueId> {
     let (a_shape, b_shape) = (cx.shape(a).clone(), cx.shape(b).clone());
     if cx.attrs().int("broadcast", 0)? == 0 {
         if a_shape != b_shape {
@@ -61,7 +61,7 @@ fn legacy_operand(cx: &mut Context<'_>, a: NodeId, b: NodeId) -> Result<NodeId> 
 }
 
 /// `Pow`; the exponent may be of another type, the result is of the base's.
-pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = operands(cx)?;
     let (base, exponent) = (cx.ty(a).dtype, cx.ty(b).dtype);
     if base == exponent {
@@ -78,7 +78,7 @@ pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Mod`: the remainder has the divisor's sign, or the dividend's where `fmod` is set.
-pub(crate) fn modulo(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn modulo(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     let fmod = match cx.attrs().int("fmod", 0)? {
         0 => false,
@@ -108,7 +108,7 @@ pub(crate) fn modulo(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 macro_rules! variadic {
     ($($name:ident = $function:ident),* $(,)?) => {$(
         #[doc = concat!("`", stringify!($function), "` of one or more operands, with broadcasting.")]
-        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
             Ok(vec![chain(cx, BinaryFn::$function)?])
         }
     )*};
@@ -116,7 +116,7 @@ macro_rules! variadic {
 variadic! { min = Min, max = Max, sum = Add }
 
 /// Folds the operands from the left. Before version 8 their shapes must agree.
-fn chain(cx: &mut Context<'_>, function: BinaryFn) -> Result<NodeId> {
+fn chain(cx: &mut Context<'_>, function: BinaryFn) -> Result<ValueId> {
     let mut y = cx.input(0)?;
     for slot in 1..cx.input_count() {
         let x = cx.input(slot)?;
@@ -129,34 +129,34 @@ fn chain(cx: &mut Context<'_>, function: BinaryFn) -> Result<NodeId> {
 }
 
 /// `Mean` of one or more operands, with broadcasting.
-pub(crate) fn mean(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn mean(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let sum = chain(cx, BinaryFn::Add)?;
     let count = cx.input_count();
     Ok(vec![if count == 1 { sum } else { with_scalar(cx, BinaryFn::Div, sum, count as f64)? }])
 }
 
 /// `BitwiseNot`: exclusive or with all ones.
-pub(crate) fn bitwise_not(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn bitwise_not(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ones = super::support::int_constant(cx, cx.ty(x).dtype, Vec::new(), &[-1]);
     Ok(vec![binary(cx, BinaryFn::Xor, x, ones)?])
 }
 
 /// `Where`.
-pub(crate) fn select(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn select(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (condition, a, b) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     Ok(vec![cx.emit(Where {}, &[condition, a, b])?])
 }
 
 /// `Cast`, since version 6: the type is a number.
-pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let to = dtype(cx, "to", cx.attrs().require_int("to")?)?;
     Ok(vec![cast(cx, x, to)?])
 }
 
 /// `CastLike`: to the type of the second operand.
-pub(crate) fn cast_like(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn cast_like(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, like) = (cx.input(0)?, cx.input(1)?);
     let to = cx.ty(like).dtype;
     Ok(vec![cast(cx, x, to)?])

@@ -1,6 +1,6 @@
 //! Matrix products and what follows them: Gemm, MatMul, Softmax, LogSoftmax, Hardmax.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::{ArgReduce, Gemm, MatMul, Softmax};
 use fornax_ir::scalar::BinaryFn;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use super::support::{self, axis, binary, broadcast, cast, reshape};
 
 /// `Gemm`. Before version 7, C broadcasts only where the attribute `broadcast` says so.
-pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b, c) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let (alpha, beta) = (cx.attrs().float("alpha", 1.0)?, cx.attrs().float("beta", 1.0)?);
     let trans_a = cx.attrs().int("transA", 0)? != 0;
@@ -34,28 +34,28 @@ pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
         }
     }
     let op = Gemm { alpha, beta, trans_a, trans_b, bias: c.is_some(), ..Gemm::default() };
-    let operands: Vec<NodeId> = [a, b].into_iter().chain(c).collect();
+    let operands: Vec<ValueId> = [a, b].into_iter().chain(c).collect();
     Ok(vec![cx.emit(op, &operands)?])
 }
 
 /// `MatMul`.
-pub(crate) fn matmul(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn matmul(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     Ok(vec![cx.emit(MatMul {}, &[a, b])?])
 }
 
 /// `Softmax`.
-pub(crate) fn softmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn softmax(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     along(cx, |cx, x, axis| cx.emit(Softmax { axis, log: false }, &[x]))
 }
 
 /// `LogSoftmax`.
-pub(crate) fn log_softmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn log_softmax(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     along(cx, |cx, x, axis| cx.emit(Softmax { axis, log: true }, &[x]))
 }
 
 /// `Hardmax`: 1 at the first largest element, 0 elsewhere.
-pub(crate) fn hardmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn hardmax(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     along(cx, |cx, x, axis| {
         let shape = cx.shape(x).to_vec();
         let dtype = cx.ty(x).dtype;
@@ -70,7 +70,10 @@ pub(crate) fn hardmax(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 
 /// Applies `f` along the attribute `axis`. Before version 13 the operand counts as a matrix: the axes before `axis` are
 /// its rows, all others one row each.
-fn along(cx: &mut Context<'_>, f: impl Fn(&mut Context<'_>, NodeId, usize) -> Result<NodeId>) -> Result<Vec<NodeId>> {
+fn along(
+    cx: &mut Context<'_>,
+    f: impl Fn(&mut Context<'_>, ValueId, usize) -> Result<ValueId>,
+) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).to_vec();
     if cx.version() >= 13 {

@@ -1,7 +1,7 @@
 //! Data movement: Transpose, Concat, Split, Slice, Gather, GatherElements, Tile, Pad, DepthToSpace, SpaceToDepth,
 //! CenterCropPad.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::pad::PadMode;
 use fornax_ir::ops::{Concat, Gather, GatherElements, Pad, Slice, Tile};
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 use super::support::{axes, axis, expect_len, extent, extents, reshape, transpose};
 
 /// `Transpose`; without `perm` the axes are reversed.
-pub(crate) fn transpose_axes(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn transpose_axes(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
     let perm = match cx.attrs().ints("perm")? {
@@ -25,7 +25,7 @@ pub(crate) fn transpose_axes(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Concat`.
-pub(crate) fn concat(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn concat(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let operands = (0..cx.input_count().max(1)).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
     let given = if cx.version() < 4 { cx.attrs().int("axis", 1)? } else { cx.attrs().require_int("axis")? };
     let axis = axis(cx, "axis", given, cx.shape(operands[0]).rank())?;
@@ -33,7 +33,7 @@ pub(crate) fn concat(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Split`: by listed extents, by `num_outputs`, or evenly over the outputs. One slice per output.
-pub(crate) fn split(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn split(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, shape.rank())?;
@@ -87,7 +87,7 @@ fn split_sizes(cx: &Context<'_>, total: usize) -> Result<Vec<usize>> {
 }
 
 /// `Slice`: bounds are attributes before version 10, constant inputs since.
-pub(crate) fn slice(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn slice(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let (starts, ends, listed, steps) = if cx.version() < 10 {
@@ -135,7 +135,7 @@ fn slice_bounds(extent: i64, start: i64, end: i64, step: i64) -> (usize, usize) 
 }
 
 /// `Gather`.
-pub(crate) fn gather(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn gather(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, indices) = (cx.input(0)?, cx.input(1)?);
     let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, cx.shape(x).rank())?;
     check_indices(cx, indices, cx.shape(x)[axis])?;
@@ -143,7 +143,7 @@ pub(crate) fn gather(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `GatherElements`.
-pub(crate) fn gather_elements(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn gather_elements(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, indices) = (cx.input(0)?, cx.input(1)?);
     let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, cx.shape(x).rank())?;
     check_indices(cx, indices, cx.shape(x)[axis])?;
@@ -151,7 +151,7 @@ pub(crate) fn gather_elements(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// Fails if indices that are known point outside an axis.
-fn check_indices(cx: &Context<'_>, indices: NodeId, extent: usize) -> Result<()> {
+fn check_indices(cx: &Context<'_>, indices: ValueId, extent: usize) -> Result<()> {
     if cx.constant(indices).is_none() {
         return Ok(());
     }
@@ -163,7 +163,7 @@ fn check_indices(cx: &Context<'_>, indices: NodeId, extent: usize) -> Result<()>
 }
 
 /// `Tile`; before version 6, copies along one axis.
-pub(crate) fn tile(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn tile(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
     let repeats = if cx.version() < 6 {
@@ -184,7 +184,7 @@ pub(crate) fn tile(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Pad`: pads are an attribute before version 11, a constant input since; version 18 lets them speak of some axes only.
-pub(crate) fn pad(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn pad(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
     let mode = match cx.attrs().string("mode", "constant")? {
@@ -229,7 +229,7 @@ fn pad_value(cx: &Context<'_>) -> Result<f64> {
 }
 
 /// Batch, channels, height and width of an operand, and the attribute `blocksize`.
-fn blocks(cx: &Context<'_>, x: NodeId) -> Result<([usize; 4], usize)> {
+fn blocks(cx: &Context<'_>, x: ValueId) -> Result<([usize; 4], usize)> {
     let [n, c, h, w] = cx.shape(x)[..] else {
         return Err(cx.error("input", "rank 4", cx.ty(x).to_string()));
     };
@@ -241,7 +241,7 @@ fn blocks(cx: &Context<'_>, x: NodeId) -> Result<([usize; 4], usize)> {
 }
 
 /// `DepthToSpace`, in depth-column-row or column-row-depth order.
-pub(crate) fn depth_to_space(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn depth_to_space(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], block) = blocks(cx, x)?;
     if !c.is_multiple_of(block * block) {
@@ -259,7 +259,7 @@ pub(crate) fn depth_to_space(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `SpaceToDepth`, the inverse of [`depth_to_space`].
-pub(crate) fn space_to_depth(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn space_to_depth(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], block) = blocks(cx, x)?;
     if !h.is_multiple_of(block) || !w.is_multiple_of(block) {
@@ -277,7 +277,7 @@ pub(crate) fn space_to_depth(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `CenterCropPad`: each listed axis cut or filled with zeros around its middle.
-pub(crate) fn center_crop_pad(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn center_crop_pad(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let wanted = extents(cx, "shape", &cx.const_ints(cx.input(1)?, "shape")?)?;

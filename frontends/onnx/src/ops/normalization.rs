@@ -1,7 +1,7 @@
 //! Normalisations. Batch normalisation keeps its own operator; the others are composed of reductions and element-wise
 //! functions in the order of ONNX's function bodies.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{BatchNorm, Lrn};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -16,7 +16,7 @@ use super::support::{
 };
 
 /// `BatchNormalization` in inference mode.
-pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let training = match cx.version() {
         ..7 => cx.attrs().int("is_test", 0)? == 0 && cx.output_count() > 1,
         7..14 => cx.output_count() > 1,
@@ -35,7 +35,7 @@ pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `LRN`.
-pub(crate) fn lrn(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn lrn(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let size = extent(cx, "size", cx.attrs().require_int("size")?)?;
     if size == 0 {
@@ -48,13 +48,13 @@ pub(crate) fn lrn(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 
 /// A value centred and scaled to unit variance, with its mean and the inverse of its standard deviation.
 struct Standardized {
-    value: NodeId,
-    mean: NodeId,
-    inverse: NodeId,
+    value: ValueId,
+    mean: ValueId,
+    inverse: ValueId,
 }
 
 /// `(x - mean) / sqrt(variance + epsilon)` over `axes`.
-fn standardize(cx: &mut Context<'_>, x: NodeId, axes: Vec<usize>, epsilon: f32) -> Result<Standardized> {
+fn standardize(cx: &mut Context<'_>, x: ValueId, axes: Vec<usize>, epsilon: f32) -> Result<Standardized> {
     let mean = reduce(cx, ReduceKind::Mean, x, axes.clone())?;
     let centred = binary(cx, BinaryFn::Sub, x, mean)?;
     let square = binary(cx, BinaryFn::Mul, centred, centred)?;
@@ -64,20 +64,20 @@ fn standardize(cx: &mut Context<'_>, x: NodeId, axes: Vec<usize>, epsilon: f32) 
 }
 
 /// `1 / sqrt(x + epsilon)`.
-fn inverse_root(cx: &mut Context<'_>, x: NodeId, epsilon: f32) -> Result<NodeId> {
+fn inverse_root(cx: &mut Context<'_>, x: ValueId, epsilon: f32) -> Result<ValueId> {
     let raised = with_scalar(cx, BinaryFn::Add, x, f64::from(epsilon))?;
     let root = unary(cx, UnaryFn::Sqrt, raised)?;
     unary(cx, UnaryFn::Reciprocal, root)
 }
 
 /// `x * scale + bias`.
-fn affine(cx: &mut Context<'_>, x: NodeId, scale: NodeId, bias: Option<NodeId>) -> Result<NodeId> {
+fn affine(cx: &mut Context<'_>, x: ValueId, scale: ValueId, bias: Option<ValueId>) -> Result<ValueId> {
     let scaled = binary(cx, BinaryFn::Mul, x, scale)?;
     bias.map_or(Ok(scaled), |bias| binary(cx, BinaryFn::Add, scaled, bias))
 }
 
 /// `InstanceNormalization`: over the spatial axes of each channel.
-pub(crate) fn instance_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn instance_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     expect_rank(cx, "input", x, 3)?;
     let rank = cx.shape(x).rank();
@@ -89,7 +89,7 @@ pub(crate) fn instance_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>
 }
 
 /// The element type a normalisation computes in; narrower operands are widened to it.
-fn stash_type(cx: &Context<'_>, x: NodeId) -> Result<DType> {
+fn stash_type(cx: &Context<'_>, x: ValueId) -> Result<DType> {
     let stash = dtype(cx, "stash_type", cx.attrs().int("stash_type", 1)?)?;
     match (cx.ty(x).dtype, stash) {
         (DType::F64, _) => Ok(DType::F64),
@@ -99,13 +99,13 @@ fn stash_type(cx: &Context<'_>, x: NodeId) -> Result<DType> {
 }
 
 /// The axes that a layer normalisation covers: `axis` and all after it.
-fn trailing_axes(cx: &Context<'_>, x: NodeId) -> Result<Vec<usize>> {
+fn trailing_axes(cx: &Context<'_>, x: ValueId) -> Result<Vec<usize>> {
     let rank = cx.shape(x).rank();
     Ok((axis(cx, "axis", cx.attrs().int("axis", -1)?, rank)?..rank).collect())
 }
 
 /// `LayerNormalization`, with its optional outputs `Mean` and `InvStdDev`.
-pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let (given, stash) = (cx.ty(x).dtype, stash_type(cx, x)?);
     let axes = trailing_axes(cx, x)?;
@@ -119,7 +119,7 @@ pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `RMSNormalization`: by the root of the mean square.
-pub(crate) fn rms_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn rms_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let (given, stash) = (cx.ty(x).dtype, stash_type(cx, x)?);
     let axes = trailing_axes(cx, x)?;
@@ -134,7 +134,7 @@ pub(crate) fn rms_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `GroupNormalization`: scale and bias are per group before version 21, per channel since.
-pub(crate) fn group_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn group_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     expect_rank(cx, "X", x, 2)?;
     let (given, shape) = (cx.ty(x).dtype, cx.shape(x).to_vec());
@@ -161,7 +161,7 @@ pub(crate) fn group_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `MeanVarianceNormalization`; ONNX adds 1e-9 to the standard deviation.
-pub(crate) fn mean_variance_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn mean_variance_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let given = cx.attrs().ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
     let mut axes = axes(cx, "axes", &given, cx.shape(x).rank())?;
@@ -176,7 +176,7 @@ pub(crate) fn mean_variance_normalization(cx: &mut Context<'_>) -> Result<Vec<No
 }
 
 /// `LpNormalization`: by the sum of absolute values or the root of the sum of squares; a zero vector stays zero.
-pub(crate) fn lp_normalization(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn lp_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let axis = axis(cx, "axis", cx.attrs().int("axis", -1)?, cx.shape(x).rank())?;
     let kind = match cx.attrs().int("p", 2)? {

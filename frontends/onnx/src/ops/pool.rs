@@ -1,6 +1,6 @@
 //! Windowed pools: MaxPool, AveragePool.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Pool;
 use fornax_ir::ops::pool::PoolKind;
 
@@ -11,17 +11,17 @@ use super::support::{expect_outputs, expect_rank};
 use super::window::{AutoPad, Window, dilated};
 
 /// `MaxPool`, without its indices.
-pub(crate) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     expect_outputs(cx, 1, "the output Indices")?;
     pool(cx, PoolKind::Max)
 }
 
 /// `AveragePool`.
-pub(crate) fn average_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn average_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     pool(cx, PoolKind::Average)
 }
 
-fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<Vec<NodeId>> {
+fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     expect_rank(cx, "X", x, 3)?;
     let spatial = cx.shape(x)[2..].to_vec();

@@ -5,7 +5,7 @@
 //! float type in which every partial sum is exact: `f32` up to 2^24, `f64` beyond. QLinearMatMul and QLinearConv round their
 //! sums to 8 or 16 bits; in `f32` the error of a sum is far below a step, and only a tie can fall to the other side.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{Expand, MatMul, Slice};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -19,7 +19,7 @@ use super::support::{
 };
 
 /// `QuantizeLinear`: `saturate(round(x / scale) + zero_point)`.
-pub(crate) fn quantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let declared = match cx.attrs().int("output_dtype", 0)? {
         0 => None,
@@ -44,7 +44,7 @@ pub(crate) fn quantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `saturate(round(x / scale) + zero)` as elements of type `to`; the operands broadcast.
-fn quantize(cx: &mut Context<'_>, x: NodeId, scale: NodeId, zero: Option<NodeId>, to: DType) -> Result<NodeId> {
+fn quantize(cx: &mut Context<'_>, x: ValueId, scale: ValueId, zero: Option<ValueId>, to: DType) -> Result<ValueId> {
     let Some((lo, hi)) = integer_range(to).filter(|_| to.size() <= 2) else {
         return Err(cx.unsupported(format!("quantised elements of type {to}")));
     };
@@ -69,7 +69,7 @@ fn quantize(cx: &mut Context<'_>, x: NodeId, scale: NodeId, zero: Option<NodeId>
 }
 
 /// `DequantizeLinear`: `(x - zero_point) * scale`.
-pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let to = match cx.attrs().int("output_dtype", 0)? {
         0 => cx.ty(scale).dtype,
@@ -87,7 +87,7 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 
 /// `x - zero` in the floating-point type `wide`: exact, since a difference of narrow integers is narrow, and wide ones are
 /// subtracted as they are.
-fn centred(cx: &mut Context<'_>, x: NodeId, zero: Option<NodeId>, wide: DType) -> Result<NodeId> {
+fn centred(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>, wide: DType) -> Result<ValueId> {
     let given = cx.ty(x).dtype;
     if integer_range(given).is_none() {
         return Err(cx.unsupported(format!("quantised elements of type {given}")));
@@ -102,12 +102,17 @@ fn centred(cx: &mut Context<'_>, x: NodeId, zero: Option<NodeId>, wide: DType) -
 }
 
 /// Scale and zero point in shapes that broadcast to `x`: one element, one per entry of `axis`, or one per block.
-fn spread(cx: &mut Context<'_>, x: NodeId, scale: NodeId, zero: Option<NodeId>) -> Result<(NodeId, Option<NodeId>)> {
+fn spread(
+    cx: &mut Context<'_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+) -> Result<(ValueId, Option<ValueId>)> {
     if let Some(zero) = zero.filter(|id| cx.shape(*id).numel() != cx.shape(scale).numel()) {
         return Err(cx.error("zero_point", format!("shape {}", cx.shape(scale)), cx.ty(zero).to_string()));
     }
     let block = extent(cx, "block_size", cx.attrs().int("block_size", 0)?)?;
-    let place = |cx: &mut Context<'_>, v: NodeId, field: &str| {
+    let place = |cx: &mut Context<'_>, v: ValueId, field: &str| {
         let rank = cx.shape(x).rank();
         if cx.shape(v).numel() == 1 && block == 0 {
             return reshape(cx, v, Vec::new());
@@ -128,7 +133,7 @@ fn spread(cx: &mut Context<'_>, x: NodeId, scale: NodeId, zero: Option<NodeId>) 
 }
 
 /// `v` with each entry of `axis` repeated `block` times, cut to the shape of `x`.
-fn blocks(cx: &mut Context<'_>, x: NodeId, v: NodeId, axis: usize, block: usize, field: &str) -> Result<NodeId> {
+fn blocks(cx: &mut Context<'_>, x: ValueId, v: ValueId, axis: usize, block: usize, field: &str) -> Result<ValueId> {
     let (shape, given) = (cx.shape(x).to_vec(), cx.shape(v).to_vec());
     let mut expected = shape.clone();
     expected[axis] = shape[axis].div_ceil(block);
@@ -148,7 +153,7 @@ fn blocks(cx: &mut Context<'_>, x: NodeId, v: NodeId, axis: usize, block: usize,
 }
 
 /// `DynamicQuantizeLinear`: a range that holds 0 and every element, in 256 steps.
-pub(crate) fn dynamic_quantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn dynamic_quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let axes: Vec<usize> = (0..cx.shape(x).rank()).collect();
     let lowest = reduce(cx, ReduceKind::Min, x, axes.clone())?;
@@ -169,8 +174,8 @@ pub(crate) fn dynamic_quantize_linear(cx: &mut Context<'_>) -> Result<Vec<NodeId
 }
 
 /// The float type in which sums of `terms` products of the two integer types are exact.
-fn product_type(cx: &Context<'_>, a: NodeId, b: NodeId, terms: usize) -> Result<DType> {
-    let spread = |id: NodeId| integer_range(cx.ty(id).dtype).map_or(f64::INFINITY, |(lo, hi)| hi - lo);
+fn product_type(cx: &Context<'_>, a: ValueId, b: ValueId, terms: usize) -> Result<DType> {
+    let spread = |id: ValueId| integer_range(cx.ty(id).dtype).map_or(f64::INFINITY, |(lo, hi)| hi - lo);
     let worst = spread(a) * spread(b) * terms as f64;
     if worst <= 16_777_216.0 {
         Ok(DType::F32)
@@ -183,7 +188,7 @@ fn product_type(cx: &Context<'_>, a: NodeId, b: NodeId, terms: usize) -> Result<
 }
 
 /// A zero point of a matrix product in a shape that broadcasts to its operand: one element, or one per row or column.
-fn matrix_zero(cx: &mut Context<'_>, field: &str, zero: NodeId, operand: NodeId, columns: bool) -> Result<NodeId> {
+fn matrix_zero(cx: &mut Context<'_>, field: &str, zero: ValueId, operand: ValueId, columns: bool) -> Result<ValueId> {
     let rank = cx.shape(operand).rank();
     match cx.shape(zero)[..] {
         [] | [1] => reshape(cx, zero, Vec::new()),
@@ -201,7 +206,7 @@ fn matrix_zero(cx: &mut Context<'_>, field: &str, zero: NodeId, operand: NodeId,
 }
 
 /// `MatMulInteger`, in 32-bit integers.
-pub(crate) fn matmul_integer(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn matmul_integer(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     let terms = cx.shape(a).last().copied().unwrap_or(1);
     let wide = product_type(cx, a, b, terms)?;
@@ -213,7 +218,7 @@ pub(crate) fn matmul_integer(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `QLinearMatMul`: the integer product scaled and quantised again.
-pub(crate) fn qlinear_matmul(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn qlinear_matmul(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(3)?);
     let (a_scale, a_zero) = (cx.input(1)?, cx.input(2)?);
     let (b_scale, b_zero) = (cx.input(4)?, cx.input(5)?);
@@ -232,7 +237,7 @@ pub(crate) fn qlinear_matmul(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// A sum of integer products times the scales of its operands, quantised by the scale of the result.
-fn requantize(cx: &mut Context<'_>, sum: NodeId, scales: [NodeId; 3], zero: NodeId, to: DType) -> Result<NodeId> {
+fn requantize(cx: &mut Context<'_>, sum: ValueId, scales: [ValueId; 3], zero: ValueId, to: DType) -> Result<ValueId> {
     let [a, b, y] = scales;
     let (a, b, y) = (cast(cx, a, DType::F32)?, cast(cx, b, DType::F32)?, cast(cx, y, DType::F32)?);
     let scale = binary(cx, BinaryFn::Mul, a, b)?;
@@ -242,7 +247,7 @@ fn requantize(cx: &mut Context<'_>, sum: NodeId, scales: [NodeId; 3], zero: Node
 }
 
 /// `ConvInteger`, in 32-bit integers.
-pub(crate) fn conv_integer(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn conv_integer(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let terms = cx.shape(w).iter().skip(1).fold(1usize, |n, d| n.saturating_mul(*d));
     let wide = product_type(cx, x, w, terms)?;
@@ -251,7 +256,7 @@ pub(crate) fn conv_integer(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `QLinearConv`: the integer convolution scaled and quantised again.
-pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, w) = (cx.input(0)?, cx.input(3)?);
     let (x_scale, w_scale, y_scale) = (cx.input(1)?, cx.input(4)?, cx.input(6)?);
     let y_zero = cx.input(7)?;
@@ -272,11 +277,11 @@ pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 /// The convolution of centred integers in the float type `wide`. Padding stands for the zero point, so it is 0.
 fn integer_convolution(
     cx: &mut Context<'_>,
-    [x, w]: [NodeId; 2],
-    [x_zero, w_zero]: [Option<NodeId>; 2],
-    bias: Option<NodeId>,
+    [x, w]: [ValueId; 2],
+    [x_zero, w_zero]: [Option<ValueId>; 2],
+    bias: Option<ValueId>,
     wide: DType,
-) -> Result<NodeId> {
+) -> Result<ValueId> {
     if let Some(zero) = x_zero.filter(|id| cx.shape(*id).numel() != 1) {
         return Err(cx.error("x_zero_point", "one element", cx.ty(zero).to_string()));
     }

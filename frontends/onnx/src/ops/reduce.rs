@@ -1,6 +1,6 @@
 //! Reductions over axes, global pools, ArgMax and ArgMin.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{ArgReduce, Reduce};
 
@@ -13,7 +13,7 @@ use super::support::{axes, axis, expect_rank, reduce};
 macro_rules! reductions {
     ($($name:ident = $kind:ident $since:literal),* $(,)?) => {$(
         #[doc = concat!("`Reduce", stringify!($kind), "`.")]
-        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
             reduction(cx, ReduceKind::$kind, $since)
         }
     )*};
@@ -24,7 +24,7 @@ reductions! {
     reduce_log_sum_exp = LogSumExp 18,
 }
 
-fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> Result<Vec<NodeId>> {
+fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
     let keepdims = cx.attrs().int("keepdims", 1)? != 0;
@@ -46,16 +46,16 @@ fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> R
 }
 
 /// `GlobalAveragePool`: the mean over the spatial axes.
-pub(crate) fn global_average_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn global_average_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     global(cx, ReduceKind::Mean)
 }
 
 /// `GlobalMaxPool`: the largest over the spatial axes.
-pub(crate) fn global_max_pool(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn global_max_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     global(cx, ReduceKind::Max)
 }
 
-fn global(cx: &mut Context<'_>, kind: ReduceKind) -> Result<Vec<NodeId>> {
+fn global(cx: &mut Context<'_>, kind: ReduceKind) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     expect_rank(cx, "X", x, 3)?;
     let axes = (2..cx.shape(x).rank()).collect();
@@ -63,16 +63,16 @@ fn global(cx: &mut Context<'_>, kind: ReduceKind) -> Result<Vec<NodeId>> {
 }
 
 /// `ArgMax`.
-pub(crate) fn arg_max(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn arg_max(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     arg(cx, false)
 }
 
 /// `ArgMin`.
-pub(crate) fn arg_min(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn arg_min(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     arg(cx, true)
 }
 
-fn arg(cx: &mut Context<'_>, min: bool) -> Result<Vec<NodeId>> {
+fn arg(cx: &mut Context<'_>, min: bool) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, cx.shape(x).rank())?;
     let keepdims = cx.attrs().int("keepdims", 1)? != 0;

@@ -3,7 +3,7 @@
 //! Sizes, scales and the region of interest must be known. The IR's operator gets the result's shape and one scale per
 //! axis, which is the given scale, or the ratio of the extents where sizes are given.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Resize;
 use fornax_ir::ops::resize::{CoordinateMode, NearestMode, ResizeMode};
 
@@ -13,7 +13,7 @@ use crate::error::Result;
 use super::support::{axes, expect_len, extents};
 
 /// `Upsample`: scales are an attribute in version 7, an input in version 9.
-pub(crate) fn upsample(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn upsample(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let scales = if cx.version() < 9 {
         let scales = cx.attrs().floats("scales")?.ok_or_else(|| cx.error("scales", "a list", "none"))?;
         scales.into_iter().map(f64::from).collect()
@@ -24,7 +24,7 @@ pub(crate) fn upsample(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Resize`.
-pub(crate) fn resize(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn resize(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     if cx.version() < 11 {
         let scales = cx.const_f64s(cx.input(1)?, "scales")?;
         return Ok(vec![before_11(cx, scales)?]);
@@ -56,7 +56,7 @@ pub(crate) fn resize(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 
 /// Resampling as before version 11: coordinates `x / scale`; nearest takes the sample before it, and the one after it on
 /// axes that shrink.
-fn before_11(cx: &mut Context<'_>, scales: Vec<f64>) -> Result<NodeId> {
+fn before_11(cx: &mut Context<'_>, scales: Vec<f64>) -> Result<ValueId> {
     let x = cx.input(0)?;
     let mode = match mode(cx)? {
         ResizeMode::Cubic => return Err(cx.error("mode", "nearest or linear", "cubic")),
@@ -108,7 +108,7 @@ fn nearest(cx: &Context<'_>) -> Result<NearestMode> {
 }
 
 /// Shape of the result and scale of each axis, from the inputs `scales` and `sizes`, of which one is given and not empty.
-fn target(cx: &Context<'_>, x: NodeId, listed: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
+fn target(cx: &Context<'_>, x: ValueId, listed: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
     let given = |slot: usize| cx.optional(slot).filter(|id| cx.shape(*id).numel() > 0);
     match (given(2), given(3)) {
         (Some(scales), None) => scaled(cx, x, listed, &cx.const_f64s(scales, "scales")?),
@@ -123,7 +123,7 @@ fn target(cx: &Context<'_>, x: NodeId, listed: &[usize]) -> Result<(Vec<usize>, 
 }
 
 /// The target of given scales: extents are rounded down, in `f32` as ONNX's own shape inference does.
-fn scaled(cx: &Context<'_>, x: NodeId, listed: &[usize], given: &[f64]) -> Result<(Vec<usize>, Vec<f64>)> {
+fn scaled(cx: &Context<'_>, x: ValueId, listed: &[usize], given: &[f64]) -> Result<(Vec<usize>, Vec<f64>)> {
     expect_len(cx, "scales", given, listed.len())?;
     let mut shape = cx.shape(x).to_vec();
     let mut scales = vec![1.0; shape.len()];
@@ -138,7 +138,7 @@ fn scaled(cx: &Context<'_>, x: NodeId, listed: &[usize], given: &[f64]) -> Resul
 }
 
 /// The target of given extents, stretched or in the operand's proportions.
-fn sized(cx: &Context<'_>, x: NodeId, listed: &[usize], sizes: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
+fn sized(cx: &Context<'_>, x: ValueId, listed: &[usize], sizes: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
     let mut shape = cx.shape(x).to_vec();
     let mut scales = vec![1.0; shape.len()];
     if let Some(empty) = listed.iter().find(|axis| shape[**axis] == 0) {

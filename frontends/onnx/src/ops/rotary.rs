@@ -1,6 +1,6 @@
 //! RotaryEmbedding: pairs of elements of each head turned by an angle of their position.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::{Concat, Gather, Slice};
 use fornax_ir::scalar::BinaryFn;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use super::support::{binary, extent, reshape};
 
 /// `RotaryEmbedding` of `[batch, heads, sequence, size]`, or of `[batch, sequence, heads * size]`.
-pub(crate) fn rotary_embedding(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn rotary_embedding(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).to_vec();
     let heads = extent(cx, "num_heads", cx.attrs().int("num_heads", 0)?)?;
@@ -47,7 +47,7 @@ pub(crate) fn rotary_embedding(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// A cache input as `[batch, …, turned / 2]` with extent 1 at `head_axis`, looked up by position where positions are given.
-fn angles(cx: &mut Context<'_>, slot: usize, field: &str, wanted: [usize; 3], head_axis: usize) -> Result<NodeId> {
+fn angles(cx: &mut Context<'_>, slot: usize, field: &str, wanted: [usize; 3], head_axis: usize) -> Result<ValueId> {
     let mut cache = cx.input(slot)?;
     if let Some(ids) = cx.optional(3) {
         if cx.shape(cache).rank() != 2 {
@@ -64,14 +64,21 @@ fn angles(cx: &mut Context<'_>, slot: usize, field: &str, wanted: [usize; 3], he
 }
 
 /// `count` elements of the last axis of a rank-4 value, from `start` in steps of `step`.
-fn part(cx: &mut Context<'_>, x: NodeId, start: usize, step: i64, count: usize) -> Result<NodeId> {
+fn part(cx: &mut Context<'_>, x: ValueId, start: usize, step: i64, count: usize) -> Result<ValueId> {
     let mut sizes = cx.shape(x).to_vec();
     sizes[3] = count;
     cx.emit(Slice { starts: vec![0, 0, 0, start], steps: vec![1, 1, 1, step], sizes }, &[x])
 }
 
 /// The first `turned` elements of the last axis, as pairs of neighbours or of the two halves, turned.
-fn turn(cx: &mut Context<'_>, x: NodeId, cos: NodeId, sin: NodeId, turned: usize, interleaved: bool) -> Result<NodeId> {
+fn turn(
+    cx: &mut Context<'_>,
+    x: ValueId,
+    cos: ValueId,
+    sin: ValueId,
+    turned: usize,
+    interleaved: bool,
+) -> Result<ValueId> {
     let half = turned / 2;
     let (second, step) = if interleaved { (1, 2) } else { (half, 1) };
     if half == 0 {

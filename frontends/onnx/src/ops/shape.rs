@@ -1,6 +1,6 @@
 //! Shapes: Reshape, Flatten, Squeeze, Unsqueeze, Shape, Size, Identity, Dropout, Expand.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Identity;
 use fornax_ir::types::{Constant, DType};
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use super::support::{axes, axis, broadcast, expand, extents, int_constant, reshape};
 
 /// `Reshape`: 0 keeps an extent (unless `allowzero`), -1 is what is left. The shape is an attribute before version 5.
-pub(crate) fn reshape_to(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn reshape_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let wanted = if cx.version() < 5 {
         cx.attrs().require_ints("shape")?
@@ -24,7 +24,7 @@ pub(crate) fn reshape_to(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// The shape that `wanted` asks of `x`.
-fn resolve(cx: &Context<'_>, x: NodeId, wanted: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
+fn resolve(cx: &Context<'_>, x: ValueId, wanted: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
     let given = cx.shape(x);
     let refuse = |expected: &str| Err(cx.error("shape", expected, format!("{wanted:?} for {given}")));
     let mut shape = Vec::with_capacity(wanted.len());
@@ -62,7 +62,7 @@ fn resolve(cx: &Context<'_>, x: NodeId, wanted: &[i64], allow_zero: bool) -> Res
 }
 
 /// `Flatten`: a matrix whose rows are the axes before `axis`.
-pub(crate) fn flatten(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn flatten(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let split = match cx.attrs().int("axis", 1)? {
@@ -83,7 +83,7 @@ fn listed_axes(cx: &Context<'_>) -> Result<Option<Vec<i64>>> {
 }
 
 /// `Squeeze`: takes out the listed axes, or every axis of extent 1.
-pub(crate) fn squeeze(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn squeeze(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let gone = match listed_axes(cx)? {
@@ -101,7 +101,7 @@ pub(crate) fn squeeze(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 const MOST_AXES: usize = 256;
 
 /// `Unsqueeze`: the listed axes of the result have extent 1.
-pub(crate) fn unsqueeze(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn unsqueeze(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let given = listed_axes(cx)?.ok_or_else(|| cx.error("axes", "a list", "none"))?;
     let shape = cx.shape(x).clone();
@@ -116,7 +116,7 @@ pub(crate) fn unsqueeze(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Shape`, of a range of axes since version 15: a constant.
-pub(crate) fn shape_of(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn shape_of(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let rank = shape.rank() as i64;
@@ -131,20 +131,20 @@ pub(crate) fn shape_of(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
 }
 
 /// `Size`: a constant.
-pub(crate) fn size(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn size(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let count = cx.shape(x).numel() as i64;
     Ok(vec![cx.add_constant(Constant::from_i64([], &[count]))])
 }
 
 /// `Identity`.
-pub(crate) fn identity(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn identity(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     Ok(vec![cx.emit(Identity {}, &[x])?])
 }
 
 /// `Dropout` in inference mode: the operand, and a mask of ones where it is asked for.
-pub(crate) fn dropout(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn dropout(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     if dropout_is_active(cx)? {
         return Err(cx.unsupported("training mode"));
@@ -175,7 +175,7 @@ fn dropout_is_active(cx: &Context<'_>) -> Result<bool> {
 }
 
 /// `Expand`: to the shape that the operand and the wanted shape broadcast to together.
-pub(crate) fn expand_to(cx: &mut Context<'_>) -> Result<Vec<NodeId>> {
+pub(crate) fn expand_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, wanted) = (cx.input(0)?, cx.input(1)?);
     let wanted = extents(cx, "shape", &cx.const_ints(wanted, "shape")?)?;
     let Some(shape) = broadcast(cx.shape(x), &wanted) else {

@@ -2,7 +2,7 @@
 //!
 //! Helpers take the field they speak about, so that errors name the attribute or input of the model file.
 
-use fornax_ir::graph::NodeId;
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -62,7 +62,7 @@ pub(crate) fn expect_len<T: std::fmt::Debug>(
 }
 
 /// Fails unless the value `x` has at least `rank` axes.
-pub(crate) fn expect_rank(cx: &Context<'_>, field: &str, x: NodeId, rank: usize) -> Result<()> {
+pub(crate) fn expect_rank(cx: &Context<'_>, field: &str, x: ValueId, rank: usize) -> Result<()> {
     if cx.shape(x).rank() >= rank {
         return Ok(());
     }
@@ -111,48 +111,48 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// Emits an element-wise function.
-pub(crate) fn unary(cx: &mut Context<'_>, function: UnaryFn, x: NodeId) -> Result<NodeId> {
+pub(crate) fn unary(cx: &mut Context<'_>, function: UnaryFn, x: ValueId) -> Result<ValueId> {
     cx.emit(Unary { function }, &[x])
 }
 
 /// Emits an element-wise function of two operands.
-pub(crate) fn binary(cx: &mut Context<'_>, function: BinaryFn, a: NodeId, b: NodeId) -> Result<NodeId> {
+pub(crate) fn binary(cx: &mut Context<'_>, function: BinaryFn, a: ValueId, b: ValueId) -> Result<ValueId> {
     cx.emit(Binary { function }, &[a, b])
 }
 
 /// Emits an element-wise function of a value and a number.
-pub(crate) fn with_scalar(cx: &mut Context<'_>, function: BinaryFn, a: NodeId, b: f64) -> Result<NodeId> {
+pub(crate) fn with_scalar(cx: &mut Context<'_>, function: BinaryFn, a: ValueId, b: f64) -> Result<ValueId> {
     let b = cx.scalar_like(a, b)?;
     binary(cx, function, a, b)
 }
 
 /// `x` with elements of type `to`.
-pub(crate) fn cast(cx: &mut Context<'_>, x: NodeId, to: DType) -> Result<NodeId> {
+pub(crate) fn cast(cx: &mut Context<'_>, x: ValueId, to: DType) -> Result<ValueId> {
     if cx.ty(x).dtype == to { Ok(x) } else { cx.emit(Cast { to }, &[x]) }
 }
 
 /// `x` in another shape of as many elements.
-pub(crate) fn reshape(cx: &mut Context<'_>, x: NodeId, shape: Vec<usize>) -> Result<NodeId> {
+pub(crate) fn reshape(cx: &mut Context<'_>, x: ValueId, shape: Vec<usize>) -> Result<ValueId> {
     if cx.shape(x)[..] == shape[..] { Ok(x) } else { cx.emit(Reshape { shape }, &[x]) }
 }
 
 /// `x` broadcast to `shape`.
-pub(crate) fn expand(cx: &mut Context<'_>, x: NodeId, shape: Vec<usize>) -> Result<NodeId> {
+pub(crate) fn expand(cx: &mut Context<'_>, x: ValueId, shape: Vec<usize>) -> Result<ValueId> {
     if cx.shape(x)[..] == shape[..] { Ok(x) } else { cx.emit(Expand { shape }, &[x]) }
 }
 
 /// `x` with its axes permuted.
-pub(crate) fn transpose(cx: &mut Context<'_>, x: NodeId, perm: Vec<usize>) -> Result<NodeId> {
+pub(crate) fn transpose(cx: &mut Context<'_>, x: ValueId, perm: Vec<usize>) -> Result<ValueId> {
     cx.emit(Transpose { perm }, &[x])
 }
 
 /// A reduction that keeps its axes with extent 1.
-pub(crate) fn reduce(cx: &mut Context<'_>, kind: ReduceKind, x: NodeId, axes: Vec<usize>) -> Result<NodeId> {
+pub(crate) fn reduce(cx: &mut Context<'_>, kind: ReduceKind, x: ValueId, axes: Vec<usize>) -> Result<ValueId> {
     cx.emit(Reduce { kind, axes, keepdims: true }, &[x])
 }
 
 /// A vector along `axis` of a value of rank `rank`: `[C]` becomes `[1, …, C, …, 1]`. Scalars and `[1]` become all ones.
-pub(crate) fn along_axis(cx: &mut Context<'_>, field: &str, v: NodeId, axis: usize, rank: usize) -> Result<NodeId> {
+pub(crate) fn along_axis(cx: &mut Context<'_>, field: &str, v: ValueId, axis: usize, rank: usize) -> Result<ValueId> {
     let count = match cx.shape(v)[..] {
         [] => 1,
         [count] => count,
@@ -166,7 +166,7 @@ pub(crate) fn along_axis(cx: &mut Context<'_>, field: &str, v: NodeId, axis: usi
 }
 
 /// A constant of one dtype from whole numbers.
-pub(crate) fn int_constant(cx: &mut Context<'_>, dtype: DType, shape: Vec<usize>, values: &[i64]) -> NodeId {
+pub(crate) fn int_constant(cx: &mut Context<'_>, dtype: DType, shape: Vec<usize>, values: &[i64]) -> ValueId {
     let bytes: Vec<u8> = match dtype {
         DType::F32 => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
         DType::F64 => values.iter().flat_map(|v| (*v as f64).to_le_bytes()).collect(),
@@ -178,7 +178,7 @@ pub(crate) fn int_constant(cx: &mut Context<'_>, dtype: DType, shape: Vec<usize>
 }
 
 /// The `i64` positions `0, 1, …` of an axis of extent `count`, in `shape`.
-pub(crate) fn positions(cx: &mut Context<'_>, count: usize, shape: Vec<usize>) -> Result<NodeId> {
+pub(crate) fn positions(cx: &mut Context<'_>, count: usize, shape: Vec<usize>) -> Result<ValueId> {
     cx.charge(count as u64)?;
     let values: Vec<i64> = (0..count as i64).collect();
     Ok(int_constant(cx, DType::I64, shape, &values))

@@ -67,7 +67,7 @@ fn anonymous(graph: &Graph) -> String {
     let mut out = String::new();
     for id in &order {
         let node = graph.node(*id);
-        let operands: Vec<usize> = graph.operands(*id).iter().map(|o| number[o]).collect();
+        let operands: Vec<usize> = graph.operands(*id).iter().map(|o| number[&o.node]).collect();
         let attributes = node.op().map(|op| op.attributes());
         out += &format!("{} = {} {attributes:?} {operands:?} : {}\n", number[id], node.mnemonic(), node.ty);
     }

@@ -54,7 +54,7 @@ fn outputs_are_chosen_by_reduction() {
     let architecture = scaled(Family::V1, (0.25, 0.35), 10, Padding::Same, 1e-3);
     let named = |outputs| -> Result<Vec<String>, String> {
         let graph = build(&architecture, &options(1, 64, outputs), &Random { seed: 1 }).map_err(|e| e.to_string())?;
-        Ok(graph.outputs().iter().map(|(name, id)| format!("{name} {}", graph.node(*id).ty.shape[2])).collect())
+        Ok(graph.outputs().iter().map(|(name, id)| format!("{name} {}", graph.ty(*id).shape[2])).collect())
     };
     let all = named(Outputs::Reductions(vec![2, 4, 8, 16, 32])).expect("outputs");
     assert_eq!(all, ["stage0 32", "stage1 16", "stage2 8", "stage4 4", "stage6 2"]);

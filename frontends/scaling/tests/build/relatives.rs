@@ -112,7 +112,7 @@ fn models() -> Option<BTreeMap<String, Value>> {
 
 fn macs(graph: &Graph) -> u64 {
     let each = graph.ids().filter_map(|id| {
-        let types: Vec<&TensorType> = graph.operands(id).iter().map(|o| &graph.node(*o).ty).collect();
+        let types: Vec<&TensorType> = graph.operands(id).iter().map(|o| graph.ty(*o)).collect();
         Some(graph.node(id).op()?.macs(&types, &graph.node(id).ty))
     });
     each.sum()
@@ -142,7 +142,7 @@ fn differences(name: &str, model: &Value) -> Vec<String> {
         for (output, id) in graph.outputs() {
             let expected: Vec<usize> =
                 figures["shapes_chw"][output].as_array().expect("a shape").iter().map(number).collect();
-            check(format!("{output} at {side}"), 1, usize::from(graph.node(*id).ty.shape[1..] == expected[..]));
+            check(format!("{output} at {side}"), 1, usize::from(graph.ty(*id).shape[1..] == expected[..]));
         }
     }
     wrong

@@ -132,7 +132,7 @@ pub fn native(graph: &Graph, input: &Literal) -> Vec<Literal> {
     let tensor = Tensor::from_bytes(input.ty.dtype, input.ty.shape.clone(), &input.to_bytes()).unwrap();
     let mut outputs = session.outputs().unwrap();
     session.run(&[&tensor], &mut outputs).unwrap();
-    let types = graph.outputs().iter().map(|(_, id)| graph.node(*id).ty.clone());
+    let types = graph.outputs().iter().map(|(_, id)| graph.ty(*id).clone());
     types.zip(&outputs).map(|(ty, y)| Literal::from_bytes(ty, y.bytes()).unwrap()).collect()
 }
 

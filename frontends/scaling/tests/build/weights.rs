@@ -39,7 +39,7 @@ fn stored(architecture: &Architecture, weights: &dyn Weights, scheme: Scheme) ->
 fn transposed(bytes: &[u8], shape: &[usize], axes: &[usize]) -> Vec<u8> {
     let literal = fornax_compiler::ops::literal::Literal::from_bytes(TensorType::f32(shape), bytes).expect("elements");
     let op = fornax_compiler::ops::Transpose { perm: axes.to_vec() };
-    fornax_compiler::ops::Op::from(op).evaluate(&[&literal]).expect("a transpose").to_bytes()
+    fornax_compiler::ops::Op::from(op).evaluate(&[&literal]).expect("a transpose")[0].to_bytes()
 }
 
 /// The V1 weights renamed by the reference's own table, row by row.
@@ -207,7 +207,7 @@ fn a_classifier_of_other_classes_is_made_anew() {
     );
     let bound = state.bind(&wanted, Scheme::Timm, Classifier::Seeded(9)).expect("a fit");
     let graph = build(&wanted, &options(1, 32, Outputs::Logits), &bound).expect("a graph");
-    assert_eq!(graph.node(graph.outputs()[0].1).ty, TensorType::f32([1, 4]));
+    assert_eq!(*graph.ty(graph.outputs()[0].1), TensorType::f32([1, 4]));
     let unused = state.bind(&wanted, Scheme::Timm, Classifier::Unused).expect("a fit");
     build(&wanted, &options(1, 32, Outputs::Pooled), &unused).expect("a graph");
     assert!(build(&wanted, &options(1, 32, Outputs::Logits), &unused).is_err());
