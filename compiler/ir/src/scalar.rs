@@ -4,77 +4,106 @@
 //! uses [`UnaryFn::eval`] and [`BinaryFn::eval`]: plain formulas in `f64` over the `libm` crate, so that constants fold to
 //! the same bits on every build machine.
 
-use std::hash::{Hash, Hasher};
+/// Declares the functions of one element, a row each: what it is, its variant with parameters, its mnemonic, whether it may end a
+/// convolution or matrix product (`activation`) or not (`function`), the error that computing it in `f32` may have (see
+/// [`UnaryFn::error`]), and its value in `f64`.
+macro_rules! functions {
+    ($($about:literal, $f:ident $(($($p:ident),+))?, $name:literal, $role:ident, ($ulps:expr, $floor:expr), $x:ident => $value:expr;)*) => {
+        /// A function of one element. Parameters are part of the function;
+        /// those of equal functions have the same bits.
+        #[derive(Clone, Copy, Debug)]
+        pub enum UnaryFn { $(#[doc = $about] $f $(($(functions!(@parameter $p)),+))?),* }
 
-/// A function of one element. Parameters are part of the function; those of equal functions have the same bits.
-#[derive(Clone, Copy, Debug)]
-pub enum UnaryFn {
-    /// `max(x, 0)`
-    Relu,
-    /// `min(max(x, lo), hi)`; ReLU6 is `clip(0, 6)`
-    Clip(f32, f32),
-    /// `1 / (1 + exp(-x))`
-    Sigmoid,
-    /// `min(max(alpha x + beta, 0), 1)`
-    HardSigmoid(f32, f32),
-    /// `x min(max(x / 6 + 1 / 2, 0), 1)`
-    HardSwish,
-    /// `x sigmoid(x)`
-    Silu,
-    /// `x sigmoid(alpha x)`
-    Swish(f32),
-    /// hyperbolic tangent
-    Tanh,
-    /// `x` above zero, `alpha (exp(x) - 1)` below
-    Elu(f32),
-    /// `x` above zero, `alpha x` below
-    LeakyRelu(f32),
-    /// `gamma (x > 0 ? x : alpha (exp(x) - 1))`, parameters (alpha, gamma)
-    Selu(f32, f32),
-    /// `max(0, x) + min(0, alpha (exp(x / alpha) - 1))`
-    Celu(f32),
-    /// `x` above alpha, else 0
-    ThresholdedRelu(f32),
-    /// `x (1 + erf(x / sqrt 2)) / 2`
-    Gelu,
-    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`
-    GeluTanh,
-    /// `x tanh(ln(1 + exp(x)))`
-    Mish,
-    /// `ln(1 + exp(x))`
-    Softplus,
-    /// `x / (1 + |x|)`
-    Softsign,
-    /// `-x`
-    Neg,
-    /// `|x|`
-    Abs,
-    /// `exp(x)`
-    Exp,
-    /// natural logarithm
-    Log,
-    /// square root
-    Sqrt,
-    /// `1 / x`
-    Reciprocal,
-    /// largest integer not above `x`
-    Floor,
-    /// smallest integer not below `x`
-    Ceil,
-    /// nearest integer, ties to even
-    Round,
-    /// -1, 0 or 1
-    Sign,
-    /// error function
-    Erf,
-    /// sine
-    Sin,
-    /// cosine
-    Cos,
-    /// logical negation (bool)
-    Not,
-    /// whether `x` is a NaN (bool result)
-    IsNan,
+        impl UnaryFn {
+            /// What tells functions apart.
+            fn key(self) -> (std::mem::Discriminant<Self>, [u32; 2]) {
+                let parameters = match self { $(Self::$f $(($($p),+))? => functions!(@bits $($($p),+)?)),* };
+                (std::mem::discriminant(&self), parameters)
+            }
+
+            /// Every mnemonic, in table order.
+            pub const MNEMONICS: &[&str] = &[$($name),*];
+
+            /// Mnemonic and parameters, as in the text form: `silu`, `clip(0, 6)`.
+            pub fn spelling(self) -> (&'static str, Vec<f32>) {
+                match self { $(Self::$f $(($($p),+))? => ($name, vec![$($($p),+)?])),* }
+            }
+
+            /// The function of a mnemonic and its parameters.
+            pub fn from_spelling(name: &str, p: &[f32]) -> Option<Self> {
+                match (name, p) {
+                    $(($name, [$($($p),+)?]) => Some(Self::$f $(($(*$p),+))?),)*
+                    _ => None,
+                }
+            }
+
+            /// Whether the function may end a convolution or matrix product: `f32` to `f32`, from the activation families.
+            pub fn is_activation(self) -> bool {
+                match self { $(Self::$f { .. } => functions!(@$role)),* }
+            }
+
+            /// The error that computing the function in `f32` may have, in units of 2^-23 of the larger of the result and a floor.
+            pub fn error(self) -> (f64, f64) {
+                match self { $(Self::$f { .. } => ($ulps, $floor)),* }
+            }
+
+            /// The value of the function in `f64`.
+            pub fn eval(self, argument: f64) -> f64 {
+                match self {
+                    $(Self::$f $(($($p),+))? => {
+                        $($(let $p = f64::from($p);)+)?
+                        let $x = argument;
+                        $value
+                    }),*
+                }
+            }
+        }
+    };
+    (@parameter $p:ident) => { f32 };
+    (@bits) => { [0, 0] };
+    (@bits $a:ident) => { [$a.to_bits(), 0] };
+    (@bits $a:ident, $b:ident) => { [$a.to_bits(), $b.to_bits()] };
+    (@activation) => { true };
+    (@function) => { false };
+}
+
+/// Below this an error is that of a subnormal.
+const TINY: f64 = 1.2e-38;
+
+functions! {
+    "`max(x, 0)`", Relu, "relu", activation, (0.5, TINY), x => pick_max(x, 0.0);
+    "`min(max(x, lo), hi)`; ReLU6 is `clip(0, 6)`", Clip(lo, hi), "clip", activation, (0.5, TINY), x => pick_min(pick_max(x, lo), hi);
+    "`1 / (1 + exp(-x))`", Sigmoid, "sigmoid", activation, (2.0, 0.01), x => sigmoid(x);
+    "`min(max(alpha x + beta, 0), 1)`", HardSigmoid(alpha, beta), "hard_sigmoid", activation, (2.0, 1.0), x => pick_min(pick_max(alpha * x + beta, 0.0), 1.0);
+    "`x min(max(x / 6 + 1 / 2, 0), 1)`", HardSwish, "hard_swish", activation, (2.0, 1.0), x => x * pick_min(pick_max(x / 6.0 + 0.5, 0.0), 1.0);
+    "`x sigmoid(x)`", Silu, "silu", activation, (2.5, 0.1), x => x * sigmoid(x);
+    "`x sigmoid(alpha x)`", Swish(alpha), "swish", activation, (2.5, 0.1), x => x * sigmoid(alpha * x);
+    "hyperbolic tangent", Tanh, "tanh", activation, (4.0, TINY), x => libm::tanh(x);
+    "`x` above zero, `alpha (exp(x) - 1)` below", Elu(alpha), "elu", activation, (3.0, TINY), x => if x < 0.0 { alpha * libm::expm1(x) } else { x };
+    "`x` above zero, `alpha x` below", LeakyRelu(alpha), "leaky_relu", activation, (0.5, TINY), x => if x < 0.0 { alpha * x } else { x };
+    "`gamma (x > 0 ? x : alpha (exp(x) - 1))`, parameters (alpha, gamma)", Selu(alpha, gamma), "selu", activation, (3.0, TINY), x => gamma * if x <= 0.0 { alpha * libm::expm1(x) } else { x };
+    "`max(0, x) + min(0, alpha (exp(x / alpha) - 1))`", Celu(alpha), "celu", activation, (3.0, TINY), x => pick_max(x, 0.0) + pick_min(alpha * libm::expm1(x / alpha), 0.0);
+    "`x` above alpha, else 0", ThresholdedRelu(alpha), "thresholded_relu", activation, (0.5, TINY), x => if x > alpha { x } else { 0.0 };
+    "`x (1 + erf(x / sqrt 2)) / 2`", Gelu, "gelu", activation, (8.0, 1.0), x => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2));
+    "`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`", GeluTanh, "gelu_tanh", activation, (4.0, 1.0), x => 0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)));
+    "`x tanh(ln(1 + exp(x)))`", Mish, "mish", activation, (4.0, 0.1), x => x * libm::tanh(softplus(x));
+    "`ln(1 + exp(x))`", Softplus, "softplus", activation, (2.5, TINY), x => softplus(x);
+    "`x / (1 + |x|)`", Softsign, "softsign", activation, (1.5, TINY), x => x / (1.0 + x.abs());
+    "`-x`", Neg, "neg", function, (0.5, TINY), x => -x;
+    "`|x|`", Abs, "abs", function, (0.5, TINY), x => x.abs();
+    "`exp(x)`", Exp, "exp", function, (1.0, TINY), x => libm::exp(x);
+    "natural logarithm", Log, "log", function, (1.5, TINY), x => libm::log(x);
+    "square root", Sqrt, "sqrt", function, (0.5, TINY), x => x.sqrt();
+    "`1 / x`", Reciprocal, "reciprocal", function, (0.5, TINY), x => 1.0 / x;
+    "largest integer not above `x`", Floor, "floor", function, (0.0, 0.0), x => x.floor();
+    "smallest integer not below `x`", Ceil, "ceil", function, (0.0, 0.0), x => x.ceil();
+    "nearest integer, ties to even", Round, "round", function, (0.0, 0.0), x => x.round_ties_even();
+    "-1, 0 or 1", Sign, "sign", function, (0.0, 0.0), x => if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x };
+    "error function", Erf, "erf", function, (4.0, TINY), x => libm::erf(x);
+    "sine", Sin, "sin", function, (1.0, TINY), x => libm::sin(x);
+    "cosine", Cos, "cos", function, (1.0, TINY), x => libm::cos(x);
+    "logical negation (bool)", Not, "not", function, (0.0, 0.0), x => f64::from(x == 0.0);
+    "whether `x` is a NaN (bool result)", IsNan, "is_nan", function, (0.0, 0.0), x => f64::from(x.is_nan());
 }
 
 impl PartialEq for UnaryFn {
@@ -91,180 +120,8 @@ impl Hash for UnaryFn {
     }
 }
 
-impl UnaryFn {
-    /// What tells functions apart.
-    fn key(self) -> (std::mem::Discriminant<Self>, [u32; 2]) {
-        use UnaryFn::*;
-        let (a, b) = match self {
-            Clip(a, b) | HardSigmoid(a, b) | Selu(a, b) => (a, b),
-            Swish(a) | Elu(a) | LeakyRelu(a) | Celu(a) | ThresholdedRelu(a) => (a, 0.0),
-            _ => (0.0, 0.0),
-        };
-        (std::mem::discriminant(&self), [a.to_bits(), b.to_bits()])
-    }
-
-    /// Mnemonic and parameters, as in the text form: `silu`, `clip(0, 6)`.
-    pub fn spelling(self) -> (&'static str, Vec<f32>) {
-        use UnaryFn::*;
-        match self {
-            Relu => ("relu", vec![]),
-            Clip(lo, hi) => ("clip", vec![lo, hi]),
-            Sigmoid => ("sigmoid", vec![]),
-            HardSigmoid(alpha, beta) => ("hard_sigmoid", vec![alpha, beta]),
-            HardSwish => ("hard_swish", vec![]),
-            Silu => ("silu", vec![]),
-            Swish(alpha) => ("swish", vec![alpha]),
-            Tanh => ("tanh", vec![]),
-            Elu(alpha) => ("elu", vec![alpha]),
-            LeakyRelu(alpha) => ("leaky_relu", vec![alpha]),
-            Selu(alpha, gamma) => ("selu", vec![alpha, gamma]),
-            Celu(alpha) => ("celu", vec![alpha]),
-            ThresholdedRelu(alpha) => ("thresholded_relu", vec![alpha]),
-            Gelu => ("gelu", vec![]),
-            GeluTanh => ("gelu_tanh", vec![]),
-            Mish => ("mish", vec![]),
-            Softplus => ("softplus", vec![]),
-            Softsign => ("softsign", vec![]),
-            Neg => ("neg", vec![]),
-            Abs => ("abs", vec![]),
-            Exp => ("exp", vec![]),
-            Log => ("log", vec![]),
-            Sqrt => ("sqrt", vec![]),
-            Reciprocal => ("reciprocal", vec![]),
-            Floor => ("floor", vec![]),
-            Ceil => ("ceil", vec![]),
-            Round => ("round", vec![]),
-            Sign => ("sign", vec![]),
-            Erf => ("erf", vec![]),
-            Sin => ("sin", vec![]),
-            Cos => ("cos", vec![]),
-            Not => ("not", vec![]),
-            IsNan => ("is_nan", vec![]),
-        }
-    }
-
-    /// The function of a mnemonic and its parameters.
-    pub fn from_spelling(name: &str, p: &[f32]) -> Option<Self> {
-        use UnaryFn::*;
-        Some(match (name, p) {
-            ("relu", []) => Relu,
-            ("clip", [lo, hi]) => Clip(*lo, *hi),
-            ("sigmoid", []) => Sigmoid,
-            ("hard_sigmoid", [alpha, beta]) => HardSigmoid(*alpha, *beta),
-            ("hard_swish", []) => HardSwish,
-            ("silu", []) => Silu,
-            ("swish", [alpha]) => Swish(*alpha),
-            ("tanh", []) => Tanh,
-            ("elu", [alpha]) => Elu(*alpha),
-            ("leaky_relu", [alpha]) => LeakyRelu(*alpha),
-            ("selu", [alpha, gamma]) => Selu(*alpha, *gamma),
-            ("celu", [alpha]) => Celu(*alpha),
-            ("thresholded_relu", [alpha]) => ThresholdedRelu(*alpha),
-            ("gelu", []) => Gelu,
-            ("gelu_tanh", []) => GeluTanh,
-            ("mish", []) => Mish,
-            ("softplus", []) => Softplus,
-            ("softsign", []) => Softsign,
-            ("neg", []) => Neg,
-            ("abs", []) => Abs,
-            ("exp", []) => Exp,
-            ("log", []) => Log,
-            ("sqrt", []) => Sqrt,
-            ("reciprocal", []) => Reciprocal,
-            ("floor", []) => Floor,
-            ("ceil", []) => Ceil,
-            ("round", []) => Round,
-            ("sign", []) => Sign,
-            ("erf", []) => Erf,
-            ("sin", []) => Sin,
-            ("cos", []) => Cos,
-            ("not", []) => Not,
-            ("is_nan", []) => IsNan,
-            _ => return None,
-        })
-    }
-
-    /// Whether the function may end a convolution or matrix product: `f32` to `f32`, from the activation families.
-    pub fn is_activation(self) -> bool {
-        use UnaryFn::*;
-        !matches!(
-            self,
-            Neg | Abs | Exp | Log | Sqrt | Reciprocal | Floor | Ceil | Round | Sign | Erf | Sin | Cos | Not | IsNan
-        )
-    }
-
-    /// The value of the function in `f64`.
-    pub fn eval(self, x: f64) -> f64 {
-        use UnaryFn::*;
-        let sigmoid = |x: f64| 1.0 / (1.0 + libm::exp(-x));
-        match self {
-            Relu => pick_max(x, 0.0),
-            Clip(lo, hi) => pick_min(pick_max(x, f64::from(lo)), f64::from(hi)),
-            Sigmoid => sigmoid(x),
-            HardSigmoid(alpha, beta) => pick_min(pick_max(f64::from(alpha) * x + f64::from(beta), 0.0), 1.0),
-            HardSwish => x * pick_min(pick_max(x / 6.0 + 0.5, 0.0), 1.0),
-            Silu => x * sigmoid(x),
-            Swish(alpha) => x * sigmoid(f64::from(alpha) * x),
-            Tanh => libm::tanh(x),
-            Elu(alpha) => {
-                if x < 0.0 {
-                    f64::from(alpha) * libm::expm1(x)
-                } else {
-                    x
-                }
-            }
-            LeakyRelu(alpha) => {
-                if x < 0.0 {
-                    f64::from(alpha) * x
-                } else {
-                    x
-                }
-            }
-            Selu(alpha, gamma) => f64::from(gamma) * if x <= 0.0 { f64::from(alpha) * libm::expm1(x) } else { x },
-            Celu(alpha) => {
-                let alpha = f64::from(alpha);
-                pick_max(x, 0.0) + pick_min(alpha * libm::expm1(x / alpha), 0.0)
-            }
-            ThresholdedRelu(alpha) => {
-                if x > f64::from(alpha) {
-                    x
-                } else {
-                    0.0
-                }
-            }
-            Gelu => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),
-            GeluTanh => {
-                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-                0.5 * x * (1.0 + libm::tanh(inner))
-            }
-            Mish => x * libm::tanh(softplus(x)),
-            Softplus => softplus(x),
-            Softsign => x / (1.0 + x.abs()),
-            Neg => -x,
-            Abs => x.abs(),
-            Exp => libm::exp(x),
-            Log => libm::log(x),
-            Sqrt => x.sqrt(),
-            Reciprocal => 1.0 / x,
-            Floor => x.floor(),
-            Ceil => x.ceil(),
-            Round => x.round_ties_even(),
-            Sign => {
-                if x > 0.0 {
-                    1.0
-                } else if x < 0.0 {
-                    -1.0
-                } else {
-                    x
-                }
-            }
-            Erf => libm::erf(x),
-            Sin => libm::sin(x),
-            Cos => libm::cos(x),
-            Not => f64::from(x == 0.0),
-            IsNan => f64::from(x.is_nan()),
-        }
-    }
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + libm::exp(-x))
 }
 
 fn softplus(x: f64) -> f64 {
@@ -348,8 +205,18 @@ impl BinaryFn {
         ]
     };
 
+    /// Every mnemonic, in table order.
+    pub const MNEMONICS: [&'static str; Self::ALL.len()] = {
+        let (mut names, mut i) = ([""; Self::ALL.len()], 0);
+        while i < names.len() {
+            names[i] = Self::ALL[i].name();
+            i += 1;
+        }
+        names
+    };
+
     /// Mnemonic of the text form.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         use BinaryFn::*;
         match self {
             Add => "add",

@@ -69,32 +69,8 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
 ///
 /// It is `ulps * 2^-23 * max(|exact|, floor)`: below the floor the error is absolute.
 pub fn error_bound(f: UnaryFn, exact: f64) -> f64 {
-    let (ulps, floor) = stated(f);
+    let (ulps, floor) = f.error();
     ulps * 2f64.powi(-23) * exact.abs().max(floor)
-}
-
-/// Error in units of 2^-23 of the larger of the result and a floor.
-fn stated(f: UnaryFn) -> (f64, f64) {
-    use UnaryFn::*;
-    const TINY: f64 = 1.2e-38;
-    match f {
-        Relu | Clip(..) | LeakyRelu(_) | ThresholdedRelu(_) | Neg | Abs | Sqrt | Reciprocal => (0.5, TINY),
-        Floor | Ceil | Round | Sign | Not | IsNan => (0.0, 0.0),
-        HardSigmoid(..) | HardSwish => (2.0, 1.0),
-        Softsign => (1.5, TINY),
-        Exp => (1.0, TINY),
-        Log => (1.5, TINY),
-        Sigmoid => (2.0, 0.01),
-        Silu | Swish(_) => (2.5, 0.1),
-        GeluTanh => (4.0, 1.0),
-        Gelu => (8.0, 1.0),
-        Mish => (4.0, 0.1),
-        Softplus => (2.5, TINY),
-        Tanh => (4.0, TINY),
-        Erf => (4.0, TINY),
-        Elu(_) | Selu(..) | Celu(_) => (3.0, TINY),
-        Sin | Cos => (1.0, TINY),
-    }
 }
 
 /// Runs `body` with a register that holds `value`.

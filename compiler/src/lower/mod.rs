@@ -45,13 +45,16 @@ table! {
     conv::Conv;
     conv_transpose::ConvTranspose;
     batch_norm::BatchNorm;
+    batch_statistics::BatchStatistics;
     unary::Unary;
     binary::Binary;
     select::Where;
     cast::Cast;
     reduce::Reduce;
     arg_reduce::ArgReduce;
+    top_k::TopK;
     pool::Pool;
+    max_pool::MaxPool;
     matmul::MatMul;
     gemm::Gemm;
     softmax::Softmax;

@@ -132,6 +132,69 @@ fn nodes_have_several_results() {
 }
 
 #[test]
+fn largest_and_smallest_elements_are_found_with_their_indices() {
+    let both = "return %v as \"v\", %i as \"i\"";
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for ty in ["f32", "i32", "i64", "u8", "i8"] {
+        for attributes in ["axis=1,k=3", "axis=1,k=7,smallest=true", "axis=0", "axis=2,k=2,smallest=true", "axis=2,k=0"]
+        {
+            rows.push((format!("%x: {ty}[2,7,3]"), format!("%v, %i = top_k %x {{{attributes}}}\n{both}")));
+        }
+    }
+    rows.push(("%x: f32[5]".into(), "%v, %y = top_k %x {k=5}".into()));
+    rows.push(("%x: f32[5]".into(), "%y, %i = top_k %x {k=2}".into()));
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+    check_channel_last(&[&format!("%v, %i = top_k %c {{axis=1,k=3}}\n{both}")]);
+    let x = [f32::NAN, 1.0, -0.0, 0.0, f32::INFINITY, f32::NEG_INFINITY, 1.0, f32::NAN];
+    for order in ["k=8", "k=8,smallest=true"] {
+        let x = vec![Literal::from_f32([8], &x)];
+        let body = format!("%v, %i = top_k %x {{{order}}}\n{both}");
+        assert_eq!(difference("%x: f32[8]", &body, Some(x), 0.0), Ok(()));
+    }
+}
+
+#[test]
+fn windows_say_where_their_maximum_is() {
+    let both = "return %v as \"v\", %i as \"i\"";
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for ty in ["f32", "i8", "u8", "i64"] {
+        for attributes in [
+            "kernel=[2,2]",
+            "kernel=[3,2],strides=[2,1],pads=[1,1,1,0]",
+            "kernel=[2,3],dilations=[2,1],pads=[1,2,0,1],column_major=true",
+            "kernel=[2,2],strides=[2,2],ceil_mode=true,column_major=true",
+        ] {
+            rows.push((format!("%x: {ty}[2,3,5,6]"), format!("%v, %i = max_pool %x {{{attributes}}}\n{both}")));
+        }
+    }
+    let line = "{kernel=[3],strides=[2],pads=[1,1],dilations=[1]}";
+    rows.push(("%x: f32[1,2,7]".into(), format!("%v, %i = max_pool %x {line}\n{both}")));
+    rows.push(("%x: f32[1,2,7]".into(), format!("%v, %y = max_pool %x {line}")));
+    let cube = "{kernel=[2,2,2],strides=[1,2,1],pads=[0,1,0,1,0,1],dilations=[1,1,1],column_major=true}";
+    rows.push(("%x: f32[1,2,3,4,3]".into(), format!("%v, %i = max_pool %x {cube}\n{both}")));
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+    check_channel_last(&[&format!("%v, %i = max_pool %c {{kernel=[2,2],pads=[1,0,0,1]}}\n{both}")]);
+    let least = f32::NEG_INFINITY;
+    let x = vec![Literal::from_f32([1, 1, 6], &[least, least, f32::NAN, f32::NAN, 2.0, 2.0])];
+    let body = format!("%v, %i = max_pool %x {{kernel=[2],strides=[1],pads=[1,0],dilations=[1]}}\n{both}");
+    assert_eq!(difference("%x: f32[1,1,6]", &body, Some(x), 0.0), Ok(()));
+}
+
+#[test]
+fn channels_have_statistics() {
+    let both = "return %m as \"m\", %v as \"v\"";
+    let body = format!("%m, %v = batch_statistics %x\n{both}");
+    check(&[
+        ("%x: f32[2,3,5,4]", &body),
+        ("%x: f32[3,2,7]", &body),
+        ("%x: f32[5,4]", &body),
+        ("%x: f32[2,3,5,4]", "%m, %y = batch_statistics %x"),
+        ("%x: f32[2,3,5,4]", "%y, %v = batch_statistics %x"),
+    ]);
+    check_channel_last(&[&format!("%m, %v = batch_statistics %c\n{both}")]);
+}
+
+#[test]
 fn data_moves_whatever_its_type() {
     let mut rows: Vec<(String, String)> = Vec::new();
     for ty in ["f32", "f64", "f16", "bf16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"] {

@@ -6,8 +6,8 @@ use fornax_compiler::codegen::math::error_bound;
 use fornax_compiler::emit::jit;
 use fornax_compiler::ir::{Builder, Graph, Kind, evaluate};
 use fornax_compiler::lower::lower;
+use fornax_compiler::ops::Op;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::ops::{Op, bound};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::scalar::UnaryFn;
 use fornax_compiler::target::Target;
@@ -107,8 +107,8 @@ fn single_bound(graph: &Graph, inputs: &[Literal]) -> Option<Bound> {
         })
         .collect();
     let types: Vec<&TensorType> = operands.iter().map(|o| &o.ty).collect();
-    let sizes = bound::magnitude(op, &operands.iter().collect::<Vec<_>>()).ok()?.to_f64();
-    let factor = (bound::terms(op, &types).ok()? + 8) as f64 * 2f64.powi(-24);
+    let sizes = op.magnitude(&operands.iter().collect::<Vec<_>>()).ok()?.to_f64();
+    let factor = (op.terms(&types).ok()? + 8) as f64 * 2f64.powi(-24);
     let functions = functions(op);
     Some(Box::new(move |i, exact| {
         let stated = functions.iter().map(|f| error_bound(*f, exact.abs().max(1.0))).sum::<f64>();

@@ -6,6 +6,7 @@
 
 mod attributes;
 mod operators;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,10 +155,26 @@ impl<'a> Writer<'a> {
 
     /// Adds a node with one result.
     fn node(&mut self, op_type: &str, inputs: &[String], output: &str, attribute: Vec<crate::proto::AttributeProto>) {
+        self.results(op_type, inputs, vec![output.to_string()], attribute);
+    }
+
+    /// Adds a node with the results of node `id`.
+    fn node_of(&mut self, id: NodeId, op_type: &str, inputs: &[String], attribute: Vec<crate::proto::AttributeProto>) {
+        let output = self.graph.values(id).map(|value| self.name(value)).collect();
+        self.results(op_type, inputs, output, attribute);
+    }
+
+    fn results(
+        &mut self,
+        op_type: &str,
+        inputs: &[String],
+        output: Vec<String>,
+        attribute: Vec<crate::proto::AttributeProto>,
+    ) {
         self.out.node.push(NodeProto {
             input: inputs.to_vec(),
-            output: vec![output.to_string()],
-            name: format!("{output}/{op_type}"),
+            name: format!("{}/{op_type}", output[0]),
+            output,
             op_type: op_type.to_string(),
             attribute,
             domain: String::new(),
@@ -190,6 +207,14 @@ impl<'a> Writer<'a> {
         let name = self.inner_name(id, what);
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.initializer(&name, DType::I64, &[values.len()], bytes.into());
+        name
+    }
+
+    /// A list of numbers as an operand of node `id`.
+    fn floats(&mut self, id: NodeId, what: &str, values: &[f32]) -> String {
+        let name = self.inner_name(id, what);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(&name, DType::F32, &[values.len()], bytes.into());
         name
     }
 

@@ -1,17 +1,18 @@
 //! The operators that are imported: one line each.
 //!
 //! A line is the operator's name, the first opset version it is read at, and its import function, which looks at the version
-//! itself where later ones differ. Every operator is of the default domain.
+//! itself where later ones differ. Every operator is of the default domain. Functions of one operand are the rows of [`unary::FUNCTIONS`].
+
+use std::collections::BTreeMap;
 
 use crate::context::ImportFn;
 use crate::ops::{
     activation, constant, conv, elementwise, linear, movement, normalization, pool, quantize, reduce, resize, rotary,
-    shape,
+    shape, unary,
 };
 
 /// Name, first version, import function; in the order of the names.
 const OPERATORS: &[(&str, i64, ImportFn)] = &[
-    ("Abs", 1, activation::abs),
     ("Add", 1, elementwise::add),
     ("And", 1, elementwise::and),
     ("ArgMax", 1, reduce::arg_max),
@@ -24,7 +25,6 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("BitwiseXor", 18, elementwise::xor),
     ("Cast", 6, elementwise::cast_to),
     ("CastLike", 15, elementwise::cast_like),
-    ("Ceil", 1, activation::ceil),
     ("Celu", 12, activation::celu),
     ("CenterCropPad", 18, movement::center_crop_pad),
     ("Clip", 1, activation::clip),
@@ -34,21 +34,16 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Conv", 1, conv::conv),
     ("ConvInteger", 10, quantize::conv_integer),
     ("ConvTranspose", 1, conv::conv_transpose),
-    ("Cos", 7, activation::cos),
     ("CumSum", 11, constant::cum_sum),
     ("DepthToSpace", 1, movement::depth_to_space),
     ("DequantizeLinear", 10, quantize::dequantize_linear),
     ("Div", 1, elementwise::div),
     ("Dropout", 1, shape::dropout),
     ("DynamicQuantizeLinear", 11, quantize::dynamic_quantize_linear),
-    ("Elu", 1, activation::elu),
     ("Equal", 1, elementwise::equal),
-    ("Erf", 9, activation::erf),
-    ("Exp", 1, activation::exp),
     ("Expand", 8, shape::expand_to),
     ("EyeLike", 9, constant::eye_like),
     ("Flatten", 1, shape::flatten),
-    ("Floor", 1, activation::floor),
     ("Gather", 1, movement::gather),
     ("GatherElements", 11, movement::gather_elements),
     ("Gelu", 20, activation::gelu),
@@ -58,19 +53,14 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Greater", 1, elementwise::greater),
     ("GreaterOrEqual", 12, elementwise::greater_or_equal),
     ("GroupNormalization", 18, normalization::group_normalization),
-    ("HardSigmoid", 1, activation::hard_sigmoid),
-    ("HardSwish", 14, activation::hard_swish),
     ("Hardmax", 1, linear::hardmax),
     ("Identity", 1, shape::identity),
     ("InstanceNormalization", 1, normalization::instance_normalization),
     ("IsInf", 10, activation::is_inf),
-    ("IsNaN", 9, activation::is_nan),
     ("LRN", 1, normalization::lrn),
     ("LayerNormalization", 17, normalization::layer_normalization),
-    ("LeakyRelu", 1, activation::leaky_relu),
     ("Less", 1, elementwise::less),
     ("LessOrEqual", 12, elementwise::less_or_equal),
-    ("Log", 1, activation::log),
     ("LogSoftmax", 1, linear::log_softmax),
     ("LpNormalization", 1, normalization::lp_normalization),
     ("MatMul", 1, linear::matmul),
@@ -80,11 +70,8 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Mean", 1, elementwise::mean),
     ("MeanVarianceNormalization", 9, normalization::mean_variance_normalization),
     ("Min", 1, elementwise::min),
-    ("Mish", 18, activation::mish),
     ("Mod", 10, elementwise::modulo),
     ("Mul", 1, elementwise::mul),
-    ("Neg", 1, activation::neg),
-    ("Not", 1, activation::not),
     ("OneHot", 9, constant::one_hot),
     ("Or", 1, elementwise::or),
     ("PRelu", 1, activation::prelu),
@@ -95,7 +82,6 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("QuantizeLinear", 10, quantize::quantize_linear),
     ("RMSNormalization", 23, normalization::rms_normalization),
     ("Range", 11, constant::range),
-    ("Reciprocal", 1, activation::reciprocal),
     ("ReduceL1", 1, reduce::reduce_l1),
     ("ReduceL2", 1, reduce::reduce_l2),
     ("ReduceLogSum", 1, reduce::reduce_log_sum),
@@ -110,29 +96,20 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Reshape", 1, shape::reshape_to),
     ("Resize", 10, resize::resize),
     ("RotaryEmbedding", 23, rotary::rotary_embedding),
-    ("Round", 11, activation::round),
     ("Selu", 1, activation::selu),
     ("Shape", 1, shape::shape_of),
     ("Shrink", 9, activation::shrink),
-    ("Sigmoid", 1, activation::sigmoid),
-    ("Sign", 9, activation::sign),
-    ("Sin", 7, activation::sin),
     ("Size", 1, shape::size),
     ("Slice", 1, movement::slice),
     ("Softmax", 1, linear::softmax),
-    ("Softplus", 1, activation::softplus),
-    ("Softsign", 1, activation::softsign),
     ("SpaceToDepth", 1, movement::space_to_depth),
     ("Split", 1, movement::split),
-    ("Sqrt", 1, activation::sqrt),
     ("Squeeze", 1, shape::squeeze),
     ("Sub", 1, elementwise::sub),
     ("Sum", 1, elementwise::sum),
     ("SwiGLU", 28, activation::swiglu),
-    ("Swish", 24, activation::swish),
-    ("Tanh", 1, activation::tanh),
-    ("ThresholdedRelu", 1, activation::thresholded_relu),
     ("Tile", 1, movement::tile),
+    ("TopK", 1, reduce::top_k),
     ("Transpose", 1, movement::transpose_axes),
     ("Trilu", 14, constant::trilu),
     ("Unsqueeze", 1, shape::unsqueeze),
@@ -146,14 +123,20 @@ pub(crate) fn lookup(domain: &str, op_type: &str, version: i64) -> Option<Import
     if !matches!(domain, "" | "ai.onnx") {
         return None;
     }
-    let at = OPERATORS.binary_search_by(|(name, _, _)| (*name).cmp(op_type)).ok()?;
+    let Ok(at) = OPERATORS.binary_search_by(|(name, _, _)| (*name).cmp(op_type)) else {
+        return unary::of_name(op_type).filter(|row| version >= row.since).map(|_| unary::import as ImportFn);
+    };
     let (_, since, function) = OPERATORS[at];
     (version >= since).then_some(function)
 }
 
 /// Name, domain and first version of every operator that is imported.
 pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
-    OPERATORS.iter().map(|(name, since, _)| (*name, "", *since)).collect()
+    let functions = unary::FUNCTIONS.iter().map(|row| (row.name, row.since));
+    let own = OPERATORS.iter().map(|(name, since, _)| (*name, *since));
+    // A function with an import of its own is in both lists.
+    let all: BTreeMap<&str, i64> = functions.chain(own).collect();
+    all.into_iter().map(|(name, since)| (name, "", since)).collect()
 }
 
 #[cfg(test)]

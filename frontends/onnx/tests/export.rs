@@ -1,6 +1,6 @@
 //! Graphs as ONNX files: they read back as the same graph, and an independent implementation reads them too.
 
-use fornax_compiler::ir::{Builder, Graph, evaluate};
+use fornax_compiler::ir::{Builder, Graph, evaluate, parse};
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::ops::{Concat, Conv, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
 use fornax_compiler::scalar::UnaryFn;
@@ -62,6 +62,58 @@ fn an_export_reads_back_as_the_same_graph() {
     let values = |graph: &Graph| evaluate(graph, std::slice::from_ref(&x)).unwrap()[0].to_f64();
     assert_eq!(values(&graph), values(&again));
     assert_eq!(import(bytes, 3).outputs().len(), 1);
+}
+
+/// What other operators compute is the same after a round trip.
+#[test]
+fn every_operator_of_onnx_can_be_written() {
+    for (inputs, nodes) in [
+        (
+            "%x: f32[1,4,3,3]",
+            "%w = constant f32[4,2,2,2] random(7)\n%b = constant f32[4] random(8)\n\
+          %y = conv_transpose %x, %w, %b {strides=[2,1],pads=[1,0,0,1],output_padding=[1,0],group=2,bias=true}",
+        ),
+        ("%x: f32[4,3]", "%i = constant i64[2] [2, -1]\n%y = gather %x, %i {axis=0}"),
+        ("%x: f32[2,3]", "%i = constant i64[2,1] [2, 0]\n%y = gather_elements %x, %i {axis=1}"),
+        ("%x: f32[3,1]", "%y = expand %x {shape=[2,3,4]}"),
+        ("%x: f32[3,2]", "%y = tile %x {repeats=[2,3]}"),
+        ("%x: f32[1,5,2,2]", "%y = lrn %x {size=3,alpha=0.5,bias=2}"),
+        ("%x: f32[2,5]", "%y = arg_reduce %x {axis=1,min=true,keepdims=false}"),
+        ("%x: f32[1,2,4,5]", "%y = resize %x {shape=[1,2,8,10],scales=[1,1,2,2],mode=linear}"),
+        (
+            "%x: f32[1,2,4,6]",
+            "%y = resize %x {shape=[1,2,3,4],scales=[1,1,0.75,0.6666666666666666],\
+          mode=cubic,coordinates=align_corners,cubic_a=-0.5,exclude_outside=true}",
+        ),
+        (
+            "%x: f32[1,1,4,4]",
+            "%y = resize %x {shape=[1,1,3,3],scales=[1,1,0.8,0.8],nearest=floor,coordinates=asymmetric}",
+        ),
+        (
+            "%x: f32[2,6]",
+            "%y, %i = top_k %x {axis=1,k=3,smallest=true}\n%n = neg %y\nreturn %i as \"i\", %n as \"n\", %y as \"y\"",
+        ),
+        (
+            "%x: f32[1,2,5,4]",
+            "%y, %i = max_pool %x {kernel=[2,3],pads=[1,0,0,1],column_major=true}\nreturn %y as \"y\", %i as \"i\"",
+        ),
+        ("%x: f32[3,5]", "%a, %b = split %x {axis=1,sizes=[2,3]}\nreturn %b as \"b\", %a as \"a\""),
+        ("%x: f32[2,3,4]", "%m, %v = batch_statistics %x\nreturn %v as \"v\", %m as \"m\""),
+    ] {
+        let outputs = if nodes.contains("return") { "" } else { "return %y as \"y\"" };
+        let graph = parse(&format!("graph @g({inputs}) {{\n{nodes}\n{outputs}\n}}")).unwrap();
+        let again = import(export(&graph, &ExportOptions::default()).unwrap(), 1);
+        let ty = graph.ty(graph.inputs()[0]);
+        let x = Literal::from_f32(ty.shape.clone(), &random_values(5, ty.shape.numel()));
+        let values = |graph: &Graph| evaluate(graph, std::slice::from_ref(&x)).unwrap();
+        let (expected, found) = (values(&graph), values(&again));
+        assert_eq!(expected.len(), found.len(), "{nodes}");
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(expected.ty, found.ty, "{nodes}");
+            let same = |(a, b): (f64, f64)| (a - b).abs() <= 1e-6;
+            assert!(expected.to_f64().into_iter().zip(found.to_f64()).all(same), "{nodes}\n{expected:?}\n{found:?}");
+        }
+    }
 }
 
 #[test]

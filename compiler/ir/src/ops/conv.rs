@@ -4,6 +4,7 @@
 //! result) if `residual`. Result `[N, M, spatial…]`, each extent `(in + pads - dilation (k - 1) - 1) / stride + 1`.
 //! Epilogue order: bias, residual, `then`; with `then_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
+use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -121,6 +122,15 @@ impl OneResult for Conv {
             expect_type("residual", x.dtype, &result.shape, inputs[inputs.len() - 1])?;
         }
         Ok(result)
+    }
+
+    fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        over_absolutes(inputs, |inputs| Self { then: None, ..self.clone() }.evaluate(inputs))
+    }
+
+    fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
+        self.infer(inputs)?;
+        Ok(inputs[1].shape[1..].iter().product::<usize>() + usize::from(self.bias) + usize::from(self.residual))
     }
 
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {

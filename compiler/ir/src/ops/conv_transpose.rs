@@ -3,6 +3,7 @@
 //! Operands: `x [N, C, spatial…]`, `w [C, M / group, kernel…]`, then `bias [M]` if `bias`. Each extent of the result is
 //! `stride (in - 1) + output_padding + dilation (k - 1) + 1 - pads`.
 
+use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -96,6 +97,16 @@ impl OneResult for ConvTranspose {
             x.dtype,
             [x.shape[0], filters].into_iter().chain(windows.iter().map(|window| window.input)).collect::<Shape>(),
         )
+    }
+
+    fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        over_absolutes(inputs, |inputs| self.evaluate(inputs))
+    }
+
+    fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
+        self.infer(inputs)?;
+        let w = &inputs[1].shape;
+        Ok(w[0] / self.group * w[2..].iter().product::<usize>() + usize::from(self.bias))
     }
 
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -1,6 +1,7 @@
 //! General matrix product: `y = then(alpha op(a) op(b) + beta c)`. Operands: `a`, `b` (rank 2), then `c` if `bias`
 //! (broadcast to the result).
 
+use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -77,6 +78,16 @@ impl OneResult for Gemm {
             check(fits, "c", || format!("a shape that broadcasts to [{m}, {n}]"), || c.to_string())?;
         }
         checked(a.dtype, vec![m, n])
+    }
+
+    fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let positive = Self { alpha: self.alpha.abs(), beta: self.beta.abs(), then: None, ..self.clone() };
+        over_absolutes(inputs, |inputs| positive.evaluate(inputs))
+    }
+
+    fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
+        self.infer(inputs)?;
+        Ok(inputs[0].shape[usize::from(!self.trans_a)] + usize::from(self.bias))
     }
 
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {

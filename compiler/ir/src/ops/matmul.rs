@@ -1,5 +1,6 @@
 //! Matrix product with NumPy semantics: batch axes broadcast, a vector operand is a row or a column that disappears.
 
+use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -94,6 +95,15 @@ impl OneResult for MatMul {
         expect_number("a", a)?;
         expect_dtype("b", a.dtype, b)?;
         checked(a.dtype, Product::new(a, b)?.result())
+    }
+
+    fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        over_absolutes(inputs, |inputs| self.evaluate(inputs))
+    }
+
+    fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
+        self.infer(inputs)?;
+        Ok(inputs[0].shape.last().copied().unwrap_or(0))
     }
 
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {

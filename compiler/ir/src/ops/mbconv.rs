@@ -182,6 +182,23 @@ impl OneResult for MbConv {
         self.chain(inputs, |ty| ty, |part, op, operands| only(op.infer(operands).map_err(|e| located(part, e))?))
     }
 
+    fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        self.chain(inputs, |value| &value.ty, |_, op, operands| op.magnitude(operands))
+    }
+
+    fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
+        let mut total = 0;
+        self.chain(
+            inputs,
+            |ty| ty,
+            |_, op, operands| {
+                total += op.terms(operands)?;
+                only(op.infer(operands)?)
+            },
+        )?;
+        Ok(total)
+    }
+
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
         self.chain(inputs, |value| &value.ty, |_, op, operands| only(op.evaluate(operands)?))
     }

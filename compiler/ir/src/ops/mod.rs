@@ -13,6 +13,7 @@ pub mod shapes;
 pub mod window;
 
 use crate::error::OpError;
+use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::TensorType;
 use attributes::{Attr, AttrReader};
 use literal::Literal;
@@ -31,6 +32,14 @@ pub trait Operation {
     fn macs(&self, _inputs: &[&TensorType], _output: &TensorType) -> u64 {
         0
     }
+    /// For a linear operator, the sum of magnitudes of each element of its result; see [`bound`].
+    fn magnitude(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
+        Err(bound::not_linear(self.name()))
+    }
+    /// For a linear operator, the number of terms that an element of its result sums, bias and residual included.
+    fn terms(&self, _inputs: &[&TensorType]) -> Result<usize, OpError> {
+        Err(bound::not_linear(self.name()))
+    }
 }
 
 /// An operator of one result; its functions are those of [`Operation`], which follows from it.
@@ -46,6 +55,14 @@ pub trait OneResult {
     /// Multiply-accumulates of convolutions and linear layers; 0 for everything else.
     fn macs(&self, _inputs: &[&TensorType], _output: &TensorType) -> u64 {
         0
+    }
+    /// For a linear operator, the sum of magnitudes of each element of its result; see [`bound`].
+    fn magnitude(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
+        Err(bound::not_linear(self.name()))
+    }
+    /// For a linear operator, the number of terms that an element of its result sums, bias and residual included.
+    fn terms(&self, _inputs: &[&TensorType]) -> Result<usize, OpError> {
+        Err(bound::not_linear(self.name()))
     }
 }
 
@@ -79,11 +96,21 @@ impl<T: OneResult> Operation for T {
     fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
         OneResult::macs(self, inputs, output)
     }
+
+    fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        OneResult::magnitude(self, inputs)
+    }
+
+    fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
+        OneResult::terms(self, inputs)
+    }
 }
 
-/// Declares the operator table: module, type, and the mnemonics that parse to it.
+/// Declares the operator table: module, type, and the mnemonic that parses to it, or a list of them.
 macro_rules! table {
-    ($($module:ident :: $op:ident $about:literal [$($mnemonic:literal),+];)*) => {
+    (@list $mnemonic:literal) => { [$mnemonic] };
+    (@list ..$mnemonics:expr) => { $mnemonics };
+    ($($module:ident :: $op:ident $about:literal [$($mnemonics:tt)+];)*) => {
         $(pub mod $module;)*
         $(pub use $module::$op;)*
 
@@ -92,19 +119,16 @@ macro_rules! table {
         pub enum Op { $(#[doc = $about] $op($op)),* }
 
         impl Op {
-            /// Every mnemonic, in table order, with the one-line description of its operator.
-            pub const MNEMONICS: &[(&str, &str)] = &[$($(($mnemonic, $about)),+),*];
-
             fn inner(&self) -> &(dyn Operation + 'static) {
                 match self { $(Self::$op(op) => op),* }
             }
 
             /// Reads an operator from its mnemonic and attributes; `None` if no operator has that mnemonic.
             pub fn parse(mnemonic: &str, reader: AttrReader) -> Option<Result<Self, OpError>> {
-                match mnemonic {
-                    $($($mnemonic)|+ => Some($op::read(mnemonic, reader).map(Self::$op)),)*
-                    _ => None,
-                }
+                $(if table!(@list $($mnemonics)+).contains(&mnemonic) {
+                    return Some($op::read(mnemonic, reader).map(Self::$op));
+                })*
+                None
             }
         }
         $(impl From<$op> for Op { fn from(op: $op) -> Self { Self::$op(op) } })*
@@ -122,20 +146,16 @@ table! {
     conv::Conv "convolution with bias, residual and activation" ["conv"];
     conv_transpose::ConvTranspose "transposed convolution" ["conv_transpose"];
     batch_norm::BatchNorm "batch normalisation" ["batch_norm"];
-    unary::Unary "element-wise function" [
-        "relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "silu", "swish", "tanh", "elu", "leaky_relu", "selu", "celu",
-        "thresholded_relu", "gelu", "gelu_tanh", "mish", "softplus", "softsign", "neg", "abs", "exp", "log", "sqrt", "reciprocal",
-        "floor", "ceil", "round", "sign", "erf", "sin", "cos", "not", "is_nan"
-    ];
-    binary::Binary "element-wise function of two operands" [
-        "add", "sub", "mul", "div", "pow", "min", "max", "mod", "fmod", "prelu", "equal", "less", "less_or_equal", "greater",
-        "greater_or_equal", "and", "or", "xor"
-    ];
+    batch_statistics::BatchStatistics "mean and variance of each channel" ["batch_statistics"];
+    unary::Unary "element-wise function" [..UnaryFn::MNEMONICS];
+    binary::Binary "element-wise function of two operands" [..BinaryFn::MNEMONICS];
     select::Where "element-wise choice" ["where"];
     cast::Cast "conversion of the element type" ["cast"];
     reduce::Reduce "reduction over axes" ["reduce"];
     arg_reduce::ArgReduce "index of the largest or smallest element" ["arg_reduce"];
+    top_k::TopK "the largest or smallest elements and their indices" ["top_k"];
     pool::Pool "windowed maximum or average" ["pool"];
+    max_pool::MaxPool "windowed maximum and its indices" ["max_pool"];
     matmul::MatMul "matrix product" ["matmul"];
     gemm::Gemm "general matrix product" ["gemm"];
     softmax::Softmax "softmax and its logarithm" ["softmax"];

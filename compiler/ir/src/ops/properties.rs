@@ -64,6 +64,12 @@ fn elementwise() -> impl Strategy<Value = Op> {
         prop::sample::select(BinaryFn::ALL.to_vec()).prop_map(|function| Binary { function }.into()),
         Just(Where {}.into()),
         Just(Identity {}.into()),
+        Just(BatchStatistics {}.into()),
+        (extent(), extent(), any::<bool>()).prop_map(|(axis, k, smallest)| TopK { axis, k, smallest }.into()),
+        (1usize..3, 0usize..2, any::<bool>()).prop_map(|(kernel, pad, column_major)| {
+            let (kernel, pads) = (vec![kernel], vec![pad; 2]);
+            MaxPool { kernel, pads, strides: vec![1], dilations: vec![1], column_major, ..MaxPool::default() }.into()
+        }),
         dtype().prop_map(|to| Cast { to }.into()),
     ]
 }

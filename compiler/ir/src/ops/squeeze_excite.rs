@@ -2,6 +2,7 @@
 //!
 //! Operands: `x [N, C, H, W]`, `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]`, `b2 [C]`. Made only by `fuse_squeeze_excite`.
 
+use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -51,6 +52,21 @@ impl OneResult for SqueezeExcite {
         expect_activation("act", Some(self.act), x.dtype)?;
         expect_activation("gate", Some(self.gate), x.dtype)?;
         Ok(x.clone())
+    }
+
+    /// `|x|` and what an error of its gate, which changes no faster than its operand, makes of it.
+    fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
+        let identity = UnaryFn::Clip(f32::NEG_INFINITY, f32::INFINITY);
+        over_absolutes(inputs, |operands| {
+            let gated = Self { act: identity, gate: identity }.evaluate(operands)?;
+            let sums = gated.floats("x")?.iter().zip(operands[0].floats("x")?).map(|(gated, x)| gated + x).collect();
+            Ok(Literal::new_float(gated.ty, sums))
+        })
+    }
+
+    fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
+        let result = self.infer(inputs)?;
+        Ok(result.shape[2..].iter().product::<usize>() + inputs[1].shape[0] + inputs[1].shape[1] + 2)
     }
 
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {

@@ -5,7 +5,6 @@ use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::Family;
 use crate::kernels::testing::{self, interpret, mismatch, report, run, run_interpreted, run_on, values};
-use fornax_ir::ops::bound::{magnitude, terms};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
@@ -99,8 +98,8 @@ fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> P
     let types: Vec<_> = operands.iter().map(|o| &o.ty).collect();
     let exact = op.evaluate(&operands).unwrap().to_f64();
     let op: Op = op.into();
-    let per_sum = (terms(&op, &types).unwrap() + 8) as f64 * 2f64.powi(-24);
-    let sizes = magnitude(&op, &operands).unwrap().to_f64();
+    let per_sum = (op.terms(&types).unwrap() + 8) as f64 * 2f64.powi(-24);
+    let sizes = op.magnitude(&operands).unwrap().to_f64();
     let bounds = sizes.iter().zip(&exact).map(|(size, y)| size * per_sum + then.map_or(0.0, |f| error_bound(f, *y)));
     let last = |v: &[f64]| {
         let order = channels_last(n, all_out, &(0..v.len()).map(|i| i as f32).collect::<Vec<_>>());

@@ -5,7 +5,6 @@ use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::testing::{interpret, mismatch, packed, report, run, run_interpreted, values};
 use crate::kernels::{Family, Kernel};
-use fornax_ir::ops::bound::magnitude;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
@@ -70,7 +69,7 @@ fn problem(case: &Case, spec: &Winograd, then: Option<UnaryFn>, residual: Option
     let operands: Vec<&Literal> = operands.iter().collect();
     let exact = op.evaluate(&operands).unwrap().to_f64();
     let op: Op = op.into();
-    let own = magnitude(&op, &operands).unwrap().to_f64();
+    let own = op.magnitude(&operands).unwrap().to_f64();
     let (packed, mut packed_bias) = (packed(&spec.weight_packing(), &weights), bias);
     assert_eq!(packed.len(), spec.weight_len());
     packed_bias.resize(padded(filters), 0.0);

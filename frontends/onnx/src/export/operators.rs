@@ -7,13 +7,14 @@ use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{Conv, Gemm, Op, Pad, Pool, Reduce, Slice};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
-use super::Writer;
 use super::attributes::{float, int, ints, text};
+use super::{OPSET, Writer, rest};
+use crate::ops::unary;
 use crate::proto::AttributeProto;
 use crate::tensors::type_code;
 
 /// Why a node cannot be written.
-type Refusal = &'static str;
+pub(super) type Refusal = &'static str;
 
 const FUSED: Refusal = "a fused operator; export the graph before the fusing passes";
 
@@ -45,7 +46,28 @@ pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
         Op::Pad(pad) => padding(out, id, pad),
         Op::Identity(_) => node("Identity", Vec::new()),
         Op::SqueezeExcite(_) | Op::MbConv(_) => return Err(FUSED),
-        _ => return Err("this operator is not written yet"),
+        Op::ConvTranspose(conv) => return rest::conv_transpose(out, id, conv),
+        Op::BatchStatistics(_) => rest::batch_statistics(out, id),
+        Op::ArgReduce(arg) => {
+            let attributes = vec![
+                int("axis", arg.axis as i64),
+                int("keepdims", arg.keepdims.into()),
+                int("select_last_index", arg.select_last.into()),
+            ];
+            node(if arg.min { "ArgMin" } else { "ArgMax" }, attributes);
+        }
+        Op::TopK(top_k) => rest::top_k(out, id, top_k),
+        Op::MaxPool(pool) => rest::max_pool(out, id, pool),
+        Op::Lrn(lrn) => {
+            let (alpha, beta) = (float("alpha", lrn.alpha), float("beta", lrn.beta));
+            node("LRN", vec![int("size", lrn.size as i64), alpha, beta, float("bias", lrn.bias)]);
+        }
+        Op::Resize(resize) => return rest::resize(out, id, resize),
+        Op::Split(split) => rest::split(out, id, split),
+        Op::Gather(gather) => node("Gather", vec![int("axis", gather.axis as i64)]),
+        Op::GatherElements(gather) => node("GatherElements", vec![int("axis", gather.axis as i64)]),
+        Op::Expand(expand) => rest::with_extents(out, id, "Expand", "shape", &expand.shape),
+        Op::Tile(tile) => rest::with_extents(out, id, "Tile", "repeats", &tile.repeats),
     }
     Ok(())
 }
@@ -66,47 +88,11 @@ fn gemm_attributes(gemm: &Gemm) -> Result<Vec<AttributeProto>, Refusal> {
     Ok(vec![float("alpha", gemm.alpha), float("beta", gemm.beta), trans_a, trans_b])
 }
 
-/// The ONNX operator of a function, with its attributes.
-fn unary_name(function: UnaryFn) -> Option<(&'static str, Vec<AttributeProto>)> {
-    let plain = |name| Some((name, Vec::new()));
-    let alpha = |name, value| Some((name, vec![float("alpha", value)]));
-    match function {
-        UnaryFn::Relu => plain("Relu"),
-        UnaryFn::Sigmoid => plain("Sigmoid"),
-        UnaryFn::HardSwish => plain("HardSwish"),
-        UnaryFn::Tanh => plain("Tanh"),
-        UnaryFn::Mish => plain("Mish"),
-        UnaryFn::Softplus => plain("Softplus"),
-        UnaryFn::Softsign => plain("Softsign"),
-        UnaryFn::Neg => plain("Neg"),
-        UnaryFn::Abs => plain("Abs"),
-        UnaryFn::Exp => plain("Exp"),
-        UnaryFn::Log => plain("Log"),
-        UnaryFn::Sqrt => plain("Sqrt"),
-        UnaryFn::Reciprocal => plain("Reciprocal"),
-        UnaryFn::Floor => plain("Floor"),
-        UnaryFn::Ceil => plain("Ceil"),
-        UnaryFn::Round => plain("Round"),
-        UnaryFn::Sign => plain("Sign"),
-        UnaryFn::Erf => plain("Erf"),
-        UnaryFn::Sin => plain("Sin"),
-        UnaryFn::Cos => plain("Cos"),
-        UnaryFn::Not => plain("Not"),
-        UnaryFn::IsNan => plain("IsNaN"),
-        UnaryFn::Elu(value) => alpha("Elu", value),
-        UnaryFn::LeakyRelu(value) => alpha("LeakyRelu", value),
-        UnaryFn::Celu(value) => alpha("Celu", value),
-        UnaryFn::ThresholdedRelu(value) => alpha("ThresholdedRelu", value),
-        UnaryFn::HardSigmoid(a, b) => Some(("HardSigmoid", vec![float("alpha", a), float("beta", b)])),
-        UnaryFn::Selu(a, gamma) => Some(("Selu", vec![float("alpha", a), float("gamma", gamma)])),
-        UnaryFn::Clip(..) | UnaryFn::Silu | UnaryFn::Swish(_) | UnaryFn::Gelu | UnaryFn::GeluTanh => None,
-    }
-}
-
 fn unary_node(out: &mut Writer<'_>, id: NodeId, function: UnaryFn) -> Result<(), Refusal> {
     let (name, mut operands) = (out.name(id), out.operands(id));
-    if let Some((op_type, attributes)) = unary_name(function) {
-        out.node(op_type, &operands, &name, attributes);
+    if let Some((row, parameters)) = unary::of_function(function, OPSET) {
+        let attributes = row.parameters.iter().zip(parameters).map(|((name, _), value)| float(name, value));
+        out.node(row.name, &operands, &name, attributes.collect());
         return Ok(());
     }
     match function {
@@ -181,6 +167,20 @@ fn reduction(out: &mut Writer<'_>, id: NodeId, reduce: &Reduce) {
 }
 
 fn pooling(out: &mut Writer<'_>, id: NodeId, pool: &Pool) {
+    let mut attributes = windows(pool);
+    let op_type = match pool.kind {
+        PoolKind::Max => "MaxPool",
+        PoolKind::Average => {
+            attributes.push(int("count_include_pad", pool.count_include_pad.into()));
+            "AveragePool"
+        }
+    };
+    let (name, operands) = (out.name(id), out.operands(id));
+    out.node(op_type, &operands, &name, attributes);
+}
+
+/// The attributes of a window.
+pub(super) fn windows(pool: &Pool) -> Vec<AttributeProto> {
     let mut attributes = vec![
         ints("kernel_shape", &pool.kernel),
         ints("strides", &pool.strides),
@@ -191,15 +191,7 @@ fn pooling(out: &mut Writer<'_>, id: NodeId, pool: &Pool) {
     if pool.dilations.iter().any(|dilation| *dilation != 1) {
         attributes.push(ints("dilations", &pool.dilations));
     }
-    let op_type = match pool.kind {
-        PoolKind::Max => "MaxPool",
-        PoolKind::Average => {
-            attributes.push(int("count_include_pad", pool.count_include_pad.into()));
-            "AveragePool"
-        }
-    };
-    let (name, operands) = (out.name(id), out.operands(id));
-    out.node(op_type, &operands, &name, attributes);
+    attributes
 }
 
 /// Where the first extent stays, it is copied from the input, so that another batch keeps it too.

@@ -1,4 +1,4 @@
-//! Activations and other element-wise functions of one value.
+//! Activations and other element-wise functions of one value that are not just rows of [`super::unary`].
 
 use fornax_ir::graph::ValueId;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -8,37 +8,6 @@ use crate::context::Context;
 use crate::error::Result;
 
 use super::support::{along_axis, binary, broadcast, unary, with_scalar};
-
-/// Import of a function without parameters.
-macro_rules! plain {
-    ($($name:ident = $function:ident),* $(,)?) => {$(
-        #[doc = concat!("`", stringify!($function), "`, element by element.")]
-        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-            let x = cx.input(0)?;
-            Ok(vec![unary(cx, UnaryFn::$function, x)?])
-        }
-    )*};
-}
-plain! {
-    sigmoid = Sigmoid, hard_swish = HardSwish, tanh = Tanh, mish = Mish, softplus = Softplus, softsign = Softsign,
-    neg = Neg, abs = Abs, exp = Exp, log = Log, sqrt = Sqrt, reciprocal = Reciprocal, floor = Floor, ceil = Ceil,
-    round = Round, sign = Sign, erf = Erf, sin = Sin, cos = Cos, not = Not, is_nan = IsNan,
-}
-
-/// Import of a function with one parameter, an attribute.
-macro_rules! with_alpha {
-    ($($name:ident = $function:ident($default:expr)),* $(,)?) => {$(
-        #[doc = concat!("`", stringify!($function), "` of the attribute `alpha`, element by element.")]
-        pub(crate) fn $name(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-            let x = cx.input(0)?;
-            let alpha = cx.attrs().float("alpha", $default)?;
-            Ok(vec![unary(cx, UnaryFn::$function(alpha), x)?])
-        }
-    )*};
-}
-with_alpha! {
-    swish = Swish(1.0), elu = Elu(1.0), leaky_relu = LeakyRelu(0.01), thresholded_relu = ThresholdedRelu(1.0),
-}
 
 /// `Relu`; on integers the larger of the element and 0.
 pub(crate) fn relu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
@@ -56,13 +25,6 @@ pub(crate) fn celu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         return Err(cx.error("alpha", "a number other than 0", "0"));
     }
     Ok(vec![unary(cx, UnaryFn::Celu(alpha), x)?])
-}
-
-/// `HardSigmoid`.
-pub(crate) fn hard_sigmoid(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
-    let (alpha, beta) = (cx.attrs().float("alpha", 0.2)?, cx.attrs().float("beta", 0.5)?);
-    Ok(vec![unary(cx, UnaryFn::HardSigmoid(alpha, beta), x)?])
 }
 
 /// `Selu`; versions before 6 have rounder defaults.

@@ -18,4 +18,5 @@ pub(crate) mod resize;
 pub(crate) mod rotary;
 pub(crate) mod shape;
 mod support;
+pub(crate) mod unary;
 mod window;

@@ -3,7 +3,7 @@
 
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
-use fornax_ir::ops::{BatchNorm, Lrn};
+use fornax_ir::ops::{BatchNorm, BatchStatistics, Lrn};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::DType;
 
@@ -15,7 +15,7 @@ use super::support::{
     with_scalar,
 };
 
-/// `BatchNormalization` in inference mode.
+/// `BatchNormalization`.
 pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let training = match cx.version() {
         ..7 => cx.attrs().int("is_test", 0)? == 0 && cx.output_count() > 1,
@@ -23,7 +23,7 @@ pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> 
         _ => cx.attrs().int("training_mode", 0)? != 0,
     };
     if training {
-        return Err(cx.unsupported("training mode"));
+        return batch_training(cx);
     }
     expect_outputs(cx, 1, "running statistics as outputs")?;
     if cx.version() < 9 && cx.attrs().int("spatial", 1)? == 0 {
@@ -32,6 +32,24 @@ pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> 
     let epsilon = cx.attrs().float("epsilon", 1e-5)?;
     let operands = (0..5).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
     Ok(vec![cx.emit(BatchNorm { epsilon }, &operands)?])
+}
+
+/// `BatchNormalization` by the batch's own statistics, and the running ones after it: from version 14 on.
+fn batch_training(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    if cx.version() < 14 {
+        return Err(cx.unsupported("training mode"));
+    }
+    let (epsilon, momentum) = (cx.attrs().float("epsilon", 1e-5)?, f64::from(cx.attrs().float("momentum", 0.9)?));
+    let operands = (0..5).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
+    let statistics = cx.emit_all(BatchStatistics {}, &operands[..1])?;
+    let y = cx.emit(BatchNorm { epsilon }, &[&operands[..3], &statistics].concat())?;
+    let mut results = vec![y];
+    for (running, current) in operands[3..].iter().zip(statistics).take(cx.output_count().saturating_sub(1)) {
+        let kept = with_scalar(cx, BinaryFn::Mul, *running, momentum)?;
+        let added = with_scalar(cx, BinaryFn::Mul, current, 1.0 - momentum)?;
+        results.push(binary(cx, BinaryFn::Add, kept, added)?);
+    }
+    Ok(results)
 }
 
 /// `LRN`.

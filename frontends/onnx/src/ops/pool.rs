@@ -1,27 +1,34 @@
 //! Windowed pools: MaxPool, AveragePool.
 
 use fornax_ir::graph::ValueId;
-use fornax_ir::ops::Pool;
 use fornax_ir::ops::pool::PoolKind;
+use fornax_ir::ops::{MaxPool, Pool};
 
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{expect_outputs, expect_rank};
+use super::support::expect_rank;
 use super::window::{AutoPad, Window, dilated};
 
-/// `MaxPool`, without its indices.
+/// `MaxPool`; with its indices it is another operator of the graph.
 pub(crate) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    expect_outputs(cx, 1, "the output Indices")?;
-    pool(cx, PoolKind::Max)
+    let (x, pool) = pool(cx, PoolKind::Max)?;
+    if cx.output_count() <= 1 {
+        return Ok(vec![cx.emit(pool, &[x])?]);
+    }
+    let Pool { kernel, strides, pads, dilations, ceil_mode, .. } = pool;
+    let column_major = cx.attrs().int("storage_order", 0)? != 0;
+    cx.emit_all(MaxPool { kernel, strides, pads, dilations, ceil_mode, column_major }, &[x])
 }
 
 /// `AveragePool`.
 pub(crate) fn average_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    pool(cx, PoolKind::Average)
+    let (x, pool) = pool(cx, PoolKind::Average)?;
+    Ok(vec![cx.emit(pool, &[x])?])
 }
 
-fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<Vec<ValueId>> {
+/// The operand and the window.
+fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<(ValueId, Pool)> {
     let x = cx.input(0)?;
     expect_rank(cx, "X", x, 3)?;
     let spatial = cx.shape(x)[2..].to_vec();
@@ -36,8 +43,7 @@ fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<Vec<ValueId>> {
         }
     }
     let Window { kernel, strides, dilations, pads } = window;
-    let op = Pool { kind, kernel, strides, pads, dilations, ceil_mode, count_include_pad };
-    Ok(vec![cx.emit(op, &[x])?])
+    Ok((x, Pool { kind, kernel, strides, pads, dilations, ceil_mode, count_include_pad }))
 }
 
 /// Whether extents round up. `auto_pad` fixes the extents by itself; for VALID the standard's formula and its shape

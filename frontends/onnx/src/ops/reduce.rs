@@ -1,13 +1,13 @@
-//! Reductions over axes, global pools, ArgMax and ArgMin.
+//! Reductions over axes, global pools, ArgMax, ArgMin and TopK.
 
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
-use fornax_ir::ops::{ArgReduce, Reduce};
+use fornax_ir::ops::{ArgReduce, Reduce, TopK};
 
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{axes, axis, expect_rank, reduce};
+use super::support::{axes, axis, expect_rank, extent, reduce};
 
 /// Import of one reduction; the axes are an attribute before the given version, an input since.
 macro_rules! reductions {
@@ -70,6 +70,20 @@ pub(crate) fn arg_max(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// `ArgMin`.
 pub(crate) fn arg_min(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     arg(cx, true)
+}
+
+/// `TopK`: `k` is an attribute before version 10, a constant input since. The results are always sorted.
+pub(crate) fn top_k(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let axis = axis(cx, "axis", cx.attrs().int("axis", -1)?, cx.shape(x).rank())?;
+    let given = match cx.version() {
+        ..10 => vec![cx.attrs().require_int("k")?],
+        _ => cx.const_ints(cx.input(1)?, "K")?,
+    };
+    let [k] = given[..] else { return Err(cx.error("K", "one number", format!("{given:?}"))) };
+    let k = extent(cx, "K", k)?;
+    let smallest = cx.version() >= 11 && cx.attrs().int("largest", 1)? == 0;
+    cx.emit_all(TopK { axis, k, smallest }, &[x])
 }
 
 fn arg(cx: &mut Context<'_>, min: bool) -> Result<Vec<ValueId>> {

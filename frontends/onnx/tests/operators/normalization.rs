@@ -10,7 +10,7 @@ fn batch(version: i64) -> Node {
 }
 
 #[test]
-fn batch_normalization_is_for_inference() {
+fn batch_normalization_by_running_statistics() {
     let y = || f32s(&[1, 2, 1], &[2.5, 0.0]);
     for version in [1, 6, 7, 9, 14, 15] {
         batch(version).gives(y());
@@ -18,8 +18,18 @@ fn batch_normalization_is_for_inference() {
     batch(6).int("is_test", 1).gives(y());
     batch(6).outputs(5).refused("training mode");
     batch(9).outputs(3).refused("training mode");
-    batch(14).int("training_mode", 1).refused("training mode");
     batch(8).int("spatial", 0).refused("spatial=0");
+}
+
+#[test]
+fn batch_normalization_by_statistics_of_the_batch() {
+    let node = Node::new("BatchNormalization", 15).input(f32s(&[2, 2, 1], &[1.0, 10.0, 3.0, 14.0]));
+    let node = node.constant(f32s(&[2], &[2.0, 1.0])).constant(f32s(&[2], &[0.5, 0.0]));
+    let node = node.input(f32s(&[2], &[1.0, 5.0])).input(f32s(&[2], &[4.0, 1.0])).float("epsilon", 0.0);
+    let y = f32s(&[2, 2, 1], &[-1.5, -1.0, 2.5, 1.0]);
+    let running = [f32s(&[2], &[1.5, 8.5]), f32s(&[2], &[2.5, 2.5])];
+    let node = node.int("training_mode", 1).float("momentum", 0.5).outputs(3);
+    node.gives_all(&[y, running[0].clone(), running[1].clone()]);
 }
 
 #[test]

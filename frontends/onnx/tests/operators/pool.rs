@@ -1,4 +1,6 @@
-use crate::node::{Node, f32s, iota};
+use fornax_compiler::types::DType;
+
+use crate::node::{Node, f32s, iota, of};
 
 fn pool(op: &str, version: i64) -> Node {
     Node::new(op, version).input(f32s(&[1, 1, 5], &[1.0, 2.0, 3.0, 4.0, 5.0])).ints("kernel_shape", &[2])
@@ -26,8 +28,16 @@ fn auto_pad_fixes_the_extents() {
 }
 
 #[test]
+fn indices_count_through_the_tensor() {
+    let x = || f32s(&[1, 2, 2, 3], &[1.0, 5.0, 2.0, 5.0, 0.0, 9.0, 7.0, 7.0, 7.0, 7.0, 8.0, 7.0]);
+    let node = || Node::new("MaxPool", 12).input(x()).ints("kernel_shape", &[2, 2]).outputs(2);
+    let values = f32s(&[1, 2, 1, 2], &[5.0, 9.0, 8.0, 8.0]);
+    node().gives_all(&[values.clone(), of(DType::I64, &[1, 2, 1, 2], &[1, 5, 10, 10])]);
+    node().int("storage_order", 1).gives_all(&[values, of(DType::I64, &[1, 2, 1, 2], &[2, 5, 9, 9])]);
+}
+
+#[test]
 fn what_is_refused() {
-    pool("MaxPool", 8).outputs(2).refused("the output Indices");
     Node::new("MaxPool", 8).input(iota(&[1, 1, 3])).refused("kernel_shape");
     Node::new("MaxPool", 8).input(iota(&[1, 1, 3])).ints("kernel_shape", &[0]).refused("kernel_shape");
 }

@@ -39,6 +39,24 @@ fn arguments() {
 }
 
 #[test]
+fn top_k_sorts_and_numbers() {
+    let x = || f32s(&[2, 3], &[1.0, 3.0, 3.0, 2.0, 0.0, 4.0]);
+    let places = |values: &[i64]| of(DType::I64, &[2, 2], values);
+    let largest = [f32s(&[2, 2], &[3.0, 3.0, 4.0, 2.0]), places(&[1, 2, 2, 0])];
+    let node = |version| Node::new("TopK", version).input(x()).outputs(2);
+    node(1).int("k", 2).gives_all(&largest);
+    node(10).constant(i64s(&[2])).gives_all(&largest);
+    node(11).constant(i64s(&[2])).int("sorted", 0).gives_all(&largest);
+    let smallest = [f32s(&[2, 2], &[1.0, 3.0, 0.0, 2.0]), places(&[0, 1, 1, 0])];
+    node(11).constant(i64s(&[2])).int("largest", 0).gives_all(&smallest);
+    let rows = [f32s(&[1, 3], &[2.0, 3.0, 4.0]), of(DType::I64, &[1, 3], &[1, 0, 1])];
+    node(11).constant(i64s(&[1])).int("axis", 0).gives_all(&rows);
+    node(11).constant(i64s(&[4])).refused("k: expected at most 3, found 4");
+    node(11).constant(i64s(&[-1])).refused("K");
+    node(11).input(i64s(&[2])).refused("K");
+}
+
+#[test]
 fn global_pools() {
     Node::new("GlobalAveragePool", 1).input(iota(&[1, 2, 2, 2])).gives(f32s(&[1, 2, 1, 1], &[1.5, 5.5]));
     Node::new("GlobalMaxPool", 1).input(iota(&[1, 2, 2])).gives(f32s(&[1, 2, 1], &[1.0, 3.0]));
