@@ -6,9 +6,11 @@
 //! The packed tensor is a sequence of lines: the innermost block, or the innermost axis. A line whose elements are neighbours in the
 //! source is copied by vectors, any other element by element. A work unit is some turns of the loops outside of the blocks.
 
-use super::{Argument, Family};
+use super::name::Section;
+use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::{Count, Element, Emitter, R, V, VOp};
 use crate::target::Target;
+use fornax_ir::types::DType;
 use fornax_runtime::packing::{Packing, Transform};
 
 /// A packing of a computed tensor.
@@ -48,6 +50,8 @@ pub struct Schedule {
     /// Work units of one chunk.
     pub units: usize,
 }
+
+schedule_text!(Schedule, "Schedule" { "units": units });
 
 /// Elements that pay for claiming a chunk.
 const WORK: usize = 1 << 14;
@@ -122,12 +126,22 @@ impl Nest {
 impl Family for Pack {
     type Schedule = Schedule;
 
+    const WORDS: &'static [&'static str] = &["pack"];
+
+    fn kind(_name: &KernelName) -> LayerKind {
+        LayerKind::Loops
+    }
+
     /// `f32_pack_<extents>_<layout>[_by<bits of the factor>]_s<strides>`; blocks say which axes have them.
-    fn name(&self) -> String {
-        let list = |values: &[usize]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
-        let layout = self.packing.layout().to_string().to_ascii_lowercase();
-        let factor = self.factor().map(|bits| format!("_by{bits:08x}")).unwrap_or_default();
-        format!("f32_pack_{}_{layout}{factor}_s{}", list(self.packing.extents()), list(&self.strides))
+    fn kernel_name(&self) -> KernelName {
+        let name = KernelName::new(DType::F32, "pack")
+            .with(Section::Extents(self.packing.extents().to_vec()))
+            .word(self.packing.layout().to_string().to_ascii_lowercase());
+        let name = match self.factor() {
+            Some(bits) => name.word(format!("by{bits:08x}")),
+            None => name,
+        };
+        name.shape(&[('s', &self.strides)])
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -3,7 +3,7 @@
 use super::Lower;
 use super::context::Lowering;
 use super::nests::{View, copy};
-use crate::codegen::loops::Affine;
+use crate::kernels::loops::nest::Affine;
 use fornax_ir::OpError;
 use fornax_ir::ops::Split;
 
