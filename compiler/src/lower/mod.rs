@@ -91,6 +91,10 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
             Kind::Constant(constant) => {
                 Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() }
             }
+            Kind::Parameter(_) | Kind::State(_) => {
+                refused.push(format!("{} ({}): no memory of its own is planned yet", node.name, node.mnemonic()));
+                continue;
+            }
             Kind::Op(op) => {
                 let ids = graph.operands(id);
                 let operands = ids.iter().filter_map(|id| values.get(id).cloned()).collect::<Vec<_>>();

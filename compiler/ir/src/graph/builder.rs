@@ -5,7 +5,7 @@
 //! read; folding of larger tensors is left to the `fold_constants` pass. The work spent that way is bounded.
 
 use super::names::Names;
-use super::nodes::{Graph, Node, NodeId};
+use super::nodes::{Graph, Node, NodeId, Variable};
 use crate::error::Result;
 use crate::ops::Op;
 use crate::ops::literal::Literal;
@@ -56,6 +56,23 @@ impl Builder {
     /// Adds an `f32` constant of seeded random elements in `[-1, 1)`.
     pub fn random(&mut self, name: &str, shape: impl Into<Shape>, seed: u64) -> NodeId {
         self.constant(name, Constant::new(TensorType::f32(shape), Payload::Random(seed)))
+    }
+
+    /// Adds a parameter, `key` being the name by which hosts address it.
+    pub fn parameter(&mut self, name: &str, key: impl Into<String>, initial: Constant) -> NodeId {
+        let name = self.names.fresh(name);
+        self.graph.add_parameter(name, Variable::new(key, initial))
+    }
+
+    /// Adds a state, `key` being the name by which hosts address it.
+    pub fn state(&mut self, name: &str, key: impl Into<String>, initial: Constant) -> NodeId {
+        let name = self.names.fresh(name);
+        self.graph.add_state(name, Variable::new(key, initial))
+    }
+
+    /// Makes `value` replace `variable` after each run.
+    pub fn update(&mut self, variable: NodeId, value: NodeId) {
+        self.graph.add_update(variable, value);
     }
 
     /// Adds an operator whose only origin is `name`; returns its value, a constant if it could be evaluated.
@@ -117,7 +134,7 @@ impl Builder {
         self.graph.node(id).constant()
     }
 
-    /// The finished graph, without nodes that no output depends on.
+    /// The finished graph, without nodes that no output and no update depends on.
     pub fn finish(mut self) -> Graph {
         self.graph.remove_dead();
         self.graph
@@ -189,6 +206,28 @@ mod tests {
         let sum = b.op("sum", Binary { function: BinaryFn::Add }, &[k, k])?;
         assert_eq!(b.known(sum), Some(&Constant::from_f32([2], &[2.0, 4.0])));
         assert_eq!(b.known(sum).map(|c| c.origins.clone()), Some(vec!["p".to_string()]));
+        Ok(())
+    }
+
+    #[test]
+    fn variables_are_not_evaluated() -> Result<()> {
+        let mut b = Builder::new("g");
+        let k = b.constant("k", Constant::from_f32([1], &[1.0]));
+        let w = b.parameter("v", "w", Constant::from_f32([1], &[1.0]));
+        let n = b.state("v", "n", Constant::from_f32([1], &[1.0]));
+        let sum = b.op("sum", Binary { function: BinaryFn::Add }, &[w, k])?;
+        assert_eq!([w, n, sum].map(|id| b.known(id).is_some()), [false; 3]);
+        b.update(n, sum);
+        let graph = b.finish();
+        let text = r#"graph @g() {
+          %k = constant f32[1] [1]
+          %v = parameter "w" f32[1] [1]
+          %v_1 = state "n" f32[1] [1]
+          %sum = add %v, %k  ; from "sum"
+          return
+          update %v_1 <- %sum
+        }"#;
+        assert!(graph.same_as(&crate::graph::parse(text)?), "{graph}");
         Ok(())
     }
 

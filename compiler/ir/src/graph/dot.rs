@@ -1,5 +1,5 @@
-//! A picture of a graph in the DOT language: operators as boxes, values as edges with their types. Constants are left
-//! out.
+//! A picture of a graph in the DOT language: operators as boxes, values as edges with their types, updates of variables
+//! as dashed edges. Constants are left out.
 
 use std::fmt::Write;
 
@@ -15,6 +15,7 @@ pub fn dot(graph: &Graph) -> String {
         let label = match &node.kind {
             Kind::Constant(_) => continue,
             Kind::Input => format!("input {}", node.name),
+            Kind::Parameter(variable) | Kind::State(variable) => format!("{} {}", node.mnemonic(), variable.name),
             Kind::Op(op) => format!("{}{}", op.name(), attributes(op)),
         };
         let _ = writeln!(out, "  n{} [label={}];", id.index(), quoted(&label));
@@ -26,6 +27,10 @@ pub fn dot(graph: &Graph) -> String {
     for (i, (name, id)) in graph.outputs().iter().enumerate() {
         let _ = writeln!(out, "  out{i} [label={}, shape=oval];", quoted(&format!("output {name}")));
         let _ = writeln!(out, "  n{} -> out{i} [label={}];", id.index(), quoted(&graph.node(*id).ty.to_string()));
+    }
+    for (variable, id) in graph.updates() {
+        let ty = quoted(&graph.node(*id).ty.to_string());
+        let _ = writeln!(out, "  n{} -> n{} [label={ty}, style=dashed];", id.index(), variable.index());
     }
     out.push_str("}\n");
     out

@@ -1,6 +1,6 @@
 //! The graph: nodes with one result each, and ordered operands. The only file that names petgraph.
 //!
-//! A node is a graph input, a constant or an operator. An edge runs from producer to consumer and carries the operand
+//! A node is a graph input, a variable, a constant or an operator. An edge runs from producer to consumer and carries the operand
 //! slot, so a producer may fill several slots of one consumer. Node ids stay valid across removals. Iteration is in
 //! topological order with ties broken by id, so printing and lowering are deterministic.
 
@@ -25,6 +25,22 @@ impl NodeId {
     }
 }
 
+/// A parameter or a state: the name by which hosts address it, and the elements it begins with.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Variable {
+    /// Unique among the variables of the graph.
+    pub name: String,
+    /// What it holds before it is first written; its type is the variable's.
+    pub initial: Constant,
+}
+
+impl Variable {
+    /// A variable called `name` that begins with the elements of `initial`.
+    pub fn new(name: impl Into<String>, initial: Constant) -> Self {
+        Self { name: name.into(), initial }
+    }
+}
+
 /// What a node is.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Kind {
@@ -32,6 +48,10 @@ pub enum Kind {
     Input,
     /// A value known at compile time.
     Constant(Constant),
+    /// A parameter of the model: it may be written between runs.
+    Parameter(Variable),
+    /// A value that lives across runs without being a parameter: an optimiser's moments, running statistics.
+    State(Variable),
     /// An operator over operands.
     Op(Op),
 }
@@ -71,17 +91,27 @@ impl Node {
         }
     }
 
-    /// Mnemonic of the operator, or `input` or `constant`.
+    /// The variable, if it is a parameter or a state.
+    pub fn variable(&self) -> Option<&Variable> {
+        match &self.kind {
+            Kind::Parameter(variable) | Kind::State(variable) => Some(variable),
+            _ => None,
+        }
+    }
+
+    /// Mnemonic of the operator, or `input`, `constant`, `parameter` or `state`.
     pub fn mnemonic(&self) -> &'static str {
         match &self.kind {
             Kind::Input => "input",
             Kind::Constant(_) => "constant",
+            Kind::Parameter(_) => "parameter",
+            Kind::State(_) => "state",
             Kind::Op(op) => op.name(),
         }
     }
 }
 
-/// A network: inputs, nodes, named outputs, and the model's metadata.
+/// A network: inputs, variables and their updates, nodes, named outputs, and the model's metadata.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// Name of the network.
@@ -91,6 +121,8 @@ pub struct Graph {
     nodes: StableDiGraph<Node, usize, u32>,
     inputs: Vec<NodeId>,
     outputs: Vec<(String, NodeId)>,
+    pub(super) variables: Vec<NodeId>,
+    pub(super) updates: Vec<(NodeId, NodeId)>,
 }
 
 impl Graph {
@@ -214,9 +246,9 @@ impl Graph {
         users
     }
 
-    /// Whether a value is a graph output.
+    /// Whether a value leaves the graph: as an output, or as what replaces a variable after the run.
     pub fn is_output(&self, id: NodeId) -> bool {
-        self.outputs.iter().any(|(_, value)| *value == id)
+        self.outputs.iter().any(|(_, value)| *value == id) || self.is_update(id)
     }
 
     /// The only consumer of a value that is not a graph output.
@@ -227,7 +259,7 @@ impl Graph {
         }
     }
 
-    /// Makes every consumer of `old`, and every output it is, use `new` instead.
+    /// Makes every consumer of `old`, and every output and update it is, use `new` instead.
     pub fn replace_uses(&mut self, old: NodeId, new: NodeId) {
         let edges: Vec<_> =
             self.nodes.edges_directed(old.0, Direction::Outgoing).map(|e| (e.id(), e.target(), *e.weight())).collect();
@@ -238,23 +270,25 @@ impl Graph {
             self.nodes.remove_edge(edge);
             self.nodes.add_edge(new.0, target, slot);
         }
-        for (_, value) in &mut self.outputs {
+        let updates = self.updates.iter_mut().map(|(_, value)| value);
+        for value in self.outputs.iter_mut().map(|(_, value)| value).chain(updates) {
             if *value == old {
                 *value = new;
             }
         }
     }
 
-    /// Removes a node and the edges around it. Inputs stay.
+    /// Removes a node and the edges around it. Inputs and variables stay.
     pub fn remove(&mut self, id: NodeId) {
-        if !self.inputs.contains(&id) {
+        if !self.inputs.contains(&id) && !self.variables.contains(&id) {
             self.nodes.remove_node(id.0);
         }
     }
 
-    /// Removes every node that no output depends on, except inputs; returns how many went.
+    /// Removes every node that no output and no update depends on, except inputs and variables; returns how many went.
     pub fn remove_dead(&mut self) -> usize {
-        let mut live: Vec<NodeId> = self.outputs.iter().map(|(_, id)| *id).collect();
+        let outputs = self.outputs.iter().map(|(_, id)| *id);
+        let mut live: Vec<NodeId> = outputs.chain(self.updates.iter().map(|(_, id)| *id)).collect();
         let mut seen: std::collections::BTreeSet<NodeId> = live.iter().copied().collect();
         while let Some(id) = live.pop() {
             for operand in self.operands(id) {
@@ -263,7 +297,7 @@ impl Graph {
                 }
             }
         }
-        seen.extend(&self.inputs);
+        seen.extend(self.inputs.iter().chain(&self.variables));
         let before = self.nodes.node_count();
         self.nodes.retain_nodes(|_, id| seen.contains(&NodeId(id)));
         before - self.nodes.node_count()
@@ -302,8 +336,8 @@ impl Graph {
         }
     }
 
-    /// The same graph with ids in reading order: inputs first, then every node after its operands and right before
-    /// its first user, from the first output on. What no output depends on is left out, except inputs.
+    /// The same graph with ids in reading order: inputs and variables first, then every node after its operands and right
+    /// before its first user, from the first output on, updates last. What none of them depends on is left out.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the graph has a cycle.
@@ -315,7 +349,13 @@ impl Graph {
             let node = self.node(*id);
             ids.insert(*id, out.add_input(node.name.clone(), node.ty.clone()));
         }
-        for (name, output) in &self.outputs {
+        for id in &self.variables {
+            let copy = out.add_node(self.node(*id).clone(), &[]);
+            out.variables.push(copy);
+            ids.insert(*id, copy);
+        }
+        let updates = self.updates.iter().map(|(_, value)| value);
+        for output in self.outputs.iter().map(|(_, value)| value).chain(updates) {
             let mut stack = vec![*output];
             while let Some(id) = stack.last().copied() {
                 let operands = self.operands(id);
@@ -329,8 +369,9 @@ impl Graph {
                     ids.entry(id).or_insert_with(|| out.add_node(self.node(id).clone(), &operands));
                 }
             }
-            out.outputs.extend(ids.get(output).map(|id| (name.clone(), *id)));
         }
+        out.outputs = self.outputs.iter().filter_map(|(name, id)| Some((name.clone(), *ids.get(id)?))).collect();
+        out.updates = self.updates.iter().filter_map(|(to, id)| Some((*ids.get(to)?, *ids.get(id)?))).collect();
         Ok(out)
     }
 
@@ -339,7 +380,7 @@ impl Graph {
         self.nodes.node_indices().map(NodeId)
     }
 
-    /// Whether both graphs say the same: name, inputs and outputs in order, and by name the same nodes with the same
+    /// Whether both graphs say the same: name, inputs, outputs, variables and updates in order, and by name the same nodes with the same
     /// operands, types and origins. Ids and the order of independent nodes may differ; metadata is not compared.
     pub fn same_as(&self, other: &Self) -> bool {
         fn by_name(graph: &Graph) -> BTreeMap<&str, (&Node, Vec<&str>)> {
@@ -349,15 +390,17 @@ impl Graph {
                 .map(|id| (name(id), (graph.node(id), graph.operands(id).into_iter().map(name).collect())))
                 .collect()
         }
-        fn ports(graph: &Graph) -> (Vec<&str>, Vec<(&str, &str)>) {
+        fn ports(graph: &Graph) -> [Vec<(&str, &str)>; 3] {
             let name = |id: &NodeId| graph.node(*id).name.as_str();
-            (
-                graph.inputs.iter().map(name).collect(),
+            let inputs = graph.inputs.iter().chain(&graph.variables);
+            [
+                inputs.map(|id| (name(id), "")).collect(),
                 graph.outputs.iter().map(|(n, id)| (n.as_str(), name(id))).collect(),
-            )
+                graph.updates.iter().map(|(to, id)| (name(to), name(id))).collect(),
+            ]
         }
         fn parameters(node: &Node) -> Option<&[String]> {
-            node.constant().map(|c| c.origins.as_slice())
+            node.constant().or(node.variable().map(|v| &v.initial)).map(|c| c.origins.as_slice())
         }
         let (a, b) = (by_name(self), by_name(other));
         self.name == other.name

@@ -1,9 +1,13 @@
 //! Reads the text form of a graph; the inverse of [`super::print`].
 //!
 //! ```text
-//! graph     = "graph" @name "(" [%name ":" type {"," …}] ")" "{" {node} "return" [%name "as" "name" {"," …}] "}"
-//! node      = %name "=" (constant | op) [origins]
-//! constant  = "constant" type (list | "random" "(" seed ")" | "hash" "(" hex ")")
+//! graph     = "graph" @name "(" [%name ":" type {"," …}] ")" "{" {node} return {update} "}"
+//! return    = "return" [%name "as" "name" {"," …}]
+//! update    = "update" %name "<-" %name
+//! node      = %name "=" (constant | variable | op) [origins]
+//! constant  = "constant" elements
+//! variable  = ("parameter" | "state") "name" elements
+//! elements  = type (list | "random" "(" seed ")" | "hash" "(" hex ")")
 //! op        = mnemonic [%name {"," %name}] ["{" attribute "=" value {"," …} "}"] [":" type]
 //! type      = element "[" [extent {"," extent}] "]"
 //! ```
@@ -14,7 +18,7 @@
 use std::collections::HashMap;
 
 use super::lex::{Token, tokens};
-use super::nodes::{Graph, Kind, Node, NodeId, Part};
+use super::nodes::{Graph, Kind, Node, NodeId, Part, Variable};
 use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::ops::attributes::{Attr, AttrReader};
@@ -65,10 +69,15 @@ impl Parser {
         }
         self.keyword("return")?;
         if matches!(self.peek(), Token::Value(_)) {
-            self.separated('}', Self::output)?;
-        } else {
-            self.punct('}')?;
+            self.output()?;
+            while self.eat(',') {
+                self.output()?;
+            }
         }
+        while matches!(self.peek(), Token::Word(word) if word == "update") {
+            self.update()?;
+        }
+        self.punct('}')?;
         match self.next() {
             Token::End => Ok(self.graph),
             other => Err(self.error("the end of the text", other)),
@@ -85,16 +94,42 @@ impl Parser {
         Ok(())
     }
 
+    fn update(&mut self) -> Result<()> {
+        self.keyword("update")?;
+        let variable = self.value()?;
+        self.punct('<')?;
+        self.keyword("-")?;
+        let value = self.value()?;
+        self.graph.add_update(variable, value);
+        Ok(())
+    }
+
     fn node(&mut self) -> Result<()> {
         let name = self.new_value()?;
         self.punct('=')?;
-        let mnemonic = self.word("an operator or `constant`")?;
-        let id = if mnemonic == "constant" { self.constant(&name)? } else { self.op(&name, &mnemonic)? };
+        let mnemonic = self.word("an operator, `constant`, `parameter` or `state`")?;
+        let id = match mnemonic.as_str() {
+            "constant" => {
+                let constant = self.constant()?;
+                self.graph.add_constant(name.clone(), constant)
+            }
+            "parameter" | "state" => {
+                let variable = match self.next() {
+                    Token::Quoted(name) => Variable::new(name, self.constant()?),
+                    other => return Err(self.error("a name in quotes", other)),
+                };
+                let parameter = mnemonic == "parameter";
+                let add = if parameter { Graph::add_parameter } else { Graph::add_state };
+                add(&mut self.graph, name.clone(), variable)
+            }
+            _ => self.op(&name, &mnemonic)?,
+        };
         self.values.insert(name, id);
         Ok(())
     }
 
-    fn constant(&mut self, name: &str) -> Result<NodeId> {
+    /// Type, elements and origins.
+    fn constant(&mut self) -> Result<Constant> {
         let ty = self.tensor_type()?;
         let count = ty.shape.numel();
         let payload = match self.next() {
@@ -109,7 +144,7 @@ impl Parser {
             other => return Err(self.error("[elements], random(seed) or hash(0x…)", other)),
         };
         let (origins, _) = self.origins();
-        Ok(self.graph.add_constant(name, Constant::new(ty, payload).with_origins(origins)))
+        Ok(Constant::new(ty, payload).with_origins(origins))
     }
 
     /// The bytes of a list of elements, after its bracket.
@@ -395,6 +430,17 @@ mod tests {
             }"#,
         );
         round_trip("graph @empty() { return }");
+        round_trip(
+            r#"graph @step(%x: f32[2]) {
+              %"a w" = parameter "layer \"0\".weight" f32[2] [1, 2]  ; from "w"
+              %m = state "moment" f32[2] random(3)
+              %big = state "" f32[99] hash(0x0000000000000001)
+              %y = add %x, %"a w"
+              return
+              update %m<-%y
+              update %"a w" <- %m
+            }"#,
+        );
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! graph @gate(%x: f32[1,96,56,56]) {
 //!   %w = constant f32[24,96,1,1] random(7)  ; from "features.conv.weight"
 //!   %k = constant i64[2] [1, -1]
+//!   %n = state "runs" f32[] [0]
 //!   %c = conv %x, %w {then=silu} : f32[1,24,56,56]  ; from "/features/conv"
 //!   return %c as "logits"
+//!   update %n <- %m
 //! }
 //! ```
 //!
@@ -15,7 +17,7 @@
 
 use std::fmt::{self, Write};
 
-use super::nodes::{Graph, Kind, NodeId};
+use super::nodes::{Graph, Kind, NodeId, Variable};
 use crate::ops::Op;
 use crate::ops::attributes::Attr;
 use crate::types::{Constant, DType, Payload};
@@ -40,7 +42,12 @@ impl fmt::Display for Graph {
             let value = if self.contains(*id) { name(&self.node(*id).name) } else { "?".into() };
             write!(f, "{} %{value} as {}", if i > 0 { "," } else { "" }, quoted(output))?;
         }
-        f.write_str("\n}\n")
+        f.write_str("\n")?;
+        for (variable, value) in self.updates() {
+            let value = if self.contains(*value) { name(&self.node(*value).name) } else { "?".into() };
+            writeln!(f, "  update %{} <- %{value}", name(&self.node(*variable).name))?;
+        }
+        f.write_str("}\n")
     }
 }
 
@@ -56,6 +63,11 @@ pub fn line(graph: &Graph, id: NodeId) -> String {
         Kind::Constant(c) => {
             _ = write!(out, "constant {} {}", c.ty, elements(c));
             &c.origins
+        }
+        Kind::Parameter(variable) | Kind::State(variable) => {
+            let Variable { name, initial } = variable;
+            _ = write!(out, "{} {} {} {}", node.mnemonic(), quoted(name), initial.ty, elements(initial));
+            &initial.origins
         }
         Kind::Op(op) => {
             let operands: Vec<String> =
