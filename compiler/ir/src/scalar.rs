@@ -4,6 +4,8 @@
 //! uses [`UnaryFn::eval`] and [`BinaryFn::eval`]: plain formulas in `f64` over the `libm` crate, so that constants fold to
 //! the same bits on every build machine.
 
+use std::hash::{Hash, Hasher};
+
 /// Declares the functions of one element, a row each: what it is, its variant with parameters, its mnemonic, whether it may end a
 /// convolution or matrix product (`activation`) or not (`function`), the error that computing it in `f32` may have (see
 /// [`UnaryFn::error`]), and its value in `f64`.

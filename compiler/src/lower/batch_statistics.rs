@@ -4,7 +4,7 @@
 use super::Lower;
 use super::context::Lowering;
 use super::nests::{Call, View, expect_f32, float};
-use crate::codegen::loops::{Affine, Combine, Inst, Program};
+use crate::kernels::loops::nest::{Affine, Combine, Inst, Program};
 use crate::plan::Layout;
 use fornax_ir::OpError;
 use fornax_ir::ops::BatchStatistics;

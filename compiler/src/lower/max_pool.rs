@@ -3,7 +3,7 @@
 use super::Lower;
 use super::context::Lowering;
 use super::nests::{Call, View, expect_native, float};
-use crate::codegen::loops::{Affine, Combine, Inst};
+use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use fornax_ir::OpError;
 use fornax_ir::ops::MaxPool;
 use fornax_ir::ops::reduce::int_range;

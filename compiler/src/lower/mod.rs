@@ -96,6 +96,10 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                 let value = Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() };
                 values.insert(id.into(), value);
             }
+            Kind::Parameter(_) | Kind::State(_) => {
+                refused.push(format!("{} ({}): no memory of its own is planned yet", node.name, node.mnemonic()));
+                continue;
+            }
             Kind::Op(op) => {
                 let ids = graph.operands(id);
                 let operands = ids.iter().filter_map(|id| values.get(id).cloned()).collect::<Vec<_>>();

@@ -6,7 +6,7 @@
 use super::Lower;
 use super::context::Lowering;
 use super::nests::{Call, View, expect_native, index_table};
-use crate::codegen::loops::{Affine, Combine, Entry, Inst, Program};
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
 use crate::plan::Layout;
 use fornax_ir::OpError;
 use fornax_ir::ops::TopK;

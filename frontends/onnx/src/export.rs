@@ -2,7 +2,8 @@
 //!
 //! In: a graph of operators that ONNX has (before the fusing passes, batch norms folded or not). Out: the bytes of a model of
 //! opset 18 whose import gives the graph again: values keep their names, parameters theirs. An activation that ONNX spells in
-//! arithmetic comes back as that arithmetic.
+//! arithmetic comes back as that arithmetic. Parameters and states are written as what they begin with; there is no word for an
+//! update of one.
 
 mod attributes;
 mod operators;
@@ -43,14 +44,17 @@ pub struct ExportOptions {
 /// The bytes of a model file.
 ///
 /// # Errors
-/// [`Error::Unsupported`] listing every operator that ONNX lacks, [`Error::Model`] if an output's value cannot have its name.
+/// [`Error::Unsupported`] listing every operator that ONNX lacks and every update of a variable, [`Error::Model`] if an output's value cannot have its name.
 pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Bytes> {
     let mut writer = Writer::new(graph, options)?;
-    let mut missing = Vec::new();
+    let updated = |(variable, _): &(NodeId, ValueId)| format!("{} (update)", graph.node(*variable).name);
+    let mut missing: Vec<String> = graph.updates().iter().map(updated).collect();
     for id in graph.topological()? {
         let node = graph.node(id);
         if let Some(constant) = node.constant() {
             writer.constant(id, constant)?;
+        } else if let Some(variable) = node.variable() {
+            writer.constant(id, &variable.initial)?;
         } else if let Some(op) = node.op()
             && let Err(reason) = operators::write(&mut writer, id, op)
         {

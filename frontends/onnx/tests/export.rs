@@ -163,3 +163,17 @@ fn every_value_has_a_name_of_its_own() {
     let values = |graph: &Graph| evaluate(graph, std::slice::from_ref(&x)).unwrap()[0].to_f64();
     assert_eq!(values(&import(bytes, 1)), values(&graph));
 }
+
+#[test]
+fn variables_are_written_as_what_they_hold_and_updates_are_refused() {
+    let text = "graph @g(%x: f32[2]) {
+      %w = parameter \"w\" f32[2] [0.5, 2]
+      %y = mul %x, %w
+      return %y as \"y\"";
+    let parse = |update: &str| fornax_compiler::ir::parse(&format!("{text} {update} }}")).unwrap();
+    let again = import(export(&parse(""), &ExportOptions::default()).unwrap(), 1);
+    let x = Literal::from_f32([2], &[3.0, 5.0]);
+    assert_eq!(evaluate(&again, &[x]).unwrap()[0].to_f64(), [1.5, 10.0]);
+    let refused = export(&parse("update %w <- %y"), &ExportOptions::default());
+    assert_eq!(refused.unwrap_err(), Error::Unsupported(vec!["w (update)".into()]));
+}

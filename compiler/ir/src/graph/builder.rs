@@ -5,7 +5,7 @@
 //! read; folding of larger tensors is left to the `fold_constants` pass. The work spent that way is bounded.
 
 use super::names::Names;
-use super::nodes::{Graph, Node, ValueId};
+use super::nodes::{Graph, Node, ValueId, Variable};
 use crate::error::{OpError, Result};
 use crate::ops::Op;
 use crate::ops::literal::Literal;
@@ -56,6 +56,23 @@ impl Builder {
     /// Adds an `f32` constant of seeded random elements in `[-1, 1)`.
     pub fn random(&mut self, name: &str, shape: impl Into<Shape>, seed: u64) -> ValueId {
         self.constant(name, Constant::new(TensorType::f32(shape), Payload::Random(seed)))
+    }
+
+    /// Adds a parameter, `key` being the name by which hosts address it.
+    pub fn parameter(&mut self, name: &str, key: impl Into<String>, initial: Constant) -> ValueId {
+        let name = self.names.fresh(name);
+        self.graph.add_parameter(name, Variable::new(key, initial)).into()
+    }
+
+    /// Adds a state, `key` being the name by which hosts address it.
+    pub fn state(&mut self, name: &str, key: impl Into<String>, initial: Constant) -> ValueId {
+        let name = self.names.fresh(name);
+        self.graph.add_state(name, Variable::new(key, initial)).into()
+    }
+
+    /// Makes `value` replace `variable` after each run.
+    pub fn update(&mut self, variable: ValueId, value: ValueId) {
+        self.graph.add_update(variable.node, value);
     }
 
     /// Adds an operator whose only origin is `name`; returns its value, a constant if it could be evaluated.
@@ -141,7 +158,7 @@ impl Builder {
         self.graph.producer(value).constant()
     }
 
-    /// The finished graph, without nodes that no output depends on.
+    /// The finished graph, without nodes that no output and no update depends on.
     pub fn finish(mut self) -> Graph {
         self.graph.remove_dead();
         self.graph
@@ -229,6 +246,28 @@ mod tests {
         let parts = b.ops_from(&["a", "b"], op, &[k], Vec::new())?;
         assert_eq!(b.known(parts[1]), Some(&Constant::from_f32([2], &[2.0, 3.0])));
         assert_eq!(b.graph().name_of(parts[1]), "b");
+        Ok(())
+    }
+
+    #[test]
+    fn variables_are_not_evaluated() -> Result<()> {
+        let mut b = Builder::new("g");
+        let k = b.constant("k", Constant::from_f32([1], &[1.0]));
+        let w = b.parameter("v", "w", Constant::from_f32([1], &[1.0]));
+        let n = b.state("v", "n", Constant::from_f32([1], &[1.0]));
+        let sum = b.op("sum", Binary { function: BinaryFn::Add }, &[w, k])?;
+        assert_eq!([w, n, sum].map(|id| b.known(id).is_some()), [false; 3]);
+        b.update(n, sum);
+        let graph = b.finish();
+        let text = r#"graph @g() {
+          %k = constant f32[1] [1]
+          %v = parameter "w" f32[1] [1]
+          %v_1 = state "n" f32[1] [1]
+          %sum = add %v, %k  ; from "sum"
+          return
+          update %v_1 <- %sum
+        }"#;
+        assert!(graph.same_as(&crate::graph::parse(text)?), "{graph}");
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! A picture of a graph in the DOT language: operators as boxes, values as edges with their types. Constants are left
-//! out.
+//! A picture of a graph in the DOT language: operators as boxes, values as edges with their types, updates of variables
+//! as dashed edges. Constants are left out.
 
 use std::fmt::Write;
 
@@ -15,6 +15,7 @@ pub fn dot(graph: &Graph) -> String {
         let label = match &node.kind {
             Kind::Constant(_) => continue,
             Kind::Input => format!("input {}", node.name),
+            Kind::Parameter(variable) | Kind::State(variable) => format!("{} {}", node.mnemonic(), variable.name),
             Kind::Op(op) => format!("{}{}", op.name(), attributes(op)),
         };
         let _ = writeln!(out, "  n{} [label={}];", id.index(), quoted(&label));
@@ -27,6 +28,10 @@ pub fn dot(graph: &Graph) -> String {
         let _ = writeln!(out, "  out{i} [label={}, shape=oval];", quoted(&format!("output {name}")));
         let ty = quoted(&graph.ty(*value).to_string());
         let _ = writeln!(out, "  n{} -> out{i} [label={ty}];", value.node.index());
+    }
+    for (variable, value) in graph.updates() {
+        let ty = quoted(&graph.ty(*value).to_string());
+        let _ = writeln!(out, "  n{} -> n{} [label={ty}, style=dashed];", value.node.index(), variable.index());
     }
     out.push_str("}\n");
     out

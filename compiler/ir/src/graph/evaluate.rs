@@ -1,18 +1,72 @@
 //! Runs a graph on the reference evaluator, node by node: the oracle of tests and of `verify`.
+//!
+//! In: literals for the inputs, and the variables in an [`Environment`]. Out: the outputs, and the variables as they are after
+//! the run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::nodes::{Graph, Kind, NodeId, ValueId};
 use crate::error::{Error, OpError, Result};
 use crate::ops::literal::Literal;
 use crate::types::TensorType;
 
-/// The outputs of a graph, in order, for `inputs` in the order of its inputs.
+/// What the variables of a graph hold between two runs.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Environment {
+    values: BTreeMap<String, Literal>,
+}
+
+impl Environment {
+    /// The variables of `graph` with their first elements.
+    ///
+    /// # Errors
+    /// A variable of which only the hash is known.
+    pub fn new(graph: &Graph) -> Result<Self> {
+        let mut values = BTreeMap::new();
+        for id in graph.variables() {
+            let node = graph.node(*id);
+            if let Some(variable) = node.variable() {
+                let at = |e: OpError| e.at(&node.name, node.mnemonic());
+                values.insert(variable.name.clone(), Literal::from_constant(&variable.initial).map_err(at)?);
+            }
+        }
+        Ok(Self { values })
+    }
+
+    /// What the variable called `name` holds.
+    pub fn get(&self, name: &str) -> Option<&Literal> {
+        self.values.get(name)
+    }
+
+    /// Writes the variable called `name`.
+    ///
+    /// # Errors
+    /// If there is none, or it is of another type.
+    pub fn set(&mut self, name: &str, value: Literal) -> Result<()> {
+        let held = self.values.get_mut(name);
+        let held = held.ok_or_else(|| OpError::new("variable", "one of the graph", name).at(name, "variable"))?;
+        if held.ty != value.ty {
+            return Err(OpError::new("type", held.ty.to_string(), value.ty.to_string()).at(name, "variable"));
+        }
+        *held = value;
+        Ok(())
+    }
+}
+
+/// The outputs of a graph, in order, for `inputs` in the order of its inputs. Its variables hold their first elements.
 ///
 /// # Errors
-/// An input that is missing or of another type, a constant of which only the hash is known, or an operator's own
+/// An input that is missing or of another type, a constant or variable of which only the hash is known, or an operator's own
 /// refusal.
 pub fn evaluate(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>> {
+    evaluate_in(graph, inputs, &mut Environment::new(graph)?)
+}
+
+/// [`evaluate`] with the variables that `environment` holds; afterwards it holds what the graph's updates make of them.
+///
+/// # Errors
+/// As [`evaluate`]; and a variable that `environment` lacks.
+pub fn evaluate_in(graph: &Graph, inputs: &[Literal], environment: &mut Environment) -> Result<Vec<Literal>> {
     if inputs.len() != graph.inputs().len() {
         let (expected, found) = (graph.inputs().len().to_string(), inputs.len().to_string());
         return Err(OpError::new("number of inputs", expected, found).at(&graph.name, "graph"));
@@ -26,6 +80,11 @@ pub fn evaluate(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>> {
             Kind::Input => vec![input(graph, id, inputs)?],
             Kind::Constant(constant) => {
                 vec![Literal::from_constant(constant).map_err(|e| e.at(&node.name, "constant"))?]
+            }
+            Kind::Parameter(variable) | Kind::State(variable) => {
+                let held = environment.get(&variable.name).cloned();
+                let missing = || OpError::new("variable", format!("a value of {:?}", variable.name), "none");
+                vec![held.ok_or_else(|| missing().at(&node.name, node.mnemonic()))?]
             }
             Kind::Op(op) => {
                 let operands = graph.operands(id);
@@ -55,7 +114,13 @@ pub fn evaluate(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>> {
         }
     }
     let missing = || Error::Invalid(vec![format!("{}: an output is not a node of the graph", graph.name)]);
-    graph.outputs().iter().map(|(_, value)| values.get(value).cloned().ok_or_else(missing)).collect()
+    let value = |value| values.get(value).cloned().ok_or_else(missing);
+    for (variable, new) in graph.updates() {
+        if let Some(variable) = graph.node(*variable).variable() {
+            environment.set(&variable.name, value(new)?)?;
+        }
+    }
+    graph.outputs().iter().map(|(_, id)| value(id)).collect()
 }
 
 fn input(graph: &Graph, id: NodeId, inputs: &[Literal]) -> Result<Literal> {
@@ -121,6 +186,34 @@ mod tests {
         let message = |inputs: &[Literal]| run(text, inputs).map_err(|e| e.to_string()).err().unwrap_or_default();
         assert_eq!(message(&[]), "g: graph: number of inputs: expected 1, found 0");
         assert_eq!(message(&[literal(&[1.0])]), "x: input: input: expected f32[2], found f32[1]");
+    }
+
+    #[test]
+    fn variables_live_from_run_to_run() -> Result<()> {
+        let text = r#"graph @g(%x: f32[2]) {
+          %w = parameter "w" f32[2] [1, 2]
+          %a = state "a" f32[2] [0, 0]
+          %b = state "b" f32[2] [7, 7]
+          %sum = add %a, %x
+          %y = mul %sum, %w
+          return %y as "y", %a as "before"
+          update %a <- %sum
+          update %b <- %a
+        }"#;
+        let graph = parse(text)?;
+        let mut environment = Environment::new(&graph)?;
+        let mut run = |w: Option<&[f64]>| -> Result<Vec<Vec<f64>>> {
+            if let Some(w) = w {
+                environment.set("w", literal(w))?;
+            }
+            let outputs = evaluate_in(&graph, &[literal(&[1.0, 10.0])], &mut environment)?;
+            let states = ["a", "b"].iter().filter_map(|name| environment.get(name));
+            Ok(outputs.iter().chain(states).map(Literal::to_f64).collect())
+        };
+        assert_eq!(run(None)?, [vec![1.0, 20.0], vec![0.0, 0.0], vec![1.0, 10.0], vec![0.0, 0.0]]);
+        assert_eq!(run(Some(&[3.0, 3.0]))?, [vec![6.0, 60.0], vec![1.0, 10.0], vec![2.0, 20.0], vec![1.0, 10.0]]);
+        assert!(environment.set("w", literal(&[1.0])).is_err() && environment.set("c", literal(&[1.0])).is_err());
+        Ok(())
     }
 
     #[test]

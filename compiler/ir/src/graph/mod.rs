@@ -14,12 +14,13 @@ pub mod parse;
 pub mod patch;
 
 pub mod print;
+mod variables;
 pub mod verify;
 
 pub use builder::Builder;
-pub use evaluate::evaluate;
+pub use evaluate::{Environment, evaluate, evaluate_in};
 pub use names::Names;
-pub use nodes::{Further, Graph, Kind, Node, NodeId, Part, ValueId};
+pub use nodes::{Further, Graph, Kind, Node, NodeId, Part, ValueId, Variable};
 pub use parse::parse;
 pub use patch::{Patch, Value};
 

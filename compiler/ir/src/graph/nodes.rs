@@ -1,6 +1,6 @@
 //! The graph: nodes with one or several results, and ordered operands. The only file that names petgraph.
 //!
-//! A node is a graph input, a constant or an operator. A value is one result of a node. An edge runs from producer to
+//! A node is a graph input, a variable, a constant or an operator. A value is one result of a node. An edge runs from producer to
 //! consumer and carries the result and the operand slot, so a producer may fill several slots of one consumer. Node ids stay valid across removals. Iteration is in
 //! topological order with ties broken by id, so printing and lowering are deterministic.
 
@@ -41,6 +41,22 @@ impl NodeId {
     }
 }
 
+/// A parameter or a state: the name by which hosts address it, and the elements it begins with.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Variable {
+    /// Unique among the variables of the graph.
+    pub name: String,
+    /// What it holds before it is first written; its type is the variable's.
+    pub initial: Constant,
+}
+
+impl Variable {
+    /// A variable called `name` that begins with the elements of `initial`.
+    pub fn new(name: impl Into<String>, initial: Constant) -> Self {
+        Self { name: name.into(), initial }
+    }
+}
+
 /// What a node is.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Kind {
@@ -48,6 +64,10 @@ pub enum Kind {
     Input,
     /// A value known at compile time.
     Constant(Constant),
+    /// A parameter of the model: it may be written between runs.
+    Parameter(Variable),
+    /// A value that lives across runs without being a parameter: an optimiser's moments, running statistics.
+    State(Variable),
     /// An operator over operands.
     Op(Op),
 }
@@ -116,11 +136,21 @@ impl Node {
         }
     }
 
-    /// Mnemonic of the operator, or `input` or `constant`.
+    /// The variable, if it is a parameter or a state.
+    pub fn variable(&self) -> Option<&Variable> {
+        match &self.kind {
+            Kind::Parameter(variable) | Kind::State(variable) => Some(variable),
+            _ => None,
+        }
+    }
+
+    /// Mnemonic of the operator, or `input`, `constant`, `parameter` or `state`.
     pub fn mnemonic(&self) -> &'static str {
         match &self.kind {
             Kind::Input => "input",
             Kind::Constant(_) => "constant",
+            Kind::Parameter(_) => "parameter",
+            Kind::State(_) => "state",
             Kind::Op(op) => op.name(),
         }
     }
@@ -133,7 +163,7 @@ struct Edge {
     slot: usize,
 }
 
-/// A network: inputs, nodes, named outputs, and the model's metadata.
+/// A network: inputs, variables and their updates, nodes, named outputs, and the model's metadata.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// Name of the network.
@@ -143,6 +173,8 @@ pub struct Graph {
     nodes: StableDiGraph<Node, Edge, u32>,
     inputs: Vec<NodeId>,
     outputs: Vec<(String, ValueId)>,
+    pub(super) variables: Vec<NodeId>,
+    pub(super) updates: Vec<(NodeId, ValueId)>,
 }
 
 impl Graph {
@@ -301,13 +333,13 @@ impl Graph {
         users
     }
 
-    /// Whether a value is a graph output.
+    /// Whether a value leaves the graph: as an output, or as what replaces a variable after the run.
     pub fn is_output(&self, value: impl Into<ValueId>) -> bool {
         let value = value.into();
-        self.outputs.iter().any(|(_, output)| *output == value)
+        self.outputs.iter().any(|(_, output)| *output == value) || self.is_update(value)
     }
 
-    /// Whether anything reads a value: a consumer or a graph output.
+    /// Whether anything reads a value: a consumer, a graph output or an update.
     pub fn is_used(&self, value: impl Into<ValueId>) -> bool {
         let value = value.into();
         self.is_output(value) || !self.users(value).is_empty()
@@ -322,7 +354,7 @@ impl Graph {
         }
     }
 
-    /// Makes every consumer of `old`, and every output it is, use `new` instead.
+    /// Makes every consumer of `old`, and every output and update it is, use `new` instead.
     pub fn replace_uses(&mut self, old: impl Into<ValueId>, new: impl Into<ValueId>) {
         let (old, new) = (old.into(), new.into());
         let outgoing = self.nodes.edges_directed(old.node.0, Direction::Outgoing);
@@ -334,23 +366,25 @@ impl Graph {
             self.nodes.remove_edge(edge);
             self.nodes.add_edge(new.node.0, target, Edge { result: new.result, slot });
         }
-        for (_, value) in &mut self.outputs {
+        let updates = self.updates.iter_mut().map(|(_, value)| value);
+        for value in self.outputs.iter_mut().map(|(_, value)| value).chain(updates) {
             if *value == old {
                 *value = new;
             }
         }
     }
 
-    /// Removes a node and the edges around it. Inputs stay.
+    /// Removes a node and the edges around it. Inputs and variables stay.
     pub fn remove(&mut self, id: NodeId) {
-        if !self.inputs.contains(&id) {
+        if !self.inputs.contains(&id) && !self.variables.contains(&id) {
             self.nodes.remove_node(id.0);
         }
     }
 
-    /// Removes every node of which no output depends on any result, except inputs; returns how many went.
+    /// Removes every node of which no output and no update depends on any result, except inputs and variables; returns how many went.
     pub fn remove_dead(&mut self) -> usize {
-        let mut live: Vec<NodeId> = self.outputs.iter().map(|(_, value)| value.node).collect();
+        let outputs = self.outputs.iter().map(|(_, value)| value.node);
+        let mut live: Vec<NodeId> = outputs.chain(self.updates.iter().map(|(_, value)| value.node)).collect();
         let mut seen: std::collections::BTreeSet<NodeId> = live.iter().copied().collect();
         while let Some(id) = live.pop() {
             for ValueId { node, .. } in self.operands(id) {
@@ -359,7 +393,7 @@ impl Graph {
                 }
             }
         }
-        seen.extend(&self.inputs);
+        seen.extend(self.inputs.iter().chain(&self.variables));
         let before = self.nodes.node_count();
         self.nodes.retain_nodes(|_, id| seen.contains(&NodeId(id)));
         before - self.nodes.node_count()
@@ -398,8 +432,8 @@ impl Graph {
         }
     }
 
-    /// The same graph with ids in reading order: inputs first, then every node after its operands and right before
-    /// its first user, from the first output on. What no output depends on is left out, except inputs.
+    /// The same graph with ids in reading order: inputs and variables first, then every node after its operands and right
+    /// before its first user, from the first output on, updates last. What none of them depends on is left out.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the graph has a cycle.
@@ -414,7 +448,13 @@ impl Graph {
             let node = self.node(*id);
             ids.insert(*id, out.add_input(node.name.clone(), node.ty.clone()));
         }
-        for (name, output) in &self.outputs {
+        for id in &self.variables {
+            let copy = out.add_node(self.node(*id).clone(), &[]);
+            out.variables.push(copy);
+            ids.insert(*id, copy);
+        }
+        let updates = self.updates.iter().map(|(_, value)| value);
+        for output in self.outputs.iter().map(|(_, value)| value).chain(updates) {
             let mut stack = vec![output.node];
             while let Some(id) = stack.last().copied() {
                 let operands = self.operands(id);
@@ -428,8 +468,11 @@ impl Graph {
                     ids.entry(id).or_insert_with(|| out.add_node(self.node(id).clone(), &operands));
                 }
             }
-            out.outputs.extend(moved(&ids, *output).map(|value| (name.clone(), value)));
         }
+        let outputs = self.outputs.iter().filter_map(|(name, value)| Some((name.clone(), moved(&ids, *value)?)));
+        out.outputs = outputs.collect();
+        let updates = self.updates.iter().filter_map(|(to, value)| Some((*ids.get(to)?, moved(&ids, *value)?)));
+        out.updates = updates.collect();
         Ok(out)
     }
 
@@ -438,21 +481,23 @@ impl Graph {
         self.nodes.node_indices().map(NodeId)
     }
 
-    /// Whether both graphs say the same: name, inputs and outputs in order, and by name the same nodes with the same
+    /// Whether both graphs say the same: name, inputs, outputs, variables and updates in order, and by name the same nodes with the same
     /// operands, types and origins. Ids and the order of independent nodes may differ; metadata is not compared.
     pub fn same_as(&self, other: &Self) -> bool {
         fn by_name(graph: &Graph) -> BTreeMap<&str, (&Node, Vec<&str>)> {
             let operands = |id| graph.operands(id).into_iter().map(|value| graph.name_of(value)).collect();
             graph.ids().map(|id| (graph.name_of(id), (graph.node(id), operands(id)))).collect()
         }
-        fn ports(graph: &Graph) -> (Vec<&str>, Vec<(&str, &str)>) {
-            (
-                graph.inputs.iter().map(|id| graph.name_of(*id)).collect(),
+        fn ports(graph: &Graph) -> [Vec<(&str, &str)>; 3] {
+            let inputs = graph.inputs.iter().chain(&graph.variables);
+            [
+                inputs.map(|id| (graph.name_of(*id), "")).collect(),
                 graph.outputs.iter().map(|(n, value)| (n.as_str(), graph.name_of(*value))).collect(),
-            )
+                graph.updates.iter().map(|(to, value)| (graph.name_of(*to), graph.name_of(*value))).collect(),
+            ]
         }
         fn parameters(node: &Node) -> Option<&[String]> {
-            node.constant().map(|c| c.origins.as_slice())
+            node.constant().or(node.variable().map(|v| &v.initial)).map(|c| c.origins.as_slice())
         }
         let (a, b) = (by_name(self), by_name(other));
         self.name == other.name

@@ -1,9 +1,13 @@
 //! Reads the text form of a graph; the inverse of [`super::print`].
 //!
 //! ```text
-//! graph     = "graph" @name "(" [%name ":" type {"," …}] ")" "{" {node} "return" [%name "as" "name" {"," …}] "}"
-//! node      = %name "=" constant [origins] | %name {"," %name} "=" op [origins]
-//! constant  = "constant" type (list | "random" "(" seed ")" | "hash" "(" hex ")")
+//! graph     = "graph" @name "(" [%name ":" type {"," …}] ")" "{" {node} return {update} "}"
+//! return    = "return" [%name "as" "name" {"," …}]
+//! update    = "update" %name "<-" %name
+//! node      = %name "=" (constant | variable) [origins] | %name {"," %name} "=" op [origins]
+//! constant  = "constant" elements
+//! variable  = ("parameter" | "state") "name" elements
+//! elements  = type (list | "random" "(" seed ")" | "hash" "(" hex ")")
 //! op        = mnemonic [%name {"," %name}] ["{" attribute "=" value {"," …} "}"] [":" type {"," type}]
 //! type      = element "[" [extent {"," extent}] "]"
 //! ```
@@ -14,7 +18,7 @@
 use std::collections::HashMap;
 
 use super::lex::{Token, tokens};
-use super::nodes::{Graph, Node, Part, ValueId};
+use super::nodes::{Graph, Node, Part, ValueId, Variable};
 use crate::error::{Error, OpError, Result};
 use crate::ops::Op;
 use crate::ops::attributes::{Attr, AttrReader};
@@ -65,10 +69,15 @@ impl Parser {
         }
         self.keyword("return")?;
         if matches!(self.peek(), Token::Value(_)) {
-            self.separated('}', Self::output)?;
-        } else {
-            self.punct('}')?;
+            self.output()?;
+            while self.eat(',') {
+                self.output()?;
+            }
         }
+        while matches!(self.peek(), Token::Word(word) if word == "update") {
+            self.update()?;
+        }
+        self.punct('}')?;
         match self.next() {
             Token::End => Ok(self.graph),
             other => Err(self.error("the end of the text", other)),
@@ -85,6 +94,16 @@ impl Parser {
         Ok(())
     }
 
+    fn update(&mut self) -> Result<()> {
+        self.keyword("update")?;
+        let variable = self.value()?;
+        self.punct('<')?;
+        self.keyword("-")?;
+        let value = self.value()?;
+        self.graph.add_update(variable.node, value);
+        Ok(())
+    }
+
     fn node(&mut self) -> Result<()> {
         let mut names = vec![self.new_value()?];
         while self.eat(',') {
@@ -95,14 +114,32 @@ impl Parser {
             names.push(name);
         }
         self.punct('=')?;
-        match (self.word("an operator or `constant`")?.as_str(), &names[..]) {
-            ("constant", [name]) => self.constant(name),
-            ("constant", _) => Err(self.error("one name for a constant", names.len())),
+        match (self.word("an operator, `constant`, `parameter` or `state`")?.as_str(), &names[..]) {
+            ("constant", [name]) => {
+                let constant = self.constant()?;
+                let id = self.graph.add_constant(name, constant);
+                self.values.insert(name.clone(), id.into());
+                Ok(())
+            }
+            (kind @ ("parameter" | "state"), [name]) => {
+                let variable = match self.next() {
+                    Token::Quoted(name) => Variable::new(name, self.constant()?),
+                    other => return Err(self.error("a name in quotes", other)),
+                };
+                let add = if kind == "parameter" { Graph::add_parameter } else { Graph::add_state };
+                let id = add(&mut self.graph, name.clone(), variable);
+                self.values.insert(name.clone(), id.into());
+                Ok(())
+            }
+            (kind @ ("constant" | "parameter" | "state"), _) => {
+                Err(self.error(&format!("one name for a {kind}"), names.len()))
+            }
             (mnemonic, _) => self.op(names, mnemonic),
         }
     }
 
-    fn constant(&mut self, name: &str) -> Result<()> {
+    /// Type, elements and origins.
+    fn constant(&mut self) -> Result<Constant> {
         let ty = self.tensor_type()?;
         let count = ty.shape.numel();
         let payload = match self.next() {
@@ -117,9 +154,7 @@ impl Parser {
             other => return Err(self.error("[elements], random(seed) or hash(0x…)", other)),
         };
         let (origins, _) = self.origins();
-        let id = self.graph.add_constant(name, Constant::new(ty, payload).with_origins(origins));
-        self.values.insert(name.into(), id.into());
-        Ok(())
+        Ok(Constant::new(ty, payload).with_origins(origins))
     }
 
     /// The bytes of a list of elements, after its bracket.
@@ -420,6 +455,17 @@ mod tests {
               %a, %"b c" = split %x {axis=1, sizes=[1, 2]}  ; from "/split"
               %c = neg %"b c"
               return %c as "c", %"b c" as "b"
+            }"#,
+        );
+        round_trip(
+            r#"graph @step(%x: f32[2]) {
+              %"a w" = parameter "layer \"0\".weight" f32[2] [1, 2]  ; from "w"
+              %m = state "moment" f32[2] random(3)
+              %big = state "" f32[99] hash(0x0000000000000001)
+              %y = add %x, %"a w"
+              return
+              update %m<-%y
+              update %"a w" <- %m
             }"#,
         );
     }

@@ -4,9 +4,11 @@
 //! graph @gate(%x: f32[1,96,56,56]) {
 //!   %w = constant f32[24,96,1,1] random(7)  ; from "features.conv.weight"
 //!   %k = constant i64[2] [1, -1]
+//!   %n = state "runs" f32[] [0]
 //!   %c = conv %x, %w {then=silu} : f32[1,24,56,56]  ; from "/features/conv"
 //!   %v, %i = top_k %c {k=3} : f32[1,24,56,3], i64[1,24,56,3]
 //!   return %c as "logits"
+//!   update %n <- %m
 //! }
 //! ```
 //!
@@ -16,7 +18,7 @@
 
 use std::fmt::{self, Write};
 
-use super::nodes::{Graph, Kind, NodeId};
+use super::nodes::{Graph, Kind, NodeId, Variable};
 use crate::ops::Op;
 use crate::ops::attributes::Attr;
 use crate::types::{Constant, DType, Payload};
@@ -41,7 +43,12 @@ impl fmt::Display for Graph {
             let value = if self.contains(value.node) { name(self.name_of(*value)) } else { "?".into() };
             write!(f, "{} %{value} as {}", if i > 0 { "," } else { "" }, quoted(output))?;
         }
-        f.write_str("\n}\n")
+        f.write_str("\n")?;
+        for (variable, value) in self.updates() {
+            let value = if self.contains(value.node) { name(self.name_of(*value)) } else { "?".into() };
+            writeln!(f, "  update %{} <- %{value}", name(&self.node(*variable).name))?;
+        }
+        f.write_str("}\n")
     }
 }
 
@@ -58,6 +65,11 @@ pub fn line(graph: &Graph, id: NodeId) -> String {
         Kind::Constant(c) => {
             _ = write!(out, "constant {} {}", c.ty, elements(c));
             &c.origins
+        }
+        Kind::Parameter(variable) | Kind::State(variable) => {
+            let Variable { name, initial } = variable;
+            _ = write!(out, "{} {} {} {}", node.mnemonic(), quoted(name), initial.ty, elements(initial));
+            &initial.origins
         }
         Kind::Op(op) => {
             let operands: Vec<String> =

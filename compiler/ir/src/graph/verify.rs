@@ -2,12 +2,14 @@
 //!
 //! 1. no node is part of a cycle;
 //! 2. the operands of a node fill the slots 0, 1, 2, … once each;
-//! 3. inputs and constants have no operands;
+//! 3. inputs, constants and variables have no operands;
 //! 4. the graph's inputs are nodes of kind input, each listed once, and no other node is of that kind;
 //! 5. no two values share a name, and no name is empty;
 //! 6. an operator has the results that its shape rule says of its operands, of those types, and operands name results that there are;
-//! 7. the type of a constant is its payload's, and the payload has as many bytes as the type says; random elements are `f32`;
-//! 8. outputs name nodes of the graph, and no two outputs share a name.
+//! 7. the type of a constant or variable is its payload's, and the payload has as many bytes as the type says; random elements are `f32`;
+//! 8. outputs name nodes of the graph, and no two outputs share a name;
+//! 9. variables are listed once each, and no two share a name, which is neither empty nor holds a zero byte;
+//! 10. an update gives a variable, not updated twice, a value of its type.
 //!
 //! All breaches are gathered into one error; each names its node.
 
@@ -55,11 +57,17 @@ pub fn verify(graph: &Graph) -> Result<()> {
             _ if !slots.is_empty() => Some(format!("{}: expected no operands, found {}", node.mnemonic(), slots.len())),
             Kind::Input if graph.inputs().contains(&id) => None,
             Kind::Input => Some("input: expected to be listed among the inputs of the graph".into()),
-            Kind::Constant(constant) => check_constant(&node.ty, constant),
+            Kind::Constant(constant) => check_constant(&node.ty, constant, "constant"),
+            Kind::Parameter(variable) | Kind::State(variable) => {
+                let listed = graph.variables().contains(&id);
+                let unlisted = || format!("{}: expected to be listed among the variables", node.mnemonic());
+                check_constant(&node.ty, &variable.initial, node.mnemonic()).or((!listed).then(unlisted))
+            }
         };
         message.into_iter().for_each(fault);
     }
     check_ports(graph, &mut faults);
+    check_variables(graph, &mut faults);
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
@@ -89,16 +97,16 @@ fn check_op(graph: &Graph, id: NodeId, op: &Op) -> Option<String> {
     }
 }
 
-fn check_constant(ty: &TensorType, constant: &Constant) -> Option<String> {
+fn check_constant(ty: &TensorType, constant: &Constant, what: &str) -> Option<String> {
     if *ty != constant.ty {
-        return Some(format!("constant: type: expected {}, found {ty}", constant.ty));
+        return Some(format!("{what}: type: expected {}, found {ty}", constant.ty));
     }
     match &constant.payload {
         Payload::Bytes(bytes) if bytes.len() != ty.bytes() => {
-            Some(format!("constant: payload of {ty}: expected {} bytes, found {}", ty.bytes(), bytes.len()))
+            Some(format!("{what}: payload of {ty}: expected {} bytes, found {}", ty.bytes(), bytes.len()))
         }
         Payload::Random(_) if ty.dtype != DType::F32 => {
-            Some(format!("constant: random elements: expected f32, found {}", ty.dtype))
+            Some(format!("{what}: random elements: expected f32, found {}", ty.dtype))
         }
         _ => None,
     }
@@ -126,6 +134,44 @@ fn check_ports(graph: &Graph, faults: &mut Vec<String>) {
         }
         if !names.insert(name) {
             faults.push(format!("output {name}: another output has this name"));
+        }
+    }
+}
+
+fn check_variables(graph: &Graph, faults: &mut Vec<String>) {
+    let mut names = HashSet::new();
+    for (at, id) in graph.variables().iter().enumerate() {
+        let Some(variable) = graph.contains(*id).then(|| graph.node(*id)).and_then(|node| node.variable()) else {
+            faults.push(format!("variable {}: expected a parameter or a state of the graph", id.index()));
+            continue;
+        };
+        let node = &graph.node(*id).name;
+        if graph.variables()[..at].contains(id) {
+            faults.push(format!("{node}: listed twice among the variables"));
+        } else if !names.insert(&variable.name) {
+            faults.push(format!("{node}: another variable is called {:?}", variable.name));
+        }
+        if variable.name.is_empty() || variable.name.contains('\0') {
+            faults.push(format!("{node}: name: expected text without zero bytes, found {:?}", variable.name));
+        }
+    }
+    let mut updated = HashSet::new();
+    for (variable, value) in graph.updates() {
+        let known = |id: &NodeId| graph.contains(*id).then(|| graph.node(*id));
+        let Some(to) = known(variable).filter(|node| node.variable().is_some()) else {
+            let found = known(variable).map_or("none".into(), |node| format!("{} %{}", node.mnemonic(), node.name));
+            faults.push(format!("update: expected a parameter or a state, found {found}"));
+            continue;
+        };
+        if !updated.insert(variable) {
+            faults.push(format!("{}: updated twice", to.name));
+        }
+        match known(&value.node).and_then(|node| node.results().nth(value.result)) {
+            None => faults.push(format!("{}: update: expected a value of the graph, found none", to.name)),
+            Some((_, ty)) if *ty != to.ty => {
+                faults.push(format!("{}: update: expected {}, found {ty}", to.name, to.ty));
+            }
+            Some(_) => {}
         }
     }
 }
@@ -188,6 +234,28 @@ mod tests {
         g.add_output("y", b);
         g.node_mut(a).name = "b".into();
         assert!(faults(&g).contains("b: another node has this name"), "{}", faults(&g));
+    }
+
+    #[test]
+    fn variables_and_updates() -> Result<()> {
+        let text = r#"graph @g(%x: f32[2]) {
+          %a = parameter "w" f32[2] [1, 2]
+          %b = state "w" f32[2] [1, 2]
+          %c = state "" f32[1] [1]
+          %y = neg %x
+          return %y as "y"
+          update %a <- %y
+          update %a <- %x
+          update %c <- %y
+          update %x <- %y
+        }"#;
+        let expected = "b: another variable is called \"w\"\n\
+                        c: name: expected text without zero bytes, found \"\"\n\
+                        a: updated twice\n\
+                        c: update: expected f32[1], found f32[2]\n\
+                        update: expected a parameter or a state, found input %x";
+        assert_eq!(faults(&super::super::parse(text)?), expected);
+        Ok(())
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::fuse_squeeze_excite::zeros;
 use super::matching::{ConvView, binary, conv, known, shared, unary};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, ValueId, Patch, Value};
+use crate::graph::{Graph, Patch, Value, ValueId};
 use crate::ops::mbconv::Part;
 use crate::ops::{MbConv, Op, SqueezeExcite};
 use crate::scalar::BinaryFn;

@@ -56,10 +56,12 @@ pub(super) fn close(v: f64, expected: f64) -> bool {
     (v - expected).abs() <= 1e-5 * expected.abs()
 }
 
-/// Why `id` cannot vanish into its consumer, if it cannot: other users, or a graph output.
+/// Why `id` cannot vanish into its consumer, if it cannot: other users, a graph output, or an update.
 pub(super) fn shared(graph: &Graph, id: ValueId) -> Option<String> {
     let name = graph.name_of(id);
-    if graph.is_output(id) {
+    if graph.is_update(id) {
+        Some(format!("%{name} replaces a variable"))
+    } else if graph.is_output(id) {
         Some(format!("%{name} is a graph output"))
     } else if graph.users(id).len() > 1 {
         Some(format!("%{name} has other users"))

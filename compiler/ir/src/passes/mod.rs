@@ -18,7 +18,7 @@ pub mod name_activation;
 pub mod remove_identity;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Names, ValueId, Patch};
+use crate::graph::{Graph, Names, Patch, ValueId};
 use crate::remark::{Remark, Verdict};
 
 /// What a rewrite says about a value.
