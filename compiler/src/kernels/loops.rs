@@ -10,6 +10,9 @@ mod emit;
 pub mod nest;
 mod point;
 mod rows;
+mod squares;
+#[cfg(test)]
+mod tests;
 mod values;
 use crate::codegen::Emitter;
 use nest::{Affine, Combine, Inst, LoopNest, Output, Split};

@@ -5,6 +5,7 @@ use iced_x86::{Code as Op, Instruction, Register};
 use super::allocate::Allocator;
 use super::assembler::{Encoded, Place};
 use super::emit::general;
+use super::opcodes;
 use crate::codegen::machine::code::{Id, Inst};
 use fornax_ir::types::DType;
 
@@ -43,11 +44,14 @@ impl Allocator<'_> {
                 let to = self.v.write(d, &mut self.machine)?;
                 // The lanes that stay must not wait for what wrote them.
                 self.machine.zero(to)?;
-                let to = narrow(Register::XMM0, to);
+                let to = self.machine.part(to, 4);
                 self.machine.asm.put(Instruction::with3(code, to, to, from))
             }
             Inst::FirstBits(d, a) => {
-                let from = narrow(Register::XMM0, self.v.read(a, &mut self.machine)?);
+                let from = {
+                    let number = self.v.read(a, &mut self.machine)?;
+                    self.machine.part(number, 4)
+                };
                 let to = self.r.write(d, &mut self.machine)?;
                 self.machine.registers(self.machine.opcodes.first_bits(), narrow(Register::EAX, to), from)
             }
@@ -75,10 +79,10 @@ impl Allocator<'_> {
                 Ok(load)
             });
         }
-        if self.machine.vectors.masks || lanes == 8 {
+        if usize::from(lanes) == self.machine.vectors.lanes {
             return self.machine.load_form(code, register, from);
         }
-        let low = narrow(Register::XMM0, to);
+        let low = self.machine.part(to, 4);
         let insert = if size == 1 { Op::VEX_Vpinsrb_xmm_xmm_r32m8_imm8 } else { Op::VEX_Vpinsrw_xmm_xmm_r32m16_imm8 };
         self.machine.zero(to)?;
         for lane in 0..usize::from(lanes) {
@@ -90,7 +94,7 @@ impl Allocator<'_> {
 
     fn store_as(&mut self, from: u32, to: Place, size: usize, lanes: u8) -> Encoded {
         if self.machine.vectors.masks {
-            let code = if size == 1 { Op::EVEX_Vpmovdb_xmmm128_k1z_zmm } else { Op::EVEX_Vpmovdw_ymmm256_k1z_zmm };
+            let code = if size == 1 { opcodes::NARROW_8 } else { opcodes::NARROW_16 };
             let mask =
                 if usize::from(lanes) < self.machine.vectors.lanes { Some(self.machine.mask(lanes)?) } else { None };
             let register = self.machine.vector(from);
@@ -105,13 +109,11 @@ impl Allocator<'_> {
         // Each half's elements together at its bottom, then half by half.
         let spare = self.v.scratch(&mut self.machine)?;
         let (register, whole, low) =
-            (self.machine.vector(from), self.machine.vector(spare), narrow(Register::XMM0, spare));
+            (self.machine.vector(from), self.machine.vector(spare), self.machine.part(spare, 4));
         let order = |i: usize| if i < 4 * size { (i / size * 4 + i % size) as u8 } else { 0x80 };
         let order: Vec<u8> = (0..32).map(|i| order(i % 16)).collect();
         let order = Place::Constant(self.machine.asm.constant(&order));
-        self.machine
-            .asm
-            .with_place(order, |m| Instruction::with3(Op::VEX_Vpshufb_ymm_ymm_ymmm256, whole, register, m))?;
+        self.machine.asm.with_place(order, |m| Instruction::with3(opcodes::ORDER_BYTES, whole, register, m))?;
         let (extract, half) = match size {
             1 => (Op::VEX_Vpextrb_r32m8_xmm_imm8, Op::VEX_Vmovd_rm32_xmm),
             _ => (Op::VEX_Vpextrw_r32m16_xmm_imm8, Op::VEX_Vmovq_xmmm64_xmm),
@@ -119,7 +121,7 @@ impl Allocator<'_> {
         let lanes = usize::from(lanes);
         for first in (0..lanes).step_by(4) {
             if first > 0 {
-                self.machine.asm.put(Instruction::with3(Op::VEX_Vextracti128_xmmm128_ymm_imm8, low, whole, 1))?;
+                self.machine.asm.put(Instruction::with3(self.machine.opcodes.extract_half(), low, whole, 1))?;
             }
             if lanes - first >= 4 {
                 self.machine.store_form(half, behind(to, first * size), low)?;
@@ -155,17 +157,17 @@ impl Allocator<'_> {
         self.release(&[a]);
         let to = self.v.write(d, &mut self.machine)?;
         let (code, to, from, by) = match by {
-            8 => (codes.extract_half(), narrow(Register::YMM0, to), narrow(Register::ZMM0, from), 1),
-            4 => (codes.extract_block(), narrow(Register::XMM0, to), narrow(Register::YMM0, from), 1),
-            2 => (codes.permute(), narrow(Register::XMM0, to), narrow(Register::XMM0, from), 0xEE),
-            _ => (codes.permute(), narrow(Register::XMM0, to), narrow(Register::XMM0, from), 0xF5),
+            8 => (codes.extract_half(), self.machine.part(to, 8), self.machine.part(from, 16), 1),
+            4 => (codes.extract_block(), self.machine.part(to, 4), self.machine.part(from, 8), 1),
+            2 => (codes.permute(), self.machine.part(to, 4), self.machine.part(from, 4), 0xEE),
+            _ => (codes.permute(), self.machine.part(to, 4), self.machine.part(from, 4), 0xF5),
         };
         self.machine.asm.put(Instruction::with3(code, to, from, by))
     }
 
     /// The half of a vector register by number.
     fn half(&self, number: u32) -> Register {
-        narrow(if self.machine.vectors.masks { Register::YMM0 } else { Register::XMM0 }, number)
+        self.machine.part(number, self.machine.vectors.lanes / 2)
     }
 
     fn promote(&mut self, d: Id, a: Id, upper: bool) -> Encoded {
@@ -198,17 +200,20 @@ impl Allocator<'_> {
         let from = narrow(Register::EAX, self.r.read(a, &mut self.machine)?);
         let to = self.v.write(d, &mut self.machine)?;
         if self.machine.vectors.masks {
-            return self.machine.registers(Op::EVEX_Vpbroadcastd_zmm_k1z_r32, self.machine.vector(to), from);
+            return self.machine.registers(opcodes::SPLAT_INT, self.machine.vector(to), from);
         }
-        let low = narrow(Register::XMM0, to);
+        let low = self.machine.part(to, 4);
         self.machine.registers(Op::VEX_Vmovd_xmm_rm32, low, from)?;
-        self.machine.registers(Op::VEX_Vpbroadcastd_ymm_xmmm32, self.machine.vector(to), low)
+        self.machine.registers(opcodes::SPLAT_FIRST, self.machine.vector(to), low)
     }
 
     /// Beyond the range of the destination the machine gives its smallest integer: right below, corrected above and for NaN.
     fn first_to_int(&mut self, d: Id, a: Id) -> Encoded {
         let codes = self.machine.opcodes;
-        let from = narrow(Register::XMM0, self.v.read(a, &mut self.machine)?);
+        let from = {
+            let number = self.v.read(a, &mut self.machine)?;
+            self.machine.part(number, 4)
+        };
         let bits = narrow(Register::EAX, self.r.scratch(&mut self.machine)?);
         let to = general(self.r.write(d, &mut self.machine)?);
         self.machine.registers(codes.first_bits(), bits, from)?;

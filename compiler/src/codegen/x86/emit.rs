@@ -102,6 +102,16 @@ impl Machine {
         first + number
     }
 
+    /// The first lanes of a vector register by number: a half, or 128 bits.
+    pub fn part(&self, number: u32, lanes: usize) -> Register {
+        let first = match lanes {
+            16 => Register::ZMM0,
+            8 => Register::YMM0,
+            _ => Register::XMM0,
+        };
+        first + number
+    }
+
     /// The slot of a general register.
     pub fn general_slot(&self, slot: u32) -> Place {
         Place::At(Register::RBP, -8 * (SAVED.len() as i32 + 1 + slot as i32))

@@ -98,6 +98,18 @@ table! {
     store_xmm = VEX_Vmovups_xmmm128_xmm | EVEX_Vmovups_xmmm128_k1z_xmm;
 }
 
+/// Where there are masks: lanes to bytes and to pairs of bytes, a general register to every lane, a comparison of integers.
+pub const NARROW_8: Code = Code::EVEX_Vpmovdb_xmmm128_k1z_zmm;
+pub const NARROW_16: Code = Code::EVEX_Vpmovdw_ymmm256_k1z_zmm;
+pub const SPLAT_INT: Code = Code::EVEX_Vpbroadcastd_zmm_k1z_r32;
+pub const COMPARE_INT: Code = Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8;
+
+/// Where there are none: an order of bytes in each block, the first lane to every lane, comparisons of integers.
+pub const ORDER_BYTES: Code = Code::VEX_Vpshufb_ymm_ymm_ymmm256;
+pub const SPLAT_FIRST: Code = Code::VEX_Vpbroadcastd_ymm_xmmm32;
+pub const EQUAL_INT: Code = Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256;
+pub const GREATER_INT: Code = Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256;
+
 impl Opcodes {
     /// The column for vectors of a level, if there is one.
     pub fn new(vectors: Vectors) -> Option<Self> {

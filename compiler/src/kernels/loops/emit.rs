@@ -25,6 +25,8 @@ pub(super) enum Mode {
     Rows,
     /// Element by element.
     Elements,
+    /// In squares that are transposed: [`LoopNest::transposed`].
+    Squares,
 }
 
 /// How many points along the innermost output axis are computed at once.
@@ -77,6 +79,9 @@ pub(super) fn emit(e: &mut dyn Emitter, nest: &LoopNest, split: Split) {
     if nest.chunks(split) == 0 {
         return;
     }
+    let transposed = nest.transposed();
+    let squares = transposed.is_some();
+    let nest = transposed.as_ref().unwrap_or(nest);
     let scaled = |at: &Affine, by: usize| at.strides.iter().map(|s| s * by as i64).collect::<Vec<_>>();
     let mut steps = vec![scaled(&nest.output.at, nest.output.dtype.size())];
     let counts = usize::from(matches!(nest.combine, Combine::Arg { .. }));
@@ -85,6 +90,7 @@ pub(super) fn emit(e: &mut dyn Emitter, nest: &LoopNest, split: Split) {
     steps.extend(nest.tables.iter().map(|t| scaled(&t.at, t.dtype.size())));
     steps.extend(nest.guards.iter().map(|g| scaled(&g.at, 1)));
     let mode = match nest.vectorises() {
+        _ if squares => Mode::Squares,
         true => Mode::Vectors,
         false if nest.sums_in_lanes() => Mode::Rows,
         false => Mode::Elements,
@@ -200,7 +206,7 @@ impl Nest<'_> {
     }
 
     /// As [`Self::advance_by`] for a constant.
-    fn advance(&self, e: &mut dyn Emitter, state: &State, axis: usize, index: i64) {
+    pub(super) fn advance(&self, e: &mut dyn Emitter, state: &State, axis: usize, index: i64) {
         for (cursor, steps) in self.steps.iter().enumerate().filter(|(_, steps)| index * steps[axis] != 0) {
             e.add_imm(state.at[cursor], state.at[cursor], index * steps[axis]);
         }
@@ -243,6 +249,9 @@ impl Nest<'_> {
 
     /// The loops over output axes from `axis` on; `times` bounds the first of them.
     fn outputs(&self, e: &mut dyn Emitter, axis: usize, state: &State, times: Times) {
+        if self.mode == Mode::Squares && axis + 2 == self.nest.outputs() {
+            return self.squares(e, state, times);
+        }
         if axis + 1 == self.nest.outputs() {
             return self.innermost(e, state, times);
         }

@@ -11,8 +11,8 @@
 
 mod inline;
 
-use fornax_ir::scalar::BinaryFn::{self, Add, Div, Max, Min, Mul, Prelu, Sub};
-use fornax_ir::scalar::UnaryFn::{self, Cos, IsNan, Not, Sin};
+use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul, Or, Pow, Prelu, Sub, Xor};
+use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, IsNan, Neg, Not, Relu, Sign};
 use fornax_ir::types::DType;
 
 /// `base + sum of strides[d] * index[d]`
@@ -201,6 +201,15 @@ const CHUNK: usize = 8192;
 /// The block of the innermost output axis is a multiple of this: whole unrolled vectors of any back end.
 const VECTORS: usize = 64;
 
+/// Rows of a strip of a transposing copy come in multiples of this: whole squares of any back end.
+const SQUARE: usize = 16;
+
+/// Least rows and columns that are worth a square.
+const SIDE: usize = 4;
+
+/// Largest stride of the lines of a square: displacements of all its lines fit an instruction.
+const REACH: i64 = 1 << 24;
+
 impl LoopNest {
     /// A nest that stores `body` at every index of `extents`: an element-wise function or a copy. Operands are added afterwards.
     pub fn map(extents: &[usize], output: Output, body: Program) -> Self {
@@ -347,17 +356,22 @@ impl LoopNest {
         let accumulated = || self.lanes(&self.body);
         for inst in program {
             let floats = |ids: &[Id]| ids.iter().all(|id| kinds[*id] == Kind::Float);
+            let alike = |a: &Id, b: &Id| kinds[*a] == kinds[*b];
             let kind = match inst {
                 Inst::Load(x) if self.inputs[*x].dtype == DType::F32 => Kind::Float,
                 Inst::Load(_) => Kind::Int,
                 Inst::Float(_) => Kind::Float,
                 Inst::Int(v) => i32::try_from(*v).ok().map(|_| Kind::Int)?,
                 Inst::Accumulated => accumulated()?,
-                Inst::Unary(f, a) if floats(&[*a]) && !matches!(f, Not | IsNan | Sin | Cos) => Kind::Float,
-                Inst::Binary(Add | Sub | Mul | Min | Max | Div | Prelu, a, b) if floats(&[*a, *b]) => Kind::Float,
+                Inst::Unary(IsNan, a) if floats(&[*a]) => Kind::Int,
+                Inst::Unary(f, a) if floats(&[*a]) && *f != Not => Kind::Float,
+                Inst::Unary(Not | Relu | Clip(..) | Abs | Neg | Sign, a) if !floats(&[*a]) => Kind::Int,
+                Inst::Binary(f, a, b) if alike(a, b) && f.is_comparison() => Kind::Int,
+                Inst::Binary(Add | Sub | Mul | Min | Max | Div | Prelu | Pow | Mod | Fmod, a, b) if floats(&[*a, *b]) => Kind::Float,
                 // Sums and products are right in their low bits, and wrapped before anything else looks at them.
-                Inst::Binary(Add | Sub | Mul | Min | Max, a, b) if kinds[*a] == kinds[*b] => Kind::Int,
+                Inst::Binary(Add | Sub | Mul | Min | Max | And | Or | Xor, a, b) if !floats(&[*a]) && !floats(&[*b]) => Kind::Int,
                 Inst::Fma(a, b, c) if floats(&[*a, *b, *c]) => Kind::Float,
+                Inst::Select(c, a, b) if !floats(&[*c]) && alike(a, b) => kinds[*a],
                 Inst::ToFloat(_) => Kind::Float,
                 Inst::ToInt(dtype, _) | Inst::Wrap(dtype, _) if fits_lanes(*dtype) => Kind::Int,
                 _ => return None,
@@ -367,14 +381,45 @@ impl LoopNest {
         Some(kinds.last().copied().unwrap_or(Kind::Float))
     }
 
+    /// The nest with its output axes in another order, if it is a copy of 32-bit elements that is dense along one output axis where it
+    /// is read and along another where it is written: the axis that is read along second innermost, the one that is written along
+    /// innermost.
+    pub fn transposed(&self) -> Option<Self> {
+        let [input] = &self.inputs[..] else { return None };
+        let columns = self.outputs() - 1;
+        let copy = (self.reduced, self.combine) == (0, Combine::Last)
+            && self.body == [Inst::Load(0)]
+            && (self.tables.is_empty() && self.guards.is_empty() && self.finish.is_empty())
+            && (input.dtype.size(), self.output.dtype.size()) == (4, 4);
+        let rows = (0..columns).find(|axis| input.at.strides[*axis] == 1 && self.extents[*axis] >= SIDE)?;
+        // Displacements within a square.
+        let near = |stride: i64| stride.abs() < REACH;
+        let (across, down) = (input.at.strides[columns], self.output.at.strides[rows]);
+        let crosses = self.output.at.strides[columns] == 1 && across != 1 && self.extents[columns] >= SIDE;
+        if !(copy && crosses && near(across) && near(down)) {
+            return None;
+        }
+        let mut nest = self.clone();
+        nest.extents[rows..columns].rotate_left(1);
+        nest.affines_mut().for_each(|a| a.strides[rows..columns].rotate_left(1));
+        Some(nest)
+    }
+
     /// The cut into chunks: a function of the shape alone.
     pub fn split(&self) -> Split {
+        match self.transposed() {
+            Some(nest) => nest.cut(self.outputs() - 2, SQUARE),
+            None => self.cut(self.outputs() - 1, VECTORS),
+        }
+    }
+
+    /// Blocks of one of the axes up to `last`; of that, of a multiple of `whole` indices.
+    fn cut(&self, last: usize, whole: usize) -> Split {
         let inner = |axis: usize| self.extents[axis + 1..].iter().fold(1usize, |p, e| p.saturating_mul(*e));
-        let innermost = self.outputs() - 1;
-        let outer = (0..innermost).find(|axis| inner(*axis) <= CHUNK).unwrap_or(innermost);
+        let outer = (0..last).find(|axis| inner(*axis) <= CHUNK).unwrap_or(last);
         let mut block = CHUNK.div_ceil(inner(outer).max(1));
-        if outer == innermost {
-            block = block.next_multiple_of(VECTORS);
+        if outer == last {
+            block = block.next_multiple_of(whole);
         }
         Split { outer, block: block.min(self.extents[outer]).max(1) }
     }
@@ -384,8 +429,9 @@ impl LoopNest {
         if self.extents[..self.outputs()].contains(&0) {
             return 0;
         }
-        let outer: usize = self.extents[..split.outer].iter().product();
-        u32::try_from(outer.saturating_mul(self.extents[split.outer].div_ceil(split.block))).unwrap_or(u32::MAX)
+        let extents = self.transposed().map_or_else(|| self.extents.clone(), |nest| nest.extents);
+        let outer: usize = extents[..split.outer].iter().product();
+        u32::try_from(outer.saturating_mul(extents[split.outer].div_ceil(split.block))).unwrap_or(u32::MAX)
     }
 }
 
@@ -398,7 +444,8 @@ enum Kind {
 
 /// Whether vectors of 32-bit lanes hold elements of `dtype`.
 fn fits_lanes(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::I8 | DType::U8 | DType::I32)
+    use DType::{Bool, F32, I8, I16, I32, U8, U16};
+    matches!(dtype, F32 | I8 | U8 | Bool | I16 | U16 | I32)
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 use super::emit::{INPUTS, Mode, Nest, POSITION, State, Times, Width};
 use super::nest::{Combine, Inst, Program};
 use super::values::{self, Value};
-use crate::codegen::{Cmp, Element, Emitter, IntOp};
+use crate::codegen::{Cmp, Element, Emitter, IntOp, Mem, V, VOp};
 use fornax_ir::scalar::BinaryFn;
 use fornax_ir::types::DType;
 
 /// Vectors of an unrolled block with sums: enough independent ones to hide the latency of a multiply-add.
 const BLOCK: usize = 4;
 
-/// Vectors of an unrolled block without sums: enough to load the constants of a function half as often.
-const PAIR: usize = 2;
+/// Registers that a function needs for each vector of an unrolled block without sums, and for all of them. The more vectors go through
+/// its stages side by side, the less they wait for each other.
+const FUNCTION: (usize, usize) = (4, 2);
 
 /// Largest displacement of an unrolled element.
 const REACH: i64 = 1 << 24;
@@ -22,11 +23,13 @@ impl Nest<'_> {
         let lanes = if self.mode == Mode::Vectors { e.lanes(Element::F32) } else { 1 };
         let unrolled = match self.mode {
             Mode::Vectors if self.nest.reduced > 0 => BLOCK,
-            Mode::Vectors => PAIR,
+            Mode::Vectors => e.budget().saturating_sub(FUNCTION.1) / FUNCTION.0,
             Mode::Rows => self.rows(e),
             Mode::Elements if self.unrolls() => BLOCK,
-            Mode::Elements => 1,
+            Mode::Elements | Mode::Squares => 1,
         };
+        let most = self.nest.extents[self.nest.outputs() - 1] / lanes;
+        let unrolled = unrolled.min(most).max(1);
         let width = |vectors| Width { vectors, lanes, exist: lanes };
         let mut widths = vec![width(unrolled)];
         if unrolled > 1 {
@@ -233,7 +236,7 @@ impl Nest<'_> {
     }
 
     /// An element in every lane.
-    pub(super) fn broadcast(&self, e: &mut dyn Emitter, dtype: DType, at: crate::codegen::Mem) -> crate::codegen::V {
+    pub(super) fn broadcast(&self, e: &mut dyn Emitter, dtype: DType, at: Mem) -> V {
         loaded(e, |e, v| {
             if dtype.size() == 4 {
                 return e.broadcast(v, at);
@@ -246,7 +249,7 @@ impl Nest<'_> {
 }
 
 /// A fresh register that `load` fills.
-pub(super) fn loaded(e: &mut dyn Emitter, load: impl FnOnce(&mut dyn Emitter, crate::codegen::V)) -> crate::codegen::V {
+pub(super) fn loaded(e: &mut dyn Emitter, load: impl FnOnce(&mut dyn Emitter, V)) -> V {
     let v = e.v();
     load(e, v);
     v
@@ -277,7 +280,7 @@ pub(super) fn take_up(
     };
     if let (Value::Float(registers), BinaryFn::Add) = (sums, function) {
         for (i, sum) in registers.iter().enumerate() {
-            e.op(crate::codegen::VOp::Add, Element::F32, *sum, *sum, term.vector(i));
+            e.op(VOp::Add, Element::F32, *sum, *sum, term.vector(i));
         }
         return;
     }

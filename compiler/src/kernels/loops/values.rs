@@ -145,8 +145,31 @@ pub(super) fn unary(e: &mut dyn Emitter, f: UnaryFn, x: &Value, wide: bool) -> V
             math::unary(e, f, &values);
             Float(values)
         }
-        Lanes(_) => x.clone(),
+        Lanes(_) => Lanes(vectors(e, &[x], |e, i| unary_lanes(e, f, x.vector(i)))),
         Int(_) => Int(ints(e, &[x], |e, i| unary_int(e, f, x.int(i)))),
+    }
+}
+
+fn unary_lanes(e: &mut dyn Emitter, f: UnaryFn, x: V) -> V {
+    let zero = bits(e, 0);
+    let within = |e: &mut dyn Emitter, low: i32, high: i32| {
+        let (low, high) = (bits(e, low as u32), bits(e, high as u32));
+        let above = op(e, VOp::Max, Element::I32, x, low);
+        op(e, VOp::Min, Element::I32, above, high)
+    };
+    match f {
+        UnaryFn::Relu => op(e, VOp::Max, Element::I32, x, zero),
+        UnaryFn::Clip(low, high) => within(e, low as i32, high as i32),
+        UnaryFn::Sign => within(e, -1, 1),
+        UnaryFn::Neg => op(e, VOp::Sub, Element::I32, zero, x),
+        UnaryFn::Abs => {
+            let negated = op(e, VOp::Sub, Element::I32, zero, x);
+            op(e, VOp::Max, Element::I32, x, negated)
+        }
+        _ => {
+            let one = bits(e, 1);
+            select(e, Element::I32, [x, zero], Cmp::Equal, one, zero)
+        }
     }
 }
 
@@ -245,11 +268,18 @@ fn extreme(e: &mut dyn Emitter, larger: bool, a: V, b: V) -> V {
 
 /// A function of 32-bit lanes: right in the low bits that are stored or wrapped.
 fn binary_lanes(e: &mut dyn Emitter, f: BinaryFn, a: V, b: V) -> V {
+    if let Some((cmp, changed)) = comparison(f) {
+        let (one, zero) = (bits(e, 1), bits(e, 0));
+        return select(e, Element::I32, if changed { [b, a] } else { [a, b] }, cmp, one, zero);
+    }
     let function = match f {
         BinaryFn::Add => VOp::Add,
         BinaryFn::Sub => VOp::Sub,
         BinaryFn::Mul => VOp::Mul,
         BinaryFn::Min => VOp::Min,
+        BinaryFn::And => VOp::And,
+        BinaryFn::Or => VOp::Or,
+        BinaryFn::Xor => VOp::Xor,
         _ => VOp::Max,
     };
     op(e, function, Element::I32, a, b)
@@ -357,6 +387,13 @@ pub(super) fn choice(e: &mut dyn Emitter, condition: &Value, yes: &Value, no: &V
         return Int(ints(e, &of, |e, i| choose(e, [condition.int(i), zero], Cmp::Equal, no.int(i), yes.int(i))));
     }
     let zero = e.constant(0.0);
+    if let Lanes(_) = condition {
+        let test = |e: &mut dyn Emitter, i: usize| {
+            select(e, Element::I32, [condition.vector(i), zero], Cmp::Equal, no.vector(i), yes.vector(i))
+        };
+        let values = vectors(e, &of, test);
+        return if let Lanes(_) = yes { Lanes(values) } else { Float(values) };
+    }
     let values = vectors(e, &of, |e, i| {
         let test = e.v();
         e.first_from_int(test, condition.int(i));
@@ -430,17 +467,22 @@ pub(super) fn wrap(e: &mut dyn Emitter, dtype: DType, x: &Value) -> Value {
     }))
 }
 
-/// Lanes wrapped to an 8-bit type; as they are for a 32-bit one.
+/// Lanes wrapped to a narrower type; as they are for a 32-bit one.
 fn wrap_lanes(e: &mut dyn Emitter, dtype: DType, x: V) -> V {
-    if dtype.size() == 4 {
+    if dtype == DType::Bool {
+        let (zero, one) = (bits(e, 0), bits(e, 1));
+        return select(e, Element::I32, [x, zero], Cmp::Equal, zero, one);
+    }
+    let width = 8 * dtype.size() as u32;
+    if width == 32 {
         return x;
     }
-    let mask = bits(e, 0xFF);
+    let mask = bits(e, (1 << width) - 1);
     let low = op(e, VOp::And, Element::I32, x, mask);
-    if dtype == DType::U8 {
+    if let DType::U8 | DType::U16 = dtype {
         return low;
     }
-    let sign = bits(e, 0x80);
+    let sign = bits(e, 1 << (width - 1));
     let turned = op(e, VOp::Xor, Element::I32, low, sign);
     op(e, VOp::Sub, Element::I32, turned, sign)
 }

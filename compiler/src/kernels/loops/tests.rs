@@ -1,0 +1,229 @@
+//! Nests on every machine that runs here and on the interpreted one, whose accesses are checked.
+
+use super::nest::{Affine, Combine, Entry, Inst, LoopNest, Output, Table};
+use super::{Family, Loops};
+use crate::kernels::testing;
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
+
+/// Row-major strides.
+fn dense(extents: &[usize]) -> Vec<i64> {
+    (0..extents.len()).map(|axis| extents[axis + 1..].iter().product::<usize>() as i64).collect()
+}
+
+/// A nest over dense `f32`, the last `reduced` axes not written.
+fn nest(extents: &[usize], reduced: usize) -> LoopNest {
+    let kept = &extents[..extents.len() - reduced];
+    let strides = [dense(kept), vec![0; reduced]].concat();
+    let output = Output { dtype: DType::F32, elements: kept.iter().product(), at: Affine::new(0, strides) };
+    let mut nest = LoopNest::map(extents, output, vec![Inst::Load(0)]);
+    nest.reduced = reduced;
+    nest
+}
+
+/// What every machine computes; the interpreted ones too, with 4, 8 and 16 lanes.
+fn run(name: &str, nest: LoopNest, inputs: &[&[f32]]) -> Result<Vec<f32>, String> {
+    let kernel = Loops::new(name, nest);
+    let found = testing::run(kernel.clone(), inputs);
+    let schedule = kernel.nest().split();
+    let same = |a: &f32, b: &f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    for lanes in [4, 8, 16] {
+        let other = testing::interpret(&kernel, &schedule, inputs, lanes);
+        if !found[0].iter().zip(&other[0]).all(|(a, b)| same(a, b)) {
+            return Err(format!("{}: {lanes} lanes give other bits", kernel.name()));
+        }
+    }
+    Ok(found.into_iter().next().unwrap_or_default())
+}
+
+#[test]
+fn copies_transpose_squares_of_any_size() {
+    let shapes: [([usize; 4], [usize; 4]); 9] = [
+        ([2, 4, 5, 7], [0, 2, 3, 1]),
+        ([1, 16, 16, 16], [0, 2, 3, 1]),
+        ([2, 33, 3, 19], [0, 2, 3, 1]),
+        ([1, 20, 1, 300], [0, 3, 2, 1]),
+        ([3, 5, 6, 50], [0, 3, 1, 2]),
+        ([2, 3, 4, 8], [3, 2, 1, 0]),
+        ([4, 3, 40, 32], [0, 2, 1, 3]),
+        ([1, 3, 70, 5], [0, 2, 3, 1]),
+        ([1, 300, 40, 9], [2, 3, 0, 1]),
+    ];
+    testing::report(shapes.into_iter().map(|(shape, perm)| {
+        let extents = perm.map(|axis| shape[axis]);
+        let strides = dense(&shape);
+        let mut nest = nest(&extents, 0);
+        let elements = shape.iter().product();
+        nest.input("x", DType::F32, elements, Affine::new(0, perm.map(|axis| strides[axis])));
+        let x = testing::values(1, elements);
+        let own = dense(&extents);
+        let from = |i: usize| -> usize {
+            (0..4).map(|d| i / own[d] as usize % extents[d] * strides[perm[d]] as usize).sum()
+        };
+        let y = match run("copy", nest, &[&x]) {
+            Ok(y) => y,
+            Err(error) => return Some(error),
+        };
+        let wrong = (0..elements).find(|i| y[*i] != x[from(*i)])?;
+        Some(format!("{shape:?} {perm:?}: element {wrong} is {}", y[wrong]))
+    }));
+}
+
+#[test]
+fn sums_run_along_dense_rows_in_sixteen_lanes() {
+    let kinds = [Combine::Sum, Combine::SumProduct, Combine::Max, Combine::Min, Combine::Prod];
+    let shapes = [(1, 1, 16), (3, 2, 17), (5, 1, 100), (9, 3, 33), (2, 4, 64), (70, 1, 31)];
+    let cases = kinds.into_iter().flat_map(|kind| shapes.map(|shape| (kind, shape)));
+    testing::report(cases.map(|(kind, (rows, outer, inner))| {
+        // The outer reduced axis does not lie behind the inner one, so that they stay apart.
+        let extents = [rows, outer, inner];
+        let mut nest = nest(&extents, 2);
+        let strides = [inner as i64, (rows * inner) as i64, 1];
+        nest.input("x", DType::F32, rows * outer * inner, Affine::new(0, strides));
+        nest.input("w", DType::F32, inner, Affine::new(0, [0, 0, 1]));
+        let start = match kind {
+            Combine::Max => f32::NEG_INFINITY,
+            Combine::Min => f32::INFINITY,
+            Combine::Prod => 1.0,
+            _ => 0.5,
+        };
+        nest.init = vec![Inst::Float(start.to_bits())];
+        nest.body = match kind {
+            Combine::SumProduct => vec![Inst::Load(0), Inst::Load(1)],
+            _ => vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Add, 0, 1)],
+        };
+        nest.combine = kind;
+        nest.finish = vec![Inst::Accumulated, Inst::Unary(UnaryFn::Neg, 0)];
+        assert!(nest.clone().simplify().sums_in_lanes());
+        let (x, w) = (testing::values(1, rows * outer * inner), testing::values(2, inner));
+        let term = |row: usize, o: usize, i: usize| {
+            let (x, w) = (f64::from(x[o * rows * inner + row * inner + i]), f64::from(w[i]));
+            if kind == Combine::SumProduct { x * w } else { f64::from((x + w) as f32) }
+        };
+        let expected: Vec<f64> = (0..rows)
+            .map(|row| {
+                let terms = (0..outer * inner).map(|t| term(row, t / inner, t % inner));
+                -match kind {
+                    Combine::Max => terms.fold(f64::NEG_INFINITY, f64::max),
+                    Combine::Min => terms.fold(f64::INFINITY, f64::min),
+                    Combine::Prod => terms.product(),
+                    _ => 0.5 + terms.sum::<f64>(),
+                }
+            })
+            .collect();
+        let name = format!("{kind:?} {rows}x{outer}x{inner}");
+        match run(&name, nest, &[&x, &w]) {
+            Ok(y) => testing::mismatch(&name, &y, &expected, |i| 1e-5 * expected[i].abs().max(1.0)),
+            Err(error) => Some(error),
+        }
+    }));
+}
+
+#[test]
+fn a_nan_wins_a_maximum_of_a_row_and_zeros_have_signs() {
+    for (kind, larger) in [(Combine::Max, true), (Combine::Min, false)] {
+        let mut nest = nest(&[3, 20], 1);
+        nest.input("x", DType::F32, 60, Affine::new(0, [20, 1]));
+        let start = if larger { f32::NEG_INFINITY } else { f32::INFINITY };
+        (nest.init, nest.combine) = (vec![Inst::Float(start.to_bits())], kind);
+        let mut x = [[if larger { -0.0f32 } else { 0.0 }; 20]; 3].concat();
+        (x[7], x[20 + 18]) = (f32::NAN, if larger { 0.0 } else { -0.0 });
+        let y = run("extreme", nest, &[&x]).unwrap();
+        assert!(y[0].is_nan());
+        assert_eq!([y[1].is_sign_negative(), y[2].is_sign_negative()], [!larger, larger]);
+    }
+}
+
+/// A chain through 8-bit and 32-bit integers, in vectors and element by element.
+#[test]
+fn integers_saturate_and_wrap_alike_in_lanes_and_registers() {
+    let body = |ty: DType| {
+        vec![
+            Inst::Load(0),
+            Inst::ToInt(ty, 0),
+            Inst::Int(100),
+            Inst::Binary(BinaryFn::Add, 1, 2),
+            Inst::Wrap(ty, 3),
+            Inst::ToFloat(4),
+        ]
+    };
+    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 127.9, -128.9, 255.9, 3e9, -3e9, 2147483600.0];
+    let x: Vec<f32> = special.into_iter().chain(testing::values(3, 61).into_iter().map(|v| v * 400.0)).collect();
+    for (ty, low, high) in [(DType::I8, -128.0, 127.0), (DType::U8, 0.0, 255.0), (DType::I32, -2147483648.0, 2147483647.0)] {
+        for stride in [1, 2] {
+            let mut nest = nest(&[x.len()], 0);
+            (nest.output.at.strides[0], nest.output.elements) = (stride, x.len() * stride as usize);
+            nest.body = body(ty);
+            nest.input("x", DType::F32, x.len(), Affine::new(0, [1]));
+            let y = run("integers", nest, &[&x]).unwrap();
+            for (i, x) in x.iter().enumerate() {
+                let cut = if x.is_nan() { 0.0 } else { f64::from(*x).trunc().clamp(low, high) };
+                let sum = cut as i64 + 100;
+                let expected = match ty {
+                    DType::I8 => f32::from(sum as i8),
+                    DType::U8 => f32::from(sum as u8),
+                    _ => sum as i32 as f32,
+                };
+                assert_eq!(y[i * stride as usize], expected, "{ty} of {x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn functions_agree_in_vectors_and_element_by_element() {
+    let x: Vec<f32> = testing::values(5, 37).into_iter().map(|v| v * 9.0).collect();
+    let other: Vec<f32> = x.iter().rev().copied().collect();
+    let binary = [BinaryFn::Pow, BinaryFn::Mod, BinaryFn::Fmod, BinaryFn::Prelu, BinaryFn::Less, BinaryFn::Equal];
+    let unary = [UnaryFn::Sin, UnaryFn::Cos, UnaryFn::IsNan, UnaryFn::Silu, UnaryFn::Round];
+    let bodies = binary
+        .map(|f| vec![Inst::Load(0), Inst::Load(1), Inst::Binary(f, 0, 1)])
+        .into_iter()
+        .chain(unary.map(|f| vec![Inst::Load(0), Inst::Unary(f, 0)]));
+    for mut body in bodies {
+        if matches!(body.last(), Some(Inst::Binary(BinaryFn::Less | BinaryFn::Equal, ..) | Inst::Unary(UnaryFn::IsNan, _))) {
+            body.push(Inst::ToFloat(body.len() - 1));
+        }
+        let of = |stride: i64| {
+            let mut nest = nest(&[x.len()], 0);
+            (nest.output.at.strides[0], nest.output.elements) = (stride, x.len() * stride as usize);
+            nest.body = body.clone();
+            nest.input("x", DType::F32, x.len(), Affine::new(0, [1]));
+            nest.input("w", DType::F32, x.len(), Affine::new(0, [1]));
+            assert_eq!(nest.clone().simplify().vectorises(), stride == 1);
+            run("function", nest, &[&x, &other]).unwrap()
+        };
+        let (vectors, elements) = (of(1), of(3));
+        let same = |i: usize| vectors[i].to_bits() == elements[3 * i].to_bits() || vectors[i].is_nan();
+        assert!((0..x.len()).all(same), "{body:?}");
+    }
+}
+
+#[test]
+fn lookups_skip_and_wrap() {
+    // Entries are the bits of `f32` inputs: the harness knows no other type.
+    let entries: Vec<f32> = [3, -1, 0, 7, 2, -9, 5].map(|v: i32| f32::from_bits(v as u32)).into();
+    let x = testing::values(1, 4 * 5);
+    for (entry, name) in [(Entry::Wrap(4), "wrap"), (Entry::Skip, "skip")] {
+        let mut nest = nest(&[7, 5], 0);
+        let rows = if entry == Entry::Skip { 8 } else { 4 };
+        let x = if entry == Entry::Skip { testing::values(1, 8 * 5) } else { x.clone() };
+        let input = nest.input("x", DType::F32, rows * 5, Affine::new(0, [0, 1]));
+        nest.tables.push(Table { name: "t", dtype: DType::I32, elements: 7, at: Affine::new(0, [1, 0]), entry });
+        nest.inputs[input].lookups.push((0, 5));
+        nest.init = vec![Inst::Float(7f32.to_bits())];
+        let y = run(name, nest, &[&x, &entries]).unwrap();
+        for (i, bits) in entries.iter().enumerate() {
+            let entry_value = bits.to_bits() as i32;
+            let row = match entry {
+                Entry::Skip if entry_value < 0 => None,
+                Entry::Skip => Some(entry_value),
+                Entry::Wrap(_) => Some((if entry_value < 0 { entry_value + 4 } else { entry_value }).clamp(0, 3)),
+            };
+            for k in 0..5 {
+                let expected = row.map_or(7.0, |row| x[row as usize * 5 + k]);
+                assert_eq!(y[i * 5 + k], expected, "{name} {entry_value}");
+            }
+        }
+    }
+}
