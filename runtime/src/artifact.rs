@@ -18,12 +18,18 @@ pub const TABLES_MAGIC: u64 = u64::from_le_bytes(*b"FRNXTABL");
 pub const WEIGHTS_MAGIC: u64 = u64::from_le_bytes(*b"FRNXWGHT");
 /// First bytes of an initialised arena.
 pub const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"FRNXARNA");
+/// First bytes of a state: parameters and what is carried from run to run.
+pub const STATE_MAGIC: u64 = u64::from_le_bytes(*b"FRNXSTAT");
+/// Version of [`StateHead`] and what follows it.
+pub const STATE_VERSION: u32 = 1;
 /// Name of the ELF note, without its terminating zero.
 pub const NOTE_NAME: &str = "Fornax";
 /// Type of the ELF note.
 pub const NOTE_TYPE: u32 = 1;
 /// Version of these records. The entry functions carry [`crate::ABI_VERSION`].
 pub const FORMAT_VERSION: u32 = 1;
+/// Version of note and tables of a library that has parameters or states: a [`StateTable`] follows the [`Head`].
+pub const FORMAT_WITH_STATE: u32 = 2;
 
 /// Base of a kernel argument that is null.
 pub const BASE_NULL: u64 = 0;
@@ -31,7 +37,7 @@ pub const BASE_NULL: u64 = 0;
 pub const BASE_ARENA: u64 = 1;
 /// Base of the weights.
 pub const BASE_WEIGHTS: u64 = 2;
-/// Base of the first input; the other inputs follow, then the outputs.
+/// Base of the first input; the other inputs follow, then the outputs, then the first variable where there is a state.
 pub const BASE_PORTS: u64 = 3;
 /// An argument is a base in the bits from here on, and a byte offset below.
 pub const BASE_SHIFT: u32 = 48;
@@ -70,7 +76,7 @@ macro_rules! records {
 records! {
     /// The description of the ELF note: where the parts are in the file, and the hash that guards them.
     struct Note {
-        /// [`FORMAT_VERSION`].
+        /// [`FORMAT_VERSION`] or [`FORMAT_WITH_STATE`].
         version: u32,
         /// Zero.
         reserved: u32,
@@ -90,6 +96,62 @@ records! {
         guarded_bytes: u64,
         /// XXH64 (seed 0) of the file, with this field zero, without the weights behind their guarded beginning.
         hash: u64,
+    }
+
+    /// What a state begins with, at a multiple of 64. The variables follow, at their offsets from here on.
+    struct StateHead {
+        /// [`STATE_MAGIC`].
+        magic: u64,
+        /// [`STATE_VERSION`].
+        version: u32,
+        /// Zero.
+        reserved: u32,
+        /// Size of the state, this header included.
+        bytes: u64,
+        /// Hash of the names, types and offsets of the variables.
+        layout: u64,
+        /// XXH64 (seed 0) of everything from byte 64 on where the state is saved; zero in one that runs use.
+        hash: u64,
+        /// Zero.
+        reserved_a: u64,
+        /// Zero.
+        reserved_b: u64,
+        /// Zero.
+        reserved_c: u64,
+    }
+
+    /// What follows the [`Head`] in a library of [`FORMAT_WITH_STATE`].
+    struct StateTable {
+        /// [`StateHead::layout`] that a state has.
+        layout: u64,
+        /// Size of a state without its header.
+        bytes: u64,
+        /// Offset in the weights of what a state begins with.
+        initial: u64,
+        /// Offset of the [`Variable`]s.
+        variables_at: u32,
+        /// Number of variables.
+        variables: u32,
+    }
+
+    /// A parameter or state.
+    struct Variable {
+        /// Size.
+        bytes: u64,
+        /// Offset behind the [`StateHead`], a multiple of 64.
+        offset: u64,
+        /// Name: an offset into the text.
+        name: u32,
+        /// Position in [`crate::DType::ALL`].
+        dtype: u32,
+        /// Number of extents.
+        rank: u32,
+        /// Index of its first extent.
+        first_dim: u32,
+        /// Position in [`crate::VariableKind::ALL`].
+        kind: u32,
+        /// Zero.
+        reserved: u32,
     }
 
     /// What the weights begin with, padded to 64 bytes. Constants follow, each at a multiple of 64.
@@ -118,7 +180,7 @@ records! {
     struct Head {
         /// [`TABLES_MAGIC`].
         magic: u64,
-        /// [`FORMAT_VERSION`].
+        /// That of the note.
         version: u32,
         /// [`crate::Arch::number`].
         arch: u32,
@@ -262,7 +324,7 @@ records! {
         reserved: u32,
     }
 
-    /// What `init` writes at the beginning of an arena. The bases (u64: null, arena, weights, inputs, outputs) follow, then
+    /// What `init` writes at the beginning of an arena. The bases (u64: null, arena, weights, inputs, outputs, variables) follow, then
     /// the pointers of a step.
     struct ArenaHead {
         /// [`ARENA_MAGIC`].
@@ -346,6 +408,12 @@ macro_rules! codes {
         impl Code {
             /// Every code with its name in C, behind the prefix, and what `strerror` says.
             pub const ALL: &[(Code, &str, &str)] = &[$((Code::$name, $c, $message),)*];
+
+            /// The codes that a library of a version of the format returns: those about states only where there are any.
+            pub fn of_format(version: u32) -> &'static [(Code, &'static str, &'static str)] {
+                let stateless = Code::StateMissing as usize;
+                if version == FORMAT_VERSION { &Code::ALL[..stateless] } else { Code::ALL }
+            }
         }
     };
 }
@@ -387,6 +455,14 @@ codes! {
     Selftest, "E_SELFTEST", "the self test computed something else than the compiler did";
     /// Nothing to compare with.
     SelftestUnknown, "E_SELFTEST_UNKNOWN", "the library has no self-test values for these weights";
+    /// `run` of a network with parameters or states.
+    StateMissing, "E_STATE_MISSING", "the network has a state: run it with run_with_state";
+    /// Fewer bytes than `state_bytes` says.
+    StateSize, "E_STATE_SIZE", "the state is smaller than state_bytes says, or a saved one has another size";
+    /// Not a state, or of other variables.
+    StateFormat, "E_STATE_FORMAT", "not a state of this network at a multiple of 64, or a saved one that is damaged";
+    /// No such variable.
+    StateName, "E_STATE_NAME", "the network has no parameter or state of this name";
 }
 
 /// Bits of element `index`, counted over all inputs, of a selftest: SplitMix64 of its position.
@@ -430,7 +506,7 @@ mod tests {
         assert_eq!(bytes.len(), Step::SIZE);
         assert_eq!(Step::read(&bytes), Some(step));
         assert_eq!(Step::read(&bytes[1..]), None);
-        assert_eq!((WeightsHead::SIZE, Head::SIZE % 8), (64, 0));
+        assert_eq!((WeightsHead::SIZE, StateHead::SIZE, Head::SIZE % 8), (64, 64, 0));
     }
 
     #[test]

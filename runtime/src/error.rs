@@ -14,6 +14,8 @@ pub enum PortKind {
     Input,
     /// Written by the program.
     Output,
+    /// Kept by a session: a parameter or a state.
+    Variable,
 }
 
 impl fmt::Display for PortKind {
@@ -21,6 +23,7 @@ impl fmt::Display for PortKind {
         f.write_str(match self {
             PortKind::Input => "input",
             PortKind::Output => "output",
+            PortKind::Variable => "variable",
         })
     }
 }
@@ -86,6 +89,36 @@ pub enum Error {
         expected: String,
         /// Its value.
         found: usize,
+    },
+    /// A parameter or state of a program contradicts the rest of it.
+    #[error("variable `{name}`: {field}: expected {expected}, found {found}")]
+    BadVariable {
+        /// The variable, or `all`.
+        name: String,
+        /// The offending field.
+        field: &'static str,
+        /// The rule it breaks.
+        expected: String,
+        /// Its value.
+        found: String,
+    },
+    /// A program has no parameter or state of this name.
+    #[error("parameter or state: expected {expected}, found `{found}`")]
+    NoVariable {
+        /// The names it has.
+        expected: String,
+        /// The name asked for.
+        found: String,
+    },
+    /// Bytes are not the saved state of a program with these variables.
+    #[error("unusable state: {field}: expected {expected}, found {found}")]
+    State {
+        /// The offending field.
+        field: &'static str,
+        /// What the program needs there.
+        expected: String,
+        /// What the bytes hold there.
+        found: String,
     },
     /// The wrong number of tensors was given.
     #[error("expected {expected} {kind} tensors, found {found}")]

@@ -3,7 +3,7 @@
 //! ```text
 //! compiled file ──▶ Library ──┐
 //! kernels, constants, steps ──┴▶ Program ─┐            shared, immutable; made once the CPU is proven able
-//! threads ────────────────────▶ Pool ─────┼▶ Session   one arena, scratch per worker, pointer tables
+//! threads ────────────────────▶ Pool ─────┼▶ Session   one arena, one state block, scratch per worker, pointer tables
 //! Tensor inputs ──▶ Session::run ─────────┴▶ Tensor outputs
 //! ```
 //!
@@ -27,12 +27,15 @@ pub mod map;
 pub mod packing;
 pub mod peak;
 mod pool;
+mod port;
 mod program;
 mod region;
 mod session;
+mod state;
 mod sync;
 mod tensor;
 mod timeline;
+mod variables;
 
 pub use abi::{ABI_VERSION, ALIGN, KernelFn};
 pub use cpu::{FloatGuard, allowed_cpus, available_threads, float_environment, model_name, pin_current_thread};
@@ -44,7 +47,9 @@ pub use library::{Library, LibraryOptions};
 pub use map::{map_file, release_pages, release_span};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;
-pub use program::{Arg, ConstantPool, Port, Program, ProgramParts, Step};
+pub use port::Port;
+pub use program::{Arg, ConstantPool, Program, ProgramParts, Step};
 pub use session::Session;
+pub use state::{StateParts, Variable, VariableKind};
 pub use tensor::{Element, Shape, Tensor};
 pub use timeline::{Span, Timeline};

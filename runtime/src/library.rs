@@ -26,7 +26,9 @@ use crate::error::Error;
 use crate::features::CpuFeatures;
 use crate::levels::Level;
 use crate::map::{self, Executable, MappedFile};
-use crate::program::{Port, Program};
+use crate::port::Port;
+use crate::program::Program;
+use crate::state::Variable;
 use crate::sync::Arc;
 use tables::Tables;
 
@@ -83,7 +85,7 @@ impl Library {
         let bytes = file.bytes();
         let found = elf::find(path, bytes)?;
         let parts = parts::check(path, bytes, &found)?;
-        let tables = Tables::decode(path, &bytes.slice(parts.tables))?;
+        let tables = Tables::decode(path, &bytes.slice(parts.tables), found.note.version)?;
         let embedded = parts.weights.map(|range| bytes.slice(range));
         let weights = weights::find(path, &tables.head, embedded, options)?;
         let kernels = Arc::new(file.executable(parts.kernels)?);
@@ -126,6 +128,11 @@ impl Library {
     /// Outputs of a binding, in the order of the model; none if there is no such binding.
     pub fn outputs(&self, binding: usize) -> &[Port] {
         self.0.tables.bindings.get(binding).map_or(&[], |ports| &ports.outputs)
+    }
+
+    /// Parameters and states, the same for every binding.
+    pub fn variables(&self) -> &[Variable] {
+        &self.0.tables.state.variables
     }
 
     /// The program of a binding on a level; level 0 is the best.

@@ -1,7 +1,7 @@
 //! A compiled program, and its binding to memory.
 //!
 //! In: steps, constants and executable memory from the compiler. Out: [`Program`], immutable and shared, whose every
-//! offset and index has been checked; and `Frame`, the arena, scratch and pointer tables of one session. What the
+//! offset and index has been checked; and `Frame`, the arena, state block, scratch and pointer tables of one session. What the
 //! kernels themselves do with their pointers is the promise of whoever calls [`Program::new`].
 #![allow(unsafe_code, reason = "calls generated code")]
 
@@ -16,12 +16,13 @@ use bytes::Bytes;
 
 use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
-use crate::dtype::DType;
 use crate::error::{Error, PortKind};
 use crate::features::{CpuFeatures, HostProof};
 use crate::pool::Pool;
+use crate::port::Port;
+use crate::state::StateParts;
 use crate::sync::Arc;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Tensor;
 use crate::timeline::Timeline;
 
 /// Where an argument of a kernel points.
@@ -31,6 +32,8 @@ pub enum Arg {
     Arena(usize),
     /// A byte offset into the constants, which kernels only read.
     Constant(usize),
+    /// A byte offset into the state block of the session.
+    State(usize),
     /// The data of an input, which kernels only read.
     Input(usize),
     /// The data of an output.
@@ -62,35 +65,6 @@ pub struct Step {
     pub flops: u64,
     /// Bytes read and written by the whole step.
     pub bytes: u64,
-}
-
-/// An input or output of a program.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Port {
-    /// Name in the model.
-    pub name: String,
-    /// Element type.
-    pub dtype: DType,
-    /// Extents.
-    pub shape: Shape,
-}
-
-impl Port {
-    fn check(&self, kind: PortKind, tensor: &Tensor) -> Result<(), Error> {
-        if tensor.dtype() != self.dtype {
-            return Err(Error::PortDType {
-                kind,
-                name: self.name.clone(),
-                expected: self.dtype,
-                found: tensor.dtype(),
-            });
-        }
-        if tensor.shape() != &self.shape {
-            let (expected, found) = (self.shape.clone(), tensor.shape().clone());
-            return Err(Error::PortShape { kind, name: self.name.clone(), expected, found });
-        }
-        Ok(())
-    }
 }
 
 /// The packed weights of a program: one zeroed block of exact size, filled in place by the compiler, or part of a file.
@@ -172,6 +146,8 @@ pub struct ProgramParts {
     pub scratch_bytes: usize,
     /// Packed weights.
     pub constants: ConstantPool,
+    /// Parameters and states.
+    pub state: StateParts,
     /// Keeps the memory that the kernels' code is in.
     pub code: Box<dyn Any + Send + Sync>,
 }
@@ -190,9 +166,9 @@ impl Program {
     /// # Safety
     /// For as long as `code` lives, every kernel can be called, obeys [`KernelFn`] and needs no features beyond
     /// `proof`. Called for any chunks of its step, on any number of threads at once, it
-    /// - reads only the arena, the constants, and the inputs and outputs among its arguments (constants, inputs and
+    /// - reads only the arena, the state block, the constants, and the inputs and outputs among its arguments (constants, inputs and
     ///   outputs up to the next multiple of [`ALIGN`] after their end);
-    /// - writes only the arena, the outputs among its arguments, and `scratch_bytes` of its scratch;
+    /// - writes only the arena, the state block, the outputs among its arguments, and `scratch_bytes` of its scratch;
     /// - touches no byte that another chunk of the step writes.
     pub unsafe fn new(parts: ProgramParts, proof: HostProof) -> Result<Program, Error> {
         for port in parts.inputs.iter().chain(&parts.outputs) {
@@ -200,6 +176,7 @@ impl Program {
                 return Err(Error::TensorTooLarge { dtype: port.dtype, shape: port.shape.clone() });
             }
         }
+        parts.state.check(parts.constants.len())?;
         let mut first = Vec::with_capacity(parts.steps.len());
         let mut pointers = 0;
         for (index, step) in parts.steps.iter().enumerate() {
@@ -247,6 +224,11 @@ impl Program {
     /// Packed weights.
     pub fn constants(&self) -> &[u8] {
         self.parts.constants.as_bytes()
+    }
+
+    /// Parameters and states.
+    pub fn state(&self) -> &StateParts {
+        &self.parts.state
     }
 
     /// What the code was compiled for.
@@ -297,6 +279,9 @@ fn check_step(parts: &ProgramParts, index: usize, step: &Step) -> Result<(), Err
             Arg::Constant(offset) if offset > parts.constants.len() => {
                 return Err(bad("constant offset", format!("at most {}", parts.constants.len()), offset));
             }
+            Arg::State(offset) if offset > parts.state.bytes => {
+                return Err(bad("state offset", format!("at most {}", parts.state.bytes), offset));
+            }
             Arg::Input(input) if input >= parts.inputs.len() => {
                 return Err(bad("input", format!("below {}", parts.inputs.len()), input));
             }
@@ -315,6 +300,8 @@ pub(crate) struct Frame {
     pool: Arc<Pool>,
     /// Kept for the pointers in `table`.
     _arena: Block,
+    /// Parameters and states.
+    state: Block,
     /// One part of `scratch_stride` bytes per worker.
     scratch: Block,
     scratch_stride: usize,
@@ -340,6 +327,10 @@ impl Frame {
         let total = stride.checked_mul(pool.threads()).ok_or_else(|| failed(scratch_bytes))?;
         let arena = Block::zeroed(program.arena_bytes(), "the arena")?;
         let scratch = Block::zeroed(total, "scratch")?;
+        let &StateParts { bytes, initial, .. } = program.state();
+        let mut state = Block::zeroed(bytes, "the state")?;
+        // `Program::new` checked that the first elements lie among the constants.
+        state.bytes_mut().copy_from_slice(&program.constants()[initial..][..bytes]);
         let args = program.steps().iter().flat_map(|step| &step.args);
         let table = args
             .map(|arg| match *arg {
@@ -347,10 +338,12 @@ impl Frame {
                 Arg::Arena(offset) => unsafe { arena.as_ptr().add(offset) },
                 // SAFETY: `Program::new` checked that the offset is at most the size of the constants.
                 Arg::Constant(offset) => unsafe { program.parts.constants.as_ptr().add(offset) },
+                // SAFETY: `Program::new` checked that the offset is at most the size of the state block.
+                Arg::State(offset) => unsafe { state.as_ptr().add(offset) },
                 Arg::Input(_) | Arg::Output(_) | Arg::Null => null_mut(),
             })
             .collect();
-        Ok(Frame { program, pool, _arena: arena, scratch, scratch_stride: stride, table })
+        Ok(Frame { program, pool, _arena: arena, state, scratch, scratch_stride: stride, table })
     }
 
     pub fn program(&self) -> &Arc<Program> {
@@ -361,6 +354,16 @@ impl Frame {
         &self.pool
     }
 
+    /// The state block.
+    pub fn state(&self) -> &[u8] {
+        self.state.bytes()
+    }
+
+    /// The state block, between two runs.
+    pub fn state_mut(&mut self) -> &mut [u8] {
+        self.state.bytes_mut()
+    }
+
     /// Checks the tensors of a run against the program and enters their addresses.
     pub fn bind<'a>(&'a mut self, inputs: &'a [&Tensor], outputs: &'a mut [Tensor]) -> Result<Bound<'a>, Error> {
         self.program.check_tensors(inputs, outputs)?;
@@ -369,7 +372,7 @@ impl Frame {
             match *arg {
                 Arg::Input(input) => *entry = inputs[input].as_ptr(),
                 Arg::Output(output) => *entry = outputs[output].as_ptr(),
-                Arg::Arena(_) | Arg::Constant(_) | Arg::Null => {}
+                Arg::Arena(_) | Arg::Constant(_) | Arg::State(_) | Arg::Null => {}
             }
         }
         Ok(Bound { frame: self, tensors: PhantomData })

@@ -16,13 +16,13 @@ use crate::sync::Arc;
 use crate::tensor::Tensor;
 use crate::timeline::Timeline;
 
-/// One arena, one run at a time. Sessions of one program may run side by side, each on a thread of its own.
+/// One arena and one state block, one run at a time. Sessions of one program may run side by side, each on a thread of its own.
 pub struct Session {
-    frame: Frame,
+    pub(crate) frame: Frame,
 }
 
 impl Session {
-    /// Allocates the arena, and a scratch block for each thread of `pool`.
+    /// Allocates the arena, the state block with the first elements of parameters and states, and a scratch block for each thread of `pool`.
     pub fn new(program: Arc<Program>, pool: Arc<Pool>) -> Result<Session, Error> {
         Ok(Session { frame: Frame::new(program, pool)? })
     }

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fornax_runtime::{Arg, ConstantPool, DType, Pool, Port, ProgramParts, Session, Tensor};
+use fornax_runtime::{Arg, ConstantPool, DType, Pool, Port, ProgramParts, Session, StateParts, Tensor};
 use support::{program, step};
 
 /// Chunks of the test's step, and threads of its pool: each thread is held in one chunk until all have begun.
@@ -66,6 +66,7 @@ fn every_thread_keeps_subnormals_and_rounds_to_nearest() {
         arena_bytes: 0,
         scratch_bytes: 0,
         constants: ConstantPool::zeroed(0).unwrap(),
+        state: StateParts::default(),
         code: Box::new(()),
     };
     let (a, b) = (f32::MIN_POSITIVE, 0.75);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fornax_runtime::artifact::{Head, Note, Step, selftest_bits};
+use fornax_runtime::artifact::{Head, Note, StateTable, Step, Variable, selftest_bits};
 use fornax_runtime::{DType, Error, Library, LibraryOptions, Pool, Program, Session, Tensor};
 use support::{CHUNK, CHUNKS, File, Image, LEVELS, MANIFEST, weights};
 use tempfile::TempDir;
@@ -198,7 +198,7 @@ fn foreign_files_are_told() {
     assert_eq!(changed(57, 255), "ELF program headers");
     assert_eq!(changed(39, 255), "ELF program headers");
     assert_eq!(changed(file.note.start - 2, b'?'), "notes");
-    assert_eq!(changed(file.note.start, 2), "version of the format");
+    assert_eq!(changed(file.note.start, 3), "version of the format");
     assert_eq!(changed(file.note.start - 16, 60), "description of the note");
     assert!(matches!(Library::open("/dev/zero"), Err(Error::NotAFile { .. })));
     assert!(matches!(Library::open(folder.path("absent")), Err(Error::Io { .. })));
@@ -231,8 +231,8 @@ fn limits_on_size_hold() {
 #[test]
 fn every_truncation_is_found() {
     let folder = Folder::new(&[]);
-    for embed in [true, false] {
-        let file = Image::new().file(embed);
+    for (embed, image) in [(true, Image::new()), (false, Image::new()), (true, Image::with_state())] {
+        let file = image.file(embed);
         let lengths =
             (0..400).chain((400..file.bytes.len()).step_by(97)).chain(file.bytes.len() - 40..file.bytes.len());
         for len in lengths {
@@ -245,15 +245,16 @@ fn every_truncation_is_found() {
 #[test]
 fn every_changed_bit_is_found() {
     let folder = Folder::new(&[]);
-    let file = Image::new().file(true);
-    let mut bytes = file.bytes.clone();
-    let constants = file.weights.start + 64..file.weights.end;
-    for at in (0..bytes.len()).filter(|at| !constants.contains(at)) {
-        let bit = 1 << (selftest_bits(at as u64) % 8);
-        bytes[at] ^= bit;
-        let error = open_all(&folder.library, &bytes).map(|_| ()).unwrap_err();
-        assert!(is_typed(&error), "byte {at}: {error}");
-        bytes[at] ^= bit;
+    for file in [Image::new().file(true), Image::with_state().file(true)] {
+        let mut bytes = file.bytes.clone();
+        let constants = file.weights.start + 64..file.weights.end;
+        for at in (0..bytes.len()).filter(|at| !constants.contains(at)) {
+            let bit = 1 << (selftest_bits(at as u64) % 8);
+            bytes[at] ^= bit;
+            let error = open_all(&folder.library, &bytes).map(|_| ()).unwrap_err();
+            assert!(is_typed(&error), "byte {at}: {error}");
+            bytes[at] ^= bit;
+        }
     }
 }
 
@@ -396,6 +397,67 @@ fn contradictions_in_the_tables_are_named() {
 }
 
 #[test]
+fn parameters_and_states_are_the_sessions_own() {
+    let folder = Folder::new(&Image::with_state().file(true).bytes);
+    let library = Library::open(&folder.library).unwrap();
+    check(&library, 1.0);
+    let names = library.variables().iter().map(|variable| variable.port.name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["c", "n"]);
+    let pool = Arc::new(Pool::new(2, false).unwrap());
+    let session = |binding| Session::new(Arc::new(library.program(binding, 0).unwrap()), Arc::clone(&pool)).unwrap();
+    let (mut first, mut second) = (session(0), session(0));
+    let elements = CHUNKS[0] * CHUNK;
+    let tripled: Vec<f32> = (0..elements).map(|i| i as f32 * 3.0).collect();
+    first.set_parameter("c", &Tensor::from_f32([elements], &tripled).unwrap()).unwrap();
+    check_session(&mut first, 0, 3.0);
+    check_session(&mut second, 0, 1.0);
+    second.restore_state(&first.save_state()).unwrap();
+    check_session(&mut second, 0, 3.0);
+    assert_eq!(second.parameter("c").unwrap().as_f32(), Some(&tripled[..]));
+    assert_eq!(second.state_bytes(), 64 + 640);
+    // The other binding of the same library understands the state.
+    let mut other = session(1);
+    other.copy_state(&first).unwrap();
+    check_session(&mut other, 1, 3.0);
+}
+
+#[test]
+fn contradictions_in_the_state_are_named() {
+    let changed = |change: &dyn Fn(&mut Image)| {
+        let mut image = Image::with_state();
+        change(&mut image);
+        error(&image)
+    };
+    let table = |change: fn(&mut StateTable)| changed(&|image| change(&mut image.state));
+    assert!(table(|state| state.layout ^= 1).contains("layout of the state: expected"));
+    assert!(table(|state| state.bytes = 639).contains("variable all: size of the state: expected a multiple of 64"));
+    assert!(table(|state| state.bytes = 576).contains("variable n: offset: expected"));
+    for initial in [0, 63, 128, u64::MAX, u64::MAX - 63, 1 << 63] {
+        let message = changed(&|image| image.state.initial = initial);
+        assert!(message.contains("first elements"), "{initial}: {message}");
+    }
+    assert!(table(|state| state.bytes = 1 << 63).contains("first elements"));
+    assert!(table(|state| state.bytes = u64::MAX - 63).contains("first elements"));
+    let variable = |change: fn(&mut Variable)| changed(&|image| change(&mut image.variables[1]));
+    assert!(variable(|variable| variable.offset = 512).contains("variable n: offset: expected"), "overlaps");
+    assert!(variable(|variable| variable.offset = 580).contains("variable n: offset: expected a multiple of 64"));
+    assert!(variable(|variable| variable.offset = 640).contains("variable n: offset: expected"));
+    assert!(variable(|variable| variable.offset = u64::MAX - 63).contains("variable n: offset: expected"));
+    assert!(variable(|variable| variable.kind = 2).contains("variable n: kind: expected below 2, found 2"));
+    assert!(variable(|variable| variable.dtype = 13).contains("element type: expected below 13"));
+    assert!(variable(|variable| variable.bytes = 8).contains("size: expected that of f32[1]"));
+    assert!(variable(|variable| variable.rank = 65).contains("rank: expected at most 64"));
+    assert!(variable(|variable| variable.first_dim = u32::MAX).contains("extents: expected"));
+    assert!(variable(|variable| variable.name = 1 << 20).contains("name: expected UTF-8 inside"));
+    assert!(changed(&|image| image.variables[1].name = image.variables[0].name).contains("variable c: name: expected"));
+    assert!(changed(&|image| image.head.version = 1).contains("version of the tables: expected 2, found 1"));
+    assert!(changed(&|image| image.variables.clear()).contains("version of the tables: expected 1, found 2"));
+    let arg = |value: u64| changed(&|image| image.args[0] = value);
+    assert!(arg(6 << 48).contains("argument: expected a base"));
+    assert!(arg(5 << 48 | 641).contains("state offset: expected at most 640"));
+}
+
+#[test]
 fn sharing_does_not_multiply_allocations() {
     let mut image = Image::new();
     image.bindings = vec![image.bindings[0]; 1000];
@@ -420,13 +482,13 @@ fn peak_address_space() -> u64 {
 #[test]
 fn random_tables_with_the_right_hash_cannot_hurt() {
     let folder = Folder::new(&[]);
-    let original = Image::new().file(true);
+    let originals = [Image::new().file(true), Image::with_state().file(true)];
     let before = peak_address_space();
     let mut accepted = 0;
     for round in 0..10_000u64 {
         let mut random = (0..).map(|i| selftest_bits(round * 64 + i));
         let mut next = || random.next().unwrap();
-        let mut file = original.clone();
+        let mut file = originals[(round % 2) as usize].clone();
         for _ in 0..1 + next() % 3 {
             let part = if next().is_multiple_of(8) { file.note.clone() } else { file.tables.clone() };
             let at = part.start + (next() as usize % (part.len() / 4 - 1)) * 4;

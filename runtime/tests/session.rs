@@ -134,6 +134,7 @@ fn programs_that_contradict_themselves_are_refused() {
     };
     assert_eq!(field(Arg::Arena(64 + 33)), "arena offset");
     assert_eq!(field(Arg::Constant(usize::MAX)), "constant offset");
+    assert_eq!(field(Arg::State(1)), "state offset");
     assert_eq!(field(Arg::Input(1)), "input");
     assert_eq!(field(Arg::Output(1)), "output");
 

@@ -50,7 +50,8 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
     let (kernels, functions) = super::distinct(plan);
     let (offsets, total) = pack::offsets(&plan.constants);
-    let mut constants = ConstantPool::zeroed(total).map_err(runtime)?;
+    let mut constants = ConstantPool::zeroed(total + plan.state_bytes()).map_err(runtime)?;
+    super::fill_state(plan, constants.slice_mut(total, plan.state_bytes()));
     let queue = pack::Queue::new(&plan.constants, constants.slice_mut(0, total));
     let code = match threads {
         0 | 1 => {
@@ -64,21 +65,24 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     let (module, entries) = times.stage("install", || install(&plan.target, &code))?;
     let functions: Vec<Function> =
         functions.into_iter().map(|at| Function { kernel: entries[at], bytes: code[at].bytes.len() }).collect();
-    program(plan, proof, &functions, module, constants, &|id| offsets[id])
+    program(plan, proof, &functions, module, Data { constants, offset: &|id| offsets[id], initial: total })
 }
 
-/// A program from kernels that lie somewhere in `code`: those of step `k` at the offset `placed[k].0`, with `placed[k].1` bytes. Constant
-/// `k` of the plan lies at `offset(k)` of `constants`.
+/// What a program reads and does not compute.
+pub(super) struct Data<'a> {
+    /// Constants, and what the state block begins with.
+    pub constants: ConstantPool,
+    /// Where constant `k` of the plan lies among them.
+    pub offset: &'a dyn Fn(usize) -> usize,
+    /// Where the beginning of the state block lies among them.
+    pub initial: usize,
+}
+
+/// A program from kernels that lie somewhere in `code`: those of step `k` at the offset `placed[k].0`, with `placed[k].1` bytes.
 ///
 /// # Errors
 /// As [`compile`].
-pub(super) fn program_of(
-    plan: &Plan,
-    code: Code,
-    placed: &[(usize, usize)],
-    constants: ConstantPool,
-    offset: &dyn Fn(usize) -> usize,
-) -> Result<Program> {
+pub(super) fn program_of(plan: &Plan, code: Code, placed: &[(usize, usize)], data: Data<'_>) -> Result<Program> {
     let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
     let end = code.bytes.len();
     if placed.iter().any(|(at, bytes)| at.checked_add(*bytes).is_none_or(|to| to > end)) {
@@ -96,7 +100,7 @@ pub(super) fn program_of(
         };
         placed.iter().map(function).collect()
     });
-    program(plan, proof, &functions, module, constants, offset)
+    program(plan, proof, &functions, module, data)
 }
 
 /// The code of a step.
@@ -111,8 +115,7 @@ fn program(
     proof: HostProof,
     functions: &[Function],
     module: Executable,
-    constants: ConstantPool,
-    offset: &dyn Fn(usize) -> usize,
+    Data { constants, offset, initial }: Data<'_>,
 ) -> Result<Program> {
     let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
         kernel: function.kernel,
@@ -135,6 +138,7 @@ fn program(
         arena_bytes: plan.arena_bytes,
         scratch_bytes: plan.scratch_bytes,
         constants,
+        state: super::state(plan, initial),
         code: Box::new(Mutex::new(module)),
     };
     // SAFETY: every kernel follows the ABI, and the plan's builder checked that each operand is at least as large as the

@@ -12,12 +12,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cranelift_codegen::isa::TargetIsa;
-use fornax_runtime::Arg;
+use fornax_ir::types::TensorType;
+use fornax_runtime::{Arg, Port, StateParts, Variable};
 
 use crate::codegen::{clif, x86};
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
-use crate::plan::{Home, Operand, Plan};
+use crate::plan::{self, Home, Operand, Plan};
 use crate::target::{Arch, Backend, Target};
 
 /// Machine code of one kernel.
@@ -61,7 +62,28 @@ fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> A
             Home::Input(index) => Arg::Input(index),
             Home::Output(index) => Arg::Output(index),
             Home::Constant(id) => Arg::Constant(offset(id.0)),
+            Home::State(offset) => Arg::State(offset),
         },
+    }
+}
+
+/// The parameters and states of `plan` for the runtime; what they begin with lies at `initial` among the constants.
+fn state(plan: &Plan, initial: usize) -> StateParts {
+    let variable = |variable: &plan::Variable| {
+        let TensorType { dtype, shape } = variable.initial.ty.clone();
+        let port = Port { name: variable.name.clone(), dtype, shape };
+        Variable { kind: variable.kind, port, offset: variable.offset }
+    };
+    let (variables, bytes) = (plan.variables.iter().map(variable).collect::<Vec<_>>(), plan.state_bytes());
+    if variables.is_empty() { StateParts::default() } else { StateParts { variables, bytes, initial } }
+}
+
+/// Writes what the parameters and states of `plan` begin with into zeroed memory of the size of its state block.
+fn fill_state(plan: &Plan, block: &mut [u8]) {
+    for variable in &plan.variables {
+        if let Some(bytes) = variable.initial.bytes() {
+            block[variable.offset..][..bytes.len()].copy_from_slice(&bytes);
+        }
     }
 }
 

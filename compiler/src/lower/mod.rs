@@ -15,14 +15,17 @@ mod weights;
 
 use std::collections::BTreeMap;
 
+use fornax_runtime::VariableKind;
+
 use crate::error::{Error, Result};
 use crate::plan::builder::Builder;
-use crate::plan::{Layout, Plan, Port};
+use crate::plan::{Layout, Plan, Port, SlotId};
 use crate::target::Target;
 use context::{Lowering, Pending, Value};
 use fornax_ir::OpError;
 use fornax_ir::graph::{Graph, Kind, ValueId};
 use fornax_ir::ops::Op;
+use fornax_ir::types::Payload;
 
 /// The lowering of an operator: from its operands in slots and constants to kernel calls.
 trait Lower {
@@ -88,17 +91,14 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
         let slot = plan.input(Port { name: node.name.clone(), ty: node.ty.clone() });
         values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, slots: vec![slot] });
     }
+    variables(graph, &mut plan, &mut values, &mut refused);
     for id in graph.topological()? {
         let node = graph.node(id);
         match &node.kind {
-            Kind::Input => {}
+            Kind::Input | Kind::Parameter(_) | Kind::State(_) => {}
             Kind::Constant(constant) => {
                 let value = Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() };
                 values.insert(id.into(), value);
-            }
-            Kind::Parameter(_) | Kind::State(_) => {
-                refused.push(format!("{} ({}): no memory of its own is planned yet", node.name, node.mnemonic()));
-                continue;
             }
             Kind::Op(op) => {
                 let ids = graph.operands(id);
@@ -156,19 +156,43 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
             return Err(Error::Plan(vec![format!("output {name}: its node has no value")]));
         };
         let ty = value.ty.clone();
-        let origins = &graph.producer(*id).origins;
-        let mut cx = Lowering {
-            plan: &mut plan,
-            node: name,
-            origins,
-            parts: &[],
-            current: origins.clone(),
-            operands: vec![value],
-            ty: ty.clone(),
-            results: Vec::new(),
-        };
-        let slot = cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, "output"))?;
+        let slot = leaving(&mut plan, value, (name, &graph.producer(*id).origins), "output")?;
         outputs.push((Port { name: name.clone(), ty }, slot));
     }
-    plan.finish(graph.name.clone(), outputs)
+    let mut updates = Vec::new();
+    for (variable, id) in graph.updates() {
+        let name = graph.name_of(*variable);
+        let (Some(to), Some(value)) = (values.get(&(*variable).into()), values.get(id).cloned()) else {
+            return Err(Error::Plan(vec![format!("update of {name}: its node has no value")]));
+        };
+        let to = to.slots[0];
+        updates.push((to, leaving(&mut plan, value, (name, &graph.producer(*id).origins), "update")?));
+    }
+    plan.finish(graph.name.clone(), outputs, &updates)
+}
+
+/// Gives every parameter and state of a graph its place in the state block.
+fn variables(graph: &Graph, plan: &mut Builder, values: &mut BTreeMap<ValueId, Value>, refused: &mut Vec<String>) {
+    for id in graph.variables() {
+        let node = graph.node(*id);
+        let (kind, variable) = match &node.kind {
+            Kind::Parameter(variable) => (VariableKind::Parameter, variable),
+            Kind::State(variable) => (VariableKind::State, variable),
+            _ => continue,
+        };
+        if matches!(variable.initial.payload, Payload::Hash(_)) {
+            refused.push(format!("{} ({}): expected known elements, found only a hash", node.name, node.mnemonic()));
+        }
+        let slot = plan.variable(&node.name, kind, &variable.name, &variable.initial);
+        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, slots: vec![slot] });
+    }
+}
+
+/// The row-major slot of a value that leaves the graph: `what` is called `name`, and `origins` compute the value.
+fn leaving(plan: &mut Builder, value: Value, (name, origins): (&str, &[String]), what: &'static str) -> Result<SlotId> {
+    let ty = value.ty.clone();
+    let current = origins.to_vec();
+    let mut cx =
+        Lowering { plan, node: name, origins, parts: &[], current, operands: vec![value], ty, results: Vec::new() };
+    Ok(cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, what))?)
 }

@@ -3,15 +3,19 @@
 //! In: what lowerings add, in execution order. Out: a plan with every storage placed. The invariant that [`Builder::finish`]
 //! establishes: every operand is at least as large as its kernel argument, or the plan is refused.
 
+mod updates;
+
+use fornax_runtime::{ALIGN, VariableKind};
+
 use super::{
-    ConstId, Home, Layout, Operand, PackedConstant, Plan, Pool, Port, Slot, SlotId, Step, Storage, StorageId, fuse,
-    memory,
+    ConstId, Home, Layout, Operand, PackedConstant, Plan, Pool, Port, Slot, SlotId, Step, Storage, StorageId, Variable,
+    fuse, memory,
 };
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Kernel, Loops};
 use crate::target::Target;
 use fornax_ir::Remark;
-use fornax_ir::types::TensorType;
+use fornax_ir::types::{Constant, TensorType};
 
 /// A plan under construction.
 #[derive(Debug)]
@@ -24,6 +28,9 @@ pub struct Builder {
     slots: Vec<Slot>,
     storages: Vec<Storage>,
     constants: Pool<PackedConstant>,
+    variables: Vec<Variable>,
+    /// Size of the state block so far.
+    state_bytes: usize,
     steps: Vec<Step>,
 }
 
@@ -37,6 +44,8 @@ impl Builder {
             slots: Vec::new(),
             storages: Vec::new(),
             constants: Pool::default(),
+            variables: Vec::new(),
+            state_bytes: 0,
             steps: Vec::new(),
         }
     }
@@ -52,6 +61,15 @@ impl Builder {
         let slot = self.push(port.name.clone(), port.ty.clone(), Layout::RowMajor, storage);
         self.inputs.push(port);
         slot
+    }
+
+    /// The next parameter or state, row-major: the value of `node`, called `name` by hosts.
+    pub fn variable(&mut self, node: &str, kind: VariableKind, name: &str, initial: &Constant) -> SlotId {
+        let (offset, ty) = (self.state_bytes, initial.ty.clone());
+        self.state_bytes += ty.bytes().next_multiple_of(ALIGN);
+        self.variables.push(Variable { kind, name: name.into(), offset, initial: initial.clone() });
+        let storage = self.storage(Home::State(offset), ty.bytes());
+        self.push(node.into(), ty, Layout::RowMajor, storage)
     }
 
     /// A slot in the arena.
@@ -89,15 +107,18 @@ impl Builder {
         self.steps.len()
     }
 
-    /// Closes the plan. Each output is a row-major slot.
+    /// Closes the plan. Each output is a row-major slot; each update is a variable's slot and the row-major one of the value that
+    /// the variable holds after a run.
     ///
     /// # Errors
     /// [`Error::Plan`] if an operand is smaller than its kernel needs: a bug of a lowering.
-    pub fn finish(mut self, name: String, outputs: Vec<(Port, SlotId)>) -> Result<Plan> {
+    pub fn finish(mut self, name: String, outputs: Vec<(Port, SlotId)>, updates: &[(SlotId, SlotId)]) -> Result<Plan> {
         for (i, (port, slot)) in outputs.iter().enumerate() {
             self.place_output(i, port, *slot);
         }
-        fuse::chains(&mut self.steps, &self.slots, &self.storages, &self.target);
+        let kept: Vec<StorageId> = updates.iter().map(|(_, value)| self.slots[value.0].storage).collect();
+        fuse::chains(&mut self.steps, &self.slots, &self.storages, &kept, &self.target);
+        self.place_updates(updates);
         self.check()?;
         let mut plan = Plan {
             name,
@@ -107,6 +128,7 @@ impl Builder {
             slots: self.slots,
             storages: self.storages,
             constants: self.constants.into_constants(),
+            variables: self.variables,
             scratch_bytes: self.steps.iter().map(|s| s.kernel.scratch).max().unwrap_or(0),
             steps: self.steps,
             arena_bytes: 0,
@@ -125,10 +147,16 @@ impl Builder {
             return;
         }
         let storage = self.storage(Home::Output(index), port.ty.bytes());
-        let to = self.push(port.name.clone(), port.ty.clone(), Layout::RowMajor, storage);
+        let to = self.push(port.name.clone(), ty, Layout::RowMajor, storage);
+        self.copy(slot, to, &port.name);
+    }
+
+    /// Copies one row-major slot to another.
+    fn copy(&mut self, from: SlotId, to: SlotId, node: &str) {
+        let ty = &self.slots[from.0].ty;
         let strides = Layout::RowMajor.strides(&ty.shape);
         let copy = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &self.target);
-        self.step(copy, vec![slot.into(), to.into()], (&port.name, &[]));
+        self.step(copy, vec![from.into(), to.into()], (node, &[]));
     }
 
     fn check(&self) -> Result<()> {

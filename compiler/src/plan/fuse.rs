@@ -8,14 +8,15 @@ use super::{Home, Operand, Slot, Step, Storage, StorageId};
 use crate::kernels::{Access, Kernel, Loops, Spec};
 use crate::target::Target;
 
-/// Fuses what can be fused, in the order of the steps.
-pub(super) fn chains(steps: &mut Vec<Step>, slots: &[Slot], storages: &[Storage], target: &Target) {
+/// Fuses what can be fused, in the order of the steps. Values in `kept` are read after the last step, too.
+pub(super) fn chains(steps: &mut Vec<Step>, slots: &[Slot], storages: &[Storage], kept: &[StorageId], target: &Target) {
     let storage = |operand: &Operand| match operand {
         Operand::Slot(slot) => Some(slots[slot.0].storage),
         Operand::Constant(_) => None,
     };
-    // For each storage, the steps that name it, once per operand.
+    // For each storage, the steps that name it, once per operand. The end of the run counts as one.
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); storages.len()];
+    kept.iter().for_each(|StorageId(id)| users[*id].push(usize::MAX));
     for (at, step) in steps.iter().enumerate() {
         step.operands.iter().filter_map(storage).for_each(|StorageId(id)| users[id].push(at));
     }

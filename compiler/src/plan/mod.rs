@@ -1,7 +1,7 @@
 //! The machine-specific form: kernel calls over slots, for one target.
 //!
 //! In: operators, one [`crate::lower`] each. Out: a [`Plan`] whose every byte of memory has a place: slots lie in the arena, in a host
-//! tensor or in the packed constants. Invariants: a step's operands are at least as large as its kernel's arguments; storages that
+//! tensor, in the state block of the session or in the packed constants. Invariants: a step's operands are at least as large as its kernel's arguments; storages that
 //! are live at the same time do not overlap; the plan prints, its target in the first line.
 
 pub mod builder;
@@ -14,10 +14,12 @@ mod print;
 pub use constants::{Contents, Generated, PackedConstant, Pool, Table};
 pub use layout::Layout;
 
+use fornax_runtime::VariableKind;
+
 use crate::kernels::Kernel;
 use crate::target::{Cost, Target};
 use fornax_ir::Remark;
-use fornax_ir::types::TensorType;
+use fornax_ir::types::{Constant, TensorType};
 
 /// Names a slot of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -44,6 +46,19 @@ pub struct Slot {
     pub storage: StorageId,
 }
 
+/// A parameter or state, and where it lies in the state block of a session.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Variable {
+    /// What it is for.
+    pub kind: VariableKind,
+    /// The name by which hosts address it.
+    pub name: String,
+    /// Byte offset in the block, a multiple of 64.
+    pub offset: usize,
+    /// Type, and the elements it begins with.
+    pub initial: Constant,
+}
+
 /// Where a storage lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Home {
@@ -55,6 +70,8 @@ pub enum Home {
     Output(usize),
     /// A packed constant.
     Constant(ConstId),
+    /// In the state block of the session, at a byte offset: a parameter or state.
+    State(usize),
 }
 
 /// A block of memory that slots view.
@@ -144,6 +161,8 @@ pub struct Plan {
     pub storages: Vec<Storage>,
     /// Constants, packed.
     pub constants: Vec<PackedConstant>,
+    /// Parameters and states, in the order of their offsets.
+    pub variables: Vec<Variable>,
     /// Kernel calls, in order.
     pub steps: Vec<Step>,
     /// Size of the arena.
@@ -182,9 +201,15 @@ impl Plan {
             Operand::Constant(id) => Some(id),
             Operand::Slot(slot) => match self.storages[self.slots[slot.0].storage.0].home {
                 Home::Constant(id) => Some(id),
-                Home::Arena(_) | Home::Input(_) | Home::Output(_) => None,
+                Home::Arena(_) | Home::Input(_) | Home::Output(_) | Home::State(_) => None,
             },
         }
+    }
+
+    /// Size of the state block: of all parameters and states, each up to a multiple of 64.
+    pub fn state_bytes(&self) -> usize {
+        let last = self.variables.last();
+        last.map_or(0, |v| v.offset + v.initial.ty.bytes().next_multiple_of(fornax_runtime::ALIGN))
     }
 }
 

@@ -1,19 +1,26 @@
-//! The text of a plan: target, memory, constants, then one line per kernel call.
+//! The text of a plan: target, memory, parameters and states, constants, then one line per kernel call.
 
 use std::fmt;
 
-use super::{Home, Operand, Plan};
+use super::{Home, Operand, Plan, Variable};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan @{} for {}", self.name, self.target)?;
-        writeln!(
+        write!(
             f,
             "arena {} bytes, scratch {} bytes, constants {} bytes",
             self.arena_bytes,
             self.scratch_bytes,
             self.constant_bytes()
         )?;
+        if !self.variables.is_empty() {
+            write!(f, ", state {} bytes", self.state_bytes())?;
+        }
+        writeln!(f)?;
+        for Variable { kind, name, offset, initial } in &self.variables {
+            writeln!(f, "state+{offset} = {kind} {name:?} {} {:016x}", initial.ty, initial.hash())?;
+        }
         for (i, constant) in self.constants.iter().enumerate() {
             write!(f, "@{i} = {constant} : {} bytes", constant.bytes)?;
             if !constant.origins().is_empty() {
@@ -32,6 +39,7 @@ impl fmt::Display for Plan {
                         Home::Input(index) => write!(f, "in{index}")?,
                         Home::Output(index) => write!(f, "out{index}")?,
                         Home::Constant(id) => write!(f, "@{}", id.0)?,
+                        Home::State(offset) => write!(f, "state+{offset}")?,
                     },
                 }
             }

@@ -29,6 +29,7 @@ pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Resul
         scratch_bytes: size("size of the scratch", plan.scratch_bytes)?,
         constants: constants
             .ok_or_else(|| super::damaged(&tables.path, "weights", "multiples of 64", weights.len()))?,
+        state: tables.state.clone(),
         code: Box::new(Arc::clone(kernels)),
     };
     // SAFETY: the hash says that code and tables are those that the compiler wrote together, and weights of this layout

@@ -1,7 +1,7 @@
 //! Decodes the steps of one plan.
 //!
 //! In: the tables, the kernels' memory. Out: steps whose kernels lie inside it and whose arguments name what the binding has.
-//! Offsets into arena and constants are left to `Program::new`.
+//! Offsets into arena, state and constants are left to `Program::new`.
 
 use super::damaged;
 use super::tables::{Ports, Tables};
@@ -9,6 +9,7 @@ use crate::artifact::{self, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_
 use crate::error::Error;
 use crate::map::Executable;
 use crate::program::{Arg, Step};
+use crate::state::StateParts;
 
 impl Tables {
     /// The steps of a plan for a binding with these ports.
@@ -29,7 +30,7 @@ impl Tables {
             let args = args.filter_map(|arg| arg.first_chunk()).map(|arg| u64::from_le_bytes(*arg));
             let args = args.map(|value| {
                 let expected = || "a base of the binding with an offset that it can have".to_owned();
-                argument(value, ports).ok_or_else(|| wrong("argument", expected(), format!("{value:#x}")))
+                argument(value, ports, &self.state).ok_or_else(|| wrong("argument", expected(), format!("{value:#x}")))
             });
             let args = args.collect::<Result<Vec<Arg>, Error>>()?;
             let (begin, code_bytes) = (row.kernel as usize, row.kernel_bytes as usize);
@@ -48,17 +49,19 @@ impl Tables {
 }
 
 /// What an argument means for a binding with these ports.
-fn argument(value: u64, ports: &Ports) -> Option<Arg> {
+fn argument(value: u64, ports: &Ports, state: &StateParts) -> Option<Arg> {
     let offset = usize::try_from(value & ((1 << BASE_SHIFT) - 1)).ok()?;
     match value >> BASE_SHIFT {
         BASE_NULL if offset == 0 => Some(Arg::Null),
         BASE_ARENA => Some(Arg::Arena(offset)),
         BASE_WEIGHTS if offset >= WeightsHead::SIZE => Some(Arg::Constant(offset)),
-        port if port >= BASE_PORTS && offset == 0 => {
+        port if port >= BASE_PORTS => {
             let index = usize::try_from(port - BASE_PORTS).ok()?;
-            match index.checked_sub(ports.inputs.len()) {
-                None => Some(Arg::Input(index)),
-                Some(output) => (output < ports.outputs.len()).then_some(Arg::Output(output)),
+            let (inputs, outputs) = (ports.inputs.len(), ports.outputs.len());
+            match index.checked_sub(inputs) {
+                None => (offset == 0).then_some(Arg::Input(index)),
+                Some(output) if output < outputs => (offset == 0).then_some(Arg::Output(output)),
+                Some(behind) => (behind == outputs && !state.variables.is_empty()).then_some(Arg::State(offset)),
             }
         }
         _ => None,

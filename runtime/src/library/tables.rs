@@ -3,17 +3,21 @@
 //! In: bytes whose hash is right, and which may state anything all the same. Out: values whose indices and offsets lie
 //! inside the tables. What is allocated is bounded by a multiple of the tables' size.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::slice::ChunksExact;
 
 use bytes::Bytes;
 
 use super::damaged;
-use crate::artifact::{self, Binding, Code, FORMAT_VERSION, Head, Plan, Sample, TABLES_MAGIC};
+use crate::artifact::{
+    self, Binding, Code, FORMAT_WITH_STATE, Head, Plan, Sample, StateTable, TABLES_MAGIC, WeightsHead,
+};
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::levels::{Arch, Level};
-use crate::program::Port;
+use crate::port::Port;
+use crate::state::{StateParts, Variable, VariableKind};
 use crate::tensor::Shape;
 
 /// The most axes of a port. Extents may be shared, so their number alone bounds nothing.
@@ -77,6 +81,8 @@ pub(super) struct Tables {
     pub levels: Vec<&'static Level>,
     pub bindings: Vec<Ports>,
     pub manifest: String,
+    /// Parameters and states; none in a library of the first version.
+    pub state: StateParts,
     pub steps: Table,
     pub args: Table,
     plans: Table,
@@ -84,9 +90,9 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Decodes all but the steps.
-    pub fn decode(path: &Path, bytes: &Bytes) -> Result<Tables, Error> {
-        let sections = Sections { path, bytes };
+    /// Decodes all but the steps, of tables of version `version`.
+    pub fn decode(path: &Path, bytes: &Bytes, version: u32) -> Result<Tables, Error> {
+        let sections = Sections { path, bytes, version };
         let head = sections.head()?;
         let levels = sections.levels(&head)?;
         let bindings = sections.table("bindings", head.bindings_at, head.bindings as usize, Binding::SIZE)?;
@@ -96,6 +102,7 @@ impl Tables {
             manifest: sections.manifest(&head)?,
             levels,
             bindings: Vec::new(),
+            state: StateParts::default(),
             steps: sections.table("steps", head.steps_at, head.steps as usize, artifact::Step::SIZE)?,
             args: sections.table("arguments", head.args_at, head.args as usize, size_of::<u64>())?,
             plans: sections.table("plans", head.plans_at, plans, Plan::SIZE)?,
@@ -104,10 +111,13 @@ impl Tables {
         };
         // Read by the entry functions only, but tables that lack them are not the compiler's.
         sections.table("samples", head.samples, head.samples_len as usize, Sample::SIZE)?;
-        sections.table("messages", head.messages_at, Code::ALL.len(), size_of::<u32>())?;
+        sections.table("messages", head.messages_at, Code::of_format(version).len(), size_of::<u32>())?;
         let ports = sections.table("ports", head.ports_at, head.ports as usize, artifact::Port::SIZE)?;
         let dims = sections.table("extents", head.dims_at, head.dims as usize, size_of::<u64>())?;
         tables.bindings = tables.decode_bindings(&bindings, &ports, &dims)?;
+        if version == FORMAT_WITH_STATE {
+            tables.state = tables.decode_state(&sections, &dims)?;
+        }
         Ok(tables)
     }
 
@@ -144,6 +154,43 @@ impl Tables {
         Ok(decoded)
     }
 
+    /// Parameters and states: at least one, one behind the other, and their first elements among the constants.
+    fn decode_state(&self, sections: &Sections<'_>, dims: &Table) -> Result<StateParts, Error> {
+        let wrong =
+            |field: &str, expected: &dyn Display, found: &dyn Display| Err(damaged(&self.path, field, expected, found));
+        let table = sections.bytes.get(Head::SIZE..).and_then(StateTable::read);
+        let Some(table) = table else { return wrong("table of the state", &"one behind the head", &"less") };
+        let count = table.variables;
+        let rows = sections.table("variables", table.variables_at, count as usize, artifact::Variable::SIZE)?;
+        let mut texts = self.texts(count as usize);
+        let mut state =
+            StateParts { bytes: table.bytes as usize, initial: table.initial as usize, ..Default::default() };
+        for row in rows.rows(&self.path, 0, count)?.filter_map(artifact::Variable::read) {
+            let artifact::Variable { bytes, offset, name, dtype, rank, first_dim, kind, .. } = row;
+            let port = artifact::Port { bytes, name, dtype, rank, first_dim, ..artifact::Port::default() };
+            let port = self.decode_port(&port, dims, &mut texts)?;
+            let Some(&kind) = VariableKind::ALL.get(kind as usize) else {
+                return wrong(&format!("variable {}: kind", port.name), &"below 2", &kind);
+            };
+            state.variables.push(Variable { kind, port, offset: offset as usize });
+        }
+        if state.variables.is_empty() || state.initial < WeightsHead::SIZE {
+            let found = format_args!("{count}, first elements at {}", table.initial);
+            return wrong("variables", &"at least one, first elements behind the header of the weights", &found);
+        }
+        match state.check(self.head.weights_bytes as usize) {
+            Err(Error::BadVariable { name, field, expected, found }) => {
+                return wrong(&format!("variable {name}: {field}"), &expected, &found);
+            }
+            checked => checked?,
+        }
+        if state.layout() != table.layout {
+            let (expected, found) = (format_args!("{:016x}", state.layout()), format_args!("{:016x}", table.layout));
+            return wrong("layout of the state", &expected, &found);
+        }
+        Ok(state)
+    }
+
     fn decode_port(&self, port: &artifact::Port, dims: &Table, texts: &mut Texts<'_>) -> Result<Port, Error> {
         let name = texts.read(port.name)?;
         let wrong = |field: &str, expected: &str, found: u64| {
@@ -171,6 +218,8 @@ impl Tables {
 struct Sections<'a> {
     path: &'a Path,
     bytes: &'a Bytes,
+    /// What the note says of them.
+    version: u32,
 }
 
 impl Sections<'_> {
@@ -183,8 +232,8 @@ impl Sections<'_> {
         if head.magic != TABLES_MAGIC {
             return wrong("magic of the tables", format!("{TABLES_MAGIC:016x}"), format!("{:016x}", head.magic));
         }
-        if head.version != FORMAT_VERSION {
-            return wrong("version of the tables", FORMAT_VERSION.to_string(), head.version.to_string());
+        if head.version != self.version {
+            return wrong("version of the tables", self.version.to_string(), head.version.to_string());
         }
         if head.arch != Arch::HOST.number() {
             return wrong("architecture", Arch::HOST.number().to_string(), head.arch.to_string());

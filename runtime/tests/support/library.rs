@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use fornax_runtime::Arch;
 use fornax_runtime::artifact::{
-    BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Code, FORMAT_VERSION, Head, NOTE_NAME,
-    NOTE_TYPE, Note, Plan, Port, Step, TABLES_MAGIC, WEIGHTS_MAGIC, WeightsHead,
+    BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Code, FORMAT_VERSION, FORMAT_WITH_STATE,
+    Head, NOTE_NAME, NOTE_TYPE, Note, Plan, Port, StateTable, Step, TABLES_MAGIC, Variable, WEIGHTS_MAGIC, WeightsHead,
 };
+use fornax_runtime::{Arch, DType, StateParts, VariableKind};
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 /// Elements of a chunk.
@@ -105,6 +105,9 @@ pub struct Image {
     pub text: Vec<u8>,
     pub signature: Vec<u8>,
     pub weights: Vec<u8>,
+    /// Parameters and states; where there are any, the library is of the second format.
+    pub state: StateTable,
+    pub variables: Vec<Variable>,
 }
 
 /// The bytes of a library, and where its parts are.
@@ -137,6 +140,17 @@ pub fn weights(factor: f32) -> Vec<u8> {
     bytes
 }
 
+/// The same weights with 64 more bytes.
+fn padded(weights: &[u8]) -> Vec<u8> {
+    let constants = [&weights[WeightsHead::SIZE..], &[0; 64]].concat();
+    let (bytes, hash) = ((WeightsHead::SIZE + constants.len()) as u64, xxh64(&constants, 0));
+    let head = WeightsHead { bytes, hash, ..WeightsHead::read(weights).unwrap() };
+    let mut padded = Vec::new();
+    head.write(&mut padded);
+    padded.extend(constants);
+    padded
+}
+
 impl Image {
     pub fn new() -> Image {
         let weights = weights(1.0);
@@ -159,9 +173,41 @@ impl Image {
             text: Vec::new(),
             signature: MANIFEST.as_bytes().to_vec(),
             weights,
+            state: StateTable::default(),
+            variables: Vec::new(),
         };
         let names = ["double", "add", "first node", "second node", "x", "y"].map(|name| image.add_text(name));
         CHUNKS.into_iter().for_each(|chunks| image.add_binding(chunks, names));
+        image
+    }
+
+    /// The same with the constants of `add` as a parameter, which begins with what the weights hold, and a state of one number.
+    pub fn with_state() -> Image {
+        let mut image = Image::new();
+        let elements = CHUNKS[0] * CHUNK;
+        let port = |name: &str, elements: usize| fornax_runtime::Port {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            shape: [elements].into(),
+        };
+        let known = [(VariableKind::Parameter, port("c", elements), 0), (VariableKind::State, port("n", 1), 576)];
+        let variables = known.map(|(kind, port, offset)| fornax_runtime::Variable { kind, port, offset });
+        for (variable, kind) in variables.iter().zip(0..) {
+            let first_dim = image.dims.len() as u32;
+            let elements = variable.port.shape.numel() as u64;
+            image.dims.push(elements);
+            let name = image.add_text(&variable.port.name);
+            let (bytes, offset) = (elements * 4, variable.offset as u64);
+            image.variables.push(Variable { bytes, offset, name, rank: 1, first_dim, kind, ..Variable::default() });
+        }
+        let layout = StateParts { variables: variables.to_vec(), ..StateParts::default() }.layout();
+        image.state = StateTable { layout, bytes: 640, initial: 64, ..StateTable::default() };
+        image.weights = padded(&image.weights);
+        image.head.weights_bytes = image.weights.len() as u64;
+        image.head.version = FORMAT_WITH_STATE;
+        for arg in image.args.iter_mut().filter(|arg| **arg >> BASE_SHIFT == BASE_WEIGHTS) {
+            *arg = (BASE_PORTS + 2) << BASE_SHIFT;
+        }
         image
     }
 
@@ -219,6 +265,15 @@ impl Image {
                 self.$records.iter().for_each(|record| $write(record, &mut rest));
             };
         }
+        if !self.variables.is_empty() {
+            let state = StateTable {
+                variables_at: (Head::SIZE + StateTable::SIZE) as u32,
+                variables: self.variables.len() as u32,
+                ..self.state
+            };
+            state.write(&mut rest);
+            self.variables.iter().for_each(|variable| variable.write(&mut rest));
+        }
         section!(bindings, bindings_at, bindings, Binding::write);
         head.plans_at = at(&rest);
         self.plans.iter().for_each(|plan| plan.write(&mut rest));
@@ -255,7 +310,7 @@ impl Image {
         let weights = if embed { add_part(&mut bytes, PAGE, &self.weights) } else { 0..0 };
         bytes.extend(b"sections that only debuggers read");
         let description = Note {
-            version: FORMAT_VERSION,
+            version: if self.variables.is_empty() { FORMAT_VERSION } else { FORMAT_WITH_STATE },
             tables: tables.start as u64,
             tables_bytes: tables.len() as u64,
             kernels: kernels.start as u64,

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use fornax_runtime::{Arg, ConstantPool, CpuFeatures, DType, Error, KernelFn, Port, Program, ProgramParts, Step};
+use fornax_runtime::{
+    Arg, ConstantPool, CpuFeatures, DType, Error, KernelFn, Port, Program, ProgramParts, StateParts, Step,
+};
 
 /// Elements of a chunk.
 const CHUNK: usize = 4;
@@ -74,6 +76,7 @@ pub fn parts(chunks: u32) -> ProgramParts {
         arena_bytes: 64 + elements * 4,
         scratch_bytes: CHUNK * 4,
         constants,
+        state: StateParts::default(),
         code: Box::new(()),
     }
 }

@@ -17,7 +17,7 @@ mod link;
 use std::ops::Range;
 
 use bytes::Bytes;
-use fornax_runtime::artifact::{FORMAT_VERSION, NOTE_NAME, NOTE_TYPE, Note};
+use fornax_runtime::artifact::{NOTE_NAME, NOTE_TYPE, Note};
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64, Sym64};
 use object::pod::bytes_of;
 use object::{LittleEndian as LE, U16, U32, U64};
@@ -142,7 +142,7 @@ pub fn write(image: &Image) -> Result<SharedLibrary> {
     layout.bytes[..EHDR].copy_from_slice(bytes_of(&file_header(image.arch, headers, count, names)));
     let mut library = SharedLibrary { head: layout.bytes, weights, tail: tail.bytes };
     let parts = Note {
-        version: FORMAT_VERSION,
+        version: image.format,
         tables: tables as u64,
         tables_bytes: image.tables.len() as u64,
         kernels: text as u64,

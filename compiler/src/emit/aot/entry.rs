@@ -1,17 +1,18 @@
 //! The functions that a compiled library exports, and those they call.
 //!
 //! In: an architecture, and whether weights are embedded. Out: position-independent code that reads the tables of
-//! [`fornax_runtime::artifact`]; it is the same for every network. The functions keep no state but the caller's arena, check
+//! [`fornax_runtime::artifact`]; it is the same for every network of a [`Shape`]. The functions keep no state but the caller's arena and state block, check
 //! everything the caller gives before they touch a tensor, and return a [`Code`].
 
 mod init;
 mod levels;
 mod run;
 mod selftest;
+mod state;
 
 use std::mem::offset_of;
 
-use fornax_runtime::artifact::{Binding, Code, Head};
+use fornax_runtime::artifact::{Binding, Code, FORMAT_VERSION, FORMAT_WITH_STATE, Head};
 
 use super::machine;
 use crate::codegen::clif;
@@ -70,6 +71,22 @@ pub enum Symbol {
     FloatEnter,
     /// Puts it back.
     FloatLeave,
+    /// Runs a network that has a state.
+    RunWithState,
+    /// Bytes of a state.
+    StateBytes,
+    /// Fills a state.
+    StateInit,
+    /// Saves a state.
+    StateSave,
+    /// Restores a state.
+    StateLoad,
+    /// Reads a parameter or state.
+    ParameterGet,
+    /// Writes one.
+    ParameterSet,
+    /// Finds one by its name.
+    StateFind,
 }
 
 /// A function of a library.
@@ -99,6 +116,8 @@ pub struct Shape {
     pub embedded: bool,
     /// Whether it has one f32 input and one f32 output.
     pub simple: bool,
+    /// Whether it has parameters or states.
+    pub state: bool,
 }
 
 /// Writes the body of a function over its parameters.
@@ -109,19 +128,22 @@ type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 
 /// # Errors
 /// [`crate::Error::Codegen`] if Cranelift refuses one: a bug of ours.
 pub fn functions(shape: Shape) -> Result<Vec<Function>> {
-    let Shape { arch, embedded, .. } = shape;
+    let Shape { arch, embedded, state, .. } = shape;
     let x86 = arch == Arch::X86_64;
     // They run on the baseline of the architecture.
     let isa = clif::isa(&Target::multi(arch).swap_remove(0))?;
     let code: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
         (Symbol::ArenaBytes, "arena_bytes", true, 2, &|f, p| arena_bytes(f, [p[0], p[1]])),
         (Symbol::Init, "init", true, 5, &|f, p| init::init(f, [p[0], p[1], p[2], p[3], p[4]], embedded)),
-        (Symbol::Run, "run", true, 1, &|f, p| run::run(f, p[0])),
+        (Symbol::Run, "run", true, 1, &|f, p| match state {
+            true => f.int(Code::StateMissing as u64),
+            false => run::run(f, p[0], None),
+        }),
         (Symbol::RunSimple, "run_simple", true, 3, &|f, p| run::run_simple(f, [p[0], p[1], p[2]])),
-        (Symbol::Selftest, "selftest", true, 2, &|f, p| selftest::selftest(f, [p[0], p[1]], arch)),
+        (Symbol::Selftest, "selftest", true, 2, &|f, p| selftest::selftest(f, [p[0], p[1]], shape)),
         (Symbol::SelftestBytes, "selftest_bytes", true, 0, &|f, _| tables(f).u64(offset_of!(Head, selftest_bytes))),
         (Symbol::Signature, "signature", true, 0, &|f, _| signature(f)),
-        (Symbol::Strerror, "strerror", true, 1, &|f, p| strerror(f, p[0])),
+        (Symbol::Strerror, "strerror", true, 1, &|f, p| strerror(f, p[0], state)),
         (Symbol::Region, "region", false, 5, &|f, p| run::region(f, [p[0], p[1], p[2], p[3], p[4]])),
         (Symbol::Worker, "worker", false, 3, &|f, p| run::worker(f, [p[0], p[1], p[2]])),
         (Symbol::Bind, "bind", false, 6, &|f, p| run::bind(f, [p[0], p[1], p[2], p[3], p[4], p[5]])),
@@ -132,9 +154,23 @@ pub fn functions(shape: Shape) -> Result<Vec<Function>> {
         (Symbol::Mix, "mix", false, 4, &|f, p| selftest::mix(f, [p[0], p[1], p[2], p[3]])),
         (Symbol::Fill, "fill", false, 4, &|f, p| selftest::fill(f, [p[0], p[1], p[2], p[3]])),
     ];
+    let of_state: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
+        (Symbol::RunWithState, "run_with_state", true, 3, &|f, p| run::run(f, p[0], Some([p[1], p[2]]))),
+        (Symbol::StateBytes, "state_bytes", true, 0, &|f, _| state::bytes(f)),
+        (Symbol::StateInit, "state_init", true, 3, &|f, p| state::init(f, [p[0], p[1], p[2]])),
+        (Symbol::StateSave, "state_save", true, 4, &|f, p| state::save(f, [p[0], p[1], p[2], p[3]])),
+        (Symbol::StateLoad, "state_load", true, 4, &|f, p| state::load(f, [p[0], p[1], p[2], p[3]])),
+        (Symbol::ParameterGet, "parameter_get", true, 5, &|f, p| {
+            state::access(f, [p[0], p[1], p[2], p[3], p[4]], false)
+        }),
+        (Symbol::ParameterSet, "parameter_set", true, 5, &|f, p| {
+            state::access(f, [p[0], p[1], p[2], p[3], p[4]], true)
+        }),
+        (Symbol::StateFind, "state_find", false, 1, &|f, p| state::find(f, p[0])),
+    ];
     let mut functions = Vec::new();
-    for (symbol, name, exported, params, write) in code {
-        if *symbol == Symbol::RunSimple && !shape.simple {
+    for (symbol, name, exported, params, write) in code.iter().chain(of_state.iter().filter(|_| state)) {
+        if *symbol == Symbol::RunSimple && (state || !shape.simple) {
             continue;
         }
         let assembled = assemble(&*isa, name, *params, write)?;
@@ -195,8 +231,9 @@ fn signature<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
 }
 
 /// `const char *strerror(int code)`: the message behind the last code is for those it does not know.
-fn strerror<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>) -> Val<'r, 'f> {
-    let (number, tables, count) = (number.low(), tables(f), Code::ALL.len());
+fn strerror<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>, state: bool) -> Val<'r, 'f> {
+    let format = if state { FORMAT_WITH_STATE } else { FORMAT_VERSION };
+    let (number, tables, count) = (number.low(), tables(f), Code::of_format(format).len());
     let number = f.select(number.below(count), number, count);
     let message = tables + tables.u32(offset_of!(Head, messages_at)) + number * 4usize;
     tables + message.u32(0)

@@ -6,10 +6,11 @@
 use std::fmt::Write;
 
 use fornax_runtime::ABI_VERSION;
-use fornax_runtime::artifact::Code;
+use fornax_runtime::artifact::{Code, StateHead};
 
 use super::Memory;
-use crate::plan::{Plan, Port};
+use super::tables::version;
+use crate::plan::{Plan, Port, Variable};
 use fornax_ir::types::DType;
 
 /// Whether `run_simple` fits: one input and one output of f32.
@@ -64,13 +65,19 @@ pub fn text(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
     put(&mut out, &format!("#ifndef FORNAX_ABI\n#define FORNAX_ABI {ABI_VERSION}u\n#endif\n"));
     put(&mut out, TYPES);
     put(&mut out, "/* What the functions return. */\nenum {");
-    for (number, (_, code, message)) in Code::ALL.iter().enumerate() {
+    for (number, (_, code, message)) in Code::of_format(version(plans)).iter().enumerate() {
         put(&mut out, &format!("  {upper}_{code} = {number}, /* {message} */"));
     }
     put(&mut out, "};\n");
     levels(&mut out, &upper, plans);
     bindings(&mut out, &upper, plans);
-    functions(&mut out, prefix, first.is_some_and(simple), embedded);
+    if let Some(plan) = first.filter(|plan| !plan.variables.is_empty()) {
+        variables(&mut out, &upper, plan);
+        functions(&mut out, prefix, false, embedded);
+        out.push_str(&STATE_FUNCTIONS.replace("{prefix}", prefix));
+    } else {
+        functions(&mut out, prefix, first.is_some_and(simple), embedded);
+    }
     put(&mut out, "#ifdef __cplusplus\n}\n#endif\n");
     put(&mut out, &format!("#endif /* {upper}_FORNAX_H */"));
     out
@@ -119,6 +126,40 @@ fn bindings(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
     }
     put(out, "");
 }
+
+/// The parameters and states, and the size of the block that holds them.
+fn variables(out: &mut String, upper: &str, plan: &Plan) {
+    put(out, "/* Parameters and states, by the names that parameter_get and parameter_set take.");
+    for Variable { kind, name, initial, .. } in &plan.variables {
+        put(out, &format!(" *    {kind} {}, {}, {} bytes", comment(name), initial.ty, initial.ty.bytes()));
+    }
+    put(out, " */");
+    put(out, &format!("#define {upper}_STATE_BYTES ((size_t){}u)\n", StateHead::SIZE + plan.state_bytes()));
+}
+
+/// Functions of a network that has a state.
+const STATE_FUNCTIONS: &str = "\
+/* This network has a state: the parameters, which may be written between runs, and what a run leaves for the next. It lies in a
+ * block of the caller's of n bytes, at least {prefix}_state_bytes(), at a multiple of 64. One block serves every binding, one
+ * run at a time; blocks are independent, and may be moved. {prefix}_run refuses this network. */
+size_t {prefix}_state_bytes(void);
+
+/* Fills a state with what the weights of an initialised arena hold. */
+int {prefix}_state_init(void *state, size_t n, const void *arena);
+
+/* Runs the network once, and leaves its updates in the state. */
+int {prefix}_run_with_state(const fornax_call *call, void *state, size_t n);
+
+/* Reads or writes a parameter or state between two runs; bytes is its exact size. */
+int {prefix}_parameter_get(const void *state, size_t n, const char *name, void *data, size_t bytes);
+int {prefix}_parameter_set(void *state, size_t n, const char *name, const void *data, size_t bytes);
+
+/* Copies a state to or from saved_n bytes at any address, exactly {prefix}_state_bytes(), with a hash that state_load checks. The
+ * saved bytes are those of Session::save_state in Rust, on every level and architecture. */
+int {prefix}_state_save(const void *state, size_t n, void *saved, size_t saved_n);
+int {prefix}_state_load(void *state, size_t n, const void *saved, size_t saved_n);
+
+";
 
 fn functions(out: &mut String, prefix: &str, simple: bool, embedded: bool) {
     let weights = if embedded {

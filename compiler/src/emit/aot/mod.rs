@@ -26,7 +26,7 @@ use crate::plan::Plan;
 use crate::target::Arch;
 use crate::times::Times;
 pub use selftest::Selftest;
-pub use tables::Memory;
+pub use tables::{Memory, version};
 use weights::{Table, Weights};
 
 /// Where a kernel lies among the kernels.
@@ -84,7 +84,8 @@ pub struct Compiled<'a> {
 /// binding for this machine, which computes the values of the self test if it runs none of the levels.
 ///
 /// # Errors
-/// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if memory cannot be had.
+/// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if memory cannot be had, [`Error::Plan`] if the
+/// plans' parameters and states differ.
 pub fn compile<'a>(
     plans: &'a [Vec<Plan>],
     witness: Option<&Plan>,
@@ -92,6 +93,7 @@ pub fn compile<'a>(
     times: &mut Times,
 ) -> Result<Compiled<'a>> {
     let all: Vec<&Plan> = plans.iter().flatten().collect();
+    weights::check_state(&all)?;
     let table = times.stage("table", || Table::new(&all));
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);
@@ -120,9 +122,10 @@ pub fn compile<'a>(
 /// Packs the weights of plans, which need not be compiled.
 ///
 /// # Errors
-/// [`Error::Runtime`] if memory cannot be had.
+/// [`Error::Runtime`] if memory cannot be had, [`Error::Plan`] if the plans' parameters and states differ.
 pub fn pack<'a>(plans: &'a [Vec<Plan>], threads: usize) -> Result<Weights> {
     let all: Vec<&'a Plan> = plans.iter().flatten().collect();
+    weights::check_state(&all)?;
     let table = Table::new(&all);
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);
@@ -171,9 +174,11 @@ impl Compiled<'_> {
             signature,
         };
         let arch = first.target.arch();
-        let shape = entry::Shape { arch, embedded: embed, simple: header::simple(first) };
+        let state = !first.variables.is_empty();
+        let shape = entry::Shape { arch, embedded: embed, simple: header::simple(first), state };
         Ok(Image {
             arch,
+            format: tables::version(self.plans),
             prefix: prefix.to_string(),
             kernels: self.kernels.bytes.clone(),
             names: self.kernels.names.clone(),
@@ -189,6 +194,8 @@ impl Compiled<'_> {
 pub struct Image {
     /// Instruction set.
     pub arch: Arch,
+    /// Version of the format of note and tables.
+    pub format: u32,
     /// Beginning of every symbol, without the underscore.
     pub prefix: String,
     /// The kernels, the first at a multiple of 64.

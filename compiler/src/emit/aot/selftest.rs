@@ -59,7 +59,8 @@ fn program(compiled: &Compiled<'_>, number: usize) -> Result<Program> {
     let constants = constants.ok_or_else(|| runtime("packed weights are not aligned"))?;
     let bytes = compiled.kernels.bytes.clone();
     let code = Code { name: "kernels".into(), bytes, align: x86::ALIGN as u64 };
-    jit::program_of(plan, code, &placed, constants, &|id| compiled.table.offset(number, id))
+    let (offset, initial) = (|id| compiled.table.offset(number, id), compiled.table.initial);
+    jit::program_of(plan, code, &placed, jit::Data { constants, offset: &offset, initial })
 }
 
 /// Inputs as the entry code makes them.

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use fornax_runtime::artifact::{
-    ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code, FORMAT_VERSION, Head,
-    Port, Sample, Step, TABLES_MAGIC,
+    ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code, FORMAT_VERSION,
+    FORMAT_WITH_STATE, Head, Port, Sample, StateHead, StateTable, Step, TABLES_MAGIC, Variable,
 };
 use fornax_runtime::{ALIGN, Arg, artifact};
 
@@ -29,6 +29,7 @@ pub fn argument(plan: &Plan, number: usize, table: &Table<'_>, operand: Operand)
         Arg::Constant(offset) => based(BASE_WEIGHTS, offset),
         Arg::Input(index) => based(BASE_PORTS + index as u64, 0),
         Arg::Output(index) => based(BASE_PORTS + (plan.inputs.len() + index) as u64, 0),
+        Arg::State(offset) => based(BASE_PORTS + (plan.inputs.len() + plan.outputs.len()) as u64, offset),
         Arg::Null => based(BASE_NULL, 0),
     }
 }
@@ -50,7 +51,8 @@ impl Memory {
     /// The memory of each binding; `plans` holds one list of levels per binding.
     pub fn of(plans: &[Vec<Plan>]) -> Vec<Self> {
         let all = || plans.iter().flatten();
-        let ports = all().map(|plan| plan.inputs.len() + plan.outputs.len()).max().unwrap_or(0);
+        let bases = |plan: &Plan| plan.inputs.len() + plan.outputs.len() + usize::from(!plan.variables.is_empty());
+        let ports = all().map(bases).max().unwrap_or(0);
         let pointers = all().flat_map(|plan| &plan.steps).map(|step| step.operands.len()).max().unwrap_or(0);
         let words = |count: usize| (count * 8).next_multiple_of(ALIGN);
         let front = ArenaHead::SIZE.next_multiple_of(ALIGN) + words(BASE_PORTS as usize + ports) + words(pointers);
@@ -112,7 +114,7 @@ impl Contents<'_> {
         let first = self.plans.iter().flatten().next();
         let mut head = Head {
             magic: TABLES_MAGIC,
-            version: FORMAT_VERSION,
+            version: version(self.plans),
             arch: first.map_or(Arch::HOST, |plan| plan.target.arch()).number(),
             weights_bytes: self.table.bytes as u64,
             layout: self.table.layout,
@@ -131,16 +133,26 @@ impl Contents<'_> {
         let levels = self.plans.first().map_or(&[][..], Vec::as_slice);
         head.levels = levels.len() as u32;
         levels.iter().for_each(|plan| writer.levels.extend(plan.target.level.number.to_le_bytes()));
+        if let Some(plan) = levels.first().filter(|plan| !plan.variables.is_empty()) {
+            writer.state(plan, self.table.initial);
+        }
         writer.join(head, self.signature)
     }
 
-    /// Bytes that `selftest` needs: an arena, addresses and sizes of the tensors, a call, the tensors.
+    /// Bytes that `selftest` needs: an arena, addresses and sizes of the tensors, a call, the tensors, a state.
     fn selftest_bytes(&self, memory: &Memory) -> usize {
         let Some(plan) = self.plans.first().and_then(|levels| levels.first()) else { return 0 };
         let ports = || plan.inputs.iter().chain(&plan.outputs);
         let tensors: usize = ports().map(|port| port.ty.bytes().next_multiple_of(ALIGN)).sum();
-        memory.arena_bytes(1) + (16 * ports().count() + size_of::<Call>()).next_multiple_of(ALIGN) + tensors
+        let state = if plan.variables.is_empty() { 0 } else { StateHead::SIZE + plan.state_bytes() };
+        memory.arena_bytes(1) + (16 * ports().count() + size_of::<Call>()).next_multiple_of(ALIGN) + tensors + state
     }
+}
+
+/// Version of the format: the first, unless there are parameters or states.
+pub fn version(plans: &[Vec<Plan>]) -> u32 {
+    let stateful = plans.iter().flatten().any(|plan| !plan.variables.is_empty());
+    if stateful { FORMAT_WITH_STATE } else { FORMAT_VERSION }
 }
 
 /// The arrays as they grow.
@@ -154,6 +166,8 @@ struct Writer {
     ports: Vec<u8>,
     dims: Vec<u8>,
     samples: Vec<u8>,
+    /// The [`StateTable`] and its variables.
+    state: Vec<u8>,
     text: Vec<u8>,
     texts: HashMap<String, u32>,
 }
@@ -216,6 +230,34 @@ impl Writer {
         }
     }
 
+    /// The parameters and states of a plan, which are those of all plans; `initial` is where they begin in the weights.
+    fn state(&mut self, plan: &Plan, initial: usize) {
+        let parts = emit::state(plan, initial);
+        let table = StateTable {
+            layout: parts.layout(),
+            bytes: parts.bytes as u64,
+            initial: initial as u64,
+            variables_at: (Head::SIZE + StateTable::SIZE) as u32,
+            variables: parts.variables.len() as u32,
+        };
+        table.write(&mut self.state);
+        for (variable, planned) in parts.variables.iter().zip(&plan.variables) {
+            let port = &variable.port;
+            let record = Variable {
+                bytes: planned.initial.ty.bytes() as u64,
+                offset: variable.offset as u64,
+                name: self.text(&port.name),
+                dtype: port.dtype.number(),
+                rank: port.shape.len() as u32,
+                first_dim: (self.dims.len() / 8) as u32,
+                kind: variable.kind as u32,
+                reserved: 0,
+            };
+            record.write(&mut self.state);
+            port.shape.iter().for_each(|extent| self.dims.extend((*extent as u64).to_le_bytes()));
+        }
+    }
+
     fn text(&mut self, text: &str) -> u32 {
         if let Some(at) = self.texts.get(text) {
             return *at;
@@ -239,6 +281,8 @@ impl Writer {
             body.resize(body.len().next_multiple_of(8), 0);
             at as u32
         };
+        // The table of the state stands right behind the head.
+        place(&self.state);
         head.bindings_at = place(&self.bindings);
         head.levels_at = place(&self.levels);
         head.plans_at = place(&self.plans);
@@ -250,7 +294,7 @@ impl Writer {
         head.text_at = place(&self.text);
         head.signature_at = place(&[signature.as_bytes(), &[0]].concat());
         let mut messages = Vec::new();
-        for text in Code::ALL.iter().map(|(.., message)| *message).chain(["unknown code"]) {
+        for text in Code::of_format(head.version).iter().map(|(.., message)| *message).chain(["unknown code"]) {
             messages.push(place(&[text.as_bytes(), &[0]].concat()));
         }
         head.messages_at = place(&messages.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>());

@@ -10,6 +10,8 @@ use fornax_runtime::{ConstantPool, Error as RuntimeError};
 use xxhash_rust::{xxh3, xxh64};
 
 use super::super::pack;
+use crate::emit;
+use crate::error::{Error, Result};
 use crate::plan::{PackedConstant, Plan, Pool};
 
 /// Distinct constants and where they lie.
@@ -20,6 +22,10 @@ pub struct Table<'a> {
     offsets: Vec<usize>,
     /// For each plan: the constant that stands for each of its own.
     of_plan: Vec<Vec<usize>>,
+    /// The plan whose parameters and states these are; they are the same in all plans.
+    state: Option<&'a Plan>,
+    /// Offset of what the state block begins with, behind the constants.
+    pub initial: usize,
     /// Size with the header.
     pub bytes: usize,
     /// Size of the beginning that is part of the program; see [`Plan::fixed`].
@@ -49,9 +55,11 @@ impl<'a> Table<'a> {
         let constants: Vec<_> = order.into_iter().map(|at| constants[at]).collect();
         let (offsets, total) = pack::offsets(constants.iter().copied());
         let offsets: Vec<usize> = offsets.into_iter().map(|offset| offset + WeightsHead::SIZE).collect();
-        let bytes = total + WeightsHead::SIZE;
-        let guarded = offsets.get(fixed.iter().filter(|fixed| **fixed).count()).copied().unwrap_or(bytes);
-        let mut table = Self { constants, offsets, of_plan, bytes, guarded, layout: 0 };
+        let initial = total + WeightsHead::SIZE;
+        let state = plans.first().copied().filter(|plan| !plan.variables.is_empty());
+        let bytes = initial + state.map_or(0, Plan::state_bytes);
+        let guarded = offsets.get(fixed.iter().filter(|fixed| **fixed).count()).copied().unwrap_or(initial);
+        let mut table = Self { constants, offsets, of_plan, state, initial, bytes, guarded, layout: 0 };
         table.layout = table.hash_layout(plans);
         table
     }
@@ -76,6 +84,9 @@ impl<'a> Table<'a> {
                 text.push('\n');
             }
         }
+        if let Some(plan) = self.state {
+            text.push_str(&format!("state {:x}\n", emit::state(plan, self.initial).layout()));
+        }
         xxh3::xxh3_64(text.as_bytes())
     }
 
@@ -92,6 +103,9 @@ impl<'a> Table<'a> {
 
     /// Writes the header before the packed constants.
     pub fn seal(&self, mut memory: ConstantPool) -> Weights {
+        if let Some(plan) = self.state {
+            emit::fill_state(plan, memory.slice_mut(self.initial, plan.state_bytes()));
+        }
         let hash = xxh64::xxh64(&memory.as_bytes()[WeightsHead::SIZE..], 0);
         let (bytes, layout) = (self.bytes as u64, self.layout);
         let head =
@@ -101,6 +115,27 @@ impl<'a> Table<'a> {
         memory.slice_mut(0, WeightsHead::SIZE).copy_from_slice(&header);
         Weights { bytes: Bytes::from_owner(Memory(memory)), guarded: self.guarded, hash }
     }
+}
+
+/// Refuses plans whose parameters and states differ: one state serves every binding and level of a library.
+///
+/// # Errors
+/// [`Error::Plan`] naming the first that differs.
+pub fn check_state(plans: &[&Plan]) -> Result<()> {
+    let Some((first, others)) = plans.split_first() else { return Ok(()) };
+    for plan in others {
+        let count = first.variables.len().max(plan.variables.len());
+        let differs = (0..count).find(|at| first.variables.get(*at) != plan.variables.get(*at));
+        if let Some(at) = differs {
+            let text = |plan: &Plan| {
+                let variable = plan.variables.get(at);
+                variable.map_or("none".into(), |v| format!("{} {:?} {}", v.kind, v.name, v.initial.ty))
+            };
+            let message = format!("parameters and states of a library: expected {}, found {}", text(first), text(plan));
+            return Err(Error::Plan(vec![message]));
+        }
+    }
+    Ok(())
 }
 
 /// Packed weights with their header.

@@ -5,14 +5,14 @@ use std::mem::offset_of;
 use fornax_runtime::ABI_VERSION;
 use fornax_runtime::artifact::{
     ARENA_MAGIC, ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code, Head,
-    Plan, Port, Step, Threads,
+    Plan, Port, StateHead, Step, Threads,
 };
 
 use super::{Symbol, needed, record, refuse, tables};
 use crate::codegen::clif::routine::{Routine, Val};
 
-/// `int run(const fornax_call *call)`.
-pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>) -> Val<'r, 'f> {
+/// `int run(const fornax_call *call)`, or `int run_with_state(const fornax_call *call, void *state, size_t n)`.
+pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r, 'f>; 2]>) -> Val<'r, 'f> {
     let tables = tables(f);
     refuse(f, call.is(0u64), Code::Null);
     refuse(f, call.u32(offset_of!(Call, size)).is_not(size_of::<Call>()), Code::Abi);
@@ -30,6 +30,11 @@ pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>) -> Val<'r, 'f> {
         refuse(f, call.u32(count).is_not(sides.0[side][1]), Code::TensorCount);
     }
     sides.check(f, bases, front);
+    if let Some([state, n]) = state {
+        super::state::check(f, state, n);
+        let behind = sides.bases(bases, 1) + sides.0[1][1] * 8usize;
+        behind.set_u64(0, state + StateHead::SIZE);
+    }
     sides.stage(f, bases, 0);
     let plan = plan(tables, index, arena);
     let own = front + binding.u64(offset_of!(Binding, staging_bytes));

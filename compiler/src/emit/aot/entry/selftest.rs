@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use fornax_runtime::DType;
 use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, Binding, Call, Code, Head, Port, Sample, WeightsHead};
 
-use super::{Symbol, needed, record, refuse, run, tables};
+use super::{Shape, Symbol, needed, record, refuse, run, tables};
 use crate::codegen::clif::routine::{Routine, Val};
 use crate::target::Arch;
 
@@ -13,7 +13,7 @@ use crate::target::Arch;
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// `int selftest(void *arena, size_t n)`: the arena is initialised and has room for the tensors behind it.
-pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], arch: Arch) -> Val<'r, 'f> {
+pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape: Shape) -> Val<'r, 'f> {
     let tables = tables(f);
     check(f, tables, arena, n);
     let binding = record(tables, offset_of!(Head, bindings_at), f.int(0), Binding::SIZE);
@@ -38,9 +38,16 @@ pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], arch: 
     });
     let of_outputs = (outputs, addresses + inputs * 8usize, sizes + inputs * 8usize);
     run::describe(f, call, [(inputs, addresses, sizes), of_outputs], (arena, bytes));
-    let result = f.call(Symbol::Run as u32, [call]).low();
+    let result = if shape.state {
+        let (state, n) = (next.get(), super::state::bytes(f));
+        let filled = f.call(Symbol::StateInit as u32, [state, n, arena]).low();
+        f.return_if(filled.is_not(Code::Ok as u64), filled);
+        f.call(Symbol::RunWithState as u32, [call, state, n]).low()
+    } else {
+        f.call(Symbol::Run as u32, [call]).low()
+    };
     f.return_if(result.is_not(Code::Ok as u64), result);
-    if arch == Arch::X86_64 {
+    if shape.arch == Arch::X86_64 {
         // Level 1 multiplies and adds: its results are close to those of the others.
         let levels = tables + tables.u32(offset_of!(Head, levels_at));
         let level = (levels + arena.u32(offset_of!(ArenaHead, level)) * 4usize).u32(0);

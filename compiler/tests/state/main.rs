@@ -1,0 +1,5 @@
+//! Parameters and states from graph to session: the evaluator, code in memory on every level, compiled libraries from Rust and from C.
+
+mod library;
+mod network;
+mod updates;
