@@ -10,9 +10,11 @@ use std::hash::{Hash, Hasher};
 /// convolution or matrix product (`activation`) or not (`function`), the error that computing it in `f32` may have (see
 /// [`UnaryFn::error`]), and its value in `f64`.
 macro_rules! functions {
-    ($($about:literal, $f:ident $(($($p:ident),+))?, $name:literal, $role:ident, ($ulps:expr, $floor:expr), $x:ident => $value:expr;)*) => {
-        /// A function of one element. Parameters are part of the function;
-        /// those of equal functions have the same bits.
+    ($(
+        $about:literal, $f:ident $(($($p:ident),+))?, $name:literal, $role:ident, ($ulps:expr, $floor:expr),
+        $x:ident => $value:expr;
+    )*) => {
+        /// A function of one element. Parameters are part of the function; those of equal functions have the same bits.
         #[derive(Clone, Copy, Debug)]
         pub enum UnaryFn { $(#[doc = $about] $f $(($(functions!(@parameter $p)),+))?),* }
 
@@ -74,20 +76,30 @@ const TINY: f64 = 1.2e-38;
 
 functions! {
     "`max(x, 0)`", Relu, "relu", activation, (0.5, TINY), x => pick_max(x, 0.0);
-    "`min(max(x, lo), hi)`; ReLU6 is `clip(0, 6)`", Clip(lo, hi), "clip", activation, (0.5, TINY), x => pick_min(pick_max(x, lo), hi);
+    "`min(max(x, lo), hi)`; ReLU6 is `clip(0, 6)`", Clip(lo, hi), "clip", activation, (0.5, TINY),
+        x => pick_min(pick_max(x, lo), hi);
     "`1 / (1 + exp(-x))`", Sigmoid, "sigmoid", activation, (2.0, 0.01), x => sigmoid(x);
-    "`min(max(alpha x + beta, 0), 1)`", HardSigmoid(alpha, beta), "hard_sigmoid", activation, (2.0, 1.0), x => pick_min(pick_max(alpha * x + beta, 0.0), 1.0);
-    "`x min(max(x / 6 + 1 / 2, 0), 1)`", HardSwish, "hard_swish", activation, (2.0, 1.0), x => x * pick_min(pick_max(x / 6.0 + 0.5, 0.0), 1.0);
+    "`min(max(alpha x + beta, 0), 1)`", HardSigmoid(alpha, beta), "hard_sigmoid", activation, (2.0, 1.0),
+        x => pick_min(pick_max(alpha * x + beta, 0.0), 1.0);
+    "`x min(max(x / 6 + 1 / 2, 0), 1)`", HardSwish, "hard_swish", activation, (2.0, 1.0),
+        x => x * pick_min(pick_max(x / 6.0 + 0.5, 0.0), 1.0);
     "`x sigmoid(x)`", Silu, "silu", activation, (2.5, 0.1), x => x * sigmoid(x);
     "`x sigmoid(alpha x)`", Swish(alpha), "swish", activation, (2.5, 0.1), x => x * sigmoid(alpha * x);
     "hyperbolic tangent", Tanh, "tanh", activation, (4.0, TINY), x => libm::tanh(x);
-    "`x` above zero, `alpha (exp(x) - 1)` below", Elu(alpha), "elu", activation, (3.0, TINY), x => if x < 0.0 { alpha * libm::expm1(x) } else { x };
-    "`x` above zero, `alpha x` below", LeakyRelu(alpha), "leaky_relu", activation, (0.5, TINY), x => if x < 0.0 { alpha * x } else { x };
-    "`gamma (x > 0 ? x : alpha (exp(x) - 1))`, parameters (alpha, gamma)", Selu(alpha, gamma), "selu", activation, (3.0, TINY), x => gamma * if x <= 0.0 { alpha * libm::expm1(x) } else { x };
-    "`max(0, x) + min(0, alpha (exp(x / alpha) - 1))`", Celu(alpha), "celu", activation, (3.0, TINY), x => pick_max(x, 0.0) + pick_min(alpha * libm::expm1(x / alpha), 0.0);
-    "`x` above alpha, else 0", ThresholdedRelu(alpha), "thresholded_relu", activation, (0.5, TINY), x => if x > alpha { x } else { 0.0 };
-    "`x (1 + erf(x / sqrt 2)) / 2`", Gelu, "gelu", activation, (8.0, 1.0), x => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2));
-    "`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`", GeluTanh, "gelu_tanh", activation, (4.0, 1.0), x => 0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)));
+    "`x` above zero, `alpha (exp(x) - 1)` below", Elu(alpha), "elu", activation, (3.0, TINY),
+        x => if x < 0.0 { alpha * libm::expm1(x) } else { x };
+    "`x` above zero, `alpha x` below", LeakyRelu(alpha), "leaky_relu", activation, (0.5, TINY),
+        x => if x < 0.0 { alpha * x } else { x };
+    "`gamma (x > 0 ? x : alpha (exp(x) - 1))`, parameters (alpha, gamma)", Selu(alpha, gamma), "selu", activation, (3.0, TINY),
+        x => gamma * if x <= 0.0 { alpha * libm::expm1(x) } else { x };
+    "`max(0, x) + min(0, alpha (exp(x / alpha) - 1))`", Celu(alpha), "celu", activation, (3.0, TINY),
+        x => pick_max(x, 0.0) + pick_min(alpha * libm::expm1(x / alpha), 0.0);
+    "`x` above alpha, else 0", ThresholdedRelu(alpha), "thresholded_relu", activation, (0.5, TINY),
+        x => if x > alpha { x } else { 0.0 };
+    "`x (1 + erf(x / sqrt 2)) / 2`", Gelu, "gelu", activation, (8.0, 1.0),
+        x => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2));
+    "`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`", GeluTanh, "gelu_tanh", activation, (4.0, 1.0),
+        x => 0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)));
     "`x tanh(ln(1 + exp(x)))`", Mish, "mish", activation, (4.0, 0.1), x => x * libm::tanh(softplus(x));
     "`ln(1 + exp(x))`", Softplus, "softplus", activation, (2.5, TINY), x => softplus(x);
     "`x / (1 + |x|)`", Softsign, "softsign", activation, (1.5, TINY), x => x / (1.0 + x.abs());
