@@ -10,7 +10,11 @@ use fornax::runtime::{Library, LibraryOptions, Pool, Session};
 use fornax::{
     ArtifactOptions, Artifacts, Bindings, Emit, LibrarySource, Model, Options, SessionOptions, Target, Tensor, tensors,
 };
+use fornax_compiler::emit::aot::{self, elf};
+use fornax_compiler::lower::lower;
+use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Arch;
+use fornax_compiler::times::Times;
 use fornax_compiler::types::random_values;
 use object::{Object, ObjectSection, ObjectSymbol};
 use support::efficientnet::{Exporter, Padding, b0_seeded};
@@ -173,6 +177,50 @@ fn several_batches_share_the_weights() {
     let input = Tensor::from_f32([2, 3, 96, 96], &[0.0; 2 * 3 * 96 * 96]).unwrap();
     let error = session.run(&[&input]).unwrap_err().to_string();
     assert!(error.contains("image [1,3,96,96]; image [8,3,96,96]") && error.contains("[2, 3, 96, 96]"), "{error}");
+}
+
+/// A network that counts its runs, for two sets of shapes: the state goes with the session. No model file says such a network yet,
+/// so the library has the manifest of another one.
+#[test]
+fn a_session_carries_its_state_from_one_set_of_shapes_to_the_next() {
+    let batch = |n: usize| Bindings { dims: [("batch".to_string(), n)].into(), ..Bindings::default() };
+    let options = ArtifactOptions { bindings: vec![batch(1), batch(2)], ..ArtifactOptions::new("signs") };
+    let folder = Folder::new(&signs(), &options, &[Emit::So]);
+    let manifest = Library::open(folder.path("signs", Emit::So)).unwrap().manifest().to_string();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let manifest = serde_json::json!({"scores": manifest["scores"], "bindings": manifest["bindings"]}).to_string();
+    let plans = |rows: usize| -> Vec<Plan> {
+        let text = format!(
+            "graph @count(%x: f32[{rows},2]) {{
+               %n = state \"runs\" f32[2] [0, 0]
+               %one = constant f32[] [1]
+               %next = add %n, %one
+               %y = add %x, %n
+               return %y as \"y\"
+               update %n <- %next
+             }}"
+        );
+        vec![lower(&fornax_compiler::ir::parse(&text).unwrap(), &Target::host().unwrap()).unwrap()]
+    };
+    let plans = [plans(1), plans(2)];
+    let compiled = aot::compile(&plans, None, 1, &mut Times::default()).unwrap();
+    let library = elf::write(&compiled.image("count", &manifest, true).unwrap()).unwrap();
+    let path = folder.path("count", Emit::So);
+    std::fs::write(&path, [&library.head[..], &library.weights[..], &library.tail[..]].concat()).unwrap();
+
+    let model = Model::open(&path).unwrap();
+    let mut session = model.session(&SessionOptions { threads: 1, ..Default::default() }).unwrap();
+    let run = |session: &mut fornax::Session, rows: usize| {
+        session.run(&[&Tensor::from_f32([rows, 2], &vec![0.0; rows * 2]).unwrap()]).unwrap()[0].as_f32().unwrap()[0]
+    };
+    for (count, rows) in [1, 1, 2, 1, 2, 2].into_iter().enumerate() {
+        assert_eq!(run(&mut session, rows), count as f32);
+    }
+    let current = session.current_mut().unwrap();
+    assert_eq!(current.parameter("runs").unwrap().as_f32(), Some(&[6.0, 6.0][..]));
+    current.set_parameter("runs", &Tensor::from_f32([2], &[100.0, 100.0]).unwrap()).unwrap();
+    assert_eq!([run(&mut session, 1), run(&mut session, 2)], [100.0, 101.0]);
+    assert_eq!(session.current().unwrap().states().count(), 1);
 }
 
 #[test]

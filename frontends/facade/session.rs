@@ -92,6 +92,17 @@ impl Session {
         self.bound.first().map(|(compiled, _)| compiled)
     }
 
+    /// The session of the shapes used last. It holds the model's parameters and states, which go with the session from one set of shapes
+    /// to the next.
+    pub fn current(&self) -> Option<&fornax_runtime::Session> {
+        self.bound.first().map(|(_, session)| session)
+    }
+
+    /// The session of the shapes used last, to write parameters and states, or to restore them.
+    pub fn current_mut(&mut self) -> Option<&mut fornax_runtime::Session> {
+        self.bound.first_mut().map(|(_, session)| session)
+    }
+
     /// Runs the model once on inputs in its order.
     ///
     /// # Errors
@@ -137,7 +148,12 @@ impl Session {
             compiled.inputs().len() == inputs.len() && shapes.eq(inputs.iter().map(|tensor| tensor.shape()))
         };
         match self.bound.iter().position(|(compiled, _)| fits(compiled)) {
-            Some(at) => self.bound[..=at].rotate_right(1),
+            Some(0) => {}
+            Some(at) => {
+                let (front, rest) = self.bound.split_at_mut(at);
+                rest[0].1.copy_state(&front[0].1)?;
+                self.bound[..=at].rotate_right(1);
+            }
             None => {
                 let bindings = self.bindings(inputs)?;
                 let compiled = self.model.bind_on(self.pool.threads(), &bindings)?;
@@ -149,7 +165,10 @@ impl Session {
 
     fn keep(&mut self, compiled: Arc<Compiled>) -> Result<()> {
         self.bound.truncate(KEPT - 1);
-        let session = fornax_runtime::Session::new(Arc::clone(compiled.program()), Arc::clone(&self.pool))?;
+        let mut session = fornax_runtime::Session::new(Arc::clone(compiled.program()), Arc::clone(&self.pool))?;
+        if let Some((_, last)) = self.bound.first() {
+            session.copy_state(last)?;
+        }
         self.bound.insert(0, (compiled, session));
         Ok(())
     }
