@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use fornax_compiler::ir::{Environment, evaluate_in, parse};
+use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::target::Target;
 use fornax_runtime::{Pool, Session, Tensor};
@@ -88,4 +89,27 @@ fn a_value_in_another_layout_is_written_row_major() {
     let text = text.replacen("[8,8,1,1] [0]", &format!("[8,8,1,1] [{}]", ones(64)), 1);
     let text = text.replace("[1,8,3,3] [0]", &format!("[1,8,3,3] [{}]", ones(72)));
     targets().iter().for_each(|target| check("convolution", &text, target));
+}
+
+#[test]
+fn a_value_that_nothing_reads_later_is_written_straight_into_its_variable() {
+    let plan = |next: &str| {
+        let text = format!(
+            "graph @g(%x: f32[64]) {{
+               %m = state \"m\" f32[64] random(1)
+               {next}
+               %z = neg %y
+               return %z as \"z\"
+               update %m <- %y
+             }}"
+        );
+        lower(&parse(&text).unwrap(), &Target::host().unwrap()).unwrap()
+    };
+    let steps = |next: &str| plan(next).steps.len();
+    assert_eq!([steps("%y = add %m, %x"), steps("%y = exp %x")], [2, 2]);
+    // A variable that is read after its next value is there gets a copy of it.
+    assert_eq!(steps("%y = add %m, %x %late = mul %y, %m"), 4);
+    let text = plan("%y = add %m, %x").to_string();
+    assert!(text.contains(", state 256 bytes\nstate+0 = state \"m\" f32[64] "), "{text}");
+    assert!(text.contains("=state+0"), "{text}");
 }
