@@ -82,6 +82,9 @@ table! {
     sqrt = VEX_Vsqrtps_ymm_ymmm256 | EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er;
     shift_left = VEX_Vpslld_ymm_ymm_imm8 | EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8;
     shift_right = VEX_Vpsrld_ymm_ymm_imm8 | EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
+    /// 256 bits compare integers for equal or greater, 512 bits by a predicate.
+    compare_equal_int = VEX_Vpcmpeqd_ymm_ymm_ymmm256 | EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8;
+    compare_greater_int = VEX_Vpcmpgtd_ymm_ymm_ymmm256 | EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8;
     compare = VEX_Vcmpps_ymm_ymm_ymmm256_imm8 | EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae;
     /// 256 bits take the mask as a fourth operand, 512 bits as a mask register.
     blend = VEX_Vblendvps_ymm_ymm_ymmm256_ymm | EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32;

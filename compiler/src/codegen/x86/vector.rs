@@ -221,7 +221,7 @@ impl Allocator<'_> {
         let (compare, blend) = match element {
             Element::F32 => (codes.compare(), codes.blend()),
             Element::F64 => (codes.compare_double(), codes.blend_64()),
-            Element::I32 => (Op::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8, codes.blend()),
+            Element::I32 => (codes.compare_greater_int(), codes.blend()),
             Element::I64 => return Err("vectors of 64-bit integers are not compared".into()),
         };
         if self.machine.vectors.masks {
@@ -236,12 +236,12 @@ impl Allocator<'_> {
         let mask = self.machine.vector(mask);
         let mut choice = (rno, ryes);
         match (element, cmp) {
-            (Element::I32, Cmp::Equal) => self.compare_int(Op::VEX_Vpcmpeqd_ymm_ymm_ymmm256, mask, ra, rb)?,
-            (Element::I32, Cmp::Less) => self.compare_int(Op::VEX_Vpcmpgtd_ymm_ymm_ymmm256, mask, rb, ra)?,
+            (Element::I32, Cmp::Equal) => self.compare_int(codes.compare_equal_int(), mask, ra, rb)?,
+            (Element::I32, Cmp::Less) => self.compare_int(codes.compare_greater_int(), mask, rb, ra)?,
             (Element::I32, _) => {
                 // Not less or equal: greater.
                 choice = (ryes, rno);
-                self.compare_int(Op::VEX_Vpcmpgtd_ymm_ymm_ymmm256, mask, ra, rb)?;
+                self.compare_int(codes.compare_greater_int(), mask, ra, rb)?;
             }
             _ => self.machine.asm.put(Instruction::with4(compare, mask, ra, rb, predicate))?,
         }
