@@ -129,7 +129,7 @@ fn every_view_of_inspect() {
     assert!(folded.starts_with("graph @") && !folded.contains("batch_norm"));
     assert!(text(&["inspect", MODEL, "--dot"]).starts_with("digraph"));
     assert!(text(&["inspect", MODEL, "--remarks"]).contains("fuse_mbconv"));
-    let plan = json(&["inspect", MODEL, "--plan", "--json"]);
+    let plan = json(&["inspect", MODEL, "--plan"]);
     assert!(
         plan["steps"].as_array().unwrap().iter().all(|step| step["predicted_us"].as_f64().unwrap() > 0.0),
         "{plan}"

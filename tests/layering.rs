@@ -45,6 +45,7 @@ const LEVEL: &[&str] = &[
     "compiler/src/target.rs",
     "compiler/src/codegen/clif.rs",
     "compiler/src/codegen/x86/opcodes.rs",
+    "compiler/src/codegen/x86/elements.rs",
     "compiler/src/codegen/x86/emit.rs",
     "docs/artifact.md",
 ];
