@@ -243,7 +243,7 @@ mod tests {
     fn steps_know_what_of_the_model_they_compute() {
         let text = r#"graph @g(%x: f32[64]) {
           %a = exp %x  ; from "first"
-          %b = sin %a  ; from "second", "third"
+          %b = neg %a  ; from "second", "third"
           return %b as "y"
         }"#;
         let target = Target::host().unwrap();

@@ -444,3 +444,82 @@ fn fault_of(line: usize, text: String) -> Error {
     let (expected, found) = text.split_once(", found ").unwrap_or((&text, "something else"));
     fault(line, expected, found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lower::lower;
+    use crate::plan::passes::PASSES;
+
+    const BLOCK: &str = r#"graph @block(%x: f32[1, 16, 12, 12]) {
+      %w0 = constant f32[32, 16, 1, 1] random(1)  ; from "expand.weight"
+      %b0 = constant f32[32] random(2)
+      %w1 = constant f32[32, 1, 3, 3] random(3)
+      %b1 = constant f32[32] random(4)
+      %s1 = constant f32[8, 32, 1, 1] random(5)
+      %c1 = constant f32[8] random(6)
+      %s2 = constant f32[32, 8, 1, 1] random(7)
+      %c2 = constant f32[32] random(8)
+      %w2 = constant f32[16, 32, 1, 1] random(9)
+      %b2 = constant f32[16] random(10)
+      %y = mbconv %x, %w0, %b0, %w1, %b1, %s1, %c1, %s2, %c2, %w2, %b2 {expand=true, expand_act=silu, act=hard_swish, pads=[1, 1, 1, 1], se=[relu, sigmoid], residual=true}  ; from "a", "b"; expand "a"
+      return %y as "y"
+    }"#;
+
+    const REST: &str = r#"graph @rest(%x: f32[2, 4, 9, 9], %i: i64[3], %m: f32[5, 6], %n: f32[6, 7]) {
+      %w = constant f32[64, 4, 3, 3] random(1)
+      %c = conv %x, %w {strides=[2, 2], pads=[1, 1, 1, 1], then=clip(-0.5, 6)}
+      %k = neg %c
+      %s = exp %k
+      %sum = reduce %s {kind=sum, axes=[2, 3], keepdims=true}
+      %soft = softmax %sum {axis=1}
+      %g = gather %x, %i {axis=2}
+      %t = transpose %g {perm=[0, 2, 3, 1]}
+      %p = matmul %m, %n
+      return %soft as "soft", %t as "a \"t\"", %p as "p", %sum as "sum"
+    }"#;
+
+    fn targets() -> impl Iterator<Item = Target> {
+        ["x86-64", "x86-64-v3", "x86-64-v4", "aarch64"].into_iter().map(|name| name.parse().unwrap())
+    }
+
+    #[test]
+    fn a_plan_reads_back_at_every_stage() {
+        for text in [BLOCK, REST] {
+            let graph = fornax_ir::graph::parse(text).unwrap();
+            for target in targets() {
+                let mut plan = lower(&graph, &target).unwrap();
+                let mut read = parse(&plan.to_string()).unwrap_or_else(|e| panic!("{e}\n{plan}"));
+                assert_eq!(read.to_string(), plan.to_string());
+                for pass in PASSES {
+                    (pass.run)(&mut plan);
+                    (pass.run)(&mut read);
+                    assert_eq!(read.to_string(), plan.to_string(), "{}", pass.name);
+                    let again = parse(&plan.to_string()).unwrap_or_else(|e| panic!("{e}\n{plan}"));
+                    assert_eq!(again.to_string(), plan.to_string(), "{}", pass.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_with_its_line() {
+        let graph = fornax_ir::graph::parse(BLOCK).unwrap();
+        let text = crate::pipeline::plan_of(&graph, &"x86-64-v3".parse().unwrap()).unwrap().to_string();
+        for (from, to, expected) in [
+            ("plan @", "graph @", "line 1: expected plan @name for target"),
+            ("x86-64-v3", "x86-64-v9", "line 1: expected"),
+            ("arena ", "area ", "line 2: expected arena"),
+            ("in0 = \"x\" : f32[1,16,12,12]", "in0 = \"x\" : f33[1]", "expected a type, found f33[1]"),
+            ("chunks=", "chunks=9", "expected chunks="),
+            ("(x=in0", "(z=in0", "expected the operands x"),
+            ("(x=in0", "(x=in7", "expected an input of the plan, found in7"),
+            ("@0, ", "@99, ", "expected a constant of the plan, found @99"),
+            ("f32_gemv", "f32_gem", "expected the name of a kernel"),
+        ] {
+            assert!(text.contains(from), "{from}\n{text}");
+            let error = parse(&text.replacen(from, to, 1)).map(drop).unwrap_err().to_string();
+            assert!(error.contains(expected), "{from} as {to}: {error}");
+        }
+    }
+}
