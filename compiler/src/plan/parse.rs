@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::str::FromStr;
 
 use super::{
-    ConstId, Home, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId, Variable, verify,
+    ConstId, Home, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId, Variable,
+    verify,
 };
 use crate::error::{Error, Result};
 use crate::kernels::text::{self, Words};
