@@ -72,7 +72,7 @@ impl<'a> Parser<'a> {
         plan.inputs = self.while_some(|_, line| port("in", line))?;
         plan.outputs = self.while_some(|_, line| port("out", line))?;
         let values: Vec<(usize, usize)> = self.while_some(|_, line| value(line))?;
-        let updates: Vec<Update> = self.while_some(|line, text| update(line, text))?;
+        let updates: Vec<Update> = self.while_some(update)?;
         let origins: HashMap<usize, Vec<String>> = self.while_some(|_, line| origins(line))?.into_iter().collect();
         let mut specs = HashMap::new();
         while let Some((name, spec)) = self.nest()? {
