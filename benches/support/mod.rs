@@ -27,7 +27,7 @@ pub fn session(kernel: &Kernel, target: &Target) -> (Session, Vec<Tensor>) {
         }
     }
     builder.step(kernel.clone(), operands, (&kernel.name, &[]));
-    let plan = builder.finish("bench".into(), outputs).expect("a plan");
+    let plan = builder.finish("bench".into(), outputs, &[]).expect("a plan");
     let program = Arc::new(jit::compile(&plan).expect("code"));
     let session = Session::new(program, Arc::new(Pool::new(1, false).expect("a pool"))).expect("memory");
     (session, inputs)
