@@ -15,6 +15,9 @@ use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul,
 use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, IsNan, Neg, Not, Relu, Sign};
 use fornax_ir::types::DType;
 
+/// Virtual lanes of a sum.
+pub(super) const LANES: usize = 16;
+
 /// `base + sum of strides[d] * index[d]`
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Affine {
@@ -341,7 +344,7 @@ impl LoopNest {
         let axis = self.extents.len() - 1;
         let dense = |x: &Input| fits_lanes(x.dtype) && matches!(x.at.strides[axis], 0 | 1);
         self.reduced > 0
-            && self.extents[axis] >= super::rows::LANES
+            && self.extents[axis] >= LANES
             && !matches!(self.combine, Combine::Last | Combine::Arg { .. })
             && !self.vectorises()
             && self.inputs.iter().all(dense)

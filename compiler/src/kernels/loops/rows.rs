@@ -5,14 +5,12 @@
 //! bits. Several output elements are computed side by side, to hide the latency of a sum.
 
 use super::emit::{INPUTS, Nest, State, Times, Width, repeat};
-use super::nest::Combine;
+use super::nest::{Combine, LANES};
 use super::point::{function, loaded, take_up};
 use super::values::{self, Value};
 use crate::codegen::{Element, Emitter, V, VOp};
 use fornax_ir::types::DType;
 
-/// Virtual lanes of a sum.
-pub(super) const LANES: usize = 16;
 
 /// Most output elements side by side.
 const MOST: usize = 4;

@@ -7,14 +7,11 @@ use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{Conv, Gemm, Op, Pad, Pool, Reduce, Slice};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
-use super::attributes::{float, int, ints, text};
+use super::attributes::{Refusal, float, int, ints, text, windows};
 use super::{OPSET, Writer, rest};
 use crate::ops::unary;
 use crate::proto::AttributeProto;
 use crate::tensors::type_code;
-
-/// Why a node cannot be written.
-pub(super) type Refusal = &'static str;
 
 const FUSED: Refusal = "a fused operator; export the graph before the fusing passes";
 
@@ -177,21 +174,6 @@ fn pooling(out: &mut Writer<'_>, id: NodeId, pool: &Pool) {
     };
     let (name, operands) = (out.name(id), out.operands(id));
     out.node(op_type, &operands, &name, attributes);
-}
-
-/// The attributes of a window.
-pub(super) fn windows(pool: &Pool) -> Vec<AttributeProto> {
-    let mut attributes = vec![
-        ints("kernel_shape", &pool.kernel),
-        ints("strides", &pool.strides),
-        ints("pads", &pool.pads),
-        int("ceil_mode", pool.ceil_mode.into()),
-    ];
-    // Average pooling has dilations from opset 19 on.
-    if pool.dilations.iter().any(|dilation| *dilation != 1) {
-        attributes.push(ints("dilations", &pool.dilations));
-    }
-    attributes
 }
 
 /// Where the first extent stays, it is copied from the input, so that another batch keeps it too.

@@ -6,8 +6,7 @@ use fornax_ir::ops::resize::CoordinateMode;
 use fornax_ir::ops::{ConvTranspose, MaxPool, Resize, Split, TopK};
 
 use super::Writer;
-use super::attributes::{float, int, ints, text};
-use super::operators::{Refusal, windows};
+use super::attributes::{Refusal, float, int, ints, text, windows};
 
 /// An operator whose list of extents is an operand in ONNX.
 pub fn with_extents(out: &mut Writer<'_>, id: NodeId, op_type: &str, what: &str, extents: &[usize]) {
