@@ -13,8 +13,7 @@ use bytes::Bytes;
 use divan::Bencher;
 use fornax::compiler::emit::jit;
 use fornax::compiler::ir::Graph;
-use fornax::compiler::lower::lower;
-use fornax::compiler::pipeline::{self, optimise};
+use fornax::compiler::pipeline::{self, optimise, plan_of};
 use fornax::compiler::plan::Plan;
 use fornax::{Bindings, Limits, Model, Options, Target};
 use fornax_onnx::OnnxFile;
@@ -54,7 +53,7 @@ impl Network {
     }
 
     fn plan(&self) -> Plan {
-        lower(&self.optimised(), &Target::host().expect("a supported host")).expect("a plan")
+        plan_of(&self.optimised(), &Target::host().expect("a supported host")).expect("a plan")
     }
 }
 
@@ -85,7 +84,7 @@ fn passes(bencher: Bencher<'_, '_>, network: &Network) {
 #[divan::bench(name = "lower", args = NETWORKS.iter().cloned())]
 fn lowering(bencher: Bencher<'_, '_>, network: &Network) {
     let (graph, target) = (network.optimised(), Target::host().expect("a supported host"));
-    bencher.bench(|| lower(&graph, &target).expect("a plan"));
+    bencher.bench(|| plan_of(&graph, &target).expect("a plan"));
 }
 
 /// Plan to program: machine code and packed weights.

@@ -4,6 +4,9 @@
 //! fold_constants 1000` (with a fold limit), `; test: plan x86-64-fma`, `; test: clif x86-64-fma`, `; test: asm x86-64-v4`; the last three name their target, so that
 //! they read the same on every machine. The snapshot holds what the stage printed; `cargo insta review` accepts
 //! new output. A pass is also held to compute the same as before on seeded inputs.
+//!
+//! Stages: `; test: after lower x86-64-fma` prints the graph or plan after a stage of the pipeline. Plans: `; test: plan-pass fuse_chains` reads the text of a plan and prints what the pass makes of it, with its remarks;
+//! `; test: plan-parse` prints a plan as it was read, or the error.
 
 use std::fmt::Write;
 
@@ -11,17 +14,25 @@ use fornax_compiler::codegen::clif;
 use fornax_compiler::emit;
 use fornax_compiler::ir::{Graph, evaluate, parse, verify};
 use fornax_compiler::kernels::Kernel;
-use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::pipeline::{Options, run_pass};
-use fornax_compiler::plan::Plan;
+use fornax_compiler::pipeline::{Options, plan_for, plan_of, run_pass, run_plan_pass};
+use fornax_compiler::plan::{self, Plan};
 use fornax_compiler::types::{Payload, TensorType, random_values};
 
 /// A kind of test: its name, and from the rest of the first line and the text to what is kept.
 type Kind = (&'static str, fn(&str, &str) -> String);
 
-const KINDS: &[Kind] =
-    &[("parse", parses), ("verify", verifies), ("pass", passes), ("plan", plans), ("clif", clifs), ("asm", asms)];
+const KINDS: &[Kind] = &[
+    ("parse", parses),
+    ("verify", verifies),
+    ("pass", passes),
+    ("plan", plans),
+    ("clif", clifs),
+    ("asm", asms),
+    ("after", afters),
+    ("plan-pass", plan_passes),
+    ("plan-parse", plan_parses),
+];
 
 #[test]
 fn filetests() {
@@ -78,9 +89,51 @@ fn passes(argument: &str, text: &str) -> String {
     out
 }
 
+/// The graph or plan after a stage, with the remarks of all that ran.
+fn afters(argument: &str, text: &str) -> String {
+    let (stage, target) = argument.split_once(' ').expect("a stage and a target");
+    let graph = parse(text).unwrap_or_else(|e| panic!("{e}"));
+    let target = target.parse().unwrap_or_else(|e| panic!("{e}"));
+    let options = Options { after: Some(stage.into()), ..Options::default() };
+    let mut planned = plan_for(graph, &[target], &options).unwrap_or_else(|e| panic!("{e}"));
+    let mut out = planned.plans.first().map_or_else(|| planned.graph.to_string(), reads_back);
+    planned.remarks.extend(planned.plans.into_iter().flat_map(|plan| plan.remarks));
+    for remark in &planned.remarks {
+        _ = writeln!(out, "; {remark}");
+    }
+    out
+}
+
+/// A plan as it prints, which must read back, or the error.
+fn plan_parses(_: &str, text: &str) -> String {
+    match plan::parse(text) {
+        Err(e) => e.to_string(),
+        Ok(plan) => reads_back(&plan),
+    }
+}
+
+/// The plan after a pass over plans, and the pass's remarks.
+fn plan_passes(name: &str, text: &str) -> String {
+    let mut plan = plan::parse(text).unwrap_or_else(|e| panic!("{e}"));
+    run_plan_pass(&mut plan, name).unwrap_or_else(|e| panic!("{e}"));
+    let mut out = reads_back(&plan);
+    for remark in &plan.remarks {
+        _ = writeln!(out, "; {remark}");
+    }
+    out
+}
+
+/// The text of a plan, which must read back to a plan of the same text.
+fn reads_back(plan: &Plan) -> String {
+    let printed = plan.to_string();
+    let again = plan::parse(&printed).unwrap_or_else(|e| panic!("{e}\n{printed}"));
+    assert_eq!(again.to_string(), printed);
+    printed
+}
+
 /// The plan of a graph, for the target that the first line names.
 fn plans(target: &str, text: &str) -> String {
-    plan(target, text).to_string()
+    reads_back(&plan(target, text))
 }
 
 /// The functions of a graph's kernels before register allocation, for the target that the first line names.
@@ -106,7 +159,7 @@ fn asms(target: &str, text: &str) -> String {
 fn plan(target: &str, text: &str) -> Plan {
     let target = target.parse().unwrap_or_else(|e| panic!("{e}"));
     let graph = parse(text).unwrap_or_else(|e| panic!("{e}"));
-    lower(&graph, &target).unwrap_or_else(|e| panic!("{e}"))
+    plan_of(&graph, &target).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Holds both graphs to the same results, unless a constant is known by its hash only.

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 
 use fornax_compiler::Verdict;
 use fornax_compiler::ir::{Graph, evaluate};
-use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::pipeline::{Options, optimise};
+use fornax_compiler::pipeline::{Options, optimise, plan_of};
 use fornax_compiler::types::{TensorType, random_values};
 use fornax_ir::inputs::Bindings;
 use fornax_onnx::{Limits, OnnxFile};
@@ -71,6 +70,6 @@ fn the_graph_and_the_plan_of_b0_stay() {
         text.lines().filter(|line| !constant(line)).collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!("efficientnet_b0_graph", without(graph.to_string(), |line| line.contains(" = constant ")));
-    let plan = lower(&graph, &"x86-64-fma".parse().expect("a target")).expect("a plan");
+    let plan = plan_of(&graph, &"x86-64-fma".parse().expect("a target")).expect("a plan");
     insta::assert_snapshot!("efficientnet_b0_plan", without(plan.to_string(), |line| line.starts_with('@')));
 }

@@ -3,10 +3,10 @@
 use fornax::compiler::codegen::clif;
 use fornax::compiler::emit::{disassembly, distinct};
 use fornax::compiler::kernels::Kernel;
+use fornax::compiler::pipeline::{Form, Stage, stages};
 use fornax::compiler::plan::{Plan, Step};
 use fornax::ir::graph::dot::dot;
 use fornax::ir::graph::verify;
-use fornax::ir::pipeline::PASSES;
 use fornax::ir::remark::{self, Remark};
 use fornax::runtime::Library;
 use fornax::{Bindings, Error, Model, Result, Stats};
@@ -28,8 +28,8 @@ pub struct Args {
     /// What the passes and the planner chose, and what they declined and why.
     #[arg(long)]
     remarks: bool,
-    /// The text of the graph after a pass (see list-passes), or after `import`.
-    #[arg(long, value_name = "PASS", conflicts_with_all = ["stats", "remarks", "plan", "clif", "asm"])]
+    /// The text of the graph or plan after a stage (see list-passes), or after `import`.
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["stats", "remarks", "plan", "clif", "asm"])]
     after: Option<String>,
     /// The plan: kernel calls, memory, constants.
     #[arg(long)]
@@ -136,11 +136,19 @@ fn text(key: &str, text: &str, out: &mut Output<'_>) -> Result<()> {
 }
 
 fn after(model: &Model, bindings: &Bindings, pass: &str, picture: bool, out: &mut Output<'_>) -> Result<()> {
-    let names: Vec<&str> = PASSES.iter().map(|pass| pass.name).collect();
-    let graph = match pass {
-        "import" => model.graph(bindings)?,
-        _ if names.contains(&pass) => model.optimised(bindings, Some(pass))?.graph,
-        _ => return Err(Error::usage("--after", format!("import, {}", names.join(", ")), pass)),
+    let shown = || stages().filter(|stage| stage.form != Form::Emit);
+    let graph = match shown().find(|stage| stage.name == pass) {
+        None if pass == "import" => model.graph(bindings)?,
+        None => {
+            let names: Vec<&str> = shown().map(|stage| stage.name).collect();
+            return Err(Error::usage("--after", format!("import, {}", names.join(", ")), pass));
+        }
+        Some(Stage { form: Form::Graph, .. }) => model.optimised(bindings, Some(pass))?.graph,
+        Some(_) if picture => return Err(Error::usage("--dot", "a stage over the graph", pass)),
+        Some(_) => {
+            let planned = progress::during("planning", || model.planned(bindings, Some(pass)))?;
+            return text("plan", &planned.plans.iter().map(ToString::to_string).collect::<String>(), out);
+        }
     };
     if picture { text("dot", &dot(&graph), out) } else { text("graph", &graph.to_string(), out) }
 }
@@ -182,9 +190,9 @@ fn grouped(n: u64) -> String {
 }
 
 fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<()> {
-    let optimised = model.optimised(bindings, None)?;
-    let plan = model.plan(bindings)?;
-    let remarks = [optimised.remarks, plan.remarks].concat();
+    let planned = model.planned(bindings, None)?;
+    let mut remarks = planned.remarks;
+    remarks.extend(planned.plans.into_iter().flat_map(|plan| plan.remarks));
     if out.json {
         let whole = |remark: &Remark| {
             let figures: serde_json::Map<_, _> =

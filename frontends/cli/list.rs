@@ -1,6 +1,6 @@
 //! `list-ops`, `list-passes`, `list-presets` and `targets`: what there is.
 
-use fornax::ir::pipeline::PASSES;
+use fornax::compiler::pipeline::{Stage, stages};
 use fornax::runtime::{CpuFeatures, available_threads, model_name};
 use fornax::scaling::count::count;
 use fornax::scaling::presets;
@@ -27,14 +27,14 @@ pub fn operators(out: &mut Output<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Prints the passes in the order they run.
+/// Prints the stages of a compilation in the order they run, with what they work on.
 pub fn passes(out: &mut Output<'_>) -> Result<()> {
     if out.json {
-        let list: Vec<_> = PASSES.iter().map(|pass| json!({"name": pass.name, "about": pass.about})).collect();
-        return out.json(&json!({"version": 1, "passes": list}));
+        let stage = |stage: Stage| json!({"name": stage.name, "about": stage.about, "form": stage.form.name()});
+        return out.json(&json!({"version": 1, "passes": stages().map(stage).collect::<Vec<_>>()}));
     }
-    for pass in PASSES {
-        writeln!(out.to, "{:<22} {}", pass.name, pass.about)?;
+    for Stage { name, about, form } in stages() {
+        writeln!(out.to, "{name:<22} {:<14} {about}", form.name())?;
     }
     Ok(())
 }

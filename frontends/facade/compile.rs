@@ -5,13 +5,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fornax_compiler::emit::{distinct, jit};
-use fornax_compiler::lower::lower;
-use fornax_compiler::plan::Plan;
+use fornax_compiler::emit::distinct;
+use fornax_compiler::pipeline::{self, Optimised, Options as Stages, Planned};
 use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
 use fornax_ir::graph::Graph;
-use fornax_ir::pipeline::{self, Optimised};
 
 use super::compiled::Compiled;
 use super::options::Options;
@@ -28,20 +26,23 @@ pub(crate) fn target(options: &Options) -> Result<Target> {
     options.target.clone().map_or_else(host, Ok)
 }
 
-/// The graph after the passes, or after the one named `after`.
+/// The graph after the graph passes, or after the one named `after`.
 pub(crate) fn optimise(graph: Graph, after: Option<&str>, options: &Options) -> Result<Optimised> {
-    let options = pipeline::Options { verify: options.verify, after: after.map(str::to_string), ..Default::default() };
-    Ok(pipeline::optimise(graph, &options)?)
+    Ok(pipeline::optimise(graph, &stages(after, options))?)
 }
 
-/// The plan of an optimised graph.
+fn stages(after: Option<&str>, options: &Options) -> Stages {
+    Stages { verify: options.verify, after: after.map(str::to_string), ..Default::default() }
+}
+
+/// Graph and plans after every stage before emission, or after the one named `after`.
 ///
 /// # Errors
-/// [`Error::Limit`] if its arena is too large.
-pub(crate) fn lowered(graph: &Graph, target: &Target, options: &Options) -> Result<Plan> {
-    let plan = lower(graph, target)?;
-    check_arena(plan.arena_bytes, options)?;
-    Ok(plan)
+/// [`Error::Compiler`]; [`Error::Limit`] if the arena of a plan is too large.
+pub(crate) fn planned(graph: Graph, targets: &[Target], after: Option<&str>, options: &Options) -> Result<Planned> {
+    let planned = pipeline::plan_for(graph, targets, &stages(after, options))?;
+    planned.plans.iter().try_for_each(|plan| check_arena(plan.arena_bytes, options))?;
+    Ok(planned)
 }
 
 /// Refuses an arena beyond the bound.
@@ -55,8 +56,8 @@ pub(crate) fn check_arena(bytes: usize, options: &Options) -> Result<()> {
 /// What a graph amounts to.
 pub(crate) fn stats(graph: Graph, target: &Target, options: &Options) -> Result<Stats> {
     let counts = Counts::of(&graph)?;
-    let optimised = optimise(graph, None, options)?;
-    Ok(Stats::new(&counts, &optimised.graph, &lowered(&optimised.graph, target, options)?))
+    let planned = planned(graph, std::slice::from_ref(target), None, options)?;
+    Ok(Stats::new(&counts, &planned.graph, &planned.plans[0]))
 }
 
 /// Compiles a graph into memory on at most `threads` threads; `release` gives back what reading the model's file has mapped.
@@ -77,15 +78,14 @@ pub(crate) fn compile(
         return Err(Error::usage("target", format!("one that this machine ({host}) can run"), found));
     }
     let counts = times.stage("count", || Counts::of(&graph))?;
-    let optimised = optimise(graph, None, options)?;
-    optimised.snapshots.iter().for_each(|snapshot| times.add(snapshot.pass, snapshot.time));
-    let plan = times.stage("lower", || lowered(&optimised.graph, target, options))?;
+    let mut planned = planned(graph, std::slice::from_ref(target), None, options)?;
     // What decoding has touched: packing reads the file from its beginning and gives it back as it goes.
     times.stage("release", &release);
-    let program = jit::compile_on(threads, &plan, &mut times)?;
+    let program = planned.emit(threads)?;
     release();
-    let (scores, stats) =
-        times.stage("summary", || (scores(&optimised.graph), Stats::new(&counts, &optimised.graph, &plan)));
-    let kernels = distinct(&plan).0.len();
+    let Planned { graph, plans, times: stages, .. } = planned;
+    times.extend(&stages);
+    let (scores, stats) = times.stage("summary", || (scores(&graph), Stats::new(&counts, &graph, &plans[0])));
+    let kernels = distinct(&plans[0]).0.len();
     Ok(Compiled { program: Arc::new(program), scores, kernels, stats, times, time: begun.elapsed() })
 }

@@ -13,7 +13,7 @@ use fornax_compiler::target::{Arch, Target};
 use fornax_compiler::times::Times;
 use fornax_ir::inputs::Bindings;
 
-use super::compile::{lowered, optimise};
+use super::compile::planned;
 use super::manifest::Description;
 use super::model::Model;
 use super::stats::{Counts, Stats, scores};
@@ -188,8 +188,8 @@ impl Model {
     fn reference(&self, options: &ArtifactOptions) -> Result<Option<Plan>> {
         match Target::host() {
             Ok(host) if host.fma() && !options.targets.iter().any(Target::runs_here) => {
-                let optimised = self.optimised(&options.bindings[0], None)?;
-                Ok(Some(lowered(&optimised.graph, &host, self.options())?))
+                let graph = self.graph(&options.bindings[0])?;
+                Ok(planned(graph, &[host], None, self.options())?.plans.pop())
             }
             _ => Ok(None),
         }
@@ -199,11 +199,10 @@ impl Model {
     fn plans(&self, bindings: &Bindings, targets: &[Target], times: &mut Times) -> Result<Binding> {
         let graph = times.stage("import", || self.graph(bindings))?;
         let counts = Counts::of(&graph)?;
-        let optimised = times.stage("passes", || optimise(graph, None, self.options()))?;
-        let lowered = |target| lowered(&optimised.graph, target, self.options());
-        let plans = times.stage("lower", || targets.iter().map(lowered).collect::<Result<Vec<_>>>())?;
-        let stats = Stats::new(&counts, &optimised.graph, &plans[0]);
-        Ok(Binding { stats, scores: scores(&optimised.graph), plans })
+        let planned = planned(graph, targets, None, self.options())?;
+        times.extend(&planned.times);
+        let stats = Stats::new(&counts, &planned.graph, &planned.plans[0]);
+        Ok(Binding { stats, scores: scores(&planned.graph), plans: planned.plans })
     }
 }
 

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use fornax_compiler::pipeline::{Optimised, Planned};
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Target;
 use fornax_compiler::times::Times;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
-use fornax_ir::pipeline::Optimised;
 use fornax_runtime::{Library, Port, Shape};
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::spec::Spec;
@@ -232,12 +232,20 @@ impl Model {
         self.source().graph(bindings)
     }
 
-    /// The graph after the passes, or after the one named `after`, with the remarks of all that ran.
+    /// The graph after the graph passes, or after the one named `after`, with the remarks of all that ran.
     ///
     /// # Errors
     /// As [`Model::graph`]; [`Error::Compiler`] if a pass fails or has no such name.
     pub fn optimised(&self, bindings: &Bindings, after: Option<&str>) -> Result<Optimised> {
         compile::optimise(self.graph(bindings)?, after, self.options())
+    }
+
+    /// Graph and plan after every stage before emission, or after the one named `after` ([`fornax_compiler::pipeline::stages`]).
+    ///
+    /// # Errors
+    /// As [`Model::plan`]; [`Error::Compiler`] if a stage fails or has no such name.
+    pub fn planned(&self, bindings: &Bindings, after: Option<&str>) -> Result<Planned> {
+        compile::planned(self.graph(bindings)?, &[self.target()?], after, self.options())
     }
 
     /// The plan: kernel calls, memory, constants.
@@ -246,8 +254,7 @@ impl Model {
     /// As [`Model::optimised`]; [`Error::Compiler`] if a node has no kernel, [`Error::Limit`] if the arena is too
     /// large.
     pub fn plan(&self, bindings: &Bindings) -> Result<Plan> {
-        let optimised = self.optimised(bindings, None)?;
-        compile::lowered(&optimised.graph, &self.target()?, self.options())
+        Ok(self.planned(bindings, None)?.plans.swap_remove(0))
     }
 
     /// What the model amounts to: parameters, operations, memory.

@@ -7,8 +7,8 @@ use fornax_compiler::emit::{self, jit};
 use fornax_compiler::ir::Graph;
 use fornax_compiler::kernels::{Kernel, KernelName, LayerKind, Spec};
 use fornax_compiler::lower::lower;
-use fornax_compiler::pipeline::{self, optimise};
-use fornax_compiler::plan::{Plan, Step};
+use fornax_compiler::pipeline::{self, optimise, plan_of};
+use fornax_compiler::plan::{self, Plan, Step};
 use fornax_compiler::types::random_values;
 use fornax_runtime::{Pool, Session, available_threads};
 use xxhash_rust::xxh3::xxh3_64;
@@ -130,7 +130,7 @@ impl Network {
 
 impl Optimised {
     fn plan(&self, target: &Target) -> Plan {
-        lower(&self.graph, target).expect("a plan")
+        plan_of(&self.graph, target).expect("a plan")
     }
 
     /// The text of the plan for `target`. The names of its kernels read back, and tell what the kernels know.
@@ -142,6 +142,17 @@ impl Optimised {
             assert_ne!(kernel.kind, LayerKind::Other, "{name}");
         }
         plan.to_string()
+    }
+
+    /// Holds the plan for `target` to read back as it prints, and its passes to make the same of a plan that was read.
+    pub fn reads_back(&self, target: &Target) {
+        let expected = self.plan(target).to_string();
+        let again = plan::parse(&expected).unwrap_or_else(|e| panic!("{target}: {e}"));
+        assert!(again.to_string() == expected, "{target}: reads back to another plan");
+        let lowered = lower(&self.graph, target).expect("a plan").to_string();
+        let mut read = plan::parse(&lowered).unwrap_or_else(|e| panic!("{target}: {e}"));
+        plan::passes::PASSES.iter().for_each(|pass| (pass.run)(&mut read));
+        assert!(read.to_string() == expected, "{target}: passes make another plan of the text");
     }
 
     /// The distinct kernels for `target`.

@@ -14,7 +14,7 @@ use super::{Code, pack};
 use crate::codegen::clif;
 use crate::error::{Error, Result, RuntimeError};
 use crate::kernels::Kernel;
-use crate::plan::Plan;
+use crate::plan::{Plan, verify_placed};
 use crate::target::Target;
 use crate::times::Times;
 
@@ -141,7 +141,8 @@ fn program(
         state: super::state(plan, initial),
         code: Box::new(Mutex::new(module)),
     };
-    // SAFETY: every kernel follows the ABI, and the plan's builder checked that each operand is at least as large as the
+    verify_placed(plan)?;
+    // SAFETY: every kernel follows the ABI, and each operand has just been checked to be at least as large as the
     // extent its kernel declares; the executable memory lives in `code`.
     unsafe { Program::new(parts, proof) }.map_err(runtime)
 }

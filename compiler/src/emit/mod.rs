@@ -58,6 +58,8 @@ fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> A
     match operand {
         Operand::Constant(id) => Arg::Constant(offset(id.0)),
         Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
+            // Refused before emission.
+            Home::Unplaced => Arg::Null,
             Home::Arena(offset) => Arg::Arena(offset),
             Home::Input(index) => Arg::Input(index),
             Home::Output(index) => Arg::Output(index),

@@ -81,6 +81,21 @@ impl Loops {
         Self::new("copy", nest)
     }
 
+    /// The kernel of a nest as it was written, under the titles of what it computes, at least one.
+    pub(super) fn titled(titles: Vec<String>, nest: LoopNest) -> Self {
+        Self { titles, nest: Box::new(nest.clone().simplify()), written: Box::new(nest) }
+    }
+
+    /// What it computes, in order.
+    pub(super) fn titles(&self) -> &[String] {
+        &self.titles
+    }
+
+    /// The nest as it was written.
+    pub(super) fn written(&self) -> &LoopNest {
+        &self.written
+    }
+
     fn identity(&self) -> (&[String], &[usize], &LoopNest) {
         (&self.titles, &self.written.extents[..self.written.outputs()], &self.nest)
     }

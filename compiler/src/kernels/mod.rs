@@ -11,6 +11,7 @@ pub mod packing;
 pub mod sliding;
 #[cfg(test)]
 pub mod testing;
+pub mod text;
 
 use crate::codegen::Emitter;
 use crate::target::{Cost, Machine, Target};
@@ -147,6 +148,13 @@ macro_rules! families {
         fn kind_of(name: &KernelName) -> LayerKind {
             $(if <$family as Family>::WORDS.contains(&name.family) { return <$family as Family>::kind(name); })*
             LayerKind::Other
+        }
+
+        impl Spec {
+            /// Its name; see [`Family::name`].
+            pub fn name(&self) -> String {
+                match self { $(Self::$family(spec) => spec.name()),* }
+            }
         }
 
         $(impl From<$family> for Spec { fn from(spec: $family) -> Self { Self::$family(spec) } })*

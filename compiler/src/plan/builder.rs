@@ -1,18 +1,16 @@
 //! Collects slots, packed constants and steps, and closes them into a [`Plan`].
 //!
-//! In: what lowerings add, in execution order. Out: a plan with every storage placed. The invariant that [`Builder::finish`]
-//! establishes: every operand is at least as large as its kernel argument, or the plan is refused.
-
-mod updates;
+//! In: what lowerings add, in execution order. Out: a plan whose outputs are in their places, and whose other values wait for
+//! theirs ([`super::passes`]). The invariant that [`Builder::finish`] establishes: the plan is valid ([`super::verify`]), or it is refused.
 
 use fornax_runtime::{ALIGN, VariableKind};
 
 use super::{
     ConstId, Home, Layout, Operand, PackedConstant, Plan, Pool, Port, Slot, SlotId, Step, Storage, StorageId, Variable,
-    fuse, memory,
+    verify,
 };
-use crate::error::{Error, Result};
-use crate::kernels::{Access, Kernel, Loops};
+use crate::error::Result;
+use crate::kernels::{Kernel, Loops};
 use crate::target::Target;
 use fornax_ir::Remark;
 use fornax_ir::types::{Constant, TensorType};
@@ -74,7 +72,7 @@ impl Builder {
 
     /// A slot in the arena.
     pub fn temp(&mut self, name: String, ty: TensorType, layout: Layout) -> SlotId {
-        let storage = self.storage(Home::Arena(0), ty.bytes());
+        let storage = self.storage(Home::Unplaced, ty.bytes());
         self.push(name, ty, layout, storage)
     }
 
@@ -111,16 +109,12 @@ impl Builder {
     /// the variable holds after a run.
     ///
     /// # Errors
-    /// [`Error::Plan`] if an operand is smaller than its kernel needs: a bug of a lowering.
+    /// [`crate::Error::Plan`] if an operand is smaller than its kernel needs: a bug of a lowering.
     pub fn finish(mut self, name: String, outputs: Vec<(Port, SlotId)>, updates: &[(SlotId, SlotId)]) -> Result<Plan> {
         for (i, (port, slot)) in outputs.iter().enumerate() {
             self.place_output(i, port, *slot);
         }
-        let kept: Vec<StorageId> = updates.iter().map(|(_, value)| self.slots[value.0].storage).collect();
-        fuse::chains(&mut self.steps, &self.slots, &self.storages, &kept, &self.target);
-        self.place_updates(updates);
-        self.check()?;
-        let mut plan = Plan {
+        let plan = Plan {
             name,
             target: self.target,
             inputs: self.inputs,
@@ -133,8 +127,9 @@ impl Builder {
             steps: self.steps,
             arena_bytes: 0,
             remarks: self.remarks,
+            updates: updates.to_vec(),
         };
-        memory::assign(&mut plan);
+        verify(&plan)?;
         Ok(plan)
     }
 
@@ -142,7 +137,7 @@ impl Builder {
     fn place_output(&mut self, index: usize, port: &Port, slot: SlotId) {
         let Slot { storage, ty, .. } = self.slots[slot.0].clone();
         let home = &mut self.storages[storage.0];
-        if matches!(home.home, Home::Arena(_)) && home.bytes == port.ty.bytes() {
+        if home.home == Home::Unplaced && home.bytes == port.ty.bytes() {
             home.home = Home::Output(index);
             return;
         }
@@ -157,43 +152,6 @@ impl Builder {
         let strides = Layout::RowMajor.strides(&ty.shape);
         let copy = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &self.target);
         self.step(copy, vec![from.into(), to.into()], (node, &[]));
-    }
-
-    fn check(&self) -> Result<()> {
-        let mut messages = Vec::new();
-        for step in &self.steps {
-            let kernel = &step.kernel;
-            if kernel.arguments.len() != step.operands.len() {
-                messages.push(format!(
-                    "{}: {}: {} operands for {} arguments",
-                    step.node,
-                    kernel.name,
-                    step.operands.len(),
-                    kernel.arguments.len()
-                ));
-                continue;
-            }
-            for (argument, operand) in kernel.arguments.iter().zip(&step.operands) {
-                let (bytes, constant) = match operand {
-                    Operand::Slot(slot) => {
-                        let storage = &self.storages[self.slots[slot.0].storage.0];
-                        (storage.bytes, matches!(storage.home, Home::Constant(_) | Home::Input(_)))
-                    }
-                    Operand::Constant(id) => (self.constants.constants()[id.0].bytes, true),
-                };
-                if bytes < argument.bytes {
-                    messages.push(format!(
-                        "{}: {}: {} needs {} bytes, has {bytes}",
-                        step.node, kernel.name, argument.name, argument.bytes
-                    ));
-                }
-                if constant && argument.access != Access::Read {
-                    messages
-                        .push(format!("{}: {}: {} is written, but read-only", step.node, kernel.name, argument.name));
-                }
-            }
-        }
-        if messages.is_empty() { Ok(()) } else { Err(Error::Plan(messages)) }
     }
 
     fn storage(&mut self, home: Home, bytes: usize) -> StorageId {

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
 use bytes::Bytes;
-use fornax_ir::types::Constant;
+use fornax_ir::types::{Constant, Payload, TensorType};
 use fornax_runtime::packing::Packing;
 
 /// What stands in a constant.
@@ -179,6 +179,39 @@ impl PackedConstant {
             Contents::Packed(source, packing) => format!("{} {packing}", source.ty),
             Contents::Generated(generated) => generated.to_string(),
         }
+    }
+
+    /// Whether its elements are there, not only their hash.
+    pub fn is_known(&self) -> bool {
+        match &self.contents {
+            Contents::Packed(source, _) => !matches!(source.payload, Payload::Hash(_)),
+            Contents::Generated(Generated::Floats(table) | Generated::Indices(table)) => table.elements.is_some(),
+            Contents::Generated(Generated::Zeros(_) | Generated::Fill(..)) => true,
+        }
+    }
+
+    /// The constant of this text; of elements that come from the model, or are many, it knows the hash.
+    ///
+    /// # Errors
+    /// What was expected, and found.
+    pub fn read(text: &str, origins: Vec<String>) -> Result<Self, String> {
+        let wrong = || format!("a type with a hash and a packing, or what a lowering makes up, found {text}");
+        let Some((ty, rest)) = text.split_once(']') else {
+            return Ok(text.parse::<Generated>().map_err(|_| wrong())?.into());
+        };
+        let (dtype, extents) = ty.split_once('[').ok_or_else(wrong)?;
+        let extents = extents.split(',').filter(|extent| !extent.is_empty()).map(|extent| extent.parse().ok());
+        let extents = extents.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
+        let ty = TensorType::new(dtype.parse().map_err(|_| wrong())?, extents);
+        ty.shape.checked_numel().and_then(|count| count.checked_mul(ty.dtype.size())).ok_or_else(wrong)?;
+        let rest = rest.strip_prefix(' ').ok_or_else(wrong)?;
+        let (hash, packing) = rest.split_once(' ').unwrap_or((rest, ""));
+        let hash = u64::from_str_radix(hash, 16).map_err(|_| wrong())?;
+        let packing = match packing {
+            "" => Packing::plain(ty.shape.numel()),
+            packing => packing.parse().map_err(|_| wrong())?,
+        };
+        Ok(Self::packed(Constant::new(ty, Payload::Hash(hash)).with_origins(origins), packing))
     }
 
     /// Fills its memory, which holds zeros.

@@ -6,10 +6,14 @@
 
 pub mod builder;
 mod constants;
-mod fuse;
 mod layout;
-pub mod memory;
+mod parse;
+pub mod passes;
 mod print;
+mod verify;
+
+pub use parse::parse;
+pub use verify::{verify, verify_placed};
 
 pub use constants::{Contents, Generated, PackedConstant, Pool, Table};
 pub use layout::Layout;
@@ -62,7 +66,9 @@ pub struct Variable {
 /// Where a storage lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Home {
-    /// In the arena, at a byte offset that [`memory`] assigns.
+    /// In the arena, at an offset that the pass `place` will give it.
+    Unplaced,
+    /// In the arena, at this byte offset.
     Arena(usize),
     /// The host's input tensor.
     Input(usize),
@@ -163,6 +169,8 @@ pub struct Plan {
     pub constants: Vec<PackedConstant>,
     /// Parameters and states, in the order of their offsets.
     pub variables: Vec<Variable>,
+    /// Slots of a variable and of the row-major value that it holds after a run, until the pass `place_updates` has run.
+    pub updates: Vec<(SlotId, SlotId)>,
     /// Kernel calls, in order.
     pub steps: Vec<Step>,
     /// Size of the arena.
@@ -174,6 +182,30 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The storage behind an operand, unless that is a constant.
+    pub fn storage(&self, operand: Operand) -> Option<StorageId> {
+        match operand {
+            Operand::Slot(slot) => Some(self.slots[slot.0].storage),
+            Operand::Constant(_) => None,
+        }
+    }
+
+    /// Where an operand lies.
+    pub fn home(&self, operand: Operand) -> Home {
+        match operand {
+            Operand::Slot(slot) => self.storages[self.slots[slot.0].storage.0].home,
+            Operand::Constant(id) => Home::Constant(id),
+        }
+    }
+
+    /// Bytes that an operand may touch.
+    fn extent(&self, operand: Operand) -> usize {
+        match operand {
+            Operand::Slot(slot) => self.storages[self.slots[slot.0].storage.0].bytes,
+            Operand::Constant(id) => self.constants[id.0].bytes,
+        }
+    }
+
     /// Bytes of all packed constants.
     pub fn constant_bytes(&self) -> usize {
         self.constants.iter().map(|c| c.bytes).sum()
@@ -201,7 +233,7 @@ impl Plan {
             Operand::Constant(id) => Some(id),
             Operand::Slot(slot) => match self.storages[self.slots[slot.0].storage.0].home {
                 Home::Constant(id) => Some(id),
-                Home::Arena(_) | Home::Input(_) | Home::Output(_) | Home::State(_) => None,
+                Home::Unplaced | Home::Arena(_) | Home::Input(_) | Home::Output(_) | Home::State(_) => None,
             },
         }
     }

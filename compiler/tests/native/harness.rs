@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fornax_compiler::emit::{self, jit};
 use fornax_compiler::ir::{Graph, evaluate, parse};
-use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::target::Target;
 use fornax_compiler::types::{DType, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
@@ -37,7 +37,7 @@ fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usiz
 
 /// Compiles a graph for a target; no kernel may be larger than 40 KiB.
 fn compiles(graph: &Graph, target: &Target) -> Result<(), String> {
-    let plan = lower(graph, target).map_err(|e| format!("{target}: {e}"))?;
+    let plan = plan_of(graph, target).map_err(|e| format!("{target}: {e}"))?;
     let code = emit::compile(&emit::distinct(&plan).0, target).map_err(|e| format!("{target}: {e}"))?;
     match code.iter().find(|code| code.bytes.len() > 40 << 10) {
         Some(code) => Err(format!("{target}: {} has {} bytes of code", code.name, code.bytes.len())),
@@ -52,7 +52,7 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
     let inputs = inputs.unwrap_or_else(|| types.zip(1..).map(|(ty, seed)| random(&ty, seed)).collect());
     let expected = evaluate::evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?;
     let target = Target::host()?;
-    let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
+    let plan = plan_of(&graph, &target).map_err(|e| e.to_string())?;
     let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
     let bytes = run(&program, &inputs, 1)?;
     if bytes != run(&program, &inputs, 3)? {
@@ -62,7 +62,7 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
         compiles(&graph, &target)?;
     }
     for target in Target::runnable().into_iter().filter(Target::fma) {
-        let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
+        let plan = plan_of(&graph, &target).map_err(|e| e.to_string())?;
         let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
         if bytes != run(&program, &inputs, 2)? {
             return Err(format!("{target} gives other bits\n{plan}"));
@@ -85,7 +85,7 @@ pub fn output(header: &str, body: &str, inputs: &[Literal]) -> Result<Vec<u8>, S
     let graph = parse::parse(&text(header, body)).map_err(|e| e.to_string())?;
     let mut results = Vec::new();
     for target in Target::runnable().into_iter().filter(Target::fma) {
-        let plan = lower(&graph, &target).map_err(|e| e.to_string())?;
+        let plan = plan_of(&graph, &target).map_err(|e| e.to_string())?;
         let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
         results.push(run(&program, inputs, 1)?.remove(0));
     }
@@ -96,13 +96,13 @@ pub fn output(header: &str, body: &str, inputs: &[Literal]) -> Result<Vec<u8>, S
 /// Names of the kernels that a graph calls.
 pub fn kernels(header: &str, body: &str) -> Vec<String> {
     let graph = parse::parse(&text(header, body)).unwrap();
-    lower(&graph, &Target::x86_64_fma()).unwrap().steps.into_iter().map(|step| step.kernel.name).collect()
+    plan_of(&graph, &Target::x86_64_fma()).unwrap().steps.into_iter().map(|step| step.kernel.name).collect()
 }
 
 /// The number of kernel calls that a graph of these inputs and nodes takes.
 pub fn steps(header: &str, body: &str) -> usize {
     let graph = parse::parse(&text(header, body)).unwrap();
-    lower(&graph, &Target::x86_64_fma()).unwrap().steps.len()
+    plan_of(&graph, &Target::x86_64_fma()).unwrap().steps.len()
 }
 
 fn text(header: &str, body: &str) -> String {

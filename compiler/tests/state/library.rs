@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fornax_compiler::emit::aot::{self, elf, header, object_file};
 use fornax_compiler::ir::{Graph, parse};
-use fornax_compiler::lower::lower;
+use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::{Arch, Target};
 use fornax_compiler::times::Times;
@@ -29,7 +29,7 @@ struct Files {
 
 /// A library of bindings, one graph each.
 fn compile(bindings: &[Graph], targets: &[Target], embed: bool) -> Result<Files, fornax_compiler::Error> {
-    let plans = |graph: &Graph| targets.iter().map(|target| lower(graph, target)).collect::<Result<Vec<Plan>, _>>();
+    let plans = |graph: &Graph| targets.iter().map(|target| plan_of(graph, target)).collect::<Result<Vec<Plan>, _>>();
     let plans = bindings.iter().map(plans).collect::<Result<Vec<_>, _>>()?;
     let compiled = aot::compile(&plans, None, 2, &mut Times::default())?;
     let image = compiled.image("net", "{}", embed)?;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use fornax_compiler::emit::jit;
 use fornax_compiler::ir::{Builder, Environment, Graph, evaluate_in};
-use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::ops::reduce::ReduceKind;
 use fornax_compiler::ops::{Binary, MatMul, Reduce, Unary};
+use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::scalar::{BinaryFn, UnaryFn};
 use fornax_compiler::target::Target;
 use fornax_compiler::types::Constant;
@@ -147,7 +147,7 @@ pub fn targets() -> Vec<Target> {
 }
 
 pub fn compiled(graph: &Graph, target: &Target) -> Arc<Program> {
-    Arc::new(jit::compile(&lower(graph, target).unwrap()).unwrap())
+    Arc::new(jit::compile(&plan_of(graph, target).unwrap()).unwrap())
 }
 
 #[test]

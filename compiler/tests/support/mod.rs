@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fornax_compiler::codegen::math::error_bound;
 use fornax_compiler::emit::jit;
 use fornax_compiler::ir::{Builder, Graph, Kind, evaluate};
-use fornax_compiler::lower::lower;
 use fornax_compiler::ops::Op;
 use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::plan::Plan;
 use fornax_compiler::scalar::UnaryFn;
 use fornax_compiler::target::Target;
@@ -26,7 +26,7 @@ pub fn single(name: &str, op: impl Into<Op>, x: &[usize], constants: &[&[usize]]
 
 /// The plan of a graph on this machine.
 pub fn plan(graph: &Graph) -> Plan {
-    lower(graph, &Target::host().unwrap()).unwrap_or_else(|e| panic!("{}: {e}", graph.name))
+    plan_of(graph, &Target::host().unwrap()).unwrap_or_else(|e| panic!("{}: {e}", graph.name))
 }
 
 /// Seeded values for each input of a graph: floats in `[-1, 1)`, integers from -8 to 8 (from 0 if unsigned), both booleans.

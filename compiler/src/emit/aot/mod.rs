@@ -22,7 +22,7 @@ use std::collections::HashMap;
 
 use super::{compile_beside, distinct_in};
 use crate::error::{Error, Result, RuntimeError};
-use crate::plan::Plan;
+use crate::plan::{Plan, verify_placed};
 use crate::target::Arch;
 use crate::times::Times;
 pub use selftest::Selftest;
@@ -94,6 +94,7 @@ pub fn compile<'a>(
 ) -> Result<Compiled<'a>> {
     let all: Vec<&Plan> = plans.iter().flatten().collect();
     weights::check_state(&all)?;
+    all.iter().try_for_each(|plan| verify_placed(plan))?;
     let table = times.stage("table", || Table::new(&all));
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);

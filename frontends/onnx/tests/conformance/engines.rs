@@ -5,9 +5,8 @@ use std::sync::Arc;
 use fornax_compiler::Error;
 use fornax_compiler::emit::jit;
 use fornax_compiler::ir::{Graph, evaluate};
-use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::pipeline::{self, Options};
+use fornax_compiler::pipeline::{self, Options, plan_of};
 use fornax_compiler::target::Target;
 use fornax_compiler::types::TensorType;
 use fornax_runtime::{Pool, Session, Tensor};
@@ -24,7 +23,7 @@ pub fn native(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>, Verdict
     let wrong = |e: &dyn std::fmt::Display| Verdict::Wrong(e.to_string());
     let target = Target::host().map_err(Verdict::Unsupported)?;
     let optimised = pipeline::optimise(graph.clone(), &Options::default()).map_err(|e| wrong(&e))?;
-    let plan = match lower(&optimised.graph, &target) {
+    let plan = match plan_of(&optimised.graph, &target) {
         Err(e @ Error::Unsupported(_)) => return Err(Verdict::Unsupported(e.to_string())),
         other => other.map_err(|e| wrong(&e))?,
     };

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use fornax_compiler::emit::jit;
 use fornax_compiler::ir::Graph;
-use fornax_compiler::lower::lower;
 use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::pipeline::{Options, optimise};
+use fornax_compiler::pipeline::{Options, optimise, plan_of};
 use fornax_compiler::target::Target;
 use fornax_compiler::types::TensorType;
 use fornax_runtime::{Pool, Session, Tensor};
@@ -126,7 +125,7 @@ pub fn fused(graph: Graph) -> Graph {
 /// The outputs of a graph's native code.
 pub fn native(graph: &Graph, input: &Literal) -> Vec<Literal> {
     let graph = fused(graph.clone());
-    let plan = lower(&graph, &Target::host().unwrap()).unwrap();
+    let plan = plan_of(&graph, &Target::host().unwrap()).unwrap();
     let program = Arc::new(jit::compile(&plan).unwrap());
     let mut session = Session::new(program, Arc::new(Pool::new(2, false).unwrap())).unwrap();
     let tensor = Tensor::from_bytes(input.ty.dtype, input.ty.shape.clone(), &input.to_bytes()).unwrap();

@@ -5,13 +5,18 @@
 //! afterwards, else copied behind all other steps. Updates happen at once: a variable that is the next value of
 //! another one is read before it is overwritten.
 
-use super::Builder;
-use crate::kernels::Access;
-use crate::plan::{Home, Layout, Operand, SlotId, StorageId};
+use crate::kernels::{Access, Kernel, Loops};
+use crate::plan::{Home, Layout, Operand, Plan, Slot, SlotId, Step, Storage, StorageId};
 
-impl Builder {
+/// Runs the pass.
+pub(super) fn run(plan: &mut Plan) {
+    let updates = std::mem::take(&mut plan.updates);
+    plan.place_updates(&updates);
+}
+
+impl Plan {
     /// Places the next value of each variable; `updates` are slots of variables and of values.
-    pub(super) fn place_updates(&mut self, updates: &[(SlotId, SlotId)]) {
+    fn place_updates(&mut self, updates: &[(SlotId, SlotId)]) {
         let storage = |slot: &SlotId| self.slots[slot.0].storage;
         let moves: Vec<(StorageId, StorageId)> =
             updates.iter().map(|(variable, value)| (storage(variable), storage(value))).collect();
@@ -31,7 +36,11 @@ impl Builder {
         for (variable, value) in &mut copies {
             let from = self.slots[value.0].clone();
             if moves.iter().any(|(to, _)| *to == from.storage) {
-                let kept = self.temp(format!("{}.before", from.name), from.ty, Layout::RowMajor);
+                self.storages.push(Storage { home: Home::Unplaced, bytes: from.ty.bytes() });
+                let storage = StorageId(self.storages.len() - 1);
+                let name = format!("{}.before", from.name);
+                self.slots.push(Slot { name, ty: from.ty, layout: Layout::RowMajor, storage });
+                let kept = SlotId(self.slots.len() - 1);
                 let node = self.slots[variable.0].name.clone();
                 self.copy(*value, kept, &node);
                 *value = kept;
@@ -43,11 +52,22 @@ impl Builder {
         }
     }
 
+    /// Copies one row-major slot to another.
+    fn copy(&mut self, from: SlotId, to: SlotId, node: &str) {
+        let ty = &self.slots[from.0].ty;
+        let strides = Layout::RowMajor.strides(&ty.shape);
+        let kernel = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &self.target);
+        if kernel.chunks > 0 {
+            let operands = vec![from.into(), to.into()];
+            self.steps.push(Step { kernel, operands, node: node.into(), origins: Vec::new() });
+        }
+    }
+
     /// Whether `from` may be written where variable `to` is: it lies in the arena, and no step reads `to` after the first that writes
     /// `from`, nor that one, unless its kernel may work in place.
     fn fits_in_place(&self, from: StorageId, to: StorageId) -> bool {
         let (source, target) = (&self.storages[from.0], &self.storages[to.0]);
-        if !matches!(source.home, Home::Arena(_)) || source.bytes != target.bytes {
+        if source.home != Home::Unplaced || source.bytes != target.bytes {
             return false;
         }
         let storage = |operand: &Operand| match operand {

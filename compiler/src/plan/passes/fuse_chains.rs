@@ -1,0 +1,82 @@
+//! Chains of element-wise kernels become one.
+//!
+//! In: the steps of a plan whose outputs are placed. Out: fewer steps. A loop nest that is the only reader of a value in the arena
+//! computes it where it reads it, if another element-wise nest wrote it; the value then has no memory. Every value is written before
+//! the first step that reads it and never again, so the producer's operands still stand where the consumer runs.
+
+use super::remark;
+use crate::kernels::{Access, Kernel, Loops, Spec};
+use crate::plan::{Home, Operand, Plan, Step, StorageId};
+use fornax_ir::graph::print::name;
+
+/// Runs the pass, in the order of the steps.
+pub(super) fn run(plan: &mut Plan) {
+    // For each storage, the steps that name it, once per operand. The end of the run counts as one for what a variable becomes.
+    let mut users: Vec<Vec<usize>> = vec![Vec::new(); plan.storages.len()];
+    plan.updates.iter().for_each(|(_, value)| users[plan.slots[value.0].storage.0].push(usize::MAX));
+    for at in 0..plan.steps.len() {
+        storages_of(plan, at).for_each(|StorageId(id)| users[id].push(at));
+    }
+    let mut gone = vec![false; plan.steps.len()];
+    for at in 0..plan.steps.len() {
+        while let Some((first, kernel, operands)) = fused(plan, at, &users) {
+            for step in [first, at] {
+                storages_of(plan, step).for_each(|StorageId(id)| users[id].retain(|s| *s != step));
+            }
+            let producer = std::mem::take(&mut plan.steps[first].origins);
+            let step = &mut plan.steps[at];
+            step.origins = union(producer, std::mem::take(&mut step.origins));
+            (step.kernel, step.operands) = (Kernel::new(kernel, &plan.target), operands);
+            storages_of(plan, at).for_each(|StorageId(id)| users[id].push(at));
+            gone[first] = true;
+            let text = format!("computes %{} where it reads it", name(&plan.steps[first].node));
+            let remark = remark(plan, "fuse_chains", at, text, &[]);
+            plan.remarks.push(remark);
+        }
+    }
+    let mut gone = gone.into_iter();
+    plan.steps.retain(|_| !gone.next().unwrap_or(false));
+}
+
+/// The storages that a step names, once per operand.
+fn storages_of(plan: &Plan, step: usize) -> impl Iterator<Item = StorageId> + '_ {
+    plan.steps[step].operands.iter().filter_map(|operand| plan.storage(*operand))
+}
+
+/// Names of both lists, each once.
+fn union(mut names: Vec<String>, more: Vec<String>) -> Vec<String> {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// A step that step `at` can take in, with the kernel and operands that this gives.
+fn fused(plan: &Plan, at: usize, users: &[Vec<usize>]) -> Option<(usize, Loops, Vec<Operand>)> {
+    let steps = &plan.steps;
+    let consumer = loops(&steps[at])?;
+    let inputs = consumer.nest().inputs.len();
+    steps[at].operands[..inputs].iter().enumerate().find_map(|(k, operand)| {
+        let StorageId(id) = plan.storage(*operand)?;
+        let [first, second] = users[id][..] else { return None };
+        let first = if first == at { second } else { first };
+        let producer = loops(steps.get(first)?)?;
+        let writes = steps[first].kernel.arguments.last()?.access == Access::Write
+            && plan.storage(*steps[first].operands.last()?) == Some(StorageId(id));
+        if first >= at || !writes || plan.storages[id].home != Home::Unplaced {
+            return None;
+        }
+        let (kernel, operands) = consumer.fuse(k, &steps[at].operands, producer, &steps[first].operands)?;
+        Some((first, kernel, operands))
+    })
+}
+
+fn loops(step: &Step) -> Option<&Loops> {
+    match &step.kernel.spec {
+        Spec::Loops(loops) => Some(loops),
+        #[allow(unreachable_patterns, reason = "with one family every spec matches")]
+        _ => None,
+    }
+}

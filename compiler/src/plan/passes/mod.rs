@@ -1,0 +1,51 @@
+//! Rewrites of the plan, one pass per file, and the list that says in which order they run.
+//!
+//! In: a plan as lowering leaves it: outputs in their places, every other value in memory of its own. Out: the plan that is emitted.
+//! A pass changes a plan and leaves a remark for each choice; what its steps compute stays the same to the bit.
+
+mod fuse_chains;
+mod place;
+mod place_updates;
+mod reuse_in_place;
+mod spans;
+
+use super::Plan;
+use fornax_ir::{Remark, Verdict};
+
+/// A pass over the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Its name: the file, the argument of `--after`, the folder of its tests.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// The pass itself.
+    pub run: fn(&mut Plan),
+}
+
+/// Every pass, in the order in which they run.
+pub const PASSES: &[Pass] = &[
+    // First: a value that is computed where it is read needs no memory.
+    Pass { name: "fuse_chains", about: "compute element-wise values where they are read", run: fuse_chains::run },
+    // After fuse_chains, which moves what reads a variable to later steps.
+    Pass {
+        name: "place_updates",
+        about: "write what replaces parameters and states after a run into their memory",
+        run: place_updates::run,
+    },
+    // Before place, which sees values only by the memory behind them.
+    Pass {
+        name: "reuse_in_place",
+        about: "write results over operands that are read for the last time",
+        run: reuse_in_place::run,
+    },
+    // Last: the offsets depend on everything before.
+    Pass { name: "place", about: "give every value in the arena its offset", run: place::run },
+];
+
+/// A remark of `stage` about step `at`.
+fn remark(plan: &Plan, stage: &'static str, at: usize, text: String, figures: &[(&'static str, f64)]) -> Remark {
+    let step = &plan.steps[at];
+    let (node, origins) = (step.node.clone(), step.origins.clone());
+    Remark { stage, node, origins, verdict: Verdict::Made, text, figures: figures.to_vec() }
+}

@@ -1,0 +1,52 @@
+//! Liveness to arena offsets.
+//!
+//! In: a plan whose values have no place. Out: offsets, 64-byte aligned, such that storages that are live at the same step do not
+//! overlap, and the sizes of arena and scratch memory. The largest storages are placed first, each as low as it fits.
+
+use super::spans::{Span, spans};
+use crate::plan::{Home, Plan};
+use fornax_ir::{Remark, Verdict};
+
+/// Alignment of every storage, bytes: one cache line, one widest vector.
+const ALIGN: usize = 64;
+
+/// Runs the pass.
+pub(super) fn run(plan: &mut Plan) {
+    let spans = spans(plan);
+    let mut order: Vec<usize> =
+        (0..plan.storages.len()).filter(|i| spans[*i].is_some() && plan.storages[*i].home == Home::Unplaced).collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(plan.storages[*i].bytes), *i));
+    let mut placed: Vec<(Span, usize, usize)> = Vec::new();
+    for i in order {
+        let Some(span) = spans[i] else { continue };
+        let bytes = plan.storages[i].bytes.next_multiple_of(ALIGN);
+        let mut busy: Vec<(usize, usize)> = placed
+            .iter()
+            .filter(|(other, ..)| other.first <= span.last && span.first <= other.last)
+            .map(|(_, begin, end)| (*begin, *end))
+            .collect();
+        busy.sort_unstable();
+        let mut offset = 0;
+        for (begin, end) in busy {
+            if offset + bytes <= begin {
+                break;
+            }
+            offset = offset.max(end);
+        }
+        placed.push((span, offset, offset + bytes));
+        plan.storages[i].home = Home::Arena(offset);
+        plan.arena_bytes = plan.arena_bytes.max(offset + bytes);
+    }
+    plan.scratch_bytes = plan.steps.iter().map(|step| step.kernel.scratch).max().unwrap_or(0);
+    let together: usize = placed.iter().map(|(_, begin, end)| end - begin).sum();
+    let figures =
+        vec![("values", placed.len() as f64), ("bytes", together as f64), ("arena bytes", plan.arena_bytes as f64)];
+    plan.remarks.push(Remark {
+        stage: "place",
+        node: plan.name.clone(),
+        origins: Vec::new(),
+        verdict: Verdict::Note,
+        text: "values share the arena".into(),
+        figures,
+    });
+}
