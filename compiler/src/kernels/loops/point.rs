@@ -7,11 +7,10 @@ use crate::codegen::{Cmp, Element, Emitter, IntOp, Mem, V, VOp};
 use fornax_ir::scalar::BinaryFn;
 use fornax_ir::types::DType;
 
-/// Vectors of an unrolled block with sums: enough independent ones to hide the latency of a multiply-add.
+/// Most vectors of an unrolled block: enough independent sums to hide the latency of a multiply-add.
 const BLOCK: usize = 4;
 
-/// Registers that a function needs for each vector of an unrolled block without sums, and for all of them. The more vectors go through
-/// its stages side by side, the less they wait for each other.
+/// Registers that a function needs for each vector of an unrolled block without sums, and for all of them.
 const FUNCTION: (usize, usize) = (4, 2);
 
 /// Largest displacement of an unrolled element.
@@ -23,7 +22,7 @@ impl Nest<'_> {
         let lanes = if self.mode == Mode::Vectors { e.lanes(Element::F32) } else { 1 };
         let unrolled = match self.mode {
             Mode::Vectors if self.nest.reduced > 0 => BLOCK,
-            Mode::Vectors => e.budget().saturating_sub(FUNCTION.1) / FUNCTION.0,
+            Mode::Vectors => (e.budget().saturating_sub(FUNCTION.1) / FUNCTION.0).min(BLOCK),
             Mode::Rows => self.rows(e),
             Mode::Elements if self.unrolls() => BLOCK,
             Mode::Elements | Mode::Squares => 1,
