@@ -11,7 +11,7 @@ use fornax::{
     ArtifactOptions, Artifacts, Bindings, Emit, LibrarySource, Model, Options, SessionOptions, Target, Tensor, tensors,
 };
 use fornax_compiler::emit::aot::{self, elf};
-use fornax_compiler::lower::lower;
+use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::plan::Plan;
 use fornax_compiler::target::Arch;
 use fornax_compiler::times::Times;
@@ -200,7 +200,7 @@ fn a_session_carries_its_state_from_one_set_of_shapes_to_the_next() {
                update %n <- %next
              }}"
         );
-        vec![lower(&fornax_compiler::ir::parse(&text).unwrap(), &Target::host().unwrap()).unwrap()]
+        vec![plan_of(&fornax_compiler::ir::parse(&text).unwrap(), &Target::host().unwrap()).unwrap()]
     };
     let plans = [plans(1), plans(2)];
     let compiled = aot::compile(&plans, None, 1, &mut Times::default()).unwrap();
