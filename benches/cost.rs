@@ -1,4 +1,4 @@
-//! Predicted beside measured: `cargo bench --bench cost -- [model]…`
+//! Predicted next to measured: `cargo bench --bench cost -- [model]…`
 //!
 //! Each model (a preset, spec or ONNX file; EfficientNet-B0 by default) runs on one thread. For every kernel: the calls, the time that
 //! [`Kernel::cost`] predicts of them on the machine of the target, the time measured, and the quotient of both; then the same by kind of

@@ -107,15 +107,15 @@ fn depthwise_spec((channels, extent, k, s): &(usize, usize, usize, usize), silu:
         strides: [*s; 2],
         dilations: [1; 2],
         pads,
-        then: silu.then_some(UnaryFn::Silu),
+        activation: silu.then_some(UnaryFn::Silu),
         squeeze: silu,
     }
 }
 
 fn pointwise_cases() -> Vec<Case> {
     let spec = |(pixels, channels, filters, silu): &(usize, usize, usize, bool)| {
-        let then = silu.then_some(UnaryFn::Silu);
-        case(Conv::pointwise(*pixels, *channels, *filters, Epilogue::new(then, false, false)))
+        let activation = silu.then_some(UnaryFn::Silu);
+        case(Conv::pointwise(*pixels, *channels, *filters, Epilogue::new(activation, false, false)))
     };
     POINTWISE.iter().map(spec).collect()
 }
@@ -151,7 +151,7 @@ fn depthwise(bencher: Bencher<'_, '_>, case: &Case) {
 
 fn gemv_cases() -> Vec<Case> {
     let gemv = |(inputs, outputs): &(usize, usize)| {
-        case(Gemv { rows: 1, inputs: *inputs, outputs: *outputs, then: Some(UnaryFn::Sigmoid) })
+        case(Gemv { rows: 1, inputs: *inputs, outputs: *outputs, activation: Some(UnaryFn::Sigmoid) })
     };
     GEMV.iter().map(gemv).collect()
 }

@@ -43,8 +43,8 @@ fn main() {
         "{target}: chosen tile (pixels x vectors), microseconds; the best of the others where it gains over {WORTH}"
     );
     for (pixels, channels, filters, silu) in LAYERS {
-        let then = silu.then_some(UnaryFn::Silu);
-        let spec = Conv::pointwise(*pixels, *channels, *filters, Epilogue::new(then, false, false));
+        let activation = silu.then_some(UnaryFn::Silu);
+        let spec = Conv::pointwise(*pixels, *channels, *filters, Epilogue::new(activation, false, false));
         if spec.name().contains(&pattern) {
             sweep(&spec, &target);
         }

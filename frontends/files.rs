@@ -131,7 +131,7 @@ fn named(path: &Path) -> io::Result<(File, Temporary)> {
     beside(path, |temporary| OpenOptions::new().write(true).create_new(true).open(temporary))
 }
 
-/// Makes a file under a name beside `path` that is free: names that others have left behind are passed over.
+/// Makes a file under a name next to `path` that is free: names that others have left behind are passed over.
 fn beside<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Temporary)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {

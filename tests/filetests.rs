@@ -1,4 +1,4 @@
-//! Text files in, snapshots out: `tests/filetests/<kind>/**/*.ir`, each with its expectation beside it.
+//! Text files in, snapshots out: `tests/filetests/<kind>/**/*.ir`, each with its expectation next to it.
 //!
 //! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass
 //! fold_constants 1000` (with a fold limit), `; test: plan x86-64-fma`, `; test: clif x86-64-fma`, `; test: asm x86-64-v4`; the last three name their target, so that

@@ -38,7 +38,7 @@ const CRANELIFT: &[&str] = &[
 ];
 
 /// What a level of vector instructions takes: the files that a new one is written into. The first says what it is, and all others
-/// but those of its encodings and costs read that. Beside them: a row in `tests/net/` and a snapshot in `tests/filetests/asm/`.
+/// but those of its encodings and costs read that. Next to them: a row in `tests/net/` and a snapshot in `tests/filetests/asm/`.
 const LEVEL: &[&str] = &[
     "runtime/src/levels.rs",
     "runtime/src/features.rs",

@@ -19,7 +19,7 @@ fn tensor(path: PathBuf) -> Tensor {
     tensors::load(path).unwrap().remove(0).tensor
 }
 
-/// Files of a folder whose names begin with `input`, and the output beside each.
+/// Files of a folder whose names begin with `input`, and the output next to each.
 fn pairs(folder: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {

@@ -17,12 +17,12 @@ pub use machine::{Cost, Machine};
 pub struct Target {
     /// Vector instructions that kernels use.
     pub level: &'static Level,
-    /// Size of the second-level cache of one core, bytes.
+    /// Size of the L2 of one core, bytes.
     pub l2: usize,
 }
 
 impl Target {
-    /// A machine of a level with the second-level cache of [`Machine::NOMINAL`].
+    /// A machine of a level with the L2 of [`Machine::NOMINAL`].
     pub const fn new(level: &'static Level) -> Self {
         Self { level, l2: Machine::NOMINAL.l2 }
     }
@@ -42,7 +42,7 @@ impl Target {
         arch.levels().filter(|level| level.multi).map(Self::new).collect()
     }
 
-    /// The best target of the machine this runs on, with its second-level cache where the system tells its size.
+    /// The best target of the machine this runs on, with its L2 where the system tells its size.
     ///
     /// # Errors
     /// The name of the architecture, if it has no level that this processor runs.
@@ -92,7 +92,7 @@ impl Target {
     }
 }
 
-/// Bytes of the second-level cache of this machine's first core.
+/// Bytes of the L2 of this machine's first core.
 fn second_level_cache() -> Option<usize> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index2/size").ok()?;
     cache_size(text.trim())

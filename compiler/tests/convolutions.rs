@@ -9,7 +9,7 @@ use support::single;
 
 #[test]
 fn convolutions() {
-    let conv = Conv { bias: true, then: Some(UnaryFn::Silu), ..Conv::default() };
+    let conv = Conv { bias: true, activation: Some(UnaryFn::Silu), ..Conv::default() };
     let same = Conv { pads: vec![1; 4], ..conv.clone() };
     let line = Conv { strides: vec![2], pads: vec![1, 1], dilations: vec![1], ..conv.clone() };
     let stem = Conv { strides: vec![2, 2], pads: vec![0, 0, 1, 1], ..conv.clone() };
@@ -33,9 +33,9 @@ fn convolutions() {
 /// Dense 3x3 convolutions that take the Winograd form, alone and in blocks; the remark says why.
 #[test]
 fn winograd() {
-    let conv = Conv { bias: true, then: Some(UnaryFn::Silu), pads: vec![1; 4], ..Conv::default() };
+    let conv = Conv { bias: true, activation: Some(UnaryFn::Silu), pads: vec![1; 4], ..Conv::default() };
     let valid = Conv { bias: false, pads: vec![0; 4], ..conv.clone() };
-    let fused = MbConv { fused: true, act: Some(UnaryFn::Silu), pads: vec![1; 4], ..MbConv::default() };
+    let fused = MbConv { fused: true, activation: Some(UnaryFn::Silu), pads: vec![1; 4], ..MbConv::default() };
     let graphs = [
         single("same", conv.clone(), &[1, 24, 21, 18], &[&[40, 24, 3, 3], &[40]]),
         single("batch", conv, &[3, 16, 12, 9], &[&[16, 16, 3, 3], &[16]]),
@@ -60,11 +60,12 @@ fn winograd() {
 
 #[test]
 fn residuals_come_before_or_after_the_activation() {
-    for then_first in [false, true] {
+    for activation_first in [false, true] {
         let mut b = Builder::new("residual");
         let (x, other) = (b.input("x", [1, 8, 6, 5]), b.input("r", [1, 8, 6, 5]));
         let (w, bias) = (b.random("w", [8, 8, 1, 1], 7), b.random("b", [8], 8));
-        let op = Conv { bias: true, residual: true, then: Some(UnaryFn::Relu), then_first, ..Conv::default() };
+        let op =
+            Conv { bias: true, residual: true, activation: Some(UnaryFn::Relu), activation_first, ..Conv::default() };
         let y = b.op("y", op, &[x, w, bias, other]).unwrap();
         b.output("y", y);
         support::report([b.finish()]);
@@ -88,10 +89,10 @@ fn block(name: &str, op: MbConv, map: [usize; 3], [c, e, s, m]: [usize; 4], k: u
 
 #[test]
 fn inverted_residual_blocks() {
-    let act = Some(UnaryFn::Silu);
+    let activation = Some(UnaryFn::Silu);
     let se = Some(vec![UnaryFn::Silu, UnaryFn::Sigmoid]);
-    let plain = MbConv { act, pads: vec![1; 4], ..MbConv::default() };
-    let full = MbConv { expand: true, expand_act: act, se: se.clone(), ..plain.clone() };
+    let plain = MbConv { activation, pads: vec![1; 4], ..MbConv::default() };
+    let full = MbConv { expand: true, expand_activation: activation, se: se.clone(), ..plain.clone() };
     let fused = MbConv { fused: true, ..plain.clone() };
     support::report([
         block("gate on weights", MbConv { residual: true, ..full.clone() }, [1, 9, 8], [8, 24, 3, 8], 3),
@@ -100,7 +101,13 @@ fn inverted_residual_blocks() {
         block("stride", MbConv { strides: vec![2, 2], ..full.clone() }, [1, 11, 13], [6, 18, 2, 7], 3),
         block("one pixel", full, [1, 1, 1], [6, 18, 2, 7], 3),
         block("without expansion", MbConv { se: se.clone(), ..plain.clone() }, [1, 8, 8], [16, 16, 4, 10], 3),
-        block("without gate", MbConv { expand: true, expand_act: act, ..plain }, [2, 8, 8], [4, 24, 0, 6], 3),
+        block(
+            "without gate",
+            MbConv { expand: true, expand_activation: activation, ..plain },
+            [2, 8, 8],
+            [4, 24, 0, 6],
+            3,
+        ),
         block("fused", MbConv { residual: true, ..fused.clone() }, [1, 10, 9], [6, 24, 0, 6], 3),
         block("fused with gate", MbConv { se, ..fused }, [2, 6, 9], [6, 24, 4, 6], 3),
     ]);

@@ -13,7 +13,7 @@ use support::single;
 #[test]
 fn matrix_vector_products() {
     let gemm = Gemm { bias: true, ..Gemm::default() };
-    let scaled = Gemm { alpha: -0.5, beta: 3.0, then: Some(UnaryFn::Silu), ..gemm.clone() };
+    let scaled = Gemm { alpha: -0.5, beta: 3.0, activation: Some(UnaryFn::Silu), ..gemm.clone() };
     let transposed = Gemm { trans_b: true, ..gemm.clone() };
     support::report([
         single("plain", Gemm::default(), &[1, 10], &[&[10, 33]]),
@@ -32,7 +32,7 @@ fn matrix_vector_products() {
 #[test]
 fn products_of_many_rows() {
     let gemm = Gemm { bias: true, ..Gemm::default() };
-    let scaled = Gemm { alpha: -0.5, beta: 3.0, trans_b: true, then: Some(UnaryFn::Silu), ..gemm.clone() };
+    let scaled = Gemm { alpha: -0.5, beta: 3.0, trans_b: true, activation: Some(UnaryFn::Silu), ..gemm.clone() };
     support::report([
         single("plain", Gemm::default(), &[50, 10], &[&[10, 33]]),
         single("bias", gemm.clone(), &[9, 7], &[&[7, 5], &[1, 5]]),
@@ -65,7 +65,7 @@ fn squeeze_and_excite() {
         let c = x[1];
         single(name, op, &x, &[&[reduced, c, 1, 1], &[reduced], &[c, reduced, 1, 1], &[c]])
     };
-    let hard = SqueezeExcite { act: UnaryFn::Relu, gate: UnaryFn::HardSigmoid(0.2, 0.5) };
+    let hard = SqueezeExcite { activation: UnaryFn::Relu, gate: UnaryFn::HardSigmoid(0.2, 0.5) };
     support::report([
         graph("even", [1, 32, 14, 14], 8, SqueezeExcite::default()),
         graph("odd", [3, 17, 5, 3], 1, hard),

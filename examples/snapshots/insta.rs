@@ -1,6 +1,6 @@
 //! A snapshot of a network's graph and plan in a test of your own, with [insta](https://insta.rs).
 //!
-//! The first run writes `*.snap.new` beside the test; `cargo insta review` shows it and makes it what later runs expect. The target
+//! The first run writes `*.snap.new` next to the test; `cargo insta review` shows it and makes it what later runs expect. The target
 //! is named, so that the texts are the same on every machine. What is stable, and between what: docs/snapshots.md.
 
 use fornax::{Bindings, Model, Options};

@@ -4,7 +4,7 @@ use fornax::compiler::codegen::clif;
 use fornax::compiler::emit::{disassembly, distinct};
 use fornax::compiler::kernels::Kernel;
 use fornax::compiler::pipeline::{Form, Stage, stages};
-use fornax::compiler::plan::{Plan, Step};
+use fornax::compiler::plan::{Plan, KernelCall};
 use fornax::ir::graph::dot::dot;
 use fornax::ir::graph::verify;
 use fornax::ir::remark::{self, Remark};
@@ -208,7 +208,7 @@ fn remarks(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<(
 /// What each step is and costs, on the nominal machine of the plan's target.
 fn steps(plan: &Plan) -> Vec<serde_json::Value> {
     let machine = plan.target.machine();
-    let step = |step: &Step| {
+    let step = |step: &KernelCall| {
         let (kernel, predicted) = (&step.kernel, step.kernel.cost(&machine).microseconds(&machine));
         json!({"node": step.node, "kernel": kernel.name, "kind": kernel.kind.name(), "chunks": kernel.chunks,
             "flops": kernel.flops, "bytes": kernel.bytes, "predicted_us": predicted})

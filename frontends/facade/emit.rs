@@ -211,7 +211,7 @@ fn arena_bytes(plans: &[Vec<Plan>]) -> usize {
 }
 
 /// A file that holds code.
-fn code(kind: Emit, image: &aot::Image) -> Result<Vec<Bytes>> {
+fn code(kind: Emit, image: &aot::ObjectImage) -> Result<Vec<Bytes>> {
     if kind == Emit::So {
         let library = elf::write(image)?;
         return Ok(vec![library.head.into(), library.weights, library.tail.into()]);

@@ -39,7 +39,7 @@ pub struct LibraryOptions {
     /// Weights hold tables of positions too: with damaged ones that nothing checked, a program may crash. Weights in a file
     /// of their own are always checked.
     pub check_weights: bool,
-    /// The file with the weights, also if the library has its own. By default a library without weights takes those beside
+    /// The file with the weights, also if the library has its own. By default a library without weights takes those next to
     /// it, in the file of the same name with the extension `weights`.
     pub weights: Option<PathBuf>,
     /// The most bytes that the library, and a file of weights, may have; 64 GiB by default.

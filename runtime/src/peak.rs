@@ -1,7 +1,7 @@
 //! The most that one core can do: the rate of f32 fused multiply-adds between registers.
 //!
 //! Measured, not looked up: clock rates vary, and some processors run a wide instruction as two halves. A time means
-//! something only beside the peak of the same process.
+//! something only next to the peak of the same process.
 #![allow(unsafe_code, reason = "measures with instructions in a fixed order")]
 
 use std::arch::asm;

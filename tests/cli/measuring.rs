@@ -177,7 +177,7 @@ fn traces_for_chrome() {
     }
     assert!(ended > 0.0);
     fails(&["profile", MODEL, "--seconds", "0", "--trace", &scratch.name("absent/t.json")], 1, "cannot write");
-    // Nothing is left behind beside the trace.
+    // Nothing is left behind next to the trace.
     assert_eq!(std::fs::read_dir(scratch.path("")).unwrap().count(), 1);
 }
 

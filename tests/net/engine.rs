@@ -8,7 +8,7 @@ use fornax_compiler::ir::Graph;
 use fornax_compiler::kernels::{Kernel, KernelName, LayerKind, Spec};
 use fornax_compiler::lower::lower;
 use fornax_compiler::pipeline::{self, optimise, plan_of};
-use fornax_compiler::plan::{self, Plan, Step};
+use fornax_compiler::plan::{self, Plan, KernelCall};
 use fornax_compiler::types::random_values;
 use fornax_runtime::{Pool, Session, available_threads};
 use xxhash_rust::xxh3::xxh3_64;
@@ -136,7 +136,7 @@ impl Optimised {
     /// The text of the plan for `target`. The names of its kernels read back, and tell what the kernels know.
     pub fn plan_text(&self, target: &Target) -> String {
         let plan = self.plan(target);
-        for Step { kernel, .. } in &plan.steps {
+        for KernelCall { kernel, .. } in &plan.steps {
             let name: KernelName = kernel.name.parse().expect("a kernel's name");
             assert_eq!((name.to_string(), name.kind()), (kernel.name.clone(), kernel.kind));
             assert_ne!(kernel.kind, LayerKind::Other, "{name}");

@@ -12,7 +12,7 @@ pub fn examples() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// A file or folder of the shared test data (`FORNAX_SHARED`, by default beside the repository); `None`, loudly, if it is missing.
+/// A file or folder of the shared test data (`FORNAX_SHARED`, by default next to the repository); `None`, loudly, if it is missing.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("FORNAX_SHARED")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);

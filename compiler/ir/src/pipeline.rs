@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, verify};
 use crate::passes::{
     Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_grouped_conv, fuse_mbconv,
-    fuse_residual, fuse_squeeze_excite, name_activation, remove_identity,
+    fuse_residual, fuse_squeeze_excite, recognize_activation, remove_identity,
 };
 use crate::remark::Remark;
 
@@ -35,7 +35,11 @@ pub const PASSES: &[Pass] = &[
     // Before all that asks for constant weights: exporters leave transposes and reshapes of them.
     Pass { name: "fold_constants", about: "evaluate what does not depend on inputs", run: fold_constants::run },
     // Before fold_batch_norm, which would take the scalars of a spelled activation into the weights before it.
-    Pass { name: "name_activation", about: "name activations spelled in arithmetic", run: name_activation::run },
+    Pass {
+        name: "recognize_activation",
+        about: "name activations spelled in arithmetic",
+        run: recognize_activation::run,
+    },
     Pass { name: "fold_pad", about: "move zero padding into convolutions and pooling", run: fold_pad::run },
     // Before fold_batch_norm, which scales gemm but not matmul.
     Pass { name: "fuse_gemm", about: "matrix product and bias become gemm", run: fuse_gemm::run },

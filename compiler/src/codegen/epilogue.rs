@@ -17,7 +17,7 @@ const ACTIVATION: (usize, usize) = (4, 2);
 
 /// One step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Step {
+pub enum EpilogueOp {
     /// Adds the element of another tensor at the same place.
     Residual,
     /// Applies a function.
@@ -26,7 +26,7 @@ pub enum Step {
     Sum,
 }
 
-impl Step {
+impl EpilogueOp {
     /// The step that `words` begin with, and how many of them it takes.
     fn read(words: &[&str]) -> Option<(Self, usize)> {
         match *words.first()? {
@@ -47,7 +47,7 @@ impl Step {
 
 /// Steps in order.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Epilogue(Vec<Step>);
+pub struct Epilogue(Vec<EpilogueOp>);
 
 /// One accumulator on its way to memory.
 #[derive(Clone, Copy, Debug)]
@@ -58,49 +58,49 @@ pub struct Output {
     pub to: Mem,
     /// How many of its lanes exist.
     pub lanes: usize,
-    /// The element to add in [`Step::Residual`].
+    /// The element to add in [`EpilogueOp::Residual`].
     pub residual: Option<Mem>,
-    /// The running sum of [`Step::Sum`]. Lanes that do not exist hold rubbish.
+    /// The running sum of [`EpilogueOp::Sum`]. Lanes that do not exist hold undefined bytes.
     pub sum: Option<V>,
 }
 
 impl Epilogue {
-    /// Residual and activation in ONNX order: residual first unless `then_first`.
-    pub fn new(then: Option<UnaryFn>, residual: bool, then_first: bool) -> Self {
-        let mut steps: Vec<Step> = residual.then_some(Step::Residual).into_iter().collect();
-        if let Some(then) = then {
-            steps.insert(if then_first { 0 } else { steps.len() }, Step::Apply(then));
+    /// Residual and activation in ONNX order: residual first unless `activation_first`.
+    pub fn new(activation: Option<UnaryFn>, residual: bool, activation_first: bool) -> Self {
+        let mut steps: Vec<EpilogueOp> = residual.then_some(EpilogueOp::Residual).into_iter().collect();
+        if let Some(activation) = activation {
+            steps.insert(if activation_first { 0 } else { steps.len() }, EpilogueOp::Apply(activation));
         }
         Self(steps)
     }
 
     /// The same steps with one more at the end.
-    pub fn then(mut self, step: Step) -> Self {
+    pub fn then(mut self, step: EpilogueOp) -> Self {
         self.0.push(step);
         self
     }
 
     /// The steps, in order.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[EpilogueOp] {
         &self.0
     }
 
     /// Whether outputs need [`Output::residual`].
     pub fn residual(&self) -> bool {
-        self.0.contains(&Step::Residual)
+        self.0.contains(&EpilogueOp::Residual)
     }
 
     /// Whether outputs need [`Output::sum`].
     pub fn sum(&self) -> bool {
-        self.0.contains(&Step::Sum)
+        self.0.contains(&EpilogueOp::Sum)
     }
 
     /// The steps as a suffix of a kernel's name: `_add_silu`, `_clip_0_6`, or nothing.
     pub fn suffix(&self) -> String {
-        let word = |step: &Step| match step {
-            Step::Residual => "_add".into(),
-            Step::Sum => "_sum".into(),
-            Step::Apply(f) => {
+        let word = |step: &EpilogueOp| match step {
+            EpilogueOp::Residual => "_add".into(),
+            EpilogueOp::Sum => "_sum".into(),
+            EpilogueOp::Apply(f) => {
                 let (name, parameters) = f.spelling();
                 parameters.iter().fold(format!("_{name}"), |text, p| format!("{text}_{p}"))
             }
@@ -111,7 +111,7 @@ impl Epilogue {
     /// The steps that words spell, as [`Epilogue::suffix`] writes them, and how many of the words they take.
     pub fn read(words: &[&str]) -> (Self, usize) {
         let (mut steps, mut at) = (Vec::new(), 0);
-        while let Some((step, used)) = Step::read(&words[at..]) {
+        while let Some((step, used)) = EpilogueOp::read(&words[at..]) {
             steps.push(step);
             at += used;
         }
@@ -138,16 +138,16 @@ impl Epilogue {
         if e.lanes(Element::F32) <= 4 {
             return if outputs <= TOGETHER { TOGETHER } else { GROUP };
         }
-        let simple = |step: &Step| !matches!(step, Step::Apply(f) if !matches!(f, UnaryFn::Relu | UnaryFn::Clip(..)));
+        let simple = |step: &EpilogueOp| !matches!(step, EpilogueOp::Apply(f) if !matches!(f, UnaryFn::Relu | UnaryFn::Clip(..)));
         let (each, shared) = if self.0.iter().all(simple) { (1, 2) } else { ACTIVATION };
         let most = (e.budget().saturating_sub(shared) / each).max(1);
         outputs.div_ceil(outputs.div_ceil(most).max(1)).max(1)
     }
 }
 
-fn apply(e: &mut dyn Emitter, step: Step, group: &[Output]) {
+fn apply(e: &mut dyn Emitter, step: EpilogueOp, group: &[Output]) {
     match step {
-        Step::Residual => {
+        EpilogueOp::Residual => {
             for output in group {
                 if let Some(from) = output.residual {
                     let addend = e.v();
@@ -157,11 +157,11 @@ fn apply(e: &mut dyn Emitter, step: Step, group: &[Output]) {
                 }
             }
         }
-        Step::Apply(f) => {
+        EpilogueOp::Apply(f) => {
             let values: Vec<V> = group.iter().map(|output| output.value).collect();
             math::unary(e, f, &values);
         }
-        Step::Sum => {
+        EpilogueOp::Sum => {
             for output in group {
                 if let Some(sum) = output.sum {
                     e.op(VOp::Add, Element::F32, sum, sum, output.value);
@@ -194,9 +194,9 @@ mod tests {
     #[test]
     fn wide_vectors_keep_an_activation_in_registers() {
         // The interpreted machine has 14 registers to keep.
-        let together = |then, lanes, outputs| {
+        let together = |activation, lanes, outputs| {
             let mut size = 0;
-            let epilogue = Epilogue::new(then, true, false);
+            let epilogue = Epilogue::new(activation, true, false);
             soft::run(lanes, (0, 1), &mut [Vec::new()], |e| size = epilogue.together(e, outputs));
             size
         };
@@ -214,7 +214,7 @@ mod tests {
             (Epilogue::new(relu, true, false), "_add_relu", [0.0, 100.0]),
             (Epilogue::new(relu, true, true), "_relu_add", [2.0, 100.0]),
             (Epilogue::new(Some(UnaryFn::Clip(-1.0, 6.0)), false, false), "_clip_-1_6", [-1.0, 100.0]),
-            (Epilogue::new(None, true, false).then(Step::Sum), "_add_sum", [-1.0, 99.0]),
+            (Epilogue::new(None, true, false).then(EpilogueOp::Sum), "_add_sum", [-1.0, 99.0]),
         ] {
             assert_eq!(apply(&epilogue, -3.0, 2.0), expected, "{suffix}");
             assert_eq!(epilogue.suffix(), suffix);

@@ -222,7 +222,7 @@ impl Emitter for Soft<'_> {
         14
     }
     fn v(&mut self) -> V {
-        // A fresh register holds rubbish.
+        // A fresh register holds undefined bytes.
         self.v.push([0x7FC0_DEAD; WIDEST]);
         V(self.v.len() as u32 - 1)
     }

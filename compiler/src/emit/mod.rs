@@ -18,7 +18,7 @@ use fornax_runtime::{Arg, Port, StateParts, Variable};
 use crate::codegen::{clif, x86};
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
-use crate::plan::{self, Home, Operand, Plan};
+use crate::plan::{self, Operand, Placement, Plan};
 use crate::target::{Arch, Backend, Target};
 
 /// Machine code of one kernel.
@@ -57,14 +57,14 @@ pub fn distinct_in<'a>(plans: &[&'a Plan]) -> (Vec<&'a Kernel>, Vec<Vec<usize>>)
 fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> Arg {
     match operand {
         Operand::Constant(id) => Arg::Constant(offset(id.0)),
-        Operand::Slot(slot) => match plan.storages[plan.slots[slot.0].storage.0].home {
+        Operand::View(view) => match plan.buffers[plan.views[view.0].buffer.0].placement {
             // Refused before emission.
-            Home::Unplaced => Arg::Null,
-            Home::Arena(offset) => Arg::Arena(offset),
-            Home::Input(index) => Arg::Input(index),
-            Home::Output(index) => Arg::Output(index),
-            Home::Constant(id) => Arg::Constant(offset(id.0)),
-            Home::State(offset) => Arg::State(offset),
+            Placement::Unplaced => Arg::Null,
+            Placement::Arena(offset) => Arg::Arena(offset),
+            Placement::Input(index) => Arg::Input(index),
+            Placement::Output(index) => Arg::Output(index),
+            Placement::Constant(id) => Arg::Constant(offset(id.0)),
+            Placement::State(offset) => Arg::State(offset),
         },
     }
 }

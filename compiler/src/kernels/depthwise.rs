@@ -1,4 +1,4 @@
-//! Depthwise convolution, channel-last: `y = then(conv(x, w) + bias)`, and the sum of every output row for squeeze-and-excite.
+//! Depthwise convolution, channel-last: `y = activation(conv(x, w) + bias)`, and the sum of every output row for squeeze-and-excite.
 //!
 //! In: `x [N, H, W, C]`, weights `[taps][stride]` with [`Depthwise::tap_stride`] floats per tap, bias of as many floats, a row of zeros. Out:
 //! `y [N, OH, OW, C]`, and with `squeeze` one partial sum per row `[N, OH, C]`.
@@ -11,7 +11,7 @@
 
 use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
 use super::{Argument, Family, KernelName, LayerKind};
-use crate::codegen::epilogue::{Epilogue, Output, Step};
+use crate::codegen::epilogue::{Epilogue, Output, EpilogueOp};
 use crate::codegen::{Element, Emitter, R, V};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
@@ -38,7 +38,7 @@ pub struct Depthwise {
     /// Padding above and left.
     pub pads: [usize; 2],
     /// Activation.
-    pub then: Option<UnaryFn>,
+    pub activation: Option<UnaryFn>,
     /// Whether row sums are written too.
     pub squeeze: bool,
 }
@@ -84,8 +84,8 @@ impl Depthwise {
 
     /// What happens to an accumulator before it is stored.
     fn epilogue(&self) -> Epilogue {
-        let epilogue = Epilogue::new(self.then, false, false);
-        if self.squeeze { epilogue.then(Step::Sum) } else { epilogue }
+        let epilogue = Epilogue::new(self.activation, false, false);
+        if self.squeeze { epilogue.then(EpilogueOp::Sum) } else { epilogue }
     }
 }
 
@@ -117,7 +117,7 @@ impl Family for Depthwise {
         arguments
     }
 
-    /// Beside the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, one to spare.
+    /// Next to the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, one to spare.
     fn schedule(&self, target: &Target) -> Schedule {
         self.sliding().schedule(target, self.kernel[1] + 4, self.kernel[0] * self.kernel[1] * 4)
     }
@@ -254,7 +254,7 @@ mod tests {
     fn spec((batch, channels, input, kernel, strides, dilations, pads): Case) -> Depthwise {
         let extent = |i: usize| (input[i] + 2 * pads[i] - dilations[i] * (kernel[i] - 1) - 1) / strides[i] + 1;
         let output = [extent(0), extent(1)];
-        Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, then: None, squeeze: true }
+        Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, activation: None, squeeze: true }
     }
 
     /// Value and sum of magnitudes of every output, in f64.
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn no_schedule_changes_a_bit() {
         testing::report(CASES.iter().map(|case| {
-            let s = Depthwise { then: Some(UnaryFn::Silu), ..spec(*case) };
+            let s = Depthwise { activation: Some(UnaryFn::Silu), ..spec(*case) };
             let operands = operands(&s);
             let operands = [0, 1, 2, 3].map(|i| &operands[i][..]);
             let own = testing::run(s.clone(), &operands);
@@ -341,7 +341,7 @@ mod tests {
         let target = Target::host().expect("a supported host");
         let wide = |kernel: usize, extent: usize, channels: usize| {
             let case = (1, channels, [extent; 2], [kernel; 2], [1, 1], [1, 1], [kernel / 2; 2]);
-            Depthwise { then: Some(UnaryFn::Silu), ..spec(case) }
+            Depthwise { activation: Some(UnaryFn::Silu), ..spec(case) }
         };
         testing::report([wide(11, 100, 72), wide(9, 56, 67), wide(7, 56, 67), wide(5, 13, 3)].into_iter().map(|s| {
             let kernel = super::super::Kernel::new(s.clone(), &target);

@@ -1,4 +1,4 @@
-//! Matrix-vector product: `y = then(x w + bias)` for a few rows `x`; squeeze-and-excite's projections and the classifier.
+//! Matrix-vector product: `y = activation(x w + bias)` for a few rows `x`; squeeze-and-excite's projections and the classifier.
 //!
 //! In: `x [rows, K]`, weights in panels `[N / 32][K][32]`, the last one zero-filled, bias `[N rounded up to 32]`. Out: `y [rows, N]`.
 //! Each output starts from the bias and adds its products by input, ascending, by FMA. A work unit is some panels for all rows, so
@@ -22,7 +22,7 @@ pub struct Gemv {
     /// Outputs of each row.
     pub outputs: usize,
     /// Activation.
-    pub then: Option<UnaryFn>,
+    pub activation: Option<UnaryFn>,
 }
 
 /// How: inputs per step of the inner loop, and panels per work unit.
@@ -57,7 +57,7 @@ impl Gemv {
     }
 
     fn epilogue(&self) -> Epilogue {
-        Epilogue::new(self.then, false, false)
+        Epilogue::new(self.activation, false, false)
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
     fn agrees_with_the_definition_on_awkward_shapes() {
         let cases = [(1, 1280, 1000), (1, 96, 4), (2, 3, 17), (1, 1, 1), (4, 10, 33), (9, 6, 40), (2, 0, 5), (1, 48, 1152), (3, 5, 64)];
         testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
-            let s = Gemv { rows, inputs, outputs, then: None };
+            let s = Gemv { rows, inputs, outputs, activation: None };
             let x = testing::values(1, rows * inputs);
             let w = testing::values(2, inputs * outputs);
             let mut bias = testing::values(3, outputs);
@@ -228,7 +228,7 @@ mod tests {
     fn no_schedule_changes_a_bit() {
         let cases = [(1, 40, 100), (2, 7, 33), (5, 3, 31), (1, 1, 200)];
         testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
-            let s = Gemv { rows, inputs, outputs, then: Some(UnaryFn::Sigmoid) };
+            let s = Gemv { rows, inputs, outputs, activation: Some(UnaryFn::Sigmoid) };
             let operands = [rows * inputs, s.weight_len(), s.bias_len()];
             let [x, w, bias] = [0, 1, 2].map(|i| testing::values(i as u64, operands[i]));
             let own = testing::run(s.clone(), &[&x, &w, &bias]);

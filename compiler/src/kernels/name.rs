@@ -14,7 +14,7 @@ use std::str::FromStr;
 use fornax_ir::types::DType;
 
 use super::{LayerKind, WORDS};
-use crate::codegen::epilogue::{Epilogue, Step};
+use crate::codegen::epilogue::{Epilogue, EpilogueOp};
 
 /// The family of loop nests, whose names begin with what they compute.
 const NESTS: &str = "loops";
@@ -99,7 +99,7 @@ impl KernelName {
     /// Whether a function is applied to its results.
     pub fn activated(&self) -> bool {
         let applied = |section: &Section| match section {
-            Section::Bias(epilogue) => epilogue.steps().iter().any(|step| matches!(step, Step::Apply(_))),
+            Section::Bias(epilogue) => epilogue.steps().iter().any(|step| matches!(step, EpilogueOp::Apply(_))),
             _ => false,
         };
         self.sections.iter().any(applied)

@@ -130,7 +130,7 @@ impl Sliding {
     }
 
     /// A schedule for windows that need `registers` besides one accumulator per output: a tile of 7, or the widest, that divides
-    /// the row, or one that divides it most evenly if only narrow ones do; blocks whose `bytes` per channel stay in the first-level cache.
+    /// the row, or one that divides it most evenly if only narrow ones do; blocks whose `bytes` per channel stay in the L1.
     pub fn schedule(&self, target: &Target, registers: usize, bytes: usize) -> Schedule {
         // Two outputs of 512 bits end per cycle, four cycles after they began, and weights are loaded anew for every tile.
         let Vectors { lanes, registers: all, .. } = target.vectors();

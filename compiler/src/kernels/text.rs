@@ -24,7 +24,7 @@ use super::pool::Kind;
 use super::sliding::Sliding;
 use super::winograd::Tile;
 use super::{Conv, Depthwise, Gate, Gemv, KernelName, Mean, Pack, Pool, Ring, ScaleWeights, Softmax, Spec, Winograd};
-use crate::codegen::epilogue::{Epilogue, Step};
+use crate::codegen::epilogue::{Epilogue, EpilogueOp};
 use fornax_ir::scalar::UnaryFn;
 use fornax_runtime::packing::{Layout, Packing, Transform};
 
@@ -40,8 +40,9 @@ pub fn spec(text: &str) -> Option<Spec> {
         "ring" => parts.ring()?.into(),
         "gate" => Gate { batch: parts.one(0, 'n')?, pixels: parts.one(0, 'p')?, channels: parts.one(0, 'c')? }.into(),
         "gemv" => {
-            let then = function(parts.epilogues.first()?);
-            Gemv { rows: parts.one(0, 'm')?, inputs: parts.one(0, 'k')?, outputs: parts.one(0, 'n')?, then }.into()
+            let activation = function(parts.epilogues.first()?);
+            Gemv { rows: parts.one(0, 'm')?, inputs: parts.one(0, 'k')?, outputs: parts.one(0, 'n')?, activation }
+                .into()
         }
         "mean" => {
             let count = parts.words.first()?.strip_prefix("over")?.parse().ok()?;
@@ -155,8 +156,8 @@ impl<'a> Parts<'a> {
     fn depthwise(&self, epilogue: &Epilogue) -> Option<Depthwise> {
         let first = self.shapes.len().checked_sub(3)?;
         let Sliding { batch, channels, input, output, kernel, strides, dilations, pads } = self.sliding(first)?;
-        let (then, squeeze) = (function(epilogue), epilogue.sum());
-        Some(Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, then, squeeze })
+        let (activation, squeeze) = (function(epilogue), epilogue.sum());
+        Some(Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze })
     }
 
     fn ring(&self) -> Option<Ring> {
@@ -192,7 +193,7 @@ impl<'a> Parts<'a> {
 /// The first function of an epilogue.
 fn function(epilogue: &Epilogue) -> Option<UnaryFn> {
     epilogue.steps().iter().find_map(|step| match step {
-        Step::Apply(function) => Some(*function),
-        Step::Residual | Step::Sum => None,
+        EpilogueOp::Apply(function) => Some(*function),
+        EpilogueOp::Residual | EpilogueOp::Sum => None,
     })
 }

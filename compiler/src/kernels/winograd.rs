@@ -8,7 +8,7 @@
 //! Y = At [ (G g Gt) . (Bt d B) ] A        d: input tile, g: filter, Y: output tile, .: by position, summed over channels
 //! ```
 //!
-//! A work unit is a block of tiles, whole from input to output, so nothing between the stages leaves the second-level cache:
+//! A work unit is a block of tiles, whole from input to output, so nothing between the stages leaves the L2:
 //! 1. `input`: the tiles of the block to `V[position][tile][channel]`; pixels outside the map read as zero;
 //! 2. `product`: for one strip of output channels, `W[tile][position][filter]`, a register tile of tiles by filters;
 //! 3. `output`: the strip's tiles back to pixels, with bias and epilogue, clipped at the edges of the map;
@@ -44,7 +44,7 @@ pub use fornax_runtime::packing::winograd::Tile;
 
 /// Output channels of a panel: one cache line of `f32`.
 pub const PANEL: usize = 16;
-/// Step of the width of the last panel.
+/// EpilogueOp of the width of the last panel.
 const NARROW: usize = 8;
 
 /// Output channels with the last panel's padding: how many the packed weights and the bias hold.
@@ -195,8 +195,8 @@ impl Family for Winograd {
         arguments
     }
 
-    /// Register tiles as large as the registers allow. A block is one group of tiles if the weights stay in the second-level cache
-    /// from block to block, else as many as fit there beside the weights that pass through.
+    /// Register tiles as large as the registers allow. A block is one group of tiles if the weights stay in the L2
+    /// from block to block, else as many as fit there next to the weights that pass through.
     fn schedule(&self, target: &Target) -> Schedule {
         // Two vectors of sums for a tile, besides two of weights, an element and one to spare; measured where Cranelift allocates.
         let (tiles, unroll) = match (target.level.backend, target.vector_registers()) {

@@ -1,6 +1,6 @@
 //! Lowering of `arg_reduce`.
 
-use super::nests::{Call, View, expect_native, float};
+use super::nests::{NestCall, View, expect_native, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::Layout;
 use super::Lower;
@@ -15,7 +15,7 @@ impl Lower for ArgReduce {
         let x = View::operand(cx, 0)?;
         expect_native("x", x.dtype)?;
         let out = cx.output(Layout::RowMajor);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         // The reduced axis moves to the end.
         let moved = |mut list: Vec<i64>| {
             let last = list.remove(self.axis);
@@ -29,7 +29,7 @@ impl Lower for ArgReduce {
         }
         write.push(0);
         let name = if self.min { "arg_min" } else { "arg_max" };
-        let mut call = Call::new(name, &extents, 1, &out, Affine::new(0, write));
+        let mut call = NestCall::new(name, &extents, 1, &out, Affine::new(0, write));
         call.input("x", &x, Affine::new(0, moved(x.strides.clone())));
         let mut position = vec![0; extents.len()];
         position[extents.len() - 1] = 1;

@@ -1,6 +1,6 @@
 //! Lowering of `batch_norm`.
 
-use super::nests::{Call, View, expect_f32, float};
+use super::nests::{NestCall, View, expect_f32, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use super::Lower;
@@ -14,9 +14,9 @@ impl Lower for BatchNorm {
         let views = (0..5).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
         let layout = cx.layout(0);
         let out = cx.output(layout);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         let shape = cx.ty.shape.to_vec();
-        let mut call = Call::new("batch_norm", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let mut call = NestCall::new("batch_norm", &shape, 0, &out, Affine::new(0, out.strides.clone()));
         let [x, parameters @ ..] = views.as_slice() else { return Err(OpError::new("operands", "5", "0")) };
         call.input("x", x, Affine::new(0, x.strides.clone()));
         let along: Vec<i64> = (0..shape.len()).map(|axis| i64::from(axis == 1)).collect();

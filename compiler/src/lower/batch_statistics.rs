@@ -3,7 +3,7 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{Call, View, expect_f32, float};
+use super::nests::{NestCall, View, expect_f32, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst, Program};
 use crate::plan::Layout;
 use fornax_ir::OpError;
@@ -16,11 +16,11 @@ impl Lower for BatchStatistics {
         expect_f32("x", cx.ty.dtype)?;
         let x = View::operand(cx, 0)?;
         let mean = cx.output_of(0, Layout::RowMajor);
-        let mean = View::slot(cx, mean);
+        let mean = View::of(cx, mean);
         average(cx, "mean", &x, None, &mean);
         if cx.results[1].used {
             let variance = cx.output_of(1, Layout::RowMajor);
-            let variance = View::slot(cx, variance);
+            let variance = View::of(cx, variance);
             average(cx, "variance", &x, Some(&mean), &variance);
         }
         Ok(())
@@ -32,7 +32,7 @@ fn average(cx: &mut Lowering<'_>, name: &'static str, x: &View, mean: Option<&Vi
     let count: usize = x.shape.iter().enumerate().filter(|(axis, _)| *axis != 1).map(|(_, extent)| extent).product();
     let sum = vec![float(0.0)];
     let divide = vec![Inst::Accumulated, float(count as f32), Inst::Binary(BinaryFn::Div, 0, 1)];
-    let terms = |call: &mut Call, by_channel: Affine| -> Program {
+    let terms = |call: &mut NestCall, by_channel: Affine| -> Program {
         let Some(mean) = mean else { return vec![Inst::Load(0)] };
         call.input("mean", mean, by_channel);
         vec![
@@ -44,7 +44,7 @@ fn average(cx: &mut Lowering<'_>, name: &'static str, x: &View, mean: Option<&Vi
     };
     let rank = x.shape.len();
     if rank == 2 {
-        let mut call = Call::new(name, &[x.shape[1], x.shape[0]], 1, out, Affine::new(0, [1, 0]));
+        let mut call = NestCall::new(name, &[x.shape[1], x.shape[0]], 1, out, Affine::new(0, [1, 0]));
         call.input("x", x, Affine::new(0, [x.strides[1], x.strides[0]]));
         let body = terms(&mut call, Affine::new(0, [1, 0]));
         call.compute(sum, body, Combine::Sum, divide);
@@ -53,11 +53,11 @@ fn average(cx: &mut Lowering<'_>, name: &'static str, x: &View, mean: Option<&Vi
     }
     let rows = TensorType::f32(&x.shape[..rank - 1]);
     let layout = cx.layout(0);
-    let slot = cx.temp(name, rows, layout);
-    let sums = View::slot(cx, slot);
+    let view = cx.temp(name, rows, layout);
+    let sums = View::of(cx, view);
     let mut write = sums.strides.clone();
     write.push(0);
-    let mut call = Call::new("row_sum", &x.shape, 1, &sums, Affine::new(0, write));
+    let mut call = NestCall::new("row_sum", &x.shape, 1, &sums, Affine::new(0, write));
     call.input("x", x, Affine::new(0, x.strides.clone()));
     let mut by_channel = vec![0; rank];
     by_channel[1] = 1;
@@ -69,7 +69,7 @@ fn average(cx: &mut Lowering<'_>, name: &'static str, x: &View, mean: Option<&Vi
     let extents: Vec<usize> = order().map(|axis| sums.shape[axis]).collect();
     let mut write = vec![0; extents.len()];
     write[0] = 1;
-    let mut call = Call::new(name, &extents, extents.len() - 1, out, Affine::new(0, write));
+    let mut call = NestCall::new(name, &extents, extents.len() - 1, out, Affine::new(0, write));
     call.input("sums", &sums, Affine::new(0, order().map(|axis| sums.strides[axis]).collect::<Vec<_>>()));
     call.compute(sum, vec![Inst::Load(0)], Combine::Sum, divide);
     call.run(cx);

@@ -12,7 +12,7 @@ impl Lower for Concat {
         let layout = common_layout(cx, &cx.ty.shape.clone());
         let views = (0..cx.count()).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
         let out = cx.output(layout);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         let mut first = 0;
         for x in views {
             let write = Affine::new(first as i64 * out.strides[self.axis], out.strides.clone());

@@ -1,18 +1,18 @@
-//! What an operator sees while it is lowered: its operands as slots or constants, and a plan to add steps to.
+//! What an operator sees while it is lowered: its operands as views or constants, and a plan to add steps to.
 //!
-//! In: the operands of one node. Out: steps, and a slot for each of the node's results that something reads (through
+//! In: the operands of one node. Out: steps, and a view for each of the node's results that something reads (through
 //! [`Lowering::output`], [`Lowering::output_of`] or [`Lowering::alias`]).
 
 use crate::kernels::{Kernel, Loops, Spec};
 use crate::plan::builder::Builder;
-use crate::plan::{Generated, Layout, Operand, PackedConstant, SlotId};
+use crate::plan::{Generated, Layout, Operand, PackedConstant, ViewId};
 use crate::target::Target;
 use fornax_ir::graph::Part;
 use fornax_ir::types::{Constant, Payload, TensorType};
 use fornax_ir::{OpError, Remark, Verdict};
 use fornax_runtime::packing::Packing;
 
-/// A value on its way through a plan: known at compile time, or in one slot per layout it was needed in.
+/// A value on its way through a plan: known at compile time, or in one view per layout it was needed in.
 #[derive(Clone, Debug)]
 pub struct Value {
     /// Type.
@@ -20,7 +20,7 @@ pub struct Value {
     /// The elements, if known.
     pub constant: Option<Constant>,
     /// Slots that hold it, first the one it was computed in.
-    pub slots: Vec<SlotId>,
+    pub views: Vec<ViewId>,
 }
 
 /// A result of a node on its way into a plan.
@@ -32,8 +32,8 @@ pub struct Pending<'a> {
     pub ty: TensorType,
     /// Whether anything reads it.
     pub used: bool,
-    /// Its slot, once there is one.
-    pub slot: Option<SlotId>,
+    /// Its view, once there is one.
+    pub view: Option<ViewId>,
 }
 
 /// The lowering of one node.
@@ -48,7 +48,7 @@ pub struct Lowering<'a> {
     pub parts: &'a [Part],
     /// Those that the steps compute which are added next; see [`Self::part`].
     pub current: Vec<String>,
-    /// Values of the operands, by slot; the same operand may stand twice.
+    /// Values of the operands, by view; the same operand may stand twice.
     pub operands: Vec<Value>,
     /// Type of the node's first result.
     pub ty: TensorType,
@@ -78,69 +78,69 @@ impl Lowering<'_> {
     }
 
     /// Operand `i` in whatever layout it is; a constant is stored row-major.
-    pub fn operand(&mut self, i: usize) -> Result<SlotId, OpError> {
-        if let Some(slot) = self.operands[i].slots.first() {
-            return Ok(*slot);
+    pub fn operand(&mut self, i: usize) -> Result<ViewId, OpError> {
+        if let Some(view) = self.operands[i].views.first() {
+            return Ok(*view);
         }
         self.materialise(i)
     }
 
     /// Operand `i` in `layout`, copied if it is in another one.
-    pub fn operand_as(&mut self, i: usize, layout: Layout) -> Result<SlotId, OpError> {
+    pub fn operand_as(&mut self, i: usize, layout: Layout) -> Result<ViewId, OpError> {
         let first = self.operand(i)?;
-        if let Some(slot) = self.operands[i].slots.iter().find(|s| self.plan.slot(**s).layout == layout) {
-            return Ok(*slot);
+        if let Some(view) = self.operands[i].views.iter().find(|s| self.plan.view(**s).layout == layout) {
+            return Ok(*view);
         }
-        let slot = self.convert(first, layout);
-        self.operands[i].slots.push(slot);
-        Ok(slot)
+        let view = self.convert(first, layout);
+        self.operands[i].views.push(view);
+        Ok(view)
     }
 
-    /// The slot's value in `layout`: itself, a view where both layouts coincide, or a copy.
-    pub fn convert(&mut self, slot: SlotId, layout: Layout) -> SlotId {
-        let from = self.plan.slot(slot).clone();
+    /// The view's value in `layout`: itself, a view where both layouts coincide, or a copy.
+    pub fn convert(&mut self, view: ViewId, layout: Layout) -> ViewId {
+        let from = self.plan.view(view).clone();
         if from.layout == layout {
-            return slot;
+            return view;
         }
         if Layout::coincide(&from.ty.shape) {
-            return self.plan.view(slot, from.ty, layout);
+            return self.plan.reinterpret(view, from.ty, layout);
         }
         let to = self.plan.temp(format!("{}.{}", from.name, layout_suffix(layout)), from.ty.clone(), layout);
         let strides = from.layout.strides(&from.ty.shape);
         self.step(
             Loops::copy(from.ty.dtype, &from.ty.shape, &strides, &layout.strides(&from.ty.shape)),
-            &[slot.into(), to.into()],
+            &[view.into(), to.into()],
         );
         to
     }
 
     /// The layout operand `i` is in.
     pub fn layout(&self, i: usize) -> Layout {
-        self.operands[i].slots.first().map_or(Layout::RowMajor, |slot| self.plan.slot(*slot).layout)
+        self.operands[i].views.first().map_or(Layout::RowMajor, |view| self.plan.view(*view).layout)
     }
 
-    /// The slot of the node's first result, in `layout`. Called once, or [`Self::alias`] is.
-    pub fn output(&mut self, layout: Layout) -> SlotId {
+    /// The view of the node's first result, in `layout`. Called once, or [`Self::alias`] is.
+    pub fn output(&mut self, layout: Layout) -> ViewId {
         self.output_of(0, layout)
     }
 
-    /// The slot of result `i`, in `layout`. Called once for each result that is used, and may be for others.
-    pub fn output_of(&mut self, i: usize, layout: Layout) -> SlotId {
+    /// The view of result `i`, in `layout`. Called once for each result that is used, and may be for others.
+    pub fn output_of(&mut self, i: usize, layout: Layout) -> ViewId {
         let result = &mut self.results[i];
-        let slot = self.plan.temp(result.name.to_string(), result.ty.clone(), layout);
-        result.slot = Some(slot);
-        slot
-    }
-
-    /// Makes the node's first result a view of `slot`'s memory: the same bytes under the node's type.
-    pub fn alias(&mut self, slot: SlotId, layout: Layout) -> SlotId {
-        let view = self.plan.view(slot, self.ty.clone(), layout);
-        self.results[0].slot = Some(view);
+        let view = self.plan.temp(result.name.to_string(), result.ty.clone(), layout);
+        result.view = Some(view);
         view
     }
 
-    /// A slot for an intermediate value.
-    pub fn temp(&mut self, suffix: &str, ty: TensorType, layout: Layout) -> SlotId {
+    /// Makes the node's first result a view of `view`'s memory: the same bytes under the node's type.
+    pub fn alias(&mut self, view: ViewId, layout: Layout) -> ViewId {
+        let view = self.plan.reinterpret(view, self.ty.clone(), layout);
+        self.results[0].view = Some(view);
+        view
+    }
+
+    /// A view for an intermediate value.
+    pub fn temp(&mut self, suffix: &str, ty: TensorType, layout: Layout) -> ViewId {
         self.plan.temp(format!("{}.{suffix}", self.node), ty, layout)
     }
 
@@ -176,7 +176,7 @@ impl Lowering<'_> {
         });
     }
 
-    fn materialise(&mut self, i: usize) -> Result<SlotId, OpError> {
+    fn materialise(&mut self, i: usize) -> Result<ViewId, OpError> {
         let constant = self.operands[i].constant.clone().ok_or_else(|| OpError::new("operand", "a value", "none"))?;
         if matches!(constant.payload, Payload::Hash(_)) {
             return Err(OpError::new("constant", "known elements", "only a hash"));
@@ -184,9 +184,9 @@ impl Lowering<'_> {
         let ty = constant.ty.clone();
         let packing = Packing::plain(ty.shape.numel());
         let id = self.plan.constant(PackedConstant::packed(constant, packing));
-        let slot = self.plan.constant_slot(id, ty, Layout::RowMajor);
-        self.operands[i].slots.push(slot);
-        Ok(slot)
+        let view = self.plan.constant_view(id, ty, Layout::RowMajor);
+        self.operands[i].views.push(view);
+        Ok(view)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Lower;
 use fornax_ir::ops::Conv;
-use super::convolve::{Call, Extra};
+use super::convolve::{ConvCall, FusedOperands};
 use fornax_ir::OpError;
 use crate::plan::Layout;
 use super::context::Lowering;
@@ -10,7 +10,7 @@ use super::context::Lowering;
 impl Lower for Conv {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let (x, y) = (cx.operand_type(0).clone(), cx.ty.clone());
-        let call = Call { op: self, x: &x, weights: 1, bias: self.bias.then_some(2), y: &y };
+        let call = ConvCall { op: self, x: &x, weights: 1, bias: self.bias.then_some(2), y: &y };
         let layout = call.input_layout(cx.layout(0));
         let Some(kernel) = call.native(cx, layout)? else {
             return super::fallback::conv(cx, self);
@@ -19,7 +19,7 @@ impl Lower for Conv {
         let last = cx.count() - 1;
         let residual = if self.residual { Some(cx.operand_as(last, Layout::ChannelsLast)?) } else { None };
         let to = cx.output(Layout::ChannelsLast);
-        call.lower(cx, kernel, [from, to], Extra { residual, gate: None })?;
+        call.lower(cx, kernel, [from, to], FusedOperands { residual, gate: None })?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Lowering of `conv_transpose`.
 
 use super::fallback::along;
-use super::nests::{Call, View, expect_f32, float, index_table, packed};
+use super::nests::{NestCall, View, expect_f32, float, index_table, packed};
 use crate::kernels::loops::nest::{Combine, Entry, Inst};
 use crate::plan::Layout;
 use super::Lower;
@@ -19,7 +19,7 @@ impl Lower for ConvTranspose {
         let w = packed(cx, 1, &order)?;
         let bias = if self.bias { Some(View::operand(cx, 2)?) } else { None };
         let out = cx.output(Layout::ChannelsLast);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         let (channels, filters) = (w.shape[0] / self.group, w.shape[1]);
         let taps = windows.iter().map(|w| w.kernel);
         let head = [out.shape[0], self.group, filters];
@@ -29,7 +29,7 @@ impl Lower for ConvTranspose {
         let mut steps = vec![(0, out.strides[0])];
         steps.extend(by_filter(out.strides[1]));
         steps.extend((0..spatial).map(|d| (3 + d, out.strides[d + 2])));
-        let mut call = Call::new("conv_transpose", &extents, spatial + 1, &out, along(rank, 0, &steps));
+        let mut call = NestCall::new("conv_transpose", &extents, spatial + 1, &out, along(rank, 0, &steps));
         let steps = [(0, x.strides[0]), (1, x.strides[1] * channels as i64), (rank - 1, x.strides[1])];
         let read = call.input("x", &x, along(rank, 0, &steps));
         for (d, window) in windows.iter().enumerate() {

@@ -1,13 +1,13 @@
 //! Convolutions as steps, for every operator that holds one: which kernel family computes it, and how its weights are packed.
 //!
-//! In: a convolution, its weights and bias named by their operand numbers, and slots for everything else. Out: one step, behind those that
+//! In: a convolution, its weights and bias named by their operand numbers, and views for everything else. Out: one step, behind those that
 //! pack weights and bias which are no constants.
 
 use super::context::Lowering;
 use super::{dense, depthwise, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
-use crate::plan::{Layout, Operand, SlotId};
+use crate::plan::{Layout, Operand, ViewId};
 use fornax_ir::ops::Conv;
 use fornax_ir::ops::window::Window;
 use fornax_ir::types::{DType, TensorType};
@@ -20,7 +20,7 @@ const NEAR: usize = 1 << 28;
 
 /// A convolution within an operator.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct ConvCall<'a> {
     /// The convolution.
     pub op: &'a Conv,
     /// Type of its input.
@@ -35,7 +35,7 @@ pub struct Call<'a> {
 
 /// The kernel of a convolution.
 #[derive(Clone, Debug)]
-pub enum Native {
+pub enum ConvKernel {
     /// One filter per channel.
     Depthwise(kernels::Depthwise),
     /// A few pixels under one tap.
@@ -48,17 +48,17 @@ pub enum Native {
 
 /// Slots that only some convolutions have.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Extra {
+pub struct FusedOperands {
     /// Added to the result; channel-last.
-    pub residual: Option<SlotId>,
+    pub residual: Option<ViewId>,
     /// Factors of each image's input channels, `[N, C]`, that the packed weights take on.
-    pub gate: Option<SlotId>,
+    pub gate: Option<ViewId>,
 }
 
-impl Call<'_> {
+impl ConvCall<'_> {
     /// The kernel for an input in `layout`; `None` for what these families do not cover: weights that are neither known nor computed as `f32`, other
     /// element types, more than two spatial axes, wide padding of many columns.
-    pub fn native(&self, cx: &Lowering<'_>, layout: Layout) -> Result<Option<Native>, OpError> {
+    pub fn native(&self, cx: &Lowering<'_>, layout: Layout) -> Result<Option<ConvKernel>, OpError> {
         let usable = weights::usable(cx, self.weights) && self.bias.is_none_or(|bias| weights::usable(cx, bias));
         if self.x.dtype != DType::F32 || !usable {
             return Ok(None);
@@ -75,16 +75,16 @@ impl Call<'_> {
             && filters == channels
             && channels > 1
             && !op.residual
-            && let Some(spec) = depthwise::spec(self.x, &windows, op.then, false)
+            && let Some(spec) = depthwise::spec(self.x, &windows, op.activation, false)
         {
-            return Ok(Some(Native::Depthwise(spec)));
+            return Ok(Some(ConvKernel::Depthwise(spec)));
         }
         let pixels = batch * rows.output * columns.output;
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
         let rows_of_x = layout == Layout::ChannelsLast;
         if own && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
-            let spec = kernels::Gemv { rows: pixels, inputs: channels, outputs: filters, then: op.then };
-            return Ok(Some(Native::Gemv(spec)));
+            let spec = kernels::Gemv { rows: pixels, inputs: channels, outputs: filters, activation: op.activation };
+            return Ok(Some(ConvKernel::Gemv(spec)));
         }
         let input = match layout {
             Layout::RowMajor => conv::Input::RowMajor,
@@ -96,7 +96,7 @@ impl Call<'_> {
             return Ok(None);
         }
         let (channels, filters) = (channels / groups, filters / groups);
-        let epilogue = Epilogue::new(op.then, op.residual, op.then_first);
+        let epilogue = Epilogue::new(op.activation, op.residual, op.activation_first);
         let spec = kernels::Conv {
             batch,
             groups,
@@ -111,10 +111,10 @@ impl Call<'_> {
         // Only the compiler transforms filters: as those of constants are, in f64.
         let constant = weights::constant(cx, self.weights).is_some();
         if let Some(choice) = winograd::choose(&spec).filter(|choice| constant && choice.pays()) {
-            return Ok(Some(Native::Winograd(choice)));
+            return Ok(Some(ConvKernel::Winograd(choice)));
         }
         let compact = spec.is_compact();
-        Ok(compact.then(|| Native::Dense(spec.flattened())))
+        Ok(compact.then(|| ConvKernel::Dense(spec.flattened())))
     }
 
     /// The layout to read an input in that is in layout `present`: as it is, if it is a row-major image of few channels.
@@ -124,30 +124,30 @@ impl Call<'_> {
         if present == Layout::RowMajor && few && image { Layout::RowMajor } else { Layout::ChannelsLast }
     }
 
-    /// Adds the step from `x` to `y`. Returns the slot of the sums over the rows of `y`, if a depthwise `kernel` asks for them.
+    /// Adds the step from `x` to `y`. Returns the view of the sums over the rows of `y`, if a depthwise `kernel` asks for them.
     ///
     /// # Errors
     /// If weights or bias are not known.
     pub fn lower(
         &self,
         cx: &mut Lowering<'_>,
-        kernel: Native,
-        [x, y]: [SlotId; 2],
-        extra: Extra,
-    ) -> Result<Option<SlotId>, OpError> {
+        kernel: ConvKernel,
+        [x, y]: [ViewId; 2],
+        extra: FusedOperands,
+    ) -> Result<Option<ViewId>, OpError> {
         match kernel {
-            Native::Depthwise(spec) => depthwise::depthwise(cx, spec, x, (self.weights, self.bias), y),
-            Native::Gemv(spec) => {
+            ConvKernel::Depthwise(spec) => depthwise::depthwise(cx, spec, x, (self.weights, self.bias), y),
+            ConvKernel::Gemv(spec) => {
                 let bias = weights::padded_bias(cx, self.bias, spec.outputs, spec.bias_len())?;
                 let matrix = dense::Matrix { operand: self.weights, transposed: true, factor: 1.0 };
                 dense::gemv(cx, spec, x.into(), matrix, bias, y)?;
                 Ok(None)
             }
-            Native::Winograd(choice) => {
+            ConvKernel::Winograd(choice) => {
                 self.winograd(cx, choice, [x, y], extra)?;
                 Ok(None)
             }
-            Native::Dense(spec) => {
+            ConvKernel::Dense(spec) => {
                 self.dense(cx, spec, [x, y], extra)?;
                 Ok(None)
             }
@@ -158,8 +158,8 @@ impl Call<'_> {
         &self,
         cx: &mut Lowering<'_>,
         winograd::Choice { spec, gain }: winograd::Choice,
-        [x, y]: [SlotId; 2],
-        extra: Extra,
+        [x, y]: [ViewId; 2],
+        extra: FusedOperands,
     ) -> Result<(), OpError> {
         let m = spec.tile.outputs();
         cx.remark(Verdict::Made, format!("winograd {m}x{m} by the cost of its shapes"), &[("times as fast", gain)]);
@@ -176,8 +176,8 @@ impl Call<'_> {
         &self,
         cx: &mut Lowering<'_>,
         spec: kernels::Conv,
-        [x, y]: [SlotId; 2],
-        extra: Extra,
+        [x, y]: [ViewId; 2],
+        extra: FusedOperands,
     ) -> Result<(), OpError> {
         if weights::constant(cx, self.weights).is_some()
             && let Some(choice) = winograd::choose(&spec)

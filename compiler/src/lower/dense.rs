@@ -1,13 +1,13 @@
 //! Matrix products as steps, and the gate of squeeze-and-excite that two of them make.
 //!
-//! In: rows in a row-major slot, a matrix, perhaps a bias. Out: a matrix-vector step for few rows, a 1x1 convolution for many, behind
+//! In: rows in a row-major view, a matrix, perhaps a bias. Out: a matrix-vector step for few rows, a 1x1 convolution for many, behind
 //! the steps that pack what is no constant. Both start from the bias and add by input, ascending, so the choice changes no bit.
 
 use super::context::Lowering;
 use super::weights;
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{Conv, Gemv, Mean, conv, packing};
-use crate::plan::{Layout, Operand, SlotId};
+use crate::plan::{Layout, Operand, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::TensorType;
@@ -36,7 +36,7 @@ pub struct Product {
     /// Outputs of each row.
     pub outputs: usize,
     /// Activation.
-    pub then: Option<UnaryFn>,
+    pub activation: Option<UnaryFn>,
 }
 
 impl Product {
@@ -45,7 +45,7 @@ impl Product {
     }
 
     fn gemv(&self) -> Gemv {
-        Gemv { rows: self.rows, inputs: self.inputs, outputs: self.outputs, then: self.then }
+        Gemv { rows: self.rows, inputs: self.inputs, outputs: self.outputs, activation: self.activation }
     }
 
     /// Floats of the packed bias.
@@ -53,7 +53,7 @@ impl Product {
         if self.is_gemv() { self.gemv().bias_len() } else { conv::padded(self.outputs) }
     }
 
-    /// Adds the step `y = then(x matrix + bias)`.
+    /// Adds the step `y = activation(x matrix + bias)`.
     ///
     /// # Errors
     /// If the matrix is not [`weights::usable`].
@@ -63,21 +63,21 @@ impl Product {
         x: Operand,
         matrix: Matrix,
         bias: Operand,
-        y: SlotId,
+        y: ViewId,
     ) -> Result<(), OpError> {
         if self.is_gemv() {
             return gemv(cx, self.gemv(), x, matrix, bias, y);
         }
-        let Self { rows, inputs, outputs, then } = *self;
+        let Self { rows, inputs, outputs, activation } = *self;
         let packing = packing::panels([inputs, outputs], matrix.transposed, matrix.factor, conv::width(outputs));
         let weights = weights::pack(cx, matrix.operand, packing)?;
-        let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(then, false, false));
+        let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(activation, false, false));
         cx.step(spec, &[x, weights, bias, y.into()]);
         Ok(())
     }
 }
 
-/// Adds the step `y = then(x matrix + bias)`.
+/// Adds the step `y = activation(x matrix + bias)`.
 ///
 /// # Errors
 /// If the matrix is not [`weights::usable`].
@@ -87,7 +87,7 @@ pub fn gemv(
     x: Operand,
     matrix: Matrix,
     bias: Operand,
-    y: SlotId,
+    y: ViewId,
 ) -> Result<(), OpError> {
     let weights = weights::pack(cx, matrix.operand, spec.weight_packing(matrix.transposed, matrix.factor))?;
     cx.step(spec, &[x, weights, bias, y.into()]);
@@ -98,12 +98,12 @@ pub fn gemv(
 #[derive(Clone, Copy, Debug)]
 pub enum Squeeze {
     /// A channel-last map `[N, C, H, W]`.
-    Map(SlotId),
+    Map(ViewId),
     /// Sums over the rows of a map, `[N, rows, C]`, and the pixels of one image behind them.
-    RowSums(SlotId, usize),
+    RowSums(ViewId, usize),
 }
 
-/// Adds the steps of `gate(w2 act(w1 mean + b1) + b2)` and returns its slot `[N, C]`. `operands` are the places of
+/// Adds the steps of `gate(w2 act(w1 mean + b1) + b2)` and returns its view `[N, C]`. `operands` are the places of
 /// `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]` and `b2 [C]` (see [`weights::usable`]); `functions` are act and
 /// gate, `parts` the names of mean and products among the parts of the node.
 ///
@@ -114,20 +114,20 @@ pub fn squeeze_gate(
     source: Squeeze,
     operands: [usize; 4],
     (functions, parts): ([UnaryFn; 2], [&str; 3]),
-) -> Result<SlotId, OpError> {
+) -> Result<ViewId, OpError> {
     let [w1, b1, w2, b2] = operands;
-    let (slot, spec) = squeeze(cx, source)?;
+    let (view, spec) = squeeze(cx, source)?;
     let (batch, channels) = (spec.batch, spec.channels);
     let reduced = cx.operand_type(b1).shape.numel();
     let means = cx.temp("mean", TensorType::f32([batch, channels]), Layout::RowMajor);
     cx.part(&parts[..1]);
-    cx.step(spec, &[slot.into(), means.into()]);
+    cx.step(spec, &[view.into(), means.into()]);
     let mut x = means;
     let stages =
         [(w1, b1, [channels, reduced], "reduced", functions[0]), (w2, b2, [reduced, channels], "gate", functions[1])];
     for ((w, b, [inputs, outputs], name, function), part) in stages.into_iter().zip(&parts[1..]) {
         cx.part(&[part]);
-        let spec = Gemv { rows: batch, inputs, outputs, then: Some(function) };
+        let spec = Gemv { rows: batch, inputs, outputs, activation: Some(function) };
         let bias = weights::padded_bias(cx, Some(b), outputs, spec.bias_len())?;
         let y = cx.temp(name, TensorType::f32([batch, outputs]), Layout::RowMajor);
         gemv(cx, spec, x.into(), Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;
@@ -136,10 +136,10 @@ pub fn squeeze_gate(
     Ok(x)
 }
 
-/// The mean behind a squeeze, and the slot it reads.
-fn squeeze(cx: &Lowering<'_>, source: Squeeze) -> Result<(SlotId, Mean), OpError> {
-    let (Squeeze::Map(slot) | Squeeze::RowSums(slot, _)) = source;
-    let shape = &cx.plan.slot(slot).ty.shape;
+/// The mean behind a squeeze, and the view it reads.
+fn squeeze(cx: &Lowering<'_>, source: Squeeze) -> Result<(ViewId, Mean), OpError> {
+    let (Squeeze::Map(view) | Squeeze::RowSums(view, _)) = source;
+    let shape = &cx.plan.view(view).ty.shape;
     let mean = match (source, &shape[..]) {
         (Squeeze::Map(_), [batch, channels, rows, columns]) => {
             Mean { batch: *batch, rows: *rows, columns: *columns, channels: *channels, count: rows * columns }
@@ -149,5 +149,5 @@ fn squeeze(cx: &Lowering<'_>, source: Squeeze) -> Result<(SlotId, Mean), OpError
         }
         _ => return Err(OpError::new("squeeze", "a map of two axes or its row sums", shape.to_string())),
     };
-    Ok((slot, mean))
+    Ok((view, mean))
 }

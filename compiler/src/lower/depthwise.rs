@@ -1,18 +1,18 @@
 //! Depthwise convolutions as steps, for every operator that holds one.
 //!
-//! In: windows over a channel-last map, weights `[C, 1, KH, KW]` and bias. Out: one step, and the slot of its row sums.
+//! In: windows over a channel-last map, weights `[C, 1, KH, KW]` and bias. Out: one step, and the view of its row sums.
 
 use super::context::Lowering;
 use super::weights;
 use crate::kernels::Depthwise;
-use crate::plan::{Layout, Operand, SlotId};
+use crate::plan::{Layout, Operand, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::ops::window::Window;
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::TensorType;
 
 /// The kernel for windows over `x [N, C, H, W]`, if there is one: a map of two axes, a window and a row of bounded size.
-pub fn spec(x: &TensorType, windows: &[Window], then: Option<UnaryFn>, squeeze: bool) -> Option<Depthwise> {
+pub fn spec(x: &TensorType, windows: &[Window], activation: Option<UnaryFn>, squeeze: bool) -> Option<Depthwise> {
     let (&[h, w], &[batch, channels, _, _]) = (windows, &x.shape[..]) else { return None };
     let pair = |f: fn(&Window) -> usize| [f(&h), f(&w)];
     let pads = [usize::try_from(h.begin).ok()?, usize::try_from(w.begin).ok()?];
@@ -25,24 +25,24 @@ pub fn spec(x: &TensorType, windows: &[Window], then: Option<UnaryFn>, squeeze: 
         strides: pair(|w| w.stride),
         dilations: pair(|w| w.dilation),
         pads,
-        then,
+        activation,
         squeeze,
     };
     spec.applies().then_some(spec)
 }
 
-/// Adds the step `y = then(conv(x, weight) + bias)`; `x` and `y` are channel-last. Operands `weight` and `bias` are usable
-/// (see [`weights::usable`]). Returns the slot of the sums over each row of `y`, `[N, OH, C]`, if the spec asks for them.
+/// Adds the step `y = activation(conv(x, weight) + bias)`; `x` and `y` are channel-last. Operands `weight` and `bias` are usable
+/// (see [`weights::usable`]). Returns the view of the sums over each row of `y`, `[N, OH, C]`, if the spec asks for them.
 ///
 /// # Errors
 /// If `weight` or `bias` is not usable.
 pub fn depthwise(
     cx: &mut Lowering<'_>,
     spec: Depthwise,
-    x: SlotId,
+    x: ViewId,
     (weight, bias): (usize, Option<usize>),
-    y: SlotId,
-) -> Result<Option<SlotId>, OpError> {
+    y: ViewId,
+) -> Result<Option<ViewId>, OpError> {
     let [weights, bias, zeros] = constants(cx, &spec, (weight, bias))?;
     let mut operands = vec![x.into(), weights, bias, zeros, y.into()];
     let sums = sums(cx, &spec);
@@ -65,8 +65,8 @@ pub fn constants(
     Ok([weights, bias, cx.zeros(spec.input[1] * spec.channels * 4)])
 }
 
-/// A slot for the sums over each row, if the spec asks for them.
-pub fn sums(cx: &mut Lowering<'_>, spec: &Depthwise) -> Option<SlotId> {
+/// A view for the sums over each row, if the spec asks for them.
+pub fn sums(cx: &mut Lowering<'_>, spec: &Depthwise) -> Option<ViewId> {
     let ty = TensorType::f32([spec.batch, spec.output[0], spec.channels]);
     spec.squeeze.then(|| cx.temp("sums", ty, Layout::RowMajor))
 }

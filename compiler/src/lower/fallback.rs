@@ -4,7 +4,7 @@
 //! bias, taps in order, then input channels ascending, by multiply-add.
 
 use super::context::Lowering;
-use super::nests::{Call, View, expect_f32, expect_native, factors, float, packed};
+use super::nests::{NestCall, View, expect_f32, expect_native, factors, float, packed};
 use crate::kernels::loops::nest::{Affine, Combine, Inst, Program};
 use crate::plan::Layout;
 use fornax_ir::OpError;
@@ -32,7 +32,7 @@ pub(super) fn number(dtype: DType, value: f32) -> Inst {
 }
 
 /// Appends a function of the last value.
-fn then(mut program: Program, function: Option<UnaryFn>) -> Program {
+fn with_activation(mut program: Program, function: Option<UnaryFn>) -> Program {
     if let Some(function) = function {
         program.push(Inst::Unary(function, program.len() - 1));
     }
@@ -40,7 +40,14 @@ fn then(mut program: Program, function: Option<UnaryFn>) -> Program {
 }
 
 /// Reads `x` under windows: position axes from `first`, tap axes from `taps`, with the tests for padding.
-fn windowed(call: &mut Call, x: &View, windows: &[Window], first: usize, taps: usize, steps: &[(usize, i64)]) -> usize {
+fn windowed(
+    call: &mut NestCall,
+    x: &View,
+    windows: &[Window],
+    first: usize,
+    taps: usize,
+    steps: &[(usize, i64)],
+) -> usize {
     let rank = call.nest.extents.len();
     let mut at = along(rank, 0, steps);
     for (d, window) in windows.iter().enumerate() {
@@ -65,7 +72,7 @@ pub fn conv(cx: &mut Lowering<'_>, op: &Conv) -> Result<(), OpError> {
     let bias = if op.bias { Some(View::operand(cx, 2)?) } else { None };
     let residual = if op.residual { Some(View::operand(cx, cx.count() - 1)?) } else { None };
     let out = cx.output(Layout::ChannelsLast);
-    let out = View::slot(cx, out);
+    let out = View::of(cx, out);
     let (channels, filters) = (w.shape[1], w.shape[0] / op.group);
     let positions = windows.iter().map(|w| w.output);
     let taps = windows.iter().map(|w| w.kernel);
@@ -79,7 +86,7 @@ pub fn conv(cx: &mut Lowering<'_>, op: &Conv) -> Result<(), OpError> {
         steps.extend((0..spatial).map(|d| (3 + d, view.strides[d + 2])));
         along(rank, 0, &steps)
     };
-    let mut call = Call::new("conv", &extents, spatial + 1, &out, place(&out));
+    let mut call = NestCall::new("conv", &extents, spatial + 1, &out, place(&out));
     let steps = [(0, x.strides[0]), (1, x.strides[1] * channels as i64), (rank - 1, x.strides[1])];
     let x = windowed(&mut call, &x, &windows, 3, first_tap, &steps);
     let mut steps = by_filter(w.strides[0]).to_vec();
@@ -91,16 +98,16 @@ pub fn conv(cx: &mut Lowering<'_>, op: &Conv) -> Result<(), OpError> {
         None => vec![float(0.0)],
     };
     let mut finish = vec![Inst::Accumulated];
-    if op.then_first {
-        finish = then(finish, op.then);
+    if op.activation_first {
+        finish = with_activation(finish, op.activation);
     }
     if let Some(residual) = &residual {
         let residual = call.input("residual", residual, place(residual));
         let last = finish.len() - 1;
         finish.extend([Inst::Load(residual), Inst::Binary(BinaryFn::Add, last, last + 1)]);
     }
-    if !op.then_first {
-        finish = then(finish, op.then);
+    if !op.activation_first {
+        finish = with_activation(finish, op.activation);
     }
     call.compute(init, vec![Inst::Load(x), Inst::Load(w)], Combine::SumProduct, finish);
     call.run(cx);
@@ -114,13 +121,13 @@ pub fn pool(cx: &mut Lowering<'_>, op: &Pool) -> Result<(), OpError> {
     let windows = op.windows(cx.operand_type(0))?;
     let (spatial, x, layout) = (windows.len(), View::operand(cx, 0)?, cx.layout(0));
     let out = cx.output(layout);
-    let out = View::slot(cx, out);
+    let out = View::of(cx, out);
     let taps = windows.iter().map(|w| w.kernel);
     let extents: Vec<usize> = out.shape.iter().copied().chain(taps).collect();
     let rank = extents.len();
     let mut at = out.strides.clone();
     at.resize(rank, 0);
-    let mut call = Call::new(op.kind.word(), &extents, spatial, &out, Affine::new(0, at));
+    let mut call = NestCall::new(op.kind.word(), &extents, spatial, &out, Affine::new(0, at));
     let x = windowed(&mut call, &x, &windows, 2, 2 + spatial, &[(0, x.strides[0]), (1, x.strides[1])]);
     if op.kind == PoolKind::Max {
         let least = if dtype == DType::F32 { float(f32::NEG_INFINITY) } else { Inst::Int(int_range(dtype).0) };
@@ -153,8 +160,8 @@ pub fn gemm(cx: &mut Lowering<'_>, op: &Gemm) -> Result<(), OpError> {
     let b = if op.trans_b { packed(cx, 1, &[1, 0])? } else { View::operand(cx, 1)? };
     let c = if op.bias { Some(View::operand(cx, 2)?) } else { None };
     let out = cx.output(Layout::RowMajor);
-    let out = View::slot(cx, out);
-    let mut call = Call::new("gemm", &[m, n, k], 1, &out, along(3, 0, &[(0, out.strides[0]), (1, out.strides[1])]));
+    let out = View::of(cx, out);
+    let mut call = NestCall::new("gemm", &[m, n, k], 1, &out, along(3, 0, &[(0, out.strides[0]), (1, out.strides[1])]));
     let (row, column) = if op.trans_a { (1, 0) } else { (0, 1) };
     let a = call.input("a", &a, along(3, 0, &[(0, a.strides[row]), (2, a.strides[column])]));
     let (row, column) = if op.trans_b { (1, 0) } else { (0, 1) };
@@ -179,7 +186,7 @@ pub fn gemm(cx: &mut Lowering<'_>, op: &Gemm) -> Result<(), OpError> {
         }
         None => {}
     }
-    call.compute(init, vec![Inst::Load(a), Inst::Load(b)], Combine::SumProduct, then(finish, op.then));
+    call.compute(init, vec![Inst::Load(a), Inst::Load(b)], Combine::SumProduct, with_activation(finish, op.activation));
     call.run(cx);
     Ok(())
 }
@@ -191,7 +198,7 @@ pub fn matmul(cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let product = Product::new(cx.operand_type(0), cx.operand_type(1))?;
     let (a, b) = (View::operand(cx, 0)?, View::operand(cx, 1)?);
     let out = cx.output(Layout::RowMajor);
-    let out = View::slot(cx, out);
+    let out = View::of(cx, out);
     let batch = product.batch.rank();
     let extents: Vec<usize> = product.batch.iter().copied().chain([product.m, product.n, product.k]).collect();
     let rank = extents.len();
@@ -206,7 +213,7 @@ pub fn matmul(cx: &mut Lowering<'_>) -> Result<(), OpError> {
     };
     let matrix: Vec<usize> =
         (0..2).filter(|axis| !(*axis == 0 && product.row || *axis == 1 && product.column)).collect();
-    let mut call = Call::new("matmul", &extents, 1, &out, place(&out, &matrix));
+    let mut call = NestCall::new("matmul", &extents, 1, &out, place(&out, &matrix));
     let at = place(&a, if product.row { &[2] } else { &[0, 2] });
     let a = call.input("a", &a, at);
     let at = place(&b, if product.column { &[2] } else { &[2, 1] });
@@ -226,9 +233,9 @@ pub fn softmax(cx: &mut Lowering<'_>, op: &Softmax) -> Result<(), OpError> {
     lines[op.axis] = 1;
     let ty = TensorType::f32(lines.clone());
     let [largest, sum] = ["largest", "sum"].map(|name| cx.temp(name, ty.clone(), Layout::RowMajor));
-    let [largest, sum] = [largest, sum].map(|slot| View::slot(cx, slot));
+    let [largest, sum] = [largest, sum].map(|view| View::of(cx, view));
     let out = cx.output(layout);
-    let out = View::slot(cx, out);
+    let out = View::of(cx, out);
     let rank = shape.len();
     let extents: Vec<usize> = lines.iter().copied().chain([line]).collect();
     // Over [lines…, the axis]: the axis itself has extent 1 among the lines.
@@ -239,18 +246,18 @@ pub fn softmax(cx: &mut Lowering<'_>, op: &Softmax) -> Result<(), OpError> {
         strides.push(step);
         Affine::new(0, strides)
     };
-    let mut call = Call::new("largest", &extents, 1, &largest, of_line(&largest));
+    let mut call = NestCall::new("largest", &extents, 1, &largest, of_line(&largest));
     call.input("x", &x, of_element(&x));
     call.compute(vec![float(f32::NEG_INFINITY)], vec![Inst::Load(0)], Combine::Max, Vec::new());
     call.run(cx);
     let shifted = vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Sub, 0, 1)];
-    let mut call = Call::new("sum_exp", &extents, 1, &sum, of_line(&sum));
+    let mut call = NestCall::new("sum_exp", &extents, 1, &sum, of_line(&sum));
     call.input("x", &x, of_element(&x));
     call.input("largest", &largest, of_line(&largest));
-    call.compute(vec![float(0.0)], then(shifted.clone(), Some(UnaryFn::Exp)), Combine::Sum, Vec::new());
+    call.compute(vec![float(0.0)], with_activation(shifted.clone(), Some(UnaryFn::Exp)), Combine::Sum, Vec::new());
     call.run(cx);
     let name = if op.log { "log_softmax" } else { "softmax" };
-    let mut call = Call::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));
+    let mut call = NestCall::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));
     call.input("x", &x, Affine::new(0, x.strides.clone()));
     call.input("largest", &largest, Affine::new(0, largest.broadcast(rank)));
     call.input("sum", &sum, Affine::new(0, sum.broadcast(rank)));
@@ -272,32 +279,32 @@ pub fn squeeze_excite(cx: &mut Lowering<'_>, op: &SqueezeExcite) -> Result<(), O
     let [batch, channels, height, width] = shape[..] else { return Err(OpError::new("x", "rank 4", "another")) };
     let reduced = cx.operand_type(1).shape[0];
     let mut vector = |name: &str, len: usize| {
-        let slot = cx.temp(name, TensorType::f32(vec![batch, len]), Layout::RowMajor);
-        View::slot(cx, slot)
+        let view = cx.temp(name, TensorType::f32(vec![batch, len]), Layout::RowMajor);
+        View::of(cx, view)
     };
     let [mean, hidden, gate] =
         [("mean", channels), ("hidden", reduced), ("gate", channels)].map(|(name, len)| vector(name, len));
     let extents = [batch, channels, height, width];
-    let mut call = Call::new("mean", &extents, 2, &mean, along(4, 0, &[(0, mean.strides[0]), (1, 1)]));
+    let mut call = NestCall::new("mean", &extents, 2, &mean, along(4, 0, &[(0, mean.strides[0]), (1, 1)]));
     call.input("x", &x, Affine::new(0, x.strides.clone()));
     let pixels = (height * width) as f32;
     let finish = vec![Inst::Accumulated, float(pixels), Inst::Binary(BinaryFn::Div, 0, 1)];
     call.compute(vec![float(0.0)], vec![Inst::Load(0)], Combine::Sum, finish);
     call.run(cx);
-    for (first, from, to, function) in [(1, &mean, &hidden, op.act), (3, &hidden, &gate, op.gate)] {
+    for (first, from, to, function) in [(1, &mean, &hidden, op.activation), (3, &hidden, &gate, op.gate)] {
         let (w, bias) = (packed(cx, first, &[1, 0, 2, 3])?, View::operand(cx, first + 1)?);
         let extents = [batch, to.shape[1], from.shape[1]];
-        let mut call = Call::new("dense", &extents, 1, to, along(3, 0, &[(0, to.strides[0]), (1, 1)]));
+        let mut call = NestCall::new("dense", &extents, 1, to, along(3, 0, &[(0, to.strides[0]), (1, 1)]));
         call.input("x", from, along(3, 0, &[(0, from.strides[0]), (2, 1)]));
         call.input("w", &w, along(3, 0, &[(1, w.strides[0]), (2, w.strides[1])]));
         call.input("bias", &bias, along(3, 0, &[(1, 1)]));
-        let finish = then(vec![Inst::Accumulated], Some(function));
+        let finish = with_activation(vec![Inst::Accumulated], Some(function));
         call.compute(vec![Inst::Load(2)], vec![Inst::Load(0), Inst::Load(1)], Combine::SumProduct, finish);
         call.run(cx);
     }
     let out = cx.output(layout);
-    let out = View::slot(cx, out);
-    let mut call = Call::new("gate", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+    let out = View::of(cx, out);
+    let mut call = NestCall::new("gate", &shape, 0, &out, Affine::new(0, out.strides.clone()));
     call.input("x", &x, Affine::new(0, x.strides.clone()));
     call.input("gate", &gate, along(4, 0, &[(0, gate.strides[0]), (1, 1)]));
     call.compute(

@@ -1,6 +1,6 @@
 //! Lowering of `gather_elements`.
 
-use super::nests::{Call, View};
+use super::nests::{NestCall, View};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
 use super::Lower;
 use fornax_ir::ops::GatherElements;
@@ -13,11 +13,11 @@ impl Lower for GatherElements {
         let indices = View::operand(cx, 1)?;
         let layout = cx.layout(1);
         let out = cx.output(layout);
-        let out = View::slot(cx, out).moved();
+        let out = View::of(cx, out).moved();
         let mut rest = x.strides.clone();
         rest[self.axis] = 0;
         let shape = cx.ty.shape.to_vec();
-        let mut call = Call::new("gather_elements", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let mut call = NestCall::new("gather_elements", &shape, 0, &out, Affine::new(0, out.strides.clone()));
         let input = call.input("x", &x, Affine::new(0, rest));
         let at = Affine::new(0, indices.strides.clone());
         let table = call.table("indices", &indices, at, Entry::Wrap(x.shape[self.axis]));

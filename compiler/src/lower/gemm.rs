@@ -28,7 +28,7 @@ fn is_product(op: &Gemm, cx: &Lowering<'_>) -> Result<bool, OpError> {
 
 fn lower_product(op: &Gemm, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let (rows, inputs, outputs) = op.extents(cx.operand_type(0), cx.operand_type(1))?;
-    let product = Product { rows, inputs, outputs, then: op.then };
+    let product = Product { rows, inputs, outputs, activation: op.activation };
     let layout = packing::Layout::row_major(1).block(0, product.bias_len());
     let packing = Packing::new([outputs], Transform::scale(op.beta), layout);
     let bias = weights::bias(cx, op.bias.then_some(2), packing)?;

@@ -7,9 +7,9 @@ use super::context::Lowering;
 
 impl Lower for Identity {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        let slot = cx.operand(0)?;
+        let view = cx.operand(0)?;
         let layout = cx.layout(0);
-        cx.alias(slot, layout);
+        cx.alias(view, layout);
         Ok(())
     }
 }

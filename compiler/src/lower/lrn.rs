@@ -1,7 +1,7 @@
 //! Lowering of `lrn`.
 
 use super::fallback::along;
-use super::nests::{Call, View, expect_f32, float};
+use super::nests::{NestCall, View, expect_f32, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use super::Lower;
@@ -14,13 +14,13 @@ impl Lower for Lrn {
         expect_f32("x", cx.ty.dtype)?;
         let (x, layout, shape) = (View::operand(cx, 0)?, cx.layout(0), cx.ty.shape.to_vec());
         let out = cx.output(layout);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         // The window, cut to what any channel can see.
         let reach = shape[1].saturating_sub(1);
         let (before, after) = (((self.size - 1) / 2).min(reach), (self.size / 2).min(reach));
         let (rank, first) = (shape.len() + 1, -(before as i64));
         let extents = [&shape[..], &[before + after + 1]].concat();
-        let mut call = Call::new("lrn", &extents, 1, &out, Affine::new(0, [&out.strides[..], &[0]].concat()));
+        let mut call = NestCall::new("lrn", &extents, 1, &out, Affine::new(0, [&out.strides[..], &[0]].concat()));
         let step = x.strides[1];
         call.input("x", &x, Affine::new(first * step, [&x.strides[..], &[step]].concat()));
         call.input("centre", &x, Affine::new(0, [&x.strides[..], &[0]].concat()));

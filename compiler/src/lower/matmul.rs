@@ -28,7 +28,7 @@ impl Lower for MatMul {
 /// The product of all rows with one matrix.
 fn lower_one(op: &Product, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let rows = op.batch.numel() * op.m;
-    let product = dense::Product { rows, inputs: op.k, outputs: op.n, then: None };
+    let product = dense::Product { rows, inputs: op.k, outputs: op.n, activation: None };
     let bias = cx.zeros(product.bias_len() * 4);
     let x = cx.operand_as(0, Layout::RowMajor)?.into();
     let y = cx.output(Layout::RowMajor);

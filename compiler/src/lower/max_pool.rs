@@ -2,7 +2,7 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{Call, View, expect_native, float};
+use super::nests::{NestCall, View, expect_native, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use fornax_ir::OpError;
 use fornax_ir::ops::MaxPool;
@@ -32,11 +32,11 @@ fn indices(op: &MaxPool, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let windows = op.values().windows(cx.operand_type(0))?;
     let (layout, spatial) = (cx.layout(0), windows.len());
     let out = cx.output_of(1, layout);
-    let out = View::slot(cx, out);
+    let out = View::of(cx, out);
     let extents: Vec<usize> = out.shape.iter().copied().chain(windows.iter().map(|w| w.kernel)).collect();
     let mut write = out.strides.clone();
     write.resize(extents.len(), 0);
-    let mut call = Call::new("max_index", &extents, spatial, &out, Affine::new(0, write));
+    let mut call = NestCall::new("max_index", &extents, spatial, &out, Affine::new(0, write));
     let backwards: Vec<Backwards> = windows.iter().map(Backwards::of).collect();
     let steps: Vec<i64> = op.steps(&x.shape[2..]).iter().map(|step| *step as i64).collect();
     let plane: i64 = x.shape[2..].iter().product::<usize>() as i64;

@@ -1,7 +1,7 @@
 //! Lowering of `mbconv`.
 
 use super::Lower;
-use super::convolve::{Call, Extra, Native};
+use super::convolve::{ConvCall, FusedOperands, ConvKernel};
 use super::dense::{FEW_ROWS, Squeeze, squeeze_gate};
 use super::ring;
 use fornax_ir::ops::mbconv::Part;
@@ -9,13 +9,13 @@ use fornax_ir::ops::{Conv, MbConv, OneResult, Op, SqueezeExcite};
 use fornax_ir::OpError;
 use crate::kernels::Gate;
 use super::context::Lowering;
-use crate::plan::{Layout, SlotId};
+use crate::plan::{Layout, ViewId};
 use fornax_ir::types::TensorType;
 
 impl Lower for MbConv {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = cx.operand_as(0, Layout::ChannelsLast)?;
-        let mut inputs = vec![Stored { ty: cx.operand_type(0).clone(), place: Place::Image { slot: x, sums: None } }];
+        let mut inputs = vec![Stored { ty: cx.operand_type(0).clone(), place: Place::Image { view: x, sums: None } }];
         inputs.extend((1..cx.count()).map(|i| Stored { ty: cx.operand_type(i).clone(), place: Place::Operand(i) }));
         let inputs: Vec<_> = inputs.iter().collect();
         let squeezes = self.se.is_some();
@@ -48,9 +48,9 @@ enum Place {
     /// A parameter: the operand of the block that holds it.
     Operand(usize),
     /// A channel-last image, and the sums of its rows if its producer made them.
-    Image { slot: SlotId, sums: Option<SlotId> },
+    Image { view: ViewId, sums: Option<ViewId> },
     /// A channel-last image whose channels its consumer multiplies by a gate.
-    Gated { slot: SlotId, gate: SlotId },
+    Gated { view: ViewId, gate: ViewId },
     /// The expansion, which is computed together with its consumer or right before it.
     Expansion(Box<Expansion>),
 }
@@ -70,18 +70,18 @@ impl Stored {
         }
     }
 
-    fn slot(&self) -> Result<SlotId, OpError> {
+    fn view(&self) -> Result<ViewId, OpError> {
         match self.place {
-            Place::Image { slot, .. } | Place::Gated { slot, .. } => Ok(slot),
+            Place::Image { view, .. } | Place::Gated { view, .. } => Ok(view),
             Place::Operand(_) | Place::Expansion(_) => Err(OpError::new("x", "a computed value", self.ty.to_string())),
         }
     }
 }
 
 /// A convolution of a block with its weights and bias.
-fn call<'a>(op: &'a Conv, operands: &[&'a Stored], y: &'a TensorType) -> Result<Call<'a>, OpError> {
+fn call<'a>(op: &'a Conv, operands: &[&'a Stored], y: &'a TensorType) -> Result<ConvCall<'a>, OpError> {
     let (weights, bias) = (operands[1].operand()?, Some(operands[2].operand()?));
-    Ok(Call { op, x: &operands[0].ty, weights, bias, y })
+    Ok(ConvCall { op, x: &operands[0].ty, weights, bias, y })
 }
 
 /// The expansion of a block, left to its consumer.
@@ -108,9 +108,9 @@ fn lower_expanded(
     cx.part(&[Part::Expand.name(), Part::Depthwise.name()]);
     if let Some(mut spec) = ring::choose(cx, &first, &second)? {
         spec.depthwise.squeeze = squeezes;
-        let slot = cx.temp("depthwise", y.clone(), Layout::ChannelsLast);
-        let sums = ring::ring(cx, spec, [&first, &second], [inputs[0].slot()?, slot])?;
-        return Ok(Stored { ty: y, place: Place::Image { slot, sums } });
+        let view = cx.temp("depthwise", y.clone(), Layout::ChannelsLast);
+        let sums = ring::ring(cx, spec, [&first, &second], [inputs[0].view()?, view])?;
+        return Ok(Stored { ty: y, place: Place::Image { view, sums } });
     }
     let expanded = lower_conv(cx, (Part::Expand, squeezes), &expansion.op, &inputs)?;
     lower_conv(cx, (Part::Depthwise, squeezes), op, &[&expanded, operands[1], operands[2]])
@@ -128,46 +128,46 @@ fn lower_conv(
     let (x, y) = (types[0], op.infer(&types)?);
     let call = call(op, operands, &y)?;
     let mut kernel = call.native(cx, Layout::ChannelsLast)?;
-    if let Some(Native::Depthwise(spec)) = &mut kernel {
+    if let Some(ConvKernel::Depthwise(spec)) = &mut kernel {
         spec.squeeze = squeezes;
     }
     let missing = || OpError::new(part.name(), "constant f32 weights", types[1].to_string());
     let mut kernel = kernel.ok_or_else(missing)?;
-    let (mut from, mut gate) = (operands[0].slot()?, None);
-    if let Place::Gated { slot, gate: values } = operands[0].place {
+    let (mut from, mut gate) = (operands[0].view()?, None);
+    if let Place::Gated { view, gate: values } = operands[0].place {
         let (batch, pixels) = (x.shape[0], x.shape[2] * x.shape[3]);
         // The gate goes where there is less of it to do, whatever the batch: where it goes decides how it rounds.
         let fewer = pixels > y.shape[1].max(FEW_ROWS);
-        if let (Native::Dense(spec), true) = (&mut kernel, fewer) {
+        if let (ConvKernel::Dense(spec), true) = (&mut kernel, fewer) {
             *spec = spec.clone().per_image(batch);
             gate = Some(values);
         } else {
             from = cx.temp("gated", x.clone(), Layout::ChannelsLast);
             cx.part(&["squeeze_excite.gate"]);
-            cx.step(Gate { batch, pixels, channels: x.shape[1] }, &[slot.into(), values.into(), from.into()]);
+            cx.step(Gate { batch, pixels, channels: x.shape[1] }, &[view.into(), values.into(), from.into()]);
             cx.part(&[part.name()]);
         }
     }
-    let residual = operands.get(3).map(|value| value.slot()).transpose()?;
+    let residual = operands.get(3).map(|value| value.view()).transpose()?;
     // The projection is the block's last operator.
     let to = if part == Part::Project { cx.output(Layout::ChannelsLast) } else { cx.temp(part.name(), y.clone(), Layout::ChannelsLast) };
-    let sums = call.lower(cx, kernel, [from, to], Extra { residual, gate })?;
-    Ok(Stored { ty: y, place: Place::Image { slot: to, sums } })
+    let sums = call.lower(cx, kernel, [from, to], FusedOperands { residual, gate })?;
+    Ok(Stored { ty: y, place: Place::Image { view: to, sums } })
 }
 
 /// The gate of a squeeze-and-excite. It stays with the value until the projection.
 fn lower_gate(cx: &mut Lowering<'_>, op: &SqueezeExcite, operands: &[&Stored]) -> Result<Stored, OpError> {
     let ty = operands[0].ty.clone();
-    let slot = operands[0].slot()?;
+    let view = operands[0].view()?;
     let source = match operands[0].place {
         Place::Image { sums: Some(sums), .. } => Squeeze::RowSums(sums, ty.shape[2] * ty.shape[3]),
-        _ => Squeeze::Map(slot),
+        _ => Squeeze::Map(view),
     };
     let mut at = [0; 4];
     for (at, operand) in at.iter_mut().zip(&operands[1..]) {
         *at = operand.operand()?;
     }
     let names = ["squeeze_excite.mean", "squeeze_excite.reduce", "squeeze_excite.expand"];
-    let gate = squeeze_gate(cx, source, at, ([op.act, op.gate], names))?;
-    Ok(Stored { ty, place: Place::Gated { slot, gate } })
+    let gate = squeeze_gate(cx, source, at, ([op.activation, op.gate], names))?;
+    Ok(Stored { ty, place: Place::Gated { view, gate } })
 }

@@ -1,8 +1,8 @@
 //! Graph to plan, asking each operator.
 //!
 //! In: an optimised graph and a target. Out: a [`Plan`]. This file knows no operator and no kernel: it walks the graph in
-//! topological order, hands each operator its operands' slots, and gathers every refusal into one error. Each operator has a file
-//! of its own here, and a line in the table; what several of them share (convolutions, products, loop nests, weights) lies beside them.
+//! topological order, hands each operator its operands' views, and gathers every refusal into one error. Each operator has a file
+//! of its own here, and a line in the table; what several of them share (convolutions, products, loop nests, weights) lies next to them.
 
 mod context;
 mod convolve;
@@ -19,7 +19,7 @@ use fornax_runtime::VariableKind;
 
 use crate::error::{Error, Result};
 use crate::plan::builder::Builder;
-use crate::plan::{Layout, Plan, Port, SlotId};
+use crate::plan::{Layout, Plan, Port, ViewId};
 use crate::target::Target;
 use context::{Lowering, Pending, Value};
 use fornax_ir::OpError;
@@ -27,7 +27,7 @@ use fornax_ir::graph::{Graph, Kind, ValueId};
 use fornax_ir::ops::Op;
 use fornax_ir::types::Payload;
 
-/// The lowering of an operator: from its operands in slots and constants to kernel calls.
+/// The lowering of an operator: from its operands in views and constants to kernel calls.
 trait Lower {
     /// Adds the kernels that compute the operator to a plan.
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError>;
@@ -88,8 +88,8 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
     let mut refused = Vec::new();
     for id in graph.inputs() {
         let node = graph.node(*id);
-        let slot = plan.input(Port { name: node.name.clone(), ty: node.ty.clone() });
-        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, slots: vec![slot] });
+        let view = plan.input(Port { name: node.name.clone(), ty: node.ty.clone() });
+        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, views: vec![view] });
     }
     variables(graph, &mut plan, &mut values, &mut refused);
     for id in graph.topological()? {
@@ -97,7 +97,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
         match &node.kind {
             Kind::Input | Kind::Parameter(_) | Kind::State(_) => {}
             Kind::Constant(constant) => {
-                let value = Value { ty: node.ty.clone(), constant: Some(constant.clone()), slots: Vec::new() };
+                let value = Value { ty: node.ty.clone(), constant: Some(constant.clone()), views: Vec::new() };
                 values.insert(id.into(), value);
             }
             Kind::Op(op) => {
@@ -111,7 +111,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     name: graph.name_of(value),
                     ty: graph.ty(value).clone(),
                     used: graph.is_used(value),
-                    slot: None,
+                    view: None,
                 });
                 let (ty, results) = (node.ty.clone(), results.collect());
                 let mut cx = Lowering {
@@ -134,9 +134,9 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     continue;
                 }
                 for (value, result) in graph.values(id).zip(results) {
-                    match result.slot {
-                        Some(slot) => {
-                            _ = values.insert(value, Value { ty: result.ty, constant: None, slots: vec![slot] });
+                    match result.view {
+                        Some(view) => {
+                            _ = values.insert(value, Value { ty: result.ty, constant: None, views: vec![view] });
                         }
                         None if result.used => {
                             refused.push(format!("{origin} ({}): the lowering gave no result", op.name()));
@@ -156,8 +156,8 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
             return Err(Error::Plan(vec![format!("output {name}: its node has no value")]));
         };
         let ty = value.ty.clone();
-        let slot = leaving(&mut plan, value, (name, &graph.producer(*id).origins), "output")?;
-        outputs.push((Port { name: name.clone(), ty }, slot));
+        let view = leaving(&mut plan, value, (name, &graph.producer(*id).origins), "output")?;
+        outputs.push((Port { name: name.clone(), ty }, view));
     }
     let mut updates = Vec::new();
     for (variable, id) in graph.updates() {
@@ -165,7 +165,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
         let (Some(to), Some(value)) = (values.get(&(*variable).into()), values.get(id).cloned()) else {
             return Err(Error::Plan(vec![format!("update of {name}: its node has no value")]));
         };
-        let to = to.slots[0];
+        let to = to.views[0];
         updates.push((to, leaving(&mut plan, value, (name, &graph.producer(*id).origins), "update")?));
     }
     plan.finish(graph.name.clone(), outputs, &updates)
@@ -183,13 +183,13 @@ fn variables(graph: &Graph, plan: &mut Builder, values: &mut BTreeMap<ValueId, V
         if matches!(variable.initial.payload, Payload::Hash(_)) {
             refused.push(format!("{} ({}): expected known elements, found only a hash", node.name, node.mnemonic()));
         }
-        let slot = plan.variable(&node.name, kind, &variable.name, &variable.initial);
-        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, slots: vec![slot] });
+        let view = plan.variable(&node.name, kind, &variable.name, &variable.initial);
+        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, views: vec![view] });
     }
 }
 
-/// The row-major slot of a value that leaves the graph: `what` is called `name`, and `origins` compute the value.
-fn leaving(plan: &mut Builder, value: Value, (name, origins): (&str, &[String]), what: &'static str) -> Result<SlotId> {
+/// The row-major view of a value that leaves the graph: `what` is called `name`, and `origins` compute the value.
+fn leaving(plan: &mut Builder, value: Value, (name, origins): (&str, &[String]), what: &'static str) -> Result<ViewId> {
     let ty = value.ty.clone();
     let current = origins.to_vec();
     let mut cx =

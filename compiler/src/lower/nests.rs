@@ -7,7 +7,7 @@ use super::context::Lowering;
 use crate::kernels::Loops;
 use crate::kernels::loops::movement;
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, Inst, LoopNest, Output, Program, Table};
-use crate::plan::{ConstId, Generated, Layout, Operand, PackedConstant, SlotId};
+use crate::plan::{ConstId, Generated, Layout, Operand, PackedConstant, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::types::{DType, Payload, Shape};
 use fornax_runtime::packing::{self, Packing, Transform};
@@ -26,17 +26,17 @@ pub struct View {
 }
 
 impl View {
-    /// A slot in its layout.
-    pub fn slot(cx: &Lowering<'_>, slot: SlotId) -> Self {
-        let place = cx.plan.slot(slot);
+    /// A view in its layout.
+    pub fn of(cx: &Lowering<'_>, view: ViewId) -> Self {
+        let place = cx.plan.view(view);
         let strides = place.layout.strides(&place.ty.shape).into_iter().map(|s| s as i64).collect();
-        Self { operand: slot.into(), dtype: place.ty.dtype, shape: place.ty.shape.to_vec(), strides }
+        Self { operand: view.into(), dtype: place.ty.dtype, shape: place.ty.shape.to_vec(), strides }
     }
 
     /// Operand `i` of the node in its layout.
     pub fn operand(cx: &mut Lowering<'_>, i: usize) -> Result<Self, OpError> {
-        let slot = cx.operand(i)?;
-        Ok(Self::slot(cx, slot))
+        let view = cx.operand(i)?;
+        Ok(Self::of(cx, view))
     }
 
     /// A packed row-major constant.
@@ -66,7 +66,7 @@ impl View {
 
 /// A loop nest with the operands of its arguments.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct NestCall {
     /// The nest.
     pub nest: LoopNest,
     title: String,
@@ -75,7 +75,7 @@ pub struct Call {
     output: Operand,
 }
 
-impl Call {
+impl NestCall {
     /// A call that writes `output` at `at`; the last `reduced` of `extents` are summed over.
     pub fn new(name: &str, extents: &[usize], reduced: usize, output: &View, at: Affine) -> Self {
         let target = Output { dtype: output.dtype, elements: output.elements(), at };
@@ -158,9 +158,9 @@ fn store(cx: &mut Lowering<'_>, name: &str, body: Program, ty: fn(DType) -> DTyp
     let layout = common_layout(cx, &shape);
     let views = (0..cx.count()).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
     let out = cx.output(layout);
-    let mut out = View::slot(cx, out);
+    let mut out = View::of(cx, out);
     out.dtype = ty(out.dtype);
-    let mut call = Call::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));
+    let mut call = NestCall::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));
     for (mut view, name) in views.into_iter().zip(["a", "b", "c", "d", "e"]) {
         view.dtype = ty(view.dtype);
         let at = Affine::new(0, view.broadcast(shape.len()));
@@ -174,7 +174,7 @@ fn store(cx: &mut Lowering<'_>, name: &str, body: Program, ty: fn(DType) -> DTyp
 /// Copies `from` into `to`, both read as `extents`, at these elements.
 pub fn copy(cx: &mut Lowering<'_>, name: &str, extents: &[usize], from: &View, read: Affine, to: &View, write: Affine) {
     let (from, to) = (from.clone().moved(), to.clone().moved());
-    let mut call = Call::new(name, extents, 0, &to, write);
+    let mut call = NestCall::new(name, extents, 0, &to, write);
     call.input("x", &from, read);
     call.compute(Vec::new(), vec![Inst::Load(0)], Combine::Last, Vec::new());
     call.run(cx);
@@ -209,8 +209,8 @@ pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, 
     }
     let Some(constant) = cx.constant(i).cloned() else {
         let from = View::operand(cx, i)?;
-        let slot = cx.temp("packed", ty.clone(), Layout::RowMajor);
-        let to = View { strides, ..View::slot(cx, slot) };
+        let view = cx.temp("packed", ty.clone(), Layout::RowMajor);
+        let to = View { strides, ..View::of(cx, view) };
         copy(
             cx,
             "pack",

@@ -1,6 +1,6 @@
 //! Lowering of `pad`.
 
-use super::nests::{Call, View, index_table};
+use super::nests::{NestCall, View, index_table};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
 use super::Lower;
 use fornax_ir::ops::Pad;
@@ -15,7 +15,7 @@ impl Lower for Pad {
         let x = View::operand(cx, 0)?;
         let layout = cx.layout(0);
         let out = cx.output(layout);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         let shape = cx.ty.shape.to_vec();
         let padded = |axis: &usize| self.pads[*axis] != 0 || self.pads[*axis + shape.len()] != 0;
         let axes: Vec<usize> = (0..shape.len()).filter(padded).collect();
@@ -32,7 +32,7 @@ impl Lower for Pad {
             }
         }
         let (x, out) = (x.moved(), out.moved());
-        let mut call = Call::new("pad", &shape, 0, &out, Affine::new(0, out.strides.clone()));
+        let mut call = NestCall::new("pad", &shape, 0, &out, Affine::new(0, out.strides.clone()));
         let along = |axis: usize| (0..shape.len()).map(|other| i64::from(other == axis)).collect::<Vec<_>>();
         let input = call.input("x", &x, at);
         if constant {

@@ -1,6 +1,6 @@
 //! Lowering of `reduce`.
 
-use super::nests::{Call, View, expect_f32, expect_native, float};
+use super::nests::{NestCall, View, expect_f32, expect_native, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use super::Lower;
 use fornax_ir::ops::Reduce;
@@ -27,12 +27,12 @@ impl Lower for Reduce {
         }
         let layout = if self.keepdims { cx.layout(0) } else { Layout::RowMajor };
         let out = cx.output(layout);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         let mut sums = Sums::new(self, &x, &out);
         if self.kind == ReduceKind::LogSumExp {
             let ty = TensorType::new(dtype, cx.ty.shape.clone());
             let shift = cx.temp("shift", ty, layout);
-            let shift = View::slot(cx, shift);
+            let shift = View::of(cx, shift);
             sums.shift(cx, &shift);
             sums.log_sum_exp(&shift);
         } else {
@@ -45,7 +45,7 @@ impl Lower for Reduce {
 
 /// The loop nest of a reduction: kept axes, then reduced ones.
 struct Sums {
-    call: Call,
+    call: NestCall,
     extents: Vec<usize>,
     reduced: usize,
     count: usize,
@@ -67,7 +67,7 @@ impl Sums {
         write.resize(extents.len(), 0);
         let (reduced, write) = (op.axes.len(), Affine::new(0, write));
         let name = format!("reduce_{}", op.kind.word());
-        let mut call = Call::new(&name, &extents, reduced, out, write.clone());
+        let mut call = NestCall::new(&name, &extents, reduced, out, write.clone());
         call.input("x", x, read.clone());
         let count = op.axes.iter().map(|axis| x.shape[*axis]).product();
         Self { call, extents, reduced, count, x: x.clone(), read, write }
@@ -108,7 +108,7 @@ impl Sums {
 
     /// Stores the largest elements, or 0 where they are infinite.
     fn shift(&self, cx: &mut Lowering<'_>, shift: &View) {
-        let mut call = Call::new("largest", &self.extents, self.reduced, shift, self.write.clone());
+        let mut call = NestCall::new("largest", &self.extents, self.reduced, shift, self.write.clone());
         call.input("x", &self.x, self.read.clone());
         let finish = vec![
             Inst::Accumulated,

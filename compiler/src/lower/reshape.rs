@@ -8,8 +8,8 @@ use super::context::Lowering;
 
 impl Lower for Reshape {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        let slot = cx.operand_as(0, Layout::RowMajor)?;
-        cx.alias(slot, Layout::RowMajor);
+        let view = cx.operand_as(0, Layout::RowMajor)?;
+        cx.alias(view, Layout::RowMajor);
         Ok(())
     }
 }

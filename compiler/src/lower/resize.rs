@@ -1,7 +1,7 @@
 //! Resampling as loop nests: index tables for nearest samples; one weighted sum per axis for interpolation.
 
 use super::fallback::{along, number};
-use super::nests::{Call, View, expect_native, factors, float, index_table};
+use super::nests::{NestCall, View, expect_native, factors, float, index_table};
 use fornax_ir::ops::resize::{Resize, ResizeMode};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
 use fornax_ir::OpError;
@@ -17,7 +17,7 @@ impl Lower for Resize {
     let ty = cx.operand_type(0).clone();
     let layout = cx.layout(0);
     let out = cx.output(layout);
-    let out = View::slot(cx, out);
+    let out = View::of(cx, out);
     if op.mode == ResizeMode::Nearest {
         return lower_nearest(op, cx, &ty, &x, &out);
     }
@@ -34,8 +34,8 @@ impl Lower for Resize {
         let to = if last {
             out.clone()
         } else {
-            let slot = cx.temp(&format!("axis{axis}"), TensorType::f32(shape), layout);
-            View::slot(cx, slot)
+            let view = cx.temp(&format!("axis{axis}"), TensorType::f32(shape), layout);
+            View::of(cx, view)
         };
         lower_axis(op, cx, &ty, *axis, &from, &to);
         from = to;
@@ -61,7 +61,7 @@ fn lower_nearest(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, x: &View, 
     if !whole {
         expect_native("x", ty.dtype)?;
     }
-    let mut call = Call::new("resize_nearest", &op.shape, 0, &out, Affine::new(0, out.strides.clone()));
+    let mut call = NestCall::new("resize_nearest", &op.shape, 0, &out, Affine::new(0, out.strides.clone()));
     let mut read = x.strides.clone();
     tables.iter().for_each(|(axis, _)| read[*axis] = 0);
     let input = call.input("x", &x, Affine::new(0, read));
@@ -85,18 +85,18 @@ fn lower_axis(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, axis: usize, 
     let taps: Vec<Vec<(usize, f64)>> = sources.map(|at| op.taps(at, extent, axis)).collect();
     let most = taps.iter().map(Vec::len).max().unwrap_or(0);
     let padded = |tap: &Vec<(usize, f64)>, k: usize| tap.get(k).filter(|(_, weight)| *weight != 0.0).copied();
-    let slots = || taps.iter().flat_map(|tap| (0..most).map(move |k| padded(tap, k)));
-    let table = index_table(cx, &slots().map(|s| s.map_or(-1, |(at, _)| at as i64)).collect::<Vec<_>>());
-    let weights = factors(cx, slots().map(|s| s.map_or(0.0, |(_, weight)| weight as f32)).collect());
+    let views = || taps.iter().flat_map(|tap| (0..most).map(move |k| padded(tap, k)));
+    let table = index_table(cx, &views().map(|s| s.map_or(-1, |(at, _)| at as i64)).collect::<Vec<_>>());
+    let weights = factors(cx, views().map(|s| s.map_or(0.0, |(_, weight)| weight as f32)).collect());
     let extents = [&to.shape[..], &[most]].concat();
     let rank = extents.len();
-    let mut call = Call::new("resize", &extents, 1, to, Affine::new(0, [&to.strides[..], &[0]].concat()));
+    let mut call = NestCall::new("resize", &extents, 1, to, Affine::new(0, [&to.strides[..], &[0]].concat()));
     let mut read = [&from.strides[..], &[0]].concat();
     read[axis] = 0;
     let input = call.input("x", from, Affine::new(0, read));
-    let slot = along(rank, 0, &[(axis, most as i64), (rank - 1, 1)]);
-    let weight = call.input("weights", &weights, slot.clone());
-    let table = call.table("source", &table, slot, Entry::Skip);
+    let view = along(rank, 0, &[(axis, most as i64), (rank - 1, 1)]);
+    let weight = call.input("weights", &weights, view.clone());
+    let table = call.table("source", &table, view, Entry::Skip);
     call.nest.inputs[input].lookups.push((table, from.strides[axis]));
     let mut body = vec![Inst::Load(input)];
     if from.dtype != DType::F32 {
@@ -111,7 +111,7 @@ fn lower_axis(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, axis: usize, 
 /// Copies what was interpolated, with the extrapolation value outside the region of interest.
 fn lower_outside(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, from: &View, out: &View) {
     let rank = op.shape.len();
-    let mut call = Call::new("resize_outside", &op.shape, 0, out, Affine::new(0, out.strides.clone()));
+    let mut call = NestCall::new("resize_outside", &op.shape, 0, out, Affine::new(0, out.strides.clone()));
     call.input("x", from, Affine::new(0, from.strides.clone()));
     for axis in (0..rank).filter(|axis| !op.keeps(ty, *axis)) {
         let inside = |i: usize| if op.source(ty, axis, i).is_some() { 0 } else { -1 };

@@ -4,10 +4,10 @@
 //! same bits.
 
 use super::context::Lowering;
-use super::convolve::{Call, Native};
+use super::convolve::{ConvCall, ConvKernel};
 use super::{depthwise as depthwise_step, weights};
 use crate::kernels::Ring;
-use crate::plan::{Layout, Operand, SlotId};
+use crate::plan::{Layout, Operand, ViewId};
 use fornax_ir::{OpError, Verdict};
 
 /// Most input channels of an expansion that gains from a ring: with more of them the arithmetic takes so long that the map's way to
@@ -16,11 +16,11 @@ use fornax_ir::{OpError, Verdict};
 const FEW_INPUTS: usize = 96;
 
 /// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
-/// than the second-level cache, where it would be written to what lies behind and read again, and it has few inputs.
-pub fn choose(cx: &mut Lowering<'_>, expand: &Call<'_>, depthwise: &Call<'_>) -> Result<Option<Ring>, OpError> {
+/// than the L2, where it would be written to what lies behind and read again, and it has few inputs.
+pub fn choose(cx: &mut Lowering<'_>, expand: &ConvCall<'_>, depthwise: &ConvCall<'_>) -> Result<Option<Ring>, OpError> {
     let natives = (expand.native(cx, Layout::ChannelsLast)?, depthwise.native(cx, Layout::ChannelsLast)?);
-    let (Some(Native::Dense(dense)), Some(Native::Depthwise(depthwise))) = natives else { return Ok(None) };
-    let ring = Ring { inputs: dense.channels, expand: expand.op.then, depthwise };
+    let (Some(ConvKernel::Dense(dense)), Some(ConvKernel::Depthwise(depthwise))) = natives else { return Ok(None) };
+    let ring = Ring { inputs: dense.channels, expand: expand.op.activation, depthwise };
     let plain = expand.op.group == 1 && !expand.op.residual && dense == ring.expansion_of_all();
     if !plain || !ring.applies() {
         cx.remark(Verdict::Declined, "a ring of rows: none for such windows", &[]);
@@ -40,16 +40,16 @@ pub fn choose(cx: &mut Lowering<'_>, expand: &Call<'_>, depthwise: &Call<'_>) ->
     Ok(pays.then_some(ring))
 }
 
-/// Adds the step from `x` to `y`, both channel-last. Returns the slot of the sums over the rows of `y`, if the spec asks for them.
+/// Adds the step from `x` to `y`, both channel-last. Returns the view of the sums over the rows of `y`, if the spec asks for them.
 ///
 /// # Errors
 /// If weights or bias are not known.
 pub fn ring(
     cx: &mut Lowering<'_>,
     spec: Ring,
-    [expand, depthwise]: [&Call<'_>; 2],
-    [x, y]: [SlotId; 2],
-) -> Result<Option<SlotId>, OpError> {
+    [expand, depthwise]: [&ConvCall<'_>; 2],
+    [x, y]: [ViewId; 2],
+) -> Result<Option<ViewId>, OpError> {
     let channels = spec.depthwise.channels;
     let mut operands: Vec<Operand> = vec![x.into()];
     let expansion = spec.expansion(channels);

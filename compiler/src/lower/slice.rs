@@ -12,7 +12,7 @@ impl Lower for Slice {
         let x = View::operand(cx, 0)?;
         let layout = cx.layout(0);
         let out = cx.output(layout);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         let base = self.starts.iter().zip(&x.strides).map(|(start, stride)| *start as i64 * stride).sum();
         let read: Vec<i64> = (0..x.shape.len()).map(|axis| self.step(axis) * x.strides[axis]).collect();
         let write = Affine::new(0, out.strides.clone());

@@ -16,7 +16,7 @@ impl Lower for Split {
                 continue;
             }
             let out = cx.output_of(i, layout);
-            let out = View::slot(cx, out);
+            let out = View::of(cx, out);
             let read = Affine::new(first as i64 * x.strides[self.axis], x.strides.clone());
             let write = Affine::new(0, out.strides.clone());
             copy(cx, "split", &out.shape.clone(), &x, read, &out, write);

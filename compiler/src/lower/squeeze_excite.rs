@@ -16,7 +16,7 @@ impl Lower for SqueezeExcite {
             return super::fallback::squeeze_excite(cx, self);
         }
         let x = cx.operand_as(0, Layout::ChannelsLast)?;
-        let gate = squeeze_gate(cx, Squeeze::Map(x), [1, 2, 3, 4], ([self.act, self.gate], ["mean", "reduce", "expand"]))?;
+        let gate = squeeze_gate(cx, Squeeze::Map(x), [1, 2, 3, 4], ([self.activation, self.gate], ["mean", "reduce", "expand"]))?;
         cx.part(&["gate"]);
         let y = cx.output(Layout::ChannelsLast);
         let spec = Gate { batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };

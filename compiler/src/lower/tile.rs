@@ -12,7 +12,7 @@ impl Lower for Tile {
         let x = View::operand(cx, 0)?;
         let layout = cx.layout(0);
         let out = cx.output(layout);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         // Each axis of the result is two of the nest: the copy, and the element in it.
         let pairs = self.repeats.iter().zip(&x.shape);
         let extents: Vec<usize> = pairs.flat_map(|(repeats, extent)| [*repeats, *extent]).collect();

@@ -5,7 +5,7 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{Call, View, expect_native, index_table};
+use super::nests::{NestCall, View, expect_native, index_table};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
 use crate::plan::Layout;
 use fornax_ir::OpError;
@@ -18,7 +18,7 @@ impl Lower for TopK {
         let x = View::operand(cx, 0)?;
         expect_native("x", x.dtype)?;
         let indices = cx.output_of(1, Layout::RowMajor);
-        let indices = View::slot(cx, indices);
+        let indices = View::of(cx, indices);
         let values = cx.results[0].used.then(|| cx.output_of(0, Layout::RowMajor));
         if indices.elements() == 0 {
             return Ok(());
@@ -28,9 +28,9 @@ impl Lower for TopK {
         let ranks = ranks(self, cx, &x, &numbers);
         select(self, cx, &ranks, &numbers, &indices);
         if let Some(values) = values {
-            let values = View::slot(cx, values).moved();
+            let values = View::of(cx, values).moved();
             let x = x.moved();
-            let mut call = Call::new("top_k", &values.shape, 0, &values, Affine::new(0, values.strides.clone()));
+            let mut call = NestCall::new("top_k", &values.shape, 0, &values, Affine::new(0, values.strides.clone()));
             let input = call.input("x", &x, Affine::new(0, beside(self, &x.strides)));
             let at = Affine::new(0, indices.strides.clone());
             let table = call.table("indices", &indices, at, Entry::Wrap(count));
@@ -66,11 +66,11 @@ fn across(op: &TopK, view: &View) -> Affine {
 /// For each element how many of its line come before it.
 fn ranks(op: &TopK, cx: &mut Lowering<'_>, x: &View, numbers: &View) -> View {
     let rank = x.shape.len();
-    let slot = cx.temp("ranks", TensorType::new(DType::I32, x.shape.clone()), Layout::RowMajor);
-    let ranks = View::slot(cx, slot);
+    let view = cx.temp("ranks", TensorType::new(DType::I32, x.shape.clone()), Layout::RowMajor);
+    let ranks = View::of(cx, view);
     let extents: Vec<usize> = x.shape.iter().copied().chain([x.shape[op.axis]]).collect();
     let own = |strides: &[i64]| Affine::new(0, strides.iter().copied().chain([0]).collect::<Vec<_>>());
-    let mut call = Call::new("rank", &extents, 1, &ranks, own(&ranks.strides));
+    let mut call = NestCall::new("rank", &extents, 1, &ranks, own(&ranks.strides));
     call.input("other", x, across(op, x));
     call.input("own", x, own(&x.strides));
     call.input("other_index", numbers, numbered(op, rank, true));
@@ -112,7 +112,7 @@ fn select(op: &TopK, cx: &mut Lowering<'_>, ranks: &View, numbers: &View, indice
     let rank = ranks.shape.len();
     let extents: Vec<usize> = indices.shape.iter().copied().chain([ranks.shape[op.axis]]).collect();
     let write = Affine::new(0, indices.strides.iter().copied().chain([0]).collect::<Vec<_>>());
-    let mut call = Call::new("of_rank", &extents, 1, indices, write);
+    let mut call = NestCall::new("of_rank", &extents, 1, indices, write);
     call.input("ranks", ranks, across(op, ranks));
     call.input("rank", numbers, numbered(op, rank, false));
     call.input("index", numbers, numbered(op, rank, true));

@@ -18,13 +18,13 @@ impl Lower for Transpose {
             let strides = layout.strides(&shape);
             let coincides = |axis: usize| shape[axis] == 1 || read[axis] == strides[axis] as i64;
             if (0..shape.len()).all(coincides) {
-                let slot = cx.operand(0)?;
-                cx.alias(slot, layout);
+                let view = cx.operand(0)?;
+                cx.alias(view, layout);
                 return Ok(());
             }
         }
         let out = cx.output(Layout::RowMajor);
-        let out = View::slot(cx, out);
+        let out = View::of(cx, out);
         let write = Affine::new(0, out.strides.clone());
         copy(cx, "transpose", &shape, &x, Affine::new(0, read), &out, write);
         Ok(())

@@ -5,7 +5,7 @@
 
 use fornax_runtime::packing;
 
-/// Physical order of a slot's elements.
+/// Physical order of a view's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Layout {
     /// Logical axes outer to inner.

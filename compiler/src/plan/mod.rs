@@ -1,7 +1,7 @@
-//! The machine-specific form: kernel calls over slots, for one target.
+//! The machine-specific form: kernel calls over views, for one target.
 //!
-//! In: operators, one [`crate::lower`] each. Out: a [`Plan`] whose every byte of memory has a place: slots lie in the arena, in a host
-//! tensor, in the state block of the session or in the packed constants. Invariants: a step's operands are at least as large as its kernel's arguments; storages that
+//! In: operators, one [`crate::lower`] each. Out: a [`Plan`] whose every byte of memory has a place: views lie in the arena, in a host
+//! tensor, in the state block of the session or in the packed constants. Invariants: a step's operands are at least as large as its kernel's arguments; buffers that
 //! are live at the same time do not overlap; the plan prints, its target in the first line.
 
 pub mod builder;
@@ -25,21 +25,21 @@ use crate::target::{Cost, Target};
 use fornax_ir::Remark;
 use fornax_ir::types::{Constant, TensorType};
 
-/// Names a slot of a plan.
+/// Names a view of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SlotId(pub usize);
+pub struct ViewId(pub usize);
 
 /// Names a packed constant of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConstId(pub usize);
 
-/// Names a storage of a plan.
+/// Names a buffer of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct StorageId(pub usize);
+pub struct BufferId(pub usize);
 
-/// A typed view of a storage.
+/// A typed view of a buffer.
 #[derive(Clone, Debug)]
-pub struct Slot {
+pub struct BufferView {
     /// Name of the value it holds.
     pub name: String,
     /// Logical type.
@@ -47,7 +47,7 @@ pub struct Slot {
     /// Physical order.
     pub layout: Layout,
     /// The memory behind it.
-    pub storage: StorageId,
+    pub buffer: BufferId,
 }
 
 /// A parameter or state, and where it lies in the state block of a session.
@@ -63,9 +63,9 @@ pub struct Variable {
     pub initial: Constant,
 }
 
-/// Where a storage lives.
+/// Where a buffer lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Home {
+pub enum Placement {
     /// In the arena, at an offset that the pass `place` will give it.
     Unplaced,
     /// In the arena, at this byte offset.
@@ -80,11 +80,11 @@ pub enum Home {
     State(usize),
 }
 
-/// A block of memory that slots view.
+/// A block of memory that views view.
 #[derive(Clone, Debug)]
-pub struct Storage {
+pub struct Buffer {
     /// Where it lives.
-    pub home: Home,
+    pub placement: Placement,
     /// Its size.
     pub bytes: usize,
 }
@@ -92,15 +92,15 @@ pub struct Storage {
 /// An argument of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operand {
-    /// A slot.
-    Slot(SlotId),
+    /// A view.
+    View(ViewId),
     /// A packed constant.
     Constant(ConstId),
 }
 
-impl From<SlotId> for Operand {
-    fn from(slot: SlotId) -> Self {
-        Self::Slot(slot)
+impl From<ViewId> for Operand {
+    fn from(view: ViewId) -> Self {
+        Self::View(view)
     }
 }
 
@@ -112,7 +112,7 @@ impl From<ConstId> for Operand {
 
 /// One kernel call. Steps run in order with a barrier after each.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct KernelCall {
     /// The kernel.
     pub kernel: Kernel,
     /// One operand per kernel argument.
@@ -126,7 +126,7 @@ pub struct Step {
 /// Work that a thread claims at once, microseconds: to claim it, and to meet the other threads after it, takes about one.
 const CLAIM: f64 = 4.0;
 
-impl Step {
+impl KernelCall {
     /// Fewest chunks for a thread to claim at once: all of them where the step is too short to be shared.
     ///
     /// The time is what steps of its size take on the whole.
@@ -162,17 +162,17 @@ pub struct Plan {
     /// Network outputs, in order.
     pub outputs: Vec<Port>,
     /// Values.
-    pub slots: Vec<Slot>,
+    pub views: Vec<BufferView>,
     /// Memory behind the values.
-    pub storages: Vec<Storage>,
+    pub buffers: Vec<Buffer>,
     /// Constants, packed.
     pub constants: Vec<PackedConstant>,
     /// Parameters and states, in the order of their offsets.
     pub variables: Vec<Variable>,
     /// Slots of a variable and of the row-major value that it holds after a run, until the pass `place_updates` has run.
-    pub updates: Vec<(SlotId, SlotId)>,
+    pub updates: Vec<(ViewId, ViewId)>,
     /// Kernel calls, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<KernelCall>,
     /// Size of the arena.
     pub arena_bytes: usize,
     /// Scratch memory of one worker.
@@ -182,26 +182,26 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The storage behind an operand, unless that is a constant.
-    pub fn storage(&self, operand: Operand) -> Option<StorageId> {
+    /// The buffer behind an operand, unless that is a constant.
+    pub fn buffer(&self, operand: Operand) -> Option<BufferId> {
         match operand {
-            Operand::Slot(slot) => Some(self.slots[slot.0].storage),
+            Operand::View(view) => Some(self.views[view.0].buffer),
             Operand::Constant(_) => None,
         }
     }
 
     /// Where an operand lies.
-    pub fn home(&self, operand: Operand) -> Home {
+    pub fn placement(&self, operand: Operand) -> Placement {
         match operand {
-            Operand::Slot(slot) => self.storages[self.slots[slot.0].storage.0].home,
-            Operand::Constant(id) => Home::Constant(id),
+            Operand::View(view) => self.buffers[self.views[view.0].buffer.0].placement,
+            Operand::Constant(id) => Placement::Constant(id),
         }
     }
 
     /// Bytes that an operand may touch.
     fn extent(&self, operand: Operand) -> usize {
         match operand {
-            Operand::Slot(slot) => self.storages[self.slots[slot.0].storage.0].bytes,
+            Operand::View(view) => self.buffers[self.views[view.0].buffer.0].bytes,
             Operand::Constant(id) => self.constants[id.0].bytes,
         }
     }
@@ -231,9 +231,13 @@ impl Plan {
     fn constant(&self, operand: Operand) -> Option<ConstId> {
         match operand {
             Operand::Constant(id) => Some(id),
-            Operand::Slot(slot) => match self.storages[self.slots[slot.0].storage.0].home {
-                Home::Constant(id) => Some(id),
-                Home::Unplaced | Home::Arena(_) | Home::Input(_) | Home::Output(_) | Home::State(_) => None,
+            Operand::View(view) => match self.buffers[self.views[view.0].buffer.0].placement {
+                Placement::Constant(id) => Some(id),
+                Placement::Unplaced
+                | Placement::Arena(_)
+                | Placement::Input(_)
+                | Placement::Output(_)
+                | Placement::State(_) => None,
             },
         }
     }
@@ -257,7 +261,7 @@ mod tests {
         let step = |flops: u64, bytes: u64, chunks: u32| {
             let strides = Layout::RowMajor.strides(&[64, 64]);
             let kernel = Kernel::new(Loops::copy(DType::F32, &[64, 64], &strides, &strides), &target);
-            let step = Step {
+            let step = KernelCall {
                 kernel: Kernel { flops, bytes, chunks, ..kernel },
                 operands: Vec::new(),
                 node: "n".into(),

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::str::FromStr;
 
 use super::{
-    ConstId, Home, Layout, Operand, PackedConstant, Plan, Port, Slot, SlotId, Step, Storage, StorageId, Variable,
-    verify,
+    Buffer, BufferId, BufferView, ConstId, KernelCall, Layout, Operand, PackedConstant, Placement, Plan, Port,
+    Variable, ViewId, verify,
 };
 use crate::error::{Error, Result};
 use crate::kernels::text::{self, Words};
@@ -149,8 +149,8 @@ impl<'a> Parser<'a> {
             target,
             inputs: Vec::new(),
             outputs: Vec::new(),
-            slots: Vec::new(),
-            storages: Vec::new(),
+            views: Vec::new(),
+            buffers: Vec::new(),
             constants: Vec::new(),
             variables: Vec::new(),
             updates: Vec::new(),
@@ -185,10 +185,10 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The storages of a plan as its operands name them.
+/// The buffers of a plan as its operands name them.
 struct Memory<'p> {
     plan: &'p mut Plan,
-    slots: HashMap<String, SlotId>,
+    views: HashMap<String, ViewId>,
     /// Sizes of the values without a place.
     values: HashMap<usize, usize>,
 }
@@ -197,11 +197,11 @@ impl<'p> Memory<'p> {
     fn new(plan: &'p mut Plan, values: &[(usize, usize)]) -> Self {
         // Values keep their numbers.
         let count = values.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
-        plan.storages = vec![Storage { home: Home::Unplaced, bytes: 0 }; count];
-        Self { plan, slots: HashMap::new(), values: values.iter().copied().collect() }
+        plan.buffers = vec![Buffer { placement: Placement::Unplaced, bytes: 0 }; count];
+        Self { plan, views: HashMap::new(), values: values.iter().copied().collect() }
     }
 
-    fn step(&mut self, call: &Call<'_>, spec: Spec, origins: Vec<String>) -> Read<Step> {
+    fn step(&mut self, call: &Call<'_>, spec: Spec, origins: Vec<String>) -> Read<KernelCall> {
         let kernel = Kernel::new(spec, &self.plan.target);
         let names: Vec<&str> = call.operands.iter().map(|(name, _)| *name).collect();
         let expected: Vec<&str> = kernel.arguments.iter().map(|argument| argument.name).collect();
@@ -215,7 +215,7 @@ impl<'p> Memory<'p> {
         }
         let operands = call.operands.iter().zip(&kernel.arguments);
         let operands = operands.map(|((_, at), argument)| self.operand(at, argument.bytes)).collect::<Read<_>>()?;
-        Ok(Step { kernel, operands, node: call.node.clone(), origins })
+        Ok(KernelCall { kernel, operands, node: call.node.clone(), origins })
     }
 
     /// The operand that `text` names, at least `bytes` large if that follows from its uses.
@@ -227,72 +227,72 @@ impl<'p> Memory<'p> {
             let known = id < self.plan.constants.len();
             return if known { Ok(ConstId(id).into()) } else { Err(missing("a constant")) };
         }
-        if let Some(slot) = self.slots.get(text) {
-            let storage = &mut self.plan.storages[self.plan.slots[slot.0].storage.0];
-            if matches!(storage.home, Home::Arena(_)) {
-                storage.bytes = storage.bytes.max(bytes);
+        if let Some(view) = self.views.get(text) {
+            let buffer = &mut self.plan.buffers[self.plan.views[view.0].buffer.0];
+            if matches!(buffer.placement, Placement::Arena(_)) {
+                buffer.bytes = buffer.bytes.max(bytes);
             }
-            return Ok((*slot).into());
+            return Ok((*view).into());
         }
         let port = |ports: &[Port], index: usize, what: &str| {
             ports.get(index).map(|port| port.ty.bytes()).ok_or_else(|| missing(what))
         };
-        let storage = if let Some(offset) = text.strip_prefix("arena+") {
-            Storage { home: Home::Arena(number(offset)?), bytes }
+        let buffer = if let Some(offset) = text.strip_prefix("arena+") {
+            Buffer { placement: Placement::Arena(number(offset)?), bytes }
         } else if let Some(index) = text.strip_prefix("in") {
             let index = number(index)?;
-            Storage { home: Home::Input(index), bytes: port(&self.plan.inputs, index, "an input")? }
+            Buffer { placement: Placement::Input(index), bytes: port(&self.plan.inputs, index, "an input")? }
         } else if let Some(index) = text.strip_prefix("out") {
             let index = number(index)?;
-            Storage { home: Home::Output(index), bytes: port(&self.plan.outputs, index, "an output")? }
+            Buffer { placement: Placement::Output(index), bytes: port(&self.plan.outputs, index, "an output")? }
         } else if let Some(offset) = text.strip_prefix("state+") {
             let offset = number(offset)?;
             let variable = self.plan.variables.iter().find(|variable| variable.offset == offset);
             let bytes = variable.ok_or_else(|| missing("a variable"))?.initial.ty.bytes();
-            Storage { home: Home::State(offset), bytes }
+            Buffer { placement: Placement::State(offset), bytes }
         } else if let Some(value) = text.strip_prefix('%') {
             let value = number(value)?;
             let bytes = *self.values.get(&value).ok_or_else(|| missing("a value"))?;
-            self.plan.storages[value].bytes = bytes;
-            return Ok(self.slot(text, StorageId(value), bytes).into());
+            self.plan.buffers[value].bytes = bytes;
+            return Ok(self.view(text, BufferId(value), bytes).into());
         } else {
             return Err(format!("arena+0, in0, out0, @0 or %0, found {text}"));
         };
-        let bytes = storage.bytes;
-        self.plan.storages.push(storage);
-        let storage = StorageId(self.plan.storages.len() - 1);
-        Ok(self.slot(text, storage, bytes).into())
+        let bytes = buffer.bytes;
+        self.plan.buffers.push(buffer);
+        let buffer = BufferId(self.plan.buffers.len() - 1);
+        Ok(self.view(text, buffer, bytes).into())
     }
 
-    /// A slot of the variable and one of its next value, both of its type.
+    /// A view of the variable and one of its next value, both of its type.
     fn update(&mut self, Update { name, to, from, ty, .. }: Update) -> Read<()> {
         let bytes = ty.bytes();
         let mut typed = |text: &str| {
             let operand = self.operand(text, bytes)?;
-            let storage = match (operand, self.plan.storage(operand)) {
-                (_, Some(storage)) => storage,
+            let buffer = match (operand, self.plan.buffer(operand)) {
+                (_, Some(buffer)) => buffer,
                 (Operand::Constant(id), None) => {
-                    self.plan.storages.push(Storage { home: Home::Constant(id), bytes });
-                    StorageId(self.plan.storages.len() - 1)
+                    self.plan.buffers.push(Buffer { placement: Placement::Constant(id), bytes });
+                    BufferId(self.plan.buffers.len() - 1)
                 }
-                (Operand::Slot(_), None) => return Err(format!("a place, found {text}")),
+                (Operand::View(_), None) => return Err(format!("a place, found {text}")),
             };
-            if self.plan.storages[storage.0].bytes < bytes {
+            if self.plan.buffers[buffer.0].bytes < bytes {
                 return Err(format!("{bytes} bytes, found {text}"));
             }
-            self.plan.slots.push(Slot { name: name.clone(), ty: ty.clone(), layout: Layout::RowMajor, storage });
-            Ok(SlotId(self.plan.slots.len() - 1))
+            self.plan.views.push(BufferView { name: name.clone(), ty: ty.clone(), layout: Layout::RowMajor, buffer });
+            Ok(ViewId(self.plan.views.len() - 1))
         };
         let update = (typed(&to)?, typed(&from)?);
         self.plan.updates.push(update);
         Ok(())
     }
 
-    fn slot(&mut self, text: &str, storage: StorageId, bytes: usize) -> SlotId {
-        let id = SlotId(self.plan.slots.len());
+    fn view(&mut self, text: &str, buffer: BufferId, bytes: usize) -> ViewId {
+        let id = ViewId(self.plan.views.len());
         let ty = TensorType::new(DType::U8, [bytes]);
-        self.plan.slots.push(Slot { name: text.into(), ty, layout: Layout::RowMajor, storage });
-        self.slots.insert(text.into(), id);
+        self.plan.views.push(BufferView { name: text.into(), ty, layout: Layout::RowMajor, buffer });
+        self.views.insert(text.into(), id);
         id
     }
 }
@@ -463,13 +463,13 @@ mod tests {
       %c2 = constant f32[32] random(8)
       %w2 = constant f32[16, 32, 1, 1] random(9)
       %b2 = constant f32[16] random(10)
-      %y = mbconv %x, %w0, %b0, %w1, %b1, %s1, %c1, %s2, %c2, %w2, %b2 {expand=true, expand_act=silu, act=hard_swish, pads=[1, 1, 1, 1], se=[relu, sigmoid], residual=true}  ; from "a", "b"; expand "a"
+      %y = mbconv %x, %w0, %b0, %w1, %b1, %s1, %c1, %s2, %c2, %w2, %b2 {expand=true, expand_activation=silu, activation=hard_swish, pads=[1, 1, 1, 1], se=[relu, sigmoid], residual=true}  ; from "a", "b"; expand "a"
       return %y as "y"
     }"#;
 
     const REST: &str = r#"graph @rest(%x: f32[2, 4, 9, 9], %i: i64[3], %m: f32[5, 6], %n: f32[6, 7]) {
       %w = constant f32[64, 4, 3, 3] random(1)
-      %c = conv %x, %w {strides=[2, 2], pads=[1, 1, 1, 1], then=clip(-0.5, 6)}
+      %c = conv %x, %w {strides=[2, 2], pads=[1, 1, 1, 1], activation=clip(-0.5, 6)}
       %k = neg %c
       %s = exp %k
       %sum = reduce %s {kind=sum, axes=[2, 3], keepdims=true}

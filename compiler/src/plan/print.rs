@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Home, Operand, Plan, Variable};
+use super::{Operand, Placement, Plan, Variable};
 use crate::kernels::Spec;
 use fornax_ir::graph::print::quoted;
 
@@ -65,13 +65,13 @@ impl fmt::Display for Plan {
 impl Plan {
     /// Where an operand lies, as text.
     fn place(&self, operand: Operand) -> String {
-        match self.home(operand) {
-            Home::Unplaced => format!("%{}", self.storage(operand).map_or(0, |storage| storage.0)),
-            Home::Arena(offset) => format!("arena+{offset}"),
-            Home::Input(index) => format!("in{index}"),
-            Home::Output(index) => format!("out{index}"),
-            Home::Constant(id) => format!("@{}", id.0),
-            Home::State(offset) => format!("state+{offset}"),
+        match self.placement(operand) {
+            Placement::Unplaced => format!("%{}", self.buffer(operand).map_or(0, |buffer| buffer.0)),
+            Placement::Arena(offset) => format!("arena+{offset}"),
+            Placement::Input(index) => format!("in{index}"),
+            Placement::Output(index) => format!("out{index}"),
+            Placement::Constant(id) => format!("@{}", id.0),
+            Placement::State(offset) => format!("state+{offset}"),
         }
     }
 
@@ -86,17 +86,17 @@ impl Plan {
             }
         }
         let unplaced = |operand: &Operand| {
-            let storage = self.storage(*operand)?;
-            (self.storages[storage.0].home == Home::Unplaced).then_some(storage)
+            let buffer = self.buffer(*operand)?;
+            (self.buffers[buffer.0].placement == Placement::Unplaced).then_some(buffer)
         };
         let values: BTreeSet<_> =
             self.steps.iter().flat_map(|step| step.operands.iter().filter_map(unplaced)).collect();
-        for storage in values {
-            writeln!(f, "%{} = {} bytes", storage.0, self.storages[storage.0].bytes)?;
+        for buffer in values {
+            writeln!(f, "%{} = {} bytes", buffer.0, self.buffers[buffer.0].bytes)?;
         }
         for (variable, value) in &self.updates {
             let (to, from) = (self.place((*variable).into()), self.place((*value).into()));
-            let variable = &self.slots[variable.0];
+            let variable = &self.views[variable.0];
             writeln!(f, "update {} {to} from {from} : {}", quoted(&variable.name), variable.ty)?;
         }
         for (at, step) in self.steps.iter().enumerate() {

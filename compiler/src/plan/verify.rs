@@ -3,7 +3,7 @@
 //! In: a plan. Out: every way in which it breaks what emission relies on. Invariant of a valid plan: each operand is at least as large
 //! as its kernel argument, nothing that is only read is written, and what has an offset lies inside of the arena.
 
-use super::{Home, Operand, Plan, Step};
+use super::{KernelCall, Operand, Placement, Plan};
 use crate::error::{Error, Result};
 use crate::kernels::Access;
 
@@ -31,7 +31,7 @@ pub fn verify_placed(plan: &Plan) -> Result<()> {
     if let Some(at) = plan.constants.iter().position(|constant| !constant.is_known()) {
         return Err(Error::Plan(vec![format!("constant @{at}: expected its elements, found only their hash")]));
     }
-    let unplaced = |operand: &Operand| plan.home(*operand) == Home::Unplaced;
+    let unplaced = |operand: &Operand| plan.placement(*operand) == Placement::Unplaced;
     let faults: Vec<String> = plan
         .steps
         .iter()
@@ -48,21 +48,21 @@ pub fn verify_placed(plan: &Plan) -> Result<()> {
     }
 }
 
-fn faults(plan: &Plan, step: &Step) -> Vec<String> {
+fn faults(plan: &Plan, step: &KernelCall) -> Vec<String> {
     let (kernel, mut faults) = (&step.kernel, Vec::new());
     let at = format!("{}: {}", step.node, kernel.name);
     if kernel.arguments.len() != step.operands.len() {
         return vec![format!("{at}: {} operands for {} arguments", step.operands.len(), kernel.arguments.len())];
     }
     for (argument, operand) in kernel.arguments.iter().zip(&step.operands) {
-        let (bytes, home) = (plan.extent(*operand), plan.home(*operand));
+        let (bytes, placement) = (plan.extent(*operand), plan.placement(*operand));
         if bytes < argument.bytes {
             faults.push(format!("{at}: {} needs {} bytes, has {bytes}", argument.name, argument.bytes));
         }
-        if matches!(home, Home::Constant(_) | Home::Input(_)) && argument.access != Access::Read {
+        if matches!(placement, Placement::Constant(_) | Placement::Input(_)) && argument.access != Access::Read {
             faults.push(format!("{at}: {} is written, but read-only", argument.name));
         }
-        if let Home::Arena(offset) = home
+        if let Placement::Arena(offset) = placement
             && offset.checked_add(argument.bytes).is_none_or(|end| end > plan.arena_bytes)
         {
             let arena = plan.arena_bytes;

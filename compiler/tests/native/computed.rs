@@ -9,11 +9,11 @@ use crate::harness::{difference, kernels, output};
 type Case = (&'static str, &'static [&'static str], &'static str);
 
 const CASES: &[Case] = &[
-    ("[1,3,9,8]", &["[17,3,3,3]", "[17]"], "conv {strides=[2,2],pads=[1,1,1,1],bias=true,then=silu}"),
+    ("[1,3,9,8]", &["[17,3,3,3]", "[17]"], "conv {strides=[2,2],pads=[1,1,1,1],bias=true,activation=silu}"),
     ("[2,4,5,6]", &["[8,4,1,1]"], "conv {strides=[1,1]}"),
     ("[1,40,1,1]", &["[33,40,1,1]", "[33]"], "conv {bias=true}"),
     ("[2,9,1,1]", &["[5,9,1,1]"], "conv {strides=[1,1]}"),
-    ("[2,6,5,6]", &["[6,1,3,3]", "[6]"], "conv {pads=[1,1,1,1],group=6,bias=true,then=relu}"),
+    ("[2,6,5,6]", &["[6,1,3,3]", "[6]"], "conv {pads=[1,1,1,1],group=6,bias=true,activation=relu}"),
     ("[1,40,8,7]", &["[40,1,5,5]"], "conv {pads=[2,2,2,2],group=40}"),
     ("[1,6,7,7]", &["[4,3,3,2]", "[4]"], "conv {group=2,dilations=[2,1],pads=[2,0,2,1],bias=true}"),
     ("[2,6,5,5]", &["[40,3,3,3]", "[40]"], "conv {group=2,pads=[1,1,1,1],bias=true}"),
@@ -25,7 +25,7 @@ const CASES: &[Case] = &[
     ("[2,3,4,5]", &["[5,6]"], "matmul"),
     ("[2,4,5]", &["[5]"], "matmul"),
     ("[2,9,5]", &["[2,5,21]"], "matmul"),
-    ("[9,7]", &["[19,7]", "[19]"], "gemm {trans_b=true,bias=true,then=relu}"),
+    ("[9,7]", &["[19,7]", "[19]"], "gemm {trans_b=true,bias=true,activation=relu}"),
     ("[3,7]", &["[7,33]", "[1,33]"], "gemm {bias=true,alpha=0.5,beta=3}"),
     ("[7,9]", &["[7,40]", "[]"], "gemm {trans_a=true,bias=true,beta=0.3}"),
     ("[70,9]", &["[20,70]"], "gemm {trans_a=true,trans_b=true,alpha=-2}"),

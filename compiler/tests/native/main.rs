@@ -273,12 +273,12 @@ fn convolutions() {
         let weights = format!("%w = constant f32{w} random(5)\n");
         let bias = format!("%b = constant f32[{filters}] random(6)\n");
         let plain = format!("{weights}%y = conv %x, %w {{{attributes}}}");
-        let biased = format!("{weights}{bias}%y = conv %x, %w, %b {{{attributes},bias=true,then=silu}}");
+        let biased = format!("{weights}{bias}%y = conv %x, %w, %b {{{attributes},bias=true,activation=silu}}");
         let residual = format!(
             "{weights}{bias}%r = conv %x, %w {{{attributes}}}\n\
-             %y = conv %x, %w, %b, %r {{{attributes},bias=true,residual=true,then=relu,then_first=true}}"
+             %y = conv %x, %w, %b, %r {{{attributes},bias=true,residual=true,activation=relu,activation_first=true}}"
         );
-        let dynamic = format!("{bias}%y = conv %x, %w, %b {{{attributes},bias=true,then=relu}}");
+        let dynamic = format!("{bias}%y = conv %x, %w, %b {{{attributes},bias=true,activation=relu}}");
         [plain, biased, residual]
             .map(|body| (format!("%x: f32{x}"), body))
             .into_iter()
@@ -323,7 +323,7 @@ fn matrix_products() {
             ("%a: f32[5,7], %b: f32[7,19]", "%y = gemm %a, %b"),
             (
                 "%a: f32[5,7]",
-                "%b = constant f32[19,7] random(4)\n%c = constant f32[19] random(5)\n%y = gemm %a, %b, %c {trans_b=true,bias=true,then=relu}",
+                "%b = constant f32[19,7] random(4)\n%c = constant f32[19] random(5)\n%y = gemm %a, %b, %c {trans_b=true,bias=true,activation=relu}",
             ),
             (
                 "%a: f32[7,5], %b: f32[9,7], %c: f32[5,1]",
@@ -355,7 +355,7 @@ fn normalisation_and_gates() {
                 %w2 = constant f32[5,2,1,1] random(3)\n%b2 = constant f32[5] random(4)\n";
     let rows_first = format!("{gate}%y = squeeze_excite %x, %w1, %b1, %w2, %b2");
     let channels_last = format!(
-        "{gate}{CHANNEL_LAST}%y = squeeze_excite %c, %w1, %b1, %w2, %b2 {{act=relu,gate=hard_sigmoid(0.2,0.5)}}"
+        "{gate}{CHANNEL_LAST}%y = squeeze_excite %c, %w1, %b1, %w2, %b2 {{activation=relu,gate=hard_sigmoid(0.2,0.5)}}"
     );
     check(&[
         ("%x: f32[2,3,4,5]", parameters),

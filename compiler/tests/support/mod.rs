@@ -119,11 +119,11 @@ fn single_bound(graph: &Graph, inputs: &[Literal]) -> Option<Bound> {
 /// The functions that an operator's result goes through.
 fn functions(op: &Op) -> Vec<UnaryFn> {
     match op {
-        Op::Conv(op) => op.then.into_iter().collect(),
-        Op::Gemm(op) => op.then.into_iter().collect(),
-        Op::SqueezeExcite(op) => vec![op.act, op.gate],
+        Op::Conv(op) => op.activation.into_iter().collect(),
+        Op::Gemm(op) => op.activation.into_iter().collect(),
+        Op::SqueezeExcite(op) => vec![op.activation, op.gate],
         Op::MbConv(op) => {
-            let own = [op.expand_act, op.act, op.project_act].into_iter().flatten();
+            let own = [op.expand_activation, op.activation, op.project_activation].into_iter().flatten();
             own.chain(op.se.iter().flatten().copied()).collect()
         }
         _ => Vec::new(),

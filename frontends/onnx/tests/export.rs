@@ -137,7 +137,7 @@ fn what_onnx_lacks_is_listed() {
     let mut b = Builder::new("fused");
     let x = b.input("x", [1, 4, 6, 6]);
     let w = b.random("w", [8, 4, 1, 1], 1);
-    let y = b.op("a", Conv { then: Some(UnaryFn::Relu), ..Conv::default() }, &[x, w]).unwrap();
+    let y = b.op("a", Conv { activation: Some(UnaryFn::Relu), ..Conv::default() }, &[x, w]).unwrap();
     let y = b.op("b", Unary { function: UnaryFn::GeluTanh }, &[y]).unwrap();
     b.output("y", y);
     let error = export(&b.finish(), &ExportOptions::default()).unwrap_err();

@@ -444,7 +444,7 @@ mod tests {
             r#"; a comment
             graph @"g 1"(%x: f32[1,8,4,4], %"a \"b\"": i64[]) {
               %w = constant f32[8,8,1,1] random(7)  ; from "p.weight", "q \u{a}"
-              %c = conv %x, %w {pads=[1, 1, 1, 1], then=clip(-inf, 0.1)} : f32[1,8,6,6]  ; from "/conv"
+              %c = conv %x, %w {pads=[1, 1, 1, 1], activation=clip(-inf, 0.1)} : f32[1,8,6,6]  ; from "/conv"
               %y = clip %c {p=[0, 6]} : f32[1,8,6,6]
               return %y as "out 0", %"a \"b\"" as "n"
             }"#,

@@ -39,7 +39,7 @@ mod tests {
         let x = Literal::from_f32([1, 2, 1, 1], &[3.0, -3.0]);
         let w = Literal::from_f32([1, 2, 1, 1], &[1.0, 1.0]);
         let b = Literal::from_f32([1], &[-0.5]);
-        let op: Op = Conv { bias: true, then: Some(UnaryFn::Relu), ..Conv::default() }.into();
+        let op: Op = Conv { bias: true, activation: Some(UnaryFn::Relu), ..Conv::default() }.into();
         assert_eq!(op.magnitude(&[&x, &w, &b]).unwrap().to_f64(), [6.5]);
         assert_eq!(op.terms(&[&x.ty, &w.ty, &b.ty]).unwrap(), 3);
         let (a, b) = (Literal::from_f32([1, 2], &[3.0, -3.0]), Literal::from_f32([2, 1], &[1.0, 1.0]));

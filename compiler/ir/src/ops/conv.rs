@@ -1,8 +1,8 @@
-//! Convolution: `y = then(conv(x, w) + bias + residual)`.
+//! Convolution: `y = activation(conv(x, w) + bias + residual)`.
 //!
 //! Operands: `x [N, C, spatial…]`, `w [M, C / group, kernel…]`, then `bias [M]` if `bias`, then `residual` (the type of the
 //! result) if `residual`. Result `[N, M, spatial…]`, each extent `(in + pads - dilation (k - 1) - 1) / stride + 1`.
-//! Epilogue order: bias, residual, `then`; with `then_first` the activation comes before the residual (Fused-MBConv, expansion 1).
+//! Epilogue order: bias, residual, `activation`; with `activation_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
 use super::bound::over_absolutes;
 use super::OneResult;
@@ -33,9 +33,9 @@ attributes! {
         /// Whether the last operand is added to the result.
         pub residual: bool = false,
         /// Whether the activation applies before the residual is added.
-        pub then_first: bool = false,
+        pub activation_first: bool = false,
         /// Activation of the result.
-        pub then: Option<UnaryFn> = None,
+        pub activation: Option<UnaryFn> = None,
     }
 }
 
@@ -75,13 +75,13 @@ impl Conv {
                 sums.iter_mut().for_each(|sum| *sum += bias);
             }
         }
-        let act = |v: f64| self.then.map_or(v, |function| function.eval(v));
+        let act = |v: f64| self.activation.map_or(v, |function| function.eval(v));
         if !self.residual {
             sums.iter_mut().for_each(|sum| *sum = act(*sum));
             return Ok(());
         }
         for (sum, residual) in sums.iter_mut().zip(inputs[inputs.len() - 1].floats("residual")?) {
-            *sum = if self.then_first { act(*sum) + residual } else { act(*sum + residual) };
+            *sum = if self.activation_first { act(*sum) + residual } else { act(*sum + residual) };
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl OneResult for Conv {
         let (x, w) = (inputs[0], inputs[1]);
         expect_float("x", x)?;
         expect_dtype("w", x.dtype, w)?;
-        expect_activation("then", self.then, x.dtype)?;
+        expect_activation("activation", self.activation, x.dtype)?;
         let windows = self.windows(x, w)?;
         let result: Shape =
             [x.shape[0], w.shape[0]].into_iter().chain(windows.iter().map(|window| window.output)).collect();
@@ -125,7 +125,7 @@ impl OneResult for Conv {
     }
 
     fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
-        over_absolutes(inputs, |inputs| Self { then: None, ..self.clone() }.evaluate(inputs))
+        over_absolutes(inputs, |inputs| Self { activation: None, ..self.clone() }.evaluate(inputs))
     }
 
     fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
@@ -213,11 +213,11 @@ mod tests {
             pads: vec![0, 0],
             dilations: vec![1],
             residual: true,
-            then: Some(UnaryFn::Relu),
+            activation: Some(UnaryFn::Relu),
             ..Conv::default()
         };
         assert_eq!(run(&op, &[&x, &w, &r]).1, [0.0, 0.0]);
-        let op = Conv { then_first: true, ..op };
+        let op = Conv { activation_first: true, ..op };
         assert_eq!(run(&op, &[&x, &w, &r]).1, [-1.0, 2.0]);
     }
 
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(field(&Conv { group: 3, ..plain.clone() }, &[&x, &w]), "group");
         assert_eq!(field(&Conv { group: 4, ..plain.clone() }, &[&x, &f(&[6, 1, 3, 3])]), "group");
         assert_eq!(field(&Conv { pads: vec![0, 0], ..plain.clone() }, &[&x, &w]), "pads");
-        assert_eq!(field(&Conv { then: Some(UnaryFn::Exp), ..plain.clone() }, &[&x, &w]), "then");
+        assert_eq!(field(&Conv { activation: Some(UnaryFn::Exp), ..plain.clone() }, &[&x, &w]), "activation");
         assert_eq!(field(&Conv { bias: true, ..plain.clone() }, &[&x, &w, &f(&[4])]), "bias");
         assert_eq!(field(&Conv { residual: true, ..plain.clone() }, &[&x, &w, &f(&[6, 3, 3])]), "residual");
         let huge = f(&[1 << 40, 4, 5, 5]);

@@ -28,7 +28,7 @@ attributes! {
         /// Whether `c` is given.
         pub bias: bool = false,
         /// Activation of the result.
-        pub then: Option<UnaryFn> = None,
+        pub activation: Option<UnaryFn> = None,
     }
 }
 
@@ -65,7 +65,7 @@ impl OneResult for Gemm {
         let (a, b) = (inputs[0], inputs[1]);
         expect_number("a", a)?;
         expect_dtype("b", a.dtype, b)?;
-        expect_activation("then", self.then, a.dtype)?;
+        expect_activation("activation", self.activation, a.dtype)?;
         for (field, factor) in [("alpha", self.alpha), ("beta", self.beta)] {
             let exact = a.dtype.is_float() || factor == factor.trunc();
             check(exact, field, || format!("an integer for {} elements", a.dtype), || factor.to_string())?;
@@ -81,7 +81,7 @@ impl OneResult for Gemm {
     }
 
     fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
-        let positive = Self { alpha: self.alpha.abs(), beta: self.beta.abs(), then: None, ..self.clone() };
+        let positive = Self { alpha: self.alpha.abs(), beta: self.beta.abs(), activation: None, ..self.clone() };
         over_absolutes(inputs, |inputs| positive.evaluate(inputs))
     }
 
@@ -105,7 +105,7 @@ impl OneResult for Gemm {
                 let c = c.floats("c")?;
                 out.iter_mut().zip(at).for_each(|(v, at)| *v += f64::from(self.beta) * c[at]);
             }
-            out.iter_mut().for_each(|v| *v = self.then.map_or(*v, |function| function.eval(*v)));
+            out.iter_mut().for_each(|v| *v = self.activation.map_or(*v, |function| function.eval(*v)));
             return Ok(Literal::new_float(ty, out));
         }
         let mut out = vec![0i64; m * n];
@@ -156,7 +156,7 @@ mod tests {
         let a = Literal::from_f32([1, 1], &[-3.0]);
         let b = Literal::from_f32([1, 1], &[1.0]);
         let c = Literal::from_f32([], &[2.0]);
-        let op = Gemm { bias: true, then: Some(UnaryFn::Relu), ..Gemm::default() };
+        let op = Gemm { bias: true, activation: Some(UnaryFn::Relu), ..Gemm::default() };
         assert_eq!(op.evaluate(&[&a, &b, &c]).unwrap().to_f64(), [0.0]);
     }
 

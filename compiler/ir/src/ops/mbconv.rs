@@ -25,9 +25,9 @@ attributes! {
         /// Whether a 1x1 expansion comes first.
         pub expand: bool = false,
         /// Activation of the expansion.
-        pub expand_act: Option<UnaryFn> = None,
+        pub expand_activation: Option<UnaryFn> = None,
         /// Activation of the spatial convolution.
-        pub act: Option<UnaryFn> = None,
+        pub activation: Option<UnaryFn> = None,
         /// Stride of the spatial convolution, height and width.
         pub strides: Vec<usize> = vec![1, 1],
         /// Padding of the spatial convolution: top, left, bottom, right.
@@ -37,7 +37,7 @@ attributes! {
         /// Activation and gate of the squeeze-and-excite.
         pub se: Option<Vec<UnaryFn>> = None,
         /// Activation of the projection (none in the published blocks).
-        pub project_act: Option<UnaryFn> = None,
+        pub project_activation: Option<UnaryFn> = None,
         /// Whether the block's input is added to its result.
         pub residual: bool = false,
     }
@@ -53,23 +53,23 @@ impl MbConv {
     fn stages(&self) -> Result<Vec<Stage>, OpError> {
         let plain = !(self.fused && self.expand);
         check(plain, "expand", || "false where the spatial convolution is dense".into(), || "true".into())?;
-        let pointwise = |then| Conv { bias: true, then, ..Conv::default() };
+        let pointwise = |activation| Conv { bias: true, activation, ..Conv::default() };
         let mut stages = Vec::new();
         if self.expand {
-            stages.push(Stage::Conv(Part::Expand, pointwise(self.expand_act)));
+            stages.push(Stage::Conv(Part::Expand, pointwise(self.expand_activation)));
         }
         let spatial = Conv {
             strides: self.strides.clone(),
             pads: self.pads.clone(),
             dilations: self.dilations.clone(),
-            ..pointwise(self.act)
+            ..pointwise(self.activation)
         };
         stages.push(if self.fused { Stage::Conv(Part::Dense, spatial) } else { Stage::Depthwise(spatial) });
         if let Some(functions) = &self.se {
             expect_len("se", 2, functions.len())?;
-            stages.push(Stage::SqueezeExcite(SqueezeExcite { act: functions[0], gate: functions[1] }));
+            stages.push(Stage::SqueezeExcite(SqueezeExcite { activation: functions[0], gate: functions[1] }));
         }
-        let project = Conv { residual: self.residual, then_first: true, ..pointwise(self.project_act) };
+        let project = Conv { residual: self.residual, activation_first: true, ..pointwise(self.project_activation) };
         stages.push(Stage::Conv(Part::Project, project));
         Ok(stages)
     }
@@ -248,8 +248,8 @@ mod tests {
     fn block() -> MbConv {
         MbConv {
             expand: true,
-            expand_act: Some(UnaryFn::Silu),
-            act: Some(UnaryFn::Silu),
+            expand_activation: Some(UnaryFn::Silu),
+            activation: Some(UnaryFn::Silu),
             pads: vec![1; 4],
             se: Some(vec![UnaryFn::Silu, UnaryFn::Sigmoid]),
             residual: true,
@@ -261,12 +261,12 @@ mod tests {
     fn a_block_is_its_operators_one_after_the_other() {
         let operands = operands();
         let o: Vec<_> = operands.iter().collect();
-        let pointwise = Conv { bias: true, then: Some(UnaryFn::Silu), ..Conv::default() };
+        let pointwise = Conv { bias: true, activation: Some(UnaryFn::Silu), ..Conv::default() };
         let expanded = pointwise.evaluate(&o[..3]).unwrap();
         let depthwise = Conv { group: 6, pads: vec![1; 4], ..pointwise.clone() };
         let spatial = depthwise.evaluate(&[&expanded, o[3], o[4]]).unwrap();
         let gated = SqueezeExcite::default().evaluate(&[&spatial, o[5], o[6], o[7], o[8]]).unwrap();
-        let project = Conv { residual: true, then: None, ..pointwise };
+        let project = Conv { residual: true, activation: None, ..pointwise };
         let expected = project.evaluate(&[&gated, o[9], o[10], o[0]]).unwrap();
         assert_eq!(block().evaluate(&o).unwrap(), expected);
         let types: Vec<_> = o.iter().map(|operand| &operand.ty).collect();
@@ -283,8 +283,8 @@ mod tests {
             random(5, &[4]),
         ];
         let o: Vec<_> = o.iter().collect();
-        let op = MbConv { fused: true, act: Some(UnaryFn::Relu), strides: vec![2, 2], ..MbConv::default() };
-        let dense = Conv { bias: true, strides: vec![2, 2], then: Some(UnaryFn::Relu), ..Conv::default() };
+        let op = MbConv { fused: true, activation: Some(UnaryFn::Relu), strides: vec![2, 2], ..MbConv::default() };
+        let dense = Conv { bias: true, strides: vec![2, 2], activation: Some(UnaryFn::Relu), ..Conv::default() };
         let spatial = dense.evaluate(&o[..3]).unwrap();
         let project = Conv { bias: true, ..Conv::default() };
         assert_eq!(op.evaluate(&o).unwrap(), project.evaluate(&[&spatial, o[3], o[4]]).unwrap());

@@ -16,7 +16,7 @@ attributes! {
     /// Attributes of a squeeze-and-excite.
     pub struct SqueezeExcite {
         /// Activation after the reduction.
-        pub act: UnaryFn = UnaryFn::Silu,
+        pub activation: UnaryFn = UnaryFn::Silu,
         /// Gate function.
         pub gate: UnaryFn = UnaryFn::Sigmoid,
     }
@@ -49,7 +49,7 @@ impl OneResult for SqueezeExcite {
         expect_type("b1", x.dtype, &[reduced], inputs[2])?;
         expect_type("w2", x.dtype, &[channels, reduced, 1, 1], inputs[3])?;
         expect_type("b2", x.dtype, &[channels], inputs[4])?;
-        expect_activation("act", Some(self.act), x.dtype)?;
+        expect_activation("act", Some(self.activation), x.dtype)?;
         expect_activation("gate", Some(self.gate), x.dtype)?;
         Ok(x.clone())
     }
@@ -58,7 +58,7 @@ impl OneResult for SqueezeExcite {
     fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
         let identity = UnaryFn::Clip(f32::NEG_INFINITY, f32::INFINITY);
         over_absolutes(inputs, |operands| {
-            let gated = Self { act: identity, gate: identity }.evaluate(operands)?;
+            let gated = Self { activation: identity, gate: identity }.evaluate(operands)?;
             let sums = gated.floats("x")?.iter().zip(operands[0].floats("x")?).map(|(gated, x)| gated + x).collect();
             Ok(Literal::new_float(gated.ty, sums))
         })
@@ -89,7 +89,7 @@ impl OneResult for SqueezeExcite {
         for n in 0..batch {
             let channel = |c: usize| &x[(n * channels + c) * plane..][..plane];
             let means: Vec<_> = (0..channels).map(|c| channel(c).iter().sum::<f64>() / plane as f64).collect();
-            let reduced = dense(&means, inputs[1], inputs[2], self.act)?;
+            let reduced = dense(&means, inputs[1], inputs[2], self.activation)?;
             let gates = dense(&reduced, inputs[3], inputs[4], self.gate)?;
             for (c, gate) in gates.iter().enumerate() {
                 out.extend(channel(c).iter().map(|v| v * gate));
@@ -116,7 +116,7 @@ mod tests {
         let b1 = Literal::from_f32([1], &[-1.0]);
         let w2 = Literal::from_f32([2, 1, 1, 1], &[0.1, -1.0]);
         let b2 = Literal::from_f32([2], &[0.2, 0.0]);
-        let op = SqueezeExcite { act: UnaryFn::Relu, gate: UnaryFn::Clip(0.0, 1.0) };
+        let op = SqueezeExcite { activation: UnaryFn::Relu, gate: UnaryFn::Clip(0.0, 1.0) };
         // Means 2 and 0, reduced 3, gates 0.5 and 0.
         let inputs = [&x, &w1, &b1, &w2, &b2];
         let y = op.evaluate(&inputs).unwrap().to_f64();

@@ -202,13 +202,13 @@ fn rows(op: &Op, weight: &Shape, outputs: usize) -> Option<Rows> {
     }
     let by_row: Box<dyn Fn(usize) -> usize> = Box::new(|row| row);
     match op {
-        Op::Conv(op) if op.then.is_none() && !op.residual => {
+        Op::Conv(op) if op.activation.is_none() && !op.residual => {
             Some(Rows { width: weight.numel() / weight[0], period: weight[0], channel: by_row })
         }
-        Op::Gemm(op) if op.then.is_none() && op.trans_b => {
+        Op::Gemm(op) if op.activation.is_none() && op.trans_b => {
             Some(Rows { width: weight[1], period: weight[0], channel: by_row })
         }
-        Op::Gemm(op) if op.then.is_none() => {
+        Op::Gemm(op) if op.activation.is_none() => {
             Some(Rows { width: 1, period: outputs, channel: Box::new(move |row| row % outputs) })
         }
         Op::ConvTranspose(op) => {

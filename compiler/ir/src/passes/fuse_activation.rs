@@ -1,11 +1,11 @@
 //! An activation that is the only user of a convolution or matrix product, or of a concatenation of such, becomes its
-//! `then`.
+//! `activation`.
 //!
-//! Activations spelled in arithmetic are named first ([`super::name_activation`]). Invariant: no activation that
+//! Activations spelled in arithmetic are named first ([`super::recognize_activation`]). Invariant: no activation that
 //! could run in registers makes a pass over memory.
 
 use super::matching::{shared, unary};
-use super::{Context, Outcome, first, name_activation, rewrite};
+use super::{Context, Outcome, first, recognize_activation, rewrite};
 use crate::error::Result;
 use crate::graph::{Graph, Patch, Value, ValueId};
 use crate::ops::{Conv, Gemm, Op};
@@ -14,7 +14,7 @@ use crate::types::DType;
 
 /// Runs the pass.
 pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
-    rewrite(graph, cx, |graph, id| match first(graph, id, name_activation::RULES) {
+    rewrite(graph, cx, |graph, id| match first(graph, id, recognize_activation::RULES) {
         Outcome::NoMatch => into_producer(graph, id),
         outcome => outcome,
     })
@@ -23,8 +23,8 @@ pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
 /// The operator at `id` with `function` as its activation, if it can end in one and does not yet.
 fn with_activation(graph: &Graph, id: ValueId, function: UnaryFn) -> Option<Op> {
     match graph.producer(id).op()? {
-        Op::Conv(op) if op.then.is_none() => Some(Conv { then: Some(function), ..op.clone() }.into()),
-        Op::Gemm(op) if op.then.is_none() => Some(Gemm { then: Some(function), ..op.clone() }.into()),
+        Op::Conv(op) if op.activation.is_none() => Some(Conv { activation: Some(function), ..op.clone() }.into()),
+        Op::Gemm(op) if op.activation.is_none() => Some(Gemm { activation: Some(function), ..op.clone() }.into()),
         _ => None,
     }
 }

@@ -29,7 +29,7 @@ fn bias(graph: &Graph, id: ValueId) -> Outcome {
     let Some((BinaryFn::Add, a, b)) = binary(graph, id) else { return Outcome::NoMatch };
     let (product, c) = if gemm(graph, a).is_some() { (a, b) } else { (b, a) };
     let Some(view) = gemm(graph, product) else { return Outcome::NoMatch };
-    if view.op.bias || view.op.then.is_some() || graph.ty(product) != graph.ty(id) {
+    if view.op.bias || view.op.activation.is_some() || graph.ty(product) != graph.ty(id) {
         return Outcome::NoMatch;
     }
     if let Err(obstacle) = known(graph, c, "addend") {

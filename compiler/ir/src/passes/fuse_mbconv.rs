@@ -101,7 +101,7 @@ fn unfit(graph: &Graph, spatial: &ConvView<'_>, fused: bool) -> Option<String> {
     let (filters, group) = (graph.ty(spatial.w).shape[0], spatial.op.group);
     if spatial.residual.is_some() {
         Some(format!("the spatial convolution %{name} adds a residual"))
-    } else if fused && spatial.op.then.is_none() {
+    } else if fused && spatial.op.activation.is_none() {
         // A bottleneck has none either where its exporter left the activation out; the block would not be one.
         Some(format!("the spatial convolution %{name} has no activation"))
     } else if !fused && filters != group {
@@ -158,7 +158,7 @@ fn obstacle(graph: &Graph, block: &Block<'_>) -> Option<String> {
         Some(r) if r != block.x() => {
             Some(format!("the residual %{} is not the input %{}", graph.name_of(r), graph.name_of(block.x())))
         }
-        Some(_) if op.then.is_some() && !op.then_first => {
+        Some(_) if op.activation.is_some() && !op.activation_first => {
             Some(format!("%{} has an activation after the residual", graph.name_of(block.project.id)))
         }
         _ => None,
@@ -189,13 +189,13 @@ fn patch(graph: &Graph, id: ValueId, block: &Block<'_>) -> Patch {
     let op = MbConv {
         fused: block.fused,
         expand: block.expand.is_some(),
-        expand_act: block.expand.as_ref().and_then(|expand| expand.op.then),
-        act: block.spatial.op.then,
+        expand_activation: block.expand.as_ref().and_then(|expand| expand.op.activation),
+        activation: block.spatial.op.activation,
         strides: block.spatial.op.strides.clone(),
         pads: block.spatial.op.pads.clone(),
         dilations: block.spatial.op.dilations.clone(),
-        se: block.se.map(|(_, se)| vec![se.act, se.gate]),
-        project_act: block.project.op.then,
+        se: block.se.map(|(_, se)| vec![se.activation, se.gate]),
+        project_activation: block.project.op.activation,
         residual: block.project.residual.is_some(),
     };
     patch.op(op, &operands);

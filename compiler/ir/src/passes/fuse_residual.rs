@@ -1,6 +1,6 @@
-//! The addition after a convolution becomes its residual operand, and the activation after the addition its `then`.
+//! The addition after a convolution becomes its residual operand, and the activation after the addition its `activation`.
 //!
-//! A convolution that already ends in an activation adds the residual after it (`then_first`). Where both addends are
+//! A convolution that already ends in an activation adds the residual after it (`activation_first`). Where both addends are
 //! convolutions the one without an activation takes the other, or the later one in topological order, when its
 //! residual is there already.
 
@@ -55,7 +55,7 @@ fn usable(graph: &Graph, id: ValueId) -> Result<(), String> {
 /// The candidate without an activation, or the later one.
 fn choose(graph: &Graph, candidates: &[ValueId]) -> Option<ValueId> {
     let [a, b] = candidates else { return candidates.first().copied() };
-    let plain = |id: ValueId| conv(graph, id).is_some_and(|view| view.op.then.is_none());
+    let plain = |id: ValueId| conv(graph, id).is_some_and(|view| view.op.activation.is_none());
     if plain(*a) != plain(*b) {
         return Some(if plain(*a) { *a } else { *b });
     }
@@ -65,7 +65,7 @@ fn choose(graph: &Graph, candidates: &[ValueId]) -> Option<ValueId> {
 
 fn fuse(graph: &Graph, id: ValueId, chosen: ValueId, residual: ValueId) -> Outcome {
     let Some(view) = conv(graph, chosen) else { return Outcome::NoMatch };
-    let op = Conv { residual: true, then_first: view.op.then.is_some(), ..view.op.clone() };
+    let op = Conv { residual: true, activation_first: view.op.activation.is_some(), ..view.op.clone() };
     let mut operands = graph.operands(chosen.node);
     operands.push(residual);
     let why = format!("conv adds %{}", graph.name_of(residual));

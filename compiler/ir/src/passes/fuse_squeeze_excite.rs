@@ -59,7 +59,7 @@ struct Projection {
     x: ValueId,
     w: ValueId,
     bias: Option<ValueId>,
-    then: Option<UnaryFn>,
+    activation: Option<UnaryFn>,
     /// Whether `w` is `[in, out]`.
     transposed: bool,
 }
@@ -77,7 +77,7 @@ fn block(graph: &Graph, x: ValueId, gate: ValueId) -> Option<Block> {
     if !is_spatial_mean(graph, mean, x) {
         return None;
     }
-    Some(Block { gate: expand.then?, reduce, expand, inner })
+    Some(Block { gate: expand.activation?, reduce, expand, inner })
 }
 
 /// The value behind reshapes of a vector per image, `[n, c]` or `[n, c, 1, …]`; notes every value on the way.
@@ -103,7 +103,7 @@ fn projection(graph: &Graph, id: ValueId) -> Option<Projection> {
             x: view.x,
             w: view.w,
             bias: view.bias,
-            then: view.op.then,
+            activation: view.op.activation,
             transposed: false,
         });
     }
@@ -114,7 +114,7 @@ fn projection(graph: &Graph, id: ValueId) -> Option<Projection> {
         x: view.a,
         w: view.b,
         bias: view.c,
-        then: view.op.then,
+        activation: view.op.activation,
         transposed: !view.op.trans_b,
     })
 }
@@ -149,14 +149,14 @@ fn patch(graph: &Graph, id: ValueId, x: ValueId, block: &Block) -> Result<Patch,
         return Err(obstacle);
     }
     let name = |p: &Projection| graph.name_of(p.id).to_owned();
-    let act = block.reduce.then.ok_or_else(|| format!("%{} has no activation", name(&block.reduce)))?;
+    let activation = block.reduce.activation.ok_or_else(|| format!("%{} has no activation", name(&block.reduce)))?;
     let mut patch = Patch::new(id, "squeeze_excite");
     let mut operands = vec![Value::Old(x)];
     for projection in [&block.reduce, &block.expand] {
         let (w, bias) = parameters(graph, projection, &mut patch)?;
         operands.extend([w, bias]);
     }
-    patch.op(SqueezeExcite { act, gate: block.gate }, &operands);
+    patch.op(SqueezeExcite { activation, gate: block.gate }, &operands);
     patch.part("mean", block.inner.last().map_or(&[], std::slice::from_ref));
     patch.part("reduce", &[block.reduce.id]);
     patch.part("expand", &[block.expand.id]);

@@ -14,7 +14,7 @@ pub mod fuse_mbconv;
 pub mod fuse_residual;
 pub mod fuse_squeeze_excite;
 mod matching;
-pub mod name_activation;
+pub mod recognize_activation;
 pub mod remove_identity;
 
 use crate::error::{Error, Result};

@@ -315,7 +315,7 @@ impl File {
         match value.constant {
             Some(bits) => mover.materialise(register, bits)?,
             None if value.saved => mover.restore(self.class, register, value.slot)?,
-            // A value that no path has written yet: rubbish is as good as any.
+            // A value that no path has written yet: undefined bytes is as good as any.
             None => {}
         }
         value.register = register;

@@ -11,7 +11,7 @@ use super::opcodes::Opcodes;
 use crate::codegen::machine::code::Class;
 use crate::codegen::machine::registers::Mover;
 
-/// Registers that a System V function hands back as it found them, beside rbp.
+/// Registers that a System V function hands back as it found them, next to rbp.
 const SAVED: [Register; 5] = [Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];
 /// Mask register of comparisons.
 pub const COMPARED: Register = Register::K1;

@@ -8,7 +8,7 @@
 //!     .symtab, .strtab, .shstrtab, section headers: not loaded
 //! ```
 //!
-//! In: an [`Image`]. Out: the bytes before, of, and behind the weights. Address and file offset of a byte are the same. Nothing is
+//! In: an [`ObjectImage`]. Out: the bytes before, of, and behind the weights. Address and file offset of a byte are the same. Nothing is
 //! imported and nothing relocated when the library is loaded; no page is writable and executable.
 
 mod dynamic;
@@ -26,7 +26,7 @@ use xxhash_rust::xxh64::Xxh64;
 
 use link::Addresses;
 
-use super::Image;
+use super::ObjectImage;
 use crate::error::Result;
 use crate::target::Arch;
 
@@ -96,7 +96,7 @@ fn plain(name: &'static str, kind: u32, flags: u32, align: usize) -> Section {
 ///
 /// # Errors
 /// [`crate::Error::Codegen`] if a reference leads to nothing or too far.
-pub fn write(image: &Image) -> Result<SharedLibrary> {
+pub fn write(image: &ObjectImage) -> Result<SharedLibrary> {
     // Pages of 64 KiB exist on aarch64.
     let page = if image.arch == Arch::Aarch64 { 1 << 16 } else { 1 << 12 };
     let mut layout = Layout { bytes: vec![0; EHDR + SEGMENTS * PHDR], base: 0, sections: Vec::new() };
@@ -210,7 +210,7 @@ fn note(name: &[u8], kind: u32, description: &[u8]) -> Vec<u8> {
 }
 
 /// Names the content: code, tables, weights and the beginning of symbols.
-fn build_id(image: &Image) -> [u8; 16] {
+fn build_id(image: &ObjectImage) -> [u8; 16] {
     let functions: Vec<u8> = image.functions.iter().flat_map(|function| function.bytes.iter().copied()).collect();
     let embedded = u8::from(image.weights.is_some());
     let parts: [&[u8]; 5] = [image.prefix.as_bytes(), &image.tables, &image.kernels, &functions, &[embedded]];

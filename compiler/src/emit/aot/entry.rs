@@ -1,7 +1,7 @@
 //! The functions that a compiled library exports, and those they call.
 //!
 //! In: an architecture, and whether weights are embedded. Out: position-independent code that reads the tables of
-//! [`fornax_runtime::artifact`]; it is the same for every network of a [`Shape`]. The functions keep no state but the caller's arena and state block, check
+//! [`fornax_runtime::artifact`]; it is the same for every network of a [`EntryOptions`]. The functions keep no state but the caller's arena and state block, check
 //! everything the caller gives before they touch a tensor, and return a [`Code`].
 
 mod init;
@@ -109,7 +109,7 @@ pub const ALIGN: usize = 16;
 
 /// What the functions depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub struct EntryOptions {
     /// Instruction set.
     pub arch: Arch,
     /// Whether the library holds weights.
@@ -127,8 +127,8 @@ type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 
 ///
 /// # Errors
 /// [`crate::Error::Codegen`] if Cranelift refuses one: a bug of ours.
-pub fn functions(shape: Shape) -> Result<Vec<Function>> {
-    let Shape { arch, embedded, state, .. } = shape;
+pub fn functions(shape: EntryOptions) -> Result<Vec<Function>> {
+    let EntryOptions { arch, embedded, state, .. } = shape;
     let x86 = arch == Arch::X86_64;
     // They run on the baseline of the architecture.
     let isa = clif::isa(&Target::multi(arch).swap_remove(0))?;

@@ -1,6 +1,6 @@
 //! What Cranelift has no instructions for: identification of the processor, and the floating-point control register.
 //!
-//! In: an architecture. Out: the bytes of functions that [`super::entry`] calls, each with the instructions it holds beside it.
+//! In: an architecture. Out: the bytes of functions that [`super::entry`] calls, each with the instructions it holds next to it.
 //! They keep to System V and use no stack beyond the red zone, which a signal handler spares.
 
 use crate::target::Arch;

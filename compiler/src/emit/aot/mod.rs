@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! plans, one per binding and level ─▶ weights::Table ─▶ Compiled ─▶ tables ─┐
-//!                                  └▶ kernels, each once ─┘        entry ───┴▶ Image ─▶ elf (.so), object (.o, .a), header (.h)
+//!                                  └▶ kernels, each once ─┘        entry ───┴▶ ObjectImage ─▶ elf (.so), object (.o, .a), header (.h)
 //! ```
 //!
 //! In: plans of one model. Out: bytes that depend on the plans and nothing else: not on the machine, the day or the folder.
-//! Everything in an [`Image`] is position independent; what refers to something else does so by distance.
+//! Everything in an [`ObjectImage`] is position independent; what refers to something else does so by distance.
 
 pub mod archive;
 pub mod elf;
@@ -31,7 +31,7 @@ use weights::{Table, Weights};
 
 /// Where a kernel lies among the kernels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Placed {
+pub struct CodeRange {
     /// Offset of its first byte.
     pub offset: usize,
     /// Size.
@@ -44,7 +44,7 @@ pub struct Name {
     /// Kernel and level.
     pub text: String,
     /// Where it lies.
-    pub placed: Placed,
+    pub placed: CodeRange,
 }
 
 /// All kernels of a library.
@@ -52,17 +52,17 @@ pub struct Name {
 struct Kernels {
     bytes: Vec<u8>,
     names: Vec<Name>,
-    known: HashMap<Vec<u8>, Placed>,
+    known: HashMap<Vec<u8>, CodeRange>,
 }
 
 impl Kernels {
     /// Adds code, unless the same bytes are there.
-    fn add(&mut self, code: super::Code, level: &str) -> Placed {
+    fn add(&mut self, code: super::Code, level: &str) -> CodeRange {
         if let Some(placed) = self.known.get(&code.bytes) {
             return *placed;
         }
         self.bytes.resize(self.bytes.len().next_multiple_of(code.align as usize), 0);
-        let placed = Placed { offset: self.bytes.len(), bytes: code.bytes.len() };
+        let placed = CodeRange { offset: self.bytes.len(), bytes: code.bytes.len() };
         self.bytes.extend_from_slice(&code.bytes);
         self.names.push(Name { text: format!("{}.{level}", code.name), placed });
         self.known.insert(code.bytes, placed);
@@ -75,7 +75,7 @@ pub struct Compiled<'a> {
     plans: &'a [Vec<Plan>],
     table: Table<'a>,
     kernels: Kernels,
-    placed: Vec<Vec<Placed>>,
+    placed: Vec<Vec<CodeRange>>,
     weights: Weights,
     selftest: Option<Selftest>,
 }
@@ -105,10 +105,10 @@ pub fn compile<'a>(
         let of_level: Vec<&Plan> = numbers.iter().map(|number| all[*number]).collect();
         let target = &of_level[0].target;
         let (distinct, functions) = distinct_in(&of_level);
-        // Packing goes on beside the first.
+        // Packing goes on next to the first.
         let code =
             times.stage(format!("code {target}"), || compile_beside(&distinct, target, threads, &|| queue.work()))?;
-        let own: Vec<Placed> = code.into_iter().map(|code| kernels.add(code, &target.to_string())).collect();
+        let own: Vec<CodeRange> = code.into_iter().map(|code| kernels.add(code, &target.to_string())).collect();
         for (number, functions) in numbers.into_iter().zip(functions) {
             placed[number] = functions.into_iter().map(|function| own[function]).collect();
         }
@@ -162,11 +162,11 @@ impl Compiled<'_> {
     ///
     /// # Errors
     /// [`Error::Codegen`] or [`Error::Limit`]: as for kernels.
-    pub fn image(&self, prefix: &str, signature: &str, embed: bool) -> Result<Image> {
+    pub fn image(&self, prefix: &str, signature: &str, embed: bool) -> Result<ObjectImage> {
         let Some(first) = self.plans.first().and_then(|levels| levels.first()) else {
             return Err(Error::Plan(vec!["a library without plans".into()]));
         };
-        let contents = tables::Contents {
+        let contents = tables::TableSpec {
             plans: self.plans,
             placed: &self.placed,
             table: &self.table,
@@ -176,8 +176,8 @@ impl Compiled<'_> {
         };
         let arch = first.target.arch();
         let state = !first.variables.is_empty();
-        let shape = entry::Shape { arch, embedded: embed, simple: header::simple(first), state };
-        Ok(Image {
+        let shape = entry::EntryOptions { arch, embedded: embed, simple: header::simple(first), state };
+        Ok(ObjectImage {
             arch,
             format: tables::version(self.plans),
             prefix: prefix.to_string(),
@@ -192,7 +192,7 @@ impl Compiled<'_> {
 }
 
 /// The parts of a library.
-pub struct Image {
+pub struct ObjectImage {
     /// Instruction set.
     pub arch: Arch,
     /// Version of the format of note and tables.
@@ -213,7 +213,7 @@ pub struct Image {
     pub weights_hash: u64,
 }
 
-impl Image {
+impl ObjectImage {
     /// The symbol that a function has in a file.
     pub fn symbol(&self, function: &entry::Function) -> String {
         format!("{}_{}", self.prefix, function.name)

@@ -1,6 +1,6 @@
 //! A relocatable object file, for linking into a program.
 //!
-//! In: an [`Image`]. Out: `.o` bytes whose only global symbols are the exported functions, with relocations relative to the program
+//! In: an [`ObjectImage`]. Out: `.o` bytes whose only global symbols are the exported functions, with relocations relative to the program
 //! counter and no undefined symbol.
 
 use object::write::SymbolSection;
@@ -10,7 +10,7 @@ use object::{
 };
 
 use super::entry::{self, Symbol};
-use super::{Image, Placed};
+use super::{CodeRange, ObjectImage};
 use crate::codegen::clif::routine::Relocation;
 use crate::error::{Error, Result};
 use crate::target::Arch;
@@ -25,7 +25,7 @@ const REACH: u64 = 15 << 27;
 ///
 /// # Errors
 /// [`Error::Codegen`] if a reference leads to nothing: a bug of ours.
-pub fn write(image: &Image) -> Result<Vec<u8>> {
+pub fn write(image: &ObjectImage) -> Result<Vec<u8>> {
     let fail = |message: String| Error::Codegen { function: image.prefix.clone(), message };
     let needed = (image.kernels.len() + image.tables.len()) as u64
         + image.weights.as_ref().map_or(0, |weights| weights.bytes.len() as u64);
@@ -45,7 +45,7 @@ pub fn write(image: &Image) -> Result<Vec<u8>> {
     let kernels = object.append_section_data(text, &image.kernels, ALIGN);
     places.push((Symbol::Kernels, text, kernels));
     for name in &image.names {
-        let placed = Placed { offset: kernels as usize + name.placed.offset, ..name.placed };
+        let placed = CodeRange { offset: kernels as usize + name.placed.offset, ..name.placed };
         define(&mut object, &name.text, placed, text, Some(false));
     }
     let rodata = object.section_id(StandardSection::ReadOnlyData);
@@ -55,14 +55,14 @@ pub fn write(image: &Image) -> Result<Vec<u8>> {
     }
     for (symbol, name, bytes) in data {
         let offset = object.append_section_data(rodata, bytes, ALIGN);
-        let placed = Placed { offset: offset as usize, bytes: bytes.len() };
+        let placed = CodeRange { offset: offset as usize, bytes: bytes.len() };
         define(&mut object, &format!("{}_{name}", image.prefix), placed, rodata, None);
         places.push((symbol, rodata, offset));
     }
     let mut starts = Vec::with_capacity(image.functions.len());
     for function in &image.functions {
         let start = object.append_section_data(text, &function.bytes, entry::ALIGN as u64);
-        let placed = Placed { offset: start as usize, bytes: function.bytes.len() };
+        let placed = CodeRange { offset: start as usize, bytes: function.bytes.len() };
         define(&mut object, &image.symbol(function), placed, text, Some(function.exported));
         places.push((function.symbol, text, start));
         starts.push(start);
@@ -83,7 +83,7 @@ pub fn write(image: &Image) -> Result<Vec<u8>> {
 }
 
 /// Adds a symbol: data if `exported` is not said, else a function.
-fn define(object: &mut Object<'_>, name: &str, at: Placed, section: SectionId, exported: Option<bool>) {
+fn define(object: &mut Object<'_>, name: &str, at: CodeRange, section: SectionId, exported: Option<bool>) {
     let scope = if exported == Some(true) { SymbolScope::Dynamic } else { SymbolScope::Compilation };
     object.add_symbol(ObjectSymbol {
         name: name.into(),

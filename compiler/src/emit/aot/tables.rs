@@ -12,7 +12,7 @@ use fornax_runtime::artifact::{
 use fornax_runtime::{ALIGN, Arg, artifact};
 
 use super::weights::Table;
-use super::{Placed, Selftest};
+use super::{CodeRange, Selftest};
 use crate::emit;
 use crate::error::Result;
 use crate::plan::{Operand, Plan};
@@ -82,11 +82,11 @@ fn staged(bytes: usize) -> usize {
 }
 
 /// What the tables say.
-pub struct Contents<'a> {
+pub struct TableSpec<'a> {
     /// The plans, one list of levels per binding.
     pub plans: &'a [Vec<Plan>],
     /// Where the kernel of each step of each plan lies.
-    pub placed: &'a [Vec<Placed>],
+    pub placed: &'a [Vec<CodeRange>],
     /// The weights.
     pub table: &'a Table<'a>,
     /// Hash of the constants.
@@ -97,7 +97,7 @@ pub struct Contents<'a> {
     pub signature: &'a str,
 }
 
-impl Contents<'_> {
+impl TableSpec<'_> {
     /// The bytes of the tables.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl Writer {
         }
     }
 
-    fn plan(&mut self, plan: &Plan, number: usize, table: &Table<'_>, placed: &[Placed]) {
+    fn plan(&mut self, plan: &Plan, number: usize, table: &Table<'_>, placed: &[CodeRange]) {
         let record = artifact::Plan {
             arena_bytes: plan.arena_bytes as u64,
             scratch_bytes: plan.scratch_bytes as u64,

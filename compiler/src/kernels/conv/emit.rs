@@ -64,7 +64,7 @@ pub struct Range {
     pub end: R,
 }
 
-/// Bytes that a core's second-level cache may not keep from one strip to the next.
+/// Bytes that a core's L2 may not keep from one strip to the next.
 const FAR: usize = 1 << 20;
 
 struct Writer<'a> {

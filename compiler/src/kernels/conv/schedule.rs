@@ -68,7 +68,7 @@ const UNROLLED: usize = 16;
 const TILE: usize = 12;
 /// Cycles to begin a run of tiles.
 const RUN: usize = 20;
-/// Cycles that the first pass through a tile's code takes: it is not in the first-level cache.
+/// Cycles that the first pass through a tile's code takes: it is not in the L1.
 const CODE: usize = 300;
 /// Cycles at the peak that pay for claiming a chunk. What one thread alone computes, the others fetch from its cache in the next
 /// step, so few layers are too small to share.
@@ -80,7 +80,7 @@ impl Conv {
         if target.lanes() > 4 {
             return self.plan_wide(target.lanes(), target.vector_registers());
         }
-        // Measured for Cranelift's 128-bit code on x86-64: 5x2 by 8 channels reaches 95 % of the multiply-add peak. With 10 sums its
+        // Measured for Cranelift's 128-bit code on x86-64: 5x2 by 8 channels reaches 95 % of the FMA peak. With 10 sums its
         // register allocator may spill one per turn; over 8 channels the latency of that hides behind the arithmetic.
         let (pixels, vectors, unroll) = match (target.arch(), self.filters) {
             (_, 0..=4) => (8, 1, 4),

@@ -69,7 +69,7 @@ struct Problem {
     bounds: Vec<f64>,
 }
 
-fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> Problem {
+fn problem(case: &Case, spec: &Conv, activation: Option<UnaryFn>, residual: bool) -> Problem {
     let ([n, groups, channels, filters], axes) = *case;
     let (all_in, all_out) = (groups * channels, groups * filters);
     let shape = |c: usize, f: fn(&Axis) -> usize| [n, c, f(&spec.rows), f(&spec.columns)];
@@ -85,8 +85,8 @@ fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> P
         group: groups,
         bias: true,
         residual,
-        then,
-        then_first: false,
+        activation,
+        activation_first: false,
     };
     let mut operands = vec![
         Literal::from_f32(x_shape, &x),
@@ -100,7 +100,7 @@ fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> P
     let op: Op = op.into();
     let per_sum = (op.terms(&types).unwrap() + 8) as f64 * 2f64.powi(-24);
     let sizes = op.magnitude(&operands).unwrap().to_f64();
-    let bounds = sizes.iter().zip(&exact).map(|(size, y)| size * per_sum + then.map_or(0.0, |f| error_bound(f, *y)));
+    let bounds = sizes.iter().zip(&exact).map(|(size, y)| size * per_sum + activation.map_or(0.0, |f| error_bound(f, *y)));
     let last = |v: &[f64]| {
         let order = channels_last(n, all_out, &(0..v.len()).map(|i| i as f32).collect::<Vec<_>>());
         order.iter().map(|i| v[*i as usize]).collect::<Vec<f64>>()
@@ -114,9 +114,9 @@ fn problem(case: &Case, spec: &Conv, then: Option<UnaryFn>, residual: bool) -> P
 }
 
 /// Compares one case with the reference; `None` if it agrees.
-fn check(case: &Case, then: Option<UnaryFn>, residual: bool, input: Input) -> Option<String> {
-    let spec = Conv { input, ..spec(*case, Epilogue::new(then, residual, false)) }.flattened();
-    let problem = problem(case, &spec_of_image(case, &spec), then, residual);
+fn check(case: &Case, activation: Option<UnaryFn>, residual: bool, input: Input) -> Option<String> {
+    let spec = Conv { input, ..spec(*case, Epilogue::new(activation, residual, false)) }.flattened();
+    let problem = problem(case, &spec_of_image(case, &spec), activation, residual);
     let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
     let found = run(spec.clone(), &inputs);
     for lanes in [4, 8, 16] {
@@ -156,8 +156,8 @@ fn network_inputs_are_read_as_they_are() {
 }
 
 /// Says which of `schedules` gives other bits than the machine, on any lane count.
-fn changes(case: &Case, spec: &Conv, then: Option<UnaryFn>, schedules: &[Schedule]) -> Option<String> {
-    let problem = problem(case, &spec_of_image(case, spec), then, spec.epilogue.residual());
+fn changes(case: &Case, spec: &Conv, activation: Option<UnaryFn>, schedules: &[Schedule]) -> Option<String> {
+    let problem = problem(case, &spec_of_image(case, spec), activation, spec.epilogue.residual());
     let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
     let expected = bits(&run(spec.clone(), &inputs)[0]);
     let all = schedules.iter().flat_map(|schedule| [4, 8, 16].map(|lanes| (schedule, lanes)));
@@ -169,8 +169,8 @@ fn changes(case: &Case, spec: &Conv, then: Option<UnaryFn>, schedules: &[Schedul
 #[test]
 fn schedules_change_no_bit() {
     let case = ([2, 1, 9, 40], [[12, 3, 1, 1, 1, 1], [13, 3, 1, 1, 1, 1]]);
-    let then = Some(UnaryFn::Silu);
-    let spec = spec(case, Epilogue::new(then, false, false));
+    let activation = Some(UnaryFn::Silu);
+    let spec = spec(case, Epilogue::new(activation, false, false));
     let shapes = [
         (1, 1, Split::Rows),
         (3, 4, Split::Strips),
@@ -183,13 +183,13 @@ fn schedules_change_no_bit() {
         let schedule = |unroll| Schedule { pixels: *pixels, vectors: *vectors, split: *split, unroll, chunks: 2 };
         [1, 2, 8].map(schedule)
     });
-    report([changes(&case, &spec, then, &schedules.collect::<Vec<_>>())].into_iter());
+    report([changes(&case, &spec, activation, &schedules.collect::<Vec<_>>())].into_iter());
 }
 
 /// Strips that end in the midst of a panel or of a vector, over several panels, in few and many chunks.
 #[test]
 fn strips_change_no_bit() {
-    let then = Some(UnaryFn::Relu);
+    let activation = Some(UnaryFn::Relu);
     report([1, 5, 12, 17, 24, 40, 100].into_iter().flat_map(|filters| {
         let flat = ([1, 1, 7, filters], [plain(1), plain(11)]);
         let image = ([2, 1, 3, filters], [[4, 3, 2, 1, 1, 1], [9, 3, 1, 1, 1, 1]]);
@@ -204,10 +204,10 @@ fn strips_change_no_bit() {
             (flat_groups, Split::Tiles, Input::ChannelsLast),
         ];
         cases.map(|(case, split, input)| {
-            let spec = Conv { input, ..spec(case, Epilogue::new(then, split == Split::Rows, false)) };
+            let spec = Conv { input, ..spec(case, Epilogue::new(activation, split == Split::Rows, false)) };
             let schedule = |(pixels, vectors, chunks)| Schedule { pixels, vectors, unroll: 4, split, chunks };
             let schedules = [(4, 1, 3), (6, 3, 2), (6, 4, 7), (3, 5, 1)].map(schedule);
-            changes(&case, &spec, then, &schedules)
+            changes(&case, &spec, activation, &schedules)
         })
     }));
 }
@@ -216,17 +216,17 @@ fn strips_change_no_bit() {
 /// groups exceed the cache and chunks run one by one.
 #[test]
 fn pixels_of_groups_are_split() {
-    let then = Some(UnaryFn::Relu);
+    let activation = Some(UnaryFn::Relu);
     for (groups, channels, filters, [height, width]) in
         [(2, 20, 40, [7, 12]), (4, 9, 12, [1, 61]), (2, 64, 3, [48, 48])]
     {
         let case = ([1, groups, channels, filters], [plain(height), plain(width)]);
-        let spec = spec(case, Epilogue::new(then, filters == 12, false)).flattened();
+        let spec = spec(case, Epilogue::new(activation, filters == 12, false)).flattened();
         for (lanes, registers) in WIDE {
             let schedule = spec.plan_wide(lanes, registers);
             assert_eq!(schedule.split, Split::Tiles);
             let shared = [1, 3, 8].map(|chunks| Schedule { chunks, ..schedule.clone() });
-            report([changes(&case, &spec, then, &shared)].into_iter());
+            report([changes(&case, &spec, activation, &shared)].into_iter());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How a ring runs on a target: block of channels and bands of rows, the cheapest by [`Ring::slots`].
 //!
-//! More blocks read `x` again, more bands expand rows twice; both make rings that fit the second-level cache, and units for threads.
+//! More blocks read `x` again, more bands expand rows twice; both make rings that fit the L2, and units for threads.
 
 use super::{PANEL, Ring, Schedule};
 use crate::kernels::Family;
@@ -44,13 +44,13 @@ impl Ring {
         best.map_or_else(narrow, |(_, schedule)| schedule)
     }
 
-    /// The expansion of a block of channels for all rows of an image, row by row: its code stays in the first-level cache from
+    /// The expansion of a block of channels for all rows of an image, row by row: its code stays in the L1 from
     /// one row to the next.
     fn all_rows(&self, block: usize) -> Conv {
         Conv { rows: Axis::plain(self.depthwise.input[0]), ..self.expansion(block) }
     }
 
-    /// Blocks whose ring and weights stay in a quarter of the second-level cache, widest first; the narrowest if there are none.
+    /// Blocks whose ring and weights stay in a quarter of the L2, widest first; the narrowest if there are none.
     fn blocks(&self, target: &Target) -> Vec<usize> {
         let all = self.depthwise.channels;
         let even = |count: usize| all.div_ceil(count).next_multiple_of(PANEL).min(all);
@@ -63,7 +63,7 @@ impl Ring {
     }
 
     /// Multiply-adds that could begin while it runs: the expansion with the rows that bands share, multiply-adds of the depthwise
-    /// convolution, `x` from behind the second-level cache; the last round of four threads counts in full.
+    /// convolution, `x` from behind the L2; the last round of four threads counts in full.
     pub(super) fn slots(&self, machine: &Machine, [block, bands]: [usize; 2], expand: &conv::Schedule) -> u64 {
         let d = &self.depthwise;
         let blocks = d.channels.div_ceil(block);

@@ -26,9 +26,9 @@ const CASES: &[Case] = &[
 
 fn spec(([batch, inputs, channels], [input, kernel, strides, pads]): Case) -> Ring {
     let output = [0, 1].map(|i| (input[i] + 2 * pads[i] - kernel[i]) / strides[i] + 1);
-    let (then, dilations) = (Some(UnaryFn::Silu), [1, 1]);
+    let (activation, dilations) = (Some(UnaryFn::Silu), [1, 1]);
     let depthwise =
-        Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, then, squeeze: batch != 3 };
+        Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze: batch != 3 };
     Ring { inputs, expand: Some(UnaryFn::Relu), depthwise }
 }
 

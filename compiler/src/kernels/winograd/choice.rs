@@ -9,7 +9,7 @@ use super::{Tile, Winograd};
 use crate::kernels::{Conv, conv};
 use crate::target::Machine;
 
-/// Operations at the full rate in the time that a byte takes from the last-level cache.
+/// Operations at the full rate in the time that a byte takes from the LLC.
 const PER_BYTE: f64 = Machine::NOMINAL.flops_per_byte();
 /// Weights, bytes, that stay near from block to block.
 const NEAR: f64 = Machine::NOMINAL.l2 as f64 / 2.0;

@@ -46,7 +46,7 @@ struct Problem {
     sizes: Vec<f64>,
 }
 
-fn problem(case: &Case, spec: &Winograd, then: Option<UnaryFn>, residual: Option<bool>) -> Problem {
+fn problem(case: &Case, spec: &Winograd, activation: Option<UnaryFn>, residual: Option<bool>) -> Problem {
     let ([n, channels, filters], axes) = *case;
     let ([h, w], [oh, ow]) = (spec.input, spec.output);
     let x = values(1, n * channels * h * w);
@@ -56,8 +56,8 @@ fn problem(case: &Case, spec: &Winograd, then: Option<UnaryFn>, residual: Option
         pads: [axes.map(|axis| axis[1]), axes.map(|axis| axis[2])].concat(),
         bias: true,
         residual: residual.is_some(),
-        then,
-        then_first: residual == Some(true),
+        activation,
+        activation_first: residual == Some(true),
         ..ops::Conv::default()
     };
     let mut operands = vec![
@@ -93,9 +93,9 @@ fn of_tiles(spec: &Winograd, sizes: &[f64]) -> Vec<f64> {
     (0..sizes.len()).map(largest).collect()
 }
 
-fn check(case: &Case, tile: Tile, then: Option<UnaryFn>, residual: Option<bool>) -> Option<String> {
-    let spec = spec(*case, tile, Epilogue::new(then, residual.is_some(), residual == Some(true)));
-    let problem = problem(case, &spec, then, residual);
+fn check(case: &Case, tile: Tile, activation: Option<UnaryFn>, residual: Option<bool>) -> Option<String> {
+    let spec = spec(*case, tile, Epilogue::new(activation, residual.is_some(), residual == Some(true)));
+    let problem = problem(case, &spec, activation, residual);
     let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
     let found = run(spec.clone(), &inputs);
     for lanes in [4, 8, 16] {
@@ -105,14 +105,14 @@ fn check(case: &Case, tile: Tile, then: Option<UnaryFn>, residual: Option<bool>)
         }
     }
     mismatch(&spec.name(), &found[0], &problem.expected, |i| {
-        let activation = then.map_or(0.0, |f| error_bound(f, problem.expected[i]));
+        let activation = activation.map_or(0.0, |f| error_bound(f, problem.expected[i]));
         problem.sizes[i] * tile.error() * 2f64.powi(-24) + activation
     })
 }
 
-fn all(then: Option<UnaryFn>, residual: Option<bool>) {
+fn all(activation: Option<UnaryFn>, residual: Option<bool>) {
     let cases = CASES.iter().flat_map(|case| TILES.map(|tile| (case, tile)));
-    report(cases.map(|(case, tile)| check(case, tile, then, residual)));
+    report(cases.map(|(case, tile)| check(case, tile, activation, residual)));
 }
 
 #[test]

@@ -6,28 +6,28 @@
 
 use super::remark;
 use crate::kernels::{Access, Kernel, Loops, Spec};
-use crate::plan::{Home, Operand, Plan, Step, StorageId};
+use crate::plan::{BufferId, KernelCall, Operand, Placement, Plan};
 use fornax_ir::graph::print::name;
 
 /// Runs the pass, in the order of the steps.
 pub(super) fn run(plan: &mut Plan) {
-    // For each storage, the steps that name it, once per operand. The end of the run counts as one for what a variable becomes.
-    let mut users: Vec<Vec<usize>> = vec![Vec::new(); plan.storages.len()];
-    plan.updates.iter().for_each(|(_, value)| users[plan.slots[value.0].storage.0].push(usize::MAX));
+    // For each buffer, the steps that name it, once per operand. The end of the run counts as one for what a variable becomes.
+    let mut users: Vec<Vec<usize>> = vec![Vec::new(); plan.buffers.len()];
+    plan.updates.iter().for_each(|(_, value)| users[plan.views[value.0].buffer.0].push(usize::MAX));
     for at in 0..plan.steps.len() {
-        storages_of(plan, at).for_each(|StorageId(id)| users[id].push(at));
+        storages_of(plan, at).for_each(|BufferId(id)| users[id].push(at));
     }
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
         while let Some((first, kernel, operands)) = fused(plan, at, &users) {
             for step in [first, at] {
-                storages_of(plan, step).for_each(|StorageId(id)| users[id].retain(|s| *s != step));
+                storages_of(plan, step).for_each(|BufferId(id)| users[id].retain(|s| *s != step));
             }
             let producer = std::mem::take(&mut plan.steps[first].origins);
             let step = &mut plan.steps[at];
             step.origins = union(producer, std::mem::take(&mut step.origins));
             (step.kernel, step.operands) = (Kernel::new(kernel, &plan.target), operands);
-            storages_of(plan, at).for_each(|StorageId(id)| users[id].push(at));
+            storages_of(plan, at).for_each(|BufferId(id)| users[id].push(at));
             gone[first] = true;
             let text = format!("computes %{} where it reads it", name(&plan.steps[first].node));
             let remark = remark(plan, "fuse_chains", at, text, &[]);
@@ -38,9 +38,9 @@ pub(super) fn run(plan: &mut Plan) {
     plan.steps.retain(|_| !gone.next().unwrap_or(false));
 }
 
-/// The storages that a step names, once per operand.
-fn storages_of(plan: &Plan, step: usize) -> impl Iterator<Item = StorageId> + '_ {
-    plan.steps[step].operands.iter().filter_map(|operand| plan.storage(*operand))
+/// The buffers that a step names, once per operand.
+fn storages_of(plan: &Plan, step: usize) -> impl Iterator<Item = BufferId> + '_ {
+    plan.steps[step].operands.iter().filter_map(|operand| plan.buffer(*operand))
 }
 
 /// Names of both lists, each once.
@@ -59,13 +59,13 @@ fn fused(plan: &Plan, at: usize, users: &[Vec<usize>]) -> Option<(usize, Loops, 
     let consumer = loops(&steps[at])?;
     let inputs = consumer.nest().inputs.len();
     steps[at].operands[..inputs].iter().enumerate().find_map(|(k, operand)| {
-        let StorageId(id) = plan.storage(*operand)?;
+        let BufferId(id) = plan.buffer(*operand)?;
         let [first, second] = users[id][..] else { return None };
         let first = if first == at { second } else { first };
         let producer = loops(steps.get(first)?)?;
         let writes = steps[first].kernel.arguments.last()?.access == Access::Write
-            && plan.storage(*steps[first].operands.last()?) == Some(StorageId(id));
-        if first >= at || !writes || plan.storages[id].home != Home::Unplaced {
+            && plan.buffer(*steps[first].operands.last()?) == Some(BufferId(id));
+        if first >= at || !writes || plan.buffers[id].placement != Placement::Unplaced {
             return None;
         }
         let (kernel, operands) = consumer.fuse(k, &steps[at].operands, producer, &steps[first].operands)?;
@@ -73,7 +73,7 @@ fn fused(plan: &Plan, at: usize, users: &[Vec<usize>]) -> Option<(usize, Loops, 
     })
 }
 
-fn loops(step: &Step) -> Option<&Loops> {
+fn loops(step: &KernelCall) -> Option<&Loops> {
     match &step.kernel.spec {
         Spec::Loops(loops) => Some(loops),
         #[allow(unreachable_patterns, reason = "with one family every spec matches")]

@@ -1,25 +1,26 @@
 //! Liveness to arena offsets.
 //!
-//! In: a plan whose values have no place. Out: offsets, 64-byte aligned, such that storages that are live at the same step do not
-//! overlap, and the sizes of arena and scratch memory. The largest storages are placed first, each as low as it fits.
+//! In: a plan whose values have no place. Out: offsets, 64-byte aligned, such that buffers that are live at the same step do not
+//! overlap, and the sizes of arena and scratch memory. The largest buffers are placed first, each as low as it fits.
 
 use super::spans::{Span, spans};
-use crate::plan::{Home, Plan};
+use crate::plan::{Placement, Plan};
 use fornax_ir::{Remark, Verdict};
 
-/// Alignment of every storage, bytes: one cache line, one widest vector.
+/// Alignment of every buffer, bytes: one cache line, one widest vector.
 const ALIGN: usize = 64;
 
 /// Runs the pass.
 pub(super) fn run(plan: &mut Plan) {
     let spans = spans(plan);
-    let mut order: Vec<usize> =
-        (0..plan.storages.len()).filter(|i| spans[*i].is_some() && plan.storages[*i].home == Home::Unplaced).collect();
-    order.sort_by_key(|i| (std::cmp::Reverse(plan.storages[*i].bytes), *i));
+    let mut order: Vec<usize> = (0..plan.buffers.len())
+        .filter(|i| spans[*i].is_some() && plan.buffers[*i].placement == Placement::Unplaced)
+        .collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(plan.buffers[*i].bytes), *i));
     let mut placed: Vec<(Span, usize, usize)> = Vec::new();
     for i in order {
         let Some(span) = spans[i] else { continue };
-        let bytes = plan.storages[i].bytes.next_multiple_of(ALIGN);
+        let bytes = plan.buffers[i].bytes.next_multiple_of(ALIGN);
         let mut busy: Vec<(usize, usize)> = placed
             .iter()
             .filter(|(other, ..)| other.first <= span.last && span.first <= other.last)
@@ -34,7 +35,7 @@ pub(super) fn run(plan: &mut Plan) {
             offset = offset.max(end);
         }
         placed.push((span, offset, offset + bytes));
-        plan.storages[i].home = Home::Arena(offset);
+        plan.buffers[i].placement = Placement::Arena(offset);
         plan.arena_bytes = plan.arena_bytes.max(offset + bytes);
     }
     plan.scratch_bytes = plan.steps.iter().map(|step| step.kernel.scratch).max().unwrap_or(0);

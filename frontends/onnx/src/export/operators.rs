@@ -70,7 +70,7 @@ pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
 }
 
 fn conv_attributes(conv: &Conv) -> Result<Vec<AttributeProto>, Refusal> {
-    if conv.residual || conv.then.is_some() {
+    if conv.residual || conv.activation.is_some() {
         return Err(FUSED);
     }
     let (strides, dilations) = (ints("strides", &conv.strides), ints("dilations", &conv.dilations));
@@ -78,7 +78,7 @@ fn conv_attributes(conv: &Conv) -> Result<Vec<AttributeProto>, Refusal> {
 }
 
 fn gemm_attributes(gemm: &Gemm) -> Result<Vec<AttributeProto>, Refusal> {
-    if gemm.then.is_some() {
+    if gemm.activation.is_some() {
         return Err(FUSED);
     }
     let (trans_a, trans_b) = (int("transA", gemm.trans_a.into()), int("transB", gemm.trans_b.into()));

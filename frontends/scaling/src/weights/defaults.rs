@@ -24,7 +24,7 @@ pub struct Defaults {
 /// What is known about a state dict besides its tensors.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Hints {
-    /// `architecture` of the `config.json` beside it.
+    /// `architecture` of the `config.json` next to it.
     pub architecture: Option<String>,
     /// `batch_norm_eps` of that file.
     pub eps: Option<f64>,
@@ -33,7 +33,7 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// What the path of a state dict tells, and the `config.json` beside it, if there is one that can be read.
+    /// What the path of a state dict tells, and the `config.json` next to it, if there is one that can be read.
     pub fn beside(path: &Path) -> Self {
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let config = path.with_file_name("config.json");

@@ -6,7 +6,7 @@ use object::{I64, LittleEndian as LE, U64};
 
 use super::link::Addresses;
 use super::{Layout, Section, plain, symbol};
-use crate::emit::aot::Image;
+use crate::emit::aot::ObjectImage;
 use crate::emit::aot::entry::Function;
 
 const SYM: usize = size_of::<Sym64<LE>>();
@@ -25,13 +25,13 @@ pub struct Exports {
     names: Vec<usize>,
 }
 
-fn exported(image: &Image) -> impl Iterator<Item = (usize, &Function)> {
+fn exported(image: &ObjectImage) -> impl Iterator<Item = (usize, &Function)> {
     image.functions.iter().enumerate().filter(|(_, function)| function.exported)
 }
 
 impl Exports {
     /// Appends all but the dynamic section to `layout`; the symbols have no addresses yet.
-    pub fn new(layout: &mut Layout, image: &Image) -> Self {
+    pub fn new(layout: &mut Layout, image: &ObjectImage) -> Self {
         let symbols: Vec<String> = exported(image).map(|(_, function)| image.symbol(function)).collect();
         let mut strings = vec![0u8];
         let mut string = |text: &str| {
@@ -53,7 +53,7 @@ impl Exports {
     }
 
     /// Gives the symbols their addresses.
-    pub fn resolve(&self, layout: &mut Layout, image: &Image, addresses: &Addresses) {
+    pub fn resolve(&self, layout: &mut Layout, image: &ObjectImage, addresses: &Addresses) {
         let section = layout.sections.iter().position(|section| section.name == ".text").map_or(0, |at| at + 1);
         for (number, (position, function)) in exported(image).enumerate() {
             let info = elf::STB_GLOBAL << 4 | elf::STT_FUNC;

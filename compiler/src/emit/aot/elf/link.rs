@@ -5,7 +5,7 @@ use object::pod::bytes_of;
 
 use super::{Layout, Section, plain, symbol};
 use crate::codegen::clif::routine::{Reference, Relocation};
-use crate::emit::aot::Image;
+use crate::emit::aot::ObjectImage;
 use crate::emit::aot::entry::{self, Symbol};
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ pub struct Addresses {
 }
 
 /// Offsets of the entry functions in the text, and its size.
-pub fn place(image: &Image) -> (Vec<usize>, usize) {
+pub fn place(image: &ObjectImage) -> (Vec<usize>, usize) {
     let mut end = image.kernels.len();
     let offsets = image.functions.iter().map(|function| {
         let offset = end.next_multiple_of(entry::ALIGN);
@@ -37,7 +37,7 @@ impl Addresses {
     ///
     /// # Errors
     /// [`Error::Codegen`] if a reference leads to nothing or too far: a bug of ours, or more than 2 GiB of code and tables.
-    pub fn text(&self, image: &Image) -> Result<Vec<u8>> {
+    pub fn text(&self, image: &ObjectImage) -> Result<Vec<u8>> {
         let mut text = image.kernels.clone();
         for (function, address) in image.functions.iter().zip(&self.functions) {
             text.resize(address - self.text, 0);
@@ -55,7 +55,7 @@ impl Addresses {
         Ok(text)
     }
 
-    fn of(&self, image: &Image, number: u32) -> Option<usize> {
+    fn of(&self, image: &ObjectImage, number: u32) -> Option<usize> {
         let is = |symbol: Symbol| symbol as u32 == number;
         if is(Symbol::Kernels) {
             return Some(self.text);
@@ -71,7 +71,7 @@ impl Addresses {
     }
 
     /// Appends `.symtab` and `.strtab`: every kernel and function by name.
-    pub fn symbols(&self, tail: &mut Layout, image: &Image) {
+    pub fn symbols(&self, tail: &mut Layout, image: &ObjectImage) {
         let section = tail.sections.iter().position(|section| section.name == ".text").map_or(0, |at| at + 1);
         let (mut names, mut local, mut global) = (vec![0u8], vec![symbol(0, 0, 0, 0, 0)], Vec::new());
         let mut name = |text: &str| {

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use fornax_runtime::DType;
 use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, Binding, Call, Code, Head, Port, Sample, WeightsHead};
 
-use super::{Shape, Symbol, needed, record, refuse, run, tables};
+use super::{EntryOptions, Symbol, needed, record, refuse, run, tables};
 use crate::codegen::clif::routine::{Routine, Val};
 use crate::target::Arch;
 
@@ -13,7 +13,7 @@ use crate::target::Arch;
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// `int selftest(void *arena, size_t n)`: the arena is initialised and has room for the tensors behind it.
-pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape: Shape) -> Val<'r, 'f> {
+pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape: EntryOptions) -> Val<'r, 'f> {
     let tables = tables(f);
     check(f, tables, arena, n);
     let binding = record(tables, offset_of!(Head, bindings_at), f.int(0), Binding::SIZE);
