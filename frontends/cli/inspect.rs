@@ -4,7 +4,7 @@ use fornax::compiler::codegen::clif;
 use fornax::compiler::emit::{disassembly, distinct};
 use fornax::compiler::kernels::Kernel;
 use fornax::compiler::pipeline::{Form, Stage, stages};
-use fornax::compiler::plan::{Plan, KernelCall};
+use fornax::compiler::plan::{KernelCall, Plan};
 use fornax::ir::graph::dot::dot;
 use fornax::ir::graph::verify;
 use fornax::ir::remark::{self, Remark};

@@ -8,7 +8,7 @@ use fornax_compiler::ir::Graph;
 use fornax_compiler::kernels::{Kernel, KernelName, LayerKind, Spec};
 use fornax_compiler::lower::lower;
 use fornax_compiler::pipeline::{self, optimise, plan_of};
-use fornax_compiler::plan::{self, Plan, KernelCall};
+use fornax_compiler::plan::{self, KernelCall, Plan};
 use fornax_compiler::types::random_values;
 use fornax_runtime::{Pool, Session, available_threads};
 use xxhash_rust::xxh3::xxh3_64;
