@@ -28,7 +28,7 @@ use super::machine::{fold, record};
 use crate::error::{Error, Result};
 use crate::target::Target;
 
-/// The machine code of the function that `emit` writes, for a target whose vectors [`opcodes`] has encodings for.
+/// The machine code of the function that `emit` writes, for a target whose vectors `opcodes` has encodings for.
 ///
 /// # Errors
 /// [`Error::Codegen`] if there are no encodings, or one cannot be made.

@@ -54,7 +54,7 @@ impl Family for Gate {
         ]
     }
 
-    /// The largest divisor of the pixels whose work unit is no longer than [`WORK`].
+    /// The largest divisor of the pixels whose work unit is no longer than `WORK`.
     fn schedule(&self, _target: &Target) -> Schedule {
         let most = (WORK / self.channels.max(1)).clamp(1, self.pixels.max(1));
         let pixels = (1..=most).rev().find(|p| self.pixels.is_multiple_of(*p)).unwrap_or(1);

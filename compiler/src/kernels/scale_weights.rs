@@ -59,7 +59,7 @@ impl Family for ScaleWeights {
         ]
     }
 
-    /// A work unit is as long as [`WORK`], or one panel.
+    /// A work unit is as long as `WORK`, or one panel.
     fn schedule(&self, _target: &Target) -> Schedule {
         Schedule { panels: (WORK / PANEL / self.channels.max(1)).max(1) }
     }

@@ -1,7 +1,7 @@
 //! Kernels from text: the spec that a kernel's name says, and the nest that a name leaves out.
 //!
 //! In: a name as it stands in plans and profiles. Out: its spec, held to print as the same name. The name of a loop nest ends in a
-//! hash, so the nest itself is read from the lines that [`Loops`] prints as.
+//! hash, so the nest itself is read from the lines that `Loops` prints as.
 //!
 //! ```text
 //! nest "add" "silu" over [1, 64], reduced 0

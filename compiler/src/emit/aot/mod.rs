@@ -161,7 +161,7 @@ impl Compiled<'_> {
     /// Everything that goes into a file, its symbols beginning with `prefix` and `_`.
     ///
     /// # Errors
-    /// [`Error::Codegen`] or [`Error::Limit`]: as for kernels.
+    /// [`Error::Codegen`] or [`fornax_ir::Error::Limit`]: as for kernels.
     pub fn image(&self, prefix: &str, signature: &str, embed: bool) -> Result<ObjectImage> {
         let Some(first) = self.plans.first().and_then(|levels| levels.first()) else {
             return Err(Error::Plan(vec!["a library without plans".into()]));

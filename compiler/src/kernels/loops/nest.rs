@@ -339,7 +339,7 @@ impl LoopNest {
     }
 
     /// Whether output elements are summed up in vectors along the innermost reduced axis. The order of such a sum is that of
-    /// [`super::rows`], so this is a function of the nest alone.
+    /// `rows`, so this is a function of the nest alone.
     pub fn sums_in_lanes(&self) -> bool {
         let axis = self.extents.len() - 1;
         let dense = |x: &Input| fits_lanes(x.dtype) && matches!(x.at.strides[axis], 0 | 1);
