@@ -21,9 +21,9 @@ mod tile;
 use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
-use fornax_ir::types::DType;
 use crate::target::{Cost, Machine, Target};
 pub(super) use emit::{Range, image, overlap};
+use fornax_ir::types::DType;
 pub use pack::{PANEL, padded, width};
 pub use schedule::{Schedule, Split};
 

@@ -11,12 +11,12 @@
 
 use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
 use super::{Argument, Family, KernelName, LayerKind};
-use crate::codegen::epilogue::{Epilogue, Output, EpilogueOp};
+use crate::codegen::epilogue::{Epilogue, EpilogueOp, Output};
 use crate::codegen::{Element, Emitter, R, V};
+use crate::target::Target;
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
 use fornax_runtime::packing::{Layout, Packing, Transform};
-use crate::target::Target;
 
 /// What a depthwise convolution computes. Extents are `[height, width]`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -293,7 +293,8 @@ mod tests {
             let unit = 2f64.powi(-24);
             let exact = testing::mismatch(&s.name(), &out[0], &values, |i| (taps + 8) as f64 * unit * sizes[i]);
             let (row, columns) = (s.channels, s.output[1]);
-            let sum = |i: usize| (0..columns).fold(0f32, |sum, t| sum + out[0][(i / row * columns + t) * row + i % row]);
+            let sum =
+                |i: usize| (0..columns).fold(0f32, |sum, t| sum + out[0][(i / row * columns + t) * row + i % row]);
             let sums: Vec<f64> = (0..s.batch * s.output[0] * row).map(|i| f64::from(sum(i))).collect();
             exact.or(testing::mismatch(&s.name(), &out[1], &sums, |_| 0.0))
         }));
@@ -302,8 +303,7 @@ mod tests {
     /// Seeded operands of a kernel.
     fn operands(s: &Depthwise) -> [Vec<f32>; 4] {
         let x = testing::values(1, s.batch * s.input[0] * s.input[1] * s.channels);
-        let weights =
-            testing::packed(&s.weight_packing(), &testing::values(2, s.channels * s.kernel[0] * s.kernel[1]));
+        let weights = testing::packed(&s.weight_packing(), &testing::values(2, s.channels * s.kernel[0] * s.kernel[1]));
         let mut bias = testing::values(3, s.channels);
         bias.resize(s.tap_stride(), 0.0);
         [x, weights, bias, vec![0.0; s.input[1] * s.channels]]

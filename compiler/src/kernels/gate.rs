@@ -3,9 +3,9 @@
 //! In: `x [N, pixels, C]` and `gate [N, C]`. Out: `y`, which may be the memory of `x`. Used where a gate has no consumer to be folded into.
 
 use super::{Argument, Family, KernelName, LayerKind};
-use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
+use fornax_ir::types::DType;
 
 /// What a gate computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -42,7 +42,11 @@ impl Family for Gate {
     }
 
     fn kernel_name(&self) -> KernelName {
-        KernelName::new(DType::F32, "gate").shape(&[('n', &[self.batch]), ('p', &[self.pixels]), ('c', &[self.channels])])
+        KernelName::new(DType::F32, "gate").shape(&[
+            ('n', &[self.batch]),
+            ('p', &[self.pixels]),
+            ('c', &[self.channels]),
+        ])
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -7,10 +7,10 @@
 use super::{Argument, Family, KernelName, LayerKind, packing};
 use crate::codegen::epilogue::{Epilogue, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
+use crate::target::{Machine, Target};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
 use fornax_runtime::packing::Packing;
-use crate::target::{Machine, Target};
 
 /// What a matrix-vector product computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -154,7 +154,14 @@ impl Gemv {
     }
 
     /// Vectors `first..first + n` of one row of one panel.
-    fn pass(&self, e: &mut dyn Emitter, schedule: &Schedule, [x, w, b, y]: [R; 4], (first, n): (usize, usize), width: usize) {
+    fn pass(
+        &self,
+        e: &mut dyn Emitter,
+        schedule: &Schedule,
+        [x, w, b, y]: [R; 4],
+        (first, n): (usize, usize),
+        width: usize,
+    ) {
         let lanes = e.lanes(Element::F32);
         let accumulators: Vec<V> = (0..n).map(|_| e.v()).collect();
         for (i, acc) in accumulators.iter().enumerate() {
@@ -203,7 +210,17 @@ mod tests {
 
     #[test]
     fn agrees_with_the_definition_on_awkward_shapes() {
-        let cases = [(1, 1280, 1000), (1, 96, 4), (2, 3, 17), (1, 1, 1), (4, 10, 33), (9, 6, 40), (2, 0, 5), (1, 48, 1152), (3, 5, 64)];
+        let cases = [
+            (1, 1280, 1000),
+            (1, 96, 4),
+            (2, 3, 17),
+            (1, 1, 1),
+            (4, 10, 33),
+            (9, 6, 40),
+            (2, 0, 5),
+            (1, 48, 1152),
+            (3, 5, 64),
+        ];
         testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
             let s = Gemv { rows, inputs, outputs, activation: None };
             let x = testing::values(1, rows * inputs);

@@ -3,9 +3,9 @@
 //! The spec is the nest itself ([`LoopNest`]), simplified; every operator's lowering writes its own. The schedule is the cut of the
 //! output axes into chunks. Arguments: the inputs, the index tables, then the output.
 
-use std::hash::{Hash, Hasher};
 use super::name::Section;
 use super::{Access, Argument, Family, KernelName, LayerKind};
+use std::hash::{Hash, Hasher};
 mod emit;
 pub mod nest;
 mod point;
@@ -15,9 +15,9 @@ mod squares;
 mod tests;
 mod values;
 use crate::codegen::Emitter;
-use nest::{Affine, Combine, Inst, LoopNest, Output, Split};
 use crate::target::Target;
 use fornax_ir::types::DType;
+use nest::{Affine, Combine, Inst, LoopNest, Output, Split};
 
 /// A loop nest.
 ///
@@ -58,7 +58,13 @@ impl Loops {
 
     /// This kernel with input `k` computed by `producer`, which writes it, where it is read; see [`LoopNest::inline`]. `inputs` and
     /// `tables` become the operands of the new kernel from those of both.
-    pub fn fuse<T: PartialEq + Copy>(&self, k: usize, operands: &[T], producer: &Self, of_producer: &[T]) -> Option<(Self, Vec<T>)> {
+    pub fn fuse<T: PartialEq + Copy>(
+        &self,
+        k: usize,
+        operands: &[T],
+        producer: &Self,
+        of_producer: &[T],
+    ) -> Option<(Self, Vec<T>)> {
         let mut written = self.written.inline(k, &producer.written)?;
         let (inputs, rest) = operands.split_at(self.written.inputs.len());
         let (from, more) = of_producer.split_at(producer.written.inputs.len());

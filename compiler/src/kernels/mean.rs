@@ -4,9 +4,9 @@
 //! is divided by `count`. Row sums that another kernel wrote are a map of one column.
 
 use super::{Argument, Family, KernelName, LayerKind};
-use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
+use fornax_ir::types::DType;
 
 /// What a mean computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -120,8 +120,9 @@ impl Mean {
 
     fn pass(&self, e: &mut dyn Emitter, from: R, to: R, first: usize, channels: usize) {
         let lanes = e.lanes(Element::F32);
-        let parts: Vec<(i32, usize)> =
-            (0..channels.div_ceil(lanes)).map(|i| (((first + i * lanes) * 4) as i32, lanes.min(channels - i * lanes))).collect();
+        let parts: Vec<(i32, usize)> = (0..channels.div_ceil(lanes))
+            .map(|i| (((first + i * lanes) * 4) as i32, lanes.min(channels - i * lanes)))
+            .collect();
         let totals: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
         let at = e.r();
         e.copy(at, from);
@@ -166,7 +167,9 @@ mod tests {
             let expected: Vec<f64> = (0..batch * channels)
                 .map(|i| {
                     let row = |r: usize| {
-                        (0..columns).fold(0f32, |sum, t| sum + x[((i / channels * rows + r) * columns + t) * channels + i % channels])
+                        (0..columns).fold(0f32, |sum, t| {
+                            sum + x[((i / channels * rows + r) * columns + t) * channels + i % channels]
+                        })
                     };
                     f64::from((0..rows).map(row).fold(0f32, |sum, row| sum + row) / s.count as f32)
                 })

@@ -261,12 +261,7 @@ impl Pack {
 }
 
 /// Copies `count` elements that are `stride` apart, `wide` at once.
-fn elements(
-    e: &mut dyn Emitter,
-    [from, to]: [R; 2],
-    (count, wide, stride): (usize, usize, usize),
-    factor: Option<V>,
-) {
+fn elements(e: &mut dyn Emitter, [from, to]: [R; 2], (count, wide, stride): (usize, usize, usize), factor: Option<V>) {
     let v = e.v();
     for first in (0..count).step_by(wide) {
         let lanes = wide.min(count - first);

@@ -6,12 +6,12 @@
 //! Elements are taken in order (row, column), starting from the neutral element; a NaN stays. An average divides its sum by the
 //! product of both counts, one rounding. The loops are those of [`Sliding`].
 
-use super::sliding::{At, Cell, Run, Schedule, Sliding};
 use super::name::Section;
+use super::sliding::{At, Cell, Run, Schedule, Sliding};
 use super::{Argument, Family, KernelName, LayerKind};
-use fornax_ir::types::DType;
 use crate::codegen::{Cmp, Element, Emitter, R, V, VOp};
 use crate::target::Target;
+use fornax_ir::types::DType;
 
 /// What a window computes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -28,9 +28,9 @@ use super::sliding::{self, Cell, Rows, Sliding, copy};
 use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::{Count, Emitter, R};
+use crate::target::{Cost, Machine, Target};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
-use crate::target::{Cost, Machine, Target};
 
 /// An expansion and a depthwise convolution.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -6,9 +6,9 @@
 
 use super::conv::{PANEL, padded, width};
 use super::{Argument, Family, KernelName, LayerKind};
-use fornax_ir::types::DType;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
+use fornax_ir::types::DType;
 
 /// A gate over packed 1x1 weights.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -10,9 +10,9 @@
 use super::sliding::copy;
 use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::{Count, Element, Emitter, R, V, VOp, math};
+use crate::target::{Machine, Target};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
-use crate::target::{Machine, Target};
 
 /// What a softmax computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -230,8 +230,7 @@ mod tests {
     use super::super::testing;
     use super::*;
 
-    const SHAPES: [(usize, usize); 8] =
-        [(1, 1), (1, 1000), (3, 3), (5, 16), (2, 17), (300, 10), (1, 63), (1, 5000)];
+    const SHAPES: [(usize, usize); 8] = [(1, 1), (1, 1000), (3, 3), (5, 16), (2, 17), (300, 10), (1, 63), (1, 5000)];
 
     fn specs() -> impl Iterator<Item = Softmax> {
         SHAPES.into_iter().flat_map(|(rows, length)| [false, true].map(|log| Softmax { rows, length, log }))
@@ -270,7 +269,10 @@ mod tests {
             let x = operand(&s);
             let own = testing::run(s.clone(), &[&x]);
             let differs = |(rows, lanes)| testing::interpret(&s, &Schedule { rows }, &[&x], lanes) != own;
-            [(1, 4), (2, 8), (7, 16)].into_iter().find(|case| differs(*case)).map(|case| format!("{}: {case:?}", s.name()))
+            [(1, 4), (2, 8), (7, 16)]
+                .into_iter()
+                .find(|case| differs(*case))
+                .map(|case| format!("{}: {case:?}", s.name()))
         }));
     }
 

@@ -36,11 +36,11 @@ mod transform;
 use super::{Argument, Family, KernelName, LayerKind};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
-use fornax_ir::types::DType;
 use crate::target::{Backend, Cost, Machine, Target};
 pub use choice::{Choice, choose};
-use fornax_runtime::packing::{Layout, Packing, Transform, winograd};
+use fornax_ir::types::DType;
 pub use fornax_runtime::packing::winograd::Tile;
+use fornax_runtime::packing::{Layout, Packing, Transform, winograd};
 
 /// Output channels of a panel: one cache line of `f32`.
 pub const PANEL: usize = 16;

@@ -1,13 +1,13 @@
 //! Lowering of `arg_reduce`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{NestCall, View, expect_native, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::Layout;
-use super::Lower;
+use fornax_ir::OpError;
 use fornax_ir::ops::ArgReduce;
 use fornax_ir::ops::reduce::int_range;
-use fornax_ir::OpError;
-use super::context::Lowering;
 use fornax_ir::types::DType;
 
 impl Lower for ArgReduce {
@@ -22,7 +22,8 @@ impl Lower for ArgReduce {
             list.push(last);
             list
         };
-        let extents: Vec<usize> = moved(x.shape.iter().map(|e| *e as i64).collect()).iter().map(|e| *e as usize).collect();
+        let extents: Vec<usize> =
+            moved(x.shape.iter().map(|e| *e as i64).collect()).iter().map(|e| *e as usize).collect();
         let mut write = out.strides.clone();
         if self.keepdims {
             write.remove(self.axis);
@@ -48,4 +49,3 @@ impl Lower for ArgReduce {
         Ok(())
     }
 }
-

@@ -1,12 +1,12 @@
 //! Lowering of `batch_norm`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{NestCall, View, expect_f32, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
-use fornax_ir::scalar::{BinaryFn, UnaryFn};
-use super::Lower;
-use fornax_ir::ops::BatchNorm;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::BatchNorm;
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
 impl Lower for BatchNorm {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -41,4 +41,3 @@ impl Lower for BatchNorm {
         Ok(())
     }
 }
-

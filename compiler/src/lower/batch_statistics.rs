@@ -35,12 +35,7 @@ fn average(cx: &mut Lowering<'_>, name: &'static str, x: &View, mean: Option<&Vi
     let terms = |call: &mut NestCall, by_channel: Affine| -> Program {
         let Some(mean) = mean else { return vec![Inst::Load(0)] };
         call.input("mean", mean, by_channel);
-        vec![
-            Inst::Load(0),
-            Inst::Load(1),
-            Inst::Binary(BinaryFn::Sub, 0, 1),
-            Inst::Binary(BinaryFn::Mul, 2, 2),
-        ]
+        vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Sub, 0, 1), Inst::Binary(BinaryFn::Mul, 2, 2)]
     };
     let rank = x.shape.len();
     if rank == 2 {

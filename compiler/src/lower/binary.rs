@@ -1,11 +1,11 @@
 //! Lowering of `binary`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::map;
 use crate::kernels::loops::nest::Inst;
-use super::Lower;
-use fornax_ir::ops::Binary;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Binary;
 
 impl Lower for Binary {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -13,4 +13,3 @@ impl Lower for Binary {
         map(cx, function.name(), vec![Inst::Load(0), Inst::Load(1), Inst::Binary(function, 0, 1)])
     }
 }
-

@@ -1,11 +1,11 @@
 //! Lowering of `cast`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{map, move_elements};
 use crate::kernels::loops::nest::Inst;
-use super::Lower;
-use fornax_ir::ops::Cast;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Cast;
 use fornax_ir::types::DType;
 
 impl Lower for Cast {
@@ -22,4 +22,3 @@ impl Lower for Cast {
         map(cx, &format!("cast_{from}"), vec![Inst::Load(0), convert])
     }
 }
-

@@ -1,11 +1,11 @@
 //! Lowering of `concat`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{View, common_layout, copy};
 use crate::kernels::loops::nest::Affine;
-use super::Lower;
-use fornax_ir::ops::Concat;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Concat;
 
 impl Lower for Concat {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -22,4 +22,3 @@ impl Lower for Concat {
         Ok(())
     }
 }
-

@@ -1,11 +1,11 @@
 //! Lowering of `conv`.
 
 use super::Lower;
-use fornax_ir::ops::Conv;
-use super::convolve::{ConvCall, FusedOperands};
-use fornax_ir::OpError;
-use crate::plan::Layout;
 use super::context::Lowering;
+use super::convolve::{ConvCall, FusedOperands};
+use crate::plan::Layout;
+use fornax_ir::OpError;
+use fornax_ir::ops::Conv;
 
 impl Lower for Conv {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -23,4 +23,3 @@ impl Lower for Conv {
         Ok(())
     }
 }
-

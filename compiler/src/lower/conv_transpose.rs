@@ -1,13 +1,13 @@
 //! Lowering of `conv_transpose`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::fallback::along;
 use super::nests::{NestCall, View, expect_f32, float, index_table, packed};
 use crate::kernels::loops::nest::{Combine, Entry, Inst};
 use crate::plan::Layout;
-use super::Lower;
-use fornax_ir::ops::ConvTranspose;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::ConvTranspose;
 
 impl Lower for ConvTranspose {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -23,7 +23,8 @@ impl Lower for ConvTranspose {
         let (channels, filters) = (w.shape[0] / self.group, w.shape[1]);
         let taps = windows.iter().map(|w| w.kernel);
         let head = [out.shape[0], self.group, filters];
-        let extents: Vec<usize> = head.into_iter().chain(windows.iter().map(|w| w.input)).chain(taps).chain([channels]).collect();
+        let extents: Vec<usize> =
+            head.into_iter().chain(windows.iter().map(|w| w.input)).chain(taps).chain([channels]).collect();
         let (rank, first_tap) = (extents.len(), 3 + spatial);
         let by_filter = |stride: i64| [(1, stride * filters as i64), (2, stride)];
         let mut steps = vec![(0, out.strides[0])];
@@ -37,7 +38,8 @@ impl Lower for ConvTranspose {
             let meets = |at: usize, tap: usize| {
                 let first = at as i64 + window.begin - (tap * window.dilation) as i64;
                 let element = first.div_euclid(window.stride as i64);
-                let inside = first.rem_euclid(window.stride as i64) == 0 && (0..window.output as i64).contains(&element);
+                let inside =
+                    first.rem_euclid(window.stride as i64) == 0 && (0..window.output as i64).contains(&element);
                 if inside { element } else { -1 }
             };
             let pairs = (0..window.input).flat_map(|at| (0..window.kernel).map(move |tap| (at, tap)));
@@ -60,4 +62,3 @@ impl Lower for ConvTranspose {
         Ok(())
     }
 }
-

@@ -1,14 +1,13 @@
 //! Lowering of `expand`.
 
-use super::nests::move_elements;
 use super::Lower;
-use fornax_ir::ops::Expand;
-use fornax_ir::OpError;
 use super::context::Lowering;
+use super::nests::move_elements;
+use fornax_ir::OpError;
+use fornax_ir::ops::Expand;
 
 impl Lower for Expand {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         move_elements(cx, "expand")
     }
 }
-

@@ -1,12 +1,12 @@
 //! Lowering of `gather`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{NestCall, View};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
 use crate::plan::Layout;
-use super::Lower;
-use fornax_ir::ops::Gather;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Gather;
 
 impl Lower for Gather {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -28,4 +28,3 @@ impl Lower for Gather {
         Ok(())
     }
 }
-

@@ -1,11 +1,11 @@
 //! Lowering of `gather_elements`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{NestCall, View};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
-use super::Lower;
-use fornax_ir::ops::GatherElements;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::GatherElements;
 
 impl Lower for GatherElements {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -27,4 +27,3 @@ impl Lower for GatherElements {
         Ok(())
     }
 }
-

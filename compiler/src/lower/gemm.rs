@@ -1,13 +1,13 @@
 //! Lowering of `gemm`.
 
 use super::Lower;
-use fornax_ir::ops::Gemm;
+use super::context::Lowering;
 use super::dense::{Matrix, Product};
 use super::weights;
-use fornax_ir::OpError;
-use fornax_runtime::packing::{self, Packing, Transform};
 use crate::plan::Layout;
-use super::context::Lowering;
+use fornax_ir::OpError;
+use fornax_ir::ops::Gemm;
+use fornax_runtime::packing::{self, Packing, Transform};
 
 impl Lower for Gemm {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {

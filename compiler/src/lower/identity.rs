@@ -1,9 +1,9 @@
 //! Lowering of `identity`.
 
 use super::Lower;
-use fornax_ir::ops::Identity;
-use fornax_ir::OpError;
 use super::context::Lowering;
+use fornax_ir::OpError;
+use fornax_ir::ops::Identity;
 
 impl Lower for Identity {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -13,4 +13,3 @@ impl Lower for Identity {
         Ok(())
     }
 }
-

@@ -1,13 +1,13 @@
 //! Lowering of `lrn`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::fallback::along;
 use super::nests::{NestCall, View, expect_f32, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
-use fornax_ir::scalar::{BinaryFn, UnaryFn};
-use super::Lower;
-use fornax_ir::ops::Lrn;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Lrn;
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
 impl Lower for Lrn {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -34,7 +34,11 @@ impl Lower for Lrn {
         ];
         if self.beta == 0.75 {
             // Two square roots, which vectors have, and their product.
-            finish.extend([Inst::Unary(UnaryFn::Sqrt, 3), Inst::Unary(UnaryFn::Sqrt, 5), Inst::Binary(BinaryFn::Mul, 5, 6)]);
+            finish.extend([
+                Inst::Unary(UnaryFn::Sqrt, 3),
+                Inst::Unary(UnaryFn::Sqrt, 5),
+                Inst::Binary(BinaryFn::Mul, 5, 6),
+            ]);
         } else {
             finish.extend([float(self.beta), Inst::Binary(BinaryFn::Pow, 3, 5)]);
         }
@@ -44,4 +48,3 @@ impl Lower for Lrn {
         Ok(())
     }
 }
-

@@ -1,15 +1,15 @@
 //! Lowering of `mbconv`.
 
 use super::Lower;
-use super::convolve::{ConvCall, FusedOperands, ConvKernel};
+use super::context::Lowering;
+use super::convolve::{ConvCall, ConvKernel, FusedOperands};
 use super::dense::{FEW_ROWS, Squeeze, squeeze_gate};
 use super::ring;
+use crate::kernels::Gate;
+use crate::plan::{Layout, ViewId};
+use fornax_ir::OpError;
 use fornax_ir::ops::mbconv::Part;
 use fornax_ir::ops::{Conv, MbConv, OneResult, Op, SqueezeExcite};
-use fornax_ir::OpError;
-use crate::kernels::Gate;
-use super::context::Lowering;
-use crate::plan::{Layout, ViewId};
 use fornax_ir::types::TensorType;
 
 impl Lower for MbConv {
@@ -150,7 +150,11 @@ fn lower_conv(
     }
     let residual = operands.get(3).map(|value| value.view()).transpose()?;
     // The projection is the block's last operator.
-    let to = if part == Part::Project { cx.output(Layout::ChannelsLast) } else { cx.temp(part.name(), y.clone(), Layout::ChannelsLast) };
+    let to = if part == Part::Project {
+        cx.output(Layout::ChannelsLast)
+    } else {
+        cx.temp(part.name(), y.clone(), Layout::ChannelsLast)
+    };
     let sums = call.lower(cx, kernel, [from, to], FusedOperands { residual, gate })?;
     Ok(Stored { ty: y, place: Place::Image { view: to, sums } })
 }

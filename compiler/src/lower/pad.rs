@@ -1,13 +1,13 @@
 //! Lowering of `pad`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{NestCall, View, index_table};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
-use super::Lower;
-use fornax_ir::ops::Pad;
-use fornax_ir::ops::pad::PadMode;
-use fornax_ir::ops::literal::Literal;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Pad;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::pad::PadMode;
 use fornax_ir::types::{DType, TensorType};
 
 impl Lower for Pad {
@@ -62,4 +62,3 @@ fn fill(op: &Pad, dtype: DType) -> Inst {
     let bits = u64::from_le_bytes(bits);
     if dtype.size() == 4 { Inst::Float(bits as u32) } else { Inst::Int(bits as i64) }
 }
-

@@ -1,13 +1,13 @@
 //! Lowering of `pool`.
 
 use super::Lower;
+use super::context::Lowering;
+use crate::kernels::{self, pool, sliding::Sliding};
+use crate::plan::{Generated, Layout};
+use fornax_ir::OpError;
 use fornax_ir::ops::Pool;
 use fornax_ir::ops::pool::PoolKind;
 use fornax_ir::ops::window::Window;
-use fornax_ir::OpError;
-use crate::kernels::{self, pool, sliding::Sliding};
-use crate::plan::{Generated, Layout};
-use super::context::Lowering;
 use fornax_ir::types::{DType, TensorType};
 
 impl Lower for Pool {
@@ -36,7 +36,6 @@ fn native(op: &Pool, x: &TensorType) -> Result<Option<kernels::Pool>, OpError> {
     Ok(sliding.filter(|sliding| fits && sliding.applies()).map(|sliding| kernels::Pool { sliding, kind }))
 }
 
-
 fn lower_native(_op: &Pool, cx: &mut Lowering<'_>, spec: kernels::Pool) -> Result<(), OpError> {
     let outside = match spec.kind {
         pool::Kind::Max => {
@@ -55,7 +54,6 @@ fn lower_native(_op: &Pool, cx: &mut Lowering<'_>, spec: kernels::Pool) -> Resul
     cx.step(spec, &operands);
     Ok(())
 }
-
 
 /// Windows over the rows and columns of `x`; `None` where they leave out its first elements.
 fn sliding(x: &TensorType, windows: [Window; 2]) -> Option<Sliding> {

@@ -1,14 +1,14 @@
 //! Lowering of `reduce`.
 
-use super::nests::{NestCall, View, expect_f32, expect_native, float};
-use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use super::Lower;
+use super::context::Lowering;
+use super::nests::{NestCall, View, expect_f32, expect_native, float};
+use crate::kernels::Mean;
+use crate::kernels::loops::nest::{Affine, Combine, Inst};
+use crate::plan::Layout;
+use fornax_ir::OpError;
 use fornax_ir::ops::Reduce;
 use fornax_ir::ops::reduce::{ReduceKind, int_range};
-use fornax_ir::OpError;
-use crate::kernels::Mean;
-use crate::plan::Layout;
-use super::context::Lowering;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::{DType, TensorType};
 
@@ -126,14 +126,9 @@ impl Sums {
     /// The logarithm of the sum of exponentials of what is left after the shift, plus the shift.
     fn log_sum_exp(&mut self, shift: &View) {
         self.call.input("shift", shift, self.write.clone());
-        let body =
-            vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Sub, 0, 1), Inst::Unary(UnaryFn::Exp, 2)];
-        let finish = vec![
-            Inst::Accumulated,
-            Inst::Unary(UnaryFn::Log, 0),
-            Inst::Load(1),
-            Inst::Binary(BinaryFn::Add, 1, 2),
-        ];
+        let body = vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Sub, 0, 1), Inst::Unary(UnaryFn::Exp, 2)];
+        let finish =
+            vec![Inst::Accumulated, Inst::Unary(UnaryFn::Log, 0), Inst::Load(1), Inst::Binary(BinaryFn::Add, 1, 2)];
         self.call.compute(vec![float(0.0)], body, Combine::Sum, finish);
     }
 }

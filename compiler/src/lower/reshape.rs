@@ -1,10 +1,10 @@
 //! Lowering of `reshape`.
 
-use crate::plan::Layout;
 use super::Lower;
-use fornax_ir::ops::Reshape;
-use fornax_ir::OpError;
 use super::context::Lowering;
+use crate::plan::Layout;
+use fornax_ir::OpError;
+use fornax_ir::ops::Reshape;
 
 impl Lower for Reshape {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -13,4 +13,3 @@ impl Lower for Reshape {
         Ok(())
     }
 }
-

@@ -1,49 +1,49 @@
 //! Resampling as loop nests: index tables for nearest samples; one weighted sum per axis for interpolation.
 
-use super::fallback::{along, number};
-use super::nests::{NestCall, View, expect_native, factors, float, index_table};
-use fornax_ir::ops::resize::{Resize, ResizeMode};
-use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
-use fornax_ir::OpError;
 use super::Lower;
 use super::context::Lowering;
+use super::fallback::{along, number};
+use super::nests::{NestCall, View, expect_native, factors, float, index_table};
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
+use fornax_ir::OpError;
+use fornax_ir::ops::resize::{Resize, ResizeMode};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::{DType, TensorType};
 
 impl Lower for Resize {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let op = self;
-    let x = View::operand(cx, 0)?;
-    let ty = cx.operand_type(0).clone();
-    let layout = cx.layout(0);
-    let out = cx.output(layout);
-    let out = View::of(cx, out);
-    if op.mode == ResizeMode::Nearest {
-        return lower_nearest(op, cx, &ty, &x, &out);
-    }
-    if !matches!(ty.dtype, DType::F32 | DType::I8 | DType::U8 | DType::I16 | DType::U16) {
-        return Err(OpError::new("x", "native element type f32, i8, u8, i16 or u16", ty.dtype.name()));
-    }
-    let axes: Vec<usize> = (0..op.shape.len()).filter(|axis| !op.keeps(&ty, *axis)).collect();
-    let outside = axes.iter().any(|axis| (0..op.shape[*axis]).any(|i| op.source(&ty, *axis, i).is_none()));
-    let mut from = x;
-    for (i, axis) in axes.iter().enumerate() {
-        let last = i + 1 == axes.len() && !outside;
-        let mut shape = from.shape.clone();
-        shape[*axis] = op.shape[*axis];
-        let to = if last {
-            out.clone()
-        } else {
-            let view = cx.temp(&format!("axis{axis}"), TensorType::f32(shape), layout);
-            View::of(cx, view)
-        };
-        lower_axis(op, cx, &ty, *axis, &from, &to);
-        from = to;
-    }
-    if axes.is_empty() || outside {
-        lower_outside(op, cx, &ty, &from, &out);
-    }
-    Ok(())
+        let x = View::operand(cx, 0)?;
+        let ty = cx.operand_type(0).clone();
+        let layout = cx.layout(0);
+        let out = cx.output(layout);
+        let out = View::of(cx, out);
+        if op.mode == ResizeMode::Nearest {
+            return lower_nearest(op, cx, &ty, &x, &out);
+        }
+        if !matches!(ty.dtype, DType::F32 | DType::I8 | DType::U8 | DType::I16 | DType::U16) {
+            return Err(OpError::new("x", "native element type f32, i8, u8, i16 or u16", ty.dtype.name()));
+        }
+        let axes: Vec<usize> = (0..op.shape.len()).filter(|axis| !op.keeps(&ty, *axis)).collect();
+        let outside = axes.iter().any(|axis| (0..op.shape[*axis]).any(|i| op.source(&ty, *axis, i).is_none()));
+        let mut from = x;
+        for (i, axis) in axes.iter().enumerate() {
+            let last = i + 1 == axes.len() && !outside;
+            let mut shape = from.shape.clone();
+            shape[*axis] = op.shape[*axis];
+            let to = if last {
+                out.clone()
+            } else {
+                let view = cx.temp(&format!("axis{axis}"), TensorType::f32(shape), layout);
+                View::of(cx, view)
+            };
+            lower_axis(op, cx, &ty, *axis, &from, &to);
+            from = to;
+        }
+        if axes.is_empty() || outside {
+            lower_outside(op, cx, &ty, &from, &out);
+        }
+        Ok(())
     }
 }
 

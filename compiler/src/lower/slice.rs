@@ -1,11 +1,11 @@
 //! Lowering of `slice`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{View, copy};
 use crate::kernels::loops::nest::Affine;
-use super::Lower;
-use fornax_ir::ops::Slice;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Slice;
 
 impl Lower for Slice {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -20,4 +20,3 @@ impl Lower for Slice {
         Ok(())
     }
 }
-

@@ -1,12 +1,12 @@
 //! Lowering of `softmax`.
 
 use super::Lower;
-use fornax_ir::ops::Softmax;
-use fornax_ir::ops::shapes::around_axis;
-use fornax_ir::OpError;
+use super::context::Lowering;
 use crate::kernels;
 use crate::plan::Layout;
-use super::context::Lowering;
+use fornax_ir::OpError;
+use fornax_ir::ops::Softmax;
+use fornax_ir::ops::shapes::around_axis;
 use fornax_ir::types::{DType, TensorType};
 
 impl Lower for Softmax {

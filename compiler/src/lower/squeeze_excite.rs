@@ -1,13 +1,13 @@
 //! Lowering of `squeeze_excite`.
 
 use super::Lower;
-use fornax_ir::ops::SqueezeExcite;
+use super::context::Lowering;
 use super::dense::{Squeeze, squeeze_gate};
 use super::weights;
-use fornax_ir::OpError;
 use crate::kernels::Gate;
 use crate::plan::Layout;
-use super::context::Lowering;
+use fornax_ir::OpError;
+use fornax_ir::ops::SqueezeExcite;
 
 impl Lower for SqueezeExcite {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -16,7 +16,12 @@ impl Lower for SqueezeExcite {
             return super::fallback::squeeze_excite(cx, self);
         }
         let x = cx.operand_as(0, Layout::ChannelsLast)?;
-        let gate = squeeze_gate(cx, Squeeze::Map(x), [1, 2, 3, 4], ([self.activation, self.gate], ["mean", "reduce", "expand"]))?;
+        let gate = squeeze_gate(
+            cx,
+            Squeeze::Map(x),
+            [1, 2, 3, 4],
+            ([self.activation, self.gate], ["mean", "reduce", "expand"]),
+        )?;
         cx.part(&["gate"]);
         let y = cx.output(Layout::ChannelsLast);
         let spec = Gate { batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
@@ -24,4 +29,3 @@ impl Lower for SqueezeExcite {
         Ok(())
     }
 }
-

@@ -1,11 +1,11 @@
 //! Lowering of `tile`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{View, copy};
 use crate::kernels::loops::nest::Affine;
-use super::Lower;
-use fornax_ir::ops::Tile;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Tile;
 
 impl Lower for Tile {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -23,4 +23,3 @@ impl Lower for Tile {
         Ok(())
     }
 }
-

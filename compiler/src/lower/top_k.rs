@@ -79,10 +79,7 @@ fn ranks(op: &TopK, cx: &mut Lowering<'_>, x: &View, numbers: &View) -> View {
     let other_first = precedes(op, x.dtype, &mut body, 0, 1);
     let own_first = precedes(op, x.dtype, &mut body, 1, 0);
     // Of equal elements the one of the lower index comes first.
-    body.extend([
-        Inst::Unary(UnaryFn::Not, own_first),
-        Inst::Binary(BinaryFn::Less, 2, 3),
-    ]);
+    body.extend([Inst::Unary(UnaryFn::Not, own_first), Inst::Binary(BinaryFn::Less, 2, 3)]);
     let last = body.len() - 1;
     body.push(Inst::Select(last, last - 1, other_first));
     call.compute(vec![Inst::Int(0)], body, Combine::Sum, Vec::new());

@@ -1,12 +1,12 @@
 //! Lowering of `transpose`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::{View, copy};
 use crate::kernels::loops::nest::Affine;
 use crate::plan::Layout;
-use super::Lower;
-use fornax_ir::ops::Transpose;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Transpose;
 
 impl Lower for Transpose {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -30,4 +30,3 @@ impl Lower for Transpose {
         Ok(())
     }
 }
-

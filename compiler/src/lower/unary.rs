@@ -1,11 +1,11 @@
 //! Lowering of `unary`.
 
+use super::Lower;
+use super::context::Lowering;
 use super::nests::map;
 use crate::kernels::loops::nest::Inst;
-use super::Lower;
-use fornax_ir::ops::Unary;
 use fornax_ir::OpError;
-use super::context::Lowering;
+use fornax_ir::ops::Unary;
 
 impl Lower for Unary {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -13,4 +13,3 @@ impl Lower for Unary {
         map(cx, function.spelling().0, vec![Inst::Load(0), Inst::Unary(function, 0)])
     }
 }
-

@@ -4,10 +4,10 @@
 //! result) if `residual`. Result `[N, M, spatial…]`, each extent `(in + pads - dilation (k - 1) - 1) / stride + 1`.
 //! Epilogue order: bias, residual, `activation`; with `activation_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
-use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
+use super::bound::over_absolutes;
 use super::literal::Literal;
 use super::shapes::{
     check, checked, expect_activation, expect_dtype, expect_float, expect_operands, expect_rank, expect_type,

@@ -3,10 +3,10 @@
 //! Operands: `x [N, C, spatial…]`, `w [C, M / group, kernel…]`, then `bias [M]` if `bias`. Each extent of the result is
 //! `stride (in - 1) + output_padding + dilation (k - 1) + 1 - pads`.
 
-use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
+use super::bound::over_absolutes;
 use super::literal::Literal;
 use super::shapes::{
     check, checked, expect_dtype, expect_float, expect_len, expect_operands, expect_rank, expect_type,

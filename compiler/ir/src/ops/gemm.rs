@@ -1,10 +1,10 @@
 //! General matrix product: `y = then(alpha op(a) op(b) + beta c)`. Operands: `a`, `b` (rank 2), then `c` if `bias`
 //! (broadcast to the result).
 
-use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
+use super::bound::over_absolutes;
 use super::literal::{Data, Literal};
 use super::matmul::multiply_add;
 use super::shapes::{
@@ -124,9 +124,7 @@ impl OneResult for Gemm {
     }
 }
 
-impl Gemm {
-
-}
+impl Gemm {}
 
 /// The transpose of a matrix.
 fn transposed(matrix: &Literal) -> Literal {

@@ -1,9 +1,9 @@
 //! Matrix product with NumPy semantics: batch axes broadcast, a vector operand is a row or a column that disappears.
 
-use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
+use super::bound::over_absolutes;
 use super::literal::{Data, Literal};
 use super::shapes::{
     broadcast, broadcast_offsets, check, checked, expect_dtype, expect_number, expect_operands, expect_rank,

@@ -80,9 +80,11 @@ impl MaxPool {
                 };
                 taps = taps.into_iter().flat_map(along).collect();
             }
-            let best = taps.into_iter().reduce(|best, tap| {
-                if beats(x[first + tap.0], x[first + best.0]) { tap } else { best }
-            });
+            let best = taps.into_iter().reduce(
+                |best, tap| {
+                    if beats(x[first + tap.0], x[first + best.0]) { tap } else { best }
+                },
+            );
             out.push(best.map_or(0, |(_, index)| (first + index) as i64));
         }
         out
@@ -113,9 +115,7 @@ impl Operation for MaxPool {
         }
         let windows = self.values().windows(&x.ty)?;
         let indices = match &x.data {
-            Data::Float(v) => {
-                self.winners(v, &x.ty, &windows, |a, b| a > b || (a.is_nan() && !b.is_nan()))
-            }
+            Data::Float(v) => self.winners(v, &x.ty, &windows, |a, b| a > b || (a.is_nan() && !b.is_nan())),
             Data::Int(v) => {
                 let key = |v: i64| ordered(x.ty.dtype, v);
                 self.winners(v, &x.ty, &windows, |a, b| key(a) > key(b))
@@ -147,7 +147,8 @@ mod tests {
     fn padding_never_wins_and_equal_elements_go_to_the_first() {
         let least = f32::NEG_INFINITY;
         let x = Literal::from_f32([1, 1, 4], &[least, least, f32::NAN, f32::NAN]);
-        let op = MaxPool { kernel: vec![2], strides: vec![1], pads: vec![1, 0], dilations: vec![1], ..MaxPool::default() };
+        let op =
+            MaxPool { kernel: vec![2], strides: vec![1], pads: vec![1, 0], dilations: vec![1], ..MaxPool::default() };
         assert_eq!(op.evaluate(&[&x]).unwrap()[1].to_f64(), [0., 0., 2., 2.]);
     }
 }

@@ -8,11 +8,11 @@
 //! Operands in order: `x`; `w [E, C, 1, 1]`, `b [E]` if `expand` is set; `w [E, 1, k, k]` (fused: `[E, C, k, k]`), `b [E]`;
 //! `w1, b1, w2, b2` as in squeeze-and-excite if `se` is set; `w [M, E, 1, 1]`, `b [M]`. Every bias is present. Made only by `fuse_mbconv`.
 
-use super::{Conv, OneResult, Op, SqueezeExcite, only};
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{check, expect_len};
+use super::{Conv, OneResult, Op, SqueezeExcite, only};
 use crate::error::OpError;
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;

@@ -74,7 +74,6 @@ impl Pad {
         };
         Some(first + within as usize)
     }
-
 }
 
 impl OneResult for Pad {

@@ -139,9 +139,7 @@ impl OneResult for Pool {
     }
 }
 
-impl Pool {
-
-}
+impl Pool {}
 
 /// The planes of an operand under pooling.
 struct Planes {

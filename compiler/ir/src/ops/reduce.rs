@@ -166,9 +166,7 @@ impl OneResult for Reduce {
     }
 }
 
-impl Reduce {
-
-}
+impl Reduce {}
 
 /// An integer element such that signed comparison orders elements of type `dtype`.
 pub fn ordered(dtype: DType, v: i64) -> i64 {

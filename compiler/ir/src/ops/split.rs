@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn parts_cover_the_axis() {
         let x = TensorType::f32([2, 3]);
-        let refused = |axis, sizes: &[usize]| Split { axis, sizes: sizes.to_vec() }.infer(&[&x]).unwrap_err().to_string();
+        let refused =
+            |axis, sizes: &[usize]| Split { axis, sizes: sizes.to_vec() }.infer(&[&x]).unwrap_err().to_string();
         assert_eq!(refused(1, &[1, 1]), "sizes: expected parts of an axis of 3, found [1, 1]");
         assert_eq!(refused(1, &[]), "sizes: expected parts of an axis of 3, found []");
         assert!(refused(1, &[usize::MAX, 4]).starts_with("sizes"));

@@ -2,10 +2,10 @@
 //!
 //! Operands: `x [N, C, H, W]`, `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]`, `b2 [C]`. Made only by `fuse_squeeze_excite`.
 
-use super::bound::over_absolutes;
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
+use super::bound::over_absolutes;
 use super::literal::Literal;
 use super::shapes::{check, expect_activation, expect_float, expect_operands, expect_rank, expect_type};
 use crate::error::OpError;

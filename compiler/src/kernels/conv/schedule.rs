@@ -97,7 +97,8 @@ impl Conv {
         let (pixels, vectors) = self.tile_shape(lanes, registers);
         // Few channels are written out; of many, four turns share the cost of the loop.
         let unroll = if self.channels <= UNROLLED { self.channels.max(1) } else { 4 };
-        let enough = self.units(Split::Strips, pixels, (lanes, vectors)) as u64 >= self.wanted(lanes).min(ENOUGH_STRIPS);
+        let enough =
+            self.units(Split::Strips, pixels, (lanes, vectors)) as u64 >= self.wanted(lanes).min(ENOUGH_STRIPS);
         let split = if self.few_pixels() && enough { Split::Strips } else { self.by_pixels() };
         self.cut((pixels, vectors), unroll, split, lanes)
     }
@@ -159,7 +160,8 @@ impl Conv {
     /// tiles, above all the last of an uneven row or strip, wait. Tiles, runs of equal tiles and code of its own for each kind of
     /// strip and run cost a little each: that is what makes an even division win.
     pub(in crate::kernels) fn slots(&self, machine: &Machine, pixels: usize, vectors: usize) -> u64 {
-        let [tile, run, code, latency] = [TILE, RUN, CODE, machine.latency].map(|cycles| cycles * machine.fma_per_cycle);
+        let [tile, run, code, latency] =
+            [TILE, RUN, CODE, machine.latency].map(|cycles| cycles * machine.fma_per_cycle);
         let (extent, rows) = (self.columns.output, self.groups * self.batch * self.rows.output);
         let tiles = extent.div_ceil(pixels);
         let (size, larger) = (extent / tiles, extent % tiles);

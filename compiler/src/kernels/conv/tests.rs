@@ -5,10 +5,10 @@ use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::Family;
 use crate::kernels::testing::{self, interpret, mismatch, report, run, run_interpreted, run_on, values};
+use crate::target::{Arch, Target};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
-use crate::target::{Arch, Target};
 
 /// Batch, groups, channels and filters of a group, then input, kernel, stride, dilation, begin and end padding by axis.
 type Case = ([usize; 4], [[usize; 6]; 2]);
@@ -100,7 +100,8 @@ fn problem(case: &Case, spec: &Conv, activation: Option<UnaryFn>, residual: bool
     let op: Op = op.into();
     let per_sum = (op.terms(&types).unwrap() + 8) as f64 * 2f64.powi(-24);
     let sizes = op.magnitude(&operands).unwrap().to_f64();
-    let bounds = sizes.iter().zip(&exact).map(|(size, y)| size * per_sum + activation.map_or(0.0, |f| error_bound(f, *y)));
+    let bounds =
+        sizes.iter().zip(&exact).map(|(size, y)| size * per_sum + activation.map_or(0.0, |f| error_bound(f, *y)));
     let last = |v: &[f64]| {
         let order = channels_last(n, all_out, &(0..v.len()).map(|i| i as f32).collect::<Vec<_>>());
         order.iter().map(|i| v[*i as usize]).collect::<Vec<f64>>()

@@ -370,9 +370,17 @@ impl LoopNest {
                 Inst::Unary(f, a) if floats(&[*a]) && *f != Not => Kind::Float,
                 Inst::Unary(Not | Relu | Clip(..) | Abs | Neg | Sign, a) if !floats(&[*a]) => Kind::Int,
                 Inst::Binary(f, a, b) if alike(a, b) && f.is_comparison() => Kind::Int,
-                Inst::Binary(Add | Sub | Mul | Min | Max | Div | Prelu | Pow | Mod | Fmod, a, b) if floats(&[*a, *b]) => Kind::Float,
+                Inst::Binary(Add | Sub | Mul | Min | Max | Div | Prelu | Pow | Mod | Fmod, a, b)
+                    if floats(&[*a, *b]) =>
+                {
+                    Kind::Float
+                }
                 // Sums and products are right in their low bits, and wrapped before anything else looks at them.
-                Inst::Binary(Add | Sub | Mul | Min | Max | And | Or | Xor, a, b) if !floats(&[*a]) && !floats(&[*b]) => Kind::Int,
+                Inst::Binary(Add | Sub | Mul | Min | Max | And | Or | Xor, a, b)
+                    if !floats(&[*a]) && !floats(&[*b]) =>
+                {
+                    Kind::Int
+                }
                 Inst::Fma(a, b, c) if floats(&[*a, *b, *c]) => Kind::Float,
                 Inst::Select(c, a, b) if !floats(&[*c]) && alike(a, b) => kinds[*a],
                 Inst::ToFloat(_) => Kind::Float,

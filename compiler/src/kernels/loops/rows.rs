@@ -11,7 +11,6 @@ use super::values::{self, Value};
 use crate::codegen::{Element, Emitter, V, VOp};
 use fornax_ir::types::DType;
 
-
 /// Most output elements side by side.
 const MOST: usize = 4;
 

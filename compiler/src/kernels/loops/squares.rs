@@ -117,7 +117,5 @@ fn transpose_blocks(e: &mut dyn Emitter, lines: Vec<V>) -> Vec<V> {
 
 /// The even blocks of two vectors, then their odd ones.
 fn join(e: &mut dyn Emitter, half: &[V]) -> Vec<V> {
-    [VOp::EvenBlocks, VOp::OddBlocks]
-        .map(|op| loaded(e, |e, v| e.op(op, Element::F32, v, half[0], half[1])))
-        .to_vec()
+    [VOp::EvenBlocks, VOp::OddBlocks].map(|op| loaded(e, |e, v| e.op(op, Element::F32, v, half[0], half[1]))).to_vec()
 }

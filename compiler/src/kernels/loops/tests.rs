@@ -57,9 +57,8 @@ fn copies_transpose_squares_of_any_size() {
         nest.input("x", DType::F32, elements, Affine::new(0, perm.map(|axis| strides[axis])));
         let x = testing::values(1, elements);
         let own = dense(&extents);
-        let from = |i: usize| -> usize {
-            (0..4).map(|d| i / own[d] as usize % extents[d] * strides[perm[d]] as usize).sum()
-        };
+        let from =
+            |i: usize| -> usize { (0..4).map(|d| i / own[d] as usize % extents[d] * strides[perm[d]] as usize).sum() };
         let y = match run("copy", nest, &[&x]) {
             Ok(y) => y,
             Err(error) => return Some(error),
@@ -149,7 +148,9 @@ fn integers_saturate_and_wrap_alike_in_lanes_and_registers() {
     };
     let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 127.9, -128.9, 255.9, 3e9, -3e9, 2147483600.0];
     let x: Vec<f32> = special.into_iter().chain(testing::values(3, 61).into_iter().map(|v| v * 400.0)).collect();
-    for (ty, low, high) in [(DType::I8, -128.0, 127.0), (DType::U8, 0.0, 255.0), (DType::I32, -2147483648.0, 2147483647.0)] {
+    for (ty, low, high) in
+        [(DType::I8, -128.0, 127.0), (DType::U8, 0.0, 255.0), (DType::I32, -2147483648.0, 2147483647.0)]
+    {
         for stride in [1, 2] {
             let mut nest = nest(&[x.len()], 0);
             (nest.output.at.strides[0], nest.output.elements) = (stride, x.len() * stride as usize);
@@ -181,7 +182,10 @@ fn functions_agree_in_vectors_and_element_by_element() {
         .into_iter()
         .chain(unary.map(|f| vec![Inst::Load(0), Inst::Unary(f, 0)]));
     for mut body in bodies {
-        if matches!(body.last(), Some(Inst::Binary(BinaryFn::Less | BinaryFn::Equal, ..) | Inst::Unary(UnaryFn::IsNan, _))) {
+        if matches!(
+            body.last(),
+            Some(Inst::Binary(BinaryFn::Less | BinaryFn::Equal, ..) | Inst::Unary(UnaryFn::IsNan, _))
+        ) {
             body.push(Inst::ToFloat(body.len() - 1));
         }
         let of = |stride: i64| {

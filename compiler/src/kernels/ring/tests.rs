@@ -4,8 +4,8 @@ use super::{Ring, Schedule};
 use crate::kernels::conv::{self, Split};
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::{Family, sliding, testing};
-use fornax_ir::scalar::UnaryFn;
 use crate::target::Target;
+use fornax_ir::scalar::UnaryFn;
 
 /// Batch, inputs and channels, then height and width, kernel, strides, and padding before and after.
 type Case = ([usize; 3], [[usize; 2]; 4]);
@@ -40,8 +40,7 @@ fn operands(s: &Ring) -> Vec<Vec<f32>> {
         bias.resize(to, 0.0);
         bias
     };
-    let weights =
-        testing::packed(&s.expansion_of_all().weight_packing(), &testing::values(2, d.channels * s.inputs));
+    let weights = testing::packed(&s.expansion_of_all().weight_packing(), &testing::values(2, d.channels * s.inputs));
     let taps = testing::packed(&d.weight_packing(), &testing::values(4, d.channels * d.kernel[0] * d.kernel[1]));
     vec![
         testing::values(1, d.batch * d.input[0] * d.input[1] * s.inputs),

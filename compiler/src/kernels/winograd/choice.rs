@@ -85,8 +85,7 @@ impl Winograd {
 
     /// Cost of this form of one image.
     pub(super) fn operations(&self) -> f64 {
-        let (channels, filters, positions) =
-            (self.channels as f64, self.filters as f64, self.tile.positions() as f64);
+        let (channels, filters, positions) = (self.channels as f64, self.filters as f64, self.tile.positions() as f64);
         let tiles = self.grid().iter().product::<usize>() as f64;
         // The transforms of one channel of a tile in operations at the full rate, from counting instructions: they are loads and stores
         // for the greater part.

@@ -77,8 +77,7 @@ impl Writer<'_> {
         self.clear(e, patch);
         let (to, skip) = (copy(e, patch), e.r());
         // Of each axis: the elements before the map, and those inside.
-        let [(above, rows), (left, columns)] =
-            [0, 1].map(|axis| self.overlap(e, first[axis], self.spec.input[axis]));
+        let [(above, rows), (left, columns)] = [0, 1].map(|axis| self.overlap(e, first[axis], self.spec.input[axis]));
         e.mul_imm(skip, above, n as i64 * self.pixel());
         e.add(to, to, skip);
         e.mul_imm(skip, above, self.spec.input[1] as i64 * self.pixel());
@@ -165,13 +164,7 @@ impl Writer<'_> {
     }
 
     /// Transforms one vector of `lanes` channels of a tile.
-    fn vector_input(
-        &self,
-        e: &mut dyn Emitter,
-        constants: &[V],
-        (rows, between, to): (&[R], R, R),
-        lanes: usize,
-    ) {
+    fn vector_input(&self, e: &mut dyn Emitter, constants: &[V], (rows, between, to): (&[R], R, R), lanes: usize) {
         let tile = self.spec.tile;
         let (n, pixel, all) = (tile.inputs(), self.pixel(), e.lanes(Element::F32));
         let position = 4 * self.scratch.tiles * self.spec.row();

@@ -3,9 +3,9 @@
 //! A register tile is a group of tiles by some vectors of the strip; its sums start from zero and take the channels ascending. The weights
 //! of a position are read from memory by the block's first group and found in a cache by the others.
 
+use super::PANEL;
 use super::emit::{Block, Writer};
 use super::output::{Lanes, Strip};
-use super::PANEL;
 use crate::codegen::{Count, Emitter, R, V};
 use crate::kernels::sliding::copy;
 
@@ -92,14 +92,7 @@ impl Writer<'_> {
     }
 
     /// Adds `count` channels, each weight vector times each tile's broadcast element.
-    fn channels(
-        &self,
-        e: &mut dyn Emitter,
-        part: &Part<'_>,
-        sums: &[Vec<V>],
-        count: usize,
-        (x, panels): (R, &[R]),
-    ) {
+    fn channels(&self, e: &mut dyn Emitter, part: &Part<'_>, sums: &[Vec<V>], count: usize, (x, panels): (R, &[R])) {
         let weights: Vec<V> = part.vectors.iter().map(|_| e.v()).collect();
         let element = e.v();
         for k in 0..count {

@@ -5,10 +5,10 @@ use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::testing::{interpret, mismatch, packed, report, run, run_interpreted, values};
 use crate::kernels::{Family, Kernel};
+use crate::target::Target;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
-use crate::target::Target;
 
 /// Batch, channels, filters; then input extent, padding before and after, by axis.
 type Case = ([usize; 3], [[usize; 3]; 2]);
