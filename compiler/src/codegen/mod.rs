@@ -1,8 +1,8 @@
 //! The small vector machine that kernels are written against.
 //!
 //! In: calls of an [`Emitter`] by a kernel, in the order the instructions shall have (emission order is the schedule). Out: one
-//! function with the kernel ABI `fn(ptrs: *const *mut u8, begin: u32, end: u32, scratch: *mut u8)`. Vectors hold `lanes()` 32-bit
-//! elements; a kernel that is correct for one lane count is correct for all, and computes the same bits.
+//! function with the kernel ABI `fn(ptrs: *const *mut u8, begin: u32, end: u32, scratch: *mut u8)`. Vectors hold
+//! `lanes(element)` elements; a kernel that is correct for one lane count is correct for all, and computes the same bits.
 
 pub mod clif;
 pub mod epilogue;
