@@ -172,7 +172,7 @@ impl Program {
     /// - touches no byte that another chunk of the step writes.
     pub unsafe fn new(parts: ProgramParts, proof: HostProof) -> Result<Program, Error> {
         for port in parts.inputs.iter().chain(&parts.outputs) {
-            if port.shape.checked_numel().and_then(|n| n.checked_mul(port.dtype.size())).is_none() {
+            if port.shape.checked_bytes(port.dtype).is_none() {
                 return Err(Error::TensorTooLarge { dtype: port.dtype, shape: port.shape.clone() });
             }
         }

@@ -91,7 +91,7 @@ impl StateParts {
             if port.name.is_empty() || !names.insert(&port.name) {
                 return bad(&port.name, "name", "a name of its own".to_owned(), &format_args!("{:?}", port.name));
             }
-            let bytes = port.shape.checked_numel().and_then(|n| n.checked_mul(port.dtype.size()));
+            let bytes = port.shape.checked_bytes(port.dtype);
             let fits = bytes.and_then(|bytes| inside(*offset, bytes, self.bytes));
             match fits.filter(|_| *offset >= end && offset.is_multiple_of(ALIGN)) {
                 Some(behind) => end = behind,

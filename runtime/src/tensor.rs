@@ -23,17 +23,24 @@ impl Shape {
         self.0.len()
     }
 
-    /// Number of elements: 1 for rank 0, `usize::MAX` when the product is larger.
+    /// Number of elements: 1 for rank 0, `usize::MAX` where [`Self::checked_numel`] has none.
     pub fn numel(&self) -> usize {
         self.checked_numel().unwrap_or(usize::MAX)
     }
 
-    /// Number of elements, or `None` when it does not fit a `usize`.
+    /// Number of elements, or `None` when the product of the extents does not fit a `usize`. Empty axes count as 1 in that product,
+    /// so that where there is a number every product of some of the extents fits too, strides among them.
     pub fn checked_numel(&self) -> Option<usize> {
-        if self.0.contains(&0) {
-            return Some(0);
-        }
-        self.0.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))
+        let product = self.0.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent.max(1)))?;
+        Some(if self.0.contains(&0) { 0 } else { product })
+    }
+
+    /// Size in bytes of `dtype` elements in this shape, or `None` when it is not addressable: the rule for every shape that enters.
+    /// Empty axes count as 1, as in [`Self::checked_numel`], so that strides in bytes are addressable too.
+    pub fn checked_bytes(&self, dtype: DType) -> Option<usize> {
+        let count = self.checked_numel()?;
+        let most = self.0.iter().fold(dtype.size(), |bytes, &extent| bytes.saturating_mul(extent.max(1)));
+        isize::try_from(most).ok().map(|_| count * dtype.size())
     }
 
     /// Row-major strides in elements, saturating.
@@ -162,7 +169,7 @@ impl Tensor {
     /// A tensor of zeros. An impossible shape or a lack of memory is an error.
     pub fn zeros(dtype: DType, shape: impl Into<Shape>) -> Result<Tensor, Error> {
         let shape = shape.into();
-        match shape.checked_numel().and_then(|n| n.checked_mul(dtype.size())) {
+        match shape.checked_bytes(dtype) {
             Some(bytes) => Ok(Tensor { dtype, shape, block: Block::zeroed(bytes, "a tensor")? }),
             None => Err(Error::TensorTooLarge { dtype, shape }),
         }
@@ -188,7 +195,7 @@ impl Tensor {
     /// A tensor with a copy of `data`: its elements in this machine's byte order.
     pub fn from_bytes(dtype: DType, shape: impl Into<Shape>, data: &[u8]) -> Result<Tensor, Error> {
         let shape = shape.into();
-        let Some(expected) = shape.checked_numel().and_then(|n| n.checked_mul(dtype.size())) else {
+        let Some(expected) = shape.checked_bytes(dtype) else {
             return Err(Error::TensorTooLarge { dtype, shape });
         };
         if data.len() != expected {
@@ -319,14 +326,27 @@ mod tests {
         assert_eq!((shape.rank(), shape.numel(), shape.strides()), (3, 24, vec![12, 4, 1]));
         assert_eq!(format!("{shape} {shape:?}"), "[2,3,4] [2,3,4]");
         assert_eq!((Shape::default().numel(), Shape::default().to_string()), (1, "[]".to_owned()));
-        assert_eq!(Shape::from([usize::MAX, usize::MAX, 0]).checked_numel(), Some(0));
+        assert_eq!(Shape::from([usize::MAX, 0]).checked_numel(), Some(0));
+        assert_eq!(Shape::from([usize::MAX, usize::MAX, 0]).checked_numel(), None, "nor does a part of it fit");
         let huge = Shape::from([usize::MAX, 2]);
         assert_eq!((huge.checked_numel(), huge.numel()), (None, usize::MAX));
         assert_eq!(Shape::from([1, usize::MAX, 3]).strides(), [usize::MAX, 3, 1]);
     }
 
     #[test]
+    fn sizes_in_bytes_are_addressable() {
+        let bytes = |dtype, shape: &[usize]| Shape::from(shape).checked_bytes(dtype);
+        assert_eq!((bytes(DType::F32, &[]), bytes(DType::I16, &[3, 0])), (Some(4), Some(0)));
+        assert_eq!(bytes(DType::U8, &[usize::MAX / 2]), Some(usize::MAX / 2));
+        assert_eq!(bytes(DType::U8, &[usize::MAX / 2 + 1]), None);
+        assert_eq!(bytes(DType::F64, &[0, usize::MAX / 8]), None, "strides in bytes");
+        assert_eq!(bytes(DType::F32, &[1 << 40, 0, 1 << 40]), None, "neighbours of an empty axis");
+    }
+
+    #[test]
     fn impossible_tensors_are_errors() {
+        let beside_none = Tensor::zeros(DType::F32, [1 << 40, 0, 1 << 40]);
+        assert!(matches!(beside_none, Err(Error::TensorTooLarge { .. })));
         let overflow = Tensor::zeros(DType::F32, [1 << 32, 1 << 32]);
         assert!(matches!(overflow, Err(Error::TensorTooLarge { dtype: DType::F32, .. })));
         let bytes_overflow = Tensor::zeros(DType::F64, [usize::MAX / 2]);

@@ -146,6 +146,9 @@ fn programs_that_contradict_themselves_are_refused() {
     let mut huge = parts(2);
     huge.inputs[0].shape = [usize::MAX, 2].into();
     assert!(matches!(program(huge), Err(Error::TensorTooLarge { .. })));
+    let mut beside_none = parts(2);
+    beside_none.inputs[0].shape = [1 << 40, 0, 1 << 40].into();
+    assert!(matches!(program(beside_none), Err(Error::TensorTooLarge { .. })));
 }
 
 #[test]

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, verify};
+use crate::graph::Graph;
+use crate::graph::verify::{verify, verify_sizes};
 use crate::passes::{
     Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_grouped_conv, fuse_mbconv,
     fuse_residual, fuse_squeeze_excite, recognize_activation, remove_identity,
@@ -120,6 +121,8 @@ pub fn optimise(mut graph: Graph, options: &Options) -> Result<Optimised> {
     let passes = selected(options.after.as_deref())?;
     if check {
         verify(&graph)?;
+    } else {
+        verify_sizes(&graph)?;
     }
     let (mut remarks, mut snapshots) = (Vec::new(), Vec::new());
     for pass in passes {

@@ -203,7 +203,7 @@ impl PackedConstant {
         let extents = extents.split(',').filter(|extent| !extent.is_empty()).map(|extent| extent.parse().ok());
         let extents = extents.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
         let ty = TensorType::new(dtype.parse().map_err(|_| wrong())?, extents);
-        ty.shape.checked_numel().and_then(|count| count.checked_mul(ty.dtype.size())).ok_or_else(wrong)?;
+        ty.shape.checked_bytes(ty.dtype).ok_or_else(wrong)?;
         let rest = rest.strip_prefix(' ').ok_or_else(wrong)?;
         let (hash, packing) = rest.split_once(' ').unwrap_or((rest, ""));
         let hash = u64::from_str_radix(hash, 16).map_err(|_| wrong())?;

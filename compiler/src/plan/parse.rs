@@ -391,7 +391,7 @@ fn tensor_type(text: &str) -> Read<TensorType> {
     let extents = shape.split(',').filter(|extent| !extent.is_empty());
     let shape = extents.map(|extent| extent.trim().parse().map_err(|_| expected())).collect::<Read<Vec<usize>>>()?;
     let ty = TensorType::new(dtype, shape);
-    ty.shape.checked_numel().and_then(|count| count.checked_mul(dtype.size())).ok_or_else(expected)?;
+    ty.shape.checked_bytes(dtype).ok_or_else(expected)?;
     Ok(ty)
 }
 

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// Elements of the widest type, 8 bytes, that an address space holds.
+const MOST_ELEMENTS: u64 = isize::MAX as u64 / 8;
+
 /// Bounds with defaults far above real networks and far below what would exhaust a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,8 +48,21 @@ impl Limits {
     /// Fails if a shape has too many axes or elements.
     pub(crate) fn check_shape(&self, place: &str, shape: &[usize]) -> Result<()> {
         Self::check(place, "rank", self.rank, shape.len() as u64)?;
-        // A zero among the axes makes any product zero: the others are still bounded.
+        // A zero among the axes makes any product zero: the others are still bounded. Whatever the limit, bytes are addressable.
         let elements = shape.iter().filter(|d| **d != 0).fold(1u64, |n, d| n.saturating_mul(*d as u64));
-        Self::check(place, "tensor_elements", self.tensor_elements, elements)
+        Self::check(place, "tensor_elements", self.tensor_elements.min(MOST_ELEMENTS), elements)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_beyond_the_address_space() {
+        let limits = Limits { tensor_elements: u64::MAX, ..Limits::default() };
+        assert!(limits.check_shape("x", &[1 << 40, 0, 1 << 20]).is_err());
+        assert!(limits.check_shape("x", &[1 << 40, 0, 1 << 40]).is_err());
+        assert!(limits.check_shape("x", &[1 << 40, 0, 1 << 19]).is_ok());
     }
 }

@@ -206,7 +206,7 @@ impl Tables {
         let extents =
             extents.filter_map(|extent| extent.first_chunk()).map(|extent| u64::from_le_bytes(*extent) as usize);
         let shape = Shape::from(extents.collect::<Vec<usize>>());
-        let bytes = shape.checked_numel().and_then(|elements| elements.checked_mul(dtype.size()));
+        let bytes = shape.checked_bytes(dtype);
         if bytes.is_none_or(|bytes| bytes as u64 != port.bytes) {
             return wrong("size", &format!("that of {dtype}{shape}"), port.bytes);
         }

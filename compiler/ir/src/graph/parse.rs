@@ -276,9 +276,9 @@ impl Parser {
             })?;
         }
         let ty = TensorType::new(dtype, shape);
-        match ty.shape.checked_numel() {
+        match ty.shape.checked_bytes(dtype) {
             Some(_) => Ok(ty),
-            None => Err(self.error("a shape whose elements can be counted", ty)),
+            None => Err(self.error("an addressable size", ty)),
         }
     }
 
@@ -508,6 +508,10 @@ mod tests {
             ("graph @g(%x: f32[2]) {\n %a = split %x {sizes=[1, 1]}", "line 2: expected results: 2, found 1"),
             ("graph @g(%x: f32[2]) {\n %a, %a = split %x", "line 2: expected a name that is not taken, found %a"),
             ("graph @g() {\n %a, %b = constant", "line 2: expected one name for a constant, found 2"),
+            (
+                "graph @g(%x: u8[4294967296, 0, 4294967296]",
+                "line 1: expected an addressable size, found u8[4294967296,0,4294967296]",
+            ),
             ("graph @g() {\n\n %y = frob\n}", "line 3: expected an operator, found frob"),
             ("graph @g() {\n %k = constant i8[1] [200]", "line 2: expected an element of type i8, found 200"),
             ("graph @g() {\n %k = constant i8[2] [1]", "line 2: expected 2 elements of i8[2], found 1"),

@@ -9,15 +9,17 @@
 //! 7. the type of a constant or variable is its payload's, and the payload has as many bytes as the type says; random elements are `f32`;
 //! 8. outputs name nodes of the graph, and no two outputs share a name;
 //! 9. variables are listed once each, and no two share a name, which is neither empty nor holds a zero byte;
-//! 10. an update gives a variable, not updated twice, a value of its type.
+//! 10. an update gives a variable, not updated twice, a value of its type;
+//! 11. inputs, constants and variables have addressable sizes; results have them by their shape rules.
 //!
 //! All breaches are gathered into one error; each names its node.
 
 use std::collections::HashSet;
 
-use super::nodes::{Graph, Kind, NodeId, ValueId};
+use super::nodes::{Graph, Kind, Node, NodeId, ValueId};
 use crate::error::{Error, Result};
 use crate::ops::Op;
+use crate::ops::shapes::expect_addressable;
 use crate::types::{Constant, DType, Payload, TensorType};
 
 /// Checks every rule.
@@ -68,7 +70,24 @@ pub fn verify(graph: &Graph) -> Result<()> {
     }
     check_ports(graph, &mut faults);
     check_variables(graph, &mut faults);
+    faults.extend(oversized(graph));
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
+/// Checks rule 11 alone, without which nothing can be computed of a graph.
+pub(crate) fn verify_sizes(graph: &Graph) -> Result<()> {
+    let faults = oversized(graph);
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
+/// The breaches of rule 11.
+fn oversized(graph: &Graph) -> Vec<String> {
+    let nodes = graph.ids().map(|id| graph.node(id)).filter(|node| node.op().is_none());
+    let fault = |node: &Node| {
+        let error = expect_addressable("type", &node.ty).err()?;
+        Some(format!("{}: {}: {error}", node.name, node.mnemonic()))
+    };
+    nodes.filter_map(fault).collect()
 }
 
 /// Whether a value is a result of a node of the graph.
@@ -256,6 +275,19 @@ mod tests {
                         update: expected a parameter or a state, found input %x";
         assert_eq!(faults(&super::super::parse(text)?), expected);
         Ok(())
+    }
+
+    #[test]
+    fn what_enters_has_an_addressable_size() {
+        let (mut g, _, _, b) = chain();
+        g.add_output("y", b);
+        let ty = TensorType::f32([1 << 40, 0, 1 << 40]);
+        g.add_input("i", ty.clone());
+        g.add_constant("k", Constant::new(ty, Payload::Hash(1)));
+        let expected = "i: input: type: expected an addressable size, found f32[1099511627776,0,1099511627776]\n\
+                        k: constant: type: expected an addressable size, found f32[1099511627776,0,1099511627776]";
+        assert_eq!(faults(&g), expected);
+        assert!(matches!(super::verify_sizes(&g), Err(Error::Invalid(faults)) if faults.len() == 2));
     }
 
     #[test]

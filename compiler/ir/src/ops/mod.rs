@@ -123,6 +123,15 @@ macro_rules! table {
                 match self { $(Self::$op(op) => op),* }
             }
 
+            /// [`Operation::infer`] of operands of addressable sizes, so that no shape rule multiplies extents that overflow.
+            ///
+            /// # Errors
+            /// An operand of no addressable size, and what the operator's shape rule says.
+            pub fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, OpError> {
+                inputs.iter().try_for_each(|ty| shapes::expect_addressable("operands", ty))?;
+                self.inner().infer(inputs)
+            }
+
             /// Reads an operator from its mnemonic and attributes; `None` if no operator has that mnemonic.
             pub fn parse(mnemonic: &str, reader: AttrReader) -> Option<Result<Self, OpError>> {
                 $(if table!(@list $($mnemonics)+).contains(&mnemonic) {

@@ -108,8 +108,21 @@ fn literal(ty: &TensorType) -> Literal {
     }
 }
 
+#[test]
+fn operands_beyond_the_address_space_are_refused() {
+    let ty = TensorType::f32([1 << 40, 0, 1 << 40]);
+    let error = Op::from(BatchStatistics {}).infer(&[&ty]).unwrap_err();
+    assert_eq!(error.to_string(), "operands: expected an addressable size, found f32[1099511627776,0,1099511627776]");
+}
+
+/// The environment's number of cases (`PROPTEST_CASES`), or what the tests of every build can spare.
+fn cases() -> ProptestConfig {
+    let set = std::env::var_os("PROPTEST_CASES").is_some();
+    if set { ProptestConfig::default() } else { ProptestConfig::with_cases(16384) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16384))]
+    #![proptest_config(cases())]
 
     #[test]
     fn what_is_accepted_can_be_evaluated((op, types) in case()) {

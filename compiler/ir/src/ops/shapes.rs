@@ -1,6 +1,7 @@
 //! What several operators share: operand checks, broadcast shapes, and the map from result elements to operand elements.
 //!
-//! A shape that passed [`checked`] has a byte count and strides that fit in `isize`, also where one of its axes is empty.
+//! A type that passed [`checked`], as all operands and results have, has a byte count and strides that fit in `isize`, also
+//! where one of its axes is empty: [`Shape::checked_bytes`].
 
 use crate::error::OpError;
 use crate::scalar::UnaryFn;
@@ -99,13 +100,18 @@ pub fn expect_len(field: &str, expected: usize, found: usize) -> Result<(), OpEr
     }
 }
 
-/// A result type, if its size is addressable. Empty axes count as 1, so that strides are addressable too.
+/// A result type, if its size is addressable.
 pub fn checked(dtype: DType, shape: impl Into<Shape>) -> Result<TensorType, OpError> {
-    let shape = shape.into();
-    let bytes = shape.iter().try_fold(dtype.size(), |bytes, extent| bytes.checked_mul((*extent).max(1)));
-    match bytes {
-        Some(bytes) if isize::try_from(bytes).is_ok() => Ok(TensorType::new(dtype, shape)),
-        _ => Err(OpError::new("result", "an addressable size", shape.to_string())),
+    let ty = TensorType::new(dtype, shape);
+    expect_addressable("result", &ty)?;
+    Ok(ty)
+}
+
+/// Fails unless the size of `ty` is addressable; `field` is the value's name.
+pub fn expect_addressable(field: &str, ty: &TensorType) -> Result<(), OpError> {
+    match ty.shape.checked_bytes(ty.dtype) {
+        Some(_) => Ok(()),
+        None => Err(OpError::new(field, "an addressable size", ty.to_string())),
     }
 }
 
