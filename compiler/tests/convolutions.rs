@@ -3,8 +3,9 @@
 mod support;
 
 use fornax_compiler::ir::{Graph, builder::Builder};
-use fornax_compiler::ops::{Conv, MbConv};
-use fornax_compiler::scalar::UnaryFn;
+use fornax_compiler::ops::{Binary, Cast, Conv, MbConv};
+use fornax_compiler::scalar::{BinaryFn, UnaryFn};
+use fornax_compiler::types::{Constant, DType, TensorType, random_values};
 use support::single;
 
 #[test]
@@ -111,4 +112,43 @@ fn inverted_residual_blocks() {
         block("fused", MbConv { residual: true, ..fused.clone() }, [1, 10, 9], [6, 24, 0, 6], 3),
         block("fused with gate", MbConv { se, ..fused }, [2, 6, 9], [6, 24, 4, 6], 3),
     ]);
+}
+
+/// A 3x3 convolution of integers by multiples of `unit`, its result over `unit`, as `i32`; padded, over 8 x 9 pixels.
+fn counts(channels: usize, filters: usize, unit: f32, activation: Option<UnaryFn>) -> Graph {
+    let mut b = Builder::new(format!("{channels} to {filters} by {unit}"));
+    let x = b.input_of("x", TensorType::new(DType::I8, [2, channels, 8, 9]));
+    let x = b.op("xf", Cast { to: DType::F32 }, &[x]).unwrap();
+    let shape = [filters, channels, 3, 3];
+    let weights = random_values(3, shape.iter().product()).into_iter().map(|v| (v * 9.0).trunc() * unit);
+    let w = b.constant("w", Constant::from_f32(shape, &weights.collect::<Vec<_>>()));
+    let op = Conv { pads: vec![1; 4], activation, ..Conv::default() };
+    let y = b.op("y", op, &[x, w]).unwrap();
+    let by = b.constant("by", Constant::from_f32([], &[1.0 / unit]));
+    let scaled = b.op("scaled", Binary { function: BinaryFn::Mul }, &[y, by]).unwrap();
+    let count = b.op("count", Cast { to: DType::I32 }, &[scaled]).unwrap();
+    b.output("count", count);
+    b.finish()
+}
+
+/// What a discontinuous function reads is computed as the definition says, of every number of channels.
+#[test]
+fn counts_are_exact() {
+    let channels = [1, 3, 15, 16, 17, 32, 64, 130, 512];
+    let relu = Some(UnaryFn::Relu);
+    let graphs = channels.map(|channels| [counts(channels, 16, 1.0, None), counts(channels, 24, 0.125, relu)]);
+    support::report(graphs.into_iter().flatten());
+    // Without a discontinuous function, integer weights alone decide; other weights take the fast form.
+    for (unit, winograd) in [(1.0, false), (0.7, true)] {
+        let graph = counts(32, 32, unit, Some(UnaryFn::Silu));
+        let plan = support::plan(&graph);
+        assert_eq!(plan.steps.iter().any(|step| step.kernel.name.starts_with("f32_winograd")), winograd, "{unit}");
+    }
+}
+
+#[test]
+fn a_remark_says_why_a_faster_form_is_declined() {
+    let plan = support::plan(&counts(32, 32, 0.7, None));
+    let texts: Vec<&str> = plan.remarks.iter().map(|remark| remark.text.as_str()).collect();
+    assert!(texts.contains(&"winograd: a discontinuous function reads its result"), "{texts:?}");
 }

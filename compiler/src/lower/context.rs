@@ -54,6 +54,8 @@ pub struct Lowering<'a> {
     pub ty: TensorType,
     /// All results of the node.
     pub results: Vec<Pending<'a>>,
+    /// Whether a discontinuous function reads one of them: see [`super::discrete`].
+    pub discrete: bool,
 }
 
 impl Lowering<'_> {

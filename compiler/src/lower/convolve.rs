@@ -4,7 +4,7 @@
 //! pack weights and bias which are no constants.
 
 use super::context::Lowering;
-use super::{dense, depthwise, weights};
+use super::{dense, depthwise, discrete, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
 use crate::plan::{Layout, Operand, ViewId};
@@ -108,13 +108,22 @@ impl ConvCall<'_> {
             input,
             epilogue,
         };
-        // Only the compiler transforms filters: as those of constants are, in f64.
-        let constant = weights::constant(cx, self.weights).is_some();
-        if let Some(choice) = winograd::choose(&spec).filter(|choice| constant && choice.pays()) {
+        let inexact = winograd::choose(&spec).filter(|choice| choice.pays() && self.needs_exact(cx).is_none());
+        if let Some(choice) = inexact {
             return Ok(Some(ConvKernel::Winograd(choice)));
         }
         let compact = spec.is_compact();
         Ok(compact.then(|| ConvKernel::Dense(spec.flattened())))
+    }
+
+    /// Why no algorithm may compute it that rounds differently from the definition, if there is a reason.
+    fn needs_exact(&self, cx: &Lowering<'_>) -> Option<&'static str> {
+        // Only the compiler transforms filters: as those of constants are, in f64.
+        let Some(weights) = weights::constant(cx, self.weights) else { return Some("its weights are computed") };
+        if cx.discrete && discrete::is_piecewise_linear(self.op.activation) {
+            return Some("a discontinuous function reads its result");
+        }
+        weights::are_integers(weights).then_some("its weights are integers")
     }
 
     /// The layout to read an input in that is in layout `present`: as it is, if it is a row-major image of few channels.
@@ -179,10 +188,12 @@ impl ConvCall<'_> {
         [x, y]: [ViewId; 2],
         extra: FusedOperands,
     ) -> Result<(), OpError> {
-        if weights::constant(cx, self.weights).is_some()
-            && let Some(choice) = winograd::choose(&spec)
-        {
-            cx.remark(Verdict::Declined, "winograd by the cost of its shapes", &[("times as fast", choice.gain)]);
+        if let Some(choice) = winograd::choose(&spec) {
+            let why = self.needs_exact(cx).filter(|_| choice.pays());
+            let text = why.map_or("winograd by the cost of its shapes".into(), |why| format!("winograd: {why}"));
+            if why.is_some() || weights::constant(cx, self.weights).is_some() {
+                cx.remark(Verdict::Declined, text, &[("times as fast", choice.gain)]);
+            }
         }
         let mut weights = weights::pack(cx, self.weights, spec.weight_packing())?;
         let bias = weights::bias(cx, self.bias, spec.bias_packing())?;

@@ -8,6 +8,7 @@ mod context;
 mod convolve;
 mod dense;
 mod depthwise;
+mod discrete;
 mod fallback;
 mod nests;
 mod ring;
@@ -92,6 +93,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
         values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, views: vec![view] });
     }
     variables(graph, &mut plan, &mut values, &mut refused);
+    let discrete = discrete::read_discretely(graph)?;
     for id in graph.topological()? {
         let node = graph.node(id);
         match &node.kind {
@@ -123,6 +125,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     operands,
                     ty,
                     results,
+                    discrete: graph.values(id).any(|value| discrete.contains(&value)),
                 };
                 let outcome = of(op).lower(&mut cx);
                 let Lowering { operands, results, .. } = cx;
@@ -192,7 +195,16 @@ fn variables(graph: &Graph, plan: &mut Builder, values: &mut BTreeMap<ValueId, V
 fn leaving(plan: &mut Builder, value: Value, (name, origins): (&str, &[String]), what: &'static str) -> Result<ViewId> {
     let ty = value.ty.clone();
     let current = origins.to_vec();
-    let mut cx =
-        Lowering { plan, node: name, origins, parts: &[], current, operands: vec![value], ty, results: Vec::new() };
+    let mut cx = Lowering {
+        plan,
+        node: name,
+        origins,
+        parts: &[],
+        current,
+        operands: vec![value],
+        ty,
+        results: Vec::new(),
+        discrete: false,
+    };
     Ok(cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, what))?)
 }

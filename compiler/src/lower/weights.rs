@@ -29,6 +29,13 @@ pub fn usable(cx: &Lowering<'_>, i: usize) -> bool {
     }
 }
 
+/// Whether all elements of an `f32` constant are integers that `f32` counts with: those of box and edge filters, or of a quantised model.
+pub fn are_integers(constant: &Constant) -> bool {
+    let Payload::Bytes(bytes) = &constant.payload else { return false };
+    let (elements, _) = bytes.as_chunks::<4>();
+    elements.iter().map(|bytes| f32::from_le_bytes(*bytes)).all(|w| w.fract() == 0.0 && w.abs() < 16_777_216.0)
+}
+
 /// Packs operand `i`, for which [`usable`] holds.
 ///
 /// # Errors
