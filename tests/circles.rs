@@ -1,7 +1,7 @@
 //! Circles of files: none, but those inside one idea, listed with a reason.
 //!
 //! In: the source tree. Out: a failure that names the files of a circle and what ties them. A file depends on the file whose module
-//! its paths lead to (`use` and inline paths; tests left out). The front of a folder (`mod.rs`, or `x.rs` next to `x/`) may be named by what
+//! its paths lead to (`use` and inline paths; tests left out). The front of a folder (`x.rs` next to `x/`) may be named by what
 //! lies in the folder: the two are one room, and its front has their common words.
 
 use std::collections::{BTreeMap, BTreeSet};

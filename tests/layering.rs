@@ -30,12 +30,8 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// The files that may name Cranelift.
-const CRANELIFT: &[&str] = &[
-    "compiler/src/codegen/clif.rs",
-    "compiler/src/codegen/clif/",
-    "compiler/src/emit/mod.rs",
-    "compiler/src/emit/jit.rs",
-];
+const CRANELIFT: &[&str] =
+    &["compiler/src/codegen/clif.rs", "compiler/src/codegen/clif/", "compiler/src/emit.rs", "compiler/src/emit/jit.rs"];
 
 /// What a level of vector instructions takes: the files that a new one is written into. The first says what it is, and all others
 /// but those of its encodings and costs read that. Next to them: a row in `tests/net/` and a snapshot in `tests/filetests/asm/`.
@@ -69,6 +65,9 @@ const LEVEL_WORDS: &[&str] = &[
     "lanes >= 16",
     "lanes() >= 16",
 ];
+
+/// The modules that are still in a `mod.rs`; all others with a folder are `x.rs` next to `x/`.
+const MOD_RS: &[&str] = &["compiler/src/codegen/mod.rs", "compiler/src/kernels/mod.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -150,6 +149,19 @@ fn a_level_is_said_in_few_files() {
     }
     assert!(wrong.is_empty(), "levels are told apart outside the files of a level:\n{}", wrong.join("\n"));
     assert!(LEVEL.len() <= 8 && LEVEL.iter().all(|name| root().join(name).exists()));
+}
+
+/// `x.rs` next to `x/`. What several test programs or benches share is a `mod.rs`, because Cargo takes `tests/x.rs` for a program.
+#[test]
+fn modules_with_a_folder_stand_next_to_it() {
+    let mut found: Vec<String> = ["compiler", "runtime", "frontends", "tools"]
+        .into_iter()
+        .flat_map(sources)
+        .map(|path| relative(&path))
+        .filter(|name| name.ends_with("/mod.rs") && !name.contains("/tests/"))
+        .collect();
+    found.sort();
+    assert_eq!(found, MOD_RS, "modules in a mod.rs: found, and listed");
 }
 
 #[test]

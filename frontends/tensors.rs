@@ -9,7 +9,7 @@ mod npy;
 #[cfg(feature = "npz")]
 mod npz;
 #[cfg(not(feature = "npz"))]
-#[path = "without_npz.rs"]
+#[path = "tensors/without_npz.rs"]
 mod npz;
 mod state;
 
