@@ -11,10 +11,9 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use divan::Bencher;
-use fornax::compiler::emit::jit;
-use fornax::compiler::ir::Graph;
 use fornax::compiler::pipeline::{self, optimise, plan_of};
-use fornax::compiler::plan::Plan;
+use fornax::compiler::{Plan, jit};
+use fornax::ir::graph::Graph;
 use fornax::{Bindings, Limits, Model, Options, Target};
 use fornax_onnx::OnnxFile;
 use support::efficientnet::{Exporter, Padding, b0};

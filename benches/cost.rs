@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fornax::report::{Kind, profile};
 use fornax::{Bindings, DType, Model, SessionOptions, Tensor};
-use fornax_compiler::kernels::Kernel;
+use fornax_compiler::Kernel;
 
 /// Time of a measurement, and its fewest runs.
 const LENGTH: (Duration, usize) = (Duration::from_secs(1), 20);

@@ -12,13 +12,11 @@ use std::fmt;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use fornax_compiler::codegen::epilogue::Epilogue;
-use fornax_compiler::kernels::conv::{Axis, Input};
-use fornax_compiler::kernels::pool::Kind;
-use fornax_compiler::kernels::sliding::Sliding;
-use fornax_compiler::kernels::{self, Conv, Depthwise, Gate, Gemv, Kernel, Mean, Softmax, Spec};
-use fornax_compiler::scalar::UnaryFn;
-use fornax_compiler::target::Target;
+use fornax_compiler::internals::{
+    Conv, ConvAxis, ConvInput, Depthwise, Epilogue, Gate, Gemv, Mean, Pool, PoolKind, Sliding, Softmax, Spec,
+};
+use fornax_compiler::{Kernel, Target};
+use fornax_ir::scalar::UnaryFn;
 use fornax_runtime::{Tensor, measure_fma_peak};
 
 /// 1x1 convolutions of EfficientNet-B0 at 224: pixels, channels, filters, activation.
@@ -88,9 +86,9 @@ fn run(bencher: Bencher<'_, '_>, Case(kernel): &Case) {
     bencher.counter(ItemsCount::new(kernel.flops)).bench_local(|| session.run(&inputs, &mut outputs).expect("a run"));
 }
 
-fn conv3x3(channels: usize, filters: usize, extent: usize, stride: usize, input: Input) -> Conv {
+fn conv3x3(channels: usize, filters: usize, extent: usize, stride: usize, input: ConvInput) -> Conv {
     let output = extent / stride;
-    let axis = Axis { input: extent, output, kernel: 3, stride, dilation: 1, begin: usize::from(stride == 1) };
+    let axis = ConvAxis { input: extent, output, kernel: 3, stride, dilation: 1, begin: usize::from(stride == 1) };
     let epilogue = Epilogue::new(Some(UnaryFn::Silu), false, false);
     let (rows, columns) = (axis, axis);
     Conv { batch: 1, groups: 1, channels, filters, weights_per_image: false, rows, columns, input, epilogue }
@@ -127,9 +125,9 @@ fn pointwise(bencher: Bencher<'_, '_>, case: &Case) {
 
 fn dense_cases() -> Vec<Case> {
     let specs = [
-        conv3x3(3, 32, 224, 2, Input::RowMajor),
-        conv3x3(24, 24, 192, 1, Input::ChannelsLast),
-        conv3x3(64, 256, 48, 2, Input::ChannelsLast),
+        conv3x3(3, 32, 224, 2, ConvInput::RowMajor),
+        conv3x3(24, 24, 192, 1, ConvInput::ChannelsLast),
+        conv3x3(64, 256, 48, 2, ConvInput::ChannelsLast),
     ];
     specs.map(case).into()
 }
@@ -175,7 +173,7 @@ fn other_cases() -> Vec<Case> {
     vec![
         case(Mean { batch: 1, rows: 7, columns: 7, channels: 1280, count: 49 }),
         case(Gate { batch: 1, pixels: 196, channels: 672 }),
-        case(kernels::Pool { sliding, kind: Kind::Max }),
+        case(Pool { sliding, kind: PoolKind::Max }),
         case(Softmax { rows: 1, length: 1000, log: false }),
     ]
 }

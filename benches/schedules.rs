@@ -8,10 +8,9 @@ mod support;
 
 use std::time::Instant;
 
-use fornax_compiler::codegen::epilogue::Epilogue;
-use fornax_compiler::kernels::{Conv, Family, Kernel, Schedule};
-use fornax_compiler::scalar::UnaryFn;
-use fornax_compiler::target::Target;
+use fornax_compiler::internals::{Conv, ConvSchedule, Epilogue, Family, Schedule};
+use fornax_compiler::{Kernel, Target};
+use fornax_ir::scalar::UnaryFn;
 use fornax_runtime::Tensor;
 
 /// Pixels, channels, filters, activation.
@@ -58,7 +57,7 @@ fn sweep(spec: &Conv, target: &Target) {
     let mut best = (own, chosen.clone());
     for vectors in 1..=6 {
         for pixels in 1..=(most.saturating_sub(vectors) / vectors).min(28) {
-            let schedule = fornax_compiler::kernels::conv::Schedule { pixels, vectors, ..chosen.clone() };
+            let schedule = ConvSchedule { pixels, vectors, ..chosen.clone() };
             if pixels * vectors >= 6 && spec.chunks(&schedule) > 0 {
                 let time = microseconds(&kernel(spec, target, &schedule), target);
                 if time < best.0 {
@@ -76,7 +75,7 @@ fn sweep(spec: &Conv, target: &Target) {
     }
 }
 
-fn kernel(spec: &Conv, target: &Target, schedule: &fornax_compiler::kernels::conv::Schedule) -> Kernel {
+fn kernel(spec: &Conv, target: &Target, schedule: &ConvSchedule) -> Kernel {
     let kernel = Kernel::new(spec.clone(), target);
     Kernel { chunks: spec.chunks(schedule), schedule: Schedule::Conv(schedule.clone()), ..kernel }
 }

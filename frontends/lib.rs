@@ -41,7 +41,7 @@ pub use facade::{
 };
 pub use files::{write_file, write_files};
 pub use fornax_compiler as compiler;
-pub use fornax_compiler::target::Target;
+pub use fornax_compiler::Target;
 pub use fornax_ir as ir;
 pub use fornax_ir::inputs::{Bindings, Dim, InputDecl};
 pub use fornax_onnx::{Limits, operators};

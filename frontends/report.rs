@@ -7,7 +7,7 @@ pub mod profile;
 mod rates;
 pub mod trace;
 
-pub use fornax_compiler::kernels::LayerKind as Kind;
+pub use fornax_compiler::LayerKind as Kind;
 pub use latency::{LatencyProbe, Measurement};
 pub use peaks::Peaks;
 pub use rates::{Rates, Scale};

@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fornax::runtime::levels::{LEVELS, Level};
-use fornax::runtime::{Library, LibraryOptions, Pool, Session};
+use fornax::runtime::{Arch, Library, LibraryOptions, Pool, Session};
 use fornax::{
     ArtifactOptions, Artifacts, Bindings, Emit, LibrarySource, Model, Options, SessionOptions, Target, Tensor, tensors,
 };
-use fornax_compiler::emit::aot::{self, elf};
 use fornax_compiler::pipeline::plan_of;
-use fornax_compiler::plan::Plan;
-use fornax_compiler::target::Arch;
-use fornax_compiler::times::Times;
-use fornax_compiler::types::random_values;
+use fornax_compiler::{Plan, Times, aot};
+use fornax_ir::types::random_values;
 use object::{Object, ObjectSection, ObjectSymbol};
 use support::efficientnet::{Exporter, Padding, b0_seeded};
 use support::onnx::{Value, Writer};
@@ -200,11 +197,11 @@ fn a_session_carries_its_state_from_one_set_of_shapes_to_the_next() {
                update %n <- %next
              }}"
         );
-        vec![plan_of(&fornax_compiler::ir::parse(&text).unwrap(), &Target::host().unwrap()).unwrap()]
+        vec![plan_of(&fornax_ir::graph::parse(&text).unwrap(), &Target::host().unwrap()).unwrap()]
     };
     let plans = [plans(1), plans(2)];
     let compiled = aot::compile(&plans, None, 1, &mut Times::default()).unwrap();
-    let library = elf::write(&compiled.image("count", &manifest, true).unwrap()).unwrap();
+    let library = aot::write_shared_library(&compiled.image("count", &manifest, true).unwrap()).unwrap();
     let path = folder.path("count", Emit::So);
     std::fs::write(&path, [&library.head[..], &library.weights[..], &library.tail[..]].concat()).unwrap();
 

@@ -60,6 +60,6 @@ fn the_demo_has_the_committed_bits() {
 fn efficientnet_b0_has_the_committed_bits() {
     let bytes = b0(Exporter::TorchScript, Padding::Symmetric, 64, 10);
     let open = |options: &Options| Model::from_bytes(bytes.clone(), options).unwrap();
-    let pixels = fornax_compiler::types::random_values(7, 3 * 64 * 64);
+    let pixels = fornax_ir::types::random_values(7, 3 * 64 * 64);
     check("b0", open, &Tensor::from_f32([1, 3, 64, 64], &pixels).unwrap(), B0);
 }

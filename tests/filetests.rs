@@ -10,14 +10,11 @@
 
 use std::fmt::Write;
 
-use fornax_compiler::codegen::clif;
-use fornax_compiler::emit;
-use fornax_compiler::ir::{Graph, evaluate, parse, verify};
-use fornax_compiler::kernels::Kernel;
-use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::pipeline::{Options, plan_for, plan_of, run_pass, run_plan_pass};
-use fornax_compiler::plan::{self, Plan};
-use fornax_compiler::types::{Payload, TensorType, random_values};
+use fornax_compiler::{Kernel, Plan, clif, disassembly, distinct_kernels, parse_plan};
+use fornax_ir::graph::{Graph, evaluate, parse, verify};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{Payload, TensorType, random_values};
 
 /// A kind of test: its name, and from the rest of the first line and the text to what is kept.
 type Kind = (&'static str, fn(&str, &str) -> String);
@@ -106,7 +103,7 @@ fn afters(argument: &str, text: &str) -> String {
 
 /// A plan as it prints, which must read back, or the error.
 fn plan_parses(_: &str, text: &str) -> String {
-    match plan::parse(text) {
+    match parse_plan(text) {
         Err(e) => e.to_string(),
         Ok(plan) => reads_back(&plan),
     }
@@ -114,7 +111,7 @@ fn plan_parses(_: &str, text: &str) -> String {
 
 /// The plan after a pass over plans, and the pass's remarks.
 fn plan_passes(name: &str, text: &str) -> String {
-    let mut plan = plan::parse(text).unwrap_or_else(|e| panic!("{e}"));
+    let mut plan = parse_plan(text).unwrap_or_else(|e| panic!("{e}"));
     run_plan_pass(&mut plan, name).unwrap_or_else(|e| panic!("{e}"));
     let mut out = reads_back(&plan);
     for remark in &plan.remarks {
@@ -126,7 +123,7 @@ fn plan_passes(name: &str, text: &str) -> String {
 /// The text of a plan, which must read back to a plan of the same text.
 fn reads_back(plan: &Plan) -> String {
     let printed = plan.to_string();
-    let again = plan::parse(&printed).unwrap_or_else(|e| panic!("{e}\n{printed}"));
+    let again = parse_plan(&printed).unwrap_or_else(|e| panic!("{e}\n{printed}"));
     assert_eq!(again.to_string(), printed);
     printed
 }
@@ -139,18 +136,17 @@ fn plans(target: &str, text: &str) -> String {
 /// The functions of a graph's kernels before register allocation, for the target that the first line names.
 fn clifs(target: &str, text: &str) -> String {
     let plan = plan(target, text);
-    let (kernels, _) = emit::distinct(&plan);
-    let function =
-        |kernel: &&Kernel| clif::text(&plan.target, &kernel.name, |e| kernel.emit(e)).expect("a kernel that compiles");
+    let (kernels, _) = distinct_kernels(&plan);
+    let function = |kernel: &&Kernel| clif(kernel, &plan.target).expect("a kernel that compiles");
     kernels.iter().map(function).collect::<Vec<_>>().join("\n")
 }
 
 /// The instructions of a graph's kernels, for the target that the first line names.
 fn asms(target: &str, text: &str) -> String {
     let plan = plan(target, text);
-    let (kernels, _) = emit::distinct(&plan);
+    let (kernels, _) = distinct_kernels(&plan);
     let code = |kernel: &&Kernel| {
-        let text = emit::disassembly(kernel, &plan.target).expect("a kernel that compiles");
+        let text = disassembly(kernel, &plan.target).expect("a kernel that compiles");
         format!("{}:\n{text}", kernel.name)
     };
     kernels.iter().map(code).collect::<Vec<_>>().join("\n")

@@ -4,12 +4,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::Verdict;
-use fornax_compiler::ir::{Graph, evaluate};
-use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::pipeline::{Options, optimise, plan_of};
-use fornax_compiler::types::{TensorType, random_values};
+use fornax_ir::Verdict;
+use fornax_ir::graph::{Graph, evaluate};
 use fornax_ir::inputs::Bindings;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{TensorType, random_values};
 use fornax_onnx::{Limits, OnnxFile};
 use support::efficientnet::{Exporter, Padding, b0};
 

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 /// The crates with an order of modules, from the top. A module names only those below it (and itself).
 const ORDERS: &[(&str, &[&str])] = &[
-    ("compiler/src", &["pipeline", "emit", "lower", "plan", "kernels", "codegen", "target", "times", "error"]),
+    (
+        "compiler/src",
+        &["internals", "pipeline", "emit", "lower", "plan", "kernels", "codegen", "target", "times", "error"],
+    ),
     ("compiler/ir/src", &["pipeline", "passes", "remark", "graph", "ops", "inputs", "types", "scalar", "error"]),
 ];
 

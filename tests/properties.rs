@@ -1,15 +1,15 @@
 //! Random small networks: their text reads back, every pass leaves a valid graph, and every pass keeps the results.
 
-use fornax_compiler::ir::{Builder, Graph, ValueId, evaluate, parse};
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{
+use fornax_compiler::pipeline::{Options, optimise};
+use fornax_ir::Result;
+use fornax_ir::graph::{Builder, Graph, ValueId, evaluate, parse};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{
     BatchNorm, Binary, Conv, Gemm, Identity, MatMul, Op, Pad, Pool, Reduce, Reshape, Transpose, Unary,
 };
-use fornax_compiler::pipeline::{Options, optimise};
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
-use fornax_compiler::types::{Constant, TensorType, random_values};
-use fornax_ir::Result;
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::{Constant, TensorType, random_values};
 use proptest::prelude::*;
 
 /// Channels of every value; maps are 4x4.

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::emit::jit;
-use fornax_compiler::kernels::{Access, Kernel};
-use fornax_compiler::plan::builder::Builder;
-use fornax_compiler::plan::{Layout, Operand, Port};
-use fornax_compiler::target::Target;
-use fornax_compiler::types::{TensorType, random_values};
+use fornax_compiler::internals::{Access, Layout, Operand, PlanBuilder};
+use fornax_compiler::{Kernel, Port, Target, jit};
+use fornax_ir::types::{TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
 
 /// A session of one thread whose program is one kernel, and seeded inputs for it.
 pub fn session(kernel: &Kernel, target: &Target) -> (Session, Vec<Tensor>) {
-    let mut builder = Builder::new(target.clone());
+    let mut builder = PlanBuilder::new(target.clone());
     let (mut operands, mut inputs, mut outputs) = (Vec::<Operand>::new(), Vec::new(), Vec::new());
     for argument in &kernel.arguments {
         let ty = TensorType::f32([argument.bytes / 4]);

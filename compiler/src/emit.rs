@@ -23,7 +23,7 @@ use crate::target::{Arch, Backend, Target};
 
 /// Machine code of one kernel.
 #[derive(Clone, Debug)]
-pub struct Code {
+pub struct MachineCode {
     /// Name of the kernel.
     pub name: String,
     /// Position-independent bytes, constants included.
@@ -33,13 +33,13 @@ pub struct Code {
 }
 
 /// The distinct kernels of a plan, in order of first use, and for each step the index of its kernel.
-pub fn distinct(plan: &Plan) -> (Vec<&Kernel>, Vec<usize>) {
+pub fn distinct_kernels(plan: &Plan) -> (Vec<&Kernel>, Vec<usize>) {
     let (kernels, mut steps) = distinct_in(&[plan]);
     (kernels, steps.swap_remove(0))
 }
 
 /// The distinct kernels of plans for one target, in order of first use, and for each step of each plan the index of its kernel.
-pub fn distinct_in<'a>(plans: &[&'a Plan]) -> (Vec<&'a Kernel>, Vec<Vec<usize>>) {
+fn distinct_in<'a>(plans: &[&'a Plan]) -> (Vec<&'a Kernel>, Vec<Vec<usize>>) {
     let mut index: HashMap<&Kernel, usize> = HashMap::new();
     let mut kernels = Vec::new();
     let mut function = |kernel: &'a Kernel| {
@@ -90,7 +90,7 @@ fn fill_state(plan: &Plan, block: &mut [u8]) {
 }
 
 /// Compiles kernels, on as many threads as the host offers (at most 8). The bytes do not depend on the number of threads.
-pub fn compile(kernels: &[&Kernel], target: &Target) -> Result<Vec<Code>> {
+pub fn compile(kernels: &[&Kernel], target: &Target) -> Result<Vec<MachineCode>> {
     compile_beside(kernels, target, fornax_runtime::available_threads(), &|| {})
 }
 
@@ -101,11 +101,11 @@ fn compile_beside(
     target: &Target,
     threads: usize,
     beside: &(dyn Fn() + Sync),
-) -> Result<Vec<Code>> {
+) -> Result<Vec<MachineCode>> {
     let isa = clif::isa(target)?;
     let threads = threads.clamp(1, 8).min(kernels.len().max(2));
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<Code>)>> = Mutex::new(Vec::with_capacity(kernels.len()));
+    let done: Mutex<Vec<(usize, Result<MachineCode>)>> = Mutex::new(Vec::with_capacity(kernels.len()));
     let work = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
@@ -144,11 +144,19 @@ pub fn disassembly(kernel: &Kernel, target: &Target) -> Result<String> {
     Ok(x86::disassemble(&code.bytes))
 }
 
+/// A kernel in Cranelift's form, before registers are allocated.
+///
+/// # Errors
+/// [`Error::Codegen`] if Cranelift was built without the target's architecture.
+pub fn clif(kernel: &Kernel, target: &Target) -> Result<String> {
+    clif::text(target, &kernel.name, |e| kernel.emit(e))
+}
+
 /// The back end of the level writes the kernel.
-fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<Code> {
+fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<MachineCode> {
     if target.level.backend == Backend::X86 {
         let bytes = x86::compile(target, &kernel.name, |e| kernel.emit(e))?;
-        return Ok(Code { name: kernel.name.clone(), bytes, align: x86::ALIGN as u64 });
+        return Ok(MachineCode { name: kernel.name.clone(), bytes, align: x86::ALIGN as u64 });
     }
     let fail = |message: String| Error::Codegen { function: kernel.name.clone(), message };
     let function = clif::build(isa, |e| kernel.emit(e))?;
@@ -157,5 +165,5 @@ fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<
         return Err(fail(format!("relocation {:?}: a kernel must be self-contained", reloc.kind)));
     }
     let align = u64::from(compiled.buffer.alignment).max(16);
-    Ok(Code { name: kernel.name.clone(), bytes: compiled.code_buffer().to_vec(), align })
+    Ok(MachineCode { name: kernel.name.clone(), bytes: compiled.code_buffer().to_vec(), align })
 }

@@ -1,7 +1,5 @@
 //! Errors between a graph and its code: what the graph says, and what only a compiler can refuse.
 
-pub use fornax_ir::OpError;
-
 /// What can go wrong between a graph and its code.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]

@@ -12,19 +12,25 @@
 //!  runtime::Program           executable memory, packed constants, the table of steps
 //! ```
 //!
-//! [`pipeline`] is this way as one list of stages. Modules depend downwards only:
+//! [`pipeline`] is this way as one list of stages, [`jit`] and [`aot`] are its two ends. Modules depend downwards only:
 //! `pipeline > emit > lower > plan > kernels > codegen > target, times, error`; the graph is a crate of its own, [`fornax_ir`], which
-//! knows none of them.
+//! knows none of them. What is not named here is private to the crate.
 
-pub mod codegen;
-pub mod emit;
-pub mod error;
-pub mod kernels;
-pub mod lower;
+mod codegen;
+mod emit;
+mod error;
+#[doc(hidden)]
+pub mod internals;
+mod kernels;
+mod lower;
 pub mod pipeline;
-pub mod plan;
-pub mod target;
-pub mod times;
+mod plan;
+mod target;
+mod times;
 
-pub use error::{Error, OpError, Result};
-pub use fornax_ir::{Remark, Verdict, graph as ir, ops, passes, remark, scalar, types};
+pub use emit::{aot, clif, disassembly, distinct_kernels, jit};
+pub use error::{Error, Result, RuntimeError};
+pub use kernels::{Kernel, LayerKind};
+pub use plan::{KernelCall, Plan, Port, parse as parse_plan};
+pub use target::{Cost, Machine, Target};
+pub use times::Times;

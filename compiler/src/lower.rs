@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use fornax_runtime::VariableKind;
 
 use crate::error::{Error, Result};
-use crate::plan::builder::Builder;
+use crate::plan::builder::PlanBuilder;
 use crate::plan::{Layout, Plan, Port, ViewId};
 use crate::target::Target;
 use context::{Lowering, Pending, Value};
@@ -84,7 +84,7 @@ table! {
 /// # Errors
 /// [`Error::Unsupported`] with every node that no kernel can compute; [`Error::Graph`] if the graph has a cycle.
 pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
-    let mut plan = Builder::new(target.clone());
+    let mut plan = PlanBuilder::new(target.clone());
     let mut values: BTreeMap<ValueId, Value> = BTreeMap::new();
     let mut refused = Vec::new();
     for id in graph.inputs() {
@@ -175,7 +175,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
 }
 
 /// Gives every parameter and state of a graph its place in the state block.
-fn variables(graph: &Graph, plan: &mut Builder, values: &mut BTreeMap<ValueId, Value>, refused: &mut Vec<String>) {
+fn variables(graph: &Graph, plan: &mut PlanBuilder, values: &mut BTreeMap<ValueId, Value>, refused: &mut Vec<String>) {
     for id in graph.variables() {
         let node = graph.node(*id);
         let (kind, variable) = match &node.kind {
@@ -192,7 +192,12 @@ fn variables(graph: &Graph, plan: &mut Builder, values: &mut BTreeMap<ValueId, V
 }
 
 /// The row-major view of a value that leaves the graph: `what` is called `name`, and `origins` compute the value.
-fn leaving(plan: &mut Builder, value: Value, (name, origins): (&str, &[String]), what: &'static str) -> Result<ViewId> {
+fn leaving(
+    plan: &mut PlanBuilder,
+    value: Value,
+    (name, origins): (&str, &[String]),
+    what: &'static str,
+) -> Result<ViewId> {
     let ty = value.ty.clone();
     let current = origins.to_vec();
     let mut cx = Lowering {

@@ -15,7 +15,7 @@ mod verify;
 pub use parse::parse;
 pub use verify::{verify, verify_placed};
 
-pub use constants::{Contents, Generated, PackedConstant, Pool, Table};
+pub use constants::{Contents, Generated, PackedConstant, Pool};
 pub use layout::Layout;
 
 use fornax_runtime::VariableKind;
@@ -83,9 +83,7 @@ pub enum Placement {
 /// A block of memory that views view.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    /// Where it lives.
     pub placement: Placement,
-    /// Its size.
     pub bytes: usize,
 }
 
@@ -116,7 +114,7 @@ pub struct KernelCall {
     /// The kernel.
     pub kernel: Kernel,
     /// One operand per kernel argument.
-    pub operands: Vec<Operand>,
+    pub(crate) operands: Vec<Operand>,
     /// Name of the node it belongs to.
     pub node: String,
     /// Names of the model's nodes that it computes, all or a part of each; none for what only moves a result to its place.
@@ -130,7 +128,7 @@ impl KernelCall {
     /// Fewest chunks for a thread to claim at once: all of them where the step is too short to be shared.
     ///
     /// The time is what steps of its size take on the whole.
-    pub fn grain(&self, target: &Target) -> u32 {
+    pub(crate) fn grain(&self, target: &Target) -> u32 {
         let machine = target.machine();
         let time = Cost::of(self.kernel.flops, self.kernel.bytes, &machine).microseconds_shared(&machine);
         let chunks = self.kernel.chunks.max(1);
@@ -141,7 +139,7 @@ impl KernelCall {
     }
 }
 
-/// A named tensor of the program's face.
+/// A named tensor that a program takes or gives.
 #[derive(Clone, Debug)]
 pub struct Port {
     /// Name in the model.
@@ -161,29 +159,27 @@ pub struct Plan {
     pub inputs: Vec<Port>,
     /// Network outputs, in order.
     pub outputs: Vec<Port>,
-    /// Values.
-    pub views: Vec<BufferView>,
+    pub(crate) views: Vec<BufferView>,
     /// Memory behind the values.
-    pub buffers: Vec<Buffer>,
-    /// Constants, packed.
-    pub constants: Vec<PackedConstant>,
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) constants: Vec<PackedConstant>,
     /// Parameters and states, in the order of their offsets.
-    pub variables: Vec<Variable>,
-    /// Slots of a variable and of the row-major value that it holds after a run, until the pass `place_updates` has run.
-    pub updates: Vec<(ViewId, ViewId)>,
+    pub(crate) variables: Vec<Variable>,
+    /// Views of a variable and of the row-major value that it holds after a run, until the pass `place_updates` has run.
+    pub(crate) updates: Vec<(ViewId, ViewId)>,
     /// Kernel calls, in order.
     pub steps: Vec<KernelCall>,
     /// Size of the arena.
     pub arena_bytes: usize,
     /// Scratch memory of one worker.
-    pub scratch_bytes: usize,
+    pub(crate) scratch_bytes: usize,
     /// What lowering and the passes over the plan chose and declined.
     pub remarks: Vec<Remark>,
 }
 
 impl Plan {
     /// The buffer behind an operand, unless that is a constant.
-    pub fn buffer(&self, operand: Operand) -> Option<BufferId> {
+    pub(crate) fn buffer(&self, operand: Operand) -> Option<BufferId> {
         match operand {
             Operand::View(view) => Some(self.views[view.0].buffer),
             Operand::Constant(_) => None,
@@ -191,7 +187,7 @@ impl Plan {
     }
 
     /// Where an operand lies.
-    pub fn placement(&self, operand: Operand) -> Placement {
+    pub(crate) fn placement(&self, operand: Operand) -> Placement {
         match operand {
             Operand::View(view) => self.buffers[self.views[view.0].buffer.0].placement,
             Operand::Constant(id) => Placement::Constant(id),
@@ -213,7 +209,7 @@ impl Plan {
 
     /// For each constant, whether it is part of the program rather than of the model: made up by a lowering, or an operand that some kernel
     /// computes addresses from. Weights files may exchange all others.
-    pub fn fixed(&self) -> Vec<bool> {
+    pub(crate) fn fixed(&self) -> Vec<bool> {
         let generated = |constant: &PackedConstant| matches!(constant.contents, Contents::Generated(_));
         let mut fixed: Vec<bool> = self.constants.iter().map(generated).collect();
         for step in &self.steps {
@@ -243,7 +239,7 @@ impl Plan {
     }
 
     /// Size of the state block: of all parameters and states, each up to a multiple of 64.
-    pub fn state_bytes(&self) -> usize {
+    pub(crate) fn state_bytes(&self) -> usize {
         let last = self.variables.last();
         last.map_or(0, |v| v.offset + v.initial.ty.bytes().next_multiple_of(fornax_runtime::ALIGN))
     }

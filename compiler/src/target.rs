@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fornax_runtime::levels::{self, LEVELS};
-pub use fornax_runtime::levels::{Arch, Backend, Level, Vectors};
+pub(crate) use fornax_runtime::levels::{Arch, Backend, Level, Vectors};
 pub use machine::{Cost, Machine};
 
 /// A machine to compile for.
@@ -48,7 +48,7 @@ impl Target {
     /// The name of the architecture, if it has no level that this processor runs.
     pub fn host() -> Result<Self, String> {
         let best = Self::runnable().pop().ok_or(std::env::consts::ARCH)?;
-        Ok(Self { l2: second_level_cache().unwrap_or(best.l2), ..best })
+        Ok(Self { l2: l2_size().unwrap_or(best.l2), ..best })
     }
 
     /// The targets whose code this machine runs, the best last.
@@ -93,7 +93,7 @@ impl Target {
 }
 
 /// Bytes of the L2 of this machine's first core.
-fn second_level_cache() -> Option<usize> {
+fn l2_size() -> Option<usize> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index2/size").ok()?;
     cache_size(text.trim())
 }

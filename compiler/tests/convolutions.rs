@@ -2,10 +2,10 @@
 
 mod support;
 
-use fornax_compiler::ir::{Graph, builder::Builder};
-use fornax_compiler::ops::{Binary, Cast, Conv, MbConv};
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
-use fornax_compiler::types::{Constant, DType, TensorType, random_values};
+use fornax_ir::graph::{Builder, Graph};
+use fornax_ir::ops::{Binary, Cast, Conv, MbConv};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::{Constant, DType, TensorType, random_values};
 use support::single;
 
 #[test]

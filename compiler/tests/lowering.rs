@@ -2,12 +2,11 @@
 
 mod support;
 
-use fornax_compiler::emit::jit;
-use fornax_compiler::ops::pool::PoolKind;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{Gemm, MatMul, Pool, Reduce, Softmax, SqueezeExcite};
-use fornax_compiler::scalar::UnaryFn;
-use fornax_compiler::times::Times;
+use fornax_compiler::{Times, jit};
+use fornax_ir::ops::pool::PoolKind;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{Gemm, MatMul, Pool, Reduce, Softmax, SqueezeExcite};
+use fornax_ir::scalar::UnaryFn;
 use support::single;
 
 #[test]

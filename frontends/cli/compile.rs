@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fornax::compiler::codegen::clif;
-use fornax::compiler::emit::{disassembly, distinct};
-use fornax::compiler::target::Arch;
+use fornax::compiler::{clif, disassembly, distinct_kernels};
+use fornax::runtime::Arch;
 use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
 use serde_json::json;
 
@@ -246,9 +245,9 @@ fn text(kind: Kind, model: &Model, options: &ArtifactOptions) -> Result<String> 
         return Ok(plan.to_string());
     }
     let mut text = String::new();
-    for kernel in distinct(&plan).0 {
+    for kernel in distinct_kernels(&plan).0 {
         if kind == Kind::Clif {
-            text.push_str(&clif::text(&plan.target, &kernel.name, |e| kernel.emit(e))?);
+            text.push_str(&clif(kernel, &plan.target)?);
         } else {
             text.push_str(&format!("{}:\n{}", kernel.name, disassembly(kernel, &plan.target)?));
         }

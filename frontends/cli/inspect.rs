@@ -1,11 +1,8 @@
 //! `inspect`: a model at every stage on its way to code.
 
-use fornax::compiler::codegen::clif;
-use fornax::compiler::emit::{disassembly, distinct};
-use fornax::compiler::kernels::Kernel;
 use fornax::compiler::pipeline::{Form, Stage, stages};
-use fornax::compiler::plan::{KernelCall, Plan};
-use fornax::ir::graph::dot::dot;
+use fornax::compiler::{Kernel, KernelCall, Plan, clif, disassembly, distinct_kernels};
+use fornax::ir::graph::dot;
 use fornax::ir::graph::verify;
 use fornax::ir::remark::{self, Remark};
 use fornax::runtime::Library;
@@ -71,7 +68,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     }
     if let Some(pattern) = &args.clif {
         let plan = progress::during("planning", || model.plan(&bindings))?;
-        let code = |kernel: &Kernel| Ok(clif::text(&plan.target, &kernel.name, |e| kernel.emit(e))?);
+        let code = |kernel: &Kernel| Ok(clif(kernel, &plan.target)?);
         return text("clif", &kernels(&plan, ("--clif", pattern), code)?, out);
     }
     if let Some(pattern) = &args.asm {
@@ -218,7 +215,7 @@ fn steps(plan: &Plan) -> Vec<serde_json::Value> {
 
 /// The code of the plan's distinct kernels whose names contain `pattern`.
 fn kernels(plan: &Plan, (flag, pattern): (&str, &str), code: impl Fn(&Kernel) -> Result<String>) -> Result<String> {
-    let (kernels, _) = distinct(plan);
+    let (kernels, _) = distinct_kernels(plan);
     let mut text = String::new();
     for kernel in kernels.iter().filter(|kernel| kernel.name.contains(pattern)) {
         text.push_str(&code(kernel)?);

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use fornax::Result;
-use fornax::compiler::times::Times;
+use fornax::compiler::Times;
 use serde_json::json;
 
 use crate::inputs;

@@ -5,10 +5,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fornax_compiler::emit::distinct;
 use fornax_compiler::pipeline::{self, Optimised, Options as Stages, Planned};
-use fornax_compiler::target::Target;
-use fornax_compiler::times::Times;
+use fornax_compiler::{Target, Times, distinct_kernels};
 use fornax_ir::graph::Graph;
 
 use super::compiled::Compiled;
@@ -86,6 +84,6 @@ pub(crate) fn compile(
     let Planned { graph, plans, times: stages, .. } = planned;
     times.extend(&stages);
     let (scores, stats) = times.stage("summary", || (scores(&graph), Stats::new(&counts, &graph, &plans[0])));
-    let kernels = distinct(&plans[0]).0.len();
+    let kernels = distinct_kernels(&plans[0]).0.len();
     Ok(Compiled { program: Arc::new(program), scores, kernels, stats, times, time: begun.elapsed() })
 }

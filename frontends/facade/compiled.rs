@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fornax_compiler::times::Times;
+use fornax_compiler::Times;
 use fornax_runtime::{Port, Program};
 
 use super::stats::Stats;

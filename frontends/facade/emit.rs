@@ -7,11 +7,10 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
-use fornax_compiler::emit::aot::{self, Memory, archive, elf, header, object_file};
-use fornax_compiler::plan::Plan;
-use fornax_compiler::target::{Arch, Target};
-use fornax_compiler::times::Times;
+use fornax_compiler::aot::{self, Memory};
+use fornax_compiler::{Plan, Target, Times};
 use fornax_ir::inputs::Bindings;
+use fornax_runtime::Arch;
 
 use super::compile::planned;
 use super::manifest::Description;
@@ -140,7 +139,7 @@ impl Model {
         let plans: Vec<Vec<Plan>> = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
         let mut result = Artifacts { times, arena_bytes: arena_bytes(&plans), ..Artifacts::default() };
         self.source().release_pages();
-        let header = || Bytes::from(header::text(&options.name, &plans, options.embed));
+        let header = || Bytes::from(aot::write_header(&options.name, &plans, options.embed));
         if emit.iter().all(|kind| matches!(kind, Emit::Weights | Emit::Header)) {
             for kind in emit {
                 let part = match kind {
@@ -213,13 +212,11 @@ fn arena_bytes(plans: &[Vec<Plan>]) -> usize {
 /// A file that holds code.
 fn code(kind: Emit, image: &aot::ObjectImage) -> Result<Vec<Bytes>> {
     if kind == Emit::So {
-        let library = elf::write(image)?;
+        let library = aot::write_shared_library(image)?;
         return Ok(vec![library.head.into(), library.weights, library.tail.into()]);
     }
-    let object = object_file::write(image)?;
-    let archived = kind == Emit::Archive;
-    let bytes = if archived { archive::write(&format!("{}.o", image.prefix), &object)? } else { object };
-    Ok(vec![bytes.into()])
+    let write = if kind == Emit::Archive { aot::write_archive } else { aot::write_object };
+    Ok(vec![write(image)?.into()])
 }
 
 fn check(options: &ArtifactOptions) -> Result<()> {

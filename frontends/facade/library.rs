@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use fornax_compiler::target::Target;
-use fornax_compiler::times::Times;
+use fornax_compiler::{Target, Times};
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, Dim, InputDecl};
 use fornax_runtime::{Level, Library, LibraryOptions, Port};

@@ -18,12 +18,10 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::emit::aot::weights::Weights;
-use fornax_compiler::emit::aot::{self, Memory};
-use fornax_compiler::plan::{Plan, Port};
-use fornax_compiler::target::{Arch, Target};
+use fornax_compiler::aot::{self, Memory, Weights};
+use fornax_compiler::{Plan, Port, Target};
 use fornax_ir::inputs::Bindings;
-use fornax_runtime::ABI_VERSION;
+use fornax_runtime::{ABI_VERSION, Arch};
 use serde_json::{Map, Value, json};
 
 use super::metadata;
@@ -84,7 +82,7 @@ impl Description<'_> {
         };
         let arch = self.targets.first().map_or(Arch::X86_64, |target| target.arch());
         let mut value = json!({
-            "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": aot::version(self.plans)},
+            "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": aot::format_version(self.plans)},
             "name": self.prefix,
             "network": self.plans.first().and_then(|levels| levels.first()).map(|plan| plan.name.as_str()),
             "source": format!("xxh3:{:016x}", self.source),

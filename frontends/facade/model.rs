@@ -10,9 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fornax_compiler::pipeline::{Optimised, Planned};
-use fornax_compiler::plan::Plan;
-use fornax_compiler::target::Target;
-use fornax_compiler::times::Times;
+use fornax_compiler::{Plan, Target, Times};
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_runtime::{Library, Port, Shape};

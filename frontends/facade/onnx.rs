@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fornax_compiler::times::Times;
+use fornax_compiler::Times;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_onnx::OnnxFile;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fornax_compiler::target::Target;
+use fornax_compiler::Target;
 use fornax_onnx::Limits;
 use fornax_scaling::architecture::Padding;
 

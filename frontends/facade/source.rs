@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use fornax_compiler::target::Target;
+use fornax_compiler::Target;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_runtime::{Library, Port};

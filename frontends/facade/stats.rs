@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::plan::Plan;
+use fornax_compiler::Plan;
 use fornax_ir::graph::{Graph, NodeId};
 use fornax_ir::ops::Op;
 use serde::{Deserialize, Serialize};

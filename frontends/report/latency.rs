@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use fornax_compiler::target::Machine;
+use fornax_compiler::Machine;
 use fornax_ir::inputs::Bindings;
 use fornax_runtime::{DType, Program, Tensor, measure_fma_peak};
 use fornax_scaling::architecture::Architecture;

@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use fornax_compiler::kernels::LayerKind as Kind;
+use fornax_compiler::LayerKind as Kind;
 use fornax_runtime::{Step, Tensor, Timeline};
 
 use crate::error::{Error, Result};

@@ -9,23 +9,23 @@
 //!
 //! The runtime knows nothing of graphs, operators or code generation. A program comes from the compiler, or from a file that
 //! it wrote: [`Session::open`] is the short way to run one, [`Library`] the one with choices. After [`Session::new`]
-//! nothing is allocated. [`map`] gives files as bytes without copying them, [`peak`] measures what the machine can do at most.
+//! nothing is allocated. [`map_file`] gives files as bytes without copying them, [`measure_fma_peak`] tells what the machine can do at most.
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("fornax-runtime supports Linux on x86-64 and aarch64");
 
-pub mod abi;
+mod abi;
 mod arena;
 pub mod artifact;
-pub mod cpu;
+mod cpu;
 mod dtype;
 mod error;
 pub mod features;
 pub mod levels;
 mod library;
-pub mod map;
+mod map;
 pub mod packing;
-pub mod peak;
+mod peak;
 mod pool;
 mod port;
 mod program;

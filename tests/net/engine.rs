@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use fornax::{Bindings, Model, Options, ScaledOptions, Tensor};
-use fornax_compiler::emit::{self, jit};
-use fornax_compiler::ir::Graph;
-use fornax_compiler::kernels::{Kernel, KernelName, LayerKind, Spec};
-use fornax_compiler::lower::lower;
-use fornax_compiler::pipeline::{self, optimise, plan_of};
-use fornax_compiler::plan::{self, KernelCall, Plan};
-use fornax_compiler::types::random_values;
+use fornax_compiler::internals::{KernelName, MachineCode, Spec, compile_kernels, lower};
+use fornax_compiler::pipeline::{self, Form, optimise, plan_of, run_plan_pass, stages};
+use fornax_compiler::{Kernel, KernelCall, LayerKind, Plan, distinct_kernels, jit, parse_plan};
+use fornax_ir::graph::Graph;
+use fornax_ir::types::random_values;
 use fornax_runtime::{Pool, Session, available_threads};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -147,20 +145,22 @@ impl Optimised {
     /// Holds the plan for `target` to read back as it prints, and its passes to make the same of a plan that was read.
     pub fn reads_back(&self, target: &Target) {
         let expected = self.plan(target).to_string();
-        let again = plan::parse(&expected).unwrap_or_else(|e| panic!("{target}: {e}"));
+        let again = parse_plan(&expected).unwrap_or_else(|e| panic!("{target}: {e}"));
         assert!(again.to_string() == expected, "{target}: reads back to another plan");
         let lowered = lower(&self.graph, target).expect("a plan").to_string();
-        let mut read = plan::parse(&lowered).unwrap_or_else(|e| panic!("{target}: {e}"));
-        plan::passes::PASSES.iter().for_each(|pass| (pass.run)(&mut read));
+        let mut read = parse_plan(&lowered).unwrap_or_else(|e| panic!("{target}: {e}"));
+        stages()
+            .filter(|stage| stage.form == Form::Plan)
+            .for_each(|stage| run_plan_pass(&mut read, stage.name).expect("a pass over plans"));
         assert!(read.to_string() == expected, "{target}: passes make another plan of the text");
     }
 
     /// The distinct kernels for `target`.
     pub fn code(&self, target: &Target) -> Vec<Code> {
         let plan = self.plan(target);
-        let (kernels, _) = emit::distinct(&plan);
-        let code = emit::compile(&kernels, target).expect("machine code");
-        let one = |(kernel, code): (&&Kernel, &emit::Code)| Code {
+        let (kernels, _) = distinct_kernels(&plan);
+        let code = compile_kernels(&kernels, target).expect("machine code");
+        let one = |(kernel, code): (&&Kernel, &MachineCode)| Code {
             name: kernel.name.clone(),
             loops: matches!(kernel.spec, Spec::Loops(_)),
             hash: xxh3_64(&code.bytes),

@@ -3,7 +3,7 @@
 //! TorchScript keeps batch norms as nodes, pools with GlobalAveragePool and flattens; the dynamo exporter folds batch norms, leaves
 //! zero biases out, pools with ReduceMean over an axes input and reshapes. SiLU is Sigmoid and Mul in both.
 
-use fornax_compiler::types::random_values;
+use fornax_ir::types::random_values;
 
 use super::onnx::{Value, Writer};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::types::random_values;
+use fornax_ir::types::random_values;
 use onnx_protobuf::{
     AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,

@@ -1,7 +1,7 @@
 //! ResNet-50 as torchvision spells it and the TorchScript exporter writes it: batch norms as nodes, the stride of a block in its 3x3
 //! convolution. Every initialiser is drawn by our own generator, so that the bytes are the same on every machine.
 
-use fornax_compiler::types::random_values;
+use fornax_ir::types::random_values;
 
 use super::onnx::{Value, Writer};
 

@@ -4,24 +4,24 @@
 //! between passes: operand slots are dense, every type is what the operator's shape rule says, names are unique, no
 //! cycle. The text form ([`mod@print`], [`parse()`]) reads back to the same graph ([`Graph::same_as`]).
 
-pub mod builder;
-pub mod dot;
-pub mod evaluate;
+pub(crate) mod builder;
+mod dot;
+mod evaluate;
 mod lex;
-pub mod names;
-pub mod nodes;
-pub mod parse;
-pub mod patch;
-
+mod names;
+mod nodes;
+mod parse;
+mod patch;
 pub mod print;
 mod variables;
-pub mod verify;
+mod verify;
 
 pub use builder::Builder;
+pub use dot::dot;
 pub use evaluate::{Environment, evaluate, evaluate_in};
-pub use names::Names;
+pub(crate) use names::Names;
 pub use nodes::{Further, Graph, Kind, Node, NodeId, Part, ValueId, Variable};
 pub use parse::parse;
-pub use patch::{Patch, Value};
-
+pub(crate) use patch::{Patch, Value};
 pub use verify::verify;
+pub(crate) use verify::verify_sizes;

@@ -10,11 +10,11 @@
 //! Invariant: nothing here knows a kernel, a plan, a target or a code generator. Modules depend downwards only:
 //! `pipeline > passes > remark > graph > ops > inputs, types, scalar, error`.
 
-pub mod error;
+mod error;
 pub mod graph;
 pub mod inputs;
 pub mod ops;
-pub mod passes;
+mod passes;
 pub mod pipeline;
 pub mod remark;
 pub mod scalar;

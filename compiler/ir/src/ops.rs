@@ -4,12 +4,12 @@
 //! reference evaluation ([`Operation::evaluate`]) and its tests. Most operators have one result and implement [`OneResult`]; the
 //! others implement [`Operation`] itself. Logical axis order is ONNX's. Operators see operand types, never the graph.
 
-pub mod attributes;
-pub mod bound;
+pub(crate) mod attributes;
+pub(crate) mod bound;
 pub mod literal;
 #[cfg(test)]
 mod properties;
-pub mod shapes;
+pub(crate) mod shapes;
 pub mod window;
 
 use crate::error::OpError;
@@ -17,6 +17,7 @@ use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::TensorType;
 use attributes::{Attr, AttrReader};
 use literal::Literal;
+pub use shapes::around_axis;
 
 /// What every operator of the table provides.
 pub trait Operation {
@@ -32,7 +33,8 @@ pub trait Operation {
     fn macs(&self, _inputs: &[&TensorType], _output: &TensorType) -> u64 {
         0
     }
-    /// For a linear operator, the sum of magnitudes of each element of its result; see [`bound`].
+    /// For a linear operator, the sum of the magnitudes of the terms of each element of its result: the error of any order
+    /// of summation is bounded by it.
     fn magnitude(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
         Err(bound::not_linear(self.name()))
     }
@@ -56,7 +58,8 @@ pub trait OneResult {
     fn macs(&self, _inputs: &[&TensorType], _output: &TensorType) -> u64 {
         0
     }
-    /// For a linear operator, the sum of magnitudes of each element of its result; see [`bound`].
+    /// For a linear operator, the sum of the magnitudes of the terms of each element of its result: the error of any order
+    /// of summation is bounded by it.
     fn magnitude(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
         Err(bound::not_linear(self.name()))
     }

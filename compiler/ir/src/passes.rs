@@ -4,18 +4,18 @@
 //! every value that an operator computes until nothing changes, applies the patches, and keeps a remark for each choice made and each refusal
 //! that stands at the end.
 
-pub mod fold_batch_norm;
-pub mod fold_constants;
-pub mod fold_pad;
-pub mod fuse_activation;
-pub mod fuse_gemm;
-pub mod fuse_grouped_conv;
-pub mod fuse_mbconv;
-pub mod fuse_residual;
-pub mod fuse_squeeze_excite;
+pub(crate) mod fold_batch_norm;
+pub(crate) mod fold_constants;
+pub(crate) mod fold_pad;
+pub(crate) mod fuse_activation;
+pub(crate) mod fuse_gemm;
+pub(crate) mod fuse_grouped_conv;
+pub(crate) mod fuse_mbconv;
+pub(crate) mod fuse_residual;
+pub(crate) mod fuse_squeeze_excite;
 mod matching;
-pub mod recognize_activation;
-pub mod remove_identity;
+pub(crate) mod recognize_activation;
+pub(crate) mod remove_identity;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Names, Patch, ValueId};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::graph::verify::{verify, verify_sizes};
+use crate::graph::{verify, verify_sizes};
 use crate::passes::{
     Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_grouped_conv, fuse_mbconv,
     fuse_residual, fuse_squeeze_excite, recognize_activation, remove_identity,
@@ -22,7 +22,7 @@ pub struct Pass {
     /// What it does, in a line.
     pub about: &'static str,
     /// The pass itself.
-    pub run: fn(Graph, &mut Context) -> Result<Graph>,
+    pub(crate) run: fn(Graph, &mut Context) -> Result<Graph>,
 }
 
 /// Every pass, in the order in which they run.

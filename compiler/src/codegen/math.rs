@@ -65,7 +65,7 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
     }
 }
 
-/// The stated error of [`unary`]: `|computed - exact| <= error_bound(f, exact)` for the arguments that a function's domain allows.
+/// The stated error of `unary`: `|computed - exact| <= error_bound(f, exact)` for the arguments that a function's domain allows.
 ///
 /// It is `ulps * 2^-23 * max(|exact|, floor)`: below the floor the error is absolute.
 pub fn error_bound(f: UnaryFn, exact: f64) -> f64 {

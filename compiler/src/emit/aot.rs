@@ -1,22 +1,22 @@
 //! Ahead of time: plans to a library that runs anywhere.
 //!
 //! ```text
-//! plans, one per binding and level ─▶ weights::Table ─▶ Compiled ─▶ tables ─┐
-//!                                  └▶ kernels, each once ─┘        entry ───┴▶ ObjectImage ─▶ elf (.so), object (.o, .a), header (.h)
+//! plans, one per binding and level ─▶ weights::ConstantTable ─▶ Compiled ─▶ tables ─┐
+//!                                  └▶ kernels, each once ─────────┘        entry ───┴▶ ObjectImage ─▶ elf (.so), object (.o, .a), header (.h)
 //! ```
 //!
 //! In: plans of one model. Out: bytes that depend on the plans and nothing else: not on the machine, the day or the folder.
 //! Everything in an [`ObjectImage`] is position independent; what refers to something else does so by distance.
 
-pub mod archive;
-pub mod elf;
-pub mod entry;
-pub mod header;
+mod archive;
+mod elf;
+mod entry;
+mod header;
 mod machine;
-pub mod object_file;
+mod object_file;
 mod selftest;
 mod tables;
-pub mod weights;
+mod weights;
 
 use std::collections::HashMap;
 
@@ -25,26 +25,29 @@ use crate::error::{Error, Result, RuntimeError};
 use crate::plan::{Plan, verify_placed};
 use crate::target::Arch;
 use crate::times::Times;
-pub use selftest::Selftest;
-pub use tables::{Memory, version};
-use weights::{Table, Weights};
+pub use archive::write_archive;
+pub use elf::{SharedLibrary, write_shared_library};
+pub use header::write_header;
+pub use object_file::write_object;
+use selftest::Selftest;
+pub use tables::{Memory, format_version};
+use weights::ConstantTable;
+pub use weights::Weights;
 
 /// Where a kernel lies among the kernels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CodeRange {
+struct CodeRange {
     /// Offset of its first byte.
-    pub offset: usize,
-    /// Size.
-    pub bytes: usize,
+    offset: usize,
+    bytes: usize,
 }
 
 /// The name of a kernel, for debuggers and profilers.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Name {
+struct Name {
     /// Kernel and level.
-    pub text: String,
-    /// Where it lies.
-    pub placed: CodeRange,
+    text: String,
+    placed: CodeRange,
 }
 
 /// All kernels of a library.
@@ -57,7 +60,7 @@ struct Kernels {
 
 impl Kernels {
     /// Adds code, unless the same bytes are there.
-    fn add(&mut self, code: super::Code, level: &str) -> CodeRange {
+    fn add(&mut self, code: super::MachineCode, level: &str) -> CodeRange {
         if let Some(placed) = self.known.get(&code.bytes) {
             return *placed;
         }
@@ -73,14 +76,14 @@ impl Kernels {
 /// Code and weights, before they are put into a file.
 pub struct Compiled<'a> {
     plans: &'a [Vec<Plan>],
-    table: Table<'a>,
+    table: ConstantTable<'a>,
     kernels: Kernels,
     placed: Vec<Vec<CodeRange>>,
     weights: Weights,
     selftest: Option<Selftest>,
 }
 
-/// Compiles plans, one list of levels per binding, on at most `threads` threads. Stages are added to `times`. `witness` is the first
+/// Compiles plans, one list of levels per binding, on at most `threads` threads. Stages are added to `times`. `reference` is the first
 /// binding for this machine, which computes the values of the self test if it runs none of the levels.
 ///
 /// # Errors
@@ -88,14 +91,14 @@ pub struct Compiled<'a> {
 /// plans' parameters and states differ.
 pub fn compile<'a>(
     plans: &'a [Vec<Plan>],
-    witness: Option<&Plan>,
+    reference: Option<&Plan>,
     threads: usize,
     times: &mut Times,
 ) -> Result<Compiled<'a>> {
     let all: Vec<&Plan> = plans.iter().flatten().collect();
     weights::check_state(&all)?;
     all.iter().try_for_each(|plan| verify_placed(plan))?;
-    let table = times.stage("table", || Table::new(&all));
+    let table = times.stage("table", || ConstantTable::new(&all));
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);
     let levels = plans.first().map_or(0, Vec::len);
@@ -116,7 +119,7 @@ pub fn compile<'a>(
     drop(queue);
     let weights = times.stage("hash", || table.seal(memory));
     let mut compiled = Compiled { plans, table, kernels, placed, weights, selftest: None };
-    compiled.selftest = times.stage("selftest", || selftest::measure(&compiled, witness, threads))?;
+    compiled.selftest = times.stage("selftest", || selftest::measure(&compiled, reference, threads))?;
     Ok(compiled)
 }
 
@@ -127,7 +130,7 @@ pub fn compile<'a>(
 pub fn pack<'a>(plans: &'a [Vec<Plan>], threads: usize) -> Result<Weights> {
     let all: Vec<&'a Plan> = plans.iter().flatten().collect();
     weights::check_state(&all)?;
-    let table = Table::new(&all);
+    let table = ConstantTable::new(&all);
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);
     std::thread::scope(|scope| {
@@ -179,7 +182,7 @@ impl Compiled<'_> {
         let shape = entry::EntryOptions { arch, embedded: embed, simple: header::simple(first), state };
         Ok(ObjectImage {
             arch,
-            format: tables::version(self.plans),
+            format: tables::format_version(self.plans),
             prefix: prefix.to_string(),
             kernels: self.kernels.bytes.clone(),
             names: self.kernels.names.clone(),
@@ -191,31 +194,28 @@ impl Compiled<'_> {
     }
 }
 
-/// The parts of a library.
+/// The parts of a library, ready for any kind of file.
 pub struct ObjectImage {
-    /// Instruction set.
-    pub arch: Arch,
+    arch: Arch,
     /// Version of the format of note and tables.
-    pub format: u32,
+    format: u32,
     /// Beginning of every symbol, without the underscore.
-    pub prefix: String,
-    /// The kernels, the first at a multiple of 64.
-    pub kernels: Vec<u8>,
-    /// Their names.
-    pub names: Vec<Name>,
-    /// Entry functions.
-    pub functions: Vec<entry::Function>,
-    /// Tables.
-    pub tables: Vec<u8>,
-    /// Weights, unless they go into a file of their own.
-    pub weights: Option<Weights>,
-    /// Hash of the constants.
-    pub weights_hash: u64,
+    prefix: String,
+    /// The first at a multiple of 64.
+    kernels: Vec<u8>,
+    /// Of the kernels.
+    names: Vec<Name>,
+    functions: Vec<entry::Function>,
+    tables: Vec<u8>,
+    /// None if they go into a file of their own.
+    weights: Option<Weights>,
+    /// Of the constants.
+    weights_hash: u64,
 }
 
 impl ObjectImage {
     /// The symbol that a function has in a file.
-    pub fn symbol(&self, function: &entry::Function) -> String {
+    fn symbol(&self, function: &entry::Function) -> String {
         format!("{}_{}", self.prefix, function.name)
     }
 }

@@ -10,7 +10,7 @@ use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
 use fornax_runtime::{ConstantPool, CpuFeatures, HostProof, KernelFn, Port, Program, ProgramParts, Step};
 
-use super::{Code, pack};
+use super::{MachineCode, pack};
 use crate::codegen::clif;
 use crate::error::{Error, Result, RuntimeError};
 use crate::kernels::Kernel;
@@ -48,7 +48,7 @@ pub fn compile(plan: &Plan) -> Result<Program> {
 /// As [`compile`].
 pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Program> {
     let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
-    let (kernels, functions) = super::distinct(plan);
+    let (kernels, functions) = super::distinct_kernels(plan);
     let (offsets, total) = pack::offsets(&plan.constants);
     let mut constants = ConstantPool::zeroed(total + plan.state_bytes()).map_err(runtime)?;
     super::fill_state(plan, constants.slice_mut(total, plan.state_bytes()));
@@ -82,7 +82,7 @@ pub(super) struct Data<'a> {
 ///
 /// # Errors
 /// As [`compile`].
-pub(super) fn program_of(plan: &Plan, code: Code, placed: &[(usize, usize)], data: Data<'_>) -> Result<Program> {
+pub(super) fn program_of(plan: &Plan, code: MachineCode, placed: &[(usize, usize)], data: Data<'_>) -> Result<Program> {
     let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
     let end = code.bytes.len();
     if placed.iter().any(|(at, bytes)| at.checked_add(*bytes).is_none_or(|to| to > end)) {
@@ -152,7 +152,7 @@ fn runtime(error: impl std::fmt::Display) -> Error {
 }
 
 /// Places code in fresh memory and makes it executable.
-fn install(target: &Target, code: &[Code]) -> Result<(Executable, Vec<KernelFn>)> {
+fn install(target: &Target, code: &[MachineCode]) -> Result<(Executable, Vec<KernelFn>)> {
     let fail = |name: &str, message: String| Error::Codegen { function: name.into(), message };
     let mut builder = JITBuilder::with_isa(clif::isa(target)?, default_libcall_names());
     let arena = ArenaMemoryProvider::new_with_size(RESERVED).map_err(|e| fail("memory", e.to_string()))?;

@@ -4,7 +4,7 @@
 //! [`Lowering::output`], [`Lowering::output_of`] or [`Lowering::alias`]).
 
 use crate::kernels::{Kernel, Loops, Spec};
-use crate::plan::builder::Builder;
+use crate::plan::builder::PlanBuilder;
 use crate::plan::{Generated, Layout, Operand, PackedConstant, ViewId};
 use crate::target::Target;
 use fornax_ir::graph::Part;
@@ -15,7 +15,6 @@ use fornax_runtime::packing::Packing;
 /// A value on its way through a plan: known at compile time, or in one view per layout it was needed in.
 #[derive(Clone, Debug)]
 pub struct Value {
-    /// Type.
     pub ty: TensorType,
     /// The elements, if known.
     pub constant: Option<Constant>,
@@ -39,7 +38,7 @@ pub struct Pending<'a> {
 /// The lowering of one node.
 pub struct Lowering<'a> {
     /// The plan so far.
-    pub plan: &'a mut Builder,
+    pub plan: &'a mut PlanBuilder,
     /// Name of the node.
     pub node: &'a str,
     /// Names of the model's nodes that it computes.
@@ -64,7 +63,6 @@ impl Lowering<'_> {
         &self.plan.target
     }
 
-    /// Number of operands.
     pub fn count(&self) -> usize {
         self.operands.len()
     }

@@ -21,7 +21,6 @@ const NEAR: usize = 1 << 28;
 /// A convolution within an operator.
 #[derive(Debug)]
 pub struct ConvCall<'a> {
-    /// The convolution.
     pub op: &'a Conv,
     /// Type of its input.
     pub x: &'a TensorType,

@@ -29,13 +29,11 @@ pub struct Matrix {
 /// A product of rows with a matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
-    /// Rows.
     pub rows: usize,
     /// Inputs of each output.
     pub inputs: usize,
     /// Outputs of each row.
     pub outputs: usize,
-    /// Activation.
     pub activation: Option<UnaryFn>,
 }
 

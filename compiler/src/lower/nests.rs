@@ -17,9 +17,7 @@ use fornax_runtime::packing::{self, Packing, Transform};
 pub struct View {
     /// The memory.
     pub operand: Operand,
-    /// Element type.
     pub dtype: DType,
-    /// Extents.
     pub shape: Vec<usize>,
     /// Element strides.
     pub strides: Vec<i64>,
@@ -45,7 +43,6 @@ impl View {
         Self { operand: constant.into(), dtype, shape: shape.to_vec(), strides }
     }
 
-    /// Number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -67,7 +64,6 @@ impl View {
 /// A loop nest with the operands of its arguments.
 #[derive(Clone, Debug)]
 pub struct NestCall {
-    /// The nest.
     pub nest: LoopNest,
     title: String,
     inputs: Vec<Operand>,

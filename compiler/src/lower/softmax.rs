@@ -6,7 +6,7 @@ use crate::kernels;
 use crate::plan::Layout;
 use fornax_ir::OpError;
 use fornax_ir::ops::Softmax;
-use fornax_ir::ops::shapes::around_axis;
+use fornax_ir::ops::around_axis;
 use fornax_ir::types::{DType, TensorType};
 
 impl Lower for Softmax {

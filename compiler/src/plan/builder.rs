@@ -1,7 +1,7 @@
 //! Collects views, packed constants and steps, and closes them into a [`Plan`].
 //!
 //! In: what lowerings add, in execution order. Out: a plan whose outputs are in their places, and whose other values wait for
-//! theirs ([`super::passes`]). The invariant that [`Builder::finish`] establishes: the plan is valid ([`super::verify`]), or it is refused.
+//! theirs ([`super::passes`]). The invariant that [`PlanBuilder::finish`] establishes: the plan is valid ([`super::verify`]), or it is refused.
 
 use fornax_runtime::{ALIGN, VariableKind};
 
@@ -17,7 +17,7 @@ use fornax_ir::types::{Constant, TensorType};
 
 /// A plan under construction.
 #[derive(Debug)]
-pub struct Builder {
+pub struct PlanBuilder {
     /// The machine the plan is for.
     pub target: Target,
     /// What was chosen and what was declined.
@@ -32,7 +32,7 @@ pub struct Builder {
     steps: Vec<KernelCall>,
 }
 
-impl Builder {
+impl PlanBuilder {
     /// An empty plan for `target`.
     pub fn new(target: Target) -> Self {
         Self {
@@ -98,11 +98,6 @@ impl Builder {
         if kernel.chunks > 0 {
             self.steps.push(KernelCall { kernel, operands, node: node.into(), origins: origins.to_vec() });
         }
-    }
-
-    /// Number of steps so far.
-    pub fn step_count(&self) -> usize {
-        self.steps.len()
     }
 
     /// Closes the plan. Each output is a row-major view; each update is a variable's view and the row-major one of the value that

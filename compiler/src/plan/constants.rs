@@ -76,17 +76,14 @@ impl Generated {
         Self::Fill(count, value.to_bits())
     }
 
-    /// These numbers.
     pub fn floats(values: &[f32]) -> Self {
         Self::Floats(Table::new(values.iter().map(|value| value.to_le_bytes())))
     }
 
-    /// These indices.
     pub fn indices(values: &[i32]) -> Self {
         Self::Indices(Table::new(values.iter().map(|value| value.to_le_bytes())))
     }
 
-    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Zeros(bytes) => *bytes,
@@ -146,7 +143,6 @@ impl FromStr for Generated {
 pub struct PackedConstant {
     /// What stands in it.
     pub contents: Contents,
-    /// Size in bytes.
     pub bytes: usize,
 }
 
@@ -306,12 +302,10 @@ impl<C: Borrow<PackedConstant>> Pool<C> {
         })
     }
 
-    /// The constants.
     pub fn constants(&self) -> &[C] {
         &self.constants
     }
 
-    /// The constants.
     pub fn into_constants(self) -> Vec<C> {
         self.constants
     }

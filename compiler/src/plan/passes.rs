@@ -19,7 +19,6 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
-    /// The pass itself.
     pub run: fn(&mut Plan),
 }
 

@@ -9,23 +9,23 @@
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Machine {
     /// `f32` lanes of a vector.
-    pub lanes: usize,
+    pub(crate) lanes: usize,
     /// 10^9 cycles per second.
     pub ghz: f64,
     /// Multiply-adds of whole vectors that begin in a cycle; without FMA its two halves are counted as one.
-    pub fma_per_cycle: usize,
+    pub(crate) fma_per_cycle: usize,
     /// Cycles from one multiply-add to the next that needs its result.
-    pub latency: usize,
-    /// Bytes of the first-level data cache.
-    pub l1: usize,
-    /// Bytes of the second-level cache.
-    pub l2: usize,
+    pub(crate) latency: usize,
+    /// Bytes of the L1 data cache.
+    pub(crate) l1: usize,
+    /// Bytes of the L2.
+    pub(crate) l2: usize,
     /// Bytes of the last-level cache that a core may count on.
-    pub l3: usize,
-    /// Bytes that come from the second-level cache in a cycle.
-    pub l2_rate: f64,
+    pub(crate) l3: usize,
+    /// Bytes that come from the L2 in a cycle.
+    pub(crate) l2_rate: f64,
     /// Bytes that come from the last-level cache, or from another core's, in a cycle.
-    pub l3_rate: f64,
+    pub(crate) l3_rate: f64,
     /// Bytes that come from memory in a cycle.
     pub memory_rate: f64,
 }
@@ -40,7 +40,7 @@ impl Machine {
     pub const NOMINAL: Self = Self::of(16);
 
     /// The machine of a level with vectors of `lanes`.
-    pub const fn of(lanes: usize) -> Self {
+    pub(crate) const fn of(lanes: usize) -> Self {
         Self {
             lanes,
             ghz: 2.5,
@@ -56,22 +56,22 @@ impl Machine {
     }
 
     /// Floating-point operations in `cycles` at the peak; a multiply-add is two.
-    pub const fn flops_in(&self, cycles: u64) -> u64 {
+    pub(crate) const fn flops_in(&self, cycles: u64) -> u64 {
         cycles * (2 * self.fma_per_cycle * self.lanes) as u64
     }
 
     /// Bytes that come from the last-level cache in `cycles`.
-    pub const fn bytes_in(&self, cycles: u64) -> usize {
+    pub(crate) const fn bytes_in(&self, cycles: u64) -> usize {
         (cycles as f64 * self.l3_rate) as usize
     }
 
     /// Operations of arithmetic with all operands near in the time that a byte takes from the last-level cache.
-    pub const fn flops_per_byte(&self) -> f64 {
+    pub(crate) const fn flops_per_byte(&self) -> f64 {
         self.flops_in(1) as f64 * ATTAINED / self.l3_rate
     }
 
     /// Cycles of arithmetic with all operands near.
-    pub fn attained(&self, flops: f64) -> f64 {
+    pub(crate) fn attained(&self, flops: f64) -> f64 {
         flops / (self.flops_in(1) as f64 * ATTAINED)
     }
 
@@ -89,14 +89,14 @@ impl Machine {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Cost {
     /// Cycles of one core with all operands near.
-    pub cycles: f64,
+    pub(crate) cycles: f64,
     /// Bytes that come from elsewhere.
-    pub bytes: f64,
+    pub(crate) bytes: f64,
 }
 
 impl Cost {
     /// A kernel of which no more is known than how much it does.
-    pub fn of(flops: u64, bytes: u64, machine: &Machine) -> Self {
+    pub(crate) fn of(flops: u64, bytes: u64, machine: &Machine) -> Self {
         Self { cycles: flops as f64 / (machine.flops_in(1) as f64 * SUSTAINED), bytes: bytes as f64 }
     }
 
@@ -106,7 +106,7 @@ impl Cost {
     }
 
     /// Microseconds on one of several cores, whose operands the others wrote.
-    pub fn microseconds_shared(&self, machine: &Machine) -> f64 {
+    pub(crate) fn microseconds_shared(&self, machine: &Machine) -> f64 {
         self.time(machine, machine.l3_rate)
     }
 

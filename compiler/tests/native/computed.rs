@@ -1,7 +1,7 @@
 //! Weights and biases that are inputs: the kernels of constant ones, behind steps that pack, and the same bits.
 
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::types::{TensorType, random_values};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{TensorType, random_values};
 
 use crate::harness::{difference, kernels, output};
 

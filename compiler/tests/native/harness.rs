@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::emit::{self, jit};
-use fornax_compiler::ir::{Graph, evaluate, parse};
-use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::internals::compile_kernels;
 use fornax_compiler::pipeline::plan_of;
-use fornax_compiler::target::Target;
-use fornax_compiler::types::{DType, TensorType, random_values};
+use fornax_compiler::{Target, distinct_kernels, jit};
+use fornax_ir::graph::{Graph, evaluate, parse};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{DType, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
 
 /// Seeded elements: floats in [-4, 4), integers in [-3, 3) or [0, 3), bools.
@@ -38,7 +38,7 @@ fn run(program: &Arc<fornax_runtime::Program>, inputs: &[Literal], threads: usiz
 /// Compiles a graph for a target; no kernel may be larger than 40 KiB.
 fn compiles(graph: &Graph, target: &Target) -> Result<(), String> {
     let plan = plan_of(graph, target).map_err(|e| format!("{target}: {e}"))?;
-    let code = emit::compile(&emit::distinct(&plan).0, target).map_err(|e| format!("{target}: {e}"))?;
+    let code = compile_kernels(&distinct_kernels(&plan).0, target).map_err(|e| format!("{target}: {e}"))?;
     match code.iter().find(|code| code.bytes.len() > 40 << 10) {
         Some(code) => Err(format!("{target}: {} has {} bytes of code", code.name, code.bytes.len())),
         None => Ok(()),
@@ -47,10 +47,10 @@ fn compiles(graph: &Graph, target: &Target) -> Result<(), String> {
 
 /// What differs between native code and the evaluator for a graph of these inputs and nodes, which end in `%y` or in a `return` of their own.
 pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolerance: f64) -> Result<(), String> {
-    let graph = parse::parse(&text(header, body)).map_err(|e| e.to_string())?;
+    let graph = parse(&text(header, body)).map_err(|e| e.to_string())?;
     let types = graph.inputs().iter().map(|id| graph.node(*id).ty.clone());
     let inputs = inputs.unwrap_or_else(|| types.zip(1..).map(|(ty, seed)| random(&ty, seed)).collect());
-    let expected = evaluate::evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?;
+    let expected = evaluate(&graph, &inputs).map_err(|e| format!("evaluator: {e}"))?;
     let target = Target::host()?;
     let plan = plan_of(&graph, &target).map_err(|e| e.to_string())?;
     let program = Arc::new(jit::compile(&plan).map_err(|e| e.to_string())?);
@@ -82,7 +82,7 @@ pub fn difference(header: &str, body: &str, inputs: Option<Vec<Literal>>, tolera
 
 /// The result of a graph in native code, the same on every target with FMA that the host runs.
 pub fn output(header: &str, body: &str, inputs: &[Literal]) -> Result<Vec<u8>, String> {
-    let graph = parse::parse(&text(header, body)).map_err(|e| e.to_string())?;
+    let graph = parse(&text(header, body)).map_err(|e| e.to_string())?;
     let mut results = Vec::new();
     for target in Target::runnable().into_iter().filter(Target::fma) {
         let plan = plan_of(&graph, &target).map_err(|e| e.to_string())?;
@@ -95,13 +95,13 @@ pub fn output(header: &str, body: &str, inputs: &[Literal]) -> Result<Vec<u8>, S
 
 /// Names of the kernels that a graph calls.
 pub fn kernels(header: &str, body: &str) -> Vec<String> {
-    let graph = parse::parse(&text(header, body)).unwrap();
+    let graph = parse(&text(header, body)).unwrap();
     plan_of(&graph, &Target::x86_64_fma()).unwrap().steps.into_iter().map(|step| step.kernel.name).collect()
 }
 
 /// The number of kernel calls that a graph of these inputs and nodes takes.
 pub fn steps(header: &str, body: &str) -> usize {
-    let graph = parse::parse(&text(header, body)).unwrap();
+    let graph = parse(&text(header, body)).unwrap();
     plan_of(&graph, &Target::x86_64_fma()).unwrap().steps.len()
 }
 

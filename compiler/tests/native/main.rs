@@ -4,8 +4,8 @@
 mod computed;
 mod harness;
 
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::types::random_values;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::random_values;
 use harness::{difference, steps};
 
 /// Fails with every row of `(inputs, nodes)` that does not agree with the evaluator.

@@ -4,14 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use fornax_compiler::emit::aot::{self, elf, header, object_file};
-use fornax_compiler::ir::{Graph, parse};
 use fornax_compiler::pipeline::plan_of;
-use fornax_compiler::plan::Plan;
-use fornax_compiler::target::{Arch, Target};
-use fornax_compiler::times::Times;
+use fornax_compiler::{Plan, Target, Times, aot};
+use fornax_ir::graph::{Graph, parse};
 use fornax_runtime::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, Note};
-use fornax_runtime::{Library, LibraryOptions, Pool, Session, Tensor, VariableKind};
+use fornax_runtime::{Arch, Library, LibraryOptions, Pool, Session, Tensor, VariableKind};
 
 use super::network::{REWRITE, RUNS, SAVED, SIZES, check, expected, input, network, network_of, rewritten, tensor};
 
@@ -33,11 +30,11 @@ fn compile(bindings: &[Graph], targets: &[Target], embed: bool) -> Result<Files,
     let plans = bindings.iter().map(plans).collect::<Result<Vec<_>, _>>()?;
     let compiled = aot::compile(&plans, None, 2, &mut Times::default())?;
     let image = compiled.image("net", "{}", embed)?;
-    let library = elf::write(&image)?;
+    let library = aot::write_shared_library(&image)?;
     Ok(Files {
         library: [&library.head[..], &library.weights[..], &library.tail[..]].concat(),
-        object: object_file::write(&image)?,
-        header: header::text("net", &plans, embed),
+        object: aot::write_object(&image)?,
+        header: aot::write_header("net", &plans, embed),
         weights: compiled.weights().bytes.to_vec(),
     })
 }

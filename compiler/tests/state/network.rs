@@ -4,15 +4,14 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::emit::jit;
-use fornax_compiler::ir::{Builder, Environment, Graph, evaluate_in};
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::ops::reduce::ReduceKind;
-use fornax_compiler::ops::{Binary, MatMul, Reduce, Unary};
 use fornax_compiler::pipeline::plan_of;
-use fornax_compiler::scalar::{BinaryFn, UnaryFn};
-use fornax_compiler::target::Target;
-use fornax_compiler::types::Constant;
+use fornax_compiler::{Target, jit};
+use fornax_ir::graph::{Builder, Environment, Graph, evaluate_in};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{Binary, MatMul, Reduce, Unary};
+use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::Constant;
 use fornax_runtime::{Pool, Program, Session, Tensor};
 
 /// Rows, inputs and outputs of the product.
@@ -214,7 +213,7 @@ fn what_is_no_saved_state_is_refused() {
     assert_eq!(first.save_state(), saved, "a state that is refused changes nothing");
     // The same sizes under another name.
     let text = "graph @g(%x: f32[2]) { %w = state \"W\" f32[2] [1, 2] %y = add %x, %w return %y as \"y\" }";
-    let other = |text: &str| session(&fornax_compiler::ir::parse(text).unwrap());
+    let other = |text: &str| session(&fornax_ir::graph::parse(text).unwrap());
     let (mut upper, mut lower) = (other(text), other(&text.replace("\"W\"", "\"w\"")));
     assert_eq!(field(&mut lower, &upper.save_state()), "layout");
     assert!(matches!(upper.copy_state(&lower), Err(fornax_runtime::Error::State { field: "layout", .. })));

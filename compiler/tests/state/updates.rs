@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::ir::{Environment, evaluate_in, parse};
-use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::Target;
 use fornax_compiler::pipeline::plan_of;
-use fornax_compiler::target::Target;
+use fornax_ir::graph::{Environment, evaluate_in, parse};
+use fornax_ir::ops::literal::Literal;
 use fornax_runtime::{Pool, Session, Tensor};
 
 use super::network::{compiled, targets};
@@ -42,7 +42,7 @@ fn text(nodes: &str, updates: &str) -> String {
 
 fn check(what: &str, text: &str, target: &Target) {
     let graph = parse(text).unwrap_or_else(|e| panic!("{what}: {e}"));
-    fornax_compiler::ir::verify(&graph).unwrap_or_else(|e| panic!("{what}: {e}"));
+    fornax_ir::graph::verify(&graph).unwrap_or_else(|e| panic!("{what}: {e}"));
     let mut environment = Environment::new(&graph).unwrap();
     let pool = Arc::new(Pool::new(2, false).unwrap());
     let mut session = Session::new(compiled(&graph, target), pool).unwrap();

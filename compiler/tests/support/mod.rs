@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::codegen::math::error_bound;
-use fornax_compiler::emit::jit;
-use fornax_compiler::ir::{Builder, Graph, Kind, evaluate};
-use fornax_compiler::ops::Op;
-use fornax_compiler::ops::literal::Literal;
+use fornax_compiler::internals::error_bound;
 use fornax_compiler::pipeline::plan_of;
-use fornax_compiler::plan::Plan;
-use fornax_compiler::scalar::UnaryFn;
-use fornax_compiler::target::Target;
-use fornax_compiler::types::{DType, TensorType, random_values};
+use fornax_compiler::{Plan, Target, jit};
+use fornax_ir::graph::{Builder, Graph, Kind, evaluate};
+use fornax_ir::ops::Op;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::{DType, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
 
 /// A graph of one operator over one input and constants.
@@ -73,7 +71,7 @@ pub fn native(graph: &Graph, inputs: &[Literal]) -> Vec<Literal> {
 /// that are not floats are equal.
 pub fn mismatch(graph: &Graph) -> Option<String> {
     let inputs = inputs(graph);
-    let expected = evaluate::evaluate(graph, &inputs).unwrap();
+    let expected = evaluate(graph, &inputs).unwrap();
     let found = native(graph, &inputs);
     let bounds = single_bound(graph, &inputs);
     expected.iter().zip(&found).zip(graph.outputs()).find_map(|((expected, found), (name, _))| {

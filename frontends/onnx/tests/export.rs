@@ -1,11 +1,11 @@
 //! Graphs as ONNX files: they read back as the same graph, and an independent implementation reads them too.
 
-use fornax_compiler::ir::{Builder, Graph, evaluate, parse};
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::ops::{Concat, Conv, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
-use fornax_compiler::scalar::UnaryFn;
-use fornax_compiler::types::random_values;
+use fornax_ir::graph::{Builder, Graph, evaluate, parse};
 use fornax_ir::inputs::Bindings;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::{Concat, Conv, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
+use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::random_values;
 use fornax_onnx::{Error, ExportOptions, Limits, OnnxFile, export};
 use onnx_protobuf::{Message, ModelProto};
 
@@ -42,7 +42,7 @@ fn network() -> Graph {
     let y = b.op("concat", Concat { axis: 1 }, &[first, last]).unwrap();
     let y = b.op("turn", Transpose { perm: vec![0, 2, 3, 1] }, &[y]).unwrap();
     let y = b.op("turn_back", Transpose { perm: vec![0, 3, 1, 2] }, &[y]).unwrap();
-    let mean = Reduce { kind: fornax_compiler::ops::reduce::ReduceKind::Mean, axes: vec![2, 3], keepdims: true };
+    let mean = Reduce { kind: fornax_ir::ops::reduce::ReduceKind::Mean, axes: vec![2, 3], keepdims: true };
     let y = b.op("mean", mean, &[y]).unwrap();
     let y = b.op("flat", Reshape { shape: vec![1, 8] }, &[y]).unwrap();
     let (w, bias) = (b.random("fc.weight", [3, 8], 2), b.random("fc.bias", [3], 3));
@@ -173,7 +173,7 @@ fn variables_are_written_as_what_they_hold_and_updates_are_refused() {
       %w = parameter \"w\" f32[2] [0.5, 2]
       %y = mul %x, %w
       return %y as \"y\"";
-    let parse = |update: &str| fornax_compiler::ir::parse(&format!("{text} {update} }}")).unwrap();
+    let parse = |update: &str| fornax_ir::graph::parse(&format!("{text} {update} }}")).unwrap();
     let again = import_with(export(&parse(""), &ExportOptions::default()).unwrap(), &Bindings::default());
     let x = Literal::from_f32([2], &[3.0, 5.0]);
     assert_eq!(evaluate(&again, &[x]).unwrap()[0].to_f64(), [1.5, 10.0]);

@@ -2,9 +2,9 @@
 
 mod support;
 
-use fornax_compiler::ops::Unary;
-use fornax_compiler::scalar::UnaryFn;
 use fornax_ir::inputs::Bindings;
+use fornax_ir::ops::Unary;
+use fornax_ir::scalar::UnaryFn;
 use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -49,7 +49,7 @@ fn attributes_come_from_the_call_or_the_default() {
         let graph = import(&with(vec![leaky(default)], nodes)).unwrap();
         let op = graph.producer(graph.outputs()[0].1).op().unwrap().clone();
         match op {
-            fornax_compiler::ops::Op::Unary(Unary { function: UnaryFn::LeakyRelu(alpha) }) => alpha,
+            fornax_ir::ops::Op::Unary(Unary { function: UnaryFn::LeakyRelu(alpha) }) => alpha,
             other => panic!("a leaky_relu was expected, not {other:?}"),
         }
     };

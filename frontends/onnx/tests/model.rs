@@ -4,8 +4,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::types::{Constant, Shape};
 use fornax_ir::inputs::{Bindings, Dim};
+use fornax_ir::types::{Constant, Shape};
 use fornax_onnx::{Error, Limits, OnnxFile};
 use onnx_protobuf::{ModelProto, StringStringEntryProto};
 use support::*;

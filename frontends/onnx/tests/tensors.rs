@@ -3,8 +3,8 @@
 mod support;
 
 use bytes::Bytes;
-use fornax_compiler::types::{Constant, DType};
 use fornax_ir::inputs::Bindings;
+use fornax_ir::types::{Constant, DType};
 use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::{ModelProto, TensorProto, tensor_proto};
 use support::*;

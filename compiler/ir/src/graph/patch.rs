@@ -28,16 +28,6 @@ pub enum Value {
     },
 }
 
-impl Value {
-    /// Result number `result` of the node whose first result this is.
-    pub fn result(self, result: usize) -> Self {
-        match self {
-            Self::Old(value) => Self::Old(ValueId { result, ..value }),
-            Self::New { node, .. } => Self::New { node, result },
-        }
-    }
-}
-
 impl From<ValueId> for Value {
     fn from(value: ValueId) -> Self {
         Self::Old(value)
@@ -286,8 +276,8 @@ mod tests {
         }"#;
         assert!(one.same_as(&parse(expected)?), "{one}");
         let mut patch = Patch::new(a, "split of the input");
-        let split = patch.op(Split { axis: 0, sizes: vec![2, 2] }, &[x.into()]);
-        patch.also(b, split.result(1));
+        patch.op(Split { axis: 0, sizes: vec![2, 2] }, &[x.into()]);
+        patch.also(b, Value::New { node: 0, result: 1 });
         patch.apply(&mut graph, &mut names)?;
         let expected = r#"graph @g(%x: f32[4]) {
           %a, %b = split %x {sizes=[2, 2]}  ; from "neg", "split"

@@ -12,7 +12,7 @@
 //! }
 //! ```
 //!
-//! Constants of up to [`INLINE`] elements print their values, larger ones `hash(…)`; random ones always
+//! Constants of up to 16 elements print their values, larger ones `hash(…)`; random ones always
 //! `random(seed)`. Numbers print with the shortest digits that read back to the same bits. [`super::parse()`] is the
 //! inverse.
 
@@ -24,7 +24,7 @@ use crate::ops::attributes::Attr;
 use crate::types::{Constant, DType, Payload};
 
 /// Largest number of elements of a constant that prints as values.
-pub const INLINE: usize = 16;
+pub(crate) const INLINE: usize = 16;
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +53,7 @@ impl fmt::Display for Graph {
 }
 
 /// The line of one node, without indentation.
-pub fn line(graph: &Graph, id: NodeId) -> String {
+pub(crate) fn line(graph: &Graph, id: NodeId) -> String {
     let node = graph.node(id);
     let names: Vec<String> = node.results().map(|(result, _)| format!("%{}", name(result))).collect();
     let mut out = format!("{} = ", names.join(", "));
@@ -94,13 +94,13 @@ fn list(names: &[String]) -> String {
 }
 
 /// The attributes of an operator with a leading space, ` {strides=[2, 2], then=silu}`; empty if all are defaults.
-pub fn attributes(op: &Op) -> String {
+pub(crate) fn attributes(op: &Op) -> String {
     let attrs: Vec<String> = op.attributes().iter().map(|(name, attr)| format!("{name}={attr}")).collect();
     if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) }
 }
 
 /// The elements of a constant: `[1, -1]`, `random(7)` or `hash(0x0123456789abcdef)`.
-pub fn elements(constant: &Constant) -> String {
+pub(crate) fn elements(constant: &Constant) -> String {
     if let Payload::Random(seed) = constant.payload {
         return format!("random({seed})");
     }

@@ -92,11 +92,11 @@ fn plain(name: &'static str, kind: u32, flags: u32, align: usize) -> Section {
     Section { name, kind, flags, offset: 0, bytes: 0, align, link: "", info: 0, entry: 0 }
 }
 
-/// Writes a library.
+/// The bytes of a shared library.
 ///
 /// # Errors
 /// [`crate::Error::Codegen`] if a reference leads to nothing or too far.
-pub fn write(image: &ObjectImage) -> Result<SharedLibrary> {
+pub fn write_shared_library(image: &ObjectImage) -> Result<SharedLibrary> {
     // Pages of 64 KiB exist on aarch64.
     let page = if image.arch == Arch::Aarch64 { 1 << 16 } else { 1 << 12 };
     let mut layout = Layout { bytes: vec![0; EHDR + SEGMENTS * PHDR], base: 0, sections: Vec::new() };

@@ -25,7 +25,6 @@ use crate::target::{Arch, Target};
 pub enum Symbol {
     /// The first kernel.
     Kernels,
-    /// The tables.
     Tables,
     /// The embedded weights.
     Weights,
@@ -33,7 +32,6 @@ pub enum Symbol {
     ArenaBytes,
     /// Prepares an arena.
     Init,
-    /// Runs the network.
     Run,
     /// Runs a network of one input and one output.
     RunSimple,
@@ -41,7 +39,6 @@ pub enum Symbol {
     Selftest,
     /// Bytes that this needs.
     SelftestBytes,
-    /// The signature.
     Signature,
     /// The text of a code.
     Strerror,
@@ -51,7 +48,6 @@ pub enum Symbol {
     Worker,
     /// Checks inputs or outputs and enters their addresses.
     Bind,
-    /// Copies bytes.
     Copy,
     /// Copies what cannot be read or written in place.
     Stage,
@@ -63,9 +59,7 @@ pub enum Symbol {
     Mix,
     /// Makes up an input of a selftest.
     Fill,
-    /// `cpuid`.
     Cpuid,
-    /// `xgetbv`.
     Xgetbv,
     /// Sets the floating-point state.
     FloatEnter,
@@ -92,7 +86,6 @@ pub enum Symbol {
 /// A function of a library.
 #[derive(Clone, Debug)]
 pub struct Function {
-    /// Its symbol.
     pub symbol: Symbol,
     /// Its name behind the library's prefix.
     pub name: &'static str,
@@ -110,7 +103,6 @@ pub const ALIGN: usize = 16;
 /// What the functions depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryOptions {
-    /// Instruction set.
     pub arch: Arch,
     /// Whether the library holds weights.
     pub embedded: bool,

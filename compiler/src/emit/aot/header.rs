@@ -9,7 +9,7 @@ use fornax_runtime::ABI_VERSION;
 use fornax_runtime::artifact::{Code, StateHead};
 
 use super::Memory;
-use super::tables::version;
+use super::tables::format_version;
 use crate::plan::{Plan, Port, Variable};
 use fornax_ir::types::DType;
 
@@ -53,7 +53,7 @@ typedef struct fornax_call {
 ";
 
 /// The header of a library.
-pub fn text(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
+pub fn write_header(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
     let upper = prefix.to_uppercase();
     let mut out = String::new();
     let first = plans.first().and_then(|levels| levels.first());
@@ -65,7 +65,7 @@ pub fn text(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
     put(&mut out, &format!("#ifndef FORNAX_ABI\n#define FORNAX_ABI {ABI_VERSION}u\n#endif\n"));
     put(&mut out, TYPES);
     put(&mut out, "/* What the functions return. */\nenum {");
-    for (number, (_, code, message)) in Code::of_format(version(plans)).iter().enumerate() {
+    for (number, (_, code, message)) in Code::of_format(format_version(plans)).iter().enumerate() {
         put(&mut out, &format!("  {upper}_{code} = {number}, /* {message} */"));
     }
     put(&mut out, "};\n");

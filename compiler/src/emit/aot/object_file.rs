@@ -25,7 +25,7 @@ const REACH: u64 = 15 << 27;
 ///
 /// # Errors
 /// [`Error::Codegen`] if a reference leads to nothing: a bug of ours.
-pub fn write(image: &ObjectImage) -> Result<Vec<u8>> {
+pub fn write_object(image: &ObjectImage) -> Result<Vec<u8>> {
     let fail = |message: String| Error::Codegen { function: image.prefix.clone(), message };
     let needed = (image.kernels.len() + image.tables.len()) as u64
         + image.weights.as_ref().map_or(0, |weights| weights.bytes.len() as u64);

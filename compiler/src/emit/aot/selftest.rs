@@ -10,7 +10,7 @@ use fornax_runtime::{ConstantPool, DType, Pool, Port, Program, Session, Tensor};
 
 use super::{Compiled, runtime};
 use crate::codegen::x86;
-use crate::emit::{Code, jit};
+use crate::emit::{MachineCode, jit};
 use crate::error::Result;
 use crate::plan::Plan;
 
@@ -26,16 +26,16 @@ pub struct Selftest {
     pub samples: Vec<Sample>,
 }
 
-/// Runs the first binding: on the widest level that this machine runs, or as `witness` if it runs none with fused multiply-add.
+/// Runs the first binding: on the widest level that this machine runs, or as `reference` if it runs none with fused multiply-add.
 ///
 /// # Errors
 /// [`crate::Error::Runtime`] if memory cannot be had.
-pub fn measure(compiled: &Compiled<'_>, witness: Option<&Plan>, threads: usize) -> Result<Option<Selftest>> {
+pub fn measure(compiled: &Compiled<'_>, reference: Option<&Plan>, threads: usize) -> Result<Option<Selftest>> {
     let first = compiled.plans.first().map_or(&[][..], Vec::as_slice);
     // A level without fused multiply-add stands for itself only.
     let fused = first.iter().any(|plan| plan.target.fma());
     let runnable = first.iter().rposition(|plan| plan.target.runs_here() && plan.target.fma() == fused);
-    let program = match (runnable, witness) {
+    let program = match (runnable, reference) {
         (Some(number), _) => program(compiled, number)?,
         (None, Some(plan)) if plan.target.runs_here() => jit::compile(plan)?,
         _ => return Ok(None),
@@ -58,7 +58,7 @@ fn program(compiled: &Compiled<'_>, number: usize) -> Result<Program> {
     let constants = ConstantPool::shared(compiled.weights.bytes.clone());
     let constants = constants.ok_or_else(|| runtime("packed weights are not aligned"))?;
     let bytes = compiled.kernels.bytes.clone();
-    let code = Code { name: "kernels".into(), bytes, align: x86::ALIGN as u64 };
+    let code = MachineCode { name: "kernels".into(), bytes, align: x86::ALIGN as u64 };
     let (offset, initial) = (|id| compiled.table.offset(number, id), compiled.table.initial);
     jit::program_of(plan, code, &placed, jit::Data { constants, offset: &offset, initial })
 }

@@ -11,7 +11,7 @@ use fornax_runtime::artifact::{
 };
 use fornax_runtime::{ALIGN, Arg, artifact};
 
-use super::weights::Table;
+use super::weights::ConstantTable;
 use super::{CodeRange, Selftest};
 use crate::emit;
 use crate::error::Result;
@@ -22,7 +22,7 @@ use crate::target::Arch;
 const GAP: usize = 2 * ALIGN;
 
 /// An argument as the tables hold it.
-pub fn argument(plan: &Plan, number: usize, table: &Table<'_>, operand: Operand) -> u64 {
+pub fn argument(plan: &Plan, number: usize, table: &ConstantTable<'_>, operand: Operand) -> u64 {
     let based = |base: u64, offset: usize| base << BASE_SHIFT | offset as u64;
     match emit::argument(plan, &|constant| table.offset(number, constant), operand) {
         Arg::Arena(offset) => based(BASE_ARENA, offset),
@@ -87,8 +87,7 @@ pub struct TableSpec<'a> {
     pub plans: &'a [Vec<Plan>],
     /// Where the kernel of each step of each plan lies.
     pub placed: &'a [Vec<CodeRange>],
-    /// The weights.
-    pub table: &'a Table<'a>,
+    pub table: &'a ConstantTable<'a>,
     /// Hash of the constants.
     pub weights_hash: u64,
     /// Results of the first binding on synthetic inputs.
@@ -114,7 +113,7 @@ impl TableSpec<'_> {
         let first = self.plans.iter().flatten().next();
         let mut head = Head {
             magic: TABLES_MAGIC,
-            version: version(self.plans),
+            version: format_version(self.plans),
             arch: first.map_or(Arch::HOST, |plan| plan.target.arch()).number(),
             weights_bytes: self.table.bytes as u64,
             layout: self.table.layout,
@@ -150,7 +149,7 @@ impl TableSpec<'_> {
 }
 
 /// Version of the format: the first, unless there are parameters or states.
-pub fn version(plans: &[Vec<Plan>]) -> u32 {
+pub fn format_version(plans: &[Vec<Plan>]) -> u32 {
     let stateful = plans.iter().flatten().any(|plan| !plan.variables.is_empty());
     if stateful { FORMAT_WITH_STATE } else { FORMAT_VERSION }
 }
@@ -202,7 +201,7 @@ impl Writer {
         }
     }
 
-    fn plan(&mut self, plan: &Plan, number: usize, table: &Table<'_>, placed: &[CodeRange]) {
+    fn plan(&mut self, plan: &Plan, number: usize, table: &ConstantTable<'_>, placed: &[CodeRange]) {
         let record = artifact::Plan {
             arena_bytes: plan.arena_bytes as u64,
             scratch_bytes: plan.scratch_bytes as u64,

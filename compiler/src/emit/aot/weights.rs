@@ -1,7 +1,7 @@
 //! The constants of all plans of a library, each stored once.
 //!
-//! In: plans of one model, for several shapes and levels. Out: a [`Table`] of distinct constants with their places behind the
-//! [`WeightsHead`], and the packed bytes. The places depend on shapes and packings, never on values: [`Table::layout`] is the same for
+//! In: plans of one model, for several shapes and levels. Out: a [`ConstantTable`] of distinct constants with their places behind the
+//! [`WeightsHead`], and the packed bytes. The places depend on shapes and packings, never on values: [`ConstantTable::layout`] is the same for
 //! two models that differ in their weights only.
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::plan::{PackedConstant, Plan, Pool};
 
 /// Distinct constants and where they lie.
-pub struct Table<'a> {
+pub struct ConstantTable<'a> {
     /// In the order of their places.
     constants: Vec<&'a PackedConstant>,
     /// Offset of each, counted from the header.
@@ -28,13 +28,13 @@ pub struct Table<'a> {
     pub initial: usize,
     /// Size with the header.
     pub bytes: usize,
-    /// Size of the beginning that is part of the program; see [`Plan::fixed`].
+    /// Size of the beginning that is part of the program; see `Plan::fixed`.
     pub guarded: usize,
     /// Hash of kernels, operands and places.
     pub layout: u64,
 }
 
-impl<'a> Table<'a> {
+impl<'a> ConstantTable<'a> {
     /// The constants of `plans`.
     pub fn new(plans: &[&'a Plan]) -> Self {
         let mut pool: Pool<&'a PackedConstant> = Pool::default();
@@ -143,7 +143,7 @@ pub fn check_state(plans: &[&Plan]) -> Result<()> {
 pub struct Weights {
     /// The bytes of a weights file.
     pub bytes: Bytes,
-    /// Size of the beginning that is part of the program; see [`Plan::fixed`].
+    /// Size of the beginning that is part of the program; see `Plan::fixed`.
     pub guarded: usize,
     /// Hash of the constants.
     pub hash: u64,

@@ -10,7 +10,6 @@ use fornax_ir::{Remark, Verdict};
 /// Alignment of every buffer, bytes: one cache line, one widest vector.
 const ALIGN: usize = 64;
 
-/// Runs the pass.
 pub(super) fn run(plan: &mut Plan) {
     let spans = spans(plan);
     let mut order: Vec<usize> = (0..plan.buffers.len())

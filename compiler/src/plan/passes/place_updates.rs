@@ -8,7 +8,6 @@
 use crate::kernels::{Access, Kernel, Loops};
 use crate::plan::{Buffer, BufferId, BufferView, KernelCall, Layout, Operand, Placement, Plan, ViewId};
 
-/// Runs the pass.
 pub(super) fn run(plan: &mut Plan) {
     let updates = std::mem::take(&mut plan.updates);
     plan.place_updates(&updates);

@@ -7,7 +7,6 @@ use super::spans::spans;
 use crate::kernels::Access;
 use crate::plan::{BufferId, Operand, Placement, Plan};
 
-/// Runs the pass.
 pub(super) fn run(plan: &mut Plan) {
     for index in 0..plan.steps.len() {
         let Some((from, to, names)) = merge(plan, index) else { continue };

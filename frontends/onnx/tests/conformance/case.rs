@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use fornax_compiler::ir::Graph;
-use fornax_compiler::ops::literal::{Data, Literal};
-use fornax_compiler::types::{DType, TensorType};
+use fornax_ir::graph::Graph;
 use fornax_ir::inputs::Bindings;
+use fornax_ir::ops::literal::{Data, Literal};
+use fornax_ir::types::{DType, TensorType};
 use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::{Message, ModelProto, TensorProto};
 

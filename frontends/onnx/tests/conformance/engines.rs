@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::Error;
-use fornax_compiler::emit::jit;
-use fornax_compiler::ir::{Graph, evaluate};
-use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::pipeline::{self, Options, plan_of};
-use fornax_compiler::target::Target;
-use fornax_compiler::types::TensorType;
+use fornax_compiler::{Error, Target, jit};
+use fornax_ir::graph::{Graph, evaluate};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::TensorType;
 use fornax_runtime::{Pool, Session, Tensor};
 
 use crate::case::Verdict;

@@ -1,4 +1,4 @@
-use fornax_compiler::types::DType;
+use fornax_ir::types::DType;
 
 use crate::node::{Node, f32s, i64s, index, iota, of};
 

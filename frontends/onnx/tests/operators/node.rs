@@ -1,9 +1,9 @@
 //! A model of one node, written by the `onnx-protobuf` crate, imported and run on the reference evaluator.
 
-use fornax_compiler::ir::evaluate;
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::types::{DType, TensorType};
+use fornax_ir::graph::evaluate;
 use fornax_ir::inputs::Bindings;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{DType, TensorType};
 use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};

@@ -1,5 +1,5 @@
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::types::{DType, TensorType};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{DType, TensorType};
 
 use crate::node::{Node, f32s, iota};
 

@@ -1,8 +1,8 @@
-use fornax_compiler::types::DType;
+use fornax_ir::types::DType;
 
 use crate::node::{Node, f32s, i64s, iota, of};
 
-fn bytes(dims: &[usize], values: &[i64]) -> fornax_compiler::ops::literal::Literal {
+fn bytes(dims: &[usize], values: &[i64]) -> fornax_ir::ops::literal::Literal {
     of(DType::U8, dims, values)
 }
 

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test crate uses its own part")]
 
 use bytes::Bytes;
-use fornax_compiler::ir::Graph;
+use fornax_ir::graph::Graph;
 use fornax_ir::inputs::Bindings;
 use fornax_onnx::{Error, Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::ir::{Graph, evaluate};
+use fornax_ir::graph::{Graph, evaluate};
 use fornax_ir::inputs::Bindings;
 use fornax_onnx::{Limits, OnnxFile};
 use fornax_scaling::architecture::{Architecture, Padding};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::ops::Op;
+use fornax_ir::ops::Op;
 use fornax_scaling::architecture::{Activation, Architecture, Block, BlockKind, Gate, Head, Padding, SqueezeExcite};
 use fornax_scaling::build::{BuildOptions, Outputs, build};
 use fornax_scaling::parameters::parameters;

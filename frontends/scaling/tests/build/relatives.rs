@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::ir::{Graph, evaluate};
-use fornax_compiler::ops::literal::Literal;
-use fornax_compiler::types::{Constant, Payload, TensorType, random_values};
+use fornax_ir::graph::{Graph, evaluate};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{Constant, Payload, TensorType, random_values};
 use fornax_scaling::architecture::{
     Activation, Architecture, Block, BlockKind, ConvNorm, Gate, Head, Padding, SqueezeExcite,
 };

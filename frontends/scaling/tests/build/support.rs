@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fornax_compiler::emit::jit;
-use fornax_compiler::ir::Graph;
-use fornax_compiler::ops::literal::Literal;
 use fornax_compiler::pipeline::{Options, optimise, plan_of};
-use fornax_compiler::target::Target;
-use fornax_compiler::types::TensorType;
+use fornax_compiler::{Target, jit};
+use fornax_ir::graph::Graph;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::TensorType;
 use fornax_runtime::{Pool, Session, Tensor};
 use fornax_scaling::architecture::{
     Activation, Architecture, Block, BlockKind, ConvNorm, Gate, Head, Padding, SqueezeExcite,

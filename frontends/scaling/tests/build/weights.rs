@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fornax_compiler::types::TensorType;
+use fornax_ir::types::TensorType;
 use fornax_scaling::architecture::{Architecture, Padding};
 use fornax_scaling::build::{Outputs, build};
 use fornax_scaling::parameters::parameters;
@@ -37,9 +37,9 @@ fn stored(architecture: &Architecture, weights: &dyn Weights, scheme: Scheme) ->
 
 /// Row-major elements of four bytes, axes permuted.
 fn transposed(bytes: &[u8], shape: &[usize], axes: &[usize]) -> Vec<u8> {
-    let literal = fornax_compiler::ops::literal::Literal::from_bytes(TensorType::f32(shape), bytes).expect("elements");
-    let op = fornax_compiler::ops::Transpose { perm: axes.to_vec() };
-    fornax_compiler::ops::Op::from(op).evaluate(&[&literal]).expect("a transpose")[0].to_bytes()
+    let literal = fornax_ir::ops::literal::Literal::from_bytes(TensorType::f32(shape), bytes).expect("elements");
+    let op = fornax_ir::ops::Transpose { perm: axes.to_vec() };
+    fornax_ir::ops::Op::from(op).evaluate(&[&literal]).expect("a transpose")[0].to_bytes()
 }
 
 /// The V1 weights renamed by the reference's own table, row by row.
@@ -257,7 +257,7 @@ fn damaged_headers_do_no_harm() {
     let architecture = small(Family::V1, Padding::Same, 1e-3);
     let whole = file(&stored(&architecture, &Random { seed: 3 }, Scheme::Keras)).to_vec();
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("a length")) as usize;
-    let draws = fornax_compiler::types::random_values(7, 600);
+    let draws = fornax_ir::types::random_values(7, 600);
     for pair in draws.as_chunks::<2>().0 {
         let at = ((pair[0] + 1.0) / 2.0 * header as f32) as usize;
         let mut bytes = whole.clone();

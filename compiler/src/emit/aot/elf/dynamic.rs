@@ -63,7 +63,6 @@ impl Exports {
         }
     }
 
-    /// The dynamic section.
     pub fn dynamic(&self) -> Vec<u8> {
         let entries: [(i64, usize); ENTRIES] = [
             (elf::DT_HASH, self.hash),

@@ -13,9 +13,7 @@ use crate::error::{Error, Result};
 pub struct Addresses {
     /// Kernels; the entry functions follow.
     pub text: usize,
-    /// Tables.
     pub tables: usize,
-    /// Weights.
     pub weights: Option<usize>,
     /// The entry functions, in the image's order.
     pub functions: Vec<usize>,

@@ -45,7 +45,6 @@ pub fn check<'r, 'f>(f: &'r Routine<'f>, state: Val<'r, 'f>, n: Val<'r, 'f>) {
     check_head(f, state);
 }
 
-/// Writes a header.
 fn write_head<'r, 'f>(f: &'r Routine<'f>, head: Val<'r, 'f>, hash: Val<'r, 'f>) {
     (0..StateHead::SIZE / 8).for_each(|word| head.set_u64(8 * word, 0u64));
     head.set_u64(offset_of!(StateHead, magic), STATE_MAGIC);

@@ -1,0 +1,16 @@
+//! Parts of the compiler that only the tests and benches of its workspace reach for: single kernels, plans built by hand, lowering alone.
+//!
+//! Semantic versioning does not cover this module: anything here may change or go in any version.
+
+pub use crate::codegen::epilogue::Epilogue;
+pub use crate::codegen::math::error_bound;
+pub use crate::emit::{MachineCode, compile as compile_kernels};
+pub use crate::kernels::conv::{Axis as ConvAxis, Input as ConvInput, Schedule as ConvSchedule};
+pub use crate::kernels::pool::Kind as PoolKind;
+pub use crate::kernels::sliding::Sliding;
+pub use crate::kernels::{
+    Access, Conv, Depthwise, Family, Gate, Gemv, KernelName, Mean, Pool, Schedule, Softmax, Spec,
+};
+pub use crate::lower::lower;
+pub use crate::plan::builder::PlanBuilder;
+pub use crate::plan::{Layout, Operand};
