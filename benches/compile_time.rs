@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use divan::Bencher;
-use fornax::compiler::pipeline::{self, optimise, plan_of};
+use fornax::compiler::pipeline::{PipelineOptions, optimise, plan_of};
 use fornax::compiler::{Plan, jit};
 use fornax::ir::graph::Graph;
 use fornax::{Bindings, Limits, Model, Options, Target};
@@ -48,7 +48,7 @@ impl Network {
     }
 
     fn optimised(&self) -> Graph {
-        optimise(self.graph(), &pipeline::Options::default()).expect("a graph").graph
+        optimise(self.graph(), &PipelineOptions::default()).expect("a graph").graph
     }
 
     fn plan(&self) -> Plan {
@@ -75,7 +75,7 @@ fn import(bencher: Bencher<'_, '_>, network: &Network) {
 #[divan::bench(args = NETWORKS.iter().cloned())]
 fn passes(bencher: Bencher<'_, '_>, network: &Network) {
     let graph = network.graph();
-    let options = pipeline::Options::default();
+    let options = PipelineOptions::default();
     bencher.with_inputs(|| graph.clone()).bench_values(|graph| optimise(graph, &options).expect("a graph"));
 }
 

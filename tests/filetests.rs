@@ -10,7 +10,7 @@
 
 use std::fmt::Write;
 
-use fornax_compiler::pipeline::{Options, plan_for, plan_of, run_pass, run_plan_pass};
+use fornax_compiler::pipeline::{PipelineOptions, plan_for, plan_of, run_pass, run_plan_pass};
 use fornax_compiler::{Kernel, Plan, clif, disassembly, distinct_kernels, parse_plan};
 use fornax_ir::graph::{Graph, evaluate, parse, verify};
 use fornax_ir::ops::literal::Literal;
@@ -74,7 +74,7 @@ fn verifies(_: &str, text: &str) -> String {
 /// The graph after a pass, and the pass's remarks.
 fn passes(argument: &str, text: &str) -> String {
     let (name, limit) = argument.split_once(' ').unwrap_or((argument, ""));
-    let limit = limit.parse().unwrap_or(Options::default().fold_limit);
+    let limit = limit.parse().unwrap_or(PipelineOptions::default().fold_limit);
     let before = parse(text).unwrap_or_else(|e| panic!("{e}"));
     verify(&before).unwrap_or_else(|e| panic!("{e}"));
     let (after, remarks) = run_pass(before.clone(), name, limit).unwrap_or_else(|e| panic!("{e}"));
@@ -91,7 +91,7 @@ fn afters(argument: &str, text: &str) -> String {
     let (stage, target) = argument.split_once(' ').expect("a stage and a target");
     let graph = parse(text).unwrap_or_else(|e| panic!("{e}"));
     let target = target.parse().unwrap_or_else(|e| panic!("{e}"));
-    let options = Options { after: Some(stage.into()), ..Options::default() };
+    let options = PipelineOptions { after: Some(stage.into()), ..PipelineOptions::default() };
     let mut planned = plan_for(graph, &[target], &options).unwrap_or_else(|e| panic!("{e}"));
     let mut out = planned.plans.first().map_or_else(|| planned.graph.to_string(), reads_back);
     planned.remarks.extend(planned.plans.into_iter().flat_map(|plan| plan.remarks));

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::pipeline::{Options, optimise, plan_of};
+use fornax_compiler::pipeline::{PipelineOptions, optimise, plan_of};
 use fornax_ir::Verdict;
 use fornax_ir::graph::{Graph, evaluate};
 use fornax_ir::inputs::Bindings;
@@ -31,7 +31,7 @@ fn operators(graph: &Graph) -> BTreeMap<&'static str, usize> {
 
 fn fuses_to_blocks(exporter: Exporter, padding: Padding) {
     let before = imported(exporter, padding);
-    let optimised = optimise(before.clone(), &Options::default()).expect("passes run");
+    let optimised = optimise(before.clone(), &PipelineOptions::default()).expect("passes run");
     let after = &optimised.graph;
     let expected = BTreeMap::from([("conv", 2), ("gemm", 1), ("mbconv", 16), ("reduce", 1), ("reshape", 1)]);
     let remarks: Vec<String> =
@@ -65,7 +65,8 @@ fn dynamo_exports_fuse() {
 /// Operators and kernels of B0, for one named target, so that a refactor leaves them untouched. Constants are left out.
 #[test]
 fn the_graph_and_the_plan_of_b0_stay() {
-    let graph = optimise(imported(Exporter::Dynamo, Padding::Same), &Options::default()).expect("passes run").graph;
+    let graph =
+        optimise(imported(Exporter::Dynamo, Padding::Same), &PipelineOptions::default()).expect("passes run").graph;
     let without = |text: String, constant: fn(&str) -> bool| {
         text.lines().filter(|line| !constant(line)).collect::<Vec<_>>().join("\n")
     };

@@ -1,8 +1,8 @@
 //! Random small networks: their text reads back, every pass leaves a valid graph, and every pass keeps the results.
 
-use fornax_compiler::pipeline::{Options, optimise};
+use fornax_compiler::pipeline::{PipelineOptions, optimise};
 use fornax_ir::Result;
-use fornax_ir::graph::{Builder, Graph, ValueId, evaluate, parse};
+use fornax_ir::graph::{Graph, GraphBuilder, ValueId, evaluate, parse};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{
@@ -29,14 +29,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// A network of values `[1, C, 4, 4]`; operands are counted back from the newest value.
 struct Net {
-    builder: Builder,
+    builder: GraphBuilder,
     values: Vec<ValueId>,
     seed: u64,
 }
 
 impl Net {
     fn build(steps: &[Step]) -> Result<Graph> {
-        let mut net = Self { builder: Builder::new("random"), values: Vec::new(), seed: 0 };
+        let mut net = Self { builder: GraphBuilder::new("random"), values: Vec::new(), seed: 0 };
         let x = net.builder.input("x", [1, C, 4, 4]);
         net.values.push(x);
         for step in steps {
@@ -203,7 +203,7 @@ proptest! {
         let ty = TensorType::f32([1, C, 4, 4]);
         let input = Literal::new_float(ty, random_values(99, C * 16).iter().map(|v| f64::from(*v) * 2.0).collect());
         let expected = evaluate(&graph, std::slice::from_ref(&input)).expect("results before");
-        let options = Options { verify: true, snapshots: true, ..Options::default() };
+        let options = PipelineOptions { verify: true, snapshots: true, ..PipelineOptions::default() };
         let optimised = optimise(graph.clone(), &options).expect("passes run");
         for snapshot in &optimised.snapshots {
             let Some(after) = snapshot.graph.as_ref().filter(|_| snapshot.changes > 0) else { continue };

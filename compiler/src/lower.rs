@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::plan::builder::PlanBuilder;
 use crate::plan::{Layout, Plan, Port, ViewId};
 use crate::target::Target;
-use context::{Lowering, Pending, Value};
+use context::{LoweredValue, Lowering, Pending};
 use fornax_ir::OpError;
 use fornax_ir::graph::{Graph, Kind, ValueId};
 use fornax_ir::ops::Op;
@@ -85,12 +85,12 @@ table! {
 /// [`Error::Unsupported`] with every node that no kernel can compute; [`Error::Graph`] if the graph has a cycle.
 pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
     let mut plan = PlanBuilder::new(target.clone());
-    let mut values: BTreeMap<ValueId, Value> = BTreeMap::new();
+    let mut values: BTreeMap<ValueId, LoweredValue> = BTreeMap::new();
     let mut refused = Vec::new();
     for id in graph.inputs() {
         let node = graph.node(*id);
         let view = plan.input(Port { name: node.name.clone(), ty: node.ty.clone() });
-        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, views: vec![view] });
+        values.insert((*id).into(), LoweredValue { ty: node.ty.clone(), constant: None, views: vec![view] });
     }
     variables(graph, &mut plan, &mut values, &mut refused);
     let discrete = discrete::read_discretely(graph)?;
@@ -99,7 +99,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
         match &node.kind {
             Kind::Input | Kind::Parameter(_) | Kind::State(_) => {}
             Kind::Constant(constant) => {
-                let value = Value { ty: node.ty.clone(), constant: Some(constant.clone()), views: Vec::new() };
+                let value = LoweredValue { ty: node.ty.clone(), constant: Some(constant.clone()), views: Vec::new() };
                 values.insert(id.into(), value);
             }
             Kind::Op(op) => {
@@ -139,7 +139,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                 for (value, result) in graph.values(id).zip(results) {
                     match result.view {
                         Some(view) => {
-                            _ = values.insert(value, Value { ty: result.ty, constant: None, views: vec![view] });
+                            _ = values.insert(value, LoweredValue { ty: result.ty, constant: None, views: vec![view] });
                         }
                         None if result.used => {
                             refused.push(format!("{origin} ({}): the lowering gave no result", op.name()));
@@ -175,7 +175,12 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
 }
 
 /// Gives every parameter and state of a graph its place in the state block.
-fn variables(graph: &Graph, plan: &mut PlanBuilder, values: &mut BTreeMap<ValueId, Value>, refused: &mut Vec<String>) {
+fn variables(
+    graph: &Graph,
+    plan: &mut PlanBuilder,
+    values: &mut BTreeMap<ValueId, LoweredValue>,
+    refused: &mut Vec<String>,
+) {
     for id in graph.variables() {
         let node = graph.node(*id);
         let (kind, variable) = match &node.kind {
@@ -187,14 +192,14 @@ fn variables(graph: &Graph, plan: &mut PlanBuilder, values: &mut BTreeMap<ValueI
             refused.push(format!("{} ({}): expected known elements, found only a hash", node.name, node.mnemonic()));
         }
         let view = plan.variable(&node.name, kind, &variable.name, &variable.initial);
-        values.insert((*id).into(), Value { ty: node.ty.clone(), constant: None, views: vec![view] });
+        values.insert((*id).into(), LoweredValue { ty: node.ty.clone(), constant: None, views: vec![view] });
     }
 }
 
 /// The row-major view of a value that leaves the graph: `what` is called `name`, and `origins` compute the value.
 fn leaving(
     plan: &mut PlanBuilder,
-    value: Value,
+    value: LoweredValue,
     (name, origins): (&str, &[String]),
     what: &'static str,
 ) -> Result<ViewId> {

@@ -19,7 +19,7 @@ use fornax_ir::Remark;
 use fornax_ir::graph::Graph;
 use fornax_runtime::Program;
 
-pub use fornax_ir::pipeline::{Optimised, Options, PASSES, Pass, Snapshot, optimise, run_pass};
+pub use fornax_ir::pipeline::{Optimised, PASSES, Pass, PipelineOptions, Snapshot, optimise, run_pass};
 
 /// What a stage works on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,11 +95,11 @@ pub struct Planned {
 ///
 /// # Errors
 /// A graph or plan that breaks an invariant, a limit, an operator without kernel, or an unknown name in `options.after`.
-pub fn plan_for(graph: Graph, targets: &[Target], options: &Options) -> Result<Planned> {
+pub fn plan_for(graph: Graph, targets: &[Target], options: &PipelineOptions) -> Result<Planned> {
     let last = options.after.as_deref().map(stage).transpose()?;
     let in_graph = last.filter(|stage| stage.form == Form::Graph);
     let after = in_graph.map(|stage| stage.name.to_string());
-    let optimised = optimise(graph, &Options { after, ..options.clone() })?;
+    let optimised = optimise(graph, &PipelineOptions { after, ..options.clone() })?;
     let mut times = Times::default();
     optimised.snapshots.iter().for_each(|snapshot| times.add(snapshot.pass, snapshot.time));
     let mut planned = Planned { graph: optimised.graph, plans: Vec::new(), remarks: optimised.remarks, times };
@@ -191,7 +191,7 @@ pub struct Compiled {
 ///
 /// # Errors
 /// As [`plan_for`] and [`jit::compile`].
-pub fn compile(graph: Graph, target: &Target, options: &Options, threads: usize) -> Result<Compiled> {
+pub fn compile(graph: Graph, target: &Target, options: &PipelineOptions, threads: usize) -> Result<Compiled> {
     let emits = options.after.as_deref().is_none_or(|name| name == "emit");
     let mut planned = plan_for(graph, std::slice::from_ref(target), options)?;
     let program = if emits { Some(planned.emit(threads)?) } else { None };
@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn after(name: &str) -> Compiled {
-        let options = Options { after: Some(name.into()), ..Options::default() };
+        let options = PipelineOptions { after: Some(name.into()), ..PipelineOptions::default() };
         compile(graph(), &Target::host().unwrap(), &options, 1).unwrap()
     }
 
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_unknown_stage_is_named() {
-        let options = Options { after: Some("unroll".into()), ..Options::default() };
+        let options = PipelineOptions { after: Some("unroll".into()), ..PipelineOptions::default() };
         let error = plan_for(graph(), &[Target::host().unwrap()], &options).unwrap_err().to_string();
         assert!(error.contains("fuse_mbconv lower fuse_chains") && error.ends_with("found unroll"), "{error}");
     }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use fornax_ir::graph::{Builder, Graph};
+use fornax_ir::graph::{Graph, GraphBuilder};
 use fornax_ir::ops::{Binary, Cast, Conv, MbConv};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::{Constant, DType, TensorType, random_values};
@@ -62,7 +62,7 @@ fn winograd() {
 #[test]
 fn residuals_come_before_or_after_the_activation() {
     for activation_first in [false, true] {
-        let mut b = Builder::new("residual");
+        let mut b = GraphBuilder::new("residual");
         let (x, other) = (b.input("x", [1, 8, 6, 5]), b.input("r", [1, 8, 6, 5]));
         let (w, bias) = (b.random("w", [8, 8, 1, 1], 7), b.random("b", [8], 8));
         let op =
@@ -116,7 +116,7 @@ fn inverted_residual_blocks() {
 
 /// A 3x3 convolution of integers by multiples of `unit`, its result over `unit`, as `i32`; padded, over 8 x 9 pixels.
 fn counts(channels: usize, filters: usize, unit: f32, activation: Option<UnaryFn>) -> Graph {
-    let mut b = Builder::new(format!("{channels} to {filters} by {unit}"));
+    let mut b = GraphBuilder::new(format!("{channels} to {filters} by {unit}"));
     let x = b.input_of("x", TensorType::new(DType::I8, [2, channels, 8, 9]));
     let x = b.op("xf", Cast { to: DType::F32 }, &[x]).unwrap();
     let shape = [filters, channels, 3, 3];

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fornax_compiler::pipeline::{self, Optimised, Options as Stages, Planned};
+use fornax_compiler::pipeline::{self, Optimised, PipelineOptions, Planned};
 use fornax_compiler::{Target, Times, distinct_kernels};
 use fornax_ir::graph::Graph;
 
@@ -29,8 +29,8 @@ pub(crate) fn optimise(graph: Graph, after: Option<&str>, options: &Options) -> 
     Ok(pipeline::optimise(graph, &stages(after, options))?)
 }
 
-fn stages(after: Option<&str>, options: &Options) -> Stages {
-    Stages { verify: options.verify, after: after.map(str::to_string), ..Default::default() }
+fn stages(after: Option<&str>, options: &Options) -> PipelineOptions {
+    PipelineOptions { verify: options.verify, after: after.map(str::to_string), ..Default::default() }
 }
 
 /// Graph and plans after every stage before emission, or after the one named `after`.

@@ -234,7 +234,7 @@ records! {
         signature_at: u32,
         /// Size of the signature without the zero.
         signature_bytes: u32,
-        /// Offset of the offsets, u32 each, of one message per [`Code`]; each ends in a zero byte.
+        /// Offset of the offsets, u32 each, of one message per [`Status`]; each ends in a zero byte.
         messages_at: u32,
         /// Bytes of [`ArenaHead`], bases and pointers, a multiple of 64: where the rest of an arena begins.
         front_bytes: u32,
@@ -403,16 +403,16 @@ macro_rules! codes {
         /// What the functions of a compiled library return.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u32)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum Status { $($(#[$doc])* $name,)* }
 
-        impl Code {
+        impl Status {
             /// Every code with its name in C, behind the prefix, and what `strerror` says.
-            pub const ALL: &[(Code, &str, &str)] = &[$((Code::$name, $c, $message),)*];
+            pub const ALL: &[(Status, &str, &str)] = &[$((Status::$name, $c, $message),)*];
 
             /// The codes that a library of a version of the format returns: those about states only where there are any.
-            pub fn of_format(version: u32) -> &'static [(Code, &'static str, &'static str)] {
-                let stateless = Code::StateMissing as usize;
-                if version == FORMAT_VERSION { &Code::ALL[..stateless] } else { Code::ALL }
+            pub fn of_format(version: u32) -> &'static [(Status, &'static str, &'static str)] {
+                let stateless = Status::StateMissing as usize;
+                if version == FORMAT_VERSION { &Status::ALL[..stateless] } else { Status::ALL }
             }
         }
     };
@@ -511,7 +511,7 @@ mod tests {
 
     #[test]
     fn codes_count_from_zero() {
-        for (position, (code, ..)) in Code::ALL.iter().enumerate() {
+        for (position, (code, ..)) in Status::ALL.iter().enumerate() {
             assert_eq!(*code as usize, position);
         }
     }

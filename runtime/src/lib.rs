@@ -44,7 +44,7 @@ pub use error::{Error, PortKind};
 pub use features::{CpuFeatures, HostProof};
 pub use levels::{Arch, Level};
 pub use library::{Library, LibraryOptions};
-pub use map::{map_file, release_pages, release_span};
+pub use map::{map_file, release_pages, release_range};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;
 pub use port::Port;

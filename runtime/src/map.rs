@@ -177,7 +177,7 @@ pub fn release_pages(bytes: &[u8]) {
 
 /// [`release_pages`] from the beginning of `first` to the end of `last`, if one file holds both in this order; else does
 /// nothing and returns false. The whole pages at both ends go too: all of them are read again when needed.
-pub fn release_span(first: &[u8], last: &[u8]) -> bool {
+pub fn release_range(first: &[u8], last: &[u8]) -> bool {
     let page = rustix::param::page_size();
     let (begin, end) = (first.as_ptr().addr(), last.as_ptr().addr() + last.len());
     if begin >= end || !is_mapped(begin, end) {
@@ -261,18 +261,18 @@ mod tests {
         let file = file_of(&content);
         let bytes = map_file(file.path(), u64::MAX).unwrap();
         assert_eq!(bytes, content);
-        assert!(release_span(&bytes[5000..5001], &bytes[90_000..]));
+        assert!(release_range(&bytes[5000..5001], &bytes[90_000..]));
         assert_eq!(bytes, content);
         let other = map_file(file.path(), u64::MAX).unwrap();
-        assert!(!release_span(&bytes, &other) && !release_span(&other, &bytes));
-        assert!(!release_span(&bytes[50_000..], &bytes[..10]));
+        assert!(!release_range(&bytes, &other) && !release_range(&other, &bytes));
+        assert!(!release_range(&bytes[50_000..], &bytes[..10]));
     }
 
     #[test]
     fn release_spares_other_memory() {
         let owned = vec![7u8; 100_000];
         release_pages(&owned);
-        assert!(!release_span(&owned[..10], &owned[50_000..]));
+        assert!(!release_range(&owned[..10], &owned[50_000..]));
         release_pages(&[]);
         assert!(owned.iter().all(|&b| b == 7));
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use crate::engine::{Code, find, targets};
+use crate::engine::{KernelCode, find, targets};
 use crate::{bless, committed, say, write};
 
 const NETWORKS: [&str; 4] = ["effnet_b0", "mixnet_s", "resnet50", "effnet_v2_s"];
@@ -22,7 +22,7 @@ static FOUND: LazyLock<[Hashes; 2]> = LazyLock::new(|| {
         let network = find(network).optimised();
         let targets = targets();
         for (column, target) in targets.iter().enumerate() {
-            for Code { name, loops, hash } in network.code(target) {
+            for KernelCode { name, loops, hash } in network.code(target) {
                 let hashes = found[usize::from(loops)].entry(name.clone());
                 let slot = &mut hashes.or_insert_with(|| vec![None; targets.len()])[column];
                 assert!(slot.is_none_or(|other| other == hash), "{name} for {target}: two kernels of one name");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fornax::{Bindings, Model, Options, ScaledOptions, Tensor};
 use fornax_compiler::internals::{KernelName, MachineCode, Spec, compile_kernels, lower};
-use fornax_compiler::pipeline::{self, Form, optimise, plan_of, run_plan_pass, stages};
+use fornax_compiler::pipeline::{Form, PipelineOptions, optimise, plan_of, run_plan_pass, stages};
 use fornax_compiler::{Kernel, KernelCall, LayerKind, Plan, distinct_kernels, jit, parse_plan};
 use fornax_ir::graph::Graph;
 use fornax_ir::types::random_values;
@@ -46,7 +46,7 @@ pub struct Optimised {
 }
 
 /// One distinct kernel of a network.
-pub struct Code {
+pub struct KernelCode {
     /// Name of its spec.
     pub name: String,
     /// Whether it is a loop nest.
@@ -116,7 +116,7 @@ impl Network {
     /// The network after all passes.
     pub fn optimised(&self) -> Optimised {
         let graph = self.model().graph(&Bindings::default()).expect("a graph");
-        let graph = optimise(graph, &pipeline::Options::default()).expect("passes run").graph;
+        let graph = optimise(graph, &PipelineOptions::default()).expect("passes run").graph;
         Optimised { side: self.side, graph }
     }
 
@@ -156,11 +156,11 @@ impl Optimised {
     }
 
     /// The distinct kernels for `target`.
-    pub fn code(&self, target: &Target) -> Vec<Code> {
+    pub fn code(&self, target: &Target) -> Vec<KernelCode> {
         let plan = self.plan(target);
         let (kernels, _) = distinct_kernels(&plan);
         let code = compile_kernels(&kernels, target).expect("machine code");
-        let one = |(kernel, code): (&&Kernel, &MachineCode)| Code {
+        let one = |(kernel, code): (&&Kernel, &MachineCode)| KernelCode {
             name: kernel.name.clone(),
             loops: matches!(kernel.spec, Spec::Loops(_)),
             hash: xxh3_64(&code.bytes),

@@ -16,12 +16,12 @@ pub mod print;
 mod variables;
 mod verify;
 
-pub use builder::Builder;
+pub use builder::GraphBuilder;
 pub use dot::dot;
 pub use evaluate::{Environment, evaluate, evaluate_in};
 pub(crate) use names::Names;
 pub use nodes::{Further, Graph, Kind, Node, NodeId, Part, ValueId, Variable};
 pub use parse::parse;
-pub(crate) use patch::{Patch, Value};
+pub(crate) use patch::{Patch, PatchValue};
 pub use verify::verify;
 pub(crate) use verify::verify_sizes;

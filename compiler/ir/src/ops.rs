@@ -5,7 +5,7 @@
 //! others implement [`Operation`] itself. Logical axis order is ONNX's. Operators see operand types, never the graph.
 
 pub(crate) mod attributes;
-pub(crate) mod bound;
+pub(crate) mod error_bound;
 pub mod literal;
 #[cfg(test)]
 mod properties;
@@ -36,11 +36,11 @@ pub trait Operation {
     /// For a linear operator, the sum of the magnitudes of the terms of each element of its result: the error of any order
     /// of summation is bounded by it.
     fn magnitude(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(bound::not_linear(self.name()))
+        Err(error_bound::not_linear(self.name()))
     }
     /// For a linear operator, the number of terms that an element of its result sums, bias and residual included.
     fn terms(&self, _inputs: &[&TensorType]) -> Result<usize, OpError> {
-        Err(bound::not_linear(self.name()))
+        Err(error_bound::not_linear(self.name()))
     }
 }
 
@@ -61,11 +61,11 @@ pub trait OneResult {
     /// For a linear operator, the sum of the magnitudes of the terms of each element of its result: the error of any order
     /// of summation is bounded by it.
     fn magnitude(&self, _inputs: &[&Literal]) -> Result<Literal, OpError> {
-        Err(bound::not_linear(self.name()))
+        Err(error_bound::not_linear(self.name()))
     }
     /// For a linear operator, the number of terms that an element of its result sums, bias and residual included.
     fn terms(&self, _inputs: &[&TensorType]) -> Result<usize, OpError> {
-        Err(bound::not_linear(self.name()))
+        Err(error_bound::not_linear(self.name()))
     }
 }
 

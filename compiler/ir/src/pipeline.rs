@@ -71,7 +71,7 @@ pub const PASSES: &[Pass] = &[
 
 /// How to optimise.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct PipelineOptions {
     /// Bound on constant folding: elements read, written and multiplied.
     pub fold_limit: u64,
     /// Verify the graph between passes; builds with debug assertions always do.
@@ -82,7 +82,7 @@ pub struct Options {
     pub snapshots: bool,
 }
 
-impl Default for Options {
+impl Default for PipelineOptions {
     fn default() -> Self {
         Self { fold_limit: 1 << 26, verify: false, after: None, snapshots: false }
     }
@@ -116,7 +116,7 @@ pub struct Optimised {
 ///
 /// # Errors
 /// A graph that breaks an invariant before or after a pass, a limit, or an unknown name in `options.after`.
-pub fn optimise(mut graph: Graph, options: &Options) -> Result<Optimised> {
+pub fn optimise(mut graph: Graph, options: &PipelineOptions) -> Result<Optimised> {
     let check = options.verify || cfg!(debug_assertions);
     let passes = selected(options.after.as_deref())?;
     if check {
@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn the_pipeline_stops_after_a_named_pass() -> Result<()> {
-        let options = Options { after: Some("remove_identity".into()), snapshots: true, ..Options::default() };
+        let options =
+            PipelineOptions { after: Some("remove_identity".into()), snapshots: true, ..PipelineOptions::default() };
         let optimised = optimise(graph()?, &options)?;
         assert_eq!(optimised.graph.len(), 3);
         assert_eq!(
@@ -201,13 +202,13 @@ mod tests {
             [("remove_identity", 1)]
         );
         assert!(optimised.snapshots.iter().all(|s| s.graph.as_ref().is_some_and(|g| g.same_as(&optimised.graph))));
-        assert_eq!(optimise(graph()?, &Options::default())?.graph.len(), 2);
+        assert_eq!(optimise(graph()?, &PipelineOptions::default())?.graph.len(), 2);
         Ok(())
     }
 
     #[test]
     fn an_unknown_pass_is_named() -> Result<()> {
-        let options = Options { after: Some("fold".into()), ..Options::default() };
+        let options = PipelineOptions { after: Some("fold".into()), ..PipelineOptions::default() };
         let error = optimise(graph()?, &options).map(drop).map_err(|e| e.to_string());
         assert!(error.is_err_and(|e| e.contains("remove_identity") && e.ends_with("found fold")));
         Ok(())
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn an_invalid_graph_is_refused() -> Result<()> {
         let graph = parse("graph @g(%x: f32[2]) { %y = neg %x : f32[3] return %y as \"y\" }")?;
-        let options = Options { verify: true, ..Options::default() };
+        let options = PipelineOptions { verify: true, ..PipelineOptions::default() };
         assert!(matches!(optimise(graph, &options), Err(Error::Invalid(_))));
         Ok(())
     }

@@ -122,7 +122,7 @@ impl Constant {
     }
 
     /// Hash of the first elements: equal for constants that are equal and whose elements are known.
-    pub fn sketch(&self) -> u64 {
+    pub fn prefix_hash(&self) -> u64 {
         const FIRST: usize = 16;
         let hash = xxhash_rust::xxh3::xxh3_64;
         match &self.payload {

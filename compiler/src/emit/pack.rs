@@ -75,7 +75,7 @@ impl<'a> Queue<'a> {
 /// Gives back the pages of `read`, in ascending order, and of what lies between.
 fn release(read: &[&Bytes]) {
     if let [first, .., last] = read
-        && fornax_runtime::release_span(first, last)
+        && fornax_runtime::release_range(first, last)
     {
         return;
     }

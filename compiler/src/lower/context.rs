@@ -14,11 +14,11 @@ use fornax_runtime::packing::Packing;
 
 /// A value on its way through a plan: known at compile time, or in one view per layout it was needed in.
 #[derive(Clone, Debug)]
-pub struct Value {
+pub struct LoweredValue {
     pub ty: TensorType,
     /// The elements, if known.
     pub constant: Option<Constant>,
-    /// Slots that hold it, first the one it was computed in.
+    /// Views that hold it, first the one it was computed in.
     pub views: Vec<ViewId>,
 }
 
@@ -48,7 +48,7 @@ pub struct Lowering<'a> {
     /// Those that the steps compute which are added next; see [`Self::part`].
     pub current: Vec<String>,
     /// Values of the operands, by view; the same operand may stand twice.
-    pub operands: Vec<Value>,
+    pub operands: Vec<LoweredValue>,
     /// Type of the node's first result.
     pub ty: TensorType,
     /// All results of the node.

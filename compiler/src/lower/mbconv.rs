@@ -15,8 +15,11 @@ use fornax_ir::types::TensorType;
 impl Lower for MbConv {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = cx.operand_as(0, Layout::ChannelsLast)?;
-        let mut inputs = vec![Stored { ty: cx.operand_type(0).clone(), place: Place::Image { view: x, sums: None } }];
-        inputs.extend((1..cx.count()).map(|i| Stored { ty: cx.operand_type(i).clone(), place: Place::Operand(i) }));
+        let mut inputs =
+            vec![Stored { ty: cx.operand_type(0).clone(), place: Materialization::Image { view: x, sums: None } }];
+        inputs.extend(
+            (1..cx.count()).map(|i| Stored { ty: cx.operand_type(i).clone(), place: Materialization::Operand(i) }),
+        );
         let inputs: Vec<_> = inputs.iter().collect();
         let squeezes = self.se.is_some();
         self.chain(
@@ -25,7 +28,7 @@ impl Lower for MbConv {
             |part, op, operands| match op {
                 Op::Conv(conv) if part == Part::Expand => postpone(conv, operands),
                 Op::Conv(conv) => match &operands[0].place {
-                    Place::Expansion(expansion) => lower_expanded(cx, squeezes, expansion, conv, operands),
+                    Materialization::Expansion(expansion) => lower_expanded(cx, squeezes, expansion, conv, operands),
                     _ => lower_conv(cx, (part, squeezes), conv, operands),
                 },
                 Op::SqueezeExcite(op) => lower_gate(cx, op, operands),
@@ -40,11 +43,11 @@ impl Lower for MbConv {
 #[derive(Clone, Debug)]
 struct Stored {
     ty: TensorType,
-    place: Place,
+    place: Materialization,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum Materialization {
     /// A parameter: the operand of the block that holds it.
     Operand(usize),
     /// A channel-last image, and the sums of its rows if its producer made them.
@@ -65,15 +68,17 @@ struct Expansion {
 impl Stored {
     fn operand(&self) -> Result<usize, OpError> {
         match self.place {
-            Place::Operand(i) => Ok(i),
+            Materialization::Operand(i) => Ok(i),
             _ => Err(OpError::new("weights", "an operand of the block", self.ty.to_string())),
         }
     }
 
     fn view(&self) -> Result<ViewId, OpError> {
         match self.place {
-            Place::Image { view, .. } | Place::Gated { view, .. } => Ok(view),
-            Place::Operand(_) | Place::Expansion(_) => Err(OpError::new("x", "a computed value", self.ty.to_string())),
+            Materialization::Image { view, .. } | Materialization::Gated { view, .. } => Ok(view),
+            Materialization::Operand(_) | Materialization::Expansion(_) => {
+                Err(OpError::new("x", "a computed value", self.ty.to_string()))
+            }
         }
     }
 }
@@ -89,7 +94,7 @@ fn postpone(op: &Conv, operands: &[&Stored]) -> Result<Stored, OpError> {
     let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
     let ty = op.infer(&types)?;
     let operands = operands.iter().map(|operand| (*operand).clone()).collect();
-    Ok(Stored { ty, place: Place::Expansion(Box::new(Expansion { op: op.clone(), operands })) })
+    Ok(Stored { ty, place: Materialization::Expansion(Box::new(Expansion { op: op.clone(), operands })) })
 }
 
 /// The expansion of a block and the depthwise convolution behind it, in one step or in two.
@@ -110,7 +115,7 @@ fn lower_expanded(
         spec.depthwise.squeeze = squeezes;
         let view = cx.temp("depthwise", y.clone(), Layout::ChannelsLast);
         let sums = ring::ring(cx, spec, [&first, &second], [inputs[0].view()?, view])?;
-        return Ok(Stored { ty: y, place: Place::Image { view, sums } });
+        return Ok(Stored { ty: y, place: Materialization::Image { view, sums } });
     }
     let expanded = lower_conv(cx, (Part::Expand, squeezes), &expansion.op, &inputs)?;
     lower_conv(cx, (Part::Depthwise, squeezes), op, &[&expanded, operands[1], operands[2]])
@@ -134,7 +139,7 @@ fn lower_conv(
     let missing = || OpError::new(part.name(), "constant f32 weights", types[1].to_string());
     let mut kernel = kernel.ok_or_else(missing)?;
     let (mut from, mut gate) = (operands[0].view()?, None);
-    if let Place::Gated { view, gate: values } = operands[0].place {
+    if let Materialization::Gated { view, gate: values } = operands[0].place {
         let (batch, pixels) = (x.shape[0], x.shape[2] * x.shape[3]);
         // The gate goes where there is less of it to do, whatever the batch: where it goes decides how it rounds.
         let fewer = pixels > y.shape[1].max(FEW_ROWS);
@@ -156,7 +161,7 @@ fn lower_conv(
         cx.temp(part.name(), y.clone(), Layout::ChannelsLast)
     };
     let sums = call.lower(cx, kernel, [from, to], FusedOperands { residual, gate })?;
-    Ok(Stored { ty: y, place: Place::Image { view: to, sums } })
+    Ok(Stored { ty: y, place: Materialization::Image { view: to, sums } })
 }
 
 /// The gate of a squeeze-and-excite. It stays with the value until the projection.
@@ -164,7 +169,7 @@ fn lower_gate(cx: &mut Lowering<'_>, op: &SqueezeExcite, operands: &[&Stored]) -
     let ty = operands[0].ty.clone();
     let view = operands[0].view()?;
     let source = match operands[0].place {
-        Place::Image { sums: Some(sums), .. } => Squeeze::RowSums(sums, ty.shape[2] * ty.shape[3]),
+        Materialization::Image { sums: Some(sums), .. } => Squeeze::RowSums(sums, ty.shape[2] * ty.shape[3]),
         _ => Squeeze::Map(view),
     };
     let mut at = [0; 4];
@@ -173,5 +178,5 @@ fn lower_gate(cx: &mut Lowering<'_>, op: &SqueezeExcite, operands: &[&Stored]) -
     }
     let names = ["squeeze_excite.mean", "squeeze_excite.reduce", "squeeze_excite.expand"];
     let gate = squeeze_gate(cx, source, at, ([op.activation, op.gate], names))?;
-    Ok(Stored { ty, place: Place::Gated { view, gate } })
+    Ok(Stored { ty, place: Materialization::Gated { view, gate } })
 }

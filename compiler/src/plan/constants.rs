@@ -30,41 +30,41 @@ pub enum Generated {
     /// So many `f32` of these bits.
     Fill(usize, u32),
     /// A list of `f32`: counts, factors.
-    Floats(Table),
+    Floats(NumberList),
     /// A list of `i32` that kernels compute addresses from.
-    Indices(Table),
+    Indices(NumberList),
 }
 
 /// A list of 32-bit numbers, known by its hash. One that was read back from text has no elements.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct NumberList {
     count: usize,
     hash: u64,
     elements: Option<Bytes>,
 }
 
-impl Table {
+impl NumberList {
     fn new(elements: impl Iterator<Item = [u8; 4]>) -> Self {
         let bytes: Bytes = elements.flatten().collect::<Vec<u8>>().into();
         Self { count: bytes.len() / 4, hash: xxhash_rust::xxh3::xxh3_64(&bytes), elements: Some(bytes) }
     }
 }
 
-impl PartialEq for Table {
+impl PartialEq for NumberList {
     fn eq(&self, other: &Self) -> bool {
         (self.count, self.hash) == (other.count, other.hash)
     }
 }
 
-impl Eq for Table {}
+impl Eq for NumberList {}
 
-impl Hash for Table {
+impl Hash for NumberList {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.count, self.hash).hash(state);
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for NumberList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:016x}", self.count, self.hash)
     }
@@ -77,18 +77,18 @@ impl Generated {
     }
 
     pub fn floats(values: &[f32]) -> Self {
-        Self::Floats(Table::new(values.iter().map(|value| value.to_le_bytes())))
+        Self::Floats(NumberList::new(values.iter().map(|value| value.to_le_bytes())))
     }
 
     pub fn indices(values: &[i32]) -> Self {
-        Self::Indices(Table::new(values.iter().map(|value| value.to_le_bytes())))
+        Self::Indices(NumberList::new(values.iter().map(|value| value.to_le_bytes())))
     }
 
     pub fn bytes(&self) -> usize {
         match self {
             Self::Zeros(bytes) => *bytes,
             Self::Fill(count, _) => count * 4,
-            Self::Floats(table) | Self::Indices(table) => table.count * 4,
+            Self::Floats(list) | Self::Indices(list) => list.count * 4,
         }
     }
 
@@ -96,8 +96,8 @@ impl Generated {
         match self {
             Self::Zeros(_) => {}
             Self::Fill(_, bits) => to.as_chunks_mut::<4>().0.iter_mut().for_each(|to| *to = bits.to_le_bytes()),
-            Self::Floats(table) | Self::Indices(table) => {
-                if let Some(elements) = table.elements.as_ref().filter(|elements| elements.len() == to.len()) {
+            Self::Floats(list) | Self::Indices(list) => {
+                if let Some(elements) = list.elements.as_ref().filter(|elements| elements.len() == to.len()) {
                     to.copy_from_slice(elements);
                 }
             }
@@ -110,8 +110,8 @@ impl fmt::Display for Generated {
         match self {
             Self::Zeros(bytes) => write!(f, "zeros {bytes}"),
             Self::Fill(count, bits) => write!(f, "fill {count} {:?}", f32::from_bits(*bits)),
-            Self::Floats(table) => write!(f, "floats {table}"),
-            Self::Indices(table) => write!(f, "indices {table}"),
+            Self::Floats(list) => write!(f, "floats {list}"),
+            Self::Indices(list) => write!(f, "indices {list}"),
         }
     }
 }
@@ -124,15 +124,15 @@ impl FromStr for Generated {
         let (kind, rest) = text.split_once(' ').ok_or_else(wrong)?;
         let (count, value) = rest.split_once(' ').unwrap_or((rest, ""));
         let count: usize = count.parse().map_err(|_| wrong())?;
-        let table = || {
+        let list = || {
             let hash = u64::from_str_radix(value, 16).ok().filter(|_| value.len() == 16).ok_or_else(wrong)?;
-            Ok(Table { count, hash, elements: None })
+            Ok(NumberList { count, hash, elements: None })
         };
         match kind {
             "zeros" if value.is_empty() => Ok(Self::Zeros(count)),
             "fill" => Ok(Self::fill(count, value.parse().map_err(|_| wrong())?)),
-            "floats" => table().map(Self::Floats),
-            "indices" => table().map(Self::Indices),
+            "floats" => list().map(Self::Floats),
+            "indices" => list().map(Self::Indices),
             _ => Err(wrong()),
         }
     }
@@ -223,12 +223,12 @@ impl PackedConstant {
     }
 
     /// Equal for equal constants, from a look at the first elements only.
-    fn sketch(&self) -> u64 {
+    fn prefix_hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         match &self.contents {
             Contents::Generated(generated) => generated.hash(&mut hasher),
             Contents::Packed(source, packing) => {
-                (&source.ty, packing, &source.origins, source.sketch()).hash(&mut hasher);
+                (&source.ty, packing, &source.origins, source.prefix_hash()).hash(&mut hasher);
             }
         }
         hasher.finish()
@@ -279,12 +279,12 @@ impl fmt::Debug for PackedConstant {
 #[derive(Clone, Debug)]
 pub struct Pool<C> {
     constants: Vec<C>,
-    sketches: HashMap<u64, Vec<usize>>,
+    by_prefix: HashMap<u64, Vec<usize>>,
 }
 
 impl<C> Default for Pool<C> {
     fn default() -> Self {
-        Self { constants: Vec::new(), sketches: HashMap::new() }
+        Self { constants: Vec::new(), by_prefix: HashMap::new() }
     }
 }
 
@@ -293,7 +293,7 @@ impl<C: Borrow<PackedConstant>> Pool<C> {
     ///
     /// Most constants differ in their first elements; only the others are hashed as a whole.
     pub fn insert(&mut self, constant: C) -> usize {
-        let same = self.sketches.entry(constant.borrow().sketch()).or_default();
+        let same = self.by_prefix.entry(constant.borrow().prefix_hash()).or_default();
         let known = same.iter().copied().find(|at| self.constants[*at].borrow() == constant.borrow());
         known.unwrap_or_else(|| {
             same.push(self.constants.len());
@@ -324,7 +324,7 @@ mod tests {
             pool.insert(PackedConstant::packed(source, Packing::padded(values.len(), len)))
         };
         let (first, again, repacked) = (insert(&values, 48), insert(&values, 48), insert(&values, 64));
-        // The same for longer than a sketch looks, three times.
+        // The same for longer than the prefix that is hashed, three times.
         values[30] = 2.0;
         let (late, late_again) = (insert(&values, 48), insert(&values, 48));
         let (early, shorter) = (insert(&[0.25; 40], 48), insert(&[0.5; 20], 48));

@@ -4,10 +4,10 @@
 //! A pass changes a plan and leaves a remark for each choice; what its steps compute stays the same to the bit.
 
 mod fuse_chains;
+mod live_ranges;
 mod place;
 mod place_updates;
 mod reuse_in_place;
-mod spans;
 
 use super::Plan;
 use fornax_ir::{Remark, Verdict};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::{Target, jit};
-use fornax_ir::graph::{Builder, Environment, Graph, evaluate_in};
+use fornax_ir::graph::{Environment, Graph, GraphBuilder, evaluate_in};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{Binary, MatMul, Reduce, Unary};
@@ -44,7 +44,7 @@ pub fn network() -> Graph {
 /// The same for another number of rows, which share the variables: they are of one row.
 pub fn network_of(rows: usize) -> Graph {
     let [_, inputs, outputs] = SIZES;
-    let mut b = Builder::new("step");
+    let mut b = GraphBuilder::new("step");
     let x = b.input("x", [rows, inputs]);
     let weight = Constant::from_f32([inputs, outputs], &numbers(5, inputs * outputs));
     let w = b.parameter("w", "layer.weight", weight);
@@ -53,7 +53,7 @@ pub fn network_of(rows: usize) -> Graph {
     let previous = b.state("previous", "previous", zeros(outputs));
     let all = b.state("all", "all", zeros(1));
     let runs = b.state("runs", "runs", Constant::from_i64([], &[7]));
-    let op = |b: &mut Builder, function, operands: &[_]| b.op("op", Binary { function }, operands).unwrap();
+    let op = |b: &mut GraphBuilder, function, operands: &[_]| b.op("op", Binary { function }, operands).unwrap();
     let reduce = |kind, axes: Vec<usize>, keepdims| Reduce { kind, axes, keepdims };
     let product = b.op("product", MatMul {}, &[x, w]).unwrap();
     let column = b.op("column", reduce(ReduceKind::Sum, vec![0], false), &[product]).unwrap();

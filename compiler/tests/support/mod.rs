@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fornax_compiler::internals::error_bound;
 use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::{Plan, Target, jit};
-use fornax_ir::graph::{Builder, Graph, Kind, evaluate};
+use fornax_ir::graph::{Graph, GraphBuilder, Kind, evaluate};
 use fornax_ir::ops::Op;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::scalar::UnaryFn;
@@ -14,7 +14,7 @@ use fornax_runtime::{Pool, Session, Tensor};
 
 /// A graph of one operator over one input and constants.
 pub fn single(name: &str, op: impl Into<Op>, x: &[usize], constants: &[&[usize]]) -> Graph {
-    let mut b = Builder::new(name);
+    let mut b = GraphBuilder::new(name);
     let mut operands = vec![b.input("x", x)];
     operands.extend(constants.iter().zip(100..).map(|(shape, seed)| b.random("w", *shape, seed)));
     let y = b.op("y", op, &operands).unwrap();

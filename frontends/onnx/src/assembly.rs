@@ -3,7 +3,7 @@
 //! In: operators over values already added. Out: their ids. Established: every value is within the limits on rank and
 //! size before anything of that size is made. The builder evaluates shape arithmetic at once.
 
-use fornax_ir::graph::{Builder, Graph, ValueId};
+use fornax_ir::graph::{Graph, GraphBuilder, ValueId};
 use fornax_ir::ops::Op;
 use fornax_ir::types::{Constant, TensorType};
 
@@ -15,7 +15,7 @@ use crate::proto::NodeProto;
 
 /// The graph under construction.
 pub(crate) struct Assembly {
-    builder: Builder,
+    builder: GraphBuilder,
     limits: Limits,
     written: u64,
 }
@@ -24,7 +24,7 @@ impl Assembly {
     /// An empty graph; `reserved` are names that only [`Self::rename`], [`Self::input`] and [`Self::parameter`] give
     /// out.
     pub fn new<'n>(name: &str, limits: Limits, reserved: impl IntoIterator<Item = &'n str>) -> Self {
-        let mut builder = Builder::new(name).with_fold_limit(limits.fold_elements);
+        let mut builder = GraphBuilder::new(name).with_fold_limit(limits.fold_elements);
         for name in reserved {
             builder.fresh(name);
         }

@@ -30,7 +30,7 @@ use crate::registry;
 
 /// What a name of the model stands for.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Value {
+pub(crate) enum NamedValue {
     /// A value of the graph.
     Known(ValueId),
     /// An optional operand that was left out.
@@ -42,7 +42,7 @@ pub(crate) enum Value {
 /// The names visible to the nodes of one graph or function body.
 pub(crate) struct Scope<'s> {
     /// Values defined so far.
-    pub values: HashMap<String, Value>,
+    pub values: HashMap<String, NamedValue>,
     /// The scope around a nested graph.
     pub outer: Option<&'s Scope<'s>>,
     /// Put before the names of inlined nodes; `None` in the main graph.
@@ -123,14 +123,14 @@ fn build(file: &OnnxFile, shapes: &[Shape], known: &BTreeMap<String, Constant>) 
     for (input, shape) in file.inputs().iter().zip(shapes) {
         let id = importer.assembly.input(&input.name, TensorType::new(input.dtype, shape.clone()));
         let value = known.get(&input.name).map(|v| importer.assembly.constant(&input.name, v.clone()));
-        values.insert(input.name.clone(), Value::Known(value.unwrap_or(id)));
+        values.insert(input.name.clone(), NamedValue::Known(value.unwrap_or(id)));
     }
     let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
     importer.nodes(&mut scope, &graph.node, &file.order)?;
     importer.refusals.finish()?;
     for output in &graph.output {
         match importer.value(&scope, &output.name) {
-            Some(Value::Known(id)) => importer.assembly.output(&output.name, id),
+            Some(NamedValue::Known(id)) => importer.assembly.output(&output.name, id),
             _ => return Err(Error::model("graph", "output", "a computed value", short(&output.name))),
         }
     }
@@ -153,7 +153,7 @@ impl<'m> Importer<'m> {
     }
 
     /// What `name` stands for in `scope`; an initializer becomes a constant of the graph when first used.
-    pub fn value(&mut self, scope: &Scope<'_>, name: &str) -> Option<Value> {
+    pub fn value(&mut self, scope: &Scope<'_>, name: &str) -> Option<NamedValue> {
         if let Some(value) = scope.values.get(name) {
             return Some(*value);
         }
@@ -165,19 +165,19 @@ impl<'m> Importer<'m> {
                 let (name, constant) = self.file.initializers.get_key_value(name)?;
                 let assembly = &mut self.assembly;
                 let add = || assembly.parameter(name, constant.clone());
-                Some(Value::Known(*self.initializers.entry(name).or_insert_with(add)))
+                Some(NamedValue::Known(*self.initializers.entry(name).or_insert_with(add)))
             }
         }
     }
 
     /// The results of one node.
-    fn node(&mut self, scope: &Scope<'_>, node: &NodeProto) -> Result<Vec<Value>> {
+    fn node(&mut self, scope: &Scope<'_>, node: &NodeProto) -> Result<Vec<NamedValue>> {
         self.imported += 1;
         let place = short(node_name(node));
         Limits::check(&place, "nodes", self.file.loader.limits.nodes, self.imported)?;
         let mut operands = Vec::with_capacity(node.input.len());
         for name in &node.input {
-            let value = if name.is_empty() { Some(Value::Absent) } else { self.value(scope, name) };
+            let value = if name.is_empty() { Some(NamedValue::Absent) } else { self.value(scope, name) };
             operands.push(value.ok_or_else(|| Error::model(&place, "input", "a defined value", short(name)))?);
         }
         let first_new = self.assembly.graph().len();
@@ -186,7 +186,7 @@ impl<'m> Importer<'m> {
         Ok(results)
     }
 
-    fn dispatch(&mut self, scope: &Scope<'_>, node: &NodeProto, operands: &[Value]) -> Result<Vec<Value>> {
+    fn dispatch(&mut self, scope: &Scope<'_>, node: &NodeProto, operands: &[NamedValue]) -> Result<Vec<NamedValue>> {
         let domain = standard_domain(&node.domain);
         if let Some(function) = self.file.functions.find(node) {
             return self.call(scope, node, function, operands);
@@ -199,15 +199,15 @@ impl<'m> Importer<'m> {
         if domain.is_empty() && node.op_type == "If" {
             return self.branch(scope, node, operands);
         }
-        let refused = vec![Value::Refused; node.output.len()];
+        let refused = vec![NamedValue::Refused; node.output.len()];
         let Some(function) = registry::lookup(domain, &node.op_type, version) else {
             self.refusals.operator(node, version);
             return Ok(refused);
         };
         let inputs = operands.iter().map(|value| match value {
-            Value::Known(id) => Some(Some(*id)),
-            Value::Absent => Some(None),
-            Value::Refused => None,
+            NamedValue::Known(id) => Some(Some(*id)),
+            NamedValue::Absent => Some(None),
+            NamedValue::Refused => None,
         });
         let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return Ok(refused) };
         let loader = &self.file.loader;
@@ -217,7 +217,7 @@ impl<'m> Importer<'m> {
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
         });
         match results {
-            Ok(ids) => Ok(ids.into_iter().map(Value::Known).collect()),
+            Ok(ids) => Ok(ids.into_iter().map(NamedValue::Known).collect()),
             Err(Error::Unsupported(why)) => {
                 self.refusals.variants(why);
                 Ok(refused)
@@ -227,9 +227,9 @@ impl<'m> Importer<'m> {
     }
 
     /// Gives results that this node computed the model's names of them.
-    fn name_results(&mut self, scope: &Scope<'_>, node: &NodeProto, results: &[Value], first_new: usize) {
+    fn name_results(&mut self, scope: &Scope<'_>, node: &NodeProto, results: &[NamedValue], first_new: usize) {
         for (name, value) in node.output.iter().zip(results) {
-            let Value::Known(id) = value else { continue };
+            let NamedValue::Known(id) = value else { continue };
             if name.is_empty() || id.node.index() < first_new {
                 continue;
             }

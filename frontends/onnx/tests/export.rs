@@ -1,6 +1,6 @@
 //! Graphs as ONNX files: they read back as the same graph, and an independent implementation reads them too.
 
-use fornax_ir::graph::{Builder, Graph, evaluate, parse};
+use fornax_ir::graph::{Graph, GraphBuilder, evaluate, parse};
 use fornax_ir::inputs::Bindings;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{Concat, Conv, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
@@ -24,7 +24,7 @@ fn text(graph: &Graph) -> String {
 
 /// A graph of many operators: convolution, activations, movement, a classifier.
 fn network() -> Graph {
-    let mut b = Builder::new("many");
+    let mut b = GraphBuilder::new("many");
     let x = b.input("x", [1, 4, 6, 6]);
     let w = b.random("w", [8, 4, 3, 3], 1);
     let y = b.op("conv", Conv { strides: vec![2, 2], pads: vec![0, 0, 1, 1], ..Conv::default() }, &[x, w]).unwrap();
@@ -134,7 +134,7 @@ fn another_implementation_reads_it() {
 
 #[test]
 fn what_onnx_lacks_is_listed() {
-    let mut b = Builder::new("fused");
+    let mut b = GraphBuilder::new("fused");
     let x = b.input("x", [1, 4, 6, 6]);
     let w = b.random("w", [8, 4, 1, 1], 1);
     let y = b.op("a", Conv { activation: Some(UnaryFn::Relu), ..Conv::default() }, &[x, w]).unwrap();
@@ -147,7 +147,7 @@ fn what_onnx_lacks_is_listed() {
 /// Names of outputs and of what an export adds may be those of values.
 #[test]
 fn every_value_has_a_name_of_its_own() {
-    let mut b = Builder::new("clash");
+    let mut b = GraphBuilder::new("clash");
     let x = b.input("x", [1, 4]);
     let y = b.op("out", Unary { function: UnaryFn::Relu }, &[x]).unwrap();
     let shape = b.op("last/shape", Unary { function: UnaryFn::Silu }, &[y]).unwrap();

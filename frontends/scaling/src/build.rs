@@ -7,13 +7,13 @@
 mod options;
 
 use fornax_ir::OpError;
-use fornax_ir::graph::{Builder, Graph, ValueId};
+use fornax_ir::graph::{Graph, GraphBuilder, ValueId};
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{BatchNorm, Binary, Concat, Conv, Gemm, Op, Reduce, Reshape, Slice, Unary};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
 use crate::architecture::{Activation, Architecture, Block, Gate, Head, Padding, SqueezeExcite};
-use crate::layers::{self, Layer, Piece, Place, block_layers};
+use crate::layers::{self, BlockIndex, Layer, Piece, block_layers};
 use crate::parameters::Parameter;
 use crate::weights::{self, Weights};
 use options::Targets;
@@ -51,7 +51,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// that cannot be had, [`Error::Graph`] for a layer that the compiler refuses.
 pub fn build(architecture: &Architecture, options: &BuildOptions, weights: &dyn Weights) -> Result<Graph> {
     let targets = Targets::of(architecture, options)?;
-    let mut net = Net { b: Builder::new(&architecture.name), weights, architecture };
+    let mut net = Net { b: GraphBuilder::new(&architecture.name), weights, architecture };
     let (height, width) = options.side;
     let x = net.b.input("input", [options.batch, 3, height, width]);
     let mut x = net.stem(x)?;
@@ -59,7 +59,7 @@ pub fn build(architecture: &Architecture, options: &BuildOptions, weights: &dyn 
     let mut running = 0;
     for (stage, blocks) in architecture.stages.iter().enumerate().take(targets.stages) {
         for (block, b) in blocks.iter().enumerate() {
-            x = net.block(b, Place { stage, block, running }, x)?;
+            x = net.block(b, BlockIndex { stage, block, running }, x)?;
             running += 1;
         }
         targets.at(stage).for_each(|name| net.b.output(name, x));
@@ -123,7 +123,7 @@ fn splits(block: &Block) -> Result<(), OpError> {
 
 /// A graph under construction.
 struct Net<'a> {
-    b: Builder,
+    b: GraphBuilder,
     weights: &'a dyn Weights,
     architecture: &'a Architecture,
 }
@@ -135,10 +135,10 @@ impl Net<'_> {
         self.activation("bn1", self.architecture.stem.activation, x)
     }
 
-    fn block(&mut self, block: &Block, place: Place, input: ValueId) -> Result<ValueId> {
-        let prefix = format!("blocks.{}.{}", place.stage, place.block);
+    fn block(&mut self, block: &Block, index: BlockIndex, input: ValueId) -> Result<ValueId> {
+        let prefix = format!("blocks.{}.{}", index.stage, index.block);
         splits(block).map_err(|e| e.at(&prefix, "block"))?;
-        let parts = block_layers(block, place);
+        let parts = block_layers(block, index);
         let mut x = input;
         for layer in parts.expand.iter().chain([&parts.spatial]) {
             x = self.layer(layer, x)?;

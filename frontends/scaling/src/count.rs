@@ -73,7 +73,7 @@ pub fn count(architecture: &Architecture, side: usize) -> Counts {
         if layer.part == Part::Head && matches!(architecture.head, Head::AfterPool { .. }) {
             side = 1;
         }
-        let kind = layer.place.map(|place| architecture.stages[place.stage][place.block].kind);
+        let kind = layer.block.map(|index| architecture.stages[index.stage][index.block].kind);
         let depthwise = matches!(kind, Some(BlockKind::MbConv | BlockKind::DepthwiseSeparable));
         counts.layer(&layer, side, depthwise);
         let output = layer.pieces.iter().map(|piece| piece.output).sum();
@@ -115,13 +115,13 @@ impl Counts {
 impl Shapes {
     /// Notes the shape of what `layer` makes.
     fn after(&mut self, layer: &Layer, shape: Shape, head: &Head) {
-        match (layer.part, layer.place, head) {
+        match (layer.part, layer.block, head) {
             (Part::Stem, ..) => {
                 self.stem = shape;
                 self.stages.fill(shape);
             }
             // What follows starts from here.
-            (Part::Spatial | Part::Project, Some(place), _) => self.stages[place.stage..].fill(shape),
+            (Part::Spatial | Part::Project, Some(index), _) => self.stages[index.stage..].fill(shape),
             (Part::Head, _, Head::BeforePool { .. }) => {
                 self.head = Some(shape);
                 self.pooled = shape[0];

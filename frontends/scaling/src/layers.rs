@@ -30,7 +30,7 @@ pub enum Part {
 
 /// Where a block stands, all counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct BlockIndex {
     /// Stage.
     pub stage: usize,
     /// Block of the stage.
@@ -60,7 +60,7 @@ pub struct Layer {
     /// What it does.
     pub part: Part,
     /// The block it belongs to.
-    pub place: Option<Place>,
+    pub block: Option<BlockIndex>,
     /// Canonical name.
     pub name: String,
     /// The convolution; several read consecutive channels and are concatenated.
@@ -105,18 +105,18 @@ pub fn split(channels: usize, parts: usize) -> Vec<usize> {
 /// Every layer of `architecture`, in order of execution.
 pub fn layers(architecture: &Architecture) -> Vec<Layer> {
     let mut out = vec![stem(architecture)];
-    for (place, block) in places(architecture) {
-        out.extend(block_layers(block, place).into_layers());
+    for (index, block) in indexed_blocks(architecture) {
+        out.extend(block_layers(block, index).into_layers());
     }
     out.extend([head(architecture), classifier(architecture)]);
     out
 }
 
-/// Every block with its place.
-pub fn places(architecture: &Architecture) -> impl Iterator<Item = (Place, &Block)> {
+/// Every block with its index.
+pub fn indexed_blocks(architecture: &Architecture) -> impl Iterator<Item = (BlockIndex, &Block)> {
     let blocks = architecture.stages.iter().enumerate();
     let blocks = blocks.flat_map(|(stage, blocks)| blocks.iter().enumerate().map(move |(j, b)| (stage, j, b)));
-    blocks.enumerate().map(|(running, (stage, block, b))| (Place { stage, block, running }, b))
+    blocks.enumerate().map(|(running, (stage, block, b))| (BlockIndex { stage, block, running }, b))
 }
 
 /// The first convolution.
@@ -124,7 +124,7 @@ pub fn stem(architecture: &Architecture) -> Layer {
     let stem = &architecture.stem;
     let name = "conv_stem".to_string();
     let pieces = vec![Piece { name: name.clone(), input: 3, output: stem.output, kernel: stem.kernel, group: 1 }];
-    Layer { part: Part::Stem, place: None, name, pieces, stride: stem.stride, bias: false, norm: Some("bn1".into()) }
+    Layer { part: Part::Stem, block: None, name, pieces, stride: stem.stride, bias: false, norm: Some("bn1".into()) }
 }
 
 /// The convolution between the last block, or the stem if there is none, and the classifier.
@@ -136,7 +136,7 @@ pub fn head(architecture: &Architecture) -> Layer {
     };
     let name = "conv_head".to_string();
     let pieces = vec![Piece { name: name.clone(), input, output, kernel: 1, group: 1 }];
-    Layer { part: Part::Head, place: None, name, pieces, stride: 1, bias, norm }
+    Layer { part: Part::Head, block: None, name, pieces, stride: 1, bias, norm }
 }
 
 /// The linear layer at the end.
@@ -144,7 +144,7 @@ pub fn classifier(architecture: &Architecture) -> Layer {
     let name = "classifier".to_string();
     let (input, output) = (architecture.head.output(), architecture.classes);
     let pieces = vec![Piece { name: name.clone(), input, output, kernel: 1, group: 1 }];
-    Layer { part: Part::Classifier, place: None, name, pieces, stride: 1, bias: true, norm: None }
+    Layer { part: Part::Classifier, block: None, name, pieces, stride: 1, bias: true, norm: None }
 }
 
 /// Names of the convolutions and batch norms of a block: expansion, spatial, projection.
@@ -159,13 +159,13 @@ fn names(kind: BlockKind) -> Names {
     }
 }
 
-/// The layers of `block` at `place`.
-pub fn block_layers(block: &Block, place: Place) -> BlockLayers {
-    let prefix = format!("blocks.{}.{}", place.stage, place.block);
+/// The layers of `block` at `index`.
+pub fn block_layers(block: &Block, index: BlockIndex) -> BlockLayers {
+    let prefix = format!("blocks.{}.{}", index.stage, index.block);
     let [expand, spatial, project] = names(block.kind);
     let normed = |part, (conv, norm): (&str, &str), stride, pieces: Vec<Piece>| {
         let (name, norm) = (format!("{prefix}.{conv}"), Some(format!("{prefix}.{norm}")));
-        Layer { part, place: Some(place), pieces: named(pieces, &name), name, stride, bias: false, norm }
+        Layer { part, block: Some(index), pieces: named(pieces, &name), name, stride, bias: false, norm }
     };
     let pointwise = |input, output, parts| {
         let sizes = split(input, parts).into_iter().zip(split(output, parts));
@@ -180,7 +180,7 @@ pub fn block_layers(block: &Block, place: Place) -> BlockLayers {
         let dense = |part, name: &str, input, output| {
             let name = format!("{prefix}.se.{name}");
             let pieces = named(vec![piece(input, output, 1, 1)], &name);
-            Layer { part, place: Some(place), name, pieces, stride: 1, bias: true, norm: None }
+            Layer { part, block: Some(index), name, pieces, stride: 1, bias: true, norm: None }
         };
         let channels = if block.kind == BlockKind::ConvBnAct { block.output } else { block.expanded };
         [

@@ -4,7 +4,7 @@
 //! convolution `[out, in / groups, k, k]`, the linear layer `[out, in]`, everything else `[channels]`.
 
 use crate::architecture::Architecture;
-use crate::layers::{Layer, Part, Piece, Place, layers};
+use crate::layers::{BlockIndex, Layer, Part, Piece, layers};
 
 /// What a tensor is to its layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +57,7 @@ pub struct Parameter {
     /// The layer's part in the network.
     pub part: Part,
     /// The block it belongs to.
-    pub place: Option<Place>,
+    pub block: Option<BlockIndex>,
 }
 
 impl Parameter {
@@ -96,7 +96,7 @@ impl Layer {
 
     fn parameter(&self, owner: &str, role: Role, shape: Vec<usize>) -> Parameter {
         let name = format!("{owner}.{}", role.suffix());
-        Parameter { name, shape, role, part: self.part, place: self.place }
+        Parameter { name, shape, role, part: self.part, block: self.block }
     }
 }
 

@@ -170,11 +170,11 @@ pub fn solve<E: From<SpecError>>(spec: &Spec, budget: &Budget, measure: &mut Mea
         let text = format!("depth x width^2 x resolution^2 is {growth:.4}: the family does not grow with phi");
         return Err(SpecError::Budget(text).into());
     }
-    let mut stairs = stairs(&family, budget);
+    let mut candidates = candidates(&family, budget);
     let mut search = Search { budget, measure, measurements: 0 };
-    let chosen = search.largest(&mut stairs, &scaling, &family)?;
-    let unraised = stairs[chosen].clone();
-    let next_phi = stairs.get(chosen + 1).cloned();
+    let chosen = search.largest(&mut candidates, &scaling, &family)?;
+    let unraised = candidates[chosen].clone();
+    let next_phi = candidates.get(chosen + 1).cloned();
     let (mut chosen, next_side) = if budget.params_alone() {
         (unraised.clone(), None)
     } else {
@@ -187,18 +187,18 @@ pub fn solve<E: From<SpecError>>(spec: &Spec, budget: &Budget, measure: &mut Mea
 }
 
 /// The distinct networks of a family, each with the smallest phi that gives it, counted but not measured.
-fn stairs(family: &Spec, budget: &Budget) -> Vec<Candidate> {
-    let mut stairs: Vec<Candidate> = Vec::new();
+fn candidates(family: &Spec, budget: &Budget) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = Vec::new();
     for step in GRID {
         let phi = f64::from(step) / 100.0;
         let Ok(resolved) = grow(family, phi).resolve() else { continue };
         let candidate = counted(resolved.architecture, phi, resolved.multipliers, budget);
-        match stairs.last() {
+        match candidates.last() {
             Some(last) if last.architecture == candidate.architecture => {}
-            _ => stairs.push(candidate),
+            _ => candidates.push(candidate),
         }
     }
-    stairs
+    candidates
 }
 
 fn counted(architecture: Architecture, phi: f64, multipliers: Multipliers, budget: &Budget) -> Candidate {
@@ -227,37 +227,37 @@ impl<E: From<SpecError>> Search<'_, '_, E> {
         Ok(measured)
     }
 
-    /// Index of the largest stair that fits; the one after it does not.
-    fn largest(&mut self, stairs: &mut [Candidate], scaling: &Scaling, family: &Spec) -> Result<usize, E> {
-        let Some(top) = stairs.iter().rposition(|stair| stair.excess.is_empty()) else {
-            return Err(nothing_fits(family, stairs.first()).into());
+    /// Index of the largest candidate that fits; the one after it does not.
+    fn largest(&mut self, candidates: &mut [Candidate], scaling: &Scaling, family: &Spec) -> Result<usize, E> {
+        let Some(top) = candidates.iter().rposition(|candidate| candidate.excess.is_empty()) else {
+            return Err(nothing_fits(family, candidates.first()).into());
         };
         if !self.budget.needs_measuring() {
             return Ok(top);
         }
-        let mut at = self.start(stairs, top, scaling)?;
+        let mut at = self.start(candidates, top, scaling)?;
         // Strides double until the boundary lies between two of them, then halve.
         let mut stride = 1;
         let (mut low, mut high);
-        if self.fits(&mut stairs[at])? {
-            while at + stride <= top && self.fits(&mut stairs[at + stride])? {
+        if self.fits(&mut candidates[at])? {
+            while at + stride <= top && self.fits(&mut candidates[at + stride])? {
                 at += stride;
                 stride *= 2;
             }
             (low, high) = (at, (at + stride).min(top + 1));
         } else {
-            while at > 0 && !self.fits(&mut stairs[at.saturating_sub(stride)])? {
+            while at > 0 && !self.fits(&mut candidates[at.saturating_sub(stride)])? {
                 at = at.saturating_sub(stride);
                 stride *= 2;
             }
             if at == 0 {
-                return Err(nothing_fits(family, stairs.first()).into());
+                return Err(nothing_fits(family, candidates.first()).into());
             }
             (low, high) = (at.saturating_sub(stride), at);
         }
         while high - low > 1 {
             let middle = low.midpoint(high);
-            if self.fits(&mut stairs[middle])? {
+            if self.fits(&mut candidates[middle])? {
                 low = middle;
             } else {
                 high = middle;
@@ -266,12 +266,12 @@ impl<E: From<SpecError>> Search<'_, '_, E> {
         Ok(low)
     }
 
-    /// The stair that the closed form names, from a measurement of the one at phi 0 or the nearest below whose counts fit.
-    fn start(&mut self, stairs: &mut [Candidate], top: usize, scaling: &Scaling) -> Result<usize, E> {
-        let origin = stairs.partition_point(|stair| stair.phi < 0.0).min(top);
-        let measured = match stairs[origin].cost.measured {
+    /// The candidate that the closed form names, from a measurement of the one at phi 0 or the nearest below whose counts fit.
+    fn start(&mut self, candidates: &mut [Candidate], top: usize, scaling: &Scaling) -> Result<usize, E> {
+        let origin = candidates.partition_point(|candidate| candidate.phi < 0.0).min(top);
+        let measured = match candidates[origin].cost.measured {
             Some(measured) => measured,
-            None => self.run(&mut stairs[origin])?,
+            None => self.run(&mut candidates[origin])?,
         };
         let area = scaling.width_base * scaling.resolution_base.powi(2);
         let arena = self.budget.arena_bytes.zip(measured.arena_bytes).map(|(limit, cost)| limit as f64 / cost as f64);
@@ -282,8 +282,8 @@ impl<E: From<SpecError>> Search<'_, '_, E> {
         if !step.is_finite() {
             return Ok(origin);
         }
-        let phi = stairs[origin].phi + step;
-        Ok(stairs.partition_point(|stair| stair.phi < phi).min(top))
+        let phi = candidates[origin].phi + step;
+        Ok(candidates.partition_point(|candidate| candidate.phi < phi).min(top))
     }
 
     /// Raises the side in steps while it fits; gives the last that fits and the first that does not.

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) use document::Document;
-pub use error::{Place, SpecError};
+pub use error::{Location, SpecError};
 pub use resolve::{MAX_BLOCKS, MAX_CHANNELS, Multipliers, Resolved};
 pub use scaling::{Convention, Scaling};
 pub(crate) use source::Source;
@@ -188,7 +188,7 @@ pub struct Spec {
     /// Images, if known.
     pub preprocessing: Option<Preprocessing>,
     warnings: Vec<String>,
-    places: BTreeMap<String, Place>,
+    locations: BTreeMap<String, Location>,
     file: Arc<str>,
 }
 
@@ -211,7 +211,7 @@ impl Spec {
         let mut spec = match &document.base {
             Some(base) => presets::spec(base.get_ref()).map_err(|error| match error {
                 SpecError::UnknownPreset { suggestions, .. } => SpecError::Value {
-                    place: source.place(base.span()),
+                    location: source.location(base.span()),
                     key: "base".to_string(),
                     expected: "the name of a preset".into(),
                     found: format!("\"{}\"", base.get_ref()).into(),
@@ -266,7 +266,7 @@ impl Spec {
             },
             preprocessing: None,
             warnings: Vec::new(),
-            places: BTreeMap::new(),
+            locations: BTreeMap::new(),
             file: "spec".into(),
         }
     }
@@ -279,13 +279,13 @@ impl Spec {
 
     /// Whether a file of the user's, not a preset, says this key.
     pub fn states(&self, key: &str) -> bool {
-        self.places.get(key).is_some_and(|place| !presets::is_source(&place.file))
+        self.locations.get(key).is_some_and(|location| !presets::is_source(&location.file))
     }
 
     /// An error at a key, where it was set last.
     fn refuse(&self, key: &str, expected: impl Into<Box<str>>, found: impl Into<Box<str>>) -> SpecError {
         SpecError::Value {
-            place: self.place(key).cloned().unwrap_or_else(|| Place { file: self.file.clone(), line: 0 }),
+            location: self.location(key).cloned().unwrap_or_else(|| Location { file: self.file.clone(), line: 0 }),
             key: key.to_string(),
             expected: expected.into(),
             found: found.into(),
@@ -295,14 +295,14 @@ impl Spec {
 
     /// An error that any of these keys may have caused: at the first one that the spec's own file sets, else at the first.
     fn refuse_any(&self, keys: &[&str], expected: impl Into<Box<str>>, found: impl Into<Box<str>>) -> SpecError {
-        let own = |key: &&&str| self.place(key).is_some_and(|place| place.file == self.file);
+        let own = |key: &&&str| self.location(key).is_some_and(|location| location.file == self.file);
         let key = keys.iter().find(own).or(keys.first()).copied().unwrap_or_default();
         self.refuse(key, expected, found)
     }
 
     /// Where a key, or the row it belongs to, was set last.
-    fn place(&self, key: &str) -> Option<&Place> {
+    fn location(&self, key: &str) -> Option<&Location> {
         let parent = key.rsplit_once('.').map_or(key, |(parent, _)| parent);
-        self.places.get(key).or_else(|| self.places.get(parent))
+        self.locations.get(key).or_else(|| self.locations.get(parent))
     }
 }

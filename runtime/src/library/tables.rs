@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::damaged;
 use crate::artifact::{
-    self, Binding, Code, FORMAT_WITH_STATE, Head, Plan, Sample, StateTable, TABLES_MAGIC, WeightsHead,
+    self, Binding, FORMAT_WITH_STATE, Head, Plan, Sample, StateTable, Status, TABLES_MAGIC, WeightsHead,
 };
 use crate::dtype::DType;
 use crate::error::Error;
@@ -26,14 +26,14 @@ const MAX_RANK: u32 = 64;
 const SHARED_TEXT: usize = 4096;
 
 /// Records of one kind.
-pub(super) struct Table {
+pub(super) struct Records {
     name: &'static str,
     /// Whole records only.
     bytes: Bytes,
     record: usize,
 }
 
-impl Table {
+impl Records {
     /// The `count` records from `first`.
     pub fn rows(&self, path: &Path, first: u32, count: u32) -> Result<ChunksExact<'_, u8>, Error> {
         let len = self.bytes.len() / self.record;
@@ -83,9 +83,9 @@ pub(super) struct Tables {
     pub manifest: String,
     /// Parameters and states; none in a library of the first version.
     pub state: StateParts,
-    pub steps: Table,
-    pub args: Table,
-    plans: Table,
+    pub steps: Records,
+    pub args: Records,
+    plans: Records,
     text: Bytes,
 }
 
@@ -95,7 +95,7 @@ impl Tables {
         let sections = Sections { path, bytes, version };
         let head = sections.head()?;
         let levels = sections.levels(&head)?;
-        let bindings = sections.table("bindings", head.bindings_at, head.bindings as usize, Binding::SIZE)?;
+        let bindings = sections.records("bindings", head.bindings_at, head.bindings as usize, Binding::SIZE)?;
         let plans = levels.len() * head.bindings as usize;
         let mut tables = Tables {
             path: path.to_owned(),
@@ -103,17 +103,17 @@ impl Tables {
             levels,
             bindings: Vec::new(),
             state: StateParts::default(),
-            steps: sections.table("steps", head.steps_at, head.steps as usize, artifact::Step::SIZE)?,
-            args: sections.table("arguments", head.args_at, head.args as usize, size_of::<u64>())?,
-            plans: sections.table("plans", head.plans_at, plans, Plan::SIZE)?,
+            steps: sections.records("steps", head.steps_at, head.steps as usize, artifact::Step::SIZE)?,
+            args: sections.records("arguments", head.args_at, head.args as usize, size_of::<u64>())?,
+            plans: sections.records("plans", head.plans_at, plans, Plan::SIZE)?,
             text: sections.section("text", head.text_at, head.text_bytes as usize)?,
             head,
         };
         // Read by the entry functions only, but tables that lack them are not the compiler's.
-        sections.table("samples", head.samples, head.samples_len as usize, Sample::SIZE)?;
-        sections.table("messages", head.messages_at, Code::of_format(version).len(), size_of::<u32>())?;
-        let ports = sections.table("ports", head.ports_at, head.ports as usize, artifact::Port::SIZE)?;
-        let dims = sections.table("extents", head.dims_at, head.dims as usize, size_of::<u64>())?;
+        sections.records("samples", head.samples, head.samples_len as usize, Sample::SIZE)?;
+        sections.records("messages", head.messages_at, Status::of_format(version).len(), size_of::<u32>())?;
+        let ports = sections.records("ports", head.ports_at, head.ports as usize, artifact::Port::SIZE)?;
+        let dims = sections.records("extents", head.dims_at, head.dims as usize, size_of::<u64>())?;
         tables.bindings = tables.decode_bindings(&bindings, &ports, &dims)?;
         if version == FORMAT_WITH_STATE {
             tables.state = tables.decode_state(&sections, &dims)?;
@@ -134,7 +134,7 @@ impl Tables {
         plan.ok_or_else(|| damaged(&self.path, "plans", "one per binding and level", index))
     }
 
-    fn decode_bindings(&self, bindings: &Table, ports: &Table, dims: &Table) -> Result<Vec<Ports>, Error> {
+    fn decode_bindings(&self, bindings: &Records, ports: &Records, dims: &Records) -> Result<Vec<Ports>, Error> {
         let mut texts = self.texts(self.head.ports as usize);
         let mut left = u64::from(self.head.ports);
         let mut decoded = Vec::with_capacity(self.head.bindings as usize);
@@ -155,13 +155,13 @@ impl Tables {
     }
 
     /// Parameters and states: at least one, one behind the other, and their first elements among the constants.
-    fn decode_state(&self, sections: &Sections<'_>, dims: &Table) -> Result<StateParts, Error> {
+    fn decode_state(&self, sections: &Sections<'_>, dims: &Records) -> Result<StateParts, Error> {
         let wrong =
             |field: &str, expected: &dyn Display, found: &dyn Display| Err(damaged(&self.path, field, expected, found));
         let table = sections.bytes.get(Head::SIZE..).and_then(StateTable::read);
         let Some(table) = table else { return wrong("table of the state", &"one behind the head", &"less") };
         let count = table.variables;
-        let rows = sections.table("variables", table.variables_at, count as usize, artifact::Variable::SIZE)?;
+        let rows = sections.records("variables", table.variables_at, count as usize, artifact::Variable::SIZE)?;
         let mut texts = self.texts(count as usize);
         let mut state =
             StateParts { bytes: table.bytes as usize, initial: table.initial as usize, ..Default::default() };
@@ -191,7 +191,7 @@ impl Tables {
         Ok(state)
     }
 
-    fn decode_port(&self, port: &artifact::Port, dims: &Table, texts: &mut Texts<'_>) -> Result<Port, Error> {
+    fn decode_port(&self, port: &artifact::Port, dims: &Records, texts: &mut Texts<'_>) -> Result<Port, Error> {
         let name = texts.read(port.name)?;
         let wrong = |field: &str, expected: &str, found: u64| {
             Err(damaged(&self.path, format!("port {name}: {field}"), expected, found))
@@ -253,13 +253,13 @@ impl Sections<'_> {
     }
 
     /// The `count` records of `record` bytes at `at`.
-    fn table(&self, name: &'static str, at: u32, count: usize, record: usize) -> Result<Table, Error> {
+    fn records(&self, name: &'static str, at: u32, count: usize, record: usize) -> Result<Records, Error> {
         let bytes = self.section(name, at, count.saturating_mul(record))?;
-        Ok(Table { name, bytes, record })
+        Ok(Records { name, bytes, record })
     }
 
     fn levels(&self, head: &Head) -> Result<Vec<&'static Level>, Error> {
-        let table = self.table("levels", head.levels_at, head.levels as usize, size_of::<u32>())?;
+        let table = self.records("levels", head.levels_at, head.levels as usize, size_of::<u32>())?;
         let rows = table.rows(self.path, 0, head.levels)?;
         let mut levels: Vec<&Level> = Vec::new();
         for number in rows.filter_map(|row| row.first_chunk()).map(|row| u32::from_le_bytes(*row)) {

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use fornax_runtime::artifact::{
-    BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Code, FORMAT_VERSION, FORMAT_WITH_STATE,
-    Head, NOTE_NAME, NOTE_TYPE, Note, Plan, Port, StateTable, Step, TABLES_MAGIC, Variable, WEIGHTS_MAGIC, WeightsHead,
+    BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, FORMAT_VERSION, FORMAT_WITH_STATE, Head,
+    NOTE_NAME, NOTE_TYPE, Note, Plan, Port, StateTable, Status, Step, TABLES_MAGIC, Variable, WEIGHTS_MAGIC,
+    WeightsHead,
 };
 use fornax_runtime::{Arch, DType, StateParts, VariableKind};
 use xxhash_rust::xxh64::{Xxh64, xxh64};
@@ -284,7 +285,7 @@ impl Image {
         section!(dims, dims_at, dims, write);
         section!(levels, levels_at, levels, |level: &u32, rest: &mut Vec<u8>| rest.extend(level.to_le_bytes()));
         head.messages_at = at(&rest);
-        rest.resize(rest.len() + 4 * Code::ALL.len(), 0);
+        rest.resize(rest.len() + 4 * Status::ALL.len(), 0);
         section!(text, text_at, text_bytes, |byte: &u8, rest: &mut Vec<u8>| rest.push(*byte));
         section!(signature, signature_at, signature_bytes, |byte: &u8, rest: &mut Vec<u8>| rest.push(*byte));
         rest.push(0);

@@ -18,13 +18,13 @@ pub const FOLD_LIMIT: u64 = 1 << 20;
 
 /// A graph under construction.
 #[derive(Debug)]
-pub struct Builder {
+pub struct GraphBuilder {
     graph: Graph,
     names: Names,
     work_left: u64,
 }
 
-impl Builder {
+impl GraphBuilder {
     /// An empty graph called `name`.
     pub fn new(name: impl Into<String>) -> Self {
         Self { graph: Graph::new(name), names: Names::default(), work_left: FOLD_LIMIT }
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn shape_arithmetic_disappears() -> Result<()> {
-        let mut b = Builder::new("g");
+        let mut b = GraphBuilder::new("g");
         let x = b.input("x", [2]);
         let shape = b.constant("shape", Constant::from_i64([3], &[2, 3, 4]));
         let first = b.op("first", Slice { starts: vec![0], sizes: vec![1], ..Slice::default() }, &[shape])?;
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn small_floats_are_evaluated_and_keep_their_parameters() -> Result<()> {
-        let mut b = Builder::new("g");
+        let mut b = GraphBuilder::new("g");
         let k = b.constant("k", Constant::from_f32([2], &[1.0, 2.0]).with_origins(vec!["p".into()]));
         let sum = b.op("sum", Binary { function: BinaryFn::Add }, &[k, k])?;
         assert_eq!(b.known(sum), Some(&Constant::from_f32([2], &[2.0, 4.0])));
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_operator_may_have_several_results() -> Result<()> {
-        let mut b = Builder::new("g");
+        let mut b = GraphBuilder::new("g");
         let x = b.input("x", [3]);
         let op = crate::ops::Split { axis: 0, sizes: vec![1, 2] };
         let parts = b.ops_from(&["first"], op.clone(), &[x], vec!["/split".into()])?;
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn variables_are_not_evaluated() -> Result<()> {
-        let mut b = Builder::new("g");
+        let mut b = GraphBuilder::new("g");
         let k = b.constant("k", Constant::from_f32([1], &[1.0]));
         let w = b.parameter("v", "w", Constant::from_f32([1], &[1.0]));
         let n = b.state("v", "n", Constant::from_f32([1], &[1.0]));
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn large_floats_and_work_beyond_the_limit_stay_nodes() -> Result<()> {
-        let mut b = Builder::new("g").with_fold_limit(100);
+        let mut b = GraphBuilder::new("g").with_fold_limit(100);
         let k = b.constant("k", Constant::from_f32([1], &[1.0]));
         let large = b.op("e", Expand { shape: vec![SMALL + 1] }, &[k])?;
         assert!(b.known(large).is_none());
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_node_of_the_model() {
-        let mut b = Builder::new("g");
+        let mut b = GraphBuilder::new("g");
         let (x, y) = (b.input("x", [2]), b.input("y", [3]));
         let error = b.op_from("sum", Binary { function: BinaryFn::Add }, &[x, y], vec!["/model/Add".into()]);
         assert!(error.is_err_and(|e| e.to_string().starts_with("/model/Add: add: ")));

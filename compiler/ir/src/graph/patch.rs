@@ -16,7 +16,7 @@ use crate::types::{Constant, TensorType};
 
 /// An operand of a new node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Value {
+pub enum PatchValue {
     /// A value of the graph.
     Old(ValueId),
     /// A result of a node of the patch.
@@ -28,7 +28,7 @@ pub enum Value {
     },
 }
 
-impl From<ValueId> for Value {
+impl From<ValueId> for PatchValue {
     fn from(value: ValueId) -> Self {
         Self::Old(value)
     }
@@ -37,7 +37,7 @@ impl From<ValueId> for Value {
 #[derive(Clone, Debug)]
 enum New {
     Constant(String, Constant),
-    Op(Op, Vec<Value>, Vec<(String, Vec<ValueId>)>),
+    Op(Op, Vec<PatchValue>, Vec<(String, Vec<ValueId>)>),
 }
 
 /// A replacement for one value of a graph, or for several.
@@ -46,8 +46,8 @@ pub struct Patch {
     replaced: ValueId,
     why: String,
     nodes: Vec<New>,
-    result: Option<Value>,
-    also: Vec<(ValueId, Value)>,
+    result: Option<PatchValue>,
+    also: Vec<(ValueId, PatchValue)>,
 }
 
 impl Patch {
@@ -58,24 +58,24 @@ impl Patch {
 
     /// A patch that makes every use of `replaced` use `existing`.
     pub fn redirect(replaced: ValueId, existing: ValueId, why: impl Into<String>) -> Self {
-        Self { result: Some(Value::Old(existing)), ..Self::new(replaced, why) }
+        Self { result: Some(PatchValue::Old(existing)), ..Self::new(replaced, why) }
     }
 
     /// A patch of one operator.
     pub fn with_op(replaced: ValueId, why: impl Into<String>, op: impl Into<Op>, operands: &[ValueId]) -> Self {
         let mut patch = Self::new(replaced, why);
-        let operands: Vec<Value> = operands.iter().map(|value| Value::Old(*value)).collect();
+        let operands: Vec<PatchValue> = operands.iter().map(|value| PatchValue::Old(*value)).collect();
         patch.op(op, &operands);
         patch
     }
 
     /// Adds a constant, named after `base`.
-    pub fn constant(&mut self, base: impl Into<String>, constant: Constant) -> Value {
+    pub fn constant(&mut self, base: impl Into<String>, constant: Constant) -> PatchValue {
         self.push(New::Constant(base.into(), constant))
     }
 
     /// Adds an operator; the value is its first result.
-    pub fn op(&mut self, op: impl Into<Op>, operands: &[Value]) -> Value {
+    pub fn op(&mut self, op: impl Into<Op>, operands: &[PatchValue]) -> PatchValue {
         self.push(New::Op(op.into(), operands.to_vec(), Vec::new()))
     }
 
@@ -87,13 +87,13 @@ impl Patch {
     }
 
     /// Replaces another value too. The patch's own value is replaced by the last node's first result all the same.
-    pub fn also(&mut self, replaced: ValueId, value: Value) {
+    pub fn also(&mut self, replaced: ValueId, value: PatchValue) {
         self.also.push((replaced, value));
     }
 
-    fn push(&mut self, node: New) -> Value {
+    fn push(&mut self, node: New) -> PatchValue {
         self.nodes.push(node);
-        Value::New { node: self.nodes.len() - 1, result: 0 }
+        PatchValue::New { node: self.nodes.len() - 1, result: 0 }
     }
 
     /// What the patch is for.
@@ -121,7 +121,7 @@ impl Patch {
                 }
             }
         }
-        let last = added.len().checked_sub(1).map(|node| Value::New { node, result: 0 });
+        let last = added.len().checked_sub(1).map(|node| PatchValue::New { node, result: 0 });
         let result = self.result.or(last).ok_or_else(|| fault("the patch has no result".into()))?;
         let mut pairs = Vec::with_capacity(1 + self.also.len());
         for (old, new) in std::iter::once((replaced, result)).chain(self.also) {
@@ -150,7 +150,12 @@ impl Patch {
 }
 
 /// Adds an operator whose results have no names yet.
-fn add_op(graph: &mut Graph, op: Op, operands: &[Value], added: &[(NodeId, Option<String>)]) -> Result<NodeId, String> {
+fn add_op(
+    graph: &mut Graph,
+    op: Op,
+    operands: &[PatchValue],
+    added: &[(NodeId, Option<String>)],
+) -> Result<NodeId, String> {
     let operands: Option<Vec<ValueId>> = operands.iter().map(|value| resolve(graph, *value, added)).collect();
     let operands = operands.ok_or("an operand is not there")?;
     let inputs: Vec<&TensorType> = operands.iter().map(|value| graph.ty(*value)).collect();
@@ -173,10 +178,10 @@ fn parts_of(graph: &Graph, parts: &[(String, Vec<ValueId>)]) -> Vec<Part> {
     out
 }
 
-fn resolve(graph: &Graph, value: Value, added: &[(NodeId, Option<String>)]) -> Option<ValueId> {
+fn resolve(graph: &Graph, value: PatchValue, added: &[(NodeId, Option<String>)]) -> Option<ValueId> {
     match value {
-        Value::Old(value) => Some(value),
-        Value::New { node, result } => added.get(node).and_then(|(id, _)| graph.values(*id).nth(result)),
+        PatchValue::Old(value) => Some(value),
+        PatchValue::New { node, result } => added.get(node).and_then(|(id, _)| graph.values(*id).nth(result)),
     }
 }
 
@@ -277,7 +282,7 @@ mod tests {
         assert!(one.same_as(&parse(expected)?), "{one}");
         let mut patch = Patch::new(a, "split of the input");
         patch.op(Split { axis: 0, sizes: vec![2, 2] }, &[x.into()]);
-        patch.also(b, Value::New { node: 0, result: 1 });
+        patch.also(b, PatchValue::New { node: 0, result: 1 });
         patch.apply(&mut graph, &mut names)?;
         let expected = r#"graph @g(%x: f32[4]) {
           %a, %b = split %x {sizes=[2, 2]}  ; from "neg", "split"

@@ -53,7 +53,7 @@ impl Graph {
 mod tests {
     use crate::error::Result;
     use crate::graph::parse;
-    use crate::pipeline::{Options, optimise};
+    use crate::pipeline::{PipelineOptions, optimise};
 
     #[test]
     fn variables_survive_what_constants_do_not() -> Result<()> {
@@ -70,7 +70,7 @@ mod tests {
           return %c as "y"
           update %n <- %c
         }"#;
-        let optimised = optimise(parse(text)?, &Options::default())?.graph;
+        let optimised = optimise(parse(text)?, &PipelineOptions::default())?.graph;
         let expected = r#"graph @g(%x: f32[2]) {
           %w = parameter "w" f32[2] [1, 2]
           %again = parameter "again" f32[2] [1, 2]

@@ -7,7 +7,7 @@
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
-use super::bound::over_absolutes;
+use super::error_bound::over_absolutes;
 use super::literal::Literal;
 use super::shapes::{
     check, checked, expect_activation, expect_dtype, expect_float, expect_operands, expect_rank, expect_type,

@@ -4,7 +4,7 @@
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
-use super::bound::over_absolutes;
+use super::error_bound::over_absolutes;
 use super::literal::{Data, Literal};
 use super::matmul::multiply_add;
 use super::shapes::{

@@ -3,7 +3,7 @@
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
-use super::bound::over_absolutes;
+use super::error_bound::over_absolutes;
 use super::literal::{Data, Literal};
 use super::shapes::{
     broadcast, broadcast_offsets, check, checked, expect_dtype, expect_number, expect_operands, expect_rank,

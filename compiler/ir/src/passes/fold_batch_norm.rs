@@ -9,7 +9,7 @@
 use super::matching::{binary, known, merged, shared};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, Patch, Value, ValueId};
+use crate::graph::{Graph, Patch, PatchValue, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::{BatchNorm, Binary, Op};
 use crate::scalar::BinaryFn;
@@ -171,7 +171,7 @@ fn into_parts(graph: &Graph, id: ValueId, op: &BatchNorm) -> Option<Patch> {
     let (mut start, mut normed) = (0, Vec::with_capacity(parts.len()));
     for part in parts {
         let end = start + graph.ty(part).shape[1];
-        let mut operands = vec![Value::Old(part)];
+        let mut operands = vec![PatchValue::Old(part)];
         for parameter in parameters {
             let constant = known(graph, *parameter, "parameter").ok()?;
             let literal = Literal::from_constant(constant).ok()?;

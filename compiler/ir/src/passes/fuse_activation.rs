@@ -7,7 +7,7 @@
 use super::matching::{shared, unary};
 use super::{Context, Outcome, first, recognize_activation, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, Patch, Value, ValueId};
+use crate::graph::{Graph, Patch, PatchValue, ValueId};
 use crate::ops::{Conv, Gemm, Op};
 use crate::scalar::UnaryFn;
 use crate::types::DType;
@@ -39,7 +39,7 @@ fn into_parts(graph: &Graph, id: ValueId, concat: ValueId, function: UnaryFn) ->
     let mut parts = Vec::new();
     for part in graph.operands(concat.node) {
         let ending = with_activation(graph, part, function).filter(|_| shared(graph, part).is_none())?;
-        let operands: Vec<Value> = graph.operands(part.node).into_iter().map(Value::Old).collect();
+        let operands: Vec<PatchValue> = graph.operands(part.node).into_iter().map(PatchValue::Old).collect();
         parts.push(patch.op(ending, &operands));
     }
     patch.op(op.clone(), &parts);

@@ -9,7 +9,7 @@ use super::fuse_squeeze_excite::zeros;
 use super::matching::{ConvView, binary, conv, known, shared, unary};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, Patch, Value, ValueId};
+use crate::graph::{Graph, Patch, PatchValue, ValueId};
 use crate::ops::mbconv::Part;
 use crate::ops::{MbConv, Op, SqueezeExcite};
 use crate::scalar::BinaryFn;
@@ -178,12 +178,12 @@ fn patch(graph: &Graph, id: ValueId, block: &Block<'_>) -> Patch {
     let kind = if block.fused { "fused mbconv" } else { "mbconv" };
     let left = block.left.as_ref().map_or_else(String::new, |why| format!(" without the convolution before it: {why}"));
     let mut patch = Patch::new(id, format!("{kind}{left}"));
-    let mut operands = vec![Value::Old(block.x())];
+    let mut operands = vec![PatchValue::Old(block.x())];
     for part in block.expand.iter().chain([&block.spatial]) {
         operands.extend(parameters(graph, part, &mut patch));
     }
     if let Some((se, _)) = block.se {
-        operands.extend(graph.operands(se.node).into_iter().skip(1).map(Value::Old));
+        operands.extend(graph.operands(se.node).into_iter().skip(1).map(PatchValue::Old));
     }
     operands.extend(parameters(graph, &block.project, &mut patch));
     let op = MbConv {
@@ -208,13 +208,13 @@ fn patch(graph: &Graph, id: ValueId, block: &Block<'_>) -> Patch {
 }
 
 /// Weight and bias of a part.
-fn parameters(graph: &Graph, part: &ConvView<'_>, patch: &mut Patch) -> [Value; 2] {
+fn parameters(graph: &Graph, part: &ConvView<'_>, patch: &mut Patch) -> [PatchValue; 2] {
     let bias = match part.bias {
-        Some(bias) => Value::Old(bias),
+        Some(bias) => PatchValue::Old(bias),
         None => {
             let ty = TensorType::f32([graph.ty(part.w).shape[0]]);
             patch.constant(format!("{}.bias", graph.name_of(part.id)), zeros(ty))
         }
     };
-    [Value::Old(part.w), bias]
+    [PatchValue::Old(part.w), bias]
 }

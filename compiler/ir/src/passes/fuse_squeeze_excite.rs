@@ -12,7 +12,7 @@ use super::fold_batch_norm::per_channel;
 use super::matching::{binary, conv, gemm, known, shared};
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
-use crate::graph::{Graph, Patch, Value, ValueId};
+use crate::graph::{Graph, Patch, PatchValue, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
@@ -151,7 +151,7 @@ fn patch(graph: &Graph, id: ValueId, x: ValueId, block: &Block) -> Result<Patch,
     let name = |p: &Projection| graph.name_of(p.id).to_owned();
     let activation = block.reduce.activation.ok_or_else(|| format!("%{} has no activation", name(&block.reduce)))?;
     let mut patch = Patch::new(id, "squeeze_excite");
-    let mut operands = vec![Value::Old(x)];
+    let mut operands = vec![PatchValue::Old(x)];
     for projection in [&block.reduce, &block.expand] {
         let (w, bias) = parameters(graph, projection, &mut patch)?;
         operands.extend([w, bias]);
@@ -165,11 +165,11 @@ fn patch(graph: &Graph, id: ValueId, x: ValueId, block: &Block) -> Result<Patch,
 }
 
 /// Weight `[out, in, 1, 1]` and bias `[out]` of a projection.
-fn parameters(graph: &Graph, projection: &Projection, patch: &mut Patch) -> Result<(Value, Value), String> {
+fn parameters(graph: &Graph, projection: &Projection, patch: &mut Patch) -> Result<(PatchValue, PatchValue), String> {
     let weight = known(graph, projection.w, "weight")?;
     let name = |id: ValueId| graph.name_of(id);
     let w = if weight.ty.shape.rank() == 4 {
-        Value::Old(projection.w)
+        PatchValue::Old(projection.w)
     } else {
         patch.constant(name(projection.w), as_pointwise(weight, projection.transposed)?)
     };
@@ -180,7 +180,7 @@ fn parameters(graph: &Graph, projection: &Projection, patch: &mut Patch) -> Resu
         Some(bias) => {
             let constant = known(graph, bias, "bias")?;
             if constant.ty == bias_ty {
-                Value::Old(bias)
+                PatchValue::Old(bias)
             } else {
                 let values = per_channel(constant, graph.ty(projection.id))
                     .ok_or_else(|| format!("the bias %{} varies along more than channels", name(bias)))?;

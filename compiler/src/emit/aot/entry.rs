@@ -2,7 +2,7 @@
 //!
 //! In: an architecture, and whether weights are embedded. Out: position-independent code that reads the tables of
 //! [`fornax_runtime::artifact`]; it is the same for every network of a [`EntryOptions`]. The functions keep no state but the caller's arena and state block, check
-//! everything the caller gives before they touch a tensor, and return a [`Code`].
+//! everything the caller gives before they touch a tensor, and return a [`Status`].
 
 mod init;
 mod levels;
@@ -12,7 +12,7 @@ mod state;
 
 use std::mem::offset_of;
 
-use fornax_runtime::artifact::{Binding, Code, FORMAT_VERSION, FORMAT_WITH_STATE, Head};
+use fornax_runtime::artifact::{Binding, FORMAT_VERSION, FORMAT_WITH_STATE, Head, Status};
 
 use super::machine;
 use crate::codegen::clif;
@@ -128,7 +128,7 @@ pub fn functions(shape: EntryOptions) -> Result<Vec<Function>> {
         (Symbol::ArenaBytes, "arena_bytes", true, 2, &|f, p| arena_bytes(f, [p[0], p[1]])),
         (Symbol::Init, "init", true, 5, &|f, p| init::init(f, [p[0], p[1], p[2], p[3], p[4]], embedded)),
         (Symbol::Run, "run", true, 1, &|f, p| match state {
-            true => f.int(Code::StateMissing as u64),
+            true => f.int(Status::StateMissing as u64),
             false => run::run(f, p[0], None),
         }),
         (Symbol::RunSimple, "run_simple", true, 3, &|f, p| run::run_simple(f, [p[0], p[1], p[2]])),
@@ -188,7 +188,7 @@ pub fn functions(shape: EntryOptions) -> Result<Vec<Function>> {
 }
 
 /// Returns `error` where `condition` holds.
-fn refuse<'f>(f: &Routine<'f>, condition: Val<'_, 'f>, error: Code) {
+fn refuse<'f>(f: &Routine<'f>, condition: Val<'_, 'f>, error: Status) {
     f.return_if(condition, error as u64);
 }
 
@@ -225,7 +225,7 @@ fn signature<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
 /// `const char *strerror(int code)`: the message behind the last code is for those it does not know.
 fn strerror<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>, state: bool) -> Val<'r, 'f> {
     let format = if state { FORMAT_WITH_STATE } else { FORMAT_VERSION };
-    let (number, tables, count) = (number.low(), tables(f), Code::of_format(format).len());
+    let (number, tables, count) = (number.low(), tables(f), Status::of_format(format).len());
     let number = f.select(number.below(count), number, count);
     let message = tables + tables.u32(offset_of!(Head, messages_at)) + number * 4usize;
     tables + message.u32(0)

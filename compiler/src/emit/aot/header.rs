@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use fornax_runtime::ABI_VERSION;
-use fornax_runtime::artifact::{Code, StateHead};
+use fornax_runtime::artifact::{StateHead, Status};
 
 use super::Memory;
 use super::tables::format_version;
@@ -65,7 +65,7 @@ pub fn write_header(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String
     put(&mut out, &format!("#ifndef FORNAX_ABI\n#define FORNAX_ABI {ABI_VERSION}u\n#endif\n"));
     put(&mut out, TYPES);
     put(&mut out, "/* What the functions return. */\nenum {");
-    for (number, (_, code, message)) in Code::of_format(format_version(plans)).iter().enumerate() {
+    for (number, (_, code, message)) in Status::of_format(format_version(plans)).iter().enumerate() {
         put(&mut out, &format!("  {upper}_{code} = {number}, /* {message} */"));
     }
     put(&mut out, "};\n");

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use fornax_runtime::artifact::{
-    ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code, FORMAT_VERSION,
-    FORMAT_WITH_STATE, Head, Port, Sample, StateHead, StateTable, Step, TABLES_MAGIC, Variable,
+    ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, FORMAT_VERSION,
+    FORMAT_WITH_STATE, Head, Port, Sample, StateHead, StateTable, Status, Step, TABLES_MAGIC, Variable,
 };
 use fornax_runtime::{ALIGN, Arg, artifact};
 
@@ -293,7 +293,7 @@ impl Writer {
         head.text_at = place(&self.text);
         head.signature_at = place(&[signature.as_bytes(), &[0]].concat());
         let mut messages = Vec::new();
-        for text in Code::of_format(head.version).iter().map(|(.., message)| *message).chain(["unknown code"]) {
+        for text in Status::of_format(head.version).iter().map(|(.., message)| *message).chain(["unknown code"]) {
             messages.push(place(&[text.as_bytes(), &[0]].concat()));
         }
         head.messages_at = place(&messages.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>());

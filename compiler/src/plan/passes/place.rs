@@ -3,7 +3,7 @@
 //! In: a plan whose values have no place. Out: offsets, 64-byte aligned, such that buffers that are live at the same step do not
 //! overlap, and the sizes of arena and scratch memory. The largest buffers are placed first, each as low as it fits.
 
-use super::spans::{Span, spans};
+use super::live_ranges::{LiveRange, live_ranges};
 use crate::plan::{Placement, Plan};
 use fornax_ir::{Remark, Verdict};
 
@@ -11,18 +11,18 @@ use fornax_ir::{Remark, Verdict};
 const ALIGN: usize = 64;
 
 pub(super) fn run(plan: &mut Plan) {
-    let spans = spans(plan);
+    let ranges = live_ranges(plan);
     let mut order: Vec<usize> = (0..plan.buffers.len())
-        .filter(|i| spans[*i].is_some() && plan.buffers[*i].placement == Placement::Unplaced)
+        .filter(|i| ranges[*i].is_some() && plan.buffers[*i].placement == Placement::Unplaced)
         .collect();
     order.sort_by_key(|i| (std::cmp::Reverse(plan.buffers[*i].bytes), *i));
-    let mut placed: Vec<(Span, usize, usize)> = Vec::new();
+    let mut placed: Vec<(LiveRange, usize, usize)> = Vec::new();
     for i in order {
-        let Some(span) = spans[i] else { continue };
+        let Some(range) = ranges[i] else { continue };
         let bytes = plan.buffers[i].bytes.next_multiple_of(ALIGN);
         let mut busy: Vec<(usize, usize)> = placed
             .iter()
-            .filter(|(other, ..)| other.first <= span.last && span.first <= other.last)
+            .filter(|(other, ..)| other.first <= range.last && range.first <= other.last)
             .map(|(_, begin, end)| (*begin, *end))
             .collect();
         busy.sort_unstable();
@@ -33,7 +33,7 @@ pub(super) fn run(plan: &mut Plan) {
             }
             offset = offset.max(end);
         }
-        placed.push((span, offset, offset + bytes));
+        placed.push((range, offset, offset + bytes));
         plan.buffers[i].placement = Placement::Arena(offset);
         plan.arena_bytes = plan.arena_bytes.max(offset + bytes);
     }

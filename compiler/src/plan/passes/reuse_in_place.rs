@@ -2,8 +2,8 @@
 //!
 //! In: a plan without offsets. Out: fewer buffers. The operand must be as large as the result, and the step its last reader.
 
+use super::live_ranges::live_ranges;
 use super::remark;
-use super::spans::spans;
 use crate::kernels::Access;
 use crate::plan::{BufferId, Operand, Placement, Plan};
 
@@ -22,7 +22,7 @@ pub(super) fn run(plan: &mut Plan) {
 
 /// The buffer of an operand of a step, that of the result that takes it over, and the names of both arguments.
 fn merge(plan: &Plan, index: usize) -> Option<(BufferId, BufferId, [&'static str; 2])> {
-    let spans = spans(plan);
+    let ranges = live_ranges(plan);
     let step = &plan.steps[index];
     let buffer = |operand: usize| match step.operands[operand] {
         Operand::View(view) => Some(plan.views[view.0].buffer),
@@ -33,8 +33,8 @@ fn merge(plan: &Plan, index: usize) -> Option<(BufferId, BufferId, [&'static str
         let (from, to) = (buffer(source)?, buffer(k)?);
         let unplaced = |id: BufferId| plan.buffers[id.0].placement == Placement::Unplaced;
         let same_size = plan.buffers[from.0].bytes == plan.buffers[to.0].bytes;
-        let last_read = spans[from.0].is_some_and(|s| s.last == index);
-        let first_write = spans[to.0].is_some_and(|s| s.first == index) && argument.access == Access::Write;
+        let last_read = ranges[from.0].is_some_and(|s| s.last == index);
+        let first_write = ranges[to.0].is_some_and(|s| s.first == index) && argument.access == Access::Write;
         let once = (0..step.operands.len()).filter(|o| buffer(*o) == Some(from)).count() == 1;
         let fits = from != to && unplaced(from) && unplaced(to) && same_size && last_read && first_write && once;
         fits.then(|| (from, to, [step.kernel.arguments[source].name, argument.name]))

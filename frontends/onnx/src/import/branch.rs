@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use fornax_ir::ops::literal::Literal;
 
-use super::{Importer, Scope, Value};
+use super::{Importer, NamedValue, Scope};
 use crate::attributes::{Attributes, node_name};
 use crate::error::{Error, Result, short};
 use crate::limits::Limits;
@@ -16,12 +16,12 @@ use crate::proto::{GraphProto, NodeProto};
 
 impl Importer<'_> {
     /// Inlines the branch of an `If` that its constant condition takes.
-    pub fn branch(&mut self, scope: &Scope<'_>, node: &NodeProto, operands: &[Value]) -> Result<Vec<Value>> {
+    pub fn branch(&mut self, scope: &Scope<'_>, node: &NodeProto, operands: &[NamedValue]) -> Result<Vec<NamedValue>> {
         let attributes = Attributes { node, loader: &self.file.loader };
-        let refused = vec![Value::Refused; node.output.len()];
+        let refused = vec![NamedValue::Refused; node.output.len()];
         let condition = match operands {
-            [Value::Known(condition)] => *condition,
-            [Value::Refused] => return Ok(refused),
+            [NamedValue::Known(condition)] => *condition,
+            [NamedValue::Refused] => return Ok(refused),
             _ => return Err(attributes.error("condition", "one input", format!("{}", operands.len()))),
         };
         let Some(constant) = self.assembly.graph().producer(condition).constant() else {
@@ -42,7 +42,7 @@ impl Importer<'_> {
         self.nested(scope, node, graph)
     }
 
-    fn nested(&mut self, scope: &Scope<'_>, node: &NodeProto, graph: &GraphProto) -> Result<Vec<Value>> {
+    fn nested(&mut self, scope: &Scope<'_>, node: &NodeProto, graph: &GraphProto) -> Result<Vec<NamedValue>> {
         let place = format!("graph of {}", short(node_name(node)));
         let limits = &self.file.loader.limits;
         Limits::check(&place, "depth", limits.depth, self.depth + self.calls.len() as u64 + 1)?;
@@ -54,7 +54,7 @@ impl Importer<'_> {
         for tensor in &graph.initializer {
             let constant = self.file.loader.load(tensor, &tensor.name)?.with_origins(vec![tensor.name.clone()]);
             let id = self.assembly.constant(&join(&prefix, &tensor.name), constant);
-            values.insert(tensor.name.clone(), Value::Known(id));
+            values.insert(tensor.name.clone(), NamedValue::Known(id));
         }
         let indices = self.nested_order(scope, graph, &place)?;
         let mut inner = Scope {

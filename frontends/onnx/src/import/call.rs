@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Importer, Scope, Value};
+use super::{Importer, NamedValue, Scope};
 use crate::attributes::node_name;
 use crate::domain::opsets;
 use crate::error::{Error, Result, short};
@@ -21,8 +21,8 @@ impl Importer<'_> {
         scope: &Scope<'_>,
         node: &NodeProto,
         index: usize,
-        operands: &[Value],
-    ) -> Result<Vec<Value>> {
+        operands: &[NamedValue],
+    ) -> Result<Vec<NamedValue>> {
         let function = &self.file.model.functions[index];
         let place = format!("function {}", short(&function.name));
         if self.calls.contains(&index) {
@@ -38,7 +38,7 @@ impl Importer<'_> {
         }
         let imported = opsets(&place, &function.opset_import)?;
         let attributes = call_attributes(function, node);
-        let padded = operands.iter().copied().chain(std::iter::repeat(Value::Absent));
+        let padded = operands.iter().copied().chain(std::iter::repeat(NamedValue::Absent));
         let mut body = Scope {
             values: function.input.iter().cloned().zip(padded).collect(),
             outer: None,
@@ -54,7 +54,7 @@ impl Importer<'_> {
         self.nodes(&mut body, &function.node, &indices)?;
         self.calls.pop();
         let result = |name: &String| body.values.get(name).copied();
-        let results: Option<Vec<Value>> = function.output.iter().take(node.output.len()).map(result).collect();
+        let results: Option<Vec<NamedValue>> = function.output.iter().take(node.output.len()).map(result).collect();
         results.ok_or_else(|| Error::model(place, "output", "a computed value", "none"))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::pipeline::{self, Options, plan_of};
+use fornax_compiler::pipeline::{self, PipelineOptions, plan_of};
 use fornax_compiler::{Error, Target, jit};
 use fornax_ir::graph::{Graph, evaluate};
 use fornax_ir::ops::literal::Literal;
@@ -20,7 +20,7 @@ pub fn reference(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>, Verd
 pub fn native(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>, Verdict> {
     let wrong = |e: &dyn std::fmt::Display| Verdict::Wrong(e.to_string());
     let target = Target::host().map_err(Verdict::Unsupported)?;
-    let optimised = pipeline::optimise(graph.clone(), &Options::default()).map_err(|e| wrong(&e))?;
+    let optimised = pipeline::optimise(graph.clone(), &PipelineOptions::default()).map_err(|e| wrong(&e))?;
     let plan = match plan_of(&optimised.graph, &target) {
         Err(e @ Error::Unsupported(_)) => return Err(Verdict::Unsupported(e.to_string())),
         other => other.map_err(|e| wrong(&e))?,

@@ -1,4 +1,4 @@
-//! The TOML form of a spec as serde reads it: every key optional, every value with its place.
+//! The TOML form of a spec as serde reads it: every key optional, every value with its location.
 //!
 //! In: text. Out: a [`Document`], whose types are right and whose values are unchecked; [`super::read`] checks them.
 

@@ -1,18 +1,18 @@
-//! Why a spec is refused, with the place in its file.
+//! Why a spec is refused, with the location in its file.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Place in a spec.
+/// Location in a spec.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct Location {
     /// File, or the preset file that the value comes from.
     pub file: Arc<str>,
     /// Line, from 1; 0 if the value stands in no file.
     pub line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => f.write_str(&self.file),
@@ -25,10 +25,10 @@ impl fmt::Display for Place {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SpecError {
     /// A value of the wrong type, out of range, or missing.
-    #[error("{place}: `{key}`: expected {expected}, found {found}{}", did_you_mean(suggestion))]
+    #[error("{location}: `{key}`: expected {expected}, found {found}{}", did_you_mean(suggestion))]
     Value {
         /// Where.
-        place: Place,
+        location: Location,
         /// Path of the key, for example `stages[2].kernel`.
         key: String,
         /// What may stand there.
@@ -39,10 +39,10 @@ pub enum SpecError {
         suggestion: Option<Box<str>>,
     },
     /// A key that the schema does not have.
-    #[error("{place}: unknown key `{key}`{}; known here: {known}", did_you_mean(suggestion))]
+    #[error("{location}: unknown key `{key}`{}; known here: {known}", did_you_mean(suggestion))]
     UnknownKey {
         /// Where.
-        place: Place,
+        location: Location,
         /// The key.
         key: String,
         /// Keys of that table.
@@ -51,10 +51,10 @@ pub enum SpecError {
         suggestion: Option<Box<str>>,
     },
     /// Not TOML.
-    #[error("{place}: {message}")]
+    #[error("{location}: {message}")]
     Syntax {
         /// Where.
-        place: Place,
+        location: Location,
         /// What the TOML parser says.
         message: Box<str>,
     },

@@ -1,4 +1,4 @@
-//! A document laid over a spec: every value checked, its place noted.
+//! A document laid over a spec: every value checked, its location noted.
 //!
 //! In: a [`Document`] and the spec it overrides. Out: the spec changed, or the first value that is refused.
 
@@ -29,7 +29,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn note<T>(&mut self, key: &str, value: &Spanned<T>) {
-        self.spec.places.insert(key.to_string(), self.source.place(value.span()));
+        self.spec.locations.insert(key.to_string(), self.source.location(value.span()));
     }
 
     fn number(&mut self, key: &str, value: &Option<Spanned<f64>>, least: f64, most: f64) -> Read<f64> {
@@ -239,7 +239,7 @@ impl Reader<'_> {
     }
 
     fn stages(&mut self, rows: &Spanned<Vec<Spanned<StageTable>>>) -> Result<(), SpecError> {
-        self.spec.places.retain(|key, _| !key.starts_with("stages"));
+        self.spec.locations.retain(|key, _| !key.starts_with("stages"));
         self.note("stages", rows);
         self.spec.stages.clear();
         let count = rows.get_ref().len();

@@ -1,4 +1,4 @@
-//! Reading of single values with their place: ranges, words, and what serde refuses.
+//! Reading of single values with their location: ranges, words, and what serde refuses.
 //!
 //! In: the text of a file and spanned values of it. Out: checked values, or errors with file, line, key, expectation and finding.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Place, SpecError};
+use super::error::{Location, SpecError};
 use crate::suggest;
 
 /// Text of a file.
@@ -19,9 +19,9 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub fn place(&self, span: Range<usize>) -> Place {
+    pub fn location(&self, span: Range<usize>) -> Location {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
-        Place { file: self.file.clone(), line: before.matches('\n').count() + 1 }
+        Location { file: self.file.clone(), line: before.matches('\n').count() + 1 }
     }
 
     /// Text of a span on one line, shortened.
@@ -38,7 +38,7 @@ impl Source {
     /// An error at a value.
     pub fn refuse<T>(&self, key: &str, value: &Spanned<T>, expected: impl Into<Box<str>>) -> SpecError {
         SpecError::Value {
-            place: self.place(value.span()),
+            location: self.location(value.span()),
             key: key.to_string(),
             expected: expected.into(),
             found: self.excerpt(value.span()),
@@ -81,7 +81,7 @@ impl Source {
         let suggestion =
             suggest::nearest(&text, known.iter().map(|(word, _)| *word)).first().map(|word| (*word).into());
         Err(SpecError::Value {
-            place: self.place(value.span()),
+            location: self.location(value.span()),
             key: key.to_string(),
             expected: shown.join(" or ").into(),
             found: self.excerpt(value.span()),
@@ -92,7 +92,7 @@ impl Source {
     /// What serde or the TOML parser refuses, in terms of the schema.
     pub fn translate(&self, error: &toml::de::Error) -> SpecError {
         let span = error.span().unwrap_or(0..0);
-        let place = self.place(span.clone());
+        let location = self.location(span.clone());
         let message = error.message();
         if let Some(rest) = message.strip_prefix("unknown field `") {
             let mut quoted = rest.split('`').step_by(2);
@@ -100,19 +100,19 @@ impl Source {
             let known: Vec<&str> = quoted.filter(|word| !word.is_empty()).collect();
             let suggestion = suggest::nearest(&key, known.iter().copied()).first().map(|word| (*word).into());
             let known = known.join(", ").into();
-            return SpecError::UnknownKey { place, key, known, suggestion };
+            return SpecError::UnknownKey { location, key, known, suggestion };
         }
         let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
         let wrong_type = message.starts_with("invalid type") || message.starts_with("a whole number or a list");
         match self.key_at(span.start) {
             Some(key) if wrong_type => SpecError::Value {
-                place,
+                location,
                 key,
                 expected: in_words(expected.unwrap_or(message)).into(),
                 found: self.excerpt(span),
                 suggestion: None,
             },
-            _ => SpecError::Syntax { place, message: message.trim().replace('\n', "; ").into() },
+            _ => SpecError::Syntax { location, message: message.trim().replace('\n', "; ").into() },
         }
     }
 

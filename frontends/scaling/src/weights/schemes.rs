@@ -10,7 +10,7 @@ mod torchvision_mobile;
 mod transformers;
 
 use crate::architecture::{Architecture, Head};
-use crate::layers::{Part, Place, block_layers};
+use crate::layers::{BlockIndex, Part, block_layers};
 use crate::parameters::{Parameter, Role};
 
 /// Whose names a state dict uses.
@@ -147,9 +147,9 @@ struct Around {
 }
 
 impl Around {
-    fn of(architecture: &Architecture, place: Place) -> Option<Self> {
-        let block = architecture.stages.get(place.stage)?.get(place.block)?;
-        let layers = block_layers(block, place);
+    fn of(architecture: &Architecture, index: BlockIndex) -> Option<Self> {
+        let block = architecture.stages.get(index.stage)?.get(index.block)?;
+        let layers = block_layers(block, index);
         let pieces = [layers.expand.as_ref(), Some(&layers.spatial), layers.project.as_ref()];
         Some(Self {
             expand: layers.expand.is_some(),
@@ -173,9 +173,9 @@ fn numbered(architecture: &Architecture, parameter: &Parameter, own: &str, block
         let known = parameter.part != Part::Head || matches!(architecture.head, Head::BeforePool { .. });
         return known.then(|| own.to_string());
     }
-    let place = parameter.place?;
-    let around = Around::of(architecture, place)?;
-    (around.depthwise && !around.split).then(|| format!("{blocks}.{}.{own}", place.running))
+    let index = parameter.block?;
+    let around = Around::of(architecture, index)?;
+    (around.depthwise && !around.split).then(|| format!("{blocks}.{}.{own}", index.running))
 }
 
 /// Whether the part stands outside the blocks.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fornax_compiler::pipeline::{Options, optimise, plan_of};
+use fornax_compiler::pipeline::{PipelineOptions, optimise, plan_of};
 use fornax_compiler::{Target, jit};
 use fornax_ir::graph::Graph;
 use fornax_ir::ops::literal::Literal;
@@ -118,7 +118,7 @@ pub fn npy(path: &std::path::Path) -> Literal {
 
 /// A graph after the passes.
 pub fn fused(graph: Graph) -> Graph {
-    optimise(graph, &Options::default()).unwrap().graph
+    optimise(graph, &PipelineOptions::default()).unwrap().graph
 }
 
 /// The outputs of a graph's native code.

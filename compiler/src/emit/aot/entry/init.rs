@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, Code, FORMAT_VERSION, Head, WEIGHTS_MAGIC, WeightsHead};
+use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, FORMAT_VERSION, Head, Status, WEIGHTS_MAGIC, WeightsHead};
 
 use super::{Symbol, refuse, tables};
 use crate::codegen::clif::routine::{Routine, Val};
@@ -11,15 +11,15 @@ use crate::codegen::clif::routine::{Routine, Val};
 pub fn init<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], embedded: bool) -> Val<'r, 'f> {
     let [arena, n, weights, weights_n, level] = p;
     let tables = tables(f);
-    refuse(f, arena.is(0u64), Code::Null);
-    refuse(f, (arena & 63u64).is_not(0u64), Code::ArenaAlign);
-    refuse(f, n.below(tables.u32(offset_of!(Head, front_bytes))), Code::ArenaSize);
+    refuse(f, arena.is(0u64), Status::Null);
+    refuse(f, (arena & 63u64).is_not(0u64), Status::ArenaAlign);
+    refuse(f, n.below(tables.u32(offset_of!(Head, front_bytes))), Status::ArenaSize);
     let index = choose(f, tables, level.low());
     let found = f.var(weights);
     if embedded {
         f.when(weights.is(0u64), || found.set(f.address(Symbol::Weights as u32)));
     } else {
-        refuse(f, weights.is(0u64), Code::WeightsMissing);
+        refuse(f, weights.is(0u64), Status::WeightsMissing);
     }
     let weights = found.get();
     // Those of the library itself were written with it.
@@ -29,7 +29,7 @@ pub fn init<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], embedded: bool) -> 
     arena.set_u64(offset_of!(ArenaHead, weights), weights);
     arena.set_u32(offset_of!(ArenaHead, level), index);
     arena.set_u32(offset_of!(ArenaHead, failed), 0u64);
-    f.int(Code::Ok as u64)
+    f.int(Status::Ok as u64)
 }
 
 /// Index of the level to use: the one asked for, or the last that the processor runs.
@@ -43,25 +43,25 @@ fn choose<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, asked: Val<'r, 'f>) -
         best.set(f.select(runs & (asked.is(0u64) | asked.is(level)), i, best.get()));
         named.set(f.select(asked.is(level), i, named.get()));
     });
-    refuse(f, asked.is_not(0u64) & named.get().is(none), Code::Level);
-    refuse(f, best.get().is(none), Code::Cpu);
+    refuse(f, asked.is_not(0u64) & named.get().is(none), Status::Level);
+    refuse(f, best.get().is(none), Status::Cpu);
     best.get()
 }
 
 /// Refuses weights that are not whole or not this network's.
 fn check<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, weights: Val<'r, 'f>, n: Val<'r, 'f>) {
-    refuse(f, (weights & 63u64).is_not(0u64), Code::WeightsFormat);
-    refuse(f, n.is_not(tables.u64(offset_of!(Head, weights_bytes))), Code::WeightsFormat);
-    refuse(f, weights.u64(offset_of!(WeightsHead, magic)).is_not(WEIGHTS_MAGIC), Code::WeightsFormat);
-    refuse(f, weights.u32(offset_of!(WeightsHead, version)).is_not(u64::from(FORMAT_VERSION)), Code::WeightsFormat);
-    refuse(f, weights.u64(offset_of!(WeightsHead, bytes)).is_not(n), Code::WeightsFormat);
+    refuse(f, (weights & 63u64).is_not(0u64), Status::WeightsFormat);
+    refuse(f, n.is_not(tables.u64(offset_of!(Head, weights_bytes))), Status::WeightsFormat);
+    refuse(f, weights.u64(offset_of!(WeightsHead, magic)).is_not(WEIGHTS_MAGIC), Status::WeightsFormat);
+    refuse(f, weights.u32(offset_of!(WeightsHead, version)).is_not(u64::from(FORMAT_VERSION)), Status::WeightsFormat);
+    refuse(f, weights.u64(offset_of!(WeightsHead, bytes)).is_not(n), Status::WeightsFormat);
     let (early, late) = (weights.u32(offset_of!(WeightsHead, reserved)), offset_of!(WeightsHead, reserved_a));
     let reserved = [late, late + 8, late + 16].into_iter().fold(early, |bits, at| bits | weights.u64(at));
-    refuse(f, reserved.is_not(0u64), Code::WeightsFormat);
+    refuse(f, reserved.is_not(0u64), Status::WeightsFormat);
     let layout = tables.u64(offset_of!(Head, layout));
-    refuse(f, weights.u64(offset_of!(WeightsHead, layout)).is_not(layout), Code::WeightsLayout);
+    refuse(f, weights.u64(offset_of!(WeightsHead, layout)).is_not(layout), Status::WeightsLayout);
     let hash = f.call(Symbol::Hash as u32, [weights + WeightsHead::SIZE, n - WeightsHead::SIZE]);
-    refuse(f, weights.u64(offset_of!(WeightsHead, hash)).is_not(hash), Code::WeightsHash);
+    refuse(f, weights.u64(offset_of!(WeightsHead, hash)).is_not(hash), Status::WeightsHash);
 }
 
 const PRIME: [u64; 5] =

@@ -4,8 +4,8 @@ use std::mem::offset_of;
 
 use fornax_runtime::ABI_VERSION;
 use fornax_runtime::artifact::{
-    ARENA_MAGIC, ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Code, Head,
-    Plan, Port, StateHead, Step, Threads,
+    ARENA_MAGIC, ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Head, Plan,
+    Port, StateHead, Status, Step, Threads,
 };
 
 use super::{Symbol, needed, record, refuse, tables};
@@ -14,11 +14,11 @@ use crate::codegen::clif::routine::{Routine, Val};
 /// `int run(const fornax_call *call)`, or `int run_with_state(const fornax_call *call, void *state, size_t n)`.
 pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r, 'f>; 2]>) -> Val<'r, 'f> {
     let tables = tables(f);
-    refuse(f, call.is(0u64), Code::Null);
-    refuse(f, call.u32(offset_of!(Call, size)).is_not(size_of::<Call>()), Code::Abi);
-    refuse(f, call.u32(offset_of!(Call, abi)).is_not(u64::from(ABI_VERSION)), Code::Abi);
+    refuse(f, call.is(0u64), Status::Null);
+    refuse(f, call.u32(offset_of!(Call, size)).is_not(size_of::<Call>()), Status::Abi);
+    refuse(f, call.u32(offset_of!(Call, abi)).is_not(u64::from(ABI_VERSION)), Status::Abi);
     let index = call.u32(offset_of!(Call, binding));
-    refuse(f, index.below(tables.u32(offset_of!(Head, bindings))).is(0u64), Code::Binding);
+    refuse(f, index.below(tables.u32(offset_of!(Head, bindings))).is(0u64), Status::Binding);
     let binding = record(tables, offset_of!(Head, bindings_at), index, Binding::SIZE);
     let arena = call.u64(offset_of!(Call, arena));
     check_arena(f, tables, call, binding, arena);
@@ -27,7 +27,7 @@ pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r,
     let sides = Sides::new(tables, call, binding);
     let counts = [offset_of!(Call, n_inputs), offset_of!(Call, n_outputs)];
     for (side, count) in counts.into_iter().enumerate() {
-        refuse(f, call.u32(count).is_not(sides.0[side][1]), Code::TensorCount);
+        refuse(f, call.u32(count).is_not(sides.0[side][1]), Status::TensorCount);
     }
     sides.check(f, bases, front);
     if let Some([state, n]) = state {
@@ -46,7 +46,7 @@ pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r,
     arena.set_u64(offset_of!(ArenaHead, stride), binding.u64(offset_of!(Binding, scratch_stride)));
     steps(f, tables, plan, arena, call.u64(offset_of!(Call, threads)));
     sides.stage(f, bases, 1);
-    f.int(Code::Ok as u64)
+    f.int(Status::Ok as u64)
 }
 
 /// Refuses an arena that this call cannot use, and writes the number of workers into one that it can.
@@ -57,21 +57,21 @@ fn check_arena<'r, 'f>(
     binding: Val<'r, 'f>,
     arena: Val<'r, 'f>,
 ) {
-    refuse(f, arena.is(0u64), Code::Null);
-    refuse(f, (arena & 63u64).is_not(0u64), Code::ArenaAlign);
+    refuse(f, arena.is(0u64), Status::Null);
+    refuse(f, (arena & 63u64).is_not(0u64), Status::ArenaAlign);
     let (threads, workers) = (call.u64(offset_of!(Call, threads)), f.var(1u64));
     f.when(threads.is_not(0u64), || {
-        refuse(f, threads.u32(offset_of!(Threads, size)).is_not(size_of::<Threads>()), Code::Abi);
+        refuse(f, threads.u32(offset_of!(Threads, size)).is_not(size_of::<Threads>()), Status::Abi);
         workers.set(threads.u32(offset_of!(Threads, count)));
         let idle = threads.u64(offset_of!(Threads, parallel_for)).is(0u64);
-        refuse(f, workers.get().is(0u64) | idle, Code::Threads);
+        refuse(f, workers.get().is(0u64) | idle, Status::Threads);
     });
     let given = call.u64(offset_of!(Call, arena_bytes));
-    refuse(f, given.below(needed(binding, workers.get())), Code::ArenaSize);
+    refuse(f, given.below(needed(binding, workers.get())), Status::ArenaSize);
     let magic = tables.u64(offset_of!(Head, layout)) ^ ARENA_MAGIC;
-    refuse(f, arena.u64(offset_of!(ArenaHead, magic)).is_not(magic), Code::ArenaInit);
+    refuse(f, arena.u64(offset_of!(ArenaHead, magic)).is_not(magic), Status::ArenaInit);
     let level = arena.u32(offset_of!(ArenaHead, level));
-    refuse(f, level.below(tables.u32(offset_of!(Head, levels))).is(0u64), Code::ArenaInit);
+    refuse(f, level.below(tables.u32(offset_of!(Head, levels))).is(0u64), Status::ArenaInit);
     arena.set_u64(offset_of!(ArenaHead, workers), workers.get());
 }
 
@@ -108,7 +108,7 @@ impl<'r, 'f> Sides<'r, 'f> {
         for (side, [ports, count, addresses, sizes]) in self.0.into_iter().enumerate() {
             let to = self.bases(bases, side);
             let result = f.call(Symbol::Bind as u32, [ports, count, addresses, sizes, to, front]);
-            f.return_if(result.low().is_not(Code::Ok as u64), result);
+            f.return_if(result.low().is_not(Status::Ok as u64), result);
         }
     }
 
@@ -123,17 +123,17 @@ impl<'r, 'f> Sides<'r, 'f> {
 /// tensor, so one of another size is used through a copy.
 pub fn bind<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 6]) -> Val<'r, 'f> {
     let [ports, count, addresses, sizes, bases, front] = p;
-    refuse(f, count.is_not(0u64) & (addresses.is(0u64) | sizes.is(0u64)), Code::Null);
+    refuse(f, count.is_not(0u64) & (addresses.is(0u64) | sizes.is(0u64)), Status::Null);
     f.repeat(count, |i| {
         let port = ports + i * Port::SIZE;
         let bytes = port.u64(offset_of!(Port, bytes));
-        refuse(f, (sizes + i * 8usize).u64(0).is_not(bytes), Code::TensorBytes);
+        refuse(f, (sizes + i * 8usize).u64(0).is_not(bytes), Status::TensorBytes);
         let address = (addresses + i * 8usize).u64(0);
-        refuse(f, address.is(0u64) & bytes.is_not(0u64), Code::Null);
+        refuse(f, address.is(0u64) & bytes.is_not(0u64), Status::Null);
         let copy = front + port.u64(offset_of!(Port, staging));
         (bases + i * 8usize).set_u64(0, f.select((bytes & 63u64).is(0u64), address, copy));
     });
-    f.int(Code::Ok as u64)
+    f.int(Status::Ok as u64)
 }
 
 /// `void stage(ports, count, addresses, bases, outwards)`.
@@ -194,7 +194,7 @@ fn steps<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, plan: Val<'r, 'f>, are
             // What the host sees as chunks are units of `grain` chunks; no step has as many as 2^32 / grain.
             let units = f.divide(chunks + grain - 1u64, grain);
             f.call_at(parallel_for, [this, units, body, arena]);
-            refuse(f, arena.u32(offset_of!(ArenaHead, failed)).is_not(0u64), Code::Threads);
+            refuse(f, arena.u32(offset_of!(ArenaHead, failed)).is_not(0u64), Status::Threads);
         });
     });
 }

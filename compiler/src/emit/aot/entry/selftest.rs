@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use fornax_runtime::DType;
-use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, Binding, Call, Code, Head, Port, Sample, WeightsHead};
+use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, Binding, Call, Head, Port, Sample, Status, WeightsHead};
 
 use super::{EntryOptions, Symbol, needed, record, refuse, run, tables};
 use crate::codegen::clif::routine::{Routine, Val};
@@ -41,12 +41,12 @@ pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape:
     let result = if shape.state {
         let (state, n) = (next.get(), super::state::bytes(f));
         let filled = f.call(Symbol::StateInit as u32, [state, n, arena]).low();
-        f.return_if(filled.is_not(Code::Ok as u64), filled);
+        f.return_if(filled.is_not(Status::Ok as u64), filled);
         f.call(Symbol::RunWithState as u32, [call, state, n]).low()
     } else {
         f.call(Symbol::Run as u32, [call]).low()
     };
-    f.return_if(result.is_not(Code::Ok as u64), result);
+    f.return_if(result.is_not(Status::Ok as u64), result);
     if shape.arch == Arch::X86_64 {
         // Level 1 multiplies and adds: its results are close to those of the others.
         let levels = tables + tables.u32(offset_of!(Head, levels_at));
@@ -59,33 +59,33 @@ pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape:
         let (address, size) = ((of_outputs.1 + i * 8usize).u64(0), (of_outputs.2 + i * 8usize).u64(0));
         hash.set(f.call(Symbol::Mix as u32, [dtype, address, size, hash.get()]));
     });
-    refuse(f, hash.get().is_not(tables.u64(offset_of!(Head, selftest_hash))), Code::Selftest);
-    f.int(Code::Ok as u64)
+    refuse(f, hash.get().is_not(tables.u64(offset_of!(Head, selftest_hash))), Status::Selftest);
+    f.int(Status::Ok as u64)
 }
 
 fn check<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, arena: Val<'r, 'f>, n: Val<'r, 'f>) {
-    refuse(f, arena.is(0u64), Code::Null);
-    refuse(f, (arena & 63u64).is_not(0u64), Code::ArenaAlign);
-    refuse(f, n.below(tables.u64(offset_of!(Head, selftest_bytes))), Code::ArenaSize);
+    refuse(f, arena.is(0u64), Status::Null);
+    refuse(f, (arena & 63u64).is_not(0u64), Status::ArenaAlign);
+    refuse(f, n.below(tables.u64(offset_of!(Head, selftest_bytes))), Status::ArenaSize);
     let magic = tables.u64(offset_of!(Head, layout)) ^ ARENA_MAGIC;
-    refuse(f, arena.u64(offset_of!(ArenaHead, magic)).is_not(magic), Code::ArenaInit);
+    refuse(f, arena.u64(offset_of!(ArenaHead, magic)).is_not(magic), Status::ArenaInit);
     let weights = arena.u64(offset_of!(ArenaHead, weights)).u64(offset_of!(WeightsHead, hash));
     let unknown = tables.u32(offset_of!(Head, selftest)).is(0u64);
-    refuse(f, unknown | weights.is_not(tables.u64(offset_of!(Head, weights_hash))), Code::SelftestUnknown);
+    refuse(f, unknown | weights.is_not(tables.u64(offset_of!(Head, weights_hash))), Status::SelftestUnknown);
 }
 
 /// Compares the outputs with the samples in the file.
 fn samples<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, outputs: Val<'r, 'f>) -> Val<'r, 'f> {
     let count = tables.u32(offset_of!(Head, samples_len));
     // Outputs without f32 are compared by their hash only.
-    let result = f.var(f.select(count.is(0u64), Code::SelftestUnknown as u64, Code::Ok as u64));
+    let result = f.var(f.select(count.is(0u64), Status::SelftestUnknown as u64, Status::Ok as u64));
     f.repeat(count, |i| {
         let sample = record(tables, offset_of!(Head, samples), i, Sample::SIZE);
         let output = (outputs + sample.u32(offset_of!(Sample, output)) * 8usize).u64(0);
         let value = (output + sample.u64(offset_of!(Sample, offset))).u32(0);
         let (expected, tolerance) = (sample.u32(offset_of!(Sample, value)), sample.u32(offset_of!(Sample, tolerance)));
         let near = value.near_f32(expected, tolerance);
-        result.set(f.select(near, result.get(), Code::Selftest as u64));
+        result.set(f.select(near, result.get(), Status::Selftest as u64));
     });
     result.get()
 }

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 
 use fornax_runtime::artifact::{
-    ARENA_MAGIC, ArenaHead, Code, Head, STATE_MAGIC, STATE_VERSION, StateHead, StateTable, Variable,
+    ARENA_MAGIC, ArenaHead, Head, STATE_MAGIC, STATE_VERSION, StateHead, StateTable, Status, Variable,
 };
 
 use super::{Symbol, refuse, tables};
@@ -24,9 +24,9 @@ pub fn bytes<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
 
 /// Refuses a block that is absent, misplaced or too small.
 fn check_block<'r, 'f>(f: &'r Routine<'f>, state: Val<'r, 'f>, n: Val<'r, 'f>) {
-    refuse(f, state.is(0u64), Code::Null);
-    refuse(f, (state & 63u64).is_not(0u64), Code::StateFormat);
-    refuse(f, n.below(bytes(f)), Code::StateSize);
+    refuse(f, state.is(0u64), Status::Null);
+    refuse(f, (state & 63u64).is_not(0u64), Status::StateFormat);
+    refuse(f, n.below(bytes(f)), Status::StateSize);
 }
 
 /// Refuses a header that is not that of this network's states.
@@ -36,7 +36,7 @@ fn check_head<'r, 'f>(f: &'r Routine<'f>, head: Val<'r, 'f>) {
         | head.u32(offset_of!(StateHead, version)).is_not(u64::from(STATE_VERSION))
         | head.u64(offset_of!(StateHead, bytes)).is_not(bytes(f))
         | head.u64(offset_of!(StateHead, layout)).is_not(layout);
-    refuse(f, wrong, Code::StateFormat);
+    refuse(f, wrong, Status::StateFormat);
 }
 
 /// Refuses a state that was not filled, restored or moved whole.
@@ -57,43 +57,43 @@ fn write_head<'r, 'f>(f: &'r Routine<'f>, head: Val<'r, 'f>, hash: Val<'r, 'f>) 
 /// `int state_init(void *state, size_t n, const void *arena)`: the first elements, from the weights of an initialised arena.
 pub fn init<'r, 'f>(f: &'r Routine<'f>, [state, n, arena]: [Val<'r, 'f>; 3]) -> Val<'r, 'f> {
     check_block(f, state, n);
-    refuse(f, arena.is(0u64), Code::Null);
-    refuse(f, (arena & 63u64).is_not(0u64), Code::ArenaAlign);
+    refuse(f, arena.is(0u64), Status::Null);
+    refuse(f, (arena & 63u64).is_not(0u64), Status::ArenaAlign);
     let magic = tables(f).u64(offset_of!(Head, layout)) ^ ARENA_MAGIC;
-    refuse(f, arena.u64(offset_of!(ArenaHead, magic)).is_not(magic), Code::ArenaInit);
+    refuse(f, arena.u64(offset_of!(ArenaHead, magic)).is_not(magic), Status::ArenaInit);
     let table = table(f);
     let first = arena.u64(offset_of!(ArenaHead, weights)) + table.u64(offset_of!(StateTable, initial));
     f.call(Symbol::Copy as u32, [state + StateHead::SIZE, first, table.u64(offset_of!(StateTable, bytes))]);
     write_head(f, state, f.int(0));
-    f.int(Code::Ok as u64)
+    f.int(Status::Ok as u64)
 }
 
 /// `int state_save(const void *state, size_t n, void *saved, size_t saved_n)`: with a hash, to any address.
 pub fn save<'r, 'f>(f: &'r Routine<'f>, [state, n, saved, saved_n]: [Val<'r, 'f>; 4]) -> Val<'r, 'f> {
     check(f, state, n);
-    refuse(f, saved.is(0u64), Code::Null);
-    refuse(f, saved_n.is_not(bytes(f)), Code::StateSize);
+    refuse(f, saved.is(0u64), Status::Null);
+    refuse(f, saved_n.is_not(bytes(f)), Status::StateSize);
     let (variables, size) = (state + StateHead::SIZE, table(f).u64(offset_of!(StateTable, bytes)));
     f.call(Symbol::Copy as u32, [saved + StateHead::SIZE, variables, size]);
     write_head(f, saved, f.call(Symbol::Hash as u32, [variables, size]));
-    f.int(Code::Ok as u64)
+    f.int(Status::Ok as u64)
 }
 
 /// `int state_load(void *state, size_t n, const void *saved, size_t saved_n)`: the state stays as it is if the saved one is refused.
 pub fn load<'r, 'f>(f: &'r Routine<'f>, [state, n, saved, saved_n]: [Val<'r, 'f>; 4]) -> Val<'r, 'f> {
     check_block(f, state, n);
-    refuse(f, saved.is(0u64), Code::Null);
-    refuse(f, saved_n.is_not(bytes(f)), Code::StateSize);
+    refuse(f, saved.is(0u64), Status::Null);
+    refuse(f, saved_n.is_not(bytes(f)), Status::StateSize);
     check_head(f, saved);
     let (early, late) = (saved.u32(offset_of!(StateHead, reserved)), offset_of!(StateHead, reserved_a));
     let reserved = [late, late + 8, late + 16].into_iter().fold(early, |bits, at| bits | saved.u64(at));
-    refuse(f, reserved.is_not(0u64), Code::StateFormat);
+    refuse(f, reserved.is_not(0u64), Status::StateFormat);
     let (variables, size) = (saved + StateHead::SIZE, table(f).u64(offset_of!(StateTable, bytes)));
     let hash = f.call(Symbol::Hash as u32, [variables, size]);
-    refuse(f, saved.u64(offset_of!(StateHead, hash)).is_not(hash), Code::StateFormat);
+    refuse(f, saved.u64(offset_of!(StateHead, hash)).is_not(hash), Status::StateFormat);
     f.call(Symbol::Copy as u32, [state + StateHead::SIZE, variables, size]);
     write_head(f, state, f.int(0));
-    f.int(Code::Ok as u64)
+    f.int(Status::Ok as u64)
 }
 
 /// `int parameter_get(const void *state, size_t n, const char *name, void *data, size_t bytes)`, and with `inwards` its inverse
@@ -101,15 +101,15 @@ pub fn load<'r, 'f>(f: &'r Routine<'f>, [state, n, saved, saved_n]: [Val<'r, 'f>
 pub fn access<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], inwards: bool) -> Val<'r, 'f> {
     let [state, n, name, data, size] = p;
     check(f, state, n);
-    refuse(f, name.is(0u64), Code::Null);
+    refuse(f, name.is(0u64), Status::Null);
     let variable = f.call(Symbol::StateFind as u32, [name]);
-    refuse(f, variable.is(0u64), Code::StateName);
-    refuse(f, size.is_not(variable.u64(offset_of!(Variable, bytes))), Code::TensorBytes);
-    refuse(f, data.is(0u64) & size.is_not(0u64), Code::Null);
+    refuse(f, variable.is(0u64), Status::StateName);
+    refuse(f, size.is_not(variable.u64(offset_of!(Variable, bytes))), Status::TensorBytes);
+    refuse(f, data.is(0u64) & size.is_not(0u64), Status::Null);
     let held = state + StateHead::SIZE + variable.u64(offset_of!(Variable, offset));
     let (to, from) = if inwards { (held, data) } else { (data, held) };
     f.call(Symbol::Copy as u32, [to, from, size]);
-    f.int(Code::Ok as u64)
+    f.int(Status::Ok as u64)
 }
 
 /// `const Variable *find(const char *name)`: null if no variable has the name. Of the name, nothing behind its zero is read.

@@ -5,7 +5,7 @@
 
 use super::Around;
 use crate::architecture::{Architecture, Head};
-use crate::layers::{Part, Place};
+use crate::layers::{BlockIndex, Part};
 use crate::parameters::{Parameter, Role};
 
 /// Names of `parameter`.
@@ -36,19 +36,19 @@ fn variables(role: Role) -> &'static [&'static str] {
 fn layers(architecture: &Architecture, parameter: &Parameter) -> Vec<String> {
     let norm = parameter.role.is_norm();
     let pick = |conv: &'static str, bn: &'static str| vec![if norm { bn } else { conv }.to_string()];
-    match (parameter.part, parameter.place) {
+    match (parameter.part, parameter.block) {
         (Part::Stem, _) => pick("stem_conv", "stem_bn"),
         (Part::Head, _) if matches!(architecture.head, Head::BeforePool { .. }) => pick("top_conv", "top_bn"),
         (Part::Classifier, _) => pick("predictions", ""),
-        (part, Some(place)) => match Around::of(architecture, place).filter(|around| !around.split) {
-            Some(around) => in_block(&around, part, place, norm),
+        (part, Some(index)) => match Around::of(architecture, index).filter(|around| !around.split) {
+            Some(around) => in_block(&around, part, index, norm),
             None => Vec::new(),
         },
         _ => Vec::new(),
     }
 }
 
-fn in_block(around: &Around, part: Part, place: Place, norm: bool) -> Vec<String> {
+fn in_block(around: &Around, part: Part, index: BlockIndex, norm: bool) -> Vec<String> {
     let own: &[&str] = match (part, norm) {
         (Part::Expand, false) => &["expand_conv"],
         (Part::Expand, true) => &["expand_bn"],
@@ -61,8 +61,8 @@ fn in_block(around: &Around, part: Part, place: Place, norm: bool) -> Vec<String
         (_, false) => &["project_conv"],
         (_, true) => &["project_bn"],
     };
-    let Some(letter) = u32::try_from(place.block).ok().and_then(|j| char::from_u32(97u32.checked_add(j)?)) else {
+    let Some(letter) = u32::try_from(index.block).ok().and_then(|j| char::from_u32(97u32.checked_add(j)?)) else {
         return Vec::new();
     };
-    own.iter().map(|own| format!("block{}{letter}_{own}", place.stage + 1)).collect()
+    own.iter().map(|own| format!("block{}{letter}_{own}", index.stage + 1)).collect()
 }

@@ -12,18 +12,18 @@ pub(super) fn names(architecture: &Architecture, parameter: &Parameter) -> Vec<S
 
 fn owner(architecture: &Architecture, parameter: &Parameter) -> Option<String> {
     let norm = usize::from(parameter.role.is_norm());
-    match (parameter.part, parameter.place) {
+    match (parameter.part, parameter.block) {
         (Part::Stem, _) => Some(format!("features.0.{norm}")),
         (Part::Head, _) => match architecture.head {
             Head::BeforePool { .. } => Some(format!("features.{}.{norm}", architecture.stages.len() + 1)),
             Head::AfterPool { .. } => None,
         },
         (Part::Classifier, _) => Some("classifier.1".into()),
-        (part, Some(place)) => {
-            let around = Around::of(architecture, place).filter(|around| !around.split)?;
+        (part, Some(index)) => {
+            let around = Around::of(architecture, index).filter(|around| !around.split)?;
             let spatial = usize::from(around.expand);
             let squeeze = spatial + 1;
-            let block = format!("features.{}.{}.block", place.stage + 1, place.block);
+            let block = format!("features.{}.{}.block", index.stage + 1, index.block);
             Some(match part {
                 Part::Expand => format!("{block}.0.{norm}"),
                 Part::Spatial => format!("{block}.{spatial}.{norm}"),

@@ -5,13 +5,13 @@
 
 use super::{Around, Scheme, suffixed};
 use crate::architecture::Architecture;
-use crate::layers::{Part, Place};
+use crate::layers::{BlockIndex, Part};
 use crate::parameters::Parameter;
 
 /// Names of `parameter` in one of the three.
 pub(super) fn names(scheme: Scheme, architecture: &Architecture, parameter: &Parameter) -> Vec<String> {
     let norm = usize::from(parameter.role.is_norm());
-    let around = parameter.place.and_then(|place| Some((place, Around::of(architecture, place)?)));
+    let around = parameter.block.and_then(|index| Some((index, Around::of(architecture, index)?)));
     let owner = match (scheme, around) {
         (_, Some((_, around))) if around.split => None,
         (Scheme::TorchvisionMobileNetV2, around) => v2(architecture, parameter.part, around, norm),
@@ -21,15 +21,15 @@ pub(super) fn names(scheme: Scheme, architecture: &Architecture, parameter: &Par
     owner.map(|owner| suffixed(owner, parameter.role)).into_iter().collect()
 }
 
-fn v2(architecture: &Architecture, part: Part, around: Option<(Place, Around)>, norm: usize) -> Option<String> {
-    let Some((place, around)) = around else {
+fn v2(architecture: &Architecture, part: Part, around: Option<(BlockIndex, Around)>, norm: usize) -> Option<String> {
+    let Some((index, around)) = around else {
         return match part {
             Part::Stem => Some(format!("features.0.{norm}")),
             Part::Head => Some(format!("features.{}.{norm}", architecture.blocks().count() + 1)),
             _ => Some("classifier.1".into()),
         };
     };
-    let (block, spatial) = (format!("features.{}.conv", place.running + 1), usize::from(around.expand));
+    let (block, spatial) = (format!("features.{}.conv", index.running + 1), usize::from(around.expand));
     match part {
         _ if !around.depthwise || around.squeeze => None,
         Part::Expand => Some(format!("{block}.0.{norm}")),
@@ -38,15 +38,15 @@ fn v2(architecture: &Architecture, part: Part, around: Option<(Place, Around)>, 
     }
 }
 
-fn v3(part: Part, around: Option<(Place, Around)>, norm: usize) -> Option<String> {
-    let Some((place, around)) = around else {
+fn v3(part: Part, around: Option<(BlockIndex, Around)>, norm: usize) -> Option<String> {
+    let Some((index, around)) = around else {
         return Some(match part {
             Part::Stem => format!("features.0.{norm}"),
             Part::Head => "classifier.0".into(),
             _ => "classifier.3".into(),
         });
     };
-    let module = format!("features.{}", place.running + 1);
+    let module = format!("features.{}", index.running + 1);
     if !around.project {
         return (part == Part::Spatial).then(|| format!("{module}.{norm}"));
     }
@@ -61,8 +61,13 @@ fn v3(part: Part, around: Option<(Place, Around)>, norm: usize) -> Option<String
     })
 }
 
-fn mnasnet(architecture: &Architecture, part: Part, around: Option<(Place, Around)>, norm: usize) -> Option<String> {
-    let Some((place, around)) = around else {
+fn mnasnet(
+    architecture: &Architecture,
+    part: Part,
+    around: Option<(BlockIndex, Around)>,
+    norm: usize,
+) -> Option<String> {
+    let Some((index, around)) = around else {
         return match part {
             Part::Stem => Some(format!("layers.{norm}")),
             Part::Head => Some(format!("layers.{}", architecture.stages.len() + 7 + norm)),
@@ -76,9 +81,9 @@ fn mnasnet(architecture: &Architecture, part: Part, around: Option<(Place, Aroun
             Part::Spatial => 3,
             _ => 6,
         };
-    match place.stage {
-        0 if place.block > 0 || around.expand => None,
+    match index.stage {
+        0 if index.block > 0 || around.expand => None,
         0 => Some(format!("layers.{at}")),
-        stage => Some(format!("layers.{}.{}.layers.{at}", stage + 7, place.block)),
+        stage => Some(format!("layers.{}.{}.layers.{at}", stage + 7, index.block)),
     }
 }
