@@ -23,7 +23,7 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     write_files(&[(path.as_ref(), &[bytes])])
 }
 
-/// Writes several files, each made of parts one behind the other. None appears before all are complete.
+/// Writes several files, each made of parts one after the other. None appears before all are complete.
 ///
 /// # Errors
 /// [`Error::File`] naming the first that cannot be written.

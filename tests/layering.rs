@@ -37,7 +37,7 @@ const CRANELIFT: &[&str] =
     &["compiler/src/codegen/clif.rs", "compiler/src/codegen/clif/", "compiler/src/emit.rs", "compiler/src/emit/jit.rs"];
 
 /// What a level of vector instructions takes: the files that a new one is written into. The first says what it is, and all others
-/// but those of its encodings and costs read that. Next to them: a row in `tests/net/` and a snapshot in `tests/filetests/asm/`.
+/// but those of its encodings and costs read that. Besides them: a row in `tests/net/` and a snapshot in `tests/filetests/asm/`.
 const LEVEL: &[&str] = &[
     "runtime/src/levels.rs",
     "runtime/src/features.rs",

@@ -1,4 +1,4 @@
-"""Fornax beside other engines, on ONNX files, batch as in the input, f32.
+"""Fornax against other engines, on ONNX files, batch as in the input, f32.
 
     contest.py MODEL.onnx... [--threads 1,2] [--engines fornax,onnxruntime,openvino] [--rounds 8]
 

@@ -256,7 +256,7 @@ fn text(kind: Kind, model: &Model, options: &ArtifactOptions) -> Result<String> 
     Ok(text)
 }
 
-/// A path with a suffix behind what it has.
+/// A path with a suffix after what it has.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_os_string();
     path.push(format!(".{suffix}"));

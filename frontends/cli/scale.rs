@@ -81,7 +81,7 @@ fn range(text: &str) -> Result<Range, String> {
     }
 }
 
-/// A number with k, M or G behind it, or Ki, Mi or Gi; a B after that is dropped.
+/// A number with k, M or G after it, or Ki, Mi or Gi; a B after that is dropped.
 fn quantity(text: &str) -> Result<f64, String> {
     let bare = text.trim().trim_end_matches('B');
     let (bare, base) = bare.strip_suffix('i').map_or((bare, 1000f64), |bare| (bare, 1024f64));

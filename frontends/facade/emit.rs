@@ -95,7 +95,7 @@ impl ArtifactOptions {
 pub struct Artifact {
     /// What it is.
     pub kind: Emit,
-    /// Its bytes, one part behind the other.
+    /// Its bytes, one part after the other.
     pub parts: Vec<Bytes>,
 }
 

@@ -71,7 +71,7 @@ pub(crate) trait Source: Send + Sync {
     /// Gives the pages of the model's file back to the system; they are read again where needed.
     fn release_pages(&self) {}
 
-    /// The files it was read from next to the model file itself.
+    /// The files it was read from besides the model file itself.
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }

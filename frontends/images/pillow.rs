@@ -1,7 +1,7 @@
 //! Pillow's resize of 8-bit images, to the bit.
 //!
 //! Separable and antialiased: the filter's support grows with the reduction. The pass along rows comes first; each pass
-//! accumulates in 22-bit fixed point and rounds to 8 bits. Written out because networks are trained behind exactly
+//! accumulates in 22-bit fixed point and rounds to 8 bits. Written out because networks are trained on the output of exactly
 //! this, and the resizing crates, with 16-bit coefficients, end two levels away.
 
 use super::filter::{Interpolation, cubic};

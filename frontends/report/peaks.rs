@@ -1,4 +1,4 @@
-//! The FMA peak of this machine, measured next to a model.
+//! The FMA peak of this machine, measured along with a model.
 
 use fornax_runtime::{Peak, measure_fma_peak};
 use serde_json::{Value, json};

@@ -85,7 +85,7 @@ pub struct Profile {
     pub runs: usize,
     /// Median of the runs.
     pub wall_ns: f64,
-    /// Median over the runs of what a run takes next to its steps: checking and binding tensors, beginning and ending.
+    /// Median over the runs of what a run takes besides its steps: checking and binding tensors, beginning and ending.
     pub between_ns: f64,
     /// The rest: what interrupts now this step, now that one is in the median of no step, but in that of the runs. It is
     /// small on a quiet machine and may be negative.

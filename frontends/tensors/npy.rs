@@ -29,7 +29,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     if header.fortran_order { row_major(&tensor) } else { Ok(tensor) }
 }
 
-/// The header's text and the data behind it.
+/// The header's text and the data after it.
 fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (version, rest) = rest.split_at_checked(2)?;

@@ -94,7 +94,7 @@ records! {
         weights_bytes: u64,
         /// Size of their beginning that `hash` covers: the [`WeightsHead`] and the constants that kernels compute addresses from.
         guarded_bytes: u64,
-        /// XXH64 (seed 0) of the file, with this field zero, without the weights behind their guarded beginning.
+        /// XXH64 (seed 0) of the file, with this field zero, without the weights after their guarded beginning.
         hash: u64,
     }
 
@@ -138,7 +138,7 @@ records! {
     struct Variable {
         /// Size.
         bytes: u64,
-        /// Offset behind the [`StateHead`], a multiple of 64.
+        /// Offset after the [`StateHead`], a multiple of 64.
         offset: u64,
         /// Name: an offset into the text.
         name: u32,
@@ -246,7 +246,7 @@ records! {
         fixed_bytes: u64,
         /// What each thread adds to it.
         scratch_stride: u64,
-        /// Bytes behind the front that hold copies of inputs and outputs whose size is no multiple of 64.
+        /// Bytes after the front that hold copies of inputs and outputs whose size is no multiple of 64.
         staging_bytes: u64,
         /// Index of its first port: inputs, then outputs.
         first_port: u32,
@@ -398,7 +398,7 @@ pub struct Call {
     pub threads: u64,
 }
 
-macro_rules! codes {
+macro_rules! statuses {
     ($($(#[$doc:meta])* $name:ident, $c:literal, $message:literal;)*) => {
         /// What the functions of a compiled library return.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -406,10 +406,10 @@ macro_rules! codes {
         pub enum Status { $($(#[$doc])* $name,)* }
 
         impl Status {
-            /// Every code with its name in C, behind the prefix, and what `strerror` says.
+            /// Every status with its name in C, after the prefix, and what `strerror` says.
             pub const ALL: &[(Status, &str, &str)] = &[$((Status::$name, $c, $message),)*];
 
-            /// The codes that a library of a version of the format returns: those about states only where there are any.
+            /// The statuses that a library of a version of the format returns: those about states only where there are any.
             pub fn of_format(version: u32) -> &'static [(Status, &'static str, &'static str)] {
                 let stateless = Status::StateMissing as usize;
                 if version == FORMAT_VERSION { &Status::ALL[..stateless] } else { Status::ALL }
@@ -418,7 +418,7 @@ macro_rules! codes {
     };
 }
 
-codes! {
+statuses! {
     /// Success.
     Ok, "OK", "success";
     /// A pointer is null.

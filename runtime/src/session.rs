@@ -1,4 +1,4 @@
-//! The safe face: a program with memory and threads of its own.
+//! The safe interface: a program with memory and threads of its own.
 //!
 //! In: tensors of exactly the program's types and shapes. Out: the same bytes every time, whatever the number of
 //! threads. Everything is allocated in [`Session::new`], nothing in [`Session::run`].

@@ -1,6 +1,6 @@
 //! Parameters and states: what a program keeps from one run to the next, and where.
 //!
-//! In: variables, each at its offset in one block. Out: the same, proven to lie one behind the other in the block.
+//! In: variables, each at its offset in one block. Out: the same, proven to lie one after the other in the block.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl StateParts {
         self.variables.iter().find(|variable| variable.port.name == name)
     }
 
-    /// Checks that the variables lie in the block one behind the other, and the block's first elements in `constants` bytes.
+    /// Checks that the variables lie in the block one after the other, and the block's first elements in `constants` bytes.
     ///
     /// # Errors
     /// [`Error::BadVariable`] with the first field that contradicts another.
@@ -83,7 +83,7 @@ impl StateParts {
             return bad("all", "size of the state", format!("a multiple of {ALIGN}"), &self.bytes);
         }
         if !self.initial.is_multiple_of(ALIGN) || inside(self.initial, self.bytes, constants).is_none() {
-            let expected = format!("a multiple of {ALIGN} with {} bytes behind it in {constants}", self.bytes);
+            let expected = format!("a multiple of {ALIGN} with {} bytes after it in {constants}", self.bytes);
             return bad("all", "offset of the first elements", expected, &self.initial);
         }
         let (mut end, mut names) = (0, std::collections::HashSet::new());
@@ -94,7 +94,7 @@ impl StateParts {
             let bytes = port.shape.checked_bytes(port.dtype);
             let fits = bytes.and_then(|bytes| inside(*offset, bytes, self.bytes));
             match fits.filter(|_| *offset >= end && offset.is_multiple_of(ALIGN)) {
-                Some(behind) => end = behind,
+                Some(after) => end = after,
                 None => {
                     let expected = format!("a multiple of {ALIGN} from {end} on, its elements within {}", self.bytes);
                     return bad(&port.name, "offset", expected, offset);

@@ -11,7 +11,7 @@ pub(crate) use std::thread::{Builder, JoinHandle, available_parallelism, park, y
 #[derive(Default)]
 pub(crate) struct Padded<T>(pub T);
 
-/// Locks `mutex`; the data behind every mutex of this crate stays valid when a holder panics.
+/// Locks `mutex`; the data that any mutex of this crate guards stays valid when a holder panics.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -108,7 +108,7 @@ pub fn compile<'a>(
         let of_level: Vec<&Plan> = numbers.iter().map(|number| all[*number]).collect();
         let target = &of_level[0].target;
         let (distinct, functions) = distinct_in(&of_level);
-        // Packing goes on next to the first.
+        // Packing goes on while the first are compiled.
         let code =
             times.stage(format!("code {target}"), || compile_beside(&distinct, target, threads, &|| queue.work()))?;
         let own: Vec<CodeRange> = code.into_iter().map(|code| kernels.add(code, &target.to_string())).collect();

@@ -1,6 +1,6 @@
 //! Packed constants, written straight into the memory or file they are for.
 //!
-//! In: constants that lie one behind the other. Out: every constant in its place, packed by however many threads take part. The
+//! In: constants that lie one after the other. Out: every constant in its place, packed by however many threads take part. The
 //! constants go in the order of the model's file, and what has been read is given back to the system on the way, so that
 //! no more than a part of the file is resident at a time.
 
@@ -39,8 +39,8 @@ impl<'a> Queue<'a> {
     pub fn new(constants: impl IntoIterator<Item = &'a PackedConstant>, mut memory: &'a mut [u8]) -> Self {
         let mut jobs = Vec::new();
         for constant in constants {
-            let (to, behind) = memory.split_at_mut(constant.bytes.next_multiple_of(ALIGN));
-            memory = behind;
+            let (to, rest) = memory.split_at_mut(constant.bytes.next_multiple_of(ALIGN));
+            memory = rest;
             let to = &mut to[..constant.bytes];
             jobs.push(Job { constant, to });
         }

@@ -1,6 +1,6 @@
 //! Convolutions as steps, for every operator that holds one: which kernel family computes it, and how its weights are packed.
 //!
-//! In: a convolution, its weights and bias named by their operand numbers, and views for everything else. Out: one step, behind those that
+//! In: a convolution, its weights and bias named by their operand numbers, and views for everything else. Out: one step, after those that
 //! pack weights and bias which are no constants.
 
 use super::context::Lowering;

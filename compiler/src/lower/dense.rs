@@ -1,6 +1,6 @@
 //! Matrix products as steps, and the gate of squeeze-and-excite that two of them make.
 //!
-//! In: rows in a row-major view, a matrix, perhaps a bias. Out: a matrix-vector step for few rows, a 1x1 convolution for many, behind
+//! In: rows in a row-major view, a matrix, perhaps a bias. Out: a matrix-vector step for few rows, a 1x1 convolution for many, after
 //! the steps that pack what is no constant. Both start from the bias and add by input, ascending, so the choice changes no bit.
 
 use super::context::Lowering;
@@ -97,7 +97,7 @@ pub fn gemv(
 pub enum Squeeze {
     /// A channel-last map `[N, C, H, W]`.
     Map(ViewId),
-    /// Sums over the rows of a map, `[N, rows, C]`, and the pixels of one image behind them.
+    /// Sums over the rows of a map, `[N, rows, C]`, and the number of pixels of one image that they sum.
     RowSums(ViewId, usize),
 }
 
@@ -134,7 +134,7 @@ pub fn squeeze_gate(
     Ok(x)
 }
 
-/// The mean behind a squeeze, and the view it reads.
+/// The mean of a squeeze, and the view it reads.
 fn squeeze(cx: &Lowering<'_>, source: Squeeze) -> Result<(ViewId, Mean), OpError> {
     let (Squeeze::Map(view) | Squeeze::RowSums(view, _)) = source;
     let shape = &cx.plan.view(view).ty.shape;

@@ -97,7 +97,7 @@ fn postpone(op: &Conv, operands: &[&Stored]) -> Result<Stored, OpError> {
     Ok(Stored { ty, place: Materialization::Expansion(Box::new(Expansion { op: op.clone(), operands })) })
 }
 
-/// The expansion of a block and the depthwise convolution behind it, in one step or in two.
+/// The expansion of a block and the depthwise convolution after it, in one step or in two.
 fn lower_expanded(
     cx: &mut Lowering<'_>,
     squeezes: bool,

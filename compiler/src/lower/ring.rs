@@ -1,4 +1,4 @@
-//! An expansion and the depthwise convolution behind it as one step, where the expanded map is too large to stay near.
+//! An expansion and the depthwise convolution after it as one step, where the expanded map is too large to stay near.
 //!
 //! In: both convolutions of a block. Out: the ring kernel and its step, or nothing where separate kernels do. Both ways give the
 //! same bits.
@@ -16,7 +16,7 @@ use fornax_ir::{OpError, Verdict};
 const FEW_INPUTS: usize = 96;
 
 /// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
-/// than the L2, where it would be written to what lies behind and read again, and it has few inputs.
+/// than the L2, where it would be written to the next cache or memory and read again, and it has few inputs.
 pub fn choose(cx: &mut Lowering<'_>, expand: &ConvCall<'_>, depthwise: &ConvCall<'_>) -> Result<Option<Ring>, OpError> {
     let natives = (expand.native(cx, Layout::ChannelsLast)?, depthwise.native(cx, Layout::ChannelsLast)?);
     let (Some(ConvKernel::Dense(dense)), Some(ConvKernel::Depthwise(depthwise))) = natives else { return Ok(None) };

@@ -49,7 +49,7 @@ fn beside(op: &TopK, strides: &[i64]) -> Vec<i64> {
     strides
 }
 
-/// The index along the selection's axis, or along the reduced axis behind the `rank` axes of the operand.
+/// The index along the selection's axis, or along the reduced axis after the `rank` axes of the operand.
 fn numbered(op: &TopK, rank: usize, reduced: bool) -> Affine {
     let mut strides = vec![0; rank + 1];
     strides[if reduced { rank } else { op.axis }] = 1;

@@ -63,7 +63,7 @@ fn computed(cx: &mut Lowering<'_>, i: usize, packing: Packing) -> Result<Operand
     }
 }
 
-/// Packs operand `i`, which is read in `layout` by the strides next to the packing: 0 where it is repeated.
+/// Packs operand `i`, which is read in `layout` by the strides that come with the packing: 0 where it is repeated.
 ///
 /// # Errors
 /// If no kernel writes such a packing.

@@ -1,7 +1,7 @@
 //! A plan from its text.
 //!
 //! In: what a plan prints as; see [`super::print`]. Out: a plan that prints the same. Kernels are found by their names, nests by the
-//! lines behind them; schedules, arguments and chunks follow from specs and target and are held to what the text says. The elements
+//! lines after the steps; schedules, arguments and chunks follow from specs and target and are held to what the text says. The elements
 //! of constants are not in the text, so such a plan can be looked at, rewritten and printed, but not emitted.
 
 use std::collections::HashMap;

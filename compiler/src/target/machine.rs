@@ -3,7 +3,7 @@
 //! In: work in floating-point operations and bytes. Out: cycles and microseconds. The figures are those of recent server cores, the same
 //! for every processor of a level, so that what is compiled does not depend on where; sizes of chunks that no target may change are
 //! said in cycles of [`Machine::NOMINAL`]. Predictions are to be compared with each other: `cargo bench --bench cost` prints them
-//! beside measured times.
+//! next to measured times.
 
 /// A core, its caches and their rates.
 #[derive(Clone, Copy, PartialEq, Debug)]

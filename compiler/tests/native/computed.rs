@@ -1,4 +1,4 @@
-//! Weights and biases that are inputs: the kernels of constant ones, behind steps that pack, and the same bits.
+//! Weights and biases that are inputs: the kernels of constant ones, after steps that pack, and the same bits.
 
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::types::{TensorType, random_values};

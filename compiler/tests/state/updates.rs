@@ -1,4 +1,4 @@
-//! Where the next value of a variable is written: straight into it, or behind all reads. Every case runs three times against the
+//! Where the next value of a variable is written: straight into it, or after all reads. Every case runs three times against the
 //! evaluator; values are small whole numbers, so that the bits must agree.
 
 use std::sync::Arc;

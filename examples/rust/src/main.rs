@@ -39,7 +39,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The values of a .npy file of version 1 are behind a header, whose length is a u16 at byte 8.
+/// The values of a .npy file of version 1 follow a header, whose length is a u16 at byte 8.
 fn values(file: &[u8]) -> &[u8] {
     match file {
         [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, low, high, rest @ ..] => {

@@ -92,7 +92,7 @@ struct Writer<'a> {
     taken: BTreeSet<String>,
 }
 
-/// A name that nothing else has: `base`, or with a number behind it.
+/// A name that nothing else has: `base`, or with a number after it.
 fn fresh(taken: &mut BTreeSet<String>, base: &str) -> String {
     let numbered = (1..).map(|number| format!("{base}_{number}"));
     let name = std::iter::once(base.to_string()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default();

@@ -61,7 +61,7 @@ fn argument(value: u64, ports: &Ports, state: &StateParts) -> Option<Arg> {
             match index.checked_sub(inputs) {
                 None => (offset == 0).then_some(Arg::Input(index)),
                 Some(output) if output < outputs => (offset == 0).then_some(Arg::Output(output)),
-                Some(behind) => (behind == outputs && !state.variables.is_empty()).then_some(Arg::State(offset)),
+                Some(after) => (after == outputs && !state.variables.is_empty()).then_some(Arg::State(offset)),
             }
         }
         _ => None,

@@ -154,12 +154,12 @@ impl Tables {
         Ok(decoded)
     }
 
-    /// Parameters and states: at least one, one behind the other, and their first elements among the constants.
+    /// Parameters and states: at least one, one after the other, and their first elements among the constants.
     fn decode_state(&self, sections: &Sections<'_>, dims: &Records) -> Result<StateParts, Error> {
         let wrong =
             |field: &str, expected: &dyn Display, found: &dyn Display| Err(damaged(&self.path, field, expected, found));
         let table = sections.bytes.get(Head::SIZE..).and_then(StateTable::read);
-        let Some(table) = table else { return wrong("table of the state", &"one behind the head", &"less") };
+        let Some(table) = table else { return wrong("table of the state", &"one after the head", &"less") };
         let count = table.variables;
         let rows = sections.records("variables", table.variables_at, count as usize, artifact::Variable::SIZE)?;
         let mut texts = self.texts(count as usize);
@@ -176,7 +176,7 @@ impl Tables {
         }
         if state.variables.is_empty() || state.initial < WeightsHead::SIZE {
             let found = format_args!("{count}, first elements at {}", table.initial);
-            return wrong("variables", &"at least one, first elements behind the header of the weights", &found);
+            return wrong("variables", &"at least one, first elements after the header of the weights", &found);
         }
         match state.check(self.head.weights_bytes as usize) {
             Err(Error::BadVariable { name, field, expected, found }) => {

@@ -109,7 +109,7 @@ impl Filter {
         (0..self.tile.positions()).map(move |at| (value(at) as f32).to_le_bytes())
     }
 
-    /// The taps behind `G g Gt`, as well as its rounding allows.
+    /// The taps `g` of `G g Gt`, as well as its rounding allows.
     pub fn restore(&self, values: &[[u8; 4]]) -> [[u8; 4]; TAPS] {
         let n = self.tile.inputs();
         let value = |row: usize, column: usize| f64::from(f32::from_le_bytes(values[row * n + column]));

@@ -357,7 +357,7 @@ impl File {
     }
 }
 
-/// An ELF header and a program header for notes behind it, whose size is to be filled in.
+/// An ELF header and a program header for notes after it, whose size is to be filled in.
 fn elf_header() -> Vec<u8> {
     let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
     bytes.resize(16, 0);

@@ -8,7 +8,7 @@
 //!     .symtab, .strtab, .shstrtab, section headers: not loaded
 //! ```
 //!
-//! In: an [`ObjectImage`]. Out: the bytes before, of, and behind the weights. Address and file offset of a byte are the same. Nothing is
+//! In: an [`ObjectImage`]. Out: the bytes before, of, and after the weights. Address and file offset of a byte are the same. Nothing is
 //! imported and nothing relocated when the library is loaded; no page is writable and executable.
 
 mod dynamic;
@@ -185,7 +185,7 @@ impl Spans {
     }
 }
 
-/// Writes the note, with the hash of everything but the constants behind the guarded ones.
+/// Writes the note, with the hash of everything but the constants after the guarded ones.
 fn seal(library: &mut SharedLibrary, at: usize, mut note: Note) {
     let write = |library: &mut SharedLibrary, note: &Note| {
         let mut bytes = Vec::with_capacity(Note::SIZE);

@@ -87,7 +87,7 @@ pub enum Symbol {
 #[derive(Clone, Debug)]
 pub struct Function {
     pub symbol: Symbol,
-    /// Its name behind the library's prefix.
+    /// Its name after the library's prefix.
     pub name: &'static str,
     /// Whether programs see it.
     pub exported: bool,
@@ -222,7 +222,7 @@ fn signature<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
     tables + tables.u32(offset_of!(Head, signature_at))
 }
 
-/// `const char *strerror(int code)`: the message behind the last code is for those it does not know.
+/// `const char *strerror(int code)`: the message after the last one is for those it does not know.
 fn strerror<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>, state: bool) -> Val<'r, 'f> {
     let format = if state { FORMAT_WITH_STATE } else { FORMAT_VERSION };
     let (number, tables, count) = (number.low(), tables(f), Status::of_format(format).len());

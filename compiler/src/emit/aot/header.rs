@@ -1,7 +1,7 @@
 //! The C header of a library.
 //!
 //! In: plans and prefix. Out: the declarations of the exported functions, the types they take, the numbers of codes and
-//! levels, and the sizes of the tensors of each binding. It compiles as C99 and as C++, and next to the headers of other libraries.
+//! levels, and the sizes of the tensors of each binding. It compiles as C99 and as C++, and together with the headers of other libraries.
 
 use std::fmt::Write;
 

@@ -268,7 +268,7 @@ impl Writer {
         at
     }
 
-    /// Puts the arrays behind the head.
+    /// Puts the arrays after the head.
     fn join(self, mut head: Head, signature: &str) -> Result<Vec<u8>> {
         (head.steps, head.args) = ((self.steps.len() / Step::SIZE) as u32, (self.args.len() / 8) as u32);
         (head.ports, head.dims) = ((self.ports.len() / Port::SIZE) as u32, (self.dims.len() / 8) as u32);
@@ -280,7 +280,7 @@ impl Writer {
             body.resize(body.len().next_multiple_of(8), 0);
             at as u32
         };
-        // The table of the state stands right behind the head.
+        // The table of the state stands right after the head.
         place(&self.state);
         head.bindings_at = place(&self.bindings);
         head.levels_at = place(&self.levels);

@@ -1,6 +1,6 @@
 //! The constants of all plans of a library, each stored once.
 //!
-//! In: plans of one model, for several shapes and levels. Out: a [`ConstantTable`] of distinct constants with their places behind the
+//! In: plans of one model, for several shapes and levels. Out: a [`ConstantTable`] of distinct constants with their places after the
 //! [`WeightsHead`], and the packed bytes. The places depend on shapes and packings, never on values: [`ConstantTable::layout`] is the same for
 //! two models that differ in their weights only.
 
@@ -24,7 +24,7 @@ pub struct ConstantTable<'a> {
     of_plan: Vec<Vec<usize>>,
     /// The plan whose parameters and states these are; they are the same in all plans.
     state: Option<&'a Plan>,
-    /// Offset of what the state block begins with, behind the constants.
+    /// Offset of what the state block begins with, after the constants.
     pub initial: usize,
     /// Size with the header.
     pub bytes: usize,

@@ -2,7 +2,7 @@
 //!
 //! In: the steps in their final order, and for each updated variable the view of its next value. Out: every such value in the
 //! variable's memory when the steps are done. A value is written there straight away if nothing reads the variable
-//! afterwards, else copied behind all other steps. Updates happen at once: a variable that is the next value of
+//! afterwards, else copied after all other steps. Updates happen at once: a variable that is the next value of
 //! another one is read before it is overwritten.
 
 use crate::kernels::{Access, Kernel, Loops};

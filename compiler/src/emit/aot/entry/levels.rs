@@ -123,7 +123,7 @@ pub fn levels<'r, 'f>(f: &'r Routine<'f>, arch: Arch) -> Val<'r, 'f> {
     result.get()
 }
 
-/// The words that rungs need next to `known` features: leaf 1 first, then from the highest leaf down.
+/// The words that rungs need besides `known` features: leaf 1 first, then from the highest leaf down.
 fn asked(rungs: &[Rung], known: CpuFeatures) -> Vec<Word> {
     let needed = rungs.iter().flat_map(|rung| rung.features.without(known).cpuid());
     let mut words: Vec<Word> = needed.map(Word::from).collect();

@@ -32,8 +32,8 @@ pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r,
     sides.check(f, bases, front);
     if let Some([state, n]) = state {
         super::state::check(f, state, n);
-        let behind = sides.bases(bases, 1) + sides.0[1][1] * 8usize;
-        behind.set_u64(0, state + StateHead::SIZE);
+        let after = sides.bases(bases, 1) + sides.0[1][1] * 8usize;
+        after.set_u64(0, state + StateHead::SIZE);
     }
     sides.stage(f, bases, 0);
     let plan = plan(tables, index, arena);

@@ -12,7 +12,7 @@ use crate::target::Arch;
 /// Golden ratio of 64 bits.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// `int selftest(void *arena, size_t n)`: the arena is initialised and has room for the tensors behind it.
+/// `int selftest(void *arena, size_t n)`: the arena is initialised and has room for the tensors after it.
 pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape: EntryOptions) -> Val<'r, 'f> {
     let tables = tables(f);
     check(f, tables, arena, n);

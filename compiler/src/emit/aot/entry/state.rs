@@ -112,7 +112,7 @@ pub fn access<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], inwards: bool) ->
     f.int(Status::Ok as u64)
 }
 
-/// `const Variable *find(const char *name)`: null if no variable has the name. Of the name, nothing behind its zero is read.
+/// `const Variable *find(const char *name)`: null if no variable has the name. Of the name, nothing after its zero is read.
 pub fn find<'r, 'f>(f: &'r Routine<'f>, name: Val<'r, 'f>) -> Val<'r, 'f> {
     let (tables, table, found) = (tables(f), table(f), f.var(0u64));
     let text = tables + tables.u32(offset_of!(Head, text_at));
