@@ -9,6 +9,8 @@ mod kind;
 pub mod name;
 pub mod packing;
 mod parts;
+#[cfg(test)]
+mod sizes;
 pub mod sliding;
 #[cfg(test)]
 pub mod testing;
