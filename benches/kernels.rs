@@ -17,6 +17,7 @@ use fornax_compiler::internals::{
 };
 use fornax_compiler::{Kernel, Target};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 use fornax_runtime::{Tensor, measure_fma_peak};
 
 /// 1x1 convolutions of EfficientNet-B0 at 224: pixels, channels, filters, activation.
@@ -91,12 +92,13 @@ fn conv3x3(channels: usize, filters: usize, extent: usize, stride: usize, input:
     let axis = ConvAxis { input: extent, output, kernel: 3, stride, dilation: 1, begin: usize::from(stride == 1) };
     let epilogue = Epilogue::new(Some(UnaryFn::Silu), false, false);
     let (rows, columns) = (axis, axis);
-    Conv { batch: 1, groups: 1, channels, filters, weights_per_image: false, rows, columns, input, epilogue }
+    Conv { rows, columns, input, ..Conv::pointwise(1, channels, filters, epilogue) }
 }
 
 fn depthwise_spec((channels, extent, k, s): &(usize, usize, usize, usize), silu: bool) -> Depthwise {
     let pads = [(k - 1) / 2; 2];
     Depthwise {
+        element: DType::F32,
         batch: 1,
         channels: *channels,
         input: [*extent; 2],
@@ -149,7 +151,8 @@ fn depthwise(bencher: Bencher<'_, '_>, case: &Case) {
 
 fn gemv_cases() -> Vec<Case> {
     let gemv = |(inputs, outputs): &(usize, usize)| {
-        case(Gemv { rows: 1, inputs: *inputs, outputs: *outputs, activation: Some(UnaryFn::Sigmoid) })
+        let activation = Some(UnaryFn::Sigmoid);
+        case(Gemv { element: DType::F32, rows: 1, inputs: *inputs, outputs: *outputs, activation })
     };
     GEMV.iter().map(gemv).collect()
 }
@@ -160,7 +163,9 @@ fn gemv(bencher: Bencher<'_, '_>, case: &Case) {
 }
 
 fn other_cases() -> Vec<Case> {
+    let element = DType::F32;
     let sliding = Sliding {
+        element,
         batch: 1,
         channels: 64,
         input: [112; 2],
@@ -171,10 +176,10 @@ fn other_cases() -> Vec<Case> {
         pads: [1; 2],
     };
     vec![
-        case(Mean { batch: 1, rows: 7, columns: 7, channels: 1280, count: 49 }),
-        case(Gate { batch: 1, pixels: 196, channels: 672 }),
+        case(Mean { element, input: element, batch: 1, rows: 7, columns: 7, channels: 1280, count: 49 }),
+        case(Gate { element, batch: 1, pixels: 196, channels: 672 }),
         case(Pool { sliding, kind: PoolKind::Max }),
-        case(Softmax { rows: 1, length: 1000, log: false }),
+        case(Softmax { element, rows: 1, length: 1000, log: false }),
     ]
 }
 

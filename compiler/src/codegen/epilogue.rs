@@ -6,6 +6,7 @@
 
 use super::{Element, Emitter, Mem, V, VOp, math};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 
 /// Most outputs that go through the steps all together on 4 lanes. An activation is a long chain of dependent operations: seven at a
 /// time hide its latency, at the price of a few spills (depthwise with SiLU takes a fifth less time than in pairs).
@@ -118,14 +119,15 @@ impl Epilogue {
         (Self(steps), at)
     }
 
-    /// Applies the steps to each output and stores it. Sums grow in the order of `outputs`.
-    pub fn store(&self, e: &mut dyn Emitter, outputs: &[Output]) {
+    /// Applies the steps to each output and stores it; results and residuals are elements of type `element`. Sums grow in the order
+    /// of `outputs`, by values that are not rounded yet.
+    pub fn store(&self, e: &mut dyn Emitter, element: DType, outputs: &[Output]) {
         for group in outputs.chunks(self.together(e, outputs.len())) {
             for step in &self.0 {
-                apply(e, *step, group);
+                apply(e, *step, element, group);
             }
             for output in group {
-                e.store(output.value, output.to, output.lanes);
+                e.store_f32(output.value, output.to, element, output.lanes);
             }
         }
     }
@@ -145,13 +147,13 @@ impl Epilogue {
     }
 }
 
-fn apply(e: &mut dyn Emitter, step: EpilogueOp, group: &[Output]) {
+fn apply(e: &mut dyn Emitter, step: EpilogueOp, element: DType, group: &[Output]) {
     match step {
         EpilogueOp::Residual => {
             for output in group {
                 if let Some(from) = output.residual {
                     let addend = e.v();
-                    e.load(addend, from, output.lanes);
+                    e.load_f32(addend, from, element, output.lanes);
                     e.op(VOp::Add, Element::F32, output.value, output.value, addend);
                     e.free_v(addend);
                 }
@@ -185,7 +187,7 @@ mod tests {
             let [from, residual, to, total] = [0, 1, 2, 3].map(|i| e.pointer(i));
             e.load(value, from.at(0), 1);
             let output = Output { value, to: to.at(0), lanes: 1, residual: Some(residual.at(0)), sum: Some(sum) };
-            epilogue.store(e, &[output]);
+            epilogue.store(e, DType::F32, &[output]);
             e.store(sum, total.at(0), 1);
         });
         [2, 3].map(|i| f32::from_le_bytes(buffers[i][..].try_into().unwrap()))

@@ -5,6 +5,7 @@
 //! `lanes(element)` elements; a kernel that is correct for one lane count is correct for all, and computes the same bits.
 
 pub mod clif;
+pub mod elements;
 pub mod epilogue;
 pub(crate) mod machine;
 pub mod math;
@@ -37,7 +38,7 @@ pub enum Element {
 
 impl Element {
     /// Bytes of a lane.
-    pub fn size(self) -> usize {
+    pub const fn size(self) -> usize {
         match self {
             Self::F32 | Self::I32 => 4,
             Self::F64 | Self::I64 => 8,

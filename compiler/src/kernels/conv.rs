@@ -18,7 +18,7 @@ mod strip;
 mod tests;
 mod tile;
 
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::{Cost, Machine, Target};
@@ -78,6 +78,8 @@ pub enum Input {
 /// A convolution.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Conv {
+    /// Type of the elements of input, weights, residual and output.
+    pub element: DType,
     /// Images.
     pub batch: usize,
     /// Groups; each takes its own channels to its own filters.
@@ -102,9 +104,10 @@ pub struct Conv {
 const MOST_TILES: usize = 16;
 
 impl Conv {
-    /// The product of a row-major `[pixels, channels]` matrix and weights `[channels, filters]`.
+    /// The product of a row-major `[pixels, channels]` matrix and weights `[channels, filters]`, of `f32`.
     pub fn pointwise(pixels: usize, channels: usize, filters: usize, epilogue: Epilogue) -> Self {
         Self {
+            element: DType::F32,
             batch: 1,
             groups: 1,
             channels,
@@ -152,12 +155,12 @@ impl Conv {
         self.rows.kernel * self.columns.kernel * self.channels
     }
 
-    /// Floats of the input.
+    /// Elements of the input.
     fn input_len(&self) -> usize {
         self.batch * self.groups * self.channels * self.rows.input * self.columns.input
     }
 
-    /// Floats of one set of packed weights.
+    /// Elements of one set of packed weights.
     fn weight_len(&self) -> usize {
         padded(self.filters) * self.groups * self.depth()
     }
@@ -196,7 +199,7 @@ impl Family for Conv {
         if self.groups != 1 {
             geometry.push(('g', &groups));
         }
-        KernelName::new(DType::F32, "conv")
+        KernelName::new(self.element, "conv")
             .shape(&[
                 ('n', &[self.batch]),
                 ('c', &[self.channels]),
@@ -210,17 +213,45 @@ impl Family for Conv {
             .bias(&self.epilogue)
     }
 
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let [output, kernel, stride, begin] = ['o', 'k', 's', 'p'].map(|letter| name.pair(1, letter));
+        let (output, kernel, stride, begin) = (output?, kernel?, stride?, begin?);
+        let dilation = name.pair(1, 'd').unwrap_or([1, 1]);
+        let axis = |at: usize, input: usize| Axis {
+            input,
+            output: output[at],
+            kernel: kernel[at],
+            stride: stride[at],
+            dilation: dilation[at],
+            begin: begin[at],
+        };
+        Some(Self {
+            element: name.element()?,
+            batch: name.one(0, 'n')?,
+            groups: name.one(1, 'g').unwrap_or(1),
+            channels: name.one(0, 'c')?,
+            filters: name.one(0, 'm')?,
+            weights_per_image: name.has("each"),
+            rows: axis(0, name.one(0, 'h')?),
+            columns: axis(1, name.one(0, 'w')?),
+            input: if name.has("rows") { Input::RowMajor } else { Input::ChannelsLast },
+            epilogue: (*name.epilogues.first()?).clone(),
+        })
+    }
+
     fn arguments(&self) -> Vec<Argument> {
-        let floats = |name, n: usize| Argument::read(name, n * 4);
-        let input = self.input_len();
+        let element = self.element;
         let output = self.pixels() * self.groups * self.filters;
         let sets = if self.weights_per_image { self.batch } else { 1 };
-        let bias = padded(self.filters) * self.groups;
-        let mut arguments = vec![floats("x", input), floats("weights", sets * self.weight_len()), floats("bias", bias)];
+        let mut arguments = vec![
+            Argument::read("x", element, self.input_len()),
+            Argument::read("weights", element, sets * self.weight_len()),
+            Argument::read("bias", DType::F32, padded(self.filters) * self.groups),
+        ];
         if self.epilogue.residual() {
-            arguments.push(floats("residual", output));
+            arguments.push(Argument::read("residual", element, output));
         }
-        let y = Argument::write("y", output * 4);
+        let y = Argument::write("y", element, output);
         arguments.push(if self.epilogue.residual() { y.in_place_of(3) } else { y });
         arguments
     }

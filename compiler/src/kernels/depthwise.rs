@@ -9,8 +9,10 @@
 //! A segment's outputs for one vector of channels stay in accumulators; each input is loaded once and used by every output it
 //! reaches; the weights of one kernel row are in registers. The loops are those of [`Sliding`].
 
+use super::parts::function;
 use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LINE, LayerKind, Parts};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Epilogue, EpilogueOp, Output};
 use crate::codegen::{Element, Emitter, R, V};
 use crate::target::Target;
@@ -21,6 +23,8 @@ use fornax_runtime::packing::{Layout, Packing, Transform};
 /// What a depthwise convolution computes. Extents are `[height, width]`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Depthwise {
+    /// Type of the elements of both maps and the weights.
+    pub element: DType,
     /// Images.
     pub batch: usize,
     /// Channels.
@@ -44,14 +48,14 @@ pub struct Depthwise {
 }
 
 impl Depthwise {
-    /// Floats from one tap's weights to the next: an odd number of cache lines, so that taps of the same channel fall into
+    /// Elements from one tap's weights to the next: an odd number of cache lines, so that taps of the same channel fall into
     /// different cache sets.
     pub fn tap_stride(&self) -> usize {
-        let lines = self.channels.div_ceil(16);
-        (lines | 1) * 16
+        let line = LINE / self.element.size();
+        (self.channels.div_ceil(line) | 1) * line
     }
 
-    /// Floats of the packed weights.
+    /// Elements of the packed weights.
     pub fn weight_len(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.tap_stride()
     }
@@ -68,8 +72,16 @@ impl Depthwise {
     }
 
     pub(super) fn sliding(&self) -> Sliding {
-        let Self { batch, channels, input, output, kernel, strides, dilations, pads, .. } = *self;
-        Sliding { batch, channels, input, output, kernel, strides, dilations, pads }
+        let Self { element, batch, channels, input, output, kernel, strides, dilations, pads, .. } = *self;
+        Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads }
+    }
+
+    /// The convolution that the last three shapes of a name say, before the given epilogue.
+    pub(super) fn read_with(name: &Parts<'_>, epilogue: &Epilogue) -> Option<Self> {
+        let Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads } =
+            Sliding::read(name, name.shapes().checked_sub(3)?)?;
+        let (activation, squeeze) = (function(epilogue), epilogue.sum());
+        Some(Self { element, batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze })
     }
 
     /// A kernel's name with extents, bias and epilogue.
@@ -99,27 +111,31 @@ impl Family for Depthwise {
     }
 
     fn kernel_name(&self) -> KernelName {
-        self.label(KernelName::new(DType::F32, "depthwise"))
+        self.label(KernelName::new(self.element, "depthwise"))
+    }
+
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        Self::read_with(name, name.epilogues.first()?)
     }
 
     fn arguments(&self) -> Vec<Argument> {
-        let sliding = self.sliding();
+        let (sliding, element) = (self.sliding(), self.element);
         let mut arguments = vec![
-            Argument::read("x", sliding.input_bytes()),
-            Argument::read("weights", self.weight_len() * 4),
-            Argument::read("bias", self.tap_stride() * 4),
-            Argument::read("zeros", sliding.row_bytes()),
-            Argument::write("y", sliding.output_bytes()),
+            Argument::read("x", element, sliding.input_len()),
+            Argument::read("weights", element, self.weight_len()),
+            Argument::read("bias", DType::F32, self.tap_stride()),
+            Argument::read("zeros", element, sliding.row_len()),
+            Argument::write("y", element, sliding.output_len()),
         ];
         if self.squeeze {
-            arguments.push(Argument::write("sums", self.batch * self.output[0] * self.channels * 4));
+            arguments.push(Argument::write("sums", DType::F32, self.batch * self.output[0] * self.channels));
         }
         arguments
     }
 
     /// Next to the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, one to spare.
     fn schedule(&self, target: &Target) -> Schedule {
-        self.sliding().schedule(target, self.kernel[1] + 4, self.kernel[0] * self.kernel[1] * 4)
+        self.sliding().schedule(target, self.kernel[1] + 4, self.kernel[0] * self.kernel[1] * self.element.size())
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
@@ -149,13 +165,13 @@ struct Segment<'a> {
 
 impl Cell for Segment<'_> {
     /// Weights, bias, and the sums of the row.
-    fn moving(&self, e: &mut dyn Emitter, row: R) -> Vec<R> {
-        let mut moving = vec![copy(e, self.weights), copy(e, self.bias)];
+    fn moving(&self, e: &mut dyn Emitter, row: R) -> Vec<(R, usize)> {
+        let mut moving = vec![(copy(e, self.weights), self.spec.element.size()), (copy(e, self.bias), SINGLE)];
         if let Some(sums) = self.sums {
             let sum = e.r();
-            e.mul_imm(sum, row, (self.spec.channels * 4) as i64);
+            e.mul_imm(sum, row, (self.spec.channels * SINGLE) as i64);
             e.add(sum, sum, sums);
-            moving.push(sum);
+            moving.push((sum, SINGLE));
         }
         moving
     }
@@ -175,7 +191,8 @@ impl Cell for Segment<'_> {
             let to = at.y.at(((run.start + t) * at.pixels[1]) as i32);
             Output { value: *acc, to, lanes, residual: None, sum: sum.map(|(_, total)| total) }
         };
-        self.spec.epilogue().store(e, &accumulators.iter().enumerate().map(output).collect::<Vec<_>>());
+        let outputs: Vec<Output> = accumulators.iter().enumerate().map(output).collect();
+        self.spec.epilogue().store(e, self.spec.element, &outputs);
         if let Some((sum, total)) = sum {
             e.store(total, sum.at(0), lanes);
             e.free_v(total);
@@ -194,12 +211,13 @@ impl Segment<'_> {
         accumulators: &[V],
         lanes: usize,
     ) {
-        let (columns, tap_bytes) = (self.spec.kernel[1], self.spec.tap_stride() * 4);
+        let (columns, element) = (self.spec.kernel[1], self.spec.element);
+        let tap_bytes = self.spec.tap_stride() * element.size();
         let (row, weights, pixel) = (at.rows[k], at.moving[0], at.pixels[0]);
         let load = |j: usize| {
             taps.iter().any(|(_, _, used)| *used == j).then(|| {
                 let (v, all) = (e.v(), e.lanes(Element::F32));
-                e.load(v, weights.at(((k * columns + j) * tap_bytes) as i32), all);
+                e.load_f32(v, weights.at(((k * columns + j) * tap_bytes) as i32), element, all);
                 v
             })
         };
@@ -208,7 +226,7 @@ impl Segment<'_> {
         let mut held = None;
         for (column, t, j) in taps {
             if held != Some(column) {
-                e.load(x, row.at((column * pixel) as i32), lanes);
+                e.load_f32(x, row.at((column * pixel) as i32), element, lanes);
                 held = Some(column);
             }
             if let Some(weight) = loaded[*j] {
@@ -254,7 +272,8 @@ mod tests {
     fn spec((batch, channels, input, kernel, strides, dilations, pads): Case) -> Depthwise {
         let extent = |i: usize| (input[i] + 2 * pads[i] - dilations[i] * (kernel[i] - 1) - 1) / strides[i] + 1;
         let output = [extent(0), extent(1)];
-        Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, activation: None, squeeze: true }
+        let (element, activation, squeeze) = (DType::F32, None, true);
+        Depthwise { element, batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze }
     }
 
     /// Value and sum of magnitudes of every output, in f64.
@@ -322,6 +341,17 @@ mod tests {
                 (found != own).then(|| format!("{}: tile {tile}, block {block}, {lanes} lanes", s.name()))
             };
             schedules.into_iter().find_map(differs)
+        }));
+    }
+
+    #[test]
+    fn narrow_elements() {
+        testing::report(CASES.iter().map(|case| {
+            testing::narrow(|element| {
+                let s = Depthwise { element, activation: Some(UnaryFn::Relu), ..spec(*case) };
+                let operands = operands(&s).into();
+                (s, operands)
+            })
         }));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! In: `x [N, pixels, C]` and `gate [N, C]`. Out: `y`, which may be the memory of `x`. Used where a gate has no consumer to be folded into.
 
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -10,6 +10,8 @@ use fornax_ir::types::DType;
 /// What a gate computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gate {
+    /// Type of the elements of map and gate.
+    pub element: DType,
     /// Images.
     pub batch: usize,
     /// Pixels of an image.
@@ -20,8 +22,8 @@ pub struct Gate {
 
 /// Vectors per turn of the inner loop.
 const UNROLL: usize = 4;
-/// Elements that one work unit may cover.
-const WORK: usize = Machine::NOMINAL.bytes_in(8_192) / 4;
+/// Bytes that one work unit may cover.
+const WORK: usize = Machine::NOMINAL.bytes_in(8_192);
 
 /// How: pixels of one work unit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -42,25 +44,30 @@ impl Family for Gate {
     }
 
     fn kernel_name(&self) -> KernelName {
-        KernelName::new(DType::F32, "gate").shape(&[
+        KernelName::new(self.element, "gate").shape(&[
             ('n', &[self.batch]),
             ('p', &[self.pixels]),
             ('c', &[self.channels]),
         ])
     }
 
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let (batch, pixels) = (name.one(0, 'n')?, name.one(0, 'p')?);
+        Some(Self { element: name.element()?, batch, pixels, channels: name.one(0, 'c')? })
+    }
+
     fn arguments(&self) -> Vec<Argument> {
-        let bytes = self.batch * self.pixels * self.channels * 4;
+        let (element, count) = (self.element, self.batch * self.pixels * self.channels);
         vec![
-            Argument::read("x", bytes),
-            Argument::read("gate", self.batch * self.channels * 4),
-            Argument::write("y", bytes).in_place_of(0),
+            Argument::read("x", element, count),
+            Argument::read("gate", element, self.batch * self.channels),
+            Argument::write("y", element, count).in_place_of(0),
         ]
     }
 
     /// The largest divisor of the pixels whose work unit is no longer than `WORK`.
     fn schedule(&self, _target: &Target) -> Schedule {
-        let most = (WORK / self.channels.max(1)).clamp(1, self.pixels.max(1));
+        let most = (WORK / self.element.size() / self.channels.max(1)).clamp(1, self.pixels.max(1));
         let pixels = (1..=most).rev().find(|p| self.pixels.is_multiple_of(*p)).unwrap_or(1);
         Schedule { pixels }
     }
@@ -74,6 +81,7 @@ impl Family for Gate {
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
+        let size = self.element.size();
         let [x, gate, y] = [0, 1, 2].map(|i| e.pointer(i));
         let (chunk, count) = (e.r(), e.r());
         e.begin(chunk);
@@ -82,9 +90,9 @@ impl Family for Gate {
         e.repeat(Count::Register(count), &mut |e| {
             let (from, to, gates) = (e.r(), e.r(), e.r());
             e.div_imm(gates, chunk, (self.pixels / schedule.pixels) as u32);
-            e.mul_imm(gates, gates, (self.channels * 4) as i64);
+            e.mul_imm(gates, gates, (self.channels * size) as i64);
             e.add(gates, gates, gate);
-            e.mul_imm(from, chunk, (schedule.pixels * self.channels * 4) as i64);
+            e.mul_imm(from, chunk, (schedule.pixels * self.channels * size) as i64);
             e.add(to, from, y);
             e.add(from, from, x);
             e.repeat(Count::Times(schedule.pixels as u32), &mut |e| self.pixel(e, from, to, gates));
@@ -97,31 +105,31 @@ impl Family for Gate {
 impl Gate {
     /// One pixel; `from` and `to` move on to the next.
     fn pixel(&self, e: &mut dyn Emitter, from: R, to: R, gates: R) {
-        let lanes = e.lanes(Element::F32);
+        let (lanes, size) = (e.lanes(Element::F32), self.element.size());
         let (gate, turn) = (e.r(), UNROLL * lanes);
         e.copy(gate, gates);
         e.repeat(Count::Times((self.channels / turn) as u32), &mut |e| {
-            multiply(e, [from, gate, to], turn);
-            [from, gate, to].into_iter().for_each(|r| e.add_imm(r, r, (turn * 4) as i64));
+            self.multiply(e, [from, gate, to], turn);
+            [from, gate, to].into_iter().for_each(|r| e.add_imm(r, r, (turn * size) as i64));
         });
         let rest = self.channels % turn;
-        multiply(e, [from, gate, to], rest);
-        [from, to].into_iter().for_each(|r| e.add_imm(r, r, (rest * 4) as i64));
+        self.multiply(e, [from, gate, to], rest);
+        [from, to].into_iter().for_each(|r| e.add_imm(r, r, (rest * size) as i64));
         e.free_r(gate);
     }
-}
 
-/// `to = from * gate` for `count` elements.
-fn multiply(e: &mut dyn Emitter, [from, gate, to]: [R; 3], count: usize) {
-    let (lanes, g, v) = (e.lanes(Element::F32), e.v(), e.v());
-    for first in (0..count).step_by(lanes) {
-        let (n, offset) = (lanes.min(count - first), (first * 4) as i32);
-        e.load(v, from.at(offset), n);
-        e.load(g, gate.at(offset), n);
-        e.op(VOp::Mul, Element::F32, v, v, g);
-        e.store(v, to.at(offset), n);
+    /// `to = from * gate` for `count` elements.
+    fn multiply(&self, e: &mut dyn Emitter, [from, gate, to]: [R; 3], count: usize) {
+        let (lanes, g, v) = (e.lanes(Element::F32), e.v(), e.v());
+        for first in (0..count).step_by(lanes) {
+            let (n, offset) = (lanes.min(count - first), (first * self.element.size()) as i32);
+            e.load_f32(v, from.at(offset), self.element, n);
+            e.load_f32(g, gate.at(offset), self.element, n);
+            e.op(VOp::Mul, Element::F32, v, v, g);
+            e.store_f32(v, to.at(offset), self.element, n);
+        }
+        [g, v].into_iter().for_each(|v| e.free_v(v));
     }
-    [g, v].into_iter().for_each(|v| e.free_v(v));
 }
 
 #[cfg(test)]
@@ -133,7 +141,7 @@ mod tests {
     fn multiplies_every_pixel() {
         let cases = [(1, 49, 1152), (2, 1, 3), (3, 6, 17), (1, 1, 1)];
         testing::report(cases.into_iter().map(|(batch, pixels, channels)| {
-            let s = Gate { batch, pixels, channels };
+            let s = Gate { element: DType::F32, batch, pixels, channels };
             let x = testing::values(1, batch * pixels * channels);
             let gate = testing::values(2, batch * channels);
             let expected: Vec<f64> = (0..x.len())
@@ -142,6 +150,17 @@ mod tests {
             let found = testing::run(s.clone(), &[&x, &gate]);
             assert_eq!(testing::interpret(&s, &Schedule { pixels: 1 }, &[&x, &gate], 16), found, "{}", s.name());
             testing::mismatch(&s.name(), &found[0], &expected, |_| 0.0)
+        }));
+    }
+
+    #[test]
+    fn narrow_elements() {
+        testing::report([(2, 5, 67), (1, 49, 16), (3, 1, 3)].into_iter().map(|(batch, pixels, channels)| {
+            testing::narrow(|element| {
+                let operands = [batch * pixels * channels, batch * channels];
+                let operands = operands.iter().zip(1..).map(|(n, seed)| testing::values(seed, *n)).collect();
+                (Gate { element, batch, pixels, channels }, operands)
+            })
         }));
     }
 }

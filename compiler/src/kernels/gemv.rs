@@ -4,7 +4,9 @@
 //! Each output starts from the bias and adds its products by input, ascending, by FMA. A work unit is some panels for all rows, so
 //! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
 
-use super::{Argument, Family, KernelName, LayerKind, packing};
+use super::parts::function;
+use super::{Argument, Family, KernelName, LayerKind, Parts, packing};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Epilogue, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
 use crate::target::{Machine, Target};
@@ -15,6 +17,8 @@ use fornax_runtime::packing::Packing;
 /// What a matrix-vector product computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gemv {
+    /// Type of the elements of `x`, weights and `y`.
+    pub element: DType,
     /// Rows of `x` and `y`.
     pub rows: usize,
     /// Inputs of each output.
@@ -34,14 +38,14 @@ pub struct Schedule {
     pub panels: usize,
 }
 
-/// Weights that pay for claiming a work unit.
-const WORK: usize = Machine::NOMINAL.bytes_in(16_384) / 4;
+/// Bytes of weights that pay for claiming a work unit.
+const WORK: usize = Machine::NOMINAL.bytes_in(16_384);
 
 impl Gemv {
     /// Outputs of one panel.
     pub const PANEL: usize = 32;
 
-    /// Floats of the packed weights.
+    /// Elements of the packed weights.
     pub fn weight_len(&self) -> usize {
         self.outputs.div_ceil(Self::PANEL) * self.inputs * Self::PANEL
     }
@@ -73,23 +77,28 @@ impl Family for Gemv {
     }
 
     fn kernel_name(&self) -> KernelName {
-        KernelName::new(DType::F32, "gemv")
+        KernelName::new(self.element, "gemv")
             .shape(&[('m', &[self.rows]), ('k', &[self.inputs]), ('n', &[self.outputs])])
             .bias(&self.epilogue())
     }
 
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let (rows, inputs, outputs) = (name.one(0, 'm')?, name.one(0, 'k')?, name.one(0, 'n')?);
+        Some(Self { element: name.element()?, rows, inputs, outputs, activation: function(name.epilogues.first()?) })
+    }
+
     fn arguments(&self) -> Vec<Argument> {
         vec![
-            Argument::read("x", self.rows * self.inputs * 4),
-            Argument::read("weights", self.weight_len() * 4),
-            Argument::read("bias", self.bias_len() * 4),
-            Argument::write("y", self.rows * self.outputs * 4),
+            Argument::read("x", self.element, self.rows * self.inputs),
+            Argument::read("weights", self.element, self.weight_len()),
+            Argument::read("bias", DType::F32, self.bias_len()),
+            Argument::write("y", self.element, self.rows * self.outputs),
         ]
     }
 
     fn schedule(&self, _target: &Target) -> Schedule {
         let panel = self.rows * self.inputs * Self::PANEL;
-        Schedule { unroll: 4.min(self.inputs.max(1)), panels: WORK.div_ceil(panel.max(1)) }
+        Schedule { unroll: 4.min(self.inputs.max(1)), panels: (WORK / self.element.size()).div_ceil(panel.max(1)) }
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
@@ -102,7 +111,7 @@ impl Family for Gemv {
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let [x, weights, bias, y] = [0, 1, 2, 3].map(|i| e.pointer(i));
-        let panels = self.outputs.div_ceil(Self::PANEL);
+        let (panels, size) = (self.outputs.div_ceil(Self::PANEL), self.element.size());
         let tail = self.outputs - (panels - 1) * Self::PANEL;
         let (panel, count, limit) = (e.r(), e.r(), e.r());
         e.begin(panel);
@@ -114,10 +123,13 @@ impl Family for Gemv {
         e.sub(count, count, panel);
         e.repeat(Count::Register(count), &mut |e| {
             let (w, b, out) = (e.r(), e.r(), e.r());
-            e.mul_imm(w, panel, (self.inputs * Self::PANEL * 4) as i64);
+            e.mul_imm(w, panel, (self.inputs * Self::PANEL * size) as i64);
             e.add(w, w, weights);
-            e.mul_imm(b, panel, (Self::PANEL * 4) as i64);
+            e.mul_imm(b, panel, (Self::PANEL * size) as i64);
             e.add(out, b, y);
+            if size != SINGLE {
+                e.mul_imm(b, panel, (Self::PANEL * SINGLE) as i64);
+            }
             e.add(b, b, bias);
             e.set(limit, panels as i64 - 1);
             if panels > 1 {
@@ -134,7 +146,7 @@ impl Family for Gemv {
 impl Gemv {
     /// All rows of one panel with `width` live outputs; the vectors of a panel that hold none are left out.
     fn panel(&self, e: &mut dyn Emitter, schedule: &Schedule, at: [R; 4], width: usize) {
-        let lanes = e.lanes(Element::F32);
+        let (lanes, size) = (e.lanes(Element::F32), self.element.size());
         let vectors = width.div_ceil(lanes);
         let most = e.budget().saturating_sub(3).max(1);
         let per_pass = vectors.min(most);
@@ -147,8 +159,8 @@ impl Gemv {
                 self.pass(e, schedule, [from, w, b, to], (done, n), width);
                 done += n;
             }
-            e.add_imm(from, from, (self.inputs * 4) as i64);
-            e.add_imm(to, to, (self.outputs * 4) as i64);
+            e.add_imm(from, from, (self.inputs * size) as i64);
+            e.add_imm(to, to, (self.outputs * size) as i64);
         });
         [from, to].into_iter().for_each(|r| e.free_r(r));
     }
@@ -162,17 +174,18 @@ impl Gemv {
         (first, n): (usize, usize),
         width: usize,
     ) {
-        let lanes = e.lanes(Element::F32);
+        let (lanes, element, size) = (e.lanes(Element::F32), self.element, self.element.size());
         let accumulators: Vec<V> = (0..n).map(|_| e.v()).collect();
         for (i, acc) in accumulators.iter().enumerate() {
-            e.load(*acc, b.at(((first + i) * lanes * 4) as i32), lanes);
+            e.load(*acc, b.at(((first + i) * lanes * SINGLE) as i32), lanes);
         }
         let (from, weights) = (copy(e, x), copy(e, w));
         let step = |e: &mut dyn Emitter, k: usize| {
             let (value, weight) = (e.v(), e.v());
-            e.broadcast(value, from.at((k * 4) as i32));
+            e.broadcast_f32(value, from.at((k * size) as i32), element);
             for (i, acc) in accumulators.iter().enumerate() {
-                e.load(weight, weights.at(((k * Self::PANEL + (first + i) * lanes) * 4) as i32), lanes);
+                let at = weights.at(((k * Self::PANEL + (first + i) * lanes) * size) as i32);
+                e.load_f32(weight, at, element, lanes);
                 e.fma(*acc, weight, value);
             }
             [value, weight].into_iter().for_each(|v| e.free_v(v));
@@ -181,17 +194,18 @@ impl Gemv {
         if self.inputs >= unroll {
             e.repeat(Count::Times((self.inputs / unroll) as u32), &mut |e| {
                 (0..unroll).for_each(|k| step(e, k));
-                e.add_imm(from, from, (unroll * 4) as i64);
-                e.add_imm(weights, weights, (unroll * Self::PANEL * 4) as i64);
+                e.add_imm(from, from, (unroll * size) as i64);
+                e.add_imm(weights, weights, (unroll * Self::PANEL * size) as i64);
             });
         }
         (0..self.inputs % unroll).for_each(|k| step(e, k));
         let output = |(i, acc): (usize, &V)| {
             let first = (first + i) * lanes;
-            let to = y.at((first * 4) as i32);
+            let to = y.at((first * size) as i32);
             Output { value: *acc, to, lanes: lanes.min(width - first), residual: None, sum: None }
         };
-        self.epilogue().store(e, &accumulators.iter().enumerate().map(output).collect::<Vec<_>>());
+        let outputs: Vec<Output> = accumulators.iter().enumerate().map(output).collect();
+        self.epilogue().store(e, element, &outputs);
         accumulators.into_iter().for_each(|v| e.free_v(v));
         [from, weights].into_iter().for_each(|r| e.free_r(r));
     }
@@ -222,7 +236,7 @@ mod tests {
             (3, 5, 64),
         ];
         testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
-            let s = Gemv { rows, inputs, outputs, activation: None };
+            let s = Gemv { element: DType::F32, rows, inputs, outputs, activation: None };
             let x = testing::values(1, rows * inputs);
             let w = testing::values(2, inputs * outputs);
             let mut bias = testing::values(3, outputs);
@@ -241,13 +255,32 @@ mod tests {
         }));
     }
 
+    fn spec(element: DType, (rows, inputs, outputs): (usize, usize, usize)) -> Gemv {
+        Gemv { element, rows, inputs, outputs, activation: Some(UnaryFn::Sigmoid) }
+    }
+
+    fn operands(s: &Gemv) -> [Vec<f32>; 3] {
+        let operands = [s.rows * s.inputs, s.weight_len(), s.bias_len()];
+        [0, 1, 2].map(|i| testing::values(i as u64, operands[i]))
+    }
+
+    #[test]
+    fn narrow_elements() {
+        testing::report([(1, 40, 100), (2, 7, 33), (5, 3, 31)].into_iter().map(|shape| {
+            testing::narrow(|element| {
+                let s = spec(element, shape);
+                let operands = operands(&s).into();
+                (s, operands)
+            })
+        }));
+    }
+
     #[test]
     fn no_schedule_changes_a_bit() {
         let cases = [(1, 40, 100), (2, 7, 33), (5, 3, 31), (1, 1, 200)];
         testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
-            let s = Gemv { rows, inputs, outputs, activation: Some(UnaryFn::Sigmoid) };
-            let operands = [rows * inputs, s.weight_len(), s.bias_len()];
-            let [x, w, bias] = [0, 1, 2].map(|i| testing::values(i as u64, operands[i]));
+            let s = spec(DType::F32, (rows, inputs, outputs));
+            let [x, w, bias] = operands(&s);
             let own = testing::run(s.clone(), &[&x, &w, &bias]);
             [(1, 1, 4), (3, 2, 8), (5, 9, 16)].into_iter().find_map(|(unroll, panels, lanes)| {
                 let found = testing::interpret(&s, &Schedule { unroll, panels }, &[&x, &w, &bias], lanes);

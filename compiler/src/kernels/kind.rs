@@ -85,6 +85,7 @@ mod tests {
             ("f32_gemv_m1k1280n1000_bias", Kind::Gemv),
             ("f32_mean_n1h7w7c1280_over49", Kind::Mean),
             ("f32_gate_n1p49c1152", Kind::Gate),
+            ("bf16_gate_n1p49c1152", Kind::Gate),
             ("f32_scale_weights_n1c672m112", Kind::Gate),
             ("f32_pool_n1c64h112w112_h56w56_k3s2p1_max", Kind::Pool),
             ("f32_softmax_m1n1000", Kind::Softmax),

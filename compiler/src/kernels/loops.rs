@@ -4,7 +4,7 @@
 //! output axes into chunks. Arguments: the inputs, the index tables, then the output.
 
 use super::name::Section;
-use super::{Access, Argument, Family, KernelName, LayerKind};
+use super::{Access, Argument, Family, KernelName, LayerKind, Parts};
 use std::hash::{Hash, Hasher};
 mod emit;
 pub mod nest;
@@ -140,11 +140,16 @@ impl Family for Loops {
         titles.with(Section::Extents(extents)).with(Section::Hash(hash))
     }
 
+    /// A name leaves the nest out: a plan's text says it in lines of its own.
+    fn read(_name: &Parts<'_>) -> Option<Self> {
+        None
+    }
+
     fn arguments(&self) -> Vec<Argument> {
         let nest = &self.nest;
-        let reads = nest.inputs.iter().map(|x| Argument::read(x.name, x.elements * x.dtype.size()));
-        let tables = nest.tables.iter().map(|t| Argument::indices(t.name, t.elements * t.dtype.size()));
-        let mut output = Argument::write("y", nest.output.elements * nest.output.dtype.size());
+        let reads = nest.inputs.iter().map(|x| Argument::read(x.name, x.dtype, x.elements));
+        let tables = nest.tables.iter().map(|t| Argument::indices(t.name, t.dtype, t.elements));
+        let mut output = Argument::write("y", nest.output.dtype, nest.output.elements);
         let written: usize = nest.extents[..nest.outputs()].iter().product();
         if written < nest.output.elements {
             output.access = Access::Update;

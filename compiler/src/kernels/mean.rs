@@ -3,7 +3,7 @@
 //! In: `x [N, rows, columns, C]`. Out: `y [N, C]`. Each row is summed by column from 0, the sums are added by row from 0, and the total
 //! is divided by `count`. Row sums that another kernel wrote are a map of one column.
 
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts, advance};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -11,6 +11,10 @@ use fornax_ir::types::DType;
 /// What a mean computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Mean {
+    /// Type of the elements of `y`, and of `x` unless that is row sums.
+    pub element: DType,
+    /// Type of the elements of `x`: `f32` for row sums, else as `y`.
+    pub input: DType,
     /// Images.
     pub batch: usize,
     /// Rows of the map.
@@ -32,8 +36,8 @@ pub struct Schedule {
 
 /// Channels of a block.
 const BLOCK: usize = 64;
-/// Elements that pay for claiming a work unit.
-const WORK: usize = Machine::NOMINAL.bytes_in(8_192) / 4;
+/// Bytes that pay for claiming a work unit.
+const WORK: usize = Machine::NOMINAL.bytes_in(8_192);
 
 schedule_text!(Schedule, "Schedule" { "blocks": blocks });
 
@@ -49,17 +53,26 @@ impl Family for Mean {
     fn kernel_name(&self) -> KernelName {
         let extents: &[(char, &[usize])] =
             &[('n', &[self.batch]), ('h', &[self.rows]), ('w', &[self.columns]), ('c', &[self.channels])];
-        KernelName::new(DType::F32, "mean").shape(extents).word(format!("over{}", self.count))
+        let name = KernelName::new(self.element, "mean").shape(extents).word(format!("over{}", self.count));
+        name.word_if(self.input != self.element, "sums")
+    }
+
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let (element, count) = (name.element()?, name.words.first()?.strip_prefix("over")?.parse().ok()?);
+        let input = if name.has("sums") { DType::F32 } else { element };
+        let (batch, channels) = (name.one(0, 'n')?, name.one(0, 'c')?);
+        Some(Self { element, input, batch, rows: name.one(0, 'h')?, columns: name.one(0, 'w')?, channels, count })
     }
 
     fn arguments(&self) -> Vec<Argument> {
-        let outputs = self.batch * self.channels * 4;
-        vec![Argument::read("x", outputs * self.rows * self.columns), Argument::write("y", outputs)]
+        let outputs = self.batch * self.channels;
+        let inputs = outputs * self.rows * self.columns;
+        vec![Argument::read("x", self.input, inputs), Argument::write("y", self.element, outputs)]
     }
 
     fn schedule(&self, _target: &Target) -> Schedule {
         let blocks = self.channels.div_ceil(BLOCK).max(1);
-        let most = (WORK / (self.rows * self.columns * BLOCK).max(1)).clamp(1, blocks);
+        let most = (WORK / self.input.size() / (self.rows * self.columns * BLOCK).max(1)).clamp(1, blocks);
         Schedule { blocks: (1..=most).rev().find(|n| blocks.is_multiple_of(*n)).unwrap_or(1) }
     }
 
@@ -72,6 +85,7 @@ impl Family for Mean {
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
+        let [from_size, to_size] = [self.input, self.element].map(DType::size);
         let (x, y) = (e.pointer(0), e.pointer(1));
         let blocks = self.channels.div_ceil(BLOCK);
         let (unit, count, last) = (e.r(), e.r(), e.r());
@@ -85,13 +99,11 @@ impl Family for Mean {
             e.div_imm(image, unit, blocks as u32);
             e.mul_imm(block, image, blocks as i64);
             e.sub(block, unit, block);
-            e.mul_imm(from, image, (self.rows * self.columns * self.channels * 4) as i64);
+            e.mul_imm(from, image, (self.rows * self.columns * self.channels * from_size) as i64);
             e.add(from, from, x);
-            e.mul_imm(to, image, (self.channels * 4) as i64);
+            e.mul_imm(to, image, (self.channels * to_size) as i64);
             e.add(to, to, y);
-            e.mul_imm(image, block, (BLOCK * 4) as i64);
-            e.add(from, from, image);
-            e.add(to, to, image);
+            advance(e, image, (block, BLOCK), &[(from, from_size), (to, to_size)]);
             let tail = self.channels - (blocks - 1) * BLOCK;
             e.set(last, blocks as i64 - 1);
             if blocks > 1 {
@@ -120,9 +132,8 @@ impl Mean {
 
     fn pass(&self, e: &mut dyn Emitter, from: R, to: R, first: usize, channels: usize) {
         let lanes = e.lanes(Element::F32);
-        let parts: Vec<(i32, usize)> = (0..channels.div_ceil(lanes))
-            .map(|i| (((first + i * lanes) * 4) as i32, lanes.min(channels - i * lanes)))
-            .collect();
+        let parts: Vec<(usize, usize)> =
+            (0..channels.div_ceil(lanes)).map(|i| (first + i * lanes, lanes.min(channels - i * lanes))).collect();
         let totals: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
         let at = e.r();
         e.copy(at, from);
@@ -130,12 +141,12 @@ impl Mean {
             let sums: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
             e.repeat(Count::Times(self.columns as u32), &mut |e| {
                 let v = e.v();
-                for ((offset, n), sum) in parts.iter().zip(&sums) {
-                    e.load(v, at.at(*offset), *n);
+                for ((first, n), sum) in parts.iter().zip(&sums) {
+                    e.load_f32(v, at.at((first * self.input.size()) as i32), self.input, *n);
                     e.op(VOp::Add, Element::F32, *sum, *sum, v);
                 }
                 e.free_v(v);
-                e.add_imm(at, at, (self.channels * 4) as i64);
+                e.add_imm(at, at, (self.channels * self.input.size()) as i64);
             });
             for (total, sum) in totals.iter().zip(sums) {
                 e.op(VOp::Add, Element::F32, *total, *total, sum);
@@ -143,9 +154,9 @@ impl Mean {
             }
         });
         let count = e.constant(self.count as f32);
-        for ((offset, n), total) in parts.iter().zip(totals) {
+        for ((first, n), total) in parts.iter().zip(totals) {
             e.op(VOp::Div, Element::F32, total, total, count);
-            e.store(total, to.at(*offset), *n);
+            e.store_f32(total, to.at((first * self.element.size()) as i32), self.element, *n);
             e.free_v(total);
         }
         e.free_v(count);
@@ -158,11 +169,51 @@ mod tests {
     use super::super::testing;
     use super::*;
 
+    fn spec(element: DType, input: DType, [batch, rows, columns, channels]: [usize; 4]) -> Mean {
+        Mean { element, input, batch, rows, columns, channels, count: rows * columns }
+    }
+
+    #[test]
+    fn narrow_elements() {
+        let shapes = [[1, 7, 7, 70], [2, 3, 1, 17], [3, 1, 5, 3]];
+        testing::report(shapes.into_iter().flat_map(|shape| [false, true].map(|sums| (shape, sums))).map(
+            |(shape, sums)| {
+                testing::narrow(|element| {
+                    let x = testing::values(1, shape.iter().product());
+                    (spec(element, if sums { DType::F32 } else { element }, shape), vec![x])
+                })
+            },
+        ));
+    }
+
+    /// The mean of one element of another type is its conversion; zeros lose their sign in a sum.
+    #[test]
+    fn conversions_are_those_of_the_interpreter_on_every_machine() {
+        let mut numbers: Vec<f32> = (0..1 << 16).step_by(5).map(|bits| f32::from_bits(bits << 16 | bits)).collect();
+        // Half-way between two elements of each type, and close to that; subnormal elements; the largest, and above.
+        numbers.extend((0..40).flat_map(|i| [1, 3, 5].map(|odd| odd as f32 * 2f32.powi(-i))));
+        let near = |bits: u32| [0, 1, 2].map(|by| f32::from_bits(bits + by - 1));
+        numbers.extend(
+            (0x33..0x48).flat_map(|top| [0x8000, 0x1_8000, 0x1000, 0x3000].map(|low| near(top << 24 | low))).flatten(),
+        );
+        numbers.extend([65_519.0, 65_520.0, 1e30, f32::MAX, f32::INFINITY, f32::NAN].into_iter().flat_map(|v| [v, -v]));
+        for element in testing::NARROW {
+            let plain = |v: Vec<f32>| {
+                v.iter().map(|v| if v.is_nan() { None } else { Some((v + 0.0).to_bits()) }).collect::<Vec<_>>()
+            };
+            let rounded = testing::rounded(element, &numbers);
+            let narrowed = testing::run(spec(element, DType::F32, [1, 1, 1, numbers.len()]), &[&numbers]).remove(0);
+            assert!(plain(narrowed) == plain(rounded.clone()), "{element} from f32");
+            let widened = testing::run(spec(DType::F32, element, [1, 1, 1, numbers.len()]), &[&rounded]).remove(0);
+            assert!(plain(widened) == plain(rounded), "f32 from {element}");
+        }
+    }
+
     #[test]
     fn divides_the_sum_of_row_sums() {
         let cases = [(1, 7, 7, 1280), (2, 3, 1, 17), (1, 1, 1, 1), (3, 5, 4, 65), (1, 14, 1, 130)];
         testing::report(cases.into_iter().map(|(batch, rows, columns, channels)| {
-            let s = Mean { batch, rows, columns, channels, count: rows * columns };
+            let s = spec(DType::F32, DType::F32, [batch, rows, columns, channels]);
             let x = testing::values(1, batch * rows * columns * channels);
             let expected: Vec<f64> = (0..batch * channels)
                 .map(|i| {
@@ -182,7 +233,7 @@ mod tests {
     fn no_schedule_changes_a_bit() {
         let cases = [(1, 3, 4, 200), (2, 2, 1, 128), (3, 1, 5, 3)];
         testing::report(cases.into_iter().map(|(batch, rows, columns, channels)| {
-            let s = Mean { batch, rows, columns, channels, count: rows * columns };
+            let s = spec(DType::F32, DType::F32, [batch, rows, columns, channels]);
             let x = testing::values(1, batch * rows * columns * channels);
             let own = testing::run(s.clone(), &[&x]);
             let all = channels.div_ceil(BLOCK);

@@ -8,15 +8,21 @@
 mod kind;
 pub mod name;
 pub mod packing;
+mod parts;
+#[cfg(test)]
+mod sizes;
 pub mod sliding;
 #[cfg(test)]
 pub mod testing;
 pub mod text;
 
-use crate::codegen::Emitter;
+use crate::codegen::elements::SINGLE;
+use crate::codegen::{Emitter, R};
 use crate::target::{Cost, Machine, Target};
+use fornax_ir::types::DType;
 pub use kind::LayerKind;
 pub use name::KernelName;
+pub use parts::Parts;
 
 /// How a kernel uses an argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +42,8 @@ pub struct Argument {
     pub name: &'static str,
     /// How it is used.
     pub access: Access,
+    /// Type of its elements.
+    pub element: DType,
     /// Bytes the kernel may touch, from the pointer on.
     pub bytes: usize,
     /// For a written argument: the index of a read argument that may be the same memory.
@@ -45,19 +53,19 @@ pub struct Argument {
 }
 
 impl Argument {
-    /// A read argument.
-    pub fn read(name: &'static str, bytes: usize) -> Self {
-        Self { name, access: Access::Read, bytes, in_place: None, addresses: false }
+    /// A read argument of `count` elements.
+    pub fn read(name: &'static str, element: DType, count: usize) -> Self {
+        Self { name, access: Access::Read, element, bytes: count * element.size(), in_place: None, addresses: false }
     }
 
-    /// A read argument of indices.
-    pub fn indices(name: &'static str, bytes: usize) -> Self {
-        Self { addresses: true, ..Self::read(name, bytes) }
+    /// A read argument of `count` indices.
+    pub fn indices(name: &'static str, element: DType, count: usize) -> Self {
+        Self { addresses: true, ..Self::read(name, element, count) }
     }
 
-    /// A written argument.
-    pub fn write(name: &'static str, bytes: usize) -> Self {
-        Self { name, access: Access::Write, bytes, in_place: None, addresses: false }
+    /// A written argument of `count` elements.
+    pub fn write(name: &'static str, element: DType, count: usize) -> Self {
+        Self { access: Access::Write, ..Self::read(name, element, count) }
     }
 
     /// The same argument, allowed to share its memory with read argument `index` if that has as many bytes.
@@ -97,6 +105,8 @@ pub trait Family: Clone + std::fmt::Debug + Eq + std::hash::Hash {
     fn name(&self) -> String {
         self.kernel_name().to_string()
     }
+    /// The spec that a name says; `None` if the name says none, or not all of it.
+    fn read(name: &Parts<'_>) -> Option<Self>;
     /// The arguments, in the order of `ptrs`.
     fn arguments(&self) -> Vec<Argument>;
     /// The schedule for a target.
@@ -151,6 +161,12 @@ macro_rules! families {
         }
 
         impl Spec {
+            /// The spec that a name says; see [`Family::read`].
+            pub fn read(name: &Parts<'_>) -> Option<Self> {
+                $(if <$family as Family>::WORDS.contains(&name.family()) { return <$family as Family>::read(name).map(Self::$family); })*
+                None
+            }
+
             /// Its name; see [`Family::name`].
             pub fn name(&self) -> String {
                 match self { $(Self::$family(spec) => spec.name()),* }
@@ -198,6 +214,33 @@ macro_rules! families {
             }
         }
     };
+}
+
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
+/// Moves pointers on by `index` times `count` elements of the sizes that stand with them, by way of `offset`: one product for each
+/// size.
+fn advance(e: &mut dyn Emitter, offset: R, (index, count): (R, usize), pointers: &[(R, usize)]) {
+    let mut last = None;
+    for (pointer, size) in pointers {
+        if last != Some(size) {
+            e.mul_imm(offset, index, (count * size) as i64);
+            last = Some(size);
+        }
+        e.add(*pointer, *pointer, offset);
+    }
+}
+
+/// Moves a pointer to `f32` on by as many elements as `offset` bytes of elements of `size` are.
+fn advance_single(e: &mut dyn Emitter, pointer: R, offset: R, size: usize) {
+    if size == SINGLE {
+        return e.add(pointer, pointer, offset);
+    }
+    let scaled = e.r();
+    e.mul_imm(scaled, offset, (SINGLE / size) as i64);
+    e.add(pointer, pointer, scaled);
+    e.free_r(scaled);
 }
 
 /// `Title { name: value, … }`

@@ -220,6 +220,8 @@ mod tests {
             "f32_pool_n1c64h112w112_h56w56_k3s2p1_average_padded_3x3",
             "f32_mean_n1h7w7c1280_over49",
             "f32_log_softmax_m1n1000",
+            "bf16_conv_n1c64h1w49m64_o1x49k1x1s1x1p0x0_bias_add",
+            "f16_mean_n1h7w1c1280_over49_sums",
             "u8_scale_weights_and_3_7_hfedcba9876543210",
             "f32_copy_1x3_h0123456789012345",
         ] {

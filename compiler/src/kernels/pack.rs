@@ -1,21 +1,24 @@
 //! A computed tensor in the order that a kernel reads it: weights that are no constants, biases, transposed operands.
 //!
-//! In: a dense `f32` tensor, any strides. Out: what [`Packing::pack`] writes for a constant of the same elements, bit by bit; so kernels take
-//! computed weights like constant ones.
+//! In: a dense tensor, any strides. Out: what [`Packing::pack`] writes for a constant of the same elements, bit by bit; so kernels take
+//! computed weights like constant ones. Elements are moved unchanged, unless there is a factor, which is for `f32`.
 //!
 //! The packed tensor is a sequence of lines: the innermost block, or the innermost axis. A line whose elements are neighbours in the
 //! source is copied by vectors, any other element by element. A work unit is some turns of the loops outside of the blocks.
 
 use super::name::Section;
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts};
+use crate::codegen::elements::widens;
 use crate::codegen::{Count, Element, Emitter, R, V, VOp};
 use crate::target::Target;
 use fornax_ir::types::DType;
-use fornax_runtime::packing::{Packing, Transform};
+use fornax_runtime::packing::{Layout, Packing, Transform};
 
 /// A packing of a computed tensor.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Pack {
+    /// Type of the elements.
+    element: DType,
     /// What it becomes.
     packing: Packing,
     /// Elements of the source from one to the next along each axis of the packing; 0 along axes that it is repeated over.
@@ -62,12 +65,16 @@ const UNROLL: usize = 4;
 
 impl Pack {
     /// The kernel for a source of these strides, if there is one: at most one block, of full width and within the innermost loop
-    /// but those over whole axes; factors, but no filters; a source that is addressed by 32-bit displacements.
-    pub fn new(packing: Packing, strides: Vec<usize>) -> Option<Self> {
+    /// but those over whole axes; factors of `f32`, but no filters; a source that is addressed by 32-bit displacements.
+    pub fn new(element: DType, packing: Packing, strides: Vec<usize>) -> Option<Self> {
         let nest = Nest::new(&packing, &strides)?;
         let far = nest.line.stride.saturating_mul(SPELLED.max(nest.line.width)) > i32::MAX as usize / 8;
-        let plain = !matches!(packing.transform(), Transform::Winograd(_));
-        (plain && !far && strides.len() == packing.extents().len()).then_some(Self { packing, strides, nest })
+        let plain = match packing.transform() {
+            Transform::None => widens(element),
+            Transform::Scale(_) => element == DType::F32,
+            Transform::Winograd(_) => false,
+        };
+        (plain && !far && strides.len() == packing.extents().len()).then_some(Self { element, packing, strides, nest })
     }
 
     /// Elements that a unit writes.
@@ -132,9 +139,9 @@ impl Family for Pack {
         LayerKind::Loops
     }
 
-    /// `f32_pack_<extents>_<layout>[_by<bits of the factor>]_s<strides>`; blocks say which axes have them.
+    /// `<element>_pack_<extents>_<layout>[_by<bits of the factor>]_s<strides>`; blocks say which axes have them.
     fn kernel_name(&self) -> KernelName {
-        let name = KernelName::new(DType::F32, "pack")
+        let name = KernelName::new(self.element, "pack")
             .with(Section::Extents(self.packing.extents().to_vec()))
             .word(self.packing.layout().to_string().to_ascii_lowercase());
         let name = match self.factor() {
@@ -144,8 +151,24 @@ impl Family for Pack {
         name.shape(&[('s', &self.strides)])
     }
 
+    /// Names are in lower case: the axes that have blocks are those after a number.
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let word = name.words.first()?;
+        let end = word.find(|c: char| c.is_ascii_digit()).unwrap_or(word.len());
+        let (axes, blocks) = word.split_at(end);
+        let axis = |c: char| if blocks.contains(c) { c.to_ascii_uppercase() } else { c };
+        let layout: Layout = format!("{}{blocks}", axes.chars().map(axis).collect::<String>()).parse().ok()?;
+        let transform = match name.words.get(1) {
+            Some(bits) => Transform::Scale(u32::from_str_radix(bits.strip_prefix("by")?, 16).ok()?),
+            None => Transform::None,
+        };
+        let extents = name.extents.first().filter(|extents| extents.len() == layout.rank())?.to_vec();
+        Self::new(name.element()?, Packing::new(extents, transform, layout), name.field(0, 's')?.to_vec())
+    }
+
     fn arguments(&self) -> Vec<Argument> {
-        vec![Argument::read("x", self.source_len() * 4), Argument::write("y", self.packing.len() * 4)]
+        let element = self.element;
+        vec![Argument::read("x", element, self.source_len()), Argument::write("y", element, self.packing.len())]
     }
 
     fn schedule(&self, _target: &Target) -> Schedule {
@@ -161,6 +184,7 @@ impl Family for Pack {
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
+        let size = self.element.size();
         let [x, y] = [0, 1].map(|i| e.pointer(i));
         let factor = self.factor().map(|bits| {
             let v = e.v();
@@ -177,7 +201,7 @@ impl Family for Pack {
         e.sub(count, count, unit);
         e.repeat(Count::Register(count), &mut |e| {
             let (from, to, rest, turn) = (e.r(), e.r(), e.r(), e.r());
-            e.mul_imm(to, unit, (self.unit() * 4) as i64);
+            e.mul_imm(to, unit, (self.unit() * size) as i64);
             e.add(to, to, y);
             e.copy(from, x);
             e.copy(rest, unit);
@@ -189,7 +213,7 @@ impl Family for Pack {
                 e.mul_imm(index, outside, *count as i64);
                 e.sub(index, rest, index);
                 e.copy(rest, outside);
-                e.mul_imm(outside, index, (step * 4) as i64);
+                e.mul_imm(outside, index, (step * size) as i64);
                 e.add(from, from, outside);
                 e.free_r(outside);
                 if i != last {
@@ -226,7 +250,7 @@ impl Pack {
         let some = |e: &mut dyn Emitter, lines: usize| {
             for _ in 0..lines {
                 self.lines(e, depth + 1, [at, to], live, factor);
-                e.add_imm(at, at, (step * 4) as i64);
+                e.add_imm(at, at, (step * self.element.size()) as i64);
             }
         };
         e.repeat(Count::Times((count / unroll) as u32), &mut |e| some(e, unroll));
@@ -236,7 +260,7 @@ impl Pack {
 
     /// One line with `live` elements of the source, zeros behind them.
     fn line(&self, e: &mut dyn Emitter, [from, to]: [R; 2], live: usize, factor: Option<V>) {
-        let Line { width, stride, .. } = self.nest.line;
+        let (Line { width, stride, .. }, size) = (self.nest.line, self.element.size());
         let wide = if stride == 1 { e.lanes(Element::F32) } else { 1 };
         let turn = if stride == 1 { UNROLL * e.lanes(Element::F32) } else { SPELLED };
         let turns = live / turn;
@@ -244,58 +268,58 @@ impl Pack {
             let at = e.r();
             e.copy(at, from);
             e.repeat(Count::Times(turns as u32), &mut |e| {
-                elements(e, [at, to], (turn, wide, stride), factor);
-                e.add_imm(at, at, (turn * stride * 4) as i64);
-                e.add_imm(to, to, (turn * 4) as i64);
+                self.elements(e, [at, to], (turn, wide), factor);
+                e.add_imm(at, at, (turn * stride * size) as i64);
+                e.add_imm(to, to, (turn * size) as i64);
             });
-            elements(e, [at, to], (live % turn, wide, stride), factor);
-            e.add_imm(to, to, (live % turn * 4) as i64);
+            self.elements(e, [at, to], (live % turn, wide), factor);
+            e.add_imm(to, to, (live % turn * size) as i64);
             e.free_r(at);
         } else {
-            elements(e, [from, to], (live, wide, stride), factor);
-            e.add_imm(to, to, (live * 4) as i64);
+            self.elements(e, [from, to], (live, wide), factor);
+            e.add_imm(to, to, (live * size) as i64);
         }
-        zeros(e, to, width - live);
-        e.add_imm(to, to, ((width - live) * 4) as i64);
+        self.zeros(e, to, width - live);
+        e.add_imm(to, to, ((width - live) * size) as i64);
     }
-}
 
-/// Copies `count` elements that are `stride` apart, `wide` at once.
-fn elements(e: &mut dyn Emitter, [from, to]: [R; 2], (count, wide, stride): (usize, usize, usize), factor: Option<V>) {
-    let v = e.v();
-    for first in (0..count).step_by(wide) {
-        let lanes = wide.min(count - first);
-        e.load(v, from.at((first * stride * 4) as i32), lanes);
-        if let Some(factor) = factor {
-            e.op(VOp::Mul, Element::F32, v, v, factor);
+    /// Copies `count` elements of a line, `wide` at once.
+    fn elements(&self, e: &mut dyn Emitter, [from, to]: [R; 2], (count, wide): (usize, usize), factor: Option<V>) {
+        let (v, size, stride) = (e.v(), self.element.size(), self.nest.line.stride);
+        for first in (0..count).step_by(wide) {
+            let lanes = wide.min(count - first);
+            e.load_bits(v, from.at((first * stride * size) as i32), self.element, lanes);
+            if let Some(factor) = factor {
+                e.op(VOp::Mul, Element::F32, v, v, factor);
+            }
+            e.store_bits(v, to.at((first * size) as i32), self.element, lanes);
         }
-        e.store(v, to.at((first * 4) as i32), lanes);
+        e.free_v(v);
     }
-    e.free_v(v);
-}
 
-/// Writes `count` zeros.
-fn zeros(e: &mut dyn Emitter, to: R, count: usize) {
-    if count == 0 {
-        return;
-    }
-    let (v, lanes) = (e.v(), e.lanes(Element::F32));
-    e.zero(v);
-    let turns = count / (UNROLL * lanes);
-    let at = e.r();
-    e.copy(at, to);
-    let some = |e: &mut dyn Emitter, count: usize| {
-        for first in (0..count).step_by(lanes) {
-            e.store(v, at.at((first * 4) as i32), lanes.min(count - first));
+    /// Writes `count` zeros.
+    fn zeros(&self, e: &mut dyn Emitter, to: R, count: usize) {
+        if count == 0 {
+            return;
         }
-    };
-    e.repeat(Count::Times(turns as u32), &mut |e| {
-        some(e, UNROLL * lanes);
-        e.add_imm(at, at, (UNROLL * lanes * 4) as i64);
-    });
-    some(e, count % (UNROLL * lanes));
-    e.free_r(at);
-    e.free_v(v);
+        let (v, lanes, size) = (e.v(), e.lanes(Element::F32), self.element.size());
+        e.zero(v);
+        let turns = count / (UNROLL * lanes);
+        let at = e.r();
+        e.copy(at, to);
+        let some = |e: &mut dyn Emitter, count: usize| {
+            for first in (0..count).step_by(lanes) {
+                e.store_bits(v, at.at((first * size) as i32), self.element, lanes.min(count - first));
+            }
+        };
+        e.repeat(Count::Times(turns as u32), &mut |e| {
+            some(e, UNROLL * lanes);
+            e.add_imm(at, at, (UNROLL * lanes * size) as i64);
+        });
+        some(e, count % (UNROLL * lanes));
+        e.free_r(at);
+        e.free_v(v);
+    }
 }
 
 #[cfg(test)]
@@ -338,7 +362,7 @@ mod tests {
             own[axis - 1] = own[axis] * packing.extents()[axis];
         }
         let strides = if strides.is_empty() { own } else { strides.to_vec() };
-        let spec = Pack::new(packing, strides).unwrap();
+        let spec = Pack::new(DType::F32, packing, strides).unwrap();
         let x = testing::values(1, spec.source_len());
         (spec, x)
     }
@@ -368,6 +392,30 @@ mod tests {
     }
 
     #[test]
+    fn narrow_elements() {
+        testing::report(CASES.into_iter().filter(|(text, _)| !text.contains("times")).map(|given| {
+            let (spec, x) = case(given);
+            testing::narrow(|element| {
+                let spec = Pack::new(element, spec.packing.clone(), spec.strides.clone()).unwrap();
+                (spec, vec![x.clone()])
+            })
+        }));
+    }
+
+    /// Elements are moved, not converted: a signalling NaN keeps its bits.
+    #[test]
+    fn narrow_elements_keep_their_bits() {
+        let packing: Packing = "[3,5] ba".parse().unwrap();
+        let spec = Pack::new(DType::F16, packing.clone(), vec![5, 1]).unwrap();
+        let source: Vec<u8> = (0..15u16).flat_map(|i| (0x7C01 + i).to_le_bytes()).collect();
+        let mut expected = vec![0; 30];
+        packing.pack(2, &source, &mut expected);
+        let mut buffers = [source, vec![0; 30], Vec::new()];
+        crate::codegen::soft::run(8, (0, 1), &mut buffers, |e| spec.emit(&Schedule { units: 9 }, e));
+        assert_eq!(buffers[1], expected);
+    }
+
+    #[test]
     fn names_differ() {
         let mut names: Vec<String> = CASES.map(|given| case(given).0.name()).to_vec();
         assert_eq!(names[0], "f32_pack_1x32x3x9_abdc16b_s864x27x9x1");
@@ -381,8 +429,11 @@ mod tests {
         for text in ["[8,4,9] winograd 4x4 Acb16:8a", "[20,8] AB16a2b", "[40,3] Ab16:8a"] {
             let packing: Packing = text.parse().unwrap();
             let strides = vec![1; packing.extents().len()];
-            assert_eq!(Pack::new(packing, strides), None, "{text}");
+            assert_eq!(Pack::new(DType::F32, packing, strides), None, "{text}");
         }
+        // The packing of a constant scales `f32` alone.
+        let packing: Packing = "[5,7] times 0.5 Ba32b".parse().unwrap();
+        assert_eq!(Pack::new(DType::F16, packing, vec![7, 1]), None);
         let (empty, _) = case(CASES[21]);
         assert_eq!(empty.chunks(&Schedule { units: 1 }), 0);
     }

@@ -8,7 +8,8 @@
 
 use super::name::Section;
 use super::sliding::{At, Cell, Run, Schedule, Sliding};
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Cmp, Element, Emitter, R, V, VOp};
 use crate::target::Target;
 use fornax_ir::types::DType;
@@ -62,7 +63,7 @@ impl Family for Pool {
     }
 
     fn kernel_name(&self) -> KernelName {
-        let name = self.sliding.label(KernelName::new(DType::F32, "pool"));
+        let name = self.sliding.label(KernelName::new(self.sliding.element, "pool"));
         match self.kind {
             Kind::Max => name.word("max"),
             Kind::Average => name.word("average"),
@@ -70,20 +71,31 @@ impl Family for Pool {
         }
     }
 
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let kind = match (*name.words.first()?, name.extents.first()) {
+            ("max", None) => Kind::Max,
+            ("average", None) => Kind::Average,
+            ("average", Some([height, width])) => Kind::AveragePadded([*height, *width]),
+            _ => return None,
+        };
+        Some(Self { sliding: Sliding::read(name, 0)?, kind })
+    }
+
     fn arguments(&self) -> Vec<Argument> {
+        let (sliding, element) = (&self.sliding, self.sliding.element);
         let mut arguments = vec![
-            Argument::read("x", self.sliding.input_bytes()),
-            Argument::read("outside", self.sliding.row_bytes()),
-            Argument::write("y", self.sliding.output_bytes()),
+            Argument::read("x", element, sliding.input_len()),
+            Argument::read("outside", element, sliding.row_len()),
+            Argument::write("y", element, sliding.output_len()),
         ];
         if self.kind != Kind::Max {
-            arguments.push(Argument::read("counts", self.sliding.output[0] * 4));
+            arguments.push(Argument::read("counts", DType::F32, sliding.output[0]));
         }
         arguments
     }
 
     fn schedule(&self, target: &Target) -> Schedule {
-        self.sliding.schedule(target, 5, 4)
+        self.sliding.schedule(target, 5, self.sliding.element.size())
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
@@ -109,7 +121,7 @@ struct Window<'a> {
 }
 
 impl Cell for Window<'_> {
-    fn moving(&self, _e: &mut dyn Emitter, _row: R) -> Vec<R> {
+    fn moving(&self, _e: &mut dyn Emitter, _row: R) -> Vec<(R, usize)> {
         Vec::new()
     }
 
@@ -120,7 +132,7 @@ impl Cell for Window<'_> {
         e.div_imm(at, row, rows as u32);
         e.mul_imm(at, at, rows as i64);
         e.sub(at, row, at);
-        e.mul_imm(at, at, 4);
+        e.mul_imm(at, at, SINGLE as i64);
         e.add(at, at, counts);
         vec![at]
     }
@@ -128,13 +140,13 @@ impl Cell for Window<'_> {
     fn vector(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, lanes: usize) {
         let sliding = &self.spec.sliding;
         let accumulators: Vec<V> = (0..run.width).map(|_| e.constant(self.spec.neutral())).collect();
-        let [input, output] = at.pixels;
+        let ([input, output], element) = (at.pixels, sliding.element);
         let (x, larger) = (e.v(), e.v());
         for row in at.rows {
             let mut held = None;
             for (column, t, _) in sliding.taps(run) {
                 if held != Some(column) {
-                    e.load(x, row.at((column * input) as i32), lanes);
+                    e.load_f32(x, row.at((column * input) as i32), element, lanes);
                     held = Some(column);
                 }
                 let acc = accumulators[t];
@@ -152,7 +164,7 @@ impl Cell for Window<'_> {
             self.divide(e, run, *count, &accumulators);
         }
         for (t, acc) in accumulators.iter().enumerate() {
-            e.store(*acc, at.y.at(((run.start + t) * output) as i32), lanes);
+            e.store_f32(*acc, at.y.at(((run.start + t) * output) as i32), element, lanes);
         }
         accumulators.into_iter().for_each(|v| e.free_v(v));
     }
@@ -199,6 +211,7 @@ mod tests {
         CASES.iter().flat_map(|(batch, channels, input, kernel, strides, dilations, pads)| {
             let extent = |i: usize| (input[i] + 2 * pads[i] - dilations[i] * (kernel[i] - 1) - 1) / strides[i] + 1;
             let sliding = Sliding {
+                element: DType::F32,
                 batch: *batch,
                 channels: *channels,
                 input: *input,
@@ -214,8 +227,8 @@ mod tests {
     }
 
     fn operands(s: &Pool) -> Vec<Vec<f32>> {
-        let row = s.sliding.row_bytes() / 4;
-        let x = testing::values(1, s.sliding.input_bytes() / 4);
+        let row = s.sliding.row_len();
+        let x = testing::values(1, s.sliding.input_len());
         let counts = (0..s.sliding.output[0]).map(|at| s.count(0, at) as f32).collect();
         let mut operands = vec![x, vec![s.neutral(); row], counts];
         operands.truncate(if s.kind == Kind::Max { 2 } else { 3 });
@@ -246,7 +259,7 @@ mod tests {
             }
             f64::from(if pool.kind == Kind::Max { value } else { value / count.max(1) as f32 })
         };
-        (0..s.output_bytes() / 4).map(value).collect()
+        (0..s.output_len()).map(value).collect()
     }
 
     #[test]
@@ -270,6 +283,17 @@ mod tests {
             [(1, 16, 4), (3, 32, 8), (13, 64, 16)].into_iter().find_map(|(tile, block, lanes)| {
                 let found = testing::interpret(&s, &Schedule { tile, block }, &operands, lanes).remove(0);
                 (found != own).then(|| format!("{}: tile {tile}, block {block}, {lanes} lanes", s.name()))
+            })
+        }));
+    }
+
+    #[test]
+    fn narrow_elements() {
+        testing::report(specs().map(|s| {
+            testing::narrow(|element| {
+                let s = Pool { sliding: Sliding { element, ..s.sliding.clone() }, kind: s.kind };
+                let operands = operands(&s);
+                (s, operands)
             })
         }));
     }

@@ -24,8 +24,9 @@ mod tests;
 
 use super::conv::{self, Conv, PANEL};
 use super::depthwise::Depthwise;
+use super::parts::function;
 use super::sliding::{self, Cell, Rows, Sliding, copy};
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LINE, LayerKind, Parts, advance_single};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::{Count, Emitter, R};
 use crate::target::{Cost, Machine, Target};
@@ -77,26 +78,36 @@ impl Ring {
     /// Bytes of the expanded map of one image.
     pub fn expanded_bytes(&self) -> usize {
         let d = &self.depthwise;
-        d.input[0] * d.input[1] * d.channels * 4
+        d.input[0] * d.input[1] * d.channels * self.size()
     }
 
     /// The expansion of one row to its first `channels` channels.
     pub fn expansion(&self, channels: usize) -> Conv {
-        Conv::pointwise(self.depthwise.input[1], self.inputs, channels, Epilogue::new(self.expand, false, false))
+        self.pointwise(self.depthwise.input[1], channels)
     }
 
     /// The expansion of the whole input, as one row of pixels.
     pub fn expansion_of_all(&self) -> Conv {
         let d = &self.depthwise;
         let pixels = d.batch * d.input[0] * d.input[1];
-        Conv::pointwise(pixels, self.inputs, d.channels, Epilogue::new(self.expand, false, false))
+        self.pointwise(pixels, d.channels)
+    }
+
+    fn pointwise(&self, pixels: usize, channels: usize) -> Conv {
+        let epilogue = Epilogue::new(self.expand, false, false);
+        Conv { element: self.depthwise.element, ..Conv::pointwise(pixels, self.inputs, channels, epilogue) }
+    }
+
+    /// Bytes of an element.
+    fn size(&self) -> usize {
+        self.depthwise.element.size()
     }
 
     /// Bytes from one row of the ring to the next, for `channels`: an odd number of cache lines, so that the rows of a window fall
     /// into different cache sets.
     fn pitch(&self, channels: usize) -> usize {
-        let lines = (self.depthwise.input[1] * channels).div_ceil(16);
-        (lines | 1) * 64
+        let lines = (self.depthwise.input[1] * channels * self.size()).div_ceil(LINE);
+        (lines | 1) * LINE
     }
 
     fn parts(&self, block: usize) -> impl Iterator<Item = Part> + use<> {
@@ -119,16 +130,22 @@ impl Family for Ring {
     }
 
     fn kernel_name(&self) -> KernelName {
-        let name = KernelName::new(DType::F32, "ring").shape(&[('i', &[self.inputs])]);
+        let name = KernelName::new(self.depthwise.element, "ring").shape(&[('i', &[self.inputs])]);
         self.depthwise.label(name.bias(&Epilogue::new(self.expand, false, false)))
+    }
+
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let [expand, depthwise] = name.epilogues[..] else { return None };
+        let depthwise = Depthwise::read_with(name, depthwise)?;
+        Some(Self { inputs: name.one(0, 'i')?, expand: function(expand), depthwise })
     }
 
     fn arguments(&self) -> Vec<Argument> {
         let d = &self.depthwise;
         let mut arguments = vec![
-            Argument::read("x", d.batch * d.input[0] * d.input[1] * self.inputs * 4),
-            Argument::read("expand_weights", conv::padded(d.channels) * self.inputs * 4),
-            Argument::read("expand_bias", conv::padded(d.channels) * 4),
+            Argument::read("x", d.element, d.batch * d.input[0] * d.input[1] * self.inputs),
+            Argument::read("expand_weights", d.element, conv::padded(d.channels) * self.inputs),
+            Argument::read("expand_bias", DType::F32, conv::padded(d.channels)),
         ];
         arguments.extend(d.arguments().into_iter().skip(1));
         arguments
@@ -172,7 +189,7 @@ impl Family for Ring {
         let units = self.depthwise.batch * schedule.bands;
         for part in self.parts(schedule.block) {
             let sliding = Sliding { channels: part.channels, ..self.depthwise.sliding() };
-            let pixels = [part.channels, self.depthwise.channels].map(|channels| 4 * channels);
+            let pixels = [part.channels, self.depthwise.channels].map(|channels| self.size() * channels);
             let rows = Rows::new(&sliding, &schedule.rows, self.depthwise.squeeze, pixels, &cell);
             let expansion = self.expansion(part.channels);
             let writer = Writer { ring: self, schedule, part, expansion, rows, cell: &cell, zeros, y };
@@ -207,7 +224,7 @@ struct Place {
     x: R,
     /// Weights and bias of the expansion, for the unit's channels.
     weights: [R; 2],
-    /// Bytes from the first channel to the unit's first one.
+    /// Bytes of elements from the first channel to the unit's first one.
     channels: R,
     /// Rows of the ring, the oldest first.
     slots: Vec<R>,
@@ -254,15 +271,15 @@ impl Writer<'_> {
         e.add(from, from, x);
         e.mul_imm(at, image, d.output[0] as i64);
         e.add(row, row, at);
-        e.mul_imm(channels, block, 4 * part.channels as i64);
-        e.add_imm(channels, channels, (4 * part.first * self.schedule.block) as i64);
+        e.mul_imm(channels, block, (self.ring.size() * part.channels) as i64);
+        e.add_imm(channels, channels, (self.ring.size() * part.first * self.schedule.block) as i64);
         let panel = self.expansion.panel_bytes();
         let weights = copy(e, weights);
         e.mul_imm(at, block, (part.channels / PANEL * panel) as i64);
         e.add(weights, weights, at);
         e.add_imm(weights, weights, (part.first * self.schedule.block / PANEL * panel) as i64);
         let bias = copy(e, bias);
-        e.add(bias, bias, channels);
+        advance_single(e, bias, channels, self.ring.size());
         [block, within, image, band, at].into_iter().for_each(|r| e.free_r(r));
         Place { next, x: from, weights: [weights, bias], channels, slots: self.slots(e), row }
     }
@@ -280,7 +297,7 @@ impl Writer<'_> {
 
     /// Bytes of an input row.
     fn row_bytes(&self) -> i64 {
-        (self.ring.depthwise.input[1] * self.ring.inputs * 4) as i64
+        (self.ring.depthwise.input[1] * self.ring.inputs * self.ring.size()) as i64
     }
 
     /// Expands the next row into the place of the oldest, if it is inside the map.
@@ -306,7 +323,7 @@ impl Writer<'_> {
 
     /// One output row from the ring.
     fn filter(&self, e: &mut dyn Emitter, place: &Place) {
-        let d = &self.ring.depthwise;
+        let (d, size) = (&self.ring.depthwise, self.ring.size());
         let (at, out) = (e.r(), e.r());
         let window = |e: &mut dyn Emitter, k: usize| {
             let pointer = e.r();
@@ -315,13 +332,18 @@ impl Writer<'_> {
             pointer
         };
         let window: Vec<R> = (0..d.kernel[0]).map(|k| window(e, k)).collect();
-        e.mul_imm(out, place.row, (d.output[1] * d.channels * 4) as i64);
+        e.mul_imm(out, place.row, (d.output[1] * d.channels * size) as i64);
         e.add(out, out, self.y);
-        let by_channel: Vec<R> = [out].into_iter().chain(self.cell.moving(e, place.row)).collect();
-        by_channel.iter().for_each(|r| e.add(*r, *r, place.channels));
-        let bases: Vec<R> = window.into_iter().chain(by_channel).collect();
+        let by_channel: Vec<(R, usize)> = [(out, size)].into_iter().chain(self.cell.moving(e, place.row)).collect();
+        for (r, own) in &by_channel {
+            match *own == size {
+                true => e.add(*r, *r, place.channels),
+                false => advance_single(e, *r, place.channels, size),
+            }
+        }
+        let bases: Vec<(R, usize)> = window.into_iter().map(|r| (r, size)).chain(by_channel).collect();
         self.rows.row(e, &bases, &[]);
-        bases.into_iter().chain([at]).for_each(|r| e.free_r(r));
+        bases.into_iter().map(|(r, _)| r).chain([at]).for_each(|r| e.free_r(r));
     }
 }
 

@@ -5,7 +5,7 @@
 //! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
 
 use super::conv::{PANEL, padded, width};
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -13,6 +13,8 @@ use fornax_ir::types::DType;
 /// A gate over packed 1x1 weights.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ScaleWeights {
+    /// Type of the elements of weights and gates.
+    pub element: DType,
     /// Images: gates and sets of weights.
     pub batch: usize,
     /// Output channels.
@@ -28,8 +30,8 @@ pub struct Schedule {
     pub panels: usize,
 }
 
-/// Weights that one work unit may cover.
-const WORK: usize = Machine::NOMINAL.bytes_in(8_192) / 4;
+/// Bytes of weights that one work unit may cover.
+const WORK: usize = Machine::NOMINAL.bytes_in(8_192);
 
 schedule_text!(Schedule, "Schedule" { "panels": panels });
 
@@ -43,25 +45,30 @@ impl Family for ScaleWeights {
     }
 
     fn kernel_name(&self) -> KernelName {
-        KernelName::new(DType::F32, "scale_weights").shape(&[
+        KernelName::new(self.element, "scale_weights").shape(&[
             ('n', &[self.batch]),
             ('c', &[self.channels]),
             ('m', &[self.filters]),
         ])
     }
 
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let (batch, filters) = (name.one(0, 'n')?, name.one(0, 'm')?);
+        Some(Self { element: name.element()?, batch, filters, channels: name.one(0, 'c')? })
+    }
+
     fn arguments(&self) -> Vec<Argument> {
-        let weights = padded(self.filters) * self.channels * 4;
+        let (element, weights) = (self.element, padded(self.filters) * self.channels);
         vec![
-            Argument::read("weights", weights),
-            Argument::read("gate", self.batch * self.channels * 4),
-            Argument::write("y", self.batch * weights),
+            Argument::read("weights", element, weights),
+            Argument::read("gate", element, self.batch * self.channels),
+            Argument::write("y", element, self.batch * weights),
         ]
     }
 
     /// A work unit is as long as `WORK`, or one panel.
     fn schedule(&self, _target: &Target) -> Schedule {
-        Schedule { panels: (WORK / PANEL / self.channels.max(1)).max(1) }
+        Schedule { panels: (WORK / self.element.size() / PANEL / self.channels.max(1)).max(1) }
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
@@ -73,6 +80,7 @@ impl Family for ScaleWeights {
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
+        let size = self.element.size();
         let [w, gate, y] = [0, 1, 2].map(|i| e.pointer(i));
         let (first, count, last) = (e.r(), e.r(), e.r());
         e.begin(first);
@@ -82,7 +90,7 @@ impl Family for ScaleWeights {
         e.set(last, self.panels() as i64);
         e.min(count, count, last);
         e.sub(count, count, first);
-        e.mul_imm(first, first, (4 * width(self.filters) * self.channels) as i64);
+        e.mul_imm(first, first, (size * width(self.filters) * self.channels) as i64);
         e.add(w, w, first);
         e.add(y, y, first);
         let (from, to) = (e.r(), e.r());
@@ -90,8 +98,8 @@ impl Family for ScaleWeights {
             e.copy(from, w);
             e.copy(to, y);
             e.repeat(Count::Register(count), &mut |e| self.panel(e, [from, gate, to]));
-            e.add_imm(gate, gate, (4 * self.channels) as i64);
-            e.add_imm(y, y, (4 * padded(self.filters) * self.channels) as i64);
+            e.add_imm(gate, gate, (size * self.channels) as i64);
+            e.add_imm(y, y, (size * padded(self.filters) * self.channels) as i64);
         });
     }
 }
@@ -104,18 +112,18 @@ impl ScaleWeights {
     /// One panel; `w` and `y` move on behind it.
     fn panel(&self, e: &mut dyn Emitter, [w, gate, y]: [R; 3]) {
         let (at, scale, value, lanes) = (e.r(), e.v(), e.v(), e.lanes(Element::F32));
-        let width = width(self.filters);
+        let (width, element, size) = (width(self.filters), self.element, self.element.size());
         e.copy(at, gate);
         e.repeat(Count::Times(self.channels as u32), &mut |e| {
-            e.broadcast(scale, at.at(0));
+            e.broadcast_f32(scale, at.at(0), element);
             for column in (0..width).step_by(lanes) {
-                e.load(value, w.at(4 * column as i32), width - column);
+                e.load_f32(value, w.at((size * column) as i32), element, width - column);
                 e.op(VOp::Mul, Element::F32, value, value, scale);
-                e.store(value, y.at(4 * column as i32), width - column);
+                e.store_f32(value, y.at((size * column) as i32), element, width - column);
             }
-            e.add_imm(at, at, 4);
-            e.add_imm(w, w, 4 * width as i64);
-            e.add_imm(y, y, 4 * width as i64);
+            e.add_imm(at, at, size as i64);
+            e.add_imm(w, w, (size * width) as i64);
+            e.add_imm(y, y, (size * width) as i64);
         });
         e.free_r(at);
         e.free_v(scale);
@@ -128,12 +136,22 @@ mod tests {
     use super::*;
     use crate::codegen::epilogue::Epilogue;
     use crate::kernels::Conv;
-    use crate::kernels::testing::{packed, run, run_interpreted, values};
+    use crate::kernels::testing::{narrow, packed, report, run, run_interpreted, values};
+
+    #[test]
+    fn narrow_elements() {
+        report([(1, 1, 1), (2, 8, 3), (3, 24, 96), (2, 33, 2)].into_iter().map(|(batch, filters, channels)| {
+            narrow(|element| {
+                let spec = ScaleWeights { element, batch, filters, channels };
+                (spec, vec![values(1, padded(filters) * channels), values(2, batch * channels)])
+            })
+        }));
+    }
 
     #[test]
     fn every_weight_meets_the_gate_of_its_channel() {
         for (batch, filters, channels) in [(1, 1, 1), (2, 8, 3), (1, 16, 5), (3, 24, 96), (1, 40, 1100), (2, 33, 2)] {
-            let spec = ScaleWeights { batch, filters, channels };
+            let spec = ScaleWeights { element: DType::F32, batch, filters, channels };
             let (weights, gates) = (values(1, filters * channels), values(2, batch * channels));
             let conv = Conv::pointwise(1, channels, filters, Epilogue::default());
             let packed = |w: &[f32]| packed(&conv.weight_packing(), w);

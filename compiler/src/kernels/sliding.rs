@@ -5,9 +5,11 @@
 //! code, so taps left and right of the map are left out at compile time. A window row above or below the map reads `outside`, a
 //! row of elements that do not change the result.
 
-use super::{KernelName, schedule_text};
+use super::{KernelName, Parts, advance, schedule_text};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
 use crate::target::{Machine, Target, Vectors};
+use fornax_ir::types::DType;
 
 /// Widest window.
 const WIDEST: usize = 11;
@@ -19,6 +21,8 @@ const CODE: usize = 2048;
 /// Extents `[height, width]` of windows over a map `[N, H, W, C]`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Sliding {
+    /// Type of the elements of both maps.
+    pub element: DType,
     /// Images.
     pub batch: usize,
     /// Channels.
@@ -76,8 +80,8 @@ pub struct At<'a> {
 
 /// The arithmetic of a family.
 pub trait Cell {
-    /// Pointers for output row `row` of `N * OH` that advance with the channels, 4 bytes each.
-    fn moving(&self, e: &mut dyn Emitter, row: R) -> Vec<R>;
+    /// Pointers for output row `row` of `N * OH` that advance with the channels, and the size of their elements.
+    fn moving(&self, e: &mut dyn Emitter, row: R) -> Vec<(R, usize)>;
     /// Registers for output row `row` that do not.
     fn fixed(&self, _e: &mut dyn Emitter, _row: R) -> Vec<R> {
         Vec::new()
@@ -91,7 +95,7 @@ schedule_text!(Schedule, "Schedule" { "tile": tile, "block": block });
 impl Sliding {
     /// Whether there is a kernel: offsets fit their fields and the code is of bounded size.
     pub fn applies(&self) -> bool {
-        let row = self.input[1].max(self.output[1]).saturating_mul(self.channels).saturating_mul(4);
+        let row = self.input[1].max(self.output[1]).saturating_mul(self.channels).saturating_mul(SINGLE);
         let steps = self.strides.iter().chain(&self.dilations).max().is_some_and(|step| *step <= LARGEST);
         let window = self.kernel.iter().all(|k| *k <= WIDEST);
         window && steps && row <= LARGEST && self.output[1] <= LARGEST && {
@@ -114,19 +118,34 @@ impl Sliding {
             .shape(&window)
     }
 
-    /// Bytes of the input map.
-    pub fn input_bytes(&self) -> usize {
-        self.batch * self.input[0] * self.input[1] * self.channels * 4
+    /// The extents that a name says, three shapes from `first` on; see [`Self::label`].
+    pub fn read(name: &Parts<'_>, first: usize) -> Option<Self> {
+        Some(Self {
+            element: name.element()?,
+            batch: name.one(first, 'n')?,
+            channels: name.one(first, 'c')?,
+            input: [name.one(first, 'h')?, name.one(first, 'w')?],
+            output: [name.one(first + 1, 'h')?, name.one(first + 1, 'w')?],
+            kernel: name.pair(first + 2, 'k')?,
+            strides: name.pair(first + 2, 's')?,
+            dilations: name.pair(first + 2, 'd').unwrap_or([1, 1]),
+            pads: name.pair(first + 2, 'p')?,
+        })
     }
 
-    /// Bytes of the output map.
-    pub fn output_bytes(&self) -> usize {
-        self.batch * self.output[0] * self.output[1] * self.channels * 4
+    /// Elements of the input map.
+    pub fn input_len(&self) -> usize {
+        self.batch * self.input[0] * self.row_len()
     }
 
-    /// Bytes of one input row.
-    pub fn row_bytes(&self) -> usize {
-        self.input[1] * self.channels * 4
+    /// Elements of the output map.
+    pub fn output_len(&self) -> usize {
+        self.batch * self.output[0] * self.output[1] * self.channels
+    }
+
+    /// Elements of one input row.
+    pub fn row_len(&self) -> usize {
+        self.input[1] * self.channels
     }
 
     /// A schedule for windows that need `registers` besides one accumulator per output: a tile of 7, or the widest, that divides
@@ -197,8 +216,8 @@ impl Sliding {
     /// Writes the loops over work units, segments and vectors of channels. `pointers` are the input map, a row of elements
     /// that stand for rows outside of it, and the output map.
     pub fn emit(&self, e: &mut dyn Emitter, schedule: &Schedule, first_apart: bool, pointers: [R; 3], cell: &dyn Cell) {
-        let [x, outside, y] = pointers;
-        let writer = Rows::new(self, schedule, first_apart, [self.channels * 4; 2], cell);
+        let ([x, outside, y], size) = (pointers, self.element.size());
+        let writer = Rows::new(self, schedule, first_apart, [self.channels * size; 2], cell);
         let blocks = self.channels.div_ceil(schedule.block);
         let (chunk, units) = (e.r(), e.r());
         e.begin(chunk);
@@ -210,13 +229,14 @@ impl Sliding {
             e.mul_imm(block, row, blocks as i64);
             e.sub(block, chunk, block);
             let rows = self.row_pointers(e, row, x, outside);
-            e.mul_imm(out, row, (self.output[1] * self.channels * 4) as i64);
+            e.mul_imm(out, row, (self.output[1] * self.channels * size) as i64);
             e.add(out, out, y);
             let (moving, fixed) = (cell.moving(e, row), cell.fixed(e, row));
-            e.mul_imm(row, block, (schedule.block * 4) as i64);
-            let bases: Vec<R> = rows.into_iter().chain([out]).chain(moving).collect();
-            bases.iter().for_each(|base| e.add(*base, *base, row));
+            let maps = rows.into_iter().chain([out]).map(|r| (r, size));
+            let bases: Vec<(R, usize)> = maps.chain(moving).collect();
+            advance(e, row, (block, schedule.block), &bases);
             writer.block(e, block, &bases, &fixed);
+            let bases = bases.into_iter().map(|(base, _)| base);
             [row, block].into_iter().chain(bases).chain(fixed).for_each(|r| e.free_r(r));
             e.add_imm(chunk, chunk, 1);
         });
@@ -235,7 +255,7 @@ impl Sliding {
             let pointer = e.r();
             e.add_imm(at, first, (k * self.dilations[0]) as i64);
             e.add(inside, at, image);
-            e.mul_imm(inside, inside, self.row_bytes() as i64);
+            e.mul_imm(inside, inside, (self.row_len() * self.element.size()) as i64);
             e.add(inside, inside, x);
             e.select_below(pointer, at, self.input[0] as u32, inside, outside);
             pointer
@@ -268,21 +288,22 @@ impl<'a> Rows<'a> {
     }
 
     /// All channels of one output row. `bases` are the input rows of the window from the top, the output row, and what
-    /// [`Cell::moving`] gave; `fixed` is what [`Cell::fixed`] gave.
-    pub fn row(&self, e: &mut dyn Emitter, bases: &[R], fixed: &[R]) {
+    /// [`Cell::moving`] gave, each with the size of its elements; `fixed` is what [`Cell::fixed`] gave.
+    pub fn row(&self, e: &mut dyn Emitter, bases: &[(R, usize)], fixed: &[R]) {
         let block = e.r();
         e.set(block, 0);
-        let walk: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+        let walk = copies(e, bases);
         e.repeat(Count::Times(self.sliding.channels.div_ceil(self.schedule.block) as u32), &mut |e| {
             self.block(e, block, &walk, fixed);
-            walk.iter().for_each(|base| e.add_imm(*base, *base, (self.schedule.block * 4) as i64));
+            step(e, &walk, self.schedule.block);
             e.add_imm(block, block, 1);
         });
-        walk.into_iter().chain([block]).for_each(|r| e.free_r(r));
+        free(e, walk);
+        e.free_r(block);
     }
 
     /// Block `block` of channels of one output row, whose operands begin at `bases`.
-    fn block(&self, e: &mut dyn Emitter, block: R, bases: &[R], fixed: &[R]) {
+    fn block(&self, e: &mut dyn Emitter, block: R, bases: &[(R, usize)], fixed: &[R]) {
         let (lanes, channels, size) = (e.lanes(Element::F32), self.sliding.channels, self.schedule.block);
         let (full, tail) = (channels / lanes, channels % lanes);
         let (vectors, most) = (e.r(), e.r());
@@ -304,41 +325,64 @@ impl<'a> Rows<'a> {
             e.set(most, blocks as i64 - 2);
             e.if_less(most, block, &mut |e| {
                 let left = full - (blocks - 1) * per_block;
-                let bases: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
-                bases.iter().for_each(|base| e.add_imm(*base, *base, (left * lanes * 4) as i64));
+                let bases = copies(e, bases);
+                step(e, &bases, left * lanes);
                 for run in &self.runs {
                     self.run(e, run, (&bases, fixed), (Count::Times(1), tail));
                 }
-                bases.into_iter().for_each(|r| e.free_r(r));
+                free(e, bases);
             });
         }
         [vectors, most].into_iter().for_each(|r| e.free_r(r));
     }
 
     /// The segments of one run, one after the other, each for `count` vectors of channels.
-    fn run(&self, e: &mut dyn Emitter, run: &Run, (bases, fixed): (&[R], &[R]), (count, lanes): (Count, usize)) {
+    fn run(
+        &self,
+        e: &mut dyn Emitter,
+        run: &Run,
+        (bases, fixed): (&[(R, usize)], &[R]),
+        (count, lanes): (Count, usize),
+    ) {
         let (window, [input, output]) = (self.sliding.kernel[0], self.pixels);
-        let segment = |e: &mut dyn Emitter, bases: &[R]| {
-            let at: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+        let segment = |e: &mut dyn Emitter, bases: &[(R, usize)]| {
+            let walk = copies(e, bases);
+            let at: Vec<R> = walk.iter().map(|(r, _)| *r).collect();
             e.repeat(count, &mut |e| {
                 let ((rows, y), moving) = (at.split_at(window), &at[window + 1..]);
                 self.cell.vector(e, run, &At { rows, y: y[0], moving, fixed, pixels: self.pixels }, lanes);
-                at.iter().for_each(|r| e.add_imm(*r, *r, (lanes * 4) as i64));
+                step(e, &walk, lanes);
             });
-            at.into_iter().for_each(|r| e.free_r(r));
+            free(e, walk);
         };
         if run.count == 1 {
             return segment(e, bases);
         }
-        let walk: Vec<R> = bases.iter().map(|base| copy(e, *base)).collect();
+        let walk = copies(e, bases);
         e.repeat(Count::Times(run.count as u32), &mut |e| {
             segment(e, &walk);
-            let (rows, y) = walk.split_at(window);
-            rows.iter().for_each(|row| e.add_imm(*row, *row, (run.width * input * self.sliding.strides[1]) as i64));
-            e.add_imm(y[0], y[0], (run.width * output) as i64);
+            for (row, _) in &walk[..window] {
+                e.add_imm(*row, *row, (run.width * input * self.sliding.strides[1]) as i64);
+            }
+            let y = walk[window].0;
+            e.add_imm(y, y, (run.width * output) as i64);
         });
-        walk.into_iter().for_each(|r| e.free_r(r));
+        free(e, walk);
     }
+}
+
+/// Fresh registers with the values of pointers, and the sizes that stand with them.
+fn copies(e: &mut dyn Emitter, pointers: &[(R, usize)]) -> Vec<(R, usize)> {
+    pointers.iter().map(|(pointer, size)| (copy(e, *pointer), *size)).collect()
+}
+
+/// Moves pointers on by `count` elements of the sizes that stand with them.
+fn step(e: &mut dyn Emitter, pointers: &[(R, usize)], count: usize) {
+    pointers.iter().for_each(|(pointer, size)| e.add_imm(*pointer, *pointer, (count * size) as i64));
+}
+
+fn free(e: &mut dyn Emitter, pointers: Vec<(R, usize)>) {
+    pointers.into_iter().for_each(|(pointer, _)| e.free_r(pointer));
 }
 
 /// Taps and outputs that one work unit should cover, channel by channel.

@@ -5,10 +5,11 @@
 //!
 //! Maximum and sum run over 16 virtual lanes, element `i` in lane `i % 16`, and are brought together by the tree `i, i + 8`,
 //! then 4, 2 and 1 lanes apart. The last elements of a row go through scratch memory, filled up with -inf, whose exponential is 0. A row
-//! with a NaN or an infinite maximum gives NaN throughout, since its sum is one.
+//! with a NaN or an infinite maximum gives NaN throughout, since its sum is one. Results are rounded to the type of the elements once.
 
 use super::sliding::copy;
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R, V, VOp, math};
 use crate::target::{Machine, Target};
 use fornax_ir::scalar::UnaryFn;
@@ -17,6 +18,8 @@ use fornax_ir::types::DType;
 /// What a softmax computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Softmax {
+    /// Type of the elements.
+    pub element: DType,
     /// Rows.
     pub rows: usize,
     /// Elements of a row.
@@ -34,8 +37,8 @@ pub struct Schedule {
 
 /// Virtual lanes of a sum.
 const LANES: usize = 16;
-/// Elements that one work unit should cover.
-const WORK: usize = Machine::NOMINAL.bytes_in(2_048) / 4;
+/// Bytes that one work unit should cover.
+const WORK: usize = Machine::NOMINAL.bytes_in(2_048);
 /// Vectors that pass through the exponential together.
 const GROUP: usize = 2;
 
@@ -51,17 +54,22 @@ impl Family for Softmax {
     }
 
     fn kernel_name(&self) -> KernelName {
-        KernelName::new(DType::F32, if self.log { "log_softmax" } else { "softmax" })
+        KernelName::new(self.element, if self.log { "log_softmax" } else { "softmax" })
             .shape(&[('m', &[self.rows]), ('n', &[self.length])])
     }
 
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        let log = name.family() == Self::WORDS[0];
+        Some(Self { element: name.element()?, rows: name.one(0, 'm')?, length: name.one(0, 'n')?, log })
+    }
+
     fn arguments(&self) -> Vec<Argument> {
-        let bytes = self.rows * self.length * 4;
-        vec![Argument::read("x", bytes), Argument::write("y", bytes).in_place_of(0)]
+        let (element, count) = (self.element, self.rows * self.length);
+        vec![Argument::read("x", element, count), Argument::write("y", element, count).in_place_of(0)]
     }
 
     fn schedule(&self, _target: &Target) -> Schedule {
-        Schedule { rows: (WORK / self.length.max(1)).clamp(1, self.rows.max(1)) }
+        Schedule { rows: (WORK / self.element.size() / self.length.max(1)).clamp(1, self.rows.max(1)) }
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
@@ -70,7 +78,7 @@ impl Family for Softmax {
 
     /// Lanes of a reduction, and the end of a row.
     fn scratch(&self, _schedule: &Schedule) -> usize {
-        2 * LANES * 4
+        2 * LANES * SINGLE
     }
 
     /// A comparison, a subtraction, an exponential of about 20 operations and a division for each element.
@@ -89,7 +97,7 @@ impl Family for Softmax {
         e.set(limit, self.rows as i64);
         e.min(last, last, limit);
         e.sub(last, last, first);
-        let row_bytes = (self.length * 4) as i64;
+        let row_bytes = (self.length * self.element.size()) as i64;
         e.mul_imm(first, first, row_bytes);
         e.add(x, x, first);
         e.add(y, y, first);
@@ -101,19 +109,27 @@ impl Family for Softmax {
     }
 }
 
+/// Where a block is read: the address, and the type of the elements there.
+type Source = (R, DType);
+
 /// Writes one block of up to 16 elements: from, to, how many exist at `to`.
-type Block<'a> = &'a mut dyn FnMut(&mut dyn Emitter, R, R, usize);
+type Block<'a> = &'a mut dyn FnMut(&mut dyn Emitter, Source, R, usize);
 
 impl Softmax {
+    /// Whether the exponentials wait in `y` for their sum: where that rounds them they are computed again.
+    fn keeps(&self) -> bool {
+        !self.log && self.element == DType::F32
+    }
+
     fn row(&self, e: &mut dyn Emitter, x: R, y: R, scratch: R) {
         self.end_to_scratch(e, x, scratch);
         let lanes = e.lanes(Element::F32);
         let vectors = LANES / lanes;
         let tops: Vec<V> = (0..vectors).map(|_| e.constant(f32::NEG_INFINITY)).collect();
-        self.blocks(e, [x, y], Some(scratch), &mut |e, from, _, _| {
+        self.blocks(e, [x, y], Some(scratch), &mut |e, (from, element), _, _| {
             let v = e.v();
             for (i, top) in tops.iter().enumerate() {
-                e.load(v, from.at((i * lanes * 4) as i32), lanes);
+                e.load_f32(v, from.at((i * lanes * element.size()) as i32), element, lanes);
                 e.op(VOp::Max, Element::F32, *top, v, *top);
             }
             e.free_v(v);
@@ -121,45 +137,51 @@ impl Softmax {
         let largest = combine(e, VOp::Max, tops, scratch);
         let sums: Vec<V> = (0..vectors).map(|_| e.constant(0.0)).collect();
         self.blocks(e, [x, y], Some(scratch), &mut |e, from, to, exist| {
-            self.exponentials(e, [from, to], exist, &sums, largest);
+            self.exponentials(e, (from, to), exist, &sums, largest);
         });
         let sum = combine(e, VOp::Add, sums, scratch);
         if self.log {
             math::unary(e, UnaryFn::Log, &[sum]);
         }
-        self.blocks(e, [if self.log { x } else { y }, y], None, &mut |e, from, to, exist| {
+        self.blocks(e, [if self.keeps() { y } else { x }, y], None, &mut |e, (from, element), to, exist| {
             let v = e.v();
             for at in (0..exist).step_by(lanes) {
-                let n = lanes.min(exist - at);
-                e.load(v, from.at((at * 4) as i32), n);
-                if self.log {
+                let (n, offset) = (lanes.min(exist - at), (at * element.size()) as i32);
+                e.load_f32(v, from.at(offset), element, n);
+                if !self.keeps() {
                     e.op(VOp::Sub, Element::F32, v, v, largest);
+                }
+                if self.log {
                     e.op(VOp::Sub, Element::F32, v, v, sum);
                 } else {
+                    if !self.keeps() {
+                        math::unary(e, UnaryFn::Exp, &[v]);
+                    }
                     e.op(VOp::Div, Element::F32, v, v, sum);
                 }
-                e.store(v, to.at((at * 4) as i32), n);
+                e.store_f32(v, to.at(offset), element, n);
             }
             e.free_v(v);
         });
         [largest, sum].into_iter().for_each(|v| e.free_v(v));
     }
 
-    /// Adds the exponentials of one block to `sums`, and stores them unless the logarithm is asked for.
-    fn exponentials(&self, e: &mut dyn Emitter, [from, to]: [R; 2], exist: usize, sums: &[V], largest: V) {
+    /// Adds the exponentials of one block to `sums`, and stores them if [`Self::keeps`] says so.
+    fn exponentials(&self, e: &mut dyn Emitter, (from, to): (Source, R), exist: usize, sums: &[V], largest: V) {
+        let (from, element) = from;
         let lanes = e.lanes(Element::F32);
         for (group, sums) in sums.chunks(GROUP).enumerate() {
             let first = group * GROUP * lanes;
             let values: Vec<V> = sums.iter().map(|_| e.v()).collect();
             for (i, v) in values.iter().enumerate() {
-                e.load(*v, from.at(((first + i * lanes) * 4) as i32), lanes);
+                e.load_f32(*v, from.at(((first + i * lanes) * element.size()) as i32), element, lanes);
                 e.op(VOp::Sub, Element::F32, *v, *v, largest);
             }
             math::unary(e, UnaryFn::Exp, &values);
             for ((i, v), sum) in values.iter().enumerate().zip(sums) {
                 let at = first + i * lanes;
-                if !self.log && at < exist {
-                    e.store(*v, to.at((at * 4) as i32), lanes.min(exist - at));
+                if self.keeps() && at < exist {
+                    e.store(*v, to.at((at * SINGLE) as i32), lanes.min(exist - at));
                 }
                 e.op(VOp::Add, Element::F32, *sum, *sum, *v);
             }
@@ -169,14 +191,14 @@ impl Softmax {
 
     /// Runs `body` over the blocks of a row; `end`, if given, holds the elements of the last block in place of `from`.
     fn blocks(&self, e: &mut dyn Emitter, [from, to]: [R; 2], end: Option<R>, body: Block<'_>) {
-        let (from, to) = (copy(e, from), copy(e, to));
+        let (from, to, element) = (copy(e, from), copy(e, to), self.element);
         e.repeat(Count::Times((self.length / LANES) as u32), &mut |e| {
-            body(e, from, to, LANES);
-            e.add_imm(from, from, (LANES * 4) as i64);
-            e.add_imm(to, to, (LANES * 4) as i64);
+            body(e, (from, element), to, LANES);
+            e.add_imm(from, from, (LANES * element.size()) as i64);
+            e.add_imm(to, to, (LANES * element.size()) as i64);
         });
         if !self.length.is_multiple_of(LANES) {
-            body(e, end.unwrap_or(from), to, self.length % LANES);
+            body(e, end.map_or((from, element), |end| (end, DType::F32)), to, self.length % LANES);
         }
         [from, to].into_iter().for_each(|r| e.free_r(r));
     }
@@ -188,14 +210,14 @@ impl Softmax {
             return;
         }
         let (v, from) = (e.constant(f32::NEG_INFINITY), copy(e, x));
-        e.add_imm(from, from, ((self.length - exist) * 4) as i64);
+        e.add_imm(from, from, ((self.length - exist) * self.element.size()) as i64);
         for at in (0..LANES).step_by(lanes) {
-            e.store(v, scratch.at((at * 4) as i32), lanes);
+            e.store(v, scratch.at((at * SINGLE) as i32), lanes);
         }
         for at in (0..exist).step_by(lanes) {
             let n = lanes.min(exist - at);
-            e.load(v, from.at((at * 4) as i32), n);
-            e.store(v, scratch.at((at * 4) as i32), n);
+            e.load_f32(v, from.at((at * self.element.size()) as i32), self.element, n);
+            e.store(v, scratch.at((at * SINGLE) as i32), n);
         }
         e.free_v(v);
         e.free_r(from);
@@ -205,7 +227,7 @@ impl Softmax {
 /// Brings 16 virtual lanes together; the result is in every lane.
 fn combine(e: &mut dyn Emitter, op: VOp, parts: Vec<V>, scratch: R) -> V {
     let lanes = e.lanes(Element::F32);
-    let at = |lane: usize| scratch.at(((LANES + lane) * 4) as i32);
+    let at = |lane: usize| scratch.at(((LANES + lane) * SINGLE) as i32);
     for (i, part) in parts.into_iter().enumerate() {
         e.store(part, at(i * lanes), lanes);
         e.free_v(part);
@@ -233,7 +255,9 @@ mod tests {
     const SHAPES: [(usize, usize); 8] = [(1, 1), (1, 1000), (3, 3), (5, 16), (2, 17), (300, 10), (1, 63), (1, 5000)];
 
     fn specs() -> impl Iterator<Item = Softmax> {
-        SHAPES.into_iter().flat_map(|(rows, length)| [false, true].map(|log| Softmax { rows, length, log }))
+        SHAPES
+            .into_iter()
+            .flat_map(|(rows, length)| [false, true].map(|log| Softmax { element: DType::F32, rows, length, log }))
     }
 
     /// Values in `[-20, 20)`.
@@ -264,6 +288,13 @@ mod tests {
     }
 
     #[test]
+    fn narrow_elements() {
+        testing::report(
+            specs().map(|s| testing::narrow(|element| (Softmax { element, ..s.clone() }, vec![operand(&s)]))),
+        );
+    }
+
+    #[test]
     fn no_schedule_changes_a_bit() {
         testing::report(specs().map(|s| {
             let x = operand(&s);
@@ -278,7 +309,7 @@ mod tests {
 
     #[test]
     fn infinities_and_nans_spread_over_their_row() {
-        let s = Softmax { rows: 4, length: 3, log: false };
+        let s = Softmax { element: DType::F32, rows: 4, length: 3, log: false };
         let (inf, nan) = (f32::INFINITY, f32::NAN);
         let x = [0.0, -inf, 0.0, inf, 1.0, 1.0, nan, 1.0, 1.0, -inf, -inf, -inf];
         let y = &testing::run(s, &[&x])[0];

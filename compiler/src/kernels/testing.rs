@@ -4,8 +4,32 @@ use super::{Access, Argument, Family, Kernel, Spec};
 use crate::codegen::{Emitter, soft};
 use crate::emit::jit;
 use crate::target::Target;
-use fornax_ir::types::random_values;
+use fornax_ir::types::{DType, random_values};
 use fornax_runtime::packing::Packing;
+use half::{bf16, f16};
+
+/// The bytes of `values` as elements; of a type that is no 16-bit floating point, `values` are their bits.
+pub fn encoded(element: DType, values: &[f32]) -> Vec<u8> {
+    match element {
+        DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        DType::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// The values that [`encoded`] made bytes of, rounded to their type.
+pub fn decoded(element: DType, bytes: &[u8]) -> Vec<f32> {
+    match element {
+        DType::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        DType::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+    }
+}
+
+/// `values` rounded to a type.
+pub fn rounded(element: DType, values: &[f32]) -> Vec<f32> {
+    decoded(element, &encoded(element, values))
+}
 
 /// The packed form of `values`.
 pub fn packed(packing: &Packing, values: &[f32]) -> Vec<f32> {
@@ -59,8 +83,7 @@ fn run_once(kernel: &Kernel, target: &Target, inputs: &[&[f32]], per_call: u32) 
         .iter()
         .map(|argument| {
             let mut buffer: Vec<u8> = if argument.access == Access::Read {
-                let values = inputs.next().expect("an input for each read argument");
-                values.iter().flat_map(|v| v.to_le_bytes()).collect()
+                encoded(argument.element, inputs.next().expect("an input for each read argument"))
             } else {
                 vec![0xFF; argument.bytes]
             };
@@ -74,7 +97,7 @@ fn run_once(kernel: &Kernel, target: &Target, inputs: &[&[f32]], per_call: u32) 
     for (argument, buffer) in kernel.arguments.iter().zip(&buffers) {
         assert_eq!(buffer[argument.bytes..], GUARD, "{}: {} was overrun", kernel.name, argument.name);
         if argument.access != Access::Read {
-            outputs.push(buffer[..argument.bytes].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect());
+            outputs.push(decoded(argument.element, &buffer[..argument.bytes]));
         }
     }
     outputs
@@ -126,13 +149,39 @@ fn interpreted(
     let mut buffers: Vec<Vec<u8>> = arguments
         .iter()
         .map(|argument| match argument.access {
-            Access::Read => inputs.next().expect("an input for each").iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Access::Read => encoded(argument.element, inputs.next().expect("an input for each")),
             _ => vec![0xFF; argument.bytes],
         })
         .collect();
     buffers.push(vec![0xFF; scratch]);
     soft::run(lanes, (0, chunks), &mut buffers, emit);
     let written = arguments.iter().zip(&buffers).filter(|(argument, _)| argument.access != Access::Read);
-    let floats = |b: &Vec<u8>| b.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    written.map(|(_, buffer)| floats(buffer)).collect()
+    written.map(|(argument, buffer)| decoded(argument.element, buffer)).collect()
+}
+
+fn slices(operands: &[Vec<f32>]) -> Vec<&[f32]> {
+    operands.iter().map(Vec::as_slice).collect()
+}
+
+/// Element types of 16 bits that are computed in `f32` lanes.
+pub const NARROW: [DType; 2] = [DType::F16, DType::BF16];
+
+/// The kernel of a spec with narrow elements against that of `f32`: on every machine, and on the interpreter with 4, 8 and 16 lanes,
+/// results are those of `f32` on the same operands, rounded once. `case` gives the spec and its operands for an element type.
+pub fn narrow<S: Into<Spec>>(case: impl Fn(DType) -> (S, Vec<Vec<f32>>)) -> Option<String> {
+    NARROW.into_iter().find_map(|element| {
+        let ((spec, operands), (single, same)) = (case(element), case(DType::F32));
+        let (spec, single) = (spec.into(), single.into());
+        let arguments = Kernel::new(spec.clone(), &Target::x86_64_fma()).arguments;
+        let (written, read): (Vec<_>, Vec<_>) = arguments.iter().partition(|a| a.access != Access::Read);
+        let round = |(argument, values): (&&Argument, &Vec<f32>)| rounded(argument.element, values);
+        let [operands, same] = [operands, same].map(|o| read.iter().zip(&o).map(round).collect::<Vec<_>>());
+        let expected = run(single, &slices(&same));
+        let expected = bits(&written.iter().zip(&expected).map(round).collect::<Vec<_>>());
+        if bits(&run(spec.clone(), &slices(&operands))) != expected {
+            return Some(format!("{}: other values than rounded ones of f32", spec.name()));
+        }
+        let other = |lanes: &usize| bits(&run_interpreted(spec.clone(), &slices(&operands), *lanes)) != expected;
+        [4, 8, 16].into_iter().find(other).map(|lanes| format!("{}: other bits with {lanes} lanes", spec.name()))
+    })
 }

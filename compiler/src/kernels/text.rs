@@ -18,182 +18,64 @@ mod nest;
 pub use lexer::Words;
 pub use nest::read as nest;
 
-use super::conv::{Axis, Input};
-use super::name::Section;
-use super::pool::Kind;
-use super::sliding::Sliding;
-use super::winograd::Tile;
-use super::{Conv, Depthwise, Gate, Gemv, KernelName, Mean, Pack, Pool, Ring, ScaleWeights, Softmax, Spec, Winograd};
-use crate::codegen::epilogue::{Epilogue, EpilogueOp};
-use fornax_ir::scalar::UnaryFn;
-use fornax_runtime::packing::{Layout, Packing, Transform};
+use super::{KernelName, Parts, Spec};
 
 /// The spec of a name, but for nests; `None` if no spec has this name.
 pub fn spec(text: &str) -> Option<Spec> {
     let name: KernelName = text.parse().ok()?;
-    let parts = Parts::of(&name);
-    let spec: Spec = match name.family {
-        "conv" => parts.conv()?.into(),
-        "winograd2x2" => parts.winograd(Tile::Two)?.into(),
-        "winograd4x4" => parts.winograd(Tile::Four)?.into(),
-        "depthwise" => parts.depthwise(parts.epilogues.first()?)?.into(),
-        "ring" => parts.ring()?.into(),
-        "gate" => Gate { batch: parts.one(0, 'n')?, pixels: parts.one(0, 'p')?, channels: parts.one(0, 'c')? }.into(),
-        "gemv" => {
-            let activation = function(parts.epilogues.first()?);
-            Gemv { rows: parts.one(0, 'm')?, inputs: parts.one(0, 'k')?, outputs: parts.one(0, 'n')?, activation }
-                .into()
-        }
-        "mean" => {
-            let count = parts.words.first()?.strip_prefix("over")?.parse().ok()?;
-            let (batch, channels) = (parts.one(0, 'n')?, parts.one(0, 'c')?);
-            Mean { batch, rows: parts.one(0, 'h')?, columns: parts.one(0, 'w')?, channels, count }.into()
-        }
-        "pack" => parts.pack()?.into(),
-        "pool" => Pool { sliding: parts.sliding(0)?, kind: parts.pool()? }.into(),
-        "softmax" | "log_softmax" => {
-            let log = name.family == "log_softmax";
-            Softmax { rows: parts.one(0, 'm')?, length: parts.one(0, 'n')?, log }.into()
-        }
-        "scale_weights" => {
-            let (batch, filters) = (parts.one(0, 'n')?, parts.one(0, 'm')?);
-            ScaleWeights { batch, filters, channels: parts.one(0, 'c')? }.into()
-        }
-        _ => return None,
-    };
-    (spec.name() == text).then_some(spec)
+    Spec::read(&Parts::of(&name)).filter(|spec| spec.name() == text)
 }
 
-/// The parts of a name, by what they are.
-struct Parts<'a> {
-    shapes: Vec<&'a [(char, Vec<usize>)]>,
-    extents: Vec<&'a [usize]>,
-    words: Vec<&'a str>,
-    epilogues: Vec<&'a Epilogue>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit;
+    use crate::kernels::{Kernel, WORDS};
+    use crate::target::Target;
 
-impl<'a> Parts<'a> {
-    fn of(name: &'a KernelName) -> Self {
-        let mut parts = Self { shapes: Vec::new(), extents: Vec::new(), words: Vec::new(), epilogues: Vec::new() };
-        for section in &name.sections {
-            match section {
-                Section::Shape(fields) => parts.shapes.push(fields),
-                Section::Extents(extents) => parts.extents.push(extents),
-                Section::Word(word) => parts.words.push(word),
-                Section::Bias(epilogue) => parts.epilogues.push(epilogue),
-                Section::Hash(_) => {}
+    /// Names of every family that has them, the element type left out.
+    const NAMES: &[&str] = &[
+        "conv_n2c3h9w7m18_o5x4k3x3s2x2p1x1d2x1g4_rows_bias_add_silu",
+        "conv_n2c17h1w9m40_o1x9k1x1s1x1p0x0_each_bias",
+        "winograd2x2_n1c16h7w7m24_o7x7k3x3s1x1p1x1_bias_relu",
+        "winograd4x4_n1c16h8w9m24_o8x9k3x3s1x1p1x1_bias_add_clip_0_6",
+        "depthwise_n1c32h14w14_h14w14_k5s1p2_bias_silu_sum",
+        "ring_i8_bias_relu_n1c48h9w12_h5w6_k5s2p2_bias_silu_sum",
+        "gate_n1p49c1152",
+        "gemv_m1k96n4_bias_sigmoid",
+        "mean_n1h7w7c1280_over49",
+        "pool_n1c64h16w16_h8w8_k3s2p1_max",
+        "pool_n1c3h9w11_h2w3_k3x5s1x2p1x2d2x1_average",
+        "pool_n1c3h3w3_h5w5_k1s1p1_average_padded_5x5",
+        "softmax_m3n17",
+        "log_softmax_m1n1000",
+        "pack_1x32x3x9_abdc16b_s864x27x9x1",
+        "scale_weights_n1c672m112",
+    ];
+
+    #[test]
+    fn every_family_reads_its_names_with_every_element() {
+        let named = |word: &&str| NAMES.iter().any(|name| name.starts_with(&format!("{word}_")));
+        let unnamed: Vec<&str> = WORDS.iter().flat_map(|words| words.iter()).copied().filter(|w| !named(w)).collect();
+        assert_eq!(unnamed, ["loops"]);
+        for name in NAMES {
+            for element in ["f32", "f16", "bf16"] {
+                let text = format!("{element}_{name}");
+                assert_eq!(spec(&text).map(|spec| spec.name()), Some(text));
+            }
+            for other in ["f64", "u8", "f33"] {
+                assert_eq!(spec(&format!("{other}_{name}")), None, "{name}");
             }
         }
-        parts
-    }
-
-    fn field(&self, shape: usize, letter: char) -> Option<&'a [usize]> {
-        self.shapes.get(shape)?.iter().find(|(own, _)| *own == letter).map(|(_, extents)| &extents[..])
-    }
-
-    fn one(&self, shape: usize, letter: char) -> Option<usize> {
-        self.field(shape, letter)?.first().copied()
-    }
-
-    /// Two numbers; one stands for both.
-    fn pair(&self, shape: usize, letter: char) -> Option<[usize; 2]> {
-        let values = self.field(shape, letter)?;
-        Some([*values.first()?, *values.last()?])
-    }
-
-    fn conv(&self) -> Option<Conv> {
-        let [output, kernel, stride, begin] = ['o', 'k', 's', 'p'].map(|letter| self.pair(1, letter));
-        let (output, kernel, stride, begin) = (output?, kernel?, stride?, begin?);
-        let dilation = self.pair(1, 'd').unwrap_or([1, 1]);
-        let axis = |at: usize, input: usize| Axis {
-            input,
-            output: output[at],
-            kernel: kernel[at],
-            stride: stride[at],
-            dilation: dilation[at],
-            begin: begin[at],
-        };
-        Some(Conv {
-            batch: self.one(0, 'n')?,
-            groups: self.one(1, 'g').unwrap_or(1),
-            channels: self.one(0, 'c')?,
-            filters: self.one(0, 'm')?,
-            weights_per_image: self.words.contains(&"each"),
-            rows: axis(0, self.one(0, 'h')?),
-            columns: axis(1, self.one(0, 'w')?),
-            input: if self.words.contains(&"rows") { Input::RowMajor } else { Input::ChannelsLast },
-            epilogue: (*self.epilogues.first()?).clone(),
-        })
-    }
-
-    fn winograd(&self, tile: Tile) -> Option<Winograd> {
-        Some(Winograd {
-            batch: self.one(0, 'n')?,
-            channels: self.one(0, 'c')?,
-            filters: self.one(0, 'm')?,
-            input: [self.one(0, 'h')?, self.one(0, 'w')?],
-            output: self.pair(1, 'o')?,
-            begin: self.pair(1, 'p')?,
-            tile,
-            epilogue: (*self.epilogues.first()?).clone(),
-        })
-    }
-
-    /// The extents of a sliding window: three shapes from `first` on.
-    fn sliding(&self, first: usize) -> Option<Sliding> {
-        Some(Sliding {
-            batch: self.one(first, 'n')?,
-            channels: self.one(first, 'c')?,
-            input: [self.one(first, 'h')?, self.one(first, 'w')?],
-            output: [self.one(first + 1, 'h')?, self.one(first + 1, 'w')?],
-            kernel: self.pair(first + 2, 'k')?,
-            strides: self.pair(first + 2, 's')?,
-            dilations: self.pair(first + 2, 'd').unwrap_or([1, 1]),
-            pads: self.pair(first + 2, 'p')?,
-        })
-    }
-
-    fn depthwise(&self, epilogue: &Epilogue) -> Option<Depthwise> {
-        let first = self.shapes.len().checked_sub(3)?;
-        let Sliding { batch, channels, input, output, kernel, strides, dilations, pads } = self.sliding(first)?;
-        let (activation, squeeze) = (function(epilogue), epilogue.sum());
-        Some(Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze })
-    }
-
-    fn ring(&self) -> Option<Ring> {
-        let [expand, depthwise] = self.epilogues[..] else { return None };
-        Some(Ring { inputs: self.one(0, 'i')?, expand: function(expand), depthwise: self.depthwise(depthwise)? })
-    }
-
-    /// Names are in lower case: the axes that have blocks are those after a number.
-    fn pack(&self) -> Option<Pack> {
-        let word = self.words.first()?;
-        let end = word.find(|c: char| c.is_ascii_digit()).unwrap_or(word.len());
-        let (axes, blocks) = word.split_at(end);
-        let axis = |c: char| if blocks.contains(c) { c.to_ascii_uppercase() } else { c };
-        let layout: Layout = format!("{}{blocks}", axes.chars().map(axis).collect::<String>()).parse().ok()?;
-        let transform = match self.words.get(1) {
-            Some(bits) => Transform::Scale(u32::from_str_radix(bits.strip_prefix("by")?, 16).ok()?),
-            None => Transform::None,
-        };
-        let extents = self.extents.first().filter(|extents| extents.len() == layout.rank())?.to_vec();
-        Pack::new(Packing::new(extents, transform, layout), self.field(0, 's')?.to_vec())
-    }
-
-    fn pool(&self) -> Option<Kind> {
-        match (self.words.first()?, self.extents.first()) {
-            (&"max", None) => Some(Kind::Max),
-            (&"average", None) => Some(Kind::Average),
-            (&"average", Some([height, width])) => Some(Kind::AveragePadded([*height, *width])),
-            _ => None,
+        // For levels that this machine lacks, too.
+        let narrow = NAMES.iter().flat_map(|name| ["f16", "bf16"].map(|element| format!("{element}_{name}")));
+        let specs: Vec<Spec> = narrow.filter_map(|text| spec(&text)).collect();
+        for target in Target::all() {
+            let kernels: Vec<Kernel> = specs.iter().map(|spec| Kernel::new(spec.clone(), &target)).collect();
+            let code = emit::compile(&kernels.iter().collect::<Vec<_>>(), &target).expect("code");
+            assert_eq!(code.len(), 2 * NAMES.len(), "{target}");
         }
+        let sums = |element| spec(&format!("{element}_mean_n1h7w1c1280_over49_sums"));
+        assert!(sums("bf16").is_some() && sums("f32").is_none());
     }
-}
-
-/// The first function of an epilogue.
-fn function(epilogue: &Epilogue) -> Option<UnaryFn> {
-    epilogue.steps().iter().find_map(|step| match step {
-        EpilogueOp::Apply(function) => Some(*function),
-        EpilogueOp::Residual | EpilogueOp::Sum => None,
-    })
 }

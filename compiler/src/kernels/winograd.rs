@@ -33,8 +33,9 @@ mod product;
 mod tests;
 mod transform;
 
-use super::{Argument, Family, KernelName, LayerKind};
+use super::{Argument, Family, KernelName, LayerKind, Parts};
 use crate::codegen::Emitter;
+use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::{Backend, Cost, Machine, Target};
 pub use choice::{Choice, choose};
@@ -44,7 +45,7 @@ use fornax_runtime::packing::{Layout, Packing, Transform, winograd};
 
 /// Output channels of a panel: one cache line of `f32`.
 pub const PANEL: usize = 16;
-/// EpilogueOp of the width of the last panel.
+/// The last panel is a multiple of so many wide.
 const NARROW: usize = 8;
 
 /// Output channels with the last panel's padding: how many the packed weights and the bias hold.
@@ -55,6 +56,8 @@ pub fn padded(filters: usize) -> usize {
 /// A dense 3x3 convolution of stride 1 over a channel-last map.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Winograd {
+    /// Type of the elements of both maps and the residual; the transformed filters are `f32`.
+    pub element: DType,
     /// Images.
     pub batch: usize,
     /// Input channels.
@@ -131,7 +134,7 @@ impl Winograd {
         self.batch * self.grid().iter().product::<usize>()
     }
 
-    /// Floats of the packed weights.
+    /// Elements of the packed weights.
     pub fn weight_len(&self) -> usize {
         padded(self.filters) * self.channels * self.tile.positions()
     }
@@ -172,25 +175,39 @@ impl Family for Winograd {
 
     fn kernel_name(&self) -> KernelName {
         let [h, w] = self.input;
-        KernelName::new(DType::F32, Self::WORDS[(self.tile == Tile::Four) as usize])
+        KernelName::new(self.element, Self::WORDS[(self.tile == Tile::Four) as usize])
             .shape(&[('n', &[self.batch]), ('c', &[self.channels]), ('h', &[h]), ('w', &[w]), ('m', &[self.filters])])
             .shape(&[('o', &self.output), ('k', &[3, 3]), ('s', &[1, 1]), ('p', &self.begin)])
             .bias(&self.epilogue)
     }
 
+    fn read(name: &Parts<'_>) -> Option<Self> {
+        Some(Self {
+            element: name.element()?,
+            batch: name.one(0, 'n')?,
+            channels: name.one(0, 'c')?,
+            filters: name.one(0, 'm')?,
+            input: [name.one(0, 'h')?, name.one(0, 'w')?],
+            output: name.pair(1, 'o')?,
+            begin: name.pair(1, 'p')?,
+            tile: if name.family() == Self::WORDS[1] { Tile::Four } else { Tile::Two },
+            epilogue: (*name.epilogues.first()?).clone(),
+        })
+    }
+
     fn arguments(&self) -> Vec<Argument> {
-        let floats = |name, n: usize| Argument::read(name, n * 4);
+        let element = self.element;
         let map = |[h, w]: [usize; 2], channels: usize| self.batch * h * w * channels;
         let output = map(self.output, self.filters);
         let mut arguments = vec![
-            floats("x", map(self.input, self.channels)),
-            floats("weights", self.weight_len()),
-            floats("bias", padded(self.filters)),
+            Argument::read("x", element, map(self.input, self.channels)),
+            Argument::read("weights", DType::F32, self.weight_len()),
+            Argument::read("bias", DType::F32, padded(self.filters)),
         ];
         if self.epilogue.residual() {
-            arguments.push(floats("residual", output));
+            arguments.push(Argument::read("residual", element, output));
         }
-        let y = Argument::write("y", output * 4);
+        let y = Argument::write("y", element, output);
         arguments.push(if self.epilogue.residual() { y.in_place_of(3) } else { y });
         arguments
     }
@@ -206,9 +223,9 @@ impl Family for Winograd {
         };
         let panels = if target.lanes() >= PANEL { 2 } else { 1 };
         let strip = panels * PANEL;
-        let near = 4 * self.weight_len() <= target.l2 / 2;
+        let near = SINGLE * self.weight_len() <= target.l2 / 2;
         let room = if near { target.l2 / 4 } else { target.l2 / 4 * 3 };
-        let most = (room / (4 * self.tile.positions() * (self.row() + strip))).max(4);
+        let most = (room / (SINGLE * self.tile.positions() * (self.row() + strip))).max(4);
         let tiles = tiles.min(most);
         let all = Groups::new(self.tiles(), tiles);
         let blocks = all.count.div_ceil((most / all.largest().max(1)).max(1));

@@ -82,7 +82,8 @@ impl ConvCall<'_> {
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
         let rows_of_x = layout == Layout::ChannelsLast;
         if own && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
-            let spec = kernels::Gemv { rows: pixels, inputs: channels, outputs: filters, activation: op.activation };
+            let (element, activation) = (self.x.dtype, op.activation);
+            let spec = kernels::Gemv { element, rows: pixels, inputs: channels, outputs: filters, activation };
             return Ok(Some(ConvKernel::Gemv(spec)));
         }
         let input = match layout {
@@ -97,6 +98,7 @@ impl ConvCall<'_> {
         let (channels, filters) = (channels / groups, filters / groups);
         let epilogue = Epilogue::new(op.activation, op.residual, op.activation_first);
         let spec = kernels::Conv {
+            element: self.x.dtype,
             batch,
             groups,
             channels,
@@ -198,7 +200,7 @@ impl ConvCall<'_> {
         let bias = weights::bias(cx, self.bias, spec.bias_packing())?;
         if let Some(gate) = extra.gate {
             let batch = self.x.shape[0];
-            let scale = ScaleWeights { batch, filters: spec.filters, channels: spec.channels };
+            let scale = ScaleWeights { element: spec.element, batch, filters: spec.filters, channels: spec.channels };
             let ty = TensorType::f32([batch * conv::padded(spec.filters) * spec.channels]);
             let scaled = cx.temp("weights", ty, Layout::RowMajor);
             cx.step(scale, &[weights, gate.into(), scaled.into()]);

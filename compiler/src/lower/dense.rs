@@ -10,7 +10,7 @@ use crate::kernels::{Conv, Gemv, Mean, conv, packing};
 use crate::plan::{Layout, Operand, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::scalar::UnaryFn;
-use fornax_ir::types::TensorType;
+use fornax_ir::types::{DType, TensorType};
 
 /// Rows up to which a product runs at the bandwidth of its weights rather than at the rate of the arithmetic.
 pub const FEW_ROWS: usize = 4;
@@ -43,7 +43,8 @@ impl Product {
     }
 
     fn gemv(&self) -> Gemv {
-        Gemv { rows: self.rows, inputs: self.inputs, outputs: self.outputs, activation: self.activation }
+        let Self { rows, inputs, outputs, activation, .. } = *self;
+        Gemv { element: DType::F32, rows, inputs, outputs, activation }
     }
 
     /// Floats of the packed bias.
@@ -125,7 +126,7 @@ pub fn squeeze_gate(
         [(w1, b1, [channels, reduced], "reduced", functions[0]), (w2, b2, [reduced, channels], "gate", functions[1])];
     for ((w, b, [inputs, outputs], name, function), part) in stages.into_iter().zip(&parts[1..]) {
         cx.part(&[part]);
-        let spec = Gemv { rows: batch, inputs, outputs, activation: Some(function) };
+        let spec = Gemv { element: DType::F32, rows: batch, inputs, outputs, activation: Some(function) };
         let bias = weights::padded_bias(cx, Some(b), outputs, spec.bias_len())?;
         let y = cx.temp(name, TensorType::f32([batch, outputs]), Layout::RowMajor);
         gemv(cx, spec, x.into(), Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;
@@ -137,13 +138,15 @@ pub fn squeeze_gate(
 /// The mean of a squeeze, and the view it reads.
 fn squeeze(cx: &Lowering<'_>, source: Squeeze) -> Result<(ViewId, Mean), OpError> {
     let (Squeeze::Map(view) | Squeeze::RowSums(view, _)) = source;
-    let shape = &cx.plan.view(view).ty.shape;
+    let TensorType { shape, dtype } = &cx.plan.view(view).ty;
+    let (element, input) = (*dtype, *dtype);
     let mean = match (source, &shape[..]) {
         (Squeeze::Map(_), [batch, channels, rows, columns]) => {
-            Mean { batch: *batch, rows: *rows, columns: *columns, channels: *channels, count: rows * columns }
+            let count = rows * columns;
+            Mean { element, input, batch: *batch, rows: *rows, columns: *columns, channels: *channels, count }
         }
         (Squeeze::RowSums(_, count), [batch, rows, channels]) => {
-            Mean { batch: *batch, rows: *rows, columns: 1, channels: *channels, count }
+            Mean { element, input, batch: *batch, rows: *rows, columns: 1, channels: *channels, count }
         }
         _ => return Err(OpError::new("squeeze", "a map of two axes or its row sums", shape.to_string())),
     };

@@ -17,6 +17,7 @@ pub fn spec(x: &TensorType, windows: &[Window], activation: Option<UnaryFn>, squ
     let pair = |f: fn(&Window) -> usize| [f(&h), f(&w)];
     let pads = [usize::try_from(h.begin).ok()?, usize::try_from(w.begin).ok()?];
     let spec = Depthwise {
+        element: x.dtype,
         batch,
         channels,
         input: pair(|w| w.input),

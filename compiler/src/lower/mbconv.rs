@@ -149,7 +149,8 @@ fn lower_conv(
         } else {
             from = cx.temp("gated", x.clone(), Layout::ChannelsLast);
             cx.part(&["squeeze_excite.gate"]);
-            cx.step(Gate { batch, pixels, channels: x.shape[1] }, &[view.into(), values.into(), from.into()]);
+            let gate = Gate { element: x.dtype, batch, pixels, channels: x.shape[1] };
+            cx.step(gate, &[view.into(), values.into(), from.into()]);
             cx.part(&[part.name()]);
         }
     }

@@ -38,11 +38,8 @@ fn native(op: &Pool, x: &TensorType) -> Result<Option<kernels::Pool>, OpError> {
 
 fn lower_native(_op: &Pool, cx: &mut Lowering<'_>, spec: kernels::Pool) -> Result<(), OpError> {
     let outside = match spec.kind {
-        pool::Kind::Max => {
-            let len = spec.sliding.row_bytes() / 4;
-            cx.plan.constant(Generated::fill(len, f32::NEG_INFINITY)).into()
-        }
-        _ => cx.zeros(spec.sliding.row_bytes()),
+        pool::Kind::Max => cx.plan.constant(Generated::fill(spec.sliding.row_len(), f32::NEG_INFINITY)).into(),
+        _ => cx.zeros(spec.sliding.row_len() * spec.sliding.element.size()),
     };
     let x = cx.operand_as(0, Layout::ChannelsLast)?;
     let y = cx.output(Layout::ChannelsLast);
@@ -59,6 +56,7 @@ fn lower_native(_op: &Pool, cx: &mut Lowering<'_>, spec: kernels::Pool) -> Resul
 fn sliding(x: &TensorType, windows: [Window; 2]) -> Option<Sliding> {
     let pair = |f: fn(&Window) -> usize| [f(&windows[0]), f(&windows[1])];
     Some(Sliding {
+        element: x.dtype,
         batch: x.shape[0],
         channels: x.shape[1],
         input: pair(|w| w.input),

@@ -139,5 +139,6 @@ fn mean_over_pixels(op: &Reduce, x: &TensorType) -> Option<Mean> {
     let pixels = op.axes.iter().copied().eq(2..x.shape.rank());
     let columns = rest.iter().product();
     let fits = pixels && op.kind == ReduceKind::Mean && x.dtype == DType::F32 && x.shape.numel() > 0;
-    fits.then_some(Mean { batch: *batch, rows: *rows, columns, channels: *channels, count: rows * columns })
+    let (element, input, count) = (x.dtype, x.dtype, rows * columns);
+    fits.then_some(Mean { element, input, batch: *batch, rows: *rows, columns, channels: *channels, count })
 }

@@ -28,5 +28,5 @@ fn rows(op: &Softmax, ty: &TensorType) -> Option<(Layout, kernels::Softmax)> {
         (1, _) => (Layout::ChannelsLast, outer * inner),
         _ => return None,
     };
-    (ty.dtype == DType::F32).then_some((layout, kernels::Softmax { rows, length, log: op.log }))
+    (ty.dtype == DType::F32).then_some((layout, kernels::Softmax { element: ty.dtype, rows, length, log: op.log }))
 }

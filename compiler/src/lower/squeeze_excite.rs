@@ -24,7 +24,7 @@ impl Lower for SqueezeExcite {
         )?;
         cx.part(&["gate"]);
         let y = cx.output(Layout::ChannelsLast);
-        let spec = Gate { batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
+        let spec = Gate { element: cx.ty.dtype, batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
         cx.step(spec, &[x.into(), gate.into(), y.into()]);
         Ok(())
     }

@@ -76,7 +76,7 @@ pub fn packed_by_step(
     let from = cx.operand_as(i, layout)?;
     let text = packing.to_string();
     let len = packing.len();
-    let spec = Pack::new(packing, strides)
+    let spec = Pack::new(DType::F32, packing, strides)
         .ok_or_else(|| OpError::new(format!("operand {i}"), "a packing that a step can write", text))?;
     let to = cx.temp(&format!("packed{i}"), TensorType::f32([len]), Layout::RowMajor);
     cx.step(spec, &[from.into(), to.into()]);

@@ -3,8 +3,9 @@
 use super::strip::{Span, Strip};
 use super::tile::{Place, Run};
 use super::{Conv, PANEL, Schedule, Split, padded};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
-use crate::kernels::Family;
+use crate::kernels::{Family, advance};
 
 /// Pointers of the current group and strip.
 #[derive(Clone, Copy)]
@@ -39,15 +40,16 @@ impl Pointers {
         }
     }
 
-    /// What moves with the output channels, the weights aside.
-    fn by_channel(&self) -> impl Iterator<Item = R> {
-        [self.bias, self.y].into_iter().chain(self.residual)
+    /// What moves with the output channels, the weights aside, and the size of its elements.
+    fn by_channel(&self, size: usize) -> Vec<(R, usize)> {
+        let maps = [self.y].into_iter().chain(self.residual).map(|r| (r, size));
+        [(self.bias, SINGLE)].into_iter().chain(maps).collect()
     }
 
-    /// Moves on by output channels; the weights by as many bytes as the caller says.
-    fn advance(&self, e: &mut dyn Emitter, channels: usize, weights: i64) {
-        for r in self.by_channel() {
-            e.add_imm(r, r, 4 * channels as i64);
+    /// Moves on by output channels of elements of a size; the weights by as many bytes as the caller says.
+    fn advance(&self, e: &mut dyn Emitter, size: usize, channels: usize, weights: i64) {
+        for (r, size) in self.by_channel(size) {
+            e.add_imm(r, r, (size * channels) as i64);
         }
         if weights != 0 {
             e.add_imm(self.weights, self.weights, weights);
@@ -93,7 +95,8 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
         let range = writer.range(e, first, end);
         return writer.strips(e, &p, Some(range), None);
     }
-    if conv.input_len() * 4 <= FAR || conv.weight_len() * 4 > FAR / 2 {
+    let size = conv.element.size();
+    if conv.input_len() * size <= FAR || conv.weight_len() * size > FAR / 2 {
         let range = writer.range(e, first, end);
         return writer.groups(e, &p, range);
     }
@@ -116,6 +119,11 @@ pub fn image(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter, pointers: [R
 }
 
 impl Writer<'_> {
+    /// Bytes of an element.
+    fn size(&self) -> usize {
+        self.conv.element.size()
+    }
+
     /// The units of chunks `from..to`: chunk `c` of `n` has the units from `c / n` of all of them on.
     fn range(&self, e: &mut dyn Emitter, from: R, to: R) -> Range {
         let Schedule { pixels, vectors, split, chunks, .. } = *self.schedule;
@@ -137,13 +145,13 @@ impl Writer<'_> {
 
     /// Every strip of every group, over a range of rows or tiles.
     fn groups(&self, e: &mut dyn Emitter, p: &Pointers, range: Range) {
-        let (conv, stored) = (self.conv, padded(self.conv.filters));
+        let (conv, stored, size) = (self.conv, padded(self.conv.filters), self.size());
         let p = &p.duplicate(e);
         e.repeat(Count::Times(conv.groups as u32), &mut |e| {
             self.strips(e, p, None, Some(range));
             if conv.groups > 1 {
-                p.advance(e, conv.filters, (4 * stored * conv.depth()) as i64);
-                e.add_imm(p.bias, p.bias, 4 * (stored - conv.filters) as i64);
+                p.advance(e, size, conv.filters, (size * stored * conv.depth()) as i64);
+                e.add_imm(p.bias, p.bias, (SINGLE * (stored - conv.filters)) as i64);
                 e.add_imm(p.x, p.x, conv.strides().group as i64);
             }
         });
@@ -153,16 +161,13 @@ impl Writer<'_> {
     fn strips(&self, e: &mut dyn Emitter, p: &Pointers, units: Option<Range>, pixels: Option<Range>) {
         for span in &self.spans {
             let p = p.duplicate(e);
-            p.advance(e, span.start, (span.start / PANEL * self.conv.panel_bytes()) as i64);
+            p.advance(e, self.size(), span.start, (span.start / PANEL * self.conv.panel_bytes()) as i64);
             match units {
                 Some(range) => {
                     let (from, count) = (e.r(), e.r());
                     overlap(e, range, (span.first, span.units), (from, count));
                     let offset = e.r();
-                    e.mul_imm(offset, from, (4 * span.strips * span.channels()) as i64);
-                    for r in p.by_channel() {
-                        e.add(r, r, offset);
-                    }
+                    advance(e, offset, (from, span.strips * span.channels()), &p.by_channel(self.size()));
                     e.mul_imm(offset, from, (span.panels() * self.conv.panel_bytes()) as i64);
                     e.add(p.weights, p.weights, offset);
                     e.free_r(offset);
@@ -178,20 +183,21 @@ impl Writer<'_> {
 
     /// One unit of strips; moves `p` behind it.
     fn unit(&self, e: &mut dyn Emitter, p: &Pointers, span: &Span, pixels: Option<Range>) {
-        let (channels, mut panels) = (span.channels(), (span.panels() * self.conv.panel_bytes()) as i64);
+        let (channels, size) = (span.channels(), self.size());
+        let mut panels = (span.panels() * self.conv.panel_bytes()) as i64;
         if span.alike() && span.strips > 1 {
             let strip = self.conv.strip(span, 0);
             e.repeat(Count::Times(span.strips as u32), &mut |e| {
                 self.strip(e, p, &strip, pixels);
-                p.advance(e, channels, 4 * channels as i64);
+                p.advance(e, size, channels, (size * channels) as i64);
             });
-            panels -= (4 * span.strips * channels) as i64;
+            panels -= (size * span.strips * channels) as i64;
             e.add_imm(p.weights, p.weights, panels);
             return;
         }
         for index in 0..span.strips {
             self.strip(e, p, &self.conv.strip(span, index), pixels);
-            p.advance(e, channels, if index + 1 == span.strips { panels } else { 0 });
+            p.advance(e, size, channels, if index + 1 == span.strips { panels } else { 0 });
         }
     }
 
@@ -240,7 +246,7 @@ impl Writer<'_> {
         let p = p.duplicate(e);
         let (image, offset) = (e.r(), e.r());
         for r in [p.y].into_iter().chain(p.residual) {
-            e.mul_imm(offset, row, (4 * conv.columns.output * conv.groups * conv.filters) as i64);
+            e.mul_imm(offset, row, (self.size() * conv.columns.output * conv.groups * conv.filters) as i64);
             e.add(r, r, offset);
         }
         // From here on `offset` is the row within its image.
@@ -251,7 +257,7 @@ impl Writer<'_> {
             e.mul_imm(skipped, image, conv.rows.output as i64);
             e.sub(offset, row, skipped);
             if conv.weights_per_image {
-                e.mul_imm(skipped, image, 4 * conv.weight_len() as i64);
+                e.mul_imm(skipped, image, (self.size() * conv.weight_len()) as i64);
                 e.add(p.weights, p.weights, skipped);
             }
             e.mul_imm(image, image, strides.image as i64);
@@ -314,7 +320,7 @@ impl Writer<'_> {
         (part, kernel_rows): (Option<(R, Count)>, Option<R>),
     ) {
         let conv = self.conv;
-        let (input, output) = (conv.columns.stride * conv.strides().pixel, 4 * conv.groups * conv.filters);
+        let (input, output) = (conv.columns.stride * conv.strides().pixel, self.size() * conv.groups * conv.filters);
         let before = run.pixel as i64 * input as i64 - (conv.columns.begin * conv.strides().pixel) as i64;
         let p = p.duplicate(e);
         e.add_imm(p.x, p.x, before);

@@ -143,7 +143,8 @@ impl Conv {
             return (1, 1);
         }
         // Displacements of a tile's pixels fit their field.
-        let pixel = (4 * self.groups * self.filters).max(self.columns.stride * self.strides().pixel).max(1);
+        let output = self.element.size() * self.groups * self.filters;
+        let pixel = output.max(self.columns.stride * self.strides().pixel).max(1);
         let reach = (i32::MAX as usize / 2 / pixel).max(1);
         let most = |vectors: usize| (registers - 4).min(registers - 1 - vectors) / vectors;
         let strips = (1..=self.filters.div_ceil(lanes)).take_while(|vectors| most(*vectors) >= FEW_PIXELS);

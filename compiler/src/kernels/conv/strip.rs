@@ -62,7 +62,7 @@ impl Span {
 impl Conv {
     /// Bytes of a panel's weights.
     pub fn panel_bytes(&self) -> usize {
-        4 * width(self.filters) * self.depth()
+        self.element.size() * width(self.filters) * self.depth()
     }
 
     /// The filters of a group as strips of at most `most` vectors.
@@ -95,18 +95,18 @@ impl Conv {
 
     /// Strip `index` of the first unit of `span`, for weights that begin at the unit's first panel.
     pub fn strip(&self, span: &Span, index: usize) -> Strip {
-        let width = width(self.filters);
+        let (width, size) = (width(self.filters), self.element.size());
         let from = span.start + index * span.channels();
         let vector = |i: usize| {
             let channel = from + i * span.lanes;
             let panel = channel / PANEL - span.start / PANEL;
             Vector {
-                weights: (panel * self.panel_bytes() + 4 * (channel % PANEL)) as i32,
+                weights: (panel * self.panel_bytes() + size * (channel % PANEL)) as i32,
                 stored: (padded(self.filters) - channel).min(span.lanes),
                 lanes: (self.filters - channel).min(span.lanes),
             }
         };
-        Strip { vectors: (0..span.vectors).map(vector).collect(), step: 4 * width }
+        Strip { vectors: (0..span.vectors).map(vector).collect(), step: size * width }
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
                         let panel = span.start / PANEL + unit * span.panels();
                         for vector in (0..span.strips).flat_map(|i| conv.strip(&span, i).vectors) {
                             let weights = (panel * conv.panel_bytes()) as i32 + vector.weights;
-                            let own = channel / PANEL * conv.panel_bytes() + 4 * (channel % PANEL);
+                            let own = channel / PANEL * conv.panel_bytes() + size_of::<f32>() * (channel % PANEL);
                             assert_eq!(weights as usize, own, "channel {channel} of {filters}, {lanes} lanes");
                             channel += vector.lanes;
                         }

@@ -9,6 +9,7 @@ use crate::target::{Arch, Target};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 
 /// Batch, groups, channels and filters of a group, then input, kernel, stride, dilation, begin and end padding by axis.
 type Case = ([usize; 4], [[usize; 6]; 2]);
@@ -52,7 +53,7 @@ fn axis([input, kernel, stride, dilation, begin, end]: [usize; 6]) -> Axis {
 fn spec(([batch, groups, channels, filters], [rows, columns]): Case, epilogue: Epilogue) -> Conv {
     let (rows, columns) = (axis(rows), axis(columns));
     let input = Input::ChannelsLast;
-    Conv { batch, groups, channels, filters, weights_per_image: false, rows, columns, input, epilogue }
+    Conv { batch, groups, rows, columns, input, ..Conv::pointwise(1, channels, filters, epilogue) }
 }
 
 /// `[n, c, pixels]` as `[n, pixels, c]`.
@@ -74,9 +75,10 @@ fn problem(case: &Case, spec: &Conv, activation: Option<UnaryFn>, residual: bool
     let (all_in, all_out) = (groups * channels, groups * filters);
     let shape = |c: usize, f: fn(&Axis) -> usize| [n, c, f(&spec.rows), f(&spec.columns)];
     let (x_shape, y_shape) = (shape(all_in, |a| a.input), shape(all_out, |a| a.output));
-    let x = values(1, x_shape.iter().product());
-    let weights = values(2, all_out * channels * axes[0][1] * axes[1][1]);
-    let (bias, added) = (values(3, all_out), values(4, y_shape.iter().product()));
+    let stored = |seed, count| testing::rounded(spec.element, &values(seed, count));
+    let x = stored(1, x_shape.iter().product());
+    let weights = stored(2, all_out * channels * axes[0][1] * axes[1][1]);
+    let (bias, added) = (values(3, all_out), stored(4, y_shape.iter().product()));
     let pair = |i: usize| vec![axes[0][i], axes[1][i]];
     let op = ops::Conv {
         strides: pair(2),
@@ -154,6 +156,37 @@ fn epilogues_apply_in_order() {
 #[test]
 fn network_inputs_are_read_as_they_are() {
     report(CASES.iter().map(|case| check(case, Some(UnaryFn::Clip(0.0, 6.0)), false, Input::RowMajor)));
+}
+
+/// Also where the input is in the order of network inputs, and where images have weights of their own.
+#[test]
+fn narrow_elements() {
+    let orders = [Input::ChannelsLast, Input::RowMajor];
+    report(CASES.iter().flat_map(|case| orders.map(|input| (case, input))).map(|(case, input)| {
+        let single = Conv { input, ..spec(*case, Epilogue::new(Some(UnaryFn::Relu), true, false)) };
+        let operands = problem(case, &single, None, true).inputs;
+        let single = single.flattened();
+        testing::narrow(|element| (Conv { element, ..single.clone() }, operands.clone()))
+    }));
+    let each = Conv::pointwise(18, 17, 40, Epilogue::default()).per_image(2);
+    let operands = [18 * 17, 2 * each.weight_len(), padded(40)].map(|n| values(n as u64, n)).to_vec();
+    report([testing::narrow(|element| (Conv { element, ..each.clone() }, operands.clone()))].into_iter());
+}
+
+/// From rounded operands the result is within half a place of the elements of what the evaluator computes from the same.
+#[test]
+fn narrow_elements_agree_with_the_reference() {
+    for (element, place) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
+        report(CASES.iter().map(|case| {
+            let spec = Conv { element, ..spec(*case, Epilogue::default()) };
+            let problem = problem(case, &spec, None, false);
+            let inputs: Vec<&[f32]> = problem.inputs.iter().map(Vec::as_slice).collect();
+            let found = run(spec.clone(), &inputs);
+            // Subnormal elements are 2^-24 apart.
+            let bound = |i: usize| problem.bounds[i] + (place * problem.expected[i].abs()).max(2f64.powi(-25));
+            mismatch(&spec.name(), &found[0], &problem.expected, bound)
+        }));
+    }
 }
 
 /// Says which of `schedules` gives other bits than the machine, on any lane count.

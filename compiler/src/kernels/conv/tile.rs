@@ -2,6 +2,7 @@
 
 use super::strip::Strip;
 use super::{Conv, Input, Schedule};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Output;
 use crate::codegen::{Count, Element, Emitter, R, V};
 
@@ -78,14 +79,19 @@ impl Conv {
     /// Byte strides of the input.
     pub fn strides(&self) -> Strides {
         let (all, h, w) = (self.groups * self.channels, self.rows.input, self.columns.input);
-        let image = 4 * all * h * w;
+        let size = self.element.size();
+        let image = size * all * h * w;
         match self.input {
             Input::ChannelsLast => {
-                Strides { channel: 4, pixel: 4 * all, row: 4 * all * w, image, group: 4 * self.channels }
+                Strides { channel: size, pixel: size * all, row: size * all * w, image, group: size * self.channels }
             }
-            Input::RowMajor => {
-                Strides { channel: 4 * h * w, pixel: 4, row: 4 * w, image, group: 4 * self.channels * h * w }
-            }
+            Input::RowMajor => Strides {
+                channel: size * h * w,
+                pixel: size,
+                row: size * w,
+                image,
+                group: size * self.channels * h * w,
+            },
         }
     }
 
@@ -132,7 +138,7 @@ impl Tile<'_> {
             for pixel in &mut sums {
                 let v = e.v();
                 match first {
-                    None => e.load(v, place.bias.at((4 * i * width) as i32), vector.stored),
+                    None => e.load(v, place.bias.at((SINGLE * i * width) as i32), vector.stored),
                     Some(first) => e.copy_v(v, first),
                 }
                 first = first.or(Some(v));
@@ -144,10 +150,10 @@ impl Tile<'_> {
 
     /// Adds all taps of one kernel row; leaves `w` at the next row's weights.
     fn kernel_row(&self, e: &mut dyn Emitter, sums: &Sums, x: R, w: R) {
-        let columns = &self.conv.columns;
+        let (columns, size) = (&self.conv.columns, self.conv.element.size());
         let all: Vec<usize> = (0..self.run.size).collect();
-        let contiguous = columns.dilation == 1 && self.strides.pixel == 4 * self.conv.channels;
-        if !self.run.clipped && contiguous && self.strides.channel == 4 {
+        let contiguous = columns.dilation == 1 && self.strides.pixel == size * self.conv.channels;
+        if !self.run.clipped && contiguous && self.strides.channel == size {
             // The taps of a row lie one behind the other: one long run of channels.
             self.products(e, sums, &all, columns.kernel * self.conv.channels, (x, 0), w);
             return;
@@ -187,10 +193,11 @@ impl Tile<'_> {
         let pixel = self.conv.columns.stride * self.strides.pixel;
         for k in 0..count {
             for (v, vector) in weights.iter().zip(&self.strip.vectors) {
-                e.load(*v, w.at(vector.weights + (k * self.strip.step) as i32), vector.stored);
+                let at = w.at(vector.weights + (k * self.strip.step) as i32);
+                e.load_f32(*v, at, self.conv.element, vector.stored);
             }
             for p in active {
-                e.broadcast(element, x.at((p * pixel + k * self.strides.channel) as i32));
+                e.broadcast_f32(element, x.at((p * pixel + k * self.strides.channel) as i32), self.conv.element);
                 // Cranelift's x86 `fma` overwrites its first factor: the broadcast element, which has no further use, spares a copy.
                 let last = weights.len() - 1;
                 for (sum, v) in sums[*p].iter().zip(&weights[..last]) {
@@ -211,7 +218,7 @@ impl Tile<'_> {
         let mut outputs = Vec::new();
         for (p, sums) in sums.iter().enumerate() {
             for (i, (value, vector)) in sums.iter().zip(&self.strip.vectors).enumerate() {
-                let offset = (4 * (p * pixel + i * width)) as i32;
+                let offset = (self.conv.element.size() * (p * pixel + i * width)) as i32;
                 outputs.push(Output {
                     value: *value,
                     to: place.y.at(offset),
@@ -221,7 +228,7 @@ impl Tile<'_> {
                 });
             }
         }
-        self.conv.epilogue.store(e, &outputs);
+        self.conv.epilogue.store(e, self.conv.element, &outputs);
         for v in sums.iter().flatten() {
             e.free_v(*v);
         }

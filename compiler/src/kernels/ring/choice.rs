@@ -57,7 +57,7 @@ impl Ring {
         let whole = |block: &usize| *block == all || !(1..=NARROW).contains(&(all % block));
         let mut blocks: Vec<usize> = (1..=all.div_ceil(PANEL)).map(even).filter(whole).collect();
         blocks.dedup();
-        let bytes = |block: usize| self.depthwise.kernel[0] * self.pitch(block) + 4 * block * self.inputs;
+        let bytes = |block: usize| self.depthwise.kernel[0] * self.pitch(block) + self.size() * block * self.inputs;
         let fitting = blocks.iter().position(|block| bytes(*block) <= target.l2 / 4);
         blocks.split_off(fitting.unwrap_or(blocks.len().saturating_sub(1)))
     }
@@ -69,7 +69,7 @@ impl Ring {
         let blocks = d.channels.div_ceil(block);
         let rows = d.output[0] * d.strides[0] + bands * (d.kernel[0].saturating_sub(d.strides[0]));
         let map = self.all_rows(block).slots(machine, expand.pixels, expand.vectors);
-        let x = d.input[0] * d.input[1] * self.inputs * 4;
+        let x = d.input[0] * d.input[1] * self.inputs * self.size();
         let bandwidth = machine.l3_rate as usize / machine.fma_per_cycle;
         let reads = if x > machine.l2 / 2 { blocks * x / bandwidth } else { 0 };
         let taps = d.output[0] * d.output[1] * d.kernel[0] * d.kernel[1] * d.channels / machine.lanes;

@@ -6,6 +6,7 @@ use crate::kernels::depthwise::Depthwise;
 use crate::kernels::{Family, sliding, testing};
 use crate::target::Target;
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 
 /// Batch, inputs and channels, then height and width, kernel, strides, and padding before and after.
 type Case = ([usize; 3], [[usize; 2]; 4]);
@@ -26,9 +27,9 @@ const CASES: &[Case] = &[
 
 fn spec(([batch, inputs, channels], [input, kernel, strides, pads]): Case) -> Ring {
     let output = [0, 1].map(|i| (input[i] + 2 * pads[i] - kernel[i]) / strides[i] + 1);
-    let (activation, dilations) = (Some(UnaryFn::Silu), [1, 1]);
+    let (element, activation, dilations, squeeze) = (DType::F32, Some(UnaryFn::Silu), [1, 1], batch != 3);
     let depthwise =
-        Depthwise { batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze: batch != 3 };
+        Depthwise { element, batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze };
     Ring { inputs, expand: Some(UnaryFn::Relu), depthwise }
 }
 
@@ -58,15 +59,28 @@ fn apart(s: &Ring, operands: &[&[f32]]) -> Vec<Vec<f32>> {
     testing::run(s.depthwise.clone(), &[&map[..], operands[3], operands[4], operands[5]])
 }
 
+fn of_element(s: Ring, element: DType) -> Ring {
+    Ring { depthwise: Depthwise { element, ..s.depthwise }, ..s }
+}
+
 #[test]
 fn bits_are_those_of_both_kernels() {
-    testing::report(CASES.iter().map(|case| {
-        let s = spec(*case);
-        assert!(s.applies(), "{}", s.name());
-        let operands = operands(&s);
-        let operands: Vec<&[f32]> = operands.iter().map(Vec::as_slice).collect();
-        (testing::run(s.clone(), &operands) != apart(&s, &operands)).then(|| s.name())
-    }));
+    testing::report(
+        CASES.iter().flat_map(|case| [DType::F32, DType::F16, DType::BF16].map(|dtype| (case, dtype))).map(
+            |(case, element)| {
+                let s = of_element(spec(*case), element);
+                assert!(s.applies(), "{}", s.name());
+                let operands = operands(&s);
+                let operands: Vec<&[f32]> = operands.iter().map(Vec::as_slice).collect();
+                let expected = apart(&s, &operands);
+                if testing::run(s.clone(), &operands) != expected {
+                    return Some(s.name());
+                }
+                let other = |lanes: &usize| testing::run_interpreted(s.clone(), &operands, *lanes) != expected;
+                [4, 8, 16].into_iter().find(other).map(|lanes| format!("{}: {lanes} lanes", s.name()))
+            },
+        ),
+    );
 }
 
 #[test]

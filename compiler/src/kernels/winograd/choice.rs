@@ -6,6 +6,7 @@
 //! with many channels, which are bound by their weights, gain less or lose.
 
 use super::{Tile, Winograd};
+use crate::codegen::elements::SINGLE;
 use crate::kernels::{Conv, conv};
 use crate::target::Machine;
 
@@ -47,6 +48,7 @@ pub fn choose(conv: &Conv) -> Option<Choice> {
     }
     let form = |tile: Tile| {
         let spec = Winograd {
+            element: conv.element,
             batch: conv.batch,
             channels: conv.channels,
             filters: conv.filters,
@@ -73,14 +75,15 @@ impl Winograd {
     /// Bytes of one image's input and output.
     fn map_bytes(&self) -> f64 {
         let pixels = |[height, width]: [usize; 2]| (height * width) as f64;
-        4.0 * (pixels(self.input) * self.channels as f64 + pixels(self.output) * self.filters as f64)
+        self.element.size() as f64
+            * (pixels(self.input) * self.channels as f64 + pixels(self.output) * self.filters as f64)
     }
 
     /// Cost of the direct form of one image: every product, every weight once.
     fn direct_operations(&self) -> f64 {
         let weights = 9.0 * self.channels as f64 * self.filters as f64;
         let pixels = (self.output[0] * self.output[1]) as f64;
-        combined(2.0 * weights * pixels, 4.0 * weights + self.map_bytes())
+        combined(2.0 * weights * pixels, self.element.size() as f64 * weights + self.map_bytes())
     }
 
     /// Cost of this form of one image.
@@ -94,8 +97,9 @@ impl Winograd {
             Tile::Four => (480.0, 400.0),
         };
         let operations = tiles * (2.0 * positions * channels * filters + input * channels + output * filters);
-        let weights = 4.0 * positions * channels * filters;
-        let in_block = (BLOCK / (4.0 * positions * channels)).max(1.0).floor();
+        let single = SINGLE as f64;
+        let weights = single * positions * channels * filters;
+        let in_block = (BLOCK / (single * positions * channels)).max(1.0).floor();
         let passes = if weights <= NEAR { 1.0 } else { (tiles / in_block).ceil() };
         combined(operations, weights * passes + self.map_bytes())
     }

@@ -2,11 +2,10 @@
 
 use super::output::Strip;
 use super::{Groups, PANEL, Schedule, Winograd, padded};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
+use crate::kernels::LINE;
 use crate::kernels::sliding::copy;
-
-/// Bytes that the scratch's parts are aligned to, and of the widest vector.
-pub const LINE: usize = 64;
 
 /// Offsets of what one worker keeps, bytes.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +18,7 @@ pub struct Scratch {
     pub products: usize,
     /// One tile between the two passes of its transform, a vector for each element.
     pub vectors: usize,
-    /// One input tile of all channels, for tiles that reach over the edge of the map.
+    /// One input tile of all channels, for tiles that reach over the edge of the map: elements, as all else here is `f32`.
     pub patch: usize,
     /// Size.
     pub bytes: usize,
@@ -30,11 +29,11 @@ impl Scratch {
         let groups = Groups::new(spec.tiles(), schedule.tiles);
         let tiles = (schedule.groups * groups.largest()).min(spec.tiles());
         let (positions, strip) = (spec.tile.positions(), schedule.panels * PANEL);
-        let products = 4 * positions * tiles * spec.row();
-        let vectors = products + 4 * positions * tiles * strip;
+        let products = SINGLE * positions * tiles * spec.row();
+        let vectors = products + SINGLE * positions * tiles * strip;
         let patch = vectors + LINE * positions;
         // The patch is cleared by whole vectors.
-        let bytes = patch + (4 * positions * spec.channels).next_multiple_of(LINE);
+        let bytes = patch + (spec.element.size() * positions * spec.channels).next_multiple_of(LINE);
         Self { tiles, strip, products, vectors, patch, bytes }
     }
 }
@@ -183,13 +182,14 @@ impl Writer<'_> {
     fn strip(&self, e: &mut dyn Emitter, block: Block, at: R, filters: usize) {
         let strip = Strip::new(filters, e.lanes(Element::F32));
         let (weights, skip) = (e.pointer(1), e.r());
-        e.mul_imm(skip, at, 4 * (self.scratch.strip * self.spec.tile.positions() * self.spec.channels) as i64);
+        let positions = self.spec.tile.positions();
+        e.mul_imm(skip, at, (SINGLE * self.scratch.strip * positions * self.spec.channels) as i64);
         e.add(weights, weights, skip);
         e.free_r(skip);
         self.products(e, block, weights, &strip);
         e.free_r(weights);
         let channels = copy(e, at);
-        e.mul_imm(channels, channels, 4 * self.scratch.strip as i64);
+        e.mul_imm(channels, channels, (self.spec.element.size() * self.scratch.strip) as i64);
         self.transform_output(e, block, channels, &strip);
         e.free_r(channels);
     }

@@ -4,9 +4,11 @@
 //! zeros, so both share their code. Each vector of channels is transformed by columns, then by rows, through a vector of scratch memory
 //! per element.
 
-use super::emit::{Block, LINE, Writer};
+use super::emit::{Block, Writer};
 use super::transform;
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R, V};
+use crate::kernels::LINE;
 use crate::kernels::sliding::copy;
 
 /// The elements of a tile: where its first row begins, and the distance of its rows.
@@ -26,7 +28,7 @@ impl Writer<'_> {
             self.tile_input(e, &constants, source, to);
             e.free_r(source.base);
             e.free_r(source.row);
-            e.add_imm(to, to, 4 * self.spec.row() as i64);
+            e.add_imm(to, to, (SINGLE * self.spec.row()) as i64);
             e.add_imm(tile, tile, 1);
         });
         e.free_r(tile);
@@ -36,7 +38,7 @@ impl Writer<'_> {
 
     /// Bytes of one pixel.
     fn pixel(&self) -> i64 {
-        4 * self.spec.channels as i64
+        (self.spec.element.size() * self.spec.channels) as i64
     }
 
     /// The elements of tile number `tile`.
@@ -115,11 +117,12 @@ impl Writer<'_> {
 
     fn clear(&self, e: &mut dyn Emitter, patch: R) {
         let (to, zero, lanes) = (copy(e, patch), e.v(), e.lanes(Element::F32));
+        let element = self.spec.element;
         e.zero(zero);
         let vectors = (self.spec.tile.positions() * self.spec.channels).div_ceil(lanes);
         e.repeat(Count::Times(vectors as u32), &mut |e| {
-            e.store(zero, to.at(0), lanes);
-            e.add_imm(to, to, 4 * lanes as i64);
+            e.store_bits(zero, to.at(0), element, lanes);
+            e.add_imm(to, to, (element.size() * lanes) as i64);
         });
         e.free_r(to);
         e.free_v(zero);
@@ -127,13 +130,13 @@ impl Writer<'_> {
 
     /// Copies one pixel and moves both pointers behind it.
     fn copy_pixel(&self, e: &mut dyn Emitter, from: R, to: R) {
-        let (v, lanes) = (e.v(), e.lanes(Element::F32));
+        let (v, lanes, element) = (e.v(), e.lanes(Element::F32), self.spec.element);
         let (full, rest) = (self.spec.channels / lanes, self.spec.channels % lanes);
         let step = |e: &mut dyn Emitter, lanes: usize| {
-            e.load(v, from.at(0), lanes);
-            e.store(v, to.at(0), lanes);
-            e.add_imm(from, from, 4 * lanes as i64);
-            e.add_imm(to, to, 4 * lanes as i64);
+            e.load_bits(v, from.at(0), element, lanes);
+            e.store_bits(v, to.at(0), element, lanes);
+            e.add_imm(from, from, (element.size() * lanes) as i64);
+            e.add_imm(to, to, (element.size() * lanes) as i64);
         };
         e.repeat(Count::Times(full as u32), &mut |e| step(e, lanes));
         if rest > 0 {
@@ -155,7 +158,8 @@ impl Writer<'_> {
         let (full, rest) = (self.spec.channels / lanes, self.spec.channels % lanes);
         e.repeat(Count::Times(full as u32), &mut |e| {
             self.vector_input(e, constants, (&rows, between, to), lanes);
-            rows.iter().chain([&to]).for_each(|r| e.add_imm(*r, *r, 4 * lanes as i64));
+            rows.iter().for_each(|r| e.add_imm(*r, *r, (self.spec.element.size() * lanes) as i64));
+            e.add_imm(to, to, (SINGLE * lanes) as i64);
         });
         if rest > 0 {
             self.vector_input(e, constants, (&rows, between, to), rest);
@@ -167,11 +171,11 @@ impl Writer<'_> {
     fn vector_input(&self, e: &mut dyn Emitter, constants: &[V], (rows, between, to): (&[R], R, R), lanes: usize) {
         let tile = self.spec.tile;
         let (n, pixel, all) = (tile.inputs(), self.pixel(), e.lanes(Element::F32));
-        let position = 4 * self.scratch.tiles * self.spec.row();
+        let position = SINGLE * self.scratch.tiles * self.spec.row();
         let d: Vec<V> = (0..n).map(|_| e.v()).collect();
         for column in 0..n {
             for (v, row) in d.iter().zip(rows) {
-                e.load(*v, row.at((column as i64 * pixel) as i32), lanes);
+                e.load_f32(*v, row.at((column as i64 * pixel) as i32), self.spec.element, lanes);
             }
             transform::input(e, tile, constants, &d, &mut |e, row, v| {
                 e.store(v, between.at((LINE * (row * n + column)) as i32), all);

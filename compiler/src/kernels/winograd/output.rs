@@ -3,11 +3,13 @@
 //! Each vector of a tile is transformed by columns, then row by row; a finished row of pixels gets its bias, goes through the epilogue
 //! and to memory. Rows below the map are not computed; columns right of it are computed and left out.
 
-use super::emit::{Block, LINE, Writer};
+use super::emit::{Block, Writer};
 use super::{PANEL, padded, transform};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Output;
 use crate::codegen::{Count, Element, Emitter, R, V, VOp};
 use crate::kernels::sliding::copy;
+use crate::kernels::{LINE, advance_single};
 
 /// A vector of a strip.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,10 +54,11 @@ struct Place {
 }
 
 impl Place {
-    /// Moves on by output channels.
-    fn advance(&self, e: &mut dyn Emitter, filters: usize) {
-        for r in [self.products, self.bias, self.y].into_iter().chain(self.residual) {
-            e.add_imm(r, r, 4 * filters as i64);
+    /// Moves on by output channels of elements of a size.
+    fn advance(&self, e: &mut dyn Emitter, size: usize, filters: usize) {
+        let maps = [self.y].into_iter().chain(self.residual).map(|r| (r, size));
+        for (r, size) in [(self.products, SINGLE), (self.bias, SINGLE)].into_iter().chain(maps) {
+            e.add_imm(r, r, (size * filters) as i64);
         }
     }
 
@@ -89,7 +92,7 @@ impl Writer<'_> {
             e.free_r(bound);
             at.free(e);
             place.free(e);
-            e.add_imm(products, products, 4 * (self.spec.tile.positions() * self.scratch.strip) as i64);
+            e.add_imm(products, products, (SINGLE * self.spec.tile.positions() * self.scratch.strip) as i64);
             e.add_imm(tile, tile, 1);
         });
         e.free_r(tile);
@@ -98,10 +101,10 @@ impl Writer<'_> {
 
     /// The place of the tile in `[image, row, column]` of the grid.
     fn place(&self, e: &mut dyn Emitter, [image, row, column]: [R; 3], products: R, channels: R) -> Place {
-        let (m, [height, width]) = (self.spec.tile.outputs(), self.spec.output);
+        let (m, [height, width], size) = (self.spec.tile.outputs(), self.spec.output, self.spec.element.size());
         let (offset, skip) = (copy(e, channels), e.r());
         for (r, step) in [(image, height * width), (row, m * width), (column, m)] {
-            e.mul_imm(skip, r, 4 * (step * self.spec.filters) as i64);
+            e.mul_imm(skip, r, (size * step * self.spec.filters) as i64);
             e.add(offset, offset, skip);
         }
         let residual = self.spec.epilogue.residual();
@@ -113,7 +116,7 @@ impl Writer<'_> {
             r
         });
         let bias = e.pointer(2);
-        e.add(bias, bias, channels);
+        advance_single(e, bias, channels, size);
         e.mul_imm(offset, row, -(m as i64));
         e.add_imm(offset, offset, height as i64);
         e.set(skip, m as i64);
@@ -124,15 +127,15 @@ impl Writer<'_> {
 
     /// Writes all vectors of one tile, of which `columns` are inside the map; `place` is lost.
     fn tile_output(&self, e: &mut dyn Emitter, place: Place, strip: &Strip, columns: usize) {
-        let lanes = e.lanes(Element::F32);
+        let (lanes, size) = (e.lanes(Element::F32), self.spec.element.size());
         let full = strip.vectors.iter().take_while(|v| v.real == lanes).count();
         e.repeat(Count::Times(full as u32), &mut |e| {
             self.vector_output(e, &place, Lanes { first: 0, stored: lanes, real: lanes }, columns);
-            place.advance(e, lanes);
+            place.advance(e, size, lanes);
         });
         for vector in &strip.vectors[full..] {
             self.vector_output(e, &place, *vector, columns);
-            place.advance(e, lanes);
+            place.advance(e, size, lanes);
         }
     }
 
@@ -145,7 +148,8 @@ impl Writer<'_> {
         let z: Vec<V> = (0..n).map(|_| e.v()).collect();
         for column in 0..n {
             for (row, v) in z.iter().enumerate() {
-                e.load(*v, place.products.at((4 * (row * n + column) * self.scratch.strip) as i32), lanes.stored);
+                let at = place.products.at((SINGLE * (row * n + column) * self.scratch.strip) as i32);
+                e.load(*v, at, lanes.stored);
             }
             for (row, v) in transform::output(e, tile, &constants, &z).into_iter().enumerate() {
                 e.store(v, between.at((LINE * (row * n + column)) as i32), all);
@@ -157,7 +161,7 @@ impl Writer<'_> {
             self.row_output(e, between, place.bias, (y, residual), (lanes, columns));
             e.add_imm(between, between, (LINE * n) as i64);
             for r in [y].into_iter().chain(residual) {
-                e.add_imm(r, r, 4 * (self.spec.output[1] * self.spec.filters) as i64);
+                e.add_imm(r, r, (self.spec.element.size() * self.spec.output[1] * self.spec.filters) as i64);
             }
         });
         [between, y].into_iter().chain(residual).for_each(|r| e.free_r(r));
@@ -172,7 +176,7 @@ impl Writer<'_> {
         (y, residual): (R, Option<R>),
         (lanes, columns): (Lanes, usize),
     ) {
-        let (tile, all) = (self.spec.tile, e.lanes(Element::F32));
+        let (tile, element, all) = (self.spec.tile, self.spec.element, e.lanes(Element::F32));
         let constants = transform::output_constants(e, tile);
         let z: Vec<V> = (0..tile.inputs()).map(|_| e.v()).collect();
         for (column, v) in z.iter().enumerate() {
@@ -185,12 +189,12 @@ impl Writer<'_> {
         let mut outputs = Vec::new();
         for (column, value) in pixels.into_iter().take(columns).enumerate() {
             e.op(VOp::Add, Element::F32, value, value, addend);
-            let offset = (4 * column * self.spec.filters) as i32;
+            let offset = (element.size() * column * self.spec.filters) as i32;
             let (to, residual) = (y.at(offset), residual.map(|r| r.at(offset)));
             outputs.push(Output { value, to, lanes: lanes.real, residual, sum: None });
         }
         e.free_v(addend);
-        self.spec.epilogue.store(e, &outputs);
+        self.spec.epilogue.store(e, element, &outputs);
         z.into_iter().for_each(|v| e.free_v(v));
     }
 }

@@ -6,6 +6,7 @@
 use super::PANEL;
 use super::emit::{Block, Writer};
 use super::output::{Lanes, Strip};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Emitter, R, V};
 use crate::kernels::sliding::copy;
 
@@ -25,7 +26,7 @@ impl Writer<'_> {
         let panels: Vec<R> = (0..widths.len())
             .map(|panel| {
                 let at = copy(e, weights);
-                e.add_imm(at, at, 4 * (panel * PANEL * positions * channels) as i64);
+                e.add_imm(at, at, (SINGLE * panel * PANEL * positions * channels) as i64);
                 at
             })
             .collect();
@@ -39,16 +40,16 @@ impl Writer<'_> {
                     for vectors in strip.vectors.chunks(self.schedule.vectors) {
                         self.part(e, &Part { tiles, vectors, widths: &widths }, &panels, [x, y]);
                     }
-                    e.add_imm(x, x, 4 * (tiles * self.spec.row()) as i64);
-                    e.add_imm(y, y, 4 * (tiles * positions * self.scratch.strip) as i64);
+                    e.add_imm(x, x, (SINGLE * tiles * self.spec.row()) as i64);
+                    e.add_imm(y, y, (SINGLE * tiles * positions * self.scratch.strip) as i64);
                 });
             }
             e.free_r(x);
             e.free_r(y);
-            e.add_imm(from, from, 4 * (self.scratch.tiles * self.spec.row()) as i64);
-            e.add_imm(to, to, 4 * self.scratch.strip as i64);
+            e.add_imm(from, from, (SINGLE * self.scratch.tiles * self.spec.row()) as i64);
+            e.add_imm(to, to, (SINGLE * self.scratch.strip) as i64);
             for (panel, width) in panels.iter().zip(&widths) {
-                e.add_imm(*panel, *panel, 4 * (width * channels) as i64);
+                e.add_imm(*panel, *panel, (SINGLE * width * channels) as i64);
             }
         });
         panels.into_iter().chain([from, to, larger, others]).for_each(|r| e.free_r(r));
@@ -75,9 +76,9 @@ impl Writer<'_> {
         let (x, weights) = (copy(e, x), panels.iter().map(|panel| copy(e, *panel)).collect::<Vec<R>>());
         e.repeat(Count::Times((self.spec.channels / unroll) as u32), &mut |e| {
             self.channels(e, part, &sums, unroll, (x, &weights));
-            e.add_imm(x, x, 4 * unroll as i64);
+            e.add_imm(x, x, (SINGLE * unroll) as i64);
             for (panel, width) in weights.iter().zip(part.widths) {
-                e.add_imm(*panel, *panel, 4 * (unroll * width) as i64);
+                e.add_imm(*panel, *panel, (SINGLE * unroll * width) as i64);
             }
         });
         self.channels(e, part, &sums, self.spec.channels % unroll, (x, &weights));
@@ -85,7 +86,7 @@ impl Writer<'_> {
         let tile = self.spec.tile.positions() * self.scratch.strip;
         for (i, sums) in sums.into_iter().enumerate() {
             for (sum, lanes) in sums.into_iter().zip(part.vectors) {
-                e.store(sum, y.at((4 * (i * tile + lanes.first)) as i32), lanes.stored);
+                e.store(sum, y.at((SINGLE * (i * tile + lanes.first)) as i32), lanes.stored);
                 e.free_v(sum);
             }
         }
@@ -98,10 +99,10 @@ impl Writer<'_> {
         for k in 0..count {
             for (v, lanes) in weights.iter().zip(part.vectors) {
                 let (panel, column) = (lanes.first / PANEL, lanes.first % PANEL);
-                e.load(*v, panels[panel].at((4 * (k * part.widths[panel] + column)) as i32), lanes.stored);
+                e.load(*v, panels[panel].at((SINGLE * (k * part.widths[panel] + column)) as i32), lanes.stored);
             }
             for (i, sums) in sums.iter().enumerate() {
-                e.broadcast(element, x.at((4 * (i * self.spec.row() + k)) as i32));
+                e.broadcast(element, x.at((SINGLE * (i * self.spec.row() + k)) as i32));
                 // The last use of the element may overwrite it.
                 let last = weights.len() - 1;
                 for (sum, v) in sums[..last].iter().zip(&weights) {

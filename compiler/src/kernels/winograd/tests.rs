@@ -3,12 +3,13 @@
 use super::{Schedule, Tile, Winograd, padded};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
-use crate::kernels::testing::{interpret, mismatch, packed, report, run, run_interpreted, values};
+use crate::kernels::testing::{interpret, mismatch, narrow, packed, report, run, run_interpreted, values};
 use crate::kernels::{Family, Kernel};
 use crate::target::Target;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 
 /// Batch, channels, filters; then input extent, padding before and after, by axis.
 type Case = ([usize; 3], [[usize; 3]; 2]);
@@ -29,7 +30,8 @@ const TILES: [Tile; 2] = [Tile::Two, Tile::Four];
 fn spec(([batch, channels, filters], axes): Case, tile: Tile, epilogue: Epilogue) -> Winograd {
     let input = axes.map(|[input, ..]| input);
     let output = axes.map(|[input, begin, end]| input + begin + end - 2);
-    Winograd { batch, channels, filters, input, output, begin: axes.map(|[_, begin, _]| begin), tile, epilogue }
+    let (element, begin) = (DType::F32, axes.map(|[_, begin, _]| begin));
+    Winograd { element, batch, channels, filters, input, output, begin, tile, epilogue }
 }
 
 /// `[n, c, pixels]` as `[n, pixels, c]`.
@@ -113,6 +115,15 @@ fn check(case: &Case, tile: Tile, activation: Option<UnaryFn>, residual: Option<
 fn all(activation: Option<UnaryFn>, residual: Option<bool>) {
     let cases = CASES.iter().flat_map(|case| TILES.map(|tile| (case, tile)));
     report(cases.map(|(case, tile)| check(case, tile, activation, residual)));
+}
+
+#[test]
+fn narrow_elements() {
+    report(CASES.iter().flat_map(|case| TILES.map(|tile| (case, tile))).map(|(case, tile)| {
+        let spec = spec(*case, tile, Epilogue::new(Some(UnaryFn::Relu), true, false));
+        let operands = problem(case, &spec, None, Some(false)).inputs;
+        narrow(|element| (Winograd { element, ..spec.clone() }, operands.clone()))
+    }));
 }
 
 #[test]
