@@ -92,7 +92,7 @@ fn afters(argument: &str, text: &str) -> String {
     let graph = parse(text).unwrap_or_else(|e| panic!("{e}"));
     let target = target.parse().unwrap_or_else(|e| panic!("{e}"));
     let options = PipelineOptions { after: Some(stage.into()), ..PipelineOptions::default() };
-    let mut planned = plan_for(graph, &[target], &options).unwrap_or_else(|e| panic!("{e}"));
+    let mut planned = plan_for(graph, &[target], &options.into()).unwrap_or_else(|e| panic!("{e}"));
     let mut out = planned.plans.first().map_or_else(|| planned.graph.to_string(), reads_back);
     planned.remarks.extend(planned.plans.into_iter().flat_map(|plan| plan.remarks));
     for remark in &planned.remarks {

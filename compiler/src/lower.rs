@@ -79,11 +79,11 @@ table! {
     mbconv::MbConv;
 }
 
-/// Lowers a graph to a plan for `target`.
+/// Lowers a graph to a plan for `target`; `exact`: without algorithms that round differently from the definition.
 ///
 /// # Errors
 /// [`Error::Unsupported`] with every node that no kernel can compute; [`Error::Graph`] if the graph has a cycle.
-pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
+pub fn lower(graph: &Graph, target: &Target, exact: bool) -> Result<Plan> {
     let mut plan = PlanBuilder::new(target.clone());
     let mut values: BTreeMap<ValueId, LoweredValue> = BTreeMap::new();
     let mut refused = Vec::new();
@@ -125,6 +125,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan> {
                     operands,
                     ty,
                     results,
+                    exact,
                     discrete: graph.values(id).any(|value| discrete.contains(&value)),
                 };
                 let outcome = of(op).lower(&mut cx);
@@ -214,6 +215,7 @@ fn leaving(
         operands: vec![value],
         ty,
         results: Vec::new(),
+        exact: false,
         discrete: false,
     };
     Ok(cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, what))?)

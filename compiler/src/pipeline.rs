@@ -21,6 +21,22 @@ use fornax_runtime::Program;
 
 pub use fornax_ir::pipeline::{Optimised, PASSES, Pass, PipelineOptions, Snapshot, optimise, run_pass};
 
+/// How to compile.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// How to optimise the graph, and which stage is the last.
+    pub graph: PipelineOptions,
+    /// Compute every value as it is defined, without algorithms that round differently and carry errors from one element to others
+    /// (the Winograd form of convolutions).
+    pub exact: bool,
+}
+
+impl From<PipelineOptions> for CompileOptions {
+    fn from(graph: PipelineOptions) -> Self {
+        Self { graph, ..Self::default() }
+    }
+}
+
 /// What a stage works on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
@@ -91,11 +107,12 @@ pub struct Planned {
     pub times: Times,
 }
 
-/// Runs every stage before emission, or up to `options.after`.
+/// Runs every stage before emission, or up to `options.graph.after`.
 ///
 /// # Errors
-/// A graph or plan that breaks an invariant, a limit, an operator without kernel, or an unknown name in `options.after`.
-pub fn plan_for(graph: Graph, targets: &[Target], options: &PipelineOptions) -> Result<Planned> {
+/// A graph or plan that breaks an invariant, a limit, an operator without kernel, or an unknown name in `options.graph.after`.
+pub fn plan_for(graph: Graph, targets: &[Target], options: &CompileOptions) -> Result<Planned> {
+    let CompileOptions { graph: options, exact } = options;
     let last = options.after.as_deref().map(stage).transpose()?;
     let in_graph = last.filter(|stage| stage.form == Form::Graph);
     let after = in_graph.map(|stage| stage.name.to_string());
@@ -106,7 +123,7 @@ pub fn plan_for(graph: Graph, targets: &[Target], options: &PipelineOptions) -> 
     if in_graph.is_some() {
         return Ok(planned);
     }
-    let lowered = |target| lower(&planned.graph, target);
+    let lowered = |target| lower(&planned.graph, target, *exact);
     planned.plans = planned.times.stage("lower", || targets.iter().map(lowered).collect::<Result<_>>())?;
     let check = options.verify || cfg!(debug_assertions);
     let last = last.map_or("", |stage| stage.name);
@@ -130,12 +147,12 @@ fn run_plan_passes(plans: &mut [Plan], last: &str, check: bool, times: &mut Time
     Ok(())
 }
 
-/// The plan of an optimised graph: lowering and the passes over the plan.
+/// The plan of an optimised graph, not held to be exact: lowering and the passes over the plan.
 ///
 /// # Errors
 /// As [`plan_for`].
 pub fn plan_of(graph: &Graph, target: &Target) -> Result<Plan> {
-    let mut plan = lower(graph, target)?;
+    let mut plan = lower(graph, target, false)?;
     run_plan_passes(std::slice::from_mut(&mut plan), "", cfg!(debug_assertions), &mut Times::default())?;
     Ok(plan)
 }
@@ -187,12 +204,12 @@ pub struct Compiled {
     pub times: Times,
 }
 
-/// Runs every stage, or up to `options.after`, on at most `threads` threads. The target must be a machine like this one.
+/// Runs every stage, or up to `options.graph.after`, on at most `threads` threads. The target must be a machine like this one.
 ///
 /// # Errors
 /// As [`plan_for`] and [`jit::compile`].
-pub fn compile(graph: Graph, target: &Target, options: &PipelineOptions, threads: usize) -> Result<Compiled> {
-    let emits = options.after.as_deref().is_none_or(|name| name == "emit");
+pub fn compile(graph: Graph, target: &Target, options: &CompileOptions, threads: usize) -> Result<Compiled> {
+    let emits = options.graph.after.as_deref().is_none_or(|name| name == "emit");
     let mut planned = plan_for(graph, std::slice::from_ref(target), options)?;
     let program = if emits { Some(planned.emit(threads)?) } else { None };
     let Planned { graph, mut plans, mut remarks, times } = planned;
@@ -215,7 +232,7 @@ mod tests {
 
     fn after(name: &str) -> Compiled {
         let options = PipelineOptions { after: Some(name.into()), ..PipelineOptions::default() };
-        compile(graph(), &Target::host().unwrap(), &options, 1).unwrap()
+        compile(graph(), &Target::host().unwrap(), &options.into(), 1).unwrap()
     }
 
     #[test]
@@ -235,7 +252,7 @@ mod tests {
     #[test]
     fn an_unknown_stage_is_named() {
         let options = PipelineOptions { after: Some("unroll".into()), ..PipelineOptions::default() };
-        let error = plan_for(graph(), &[Target::host().unwrap()], &options).unwrap_err().to_string();
+        let error = plan_for(graph(), &[Target::host().unwrap()], &options.into()).unwrap_err().to_string();
         assert!(error.contains("fuse_mbconv lower fuse_chains") && error.ends_with("found unroll"), "{error}");
     }
 
@@ -256,7 +273,7 @@ mod tests {
 
     #[test]
     fn only_what_has_a_place_is_emitted() {
-        let mut lowered = lower(&graph(), &Target::host().unwrap()).unwrap();
+        let mut lowered = lower(&graph(), &Target::host().unwrap(), false).unwrap();
         let error = jit::compile(&lowered).unwrap_err().to_string();
         assert!(error.contains("an operand has no place"), "{error}");
         lowered.steps[0].operands.pop();

@@ -2,10 +2,14 @@
 
 mod support;
 
+use fornax_compiler::Target;
+use fornax_compiler::pipeline::{CompileOptions, plan_for};
 use fornax_ir::graph::{Graph, GraphBuilder};
+use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{Binary, Cast, Conv, MbConv};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::{Constant, DType, TensorType, random_values};
+use fornax_runtime::{Pool, Session, Tensor};
 use support::single;
 
 #[test]
@@ -151,4 +155,32 @@ fn a_remark_says_why_a_faster_form_is_declined() {
     let plan = support::plan(&counts(32, 32, 0.7, None));
     let texts: Vec<&str> = plan.remarks.iter().map(|remark| remark.text.as_str()).collect();
     assert!(texts.contains(&"winograd: a discontinuous function reads its result"), "{texts:?}");
+}
+
+/// With `exact`, an infinity and an outlier stay with the elements that read them.
+#[test]
+fn exact_plans_keep_outliers_where_they_are() {
+    let graph = single("outlier", Conv { pads: vec![1; 4], ..Conv::default() }, &[1, 32, 24, 24], &[&[32, 32, 3, 3]]);
+    let far = |exact: bool, outlier: f32| {
+        let options = CompileOptions { exact, ..CompileOptions::default() };
+        let mut planned = plan_for(graph.clone(), &[Target::host().unwrap()], &options).unwrap();
+        let winograd = planned.plans[0].steps.iter().any(|step| step.kernel.name.starts_with("f32_winograd"));
+        assert_eq!(winograd, !exact);
+        let mut x = random_values(1, 32 * 24 * 24);
+        // The pixel at row 0, column 0 reaches outputs of rows and columns 0 and 1 only.
+        x[0] = outlier;
+        let x = Tensor::from_f32([1, 32, 24, 24], &x).unwrap();
+        let mut session = Session::new(planned.emit(1).unwrap().into(), Pool::new(1, false).unwrap().into()).unwrap();
+        let mut outputs = session.outputs().unwrap();
+        session.run(&[&x], &mut outputs).unwrap();
+        let y = outputs[0].to_f64_vec();
+        let clean = support::native(&graph, &[Literal::from_f32([1, 32, 24, 24], &random_values(1, 32 * 24 * 24))]);
+        let reached = |i: usize| i / 24 % 24 < 2 && i % 24 < 2;
+        let clean = clean[0].to_f64();
+        // NaN is the largest of all.
+        (0..y.len()).filter(|i| !reached(*i)).map(|i| (y[i] - clean[i]).abs()).max_by(f64::total_cmp).unwrap()
+    };
+    assert!(far(true, f32::INFINITY) < 1e-4 && far(true, -1e9) < 1e-4);
+    // What is documented of the fast form.
+    assert!(far(false, f32::INFINITY).is_nan() && far(false, -1e9) > 1.0);
 }

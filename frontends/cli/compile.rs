@@ -226,6 +226,7 @@ fn identifier(output: &Path) -> Result<String> {
 fn flags(args: &Args) -> Vec<String> {
     let embed = weights(&args.weights).is_ok_and(|(embed, _)| embed);
     let mut flags = vec![format!("--cpu={}", args.cpu), format!("--weights={}", if embed { "embed" } else { "file" })];
+    flags.extend(args.file.exact.then(|| "--exact".to_string()));
     flags.extend(args.target.iter().map(|target| format!("--target={target}")));
     flags.extend(args.dims.iter().map(|(name, values)| {
         let values: Vec<String> = values.iter().map(usize::to_string).collect();

@@ -127,6 +127,10 @@ pub struct FileArgs {
     /// Bound on what a file may ask for: file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes.
     #[arg(long = "limit", value_name = "NAME=N", value_parser = pair::<u64>)]
     limits: Vec<(String, u64)>,
+    /// Compute every value as it is defined, more slowly: without the Winograd form of convolutions, which rounds differently and lets an
+    /// outlier or an infinity reach elements that do not depend on it.
+    #[arg(long)]
+    pub exact: bool,
 }
 
 /// `NAME=VALUE`.
@@ -167,7 +171,13 @@ impl FileArgs {
             };
             *limit = *value;
         }
-        Model::open_with(&self.model, &options)
+        options.exact = self.exact;
+        let model = Model::open_with(&self.model, &options)?;
+        if self.exact && model.library().is_some() {
+            let expected = "a model to compile (a library has been compiled: with or without it)";
+            return Err(Error::usage("--exact", expected, self.model.display().to_string()));
+        }
+        Ok(model)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fornax_compiler::pipeline::{self, Optimised, PipelineOptions, Planned};
+use fornax_compiler::pipeline::{self, CompileOptions, Optimised, PipelineOptions, Planned};
 use fornax_compiler::{Target, Times, distinct_kernels};
 use fornax_ir::graph::Graph;
 
@@ -33,12 +33,16 @@ fn stages(after: Option<&str>, options: &Options) -> PipelineOptions {
     PipelineOptions { verify: options.verify, after: after.map(str::to_string), ..Default::default() }
 }
 
+fn options_for(after: Option<&str>, options: &Options) -> CompileOptions {
+    CompileOptions { graph: stages(after, options), exact: options.exact }
+}
+
 /// Graph and plans after every stage before emission, or after the one named `after`.
 ///
 /// # Errors
 /// [`Error::Compiler`]; [`Error::Limit`] if the arena of a plan is too large.
 pub(crate) fn planned(graph: Graph, targets: &[Target], after: Option<&str>, options: &Options) -> Result<Planned> {
-    let planned = pipeline::plan_for(graph, targets, &stages(after, options))?;
+    let planned = pipeline::plan_for(graph, targets, &options_for(after, options))?;
     planned.plans.iter().try_for_each(|plan| check_arena(plan.arena_bytes, options))?;
     Ok(planned)
 }

@@ -17,6 +17,9 @@ pub struct Options {
     pub arena_bytes: u64,
     /// Verify the graph between passes.
     pub verify: bool,
+    /// Compute every value as it is defined: no Winograd form of convolutions, which rounds differently and carries the error of an
+    /// outlier to the elements around it.
+    pub exact: bool,
     /// For compiled libraries.
     pub library: LibrarySource,
     /// For specs and presets.
@@ -69,6 +72,7 @@ impl Default for Options {
             limits: Limits::default(),
             arena_bytes: 1 << 34,
             verify: false,
+            exact: false,
             library: LibrarySource::default(),
             scaled: ScaledOptions::default(),
             features: None,

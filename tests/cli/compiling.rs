@@ -171,6 +171,19 @@ fn a_library_has_the_levels_it_has() {
     fails(&["run", &so, "--limit", "arena_bytes=10", "--image", PHOTO], 5, "arena bytes");
 }
 
+#[test]
+fn exact_is_said_when_compiling() {
+    let (_scratch, so) = compiled(&["--exact"]);
+    fails(&["run", &so, "--exact", "--image", PHOTO], 2, "--exact");
+    let winograd = |arguments: &[&str]| {
+        let plan = text(&[&["inspect", "efficientnetv2-s", "--plan"], arguments].concat());
+        plan.contains("f32_winograd")
+    };
+    assert!(winograd(&[]) && !winograd(&["--exact"]));
+    let remarks = text(&["inspect", "efficientnetv2-s", "--remarks", "--exact"]);
+    assert!(remarks.contains("winograd: only exact algorithms are asked for"), "{remarks}");
+}
+
 /// A folder that cannot take the second file keeps the first one out, too.
 #[test]
 fn all_files_or_none() {

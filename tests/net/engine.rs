@@ -147,7 +147,7 @@ impl Optimised {
         let expected = self.plan(target).to_string();
         let again = parse_plan(&expected).unwrap_or_else(|e| panic!("{target}: {e}"));
         assert!(again.to_string() == expected, "{target}: reads back to another plan");
-        let lowered = lower(&self.graph, target).expect("a plan").to_string();
+        let lowered = lower(&self.graph, target, false).expect("a plan").to_string();
         let mut read = parse_plan(&lowered).unwrap_or_else(|e| panic!("{target}: {e}"));
         stages()
             .filter(|stage| stage.form == Form::Plan)

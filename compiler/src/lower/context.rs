@@ -53,6 +53,8 @@ pub struct Lowering<'a> {
     pub ty: TensorType,
     /// All results of the node.
     pub results: Vec<Pending<'a>>,
+    /// Whether the plan shall compute everything as it is defined.
+    pub exact: bool,
     /// Whether a discontinuous function reads one of them: see [`super::discrete`].
     pub discrete: bool,
 }

@@ -121,6 +121,9 @@ impl ConvCall<'_> {
     fn needs_exact(&self, cx: &Lowering<'_>) -> Option<&'static str> {
         // Only the compiler transforms filters: as those of constants are, in f64.
         let Some(weights) = weights::constant(cx, self.weights) else { return Some("its weights are computed") };
+        if cx.exact {
+            return Some("only exact algorithms are asked for");
+        }
         if cx.discrete && discrete::is_piecewise_linear(self.op.activation) {
             return Some("a discontinuous function reads its result");
         }
