@@ -5,7 +5,7 @@ mod support;
 use fornax_compiler::{Times, jit};
 use fornax_ir::ops::pool::PoolKind;
 use fornax_ir::ops::reduce::ReduceKind;
-use fornax_ir::ops::{Gemm, MatMul, Pool, Reduce, Softmax, SqueezeExcite};
+use fornax_ir::ops::{Gemm, MatMul, Pool, Reduce, Softmax, SqueezeExcite, Transpose};
 use fornax_ir::scalar::UnaryFn;
 use support::single;
 
@@ -43,6 +43,18 @@ fn products_of_many_rows() {
         single("column", MatMul {}, &[3, 5, 17], &[&[17]]),
         single("batch", MatMul {}, &[2, 3, 4, 17], &[&[17, 9]]),
         single("batch of matrices", MatMul {}, &[2, 5, 6], &[&[2, 6, 3]]),
+    ]);
+}
+
+#[test]
+fn transposes() {
+    let perm = |perm: &[usize]| Transpose { perm: perm.to_vec() };
+    support::report([
+        single("rows of far steps", perm(&[0, 2, 1, 3]), &[2, 16, 24, 20], &[]),
+        single("no whole bands", perm(&[0, 2, 1, 3]), &[2, 17, 24, 20], &[]),
+        single("outermost rows", perm(&[1, 0, 2]), &[40, 7, 130], &[]),
+        single("columns", perm(&[0, 2, 3, 1]), &[3, 24, 9, 16], &[]),
+        single("reversed", perm(&[3, 2, 1, 0]), &[8, 16, 5, 33], &[]),
     ]);
 }
 

@@ -79,9 +79,9 @@ pub(super) fn emit(e: &mut dyn Emitter, nest: &LoopNest, split: Split) {
     if nest.chunks(split) == 0 {
         return;
     }
-    let transposed = nest.transposed();
-    let squares = transposed.is_some();
-    let nest = transposed.as_ref().unwrap_or(nest);
+    let squares = nest.transposed().is_some();
+    let arranged = nest.arranged();
+    let nest = arranged.as_ref().unwrap_or(nest);
     let scaled = |at: &Affine, by: usize| at.strides.iter().map(|s| s * by as i64).collect::<Vec<_>>();
     let mut steps = vec![scaled(&nest.output.at, nest.output.dtype.size())];
     let counts = usize::from(matches!(nest.combine, Combine::Arg { .. }));

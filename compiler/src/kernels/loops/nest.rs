@@ -10,6 +10,7 @@
 //! stride innermost, no test that always holds.
 
 mod inline;
+mod order;
 
 use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul, Or, Pow, Prelu, Sub, Xor};
 use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, IsNan, Neg, Not, Relu, Sign};
@@ -198,21 +199,6 @@ pub struct Split {
     pub block: usize,
 }
 
-/// Points of the nest that one chunk should have at least: a few microseconds of scalar code.
-const CHUNK: usize = 8192;
-
-/// The block of the innermost output axis is a multiple of this: whole unrolled vectors of any back end.
-const VECTORS: usize = 64;
-
-/// Rows of a strip of a transposing copy come in multiples of this: whole squares of any back end.
-const SQUARE: usize = 16;
-
-/// Least rows and columns that are worth a square.
-const SIDE: usize = 4;
-
-/// Largest stride of the lines of a square: displacements of all its lines fit an instruction.
-const REACH: i64 = 1 << 24;
-
 impl LoopNest {
     /// A nest that stores `body` at every index of `extents`: an element-wise function or a copy. Operands are added afterwards.
     pub fn map(extents: &[usize], output: Output, body: Program) -> Self {
@@ -391,59 +377,6 @@ impl LoopNest {
         }
         Some(kinds.last().copied().unwrap_or(Kind::Float))
     }
-
-    /// The nest with its output axes in another order, if it is a copy of 32-bit elements that is dense along one output axis where it
-    /// is read and along another where it is written: the axis that is read along second innermost, the one that is written along
-    /// innermost.
-    pub fn transposed(&self) -> Option<Self> {
-        let [input] = &self.inputs[..] else { return None };
-        let columns = self.outputs() - 1;
-        let copy = (self.reduced, self.combine) == (0, Combine::Last)
-            && self.body == [Inst::Load(0)]
-            && (self.tables.is_empty() && self.guards.is_empty() && self.finish.is_empty())
-            && (input.dtype.size(), self.output.dtype.size()) == (4, 4);
-        let rows = (0..columns).find(|axis| input.at.strides[*axis] == 1 && self.extents[*axis] >= SIDE)?;
-        // Displacements within a square.
-        let near = |stride: i64| stride.abs() < REACH;
-        let (across, down) = (input.at.strides[columns], self.output.at.strides[rows]);
-        let crosses = self.output.at.strides[columns] == 1 && across != 1 && self.extents[columns] >= SIDE;
-        if !(copy && crosses && near(across) && near(down)) {
-            return None;
-        }
-        let mut nest = self.clone();
-        nest.extents[rows..columns].rotate_left(1);
-        nest.affines_mut().for_each(|a| a.strides[rows..columns].rotate_left(1));
-        Some(nest)
-    }
-
-    /// The cut into chunks: a function of the shape alone.
-    pub fn split(&self) -> Split {
-        match self.transposed() {
-            Some(nest) => nest.cut(self.outputs() - 2, SQUARE),
-            None => self.cut(self.outputs() - 1, VECTORS),
-        }
-    }
-
-    /// Blocks of one of the axes up to `last`; of that, of a multiple of `whole` indices.
-    fn cut(&self, last: usize, whole: usize) -> Split {
-        let inner = |axis: usize| self.extents[axis + 1..].iter().fold(1usize, |p, e| p.saturating_mul(*e));
-        let outer = (0..last).find(|axis| inner(*axis) <= CHUNK).unwrap_or(last);
-        let mut block = CHUNK.div_ceil(inner(outer).max(1));
-        if outer == last {
-            block = block.next_multiple_of(whole);
-        }
-        Split { outer, block: block.min(self.extents[outer]).max(1) }
-    }
-
-    /// Number of chunks of a cut; 0 if there is nothing to write.
-    pub fn chunks(&self, split: Split) -> u32 {
-        if self.extents[..self.outputs()].contains(&0) {
-            return 0;
-        }
-        let extents = self.transposed().map_or_else(|| self.extents.clone(), |nest| nest.extents);
-        let outer: usize = extents[..split.outer].iter().product();
-        u32::try_from(outer.saturating_mul(extents[split.outer].div_ceil(split.block))).unwrap_or(u32::MAX)
-    }
 }
 
 /// What a value of a program is.
@@ -494,19 +427,5 @@ mod tests {
         let nest = nest.simplify();
         assert_eq!(nest.guards.len(), 1);
         assert_eq!(nest.extents, [4, 4], "the remaining test tells the axes apart");
-    }
-
-    #[test]
-    fn chunks_cover_every_index_once() {
-        for extents in [vec![1], vec![5], vec![70000], vec![300, 70], vec![7, 1, 9000], vec![3, 100, 100], vec![0, 3]] {
-            let strides: Vec<i64> =
-                (0..extents.len()).map(|d| extents[d + 1..].iter().product::<usize>() as i64).collect();
-            let nest = copy(&extents, &vec![0; extents.len()], &strides);
-            let split = nest.split();
-            let outer: usize = extents[..split.outer].iter().product();
-            let blocks = extents[split.outer].div_ceil(split.block);
-            assert_eq!(nest.chunks(split) as usize, if nest.points() == 0 { 0 } else { outer * blocks }, "{extents:?}");
-            assert!(nest.points() <= CHUNK || nest.chunks(split) > 1, "{extents:?} {split:?}");
-        }
     }
 }
