@@ -7,7 +7,7 @@ use fornax_ir::types::DType;
 
 /// Widest vector, lanes.
 const WIDEST: usize = 16;
-/// Distance of the made-up addresses of two buffers.
+/// Distance of the synthetic addresses of two buffers.
 const SPACING: i64 = 1 << 40;
 
 /// The machine: registers, and one buffer per argument with the scratch memory last.

@@ -1,7 +1,7 @@
 //! The [`Emitter`] over our own x86-64 encoding: 256-bit vectors with AVX2 and FMA, 512-bit vectors with AVX-512 (F, VL, DQ).
 //!
 //! ```text
-//! kernel ── Recorder ──▶ Code ── fold ──▶ Code ── allocate ──▶ instructions ── Assembler ──▶ bytes, constants behind them
+//! kernel ── Recorder ──▶ Recording ── fold ──▶ Recording ── allocate ──▶ instructions ── Assembler ──▶ bytes, constants after them
 //!           values named once   loads with one use   registers,                 iced-x86
 //!           per region          become operands      spills
 //!          └──────────── codegen/machine ─────────┘

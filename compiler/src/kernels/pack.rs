@@ -238,7 +238,7 @@ impl Family for Pack {
 }
 
 impl Pack {
-    /// The lines of the inner loops from `depth` on; `to` moves on behind them, `from` stays.
+    /// The lines of the inner loops from `depth` on; `to` moves on after them, `from` stays.
     fn lines(&self, e: &mut dyn Emitter, depth: usize, [from, to]: [R; 2], live: usize, factor: Option<V>) {
         let Some((count, step)) = self.nest.inner.get(depth).copied() else {
             return self.line(e, [from, to], live, factor);
@@ -258,7 +258,7 @@ impl Pack {
         e.free_r(at);
     }
 
-    /// One line with `live` elements of the source, zeros behind them.
+    /// One line with `live` elements of the source, zeros after them.
     fn line(&self, e: &mut dyn Emitter, [from, to]: [R; 2], live: usize, factor: Option<V>) {
         let (Line { width, stride, .. }, size) = (self.nest.line, self.element.size());
         let wide = if stride == 1 { e.lanes(Element::F32) } else { 1 };

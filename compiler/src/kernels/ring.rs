@@ -1,4 +1,4 @@
-//! A 1x1 expansion and the depthwise convolution behind it, as one kernel: `y = then(depthwise(act(x w + b)) + bias)`, and the sum
+//! A 1x1 expansion and the depthwise convolution after it, as one kernel: `y = f(depthwise(act(x w + b)) + bias)`, and the sum
 //! of every output row for squeeze-and-excite.
 //!
 //! In: `x [N, H, W, I]`, the expansion's weights and bias as [`Conv`] takes them, then what [`Depthwise`] takes. Out: `y [N, OH, OW, C]`,
@@ -217,7 +217,7 @@ struct Writer<'a> {
 }
 
 /// What moves along with the rows of a unit.
-struct Place {
+struct RowCursor {
     /// The next row of the input to expand, counted within its image; it may lie outside.
     next: R,
     /// That row.
@@ -245,12 +245,12 @@ impl Writer<'_> {
             self.filter(e, &place);
             e.add_imm(place.row, place.row, 1);
         });
-        let Place { next, x, weights, channels, slots, row } = place;
+        let RowCursor { next, x, weights, channels, slots, row } = place;
         [count, need, next, x, channels, row].into_iter().chain(weights).chain(slots).for_each(|r| e.free_r(r));
     }
 
     /// Where a unit begins; `count` becomes the number of its output rows.
-    fn place(&self, e: &mut dyn Emitter, unit: R, [x, weights, bias]: [R; 3], count: R) -> Place {
+    fn place(&self, e: &mut dyn Emitter, unit: R, [x, weights, bias]: [R; 3], count: R) -> RowCursor {
         let (d, part, bands) = (&self.ring.depthwise, self.part, self.schedule.bands);
         let [block, within] = divide(e, unit, d.batch * bands);
         let [image, band] = divide(e, within, bands);
@@ -281,7 +281,7 @@ impl Writer<'_> {
         let bias = copy(e, bias);
         advance_single(e, bias, channels, self.ring.size());
         [block, within, image, band, at].into_iter().for_each(|r| e.free_r(r));
-        Place { next, x: from, weights: [weights, bias], channels, slots: self.slots(e), row }
+        RowCursor { next, x: from, weights: [weights, bias], channels, slots: self.slots(e), row }
     }
 
     /// The rows of the ring.
@@ -301,7 +301,7 @@ impl Writer<'_> {
     }
 
     /// Expands the next row into the place of the oldest, if it is inside the map.
-    fn expand(&self, e: &mut dyn Emitter, place: &Place) {
+    fn expand(&self, e: &mut dyn Emitter, place: &RowCursor) {
         let (oldest, yes, no) = (copy(e, place.slots[0]), e.r(), e.r());
         let last = place.slots.len() - 1;
         for k in 0..last {
@@ -322,7 +322,7 @@ impl Writer<'_> {
     }
 
     /// One output row from the ring.
-    fn filter(&self, e: &mut dyn Emitter, place: &Place) {
+    fn filter(&self, e: &mut dyn Emitter, place: &RowCursor) {
         let (d, size) = (&self.ring.depthwise, self.ring.size());
         let (at, out) = (e.r(), e.r());
         let window = |e: &mut dyn Emitter, k: usize| {

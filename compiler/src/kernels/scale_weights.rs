@@ -1,4 +1,4 @@
-//! A squeeze-and-excite gate on the weights of the 1x1 convolution behind it: `y[m, k] = w[m, k] * gate[k]`.
+//! A squeeze-and-excite gate on the weights of the 1x1 convolution after it: `y[m, k] = w[m, k] * gate[k]`.
 //!
 //! In: weights as [`super::Conv::weight_packing`] orders them, for each image one gate per input channel. Out: weights in the same order, a
 //! set for each image. Cheaper than a pass
@@ -109,7 +109,7 @@ impl ScaleWeights {
         padded(self.filters) / width(self.filters)
     }
 
-    /// One panel; `w` and `y` move on behind it.
+    /// One panel; `w` and `y` move on after it.
     fn panel(&self, e: &mut dyn Emitter, [w, gate, y]: [R; 3]) {
         let (at, scale, value, lanes) = (e.r(), e.v(), e.v(), e.lanes(Element::F32));
         let (width, element, size) = (width(self.filters), self.element, self.element.size());

@@ -203,7 +203,7 @@ impl Softmax {
         [from, to].into_iter().for_each(|r| e.free_r(r));
     }
 
-    /// Copies the last, partial block of a row to scratch memory, -inf behind it.
+    /// Copies the last, partial block of a row to scratch memory, -inf after it.
     fn end_to_scratch(&self, e: &mut dyn Emitter, x: R, scratch: R) {
         let (lanes, exist) = (e.lanes(Element::F32), self.length % LANES);
         if exist == 0 {

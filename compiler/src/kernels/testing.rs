@@ -39,7 +39,7 @@ pub fn packed(packing: &Packing, values: &[f32]) -> Vec<f32> {
     packed.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-/// What stands behind every buffer, to notice a write past its end.
+/// What stands after every buffer, to notice a write past its end.
 const GUARD: [u8; 64] = [0xA5; 64];
 
 /// Runs a kernel on `inputs`, one per read argument, and returns its written arguments. The results of running all chunks

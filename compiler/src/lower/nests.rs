@@ -6,7 +6,7 @@
 use super::context::Lowering;
 use crate::kernels::Loops;
 use crate::kernels::loops::movement;
-use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, Inst, LoopNest, Output, Program, Table};
+use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, IndexTable, Inst, LoopNest, Output, Program};
 use crate::plan::{ConstId, Generated, Layout, Operand, PackedConstant, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::types::{DType, Payload, Shape};
@@ -89,7 +89,7 @@ impl NestCall {
     /// Adds an index table that is read at `at`; its number.
     pub fn table(&mut self, name: &'static str, view: &View, at: Affine, entry: Entry) -> usize {
         self.tables.push(view.operand);
-        self.nest.tables.push(Table { name, dtype: view.dtype, elements: view.elements(), at, entry });
+        self.nest.tables.push(IndexTable { name, dtype: view.dtype, elements: view.elements(), at, entry });
         self.nest.tables.len() - 1
     }
 

@@ -84,7 +84,7 @@ fn grouped(graph: &Graph, id: ValueId, x: ValueId, parts: &[ConvView<'_>]) -> st
     Ok(patch)
 }
 
-/// Constants that differ in their first extent only, one behind the other.
+/// Constants that differ in their first extent only, one after the other.
 fn joined(graph: &Graph, ids: impl Iterator<Item = ValueId>, role: &str) -> std::result::Result<Constant, String> {
     let constants = ids.map(|id| known(graph, id, role)).collect::<std::result::Result<Vec<_>, _>>()?;
     let ty = &constants[0].ty;

@@ -245,7 +245,7 @@ pub struct Declared {
 
 /// A recorded kernel. General registers 0 to 3 hold the kernel's parameters.
 #[derive(Debug, Default)]
-pub struct Code {
+pub struct Recording {
     pub insts: Vec<Inst>,
     /// The region that each instruction stands in.
     pub region_of: Vec<u32>,

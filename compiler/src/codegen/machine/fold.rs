@@ -4,11 +4,11 @@
 
 use fornax_runtime::levels::Vectors;
 
-use super::code::{Class, Code, Id, Inst, Role, Source};
+use super::code::{Class, Id, Inst, Recording, Role, Source};
 use crate::codegen::VOp;
 
 /// Folds whole vectors, and single elements where instructions can broadcast.
-pub fn loads(code: &mut Code, vectors: Vectors) {
+pub fn loads(code: &mut Recording, vectors: Vectors) {
     let mut reads = vec![0u32; code.vector.len()];
     let mut writes = vec![0u32; code.vector.len()];
     for inst in &code.insts {
@@ -59,7 +59,7 @@ pub fn loads(code: &mut Code, vectors: Vectors) {
 }
 
 /// The instruction with one of its operands read from memory, and the load that this replaces.
-fn folded(code: &Code, inst: Inst, pending: &[(Id, usize)]) -> Option<(Inst, usize)> {
+fn folded(code: &Recording, inst: Inst, pending: &[(Id, usize)]) -> Option<(Inst, usize)> {
     if pending.is_empty() {
         return None;
     }

@@ -1,11 +1,11 @@
-//! Calls of an [`Emitter`] become [`Code`].
+//! Calls of an [`Emitter`] become [`Recording`].
 //!
 //! A register that is written in the region it was declared in gets a fresh value there, so that a value's life ends with its last
 //! use. A copy that the next multiply-add overwrites becomes its addend.
 
 use fornax_runtime::levels::Vectors;
 
-use super::code::{Address, Code, Declared, Id, Inst, Region, Source, Times};
+use super::code::{Address, Declared, Id, Inst, Recording, Region, Source, Times};
 use crate::codegen::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, V, VOp};
 use fornax_ir::types::DType;
 
@@ -17,7 +17,7 @@ const SCRATCH: Id = 3;
 
 /// Records a kernel.
 pub struct Recorder {
-    code: Code,
+    code: Recording,
     vectors: Vectors,
     /// The present value of each register that was handed out.
     v: Vec<Id>,
@@ -28,14 +28,14 @@ pub struct Recorder {
 impl Recorder {
     /// A recorder for these vector registers.
     pub fn new(vectors: Vectors) -> Self {
-        let mut code = Code::default();
+        let mut code = Recording::default();
         code.regions.push(Region { parent: 0, is_loop: false, begin: 0, end: 0 });
         code.general = vec![Declared { at: 0, region: 0 }; 4];
         Self { code, vectors, v: Vec::new(), r: Vec::new(), region: 0 }
     }
 
     /// The recorded kernel.
-    pub fn finish(mut self) -> Code {
+    pub fn finish(mut self) -> Recording {
         self.code.regions[0].end = self.code.insts.len() as u32;
         self.code
     }

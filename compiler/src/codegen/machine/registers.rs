@@ -1,9 +1,9 @@
 //! The registers of one class: which value is where, and who makes room.
 //!
 //! A value lives in a register, in a slot of the frame, or in both while they agree (`saved`). Constants need no slot: they are read
-//! from behind the code. When a register is needed and none is free, the value whose next use is farthest away leaves.
+//! from after the code. When a register is needed and none is free, the value whose next use is farthest away leaves.
 
-use super::code::{Class, Code, Id, Inst, Role};
+use super::code::{Class, Id, Inst, Recording, Role};
 
 /// No register, no slot.
 pub const NONE: u32 = u32::MAX;
@@ -12,7 +12,7 @@ const NEVER: u32 = u32::MAX;
 
 /// What is known of a value before allocation, and where it is.
 #[derive(Clone, Copy, Debug)]
-struct Value {
+struct Allocation {
     /// Bits of every two lanes, if it is a constant.
     constant: Option<u64>,
     /// Written more than once.
@@ -31,7 +31,7 @@ struct Value {
 
 /// An open loop.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct LoopRange {
     /// Index of the instruction that opens it.
     pub begin: u32,
     /// Index of the instruction that closes it.
@@ -65,7 +65,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct File {
     class: Class,
-    values: Vec<Value>,
+    values: Vec<Allocation>,
     mentions: Vec<u32>,
     /// What each register holds; registers that may not be used are not listed in `usable`.
     holders: Vec<Option<Id>>,
@@ -78,14 +78,14 @@ pub struct File {
     slotted: Vec<Id>,
     free_slots: Vec<u32>,
     pub position: u32,
-    pub loops: Vec<Span>,
+    pub loops: Vec<LoopRange>,
 }
 
 impl File {
     /// The state before the first instruction.
-    pub fn new(code: &Code, class: Class, usable: Vec<u32>, registers: usize) -> Self {
+    pub fn new(code: &Recording, class: Class, usable: Vec<u32>, registers: usize) -> Self {
         let declared = if class == Class::General { &code.general } else { &code.vector };
-        let blank = |at: u32| Value {
+        let blank = |at: u32| Allocation {
             constant: None,
             mutable: false,
             declared: at,
@@ -115,7 +115,7 @@ impl File {
     }
 
     /// Mentions, extents and constants of all values.
-    fn gather(&mut self, code: &Code) {
+    fn gather(&mut self, code: &Recording) {
         let declared = if self.class == Class::General { &code.general } else { &code.vector };
         let mut counts = vec![0u32; self.values.len()];
         let mut writes = vec![0u32; self.values.len()];
@@ -214,7 +214,7 @@ impl File {
         self.pinned = 0;
     }
 
-    /// The next mention of a value behind the present instruction, back edges of open loops taken.
+    /// The next mention of a value after the present instruction, back edges of open loops taken.
     fn next_use(&mut self, id: Id) -> u32 {
         let value = &mut self.values[id as usize];
         let end = value.mentions.1;
@@ -237,7 +237,7 @@ impl File {
         next
     }
 
-    /// The first mention at or behind `from`.
+    /// The first mention at or after `from`.
     fn first_mention(&self, id: Id, from: u32) -> u32 {
         let (first, end) = self.values[id as usize].mentions;
         let mentions = &self.mentions[first as usize..end as usize];
@@ -415,10 +415,10 @@ impl File {
     }
 
     /// Prepares for a loop: what it needs most is in registers, what it does not need makes room.
-    pub fn enter_loop(&mut self, code: &Code, span: Span, mover: &mut dyn Mover) -> Result<(), String> {
+    pub fn enter_loop(&mut self, code: &Recording, span: LoopRange, mover: &mut dyn Mover) -> Result<(), String> {
         self.drop_constants();
         self.forget_stale();
-        let outer = |value: &Value| value.end >= span.end;
+        let outer = |value: &Allocation| value.end >= span.end;
         let mentioned = |file: &Self, id: Id| file.first_mention(id, span.begin + 1) <= span.end;
         let held: Vec<Id> = self.usable.iter().filter_map(|r| self.holders[*r as usize]).collect();
         let held: Vec<Id> = held.into_iter().filter(|id| outer(&self.values[*id as usize])).collect();
@@ -455,7 +455,7 @@ impl File {
     }
 
     /// How much a loop uses a value: its mentions, eight times for every loop around them.
-    fn weight(&self, code: &Code, id: Id, span: Span) -> u64 {
+    fn weight(&self, code: &Recording, id: Id, span: LoopRange) -> u64 {
         let (first, end) = self.values[id as usize].mentions;
         let mentions = &self.mentions[first as usize..end as usize];
         let from = mentions.partition_point(|m| *m <= span.begin);

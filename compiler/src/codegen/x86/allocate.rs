@@ -1,14 +1,14 @@
 //! Walks recorded code once: gives values registers and encodes every instruction.
 //!
-//! In: [`Code`] with loads folded. Out: bytes. At the ends of loops and conditions every value is where it was at their beginning.
+//! In: [`Recording`] with loads folded. Out: bytes. At the ends of loops and conditions every value is where it was at their beginning.
 
 use fornax_runtime::levels::Vectors;
 use iced_x86::{Code as Op, Instruction, Register};
 
 use super::assembler::{Encoded, Label};
 use super::emit::{Machine, general};
-use crate::codegen::machine::code::{Class, Code, Id, Inst, Times};
-use crate::codegen::machine::registers::{File, Snapshot, Span};
+use crate::codegen::machine::code::{Class, Id, Inst, Recording, Times};
+use crate::codegen::machine::registers::{File, LoopRange, Snapshot};
 
 /// General registers that values live in: all but the stack and the frame pointer.
 const GENERAL: [u32; 14] = [0, 1, 2, 6, 7, 8, 9, 10, 11, 3, 12, 13, 14, 15];
@@ -30,7 +30,7 @@ struct Open {
 }
 
 pub(super) struct Allocator<'a> {
-    code: &'a Code,
+    code: &'a Recording,
     pub(super) machine: Machine,
     pub(super) r: File,
     pub(super) v: File,
@@ -42,7 +42,7 @@ pub(super) struct Allocator<'a> {
 }
 
 /// Machine code for these vector registers.
-pub fn compile(code: &Code, vectors: Vectors) -> Result<Vec<u8>, String> {
+pub fn compile(code: &Recording, vectors: Vectors) -> Result<Vec<u8>, String> {
     let mut allocator = Allocator {
         code,
         machine: Machine::new(vectors, &partial_lanes(code, vectors))?,
@@ -62,7 +62,7 @@ pub fn compile(code: &Code, vectors: Vectors) -> Result<Vec<u8>, String> {
 }
 
 /// The lane counts that need a mask, in order of first use.
-fn partial_lanes(code: &Code, vectors: Vectors) -> Vec<u8> {
+fn partial_lanes(code: &Recording, vectors: Vectors) -> Vec<u8> {
     let mut partial = Vec::new();
     for inst in &code.insts {
         if let Inst::Load(_, _, n) | Inst::Store(_, _, n) = inst
@@ -135,13 +135,13 @@ impl Allocator<'_> {
         }
     }
 
-    fn region(&mut self) -> (Span, bool) {
+    fn region(&mut self) -> (LoopRange, bool) {
         let index = self.next_region;
         self.next_region += 1;
         let region = self.code.regions[index];
         // Regions are numbered as they open, so one inside is the next.
         let inner = self.code.regions[index + 1..].iter().take_while(|r| r.begin < region.end).any(|r| r.is_loop);
-        (Span { begin: region.begin, end: region.end }, !inner)
+        (LoopRange { begin: region.begin, end: region.end }, !inner)
     }
 
     fn begin_loop(&mut self, counter: Id, times: Times) -> Encoded {

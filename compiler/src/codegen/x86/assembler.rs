@@ -1,4 +1,4 @@
-//! Instructions to bytes: encoding through iced-x86, jumps, and the constants that stand behind the code.
+//! Instructions to bytes: encoding through iced-x86, jumps, and the constants that stand after the code.
 //!
 //! In: instructions over physical registers, in order. Out: bytes that run at any address that is a multiple of [`ALIGN`]; constants
 //! are read relative to the instruction pointer, so there are no relocations.
@@ -19,13 +19,13 @@ pub type Encoded = Result<(), String>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Label(usize);
 
-/// A constant behind the code: its offset in the constants.
+/// A constant after the code: its offset in the constants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Constant(usize);
 
 /// Memory as an operand.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub enum EffectiveAddress {
     /// Base register, displacement.
     At(Register, i32),
     /// One element at base and displacement, for every lane.
@@ -74,7 +74,7 @@ impl Assembler {
     /// Encodes the instruction that `make` builds from a memory operand.
     pub fn with_place(
         &mut self,
-        place: Place,
+        place: EffectiveAddress,
         make: impl FnOnce(MemoryOperand) -> Result<Instruction, iced_x86::IcedError>,
     ) -> Encoded {
         let operand = |base, offset: i64, element| {
@@ -82,10 +82,10 @@ impl Assembler {
             MemoryOperand::new(base, Register::None, 1, offset, size, element, Register::None)
         };
         let (constant, element) = match place {
-            Place::At(base, offset) => return self.put(make(operand(base, i64::from(offset), false))),
-            Place::Element(base, offset) => return self.put(make(operand(base, i64::from(offset), true))),
-            Place::Constant(constant) => (constant, false),
-            Place::ConstantElement(constant) => (constant, true),
+            EffectiveAddress::At(base, offset) => return self.put(make(operand(base, i64::from(offset), false))),
+            EffectiveAddress::Element(base, offset) => return self.put(make(operand(base, i64::from(offset), true))),
+            EffectiveAddress::Constant(constant) => (constant, false),
+            EffectiveAddress::ConstantElement(constant) => (constant, true),
         };
         let start = self.len;
         self.put(make(operand(Register::RIP, start as i64, element)))?;

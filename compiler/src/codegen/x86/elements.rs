@@ -3,7 +3,7 @@
 use iced_x86::{Code as Op, Instruction, Register};
 
 use super::allocate::Allocator;
-use super::assembler::{Encoded, Place};
+use super::assembler::{EffectiveAddress, Encoded};
 use super::emit::general;
 use super::opcodes;
 use crate::codegen::machine::code::{Id, Inst};
@@ -14,10 +14,10 @@ fn narrow(first: Register, number: u32) -> Register {
     first + number
 }
 
-/// `offset` bytes behind a place in memory.
-fn behind(place: Place, offset: usize) -> Place {
+/// `offset` bytes after a place in memory.
+fn offset_by(place: EffectiveAddress, offset: usize) -> EffectiveAddress {
     match place {
-        Place::At(base, displacement) => Place::At(base, displacement + offset as i32),
+        EffectiveAddress::At(base, displacement) => EffectiveAddress::At(base, displacement + offset as i32),
         other => other,
     }
 }
@@ -60,7 +60,7 @@ impl Allocator<'_> {
         }
     }
 
-    fn load_as(&mut self, to: u32, from: Place, dtype: DType, lanes: u8) -> Encoded {
+    fn load_as(&mut self, to: u32, from: EffectiveAddress, dtype: DType, lanes: u8) -> Encoded {
         let codes = self.machine.opcodes;
         let (code, size) = match dtype {
             DType::U8 | DType::Bool => (codes.widen_u8(), 1),
@@ -86,13 +86,13 @@ impl Allocator<'_> {
         let insert = if size == 1 { Op::VEX_Vpinsrb_xmm_xmm_r32m8_imm8 } else { Op::VEX_Vpinsrw_xmm_xmm_r32m16_imm8 };
         self.machine.zero(to)?;
         for lane in 0..usize::from(lanes) {
-            let at = behind(from, lane * size);
+            let at = offset_by(from, lane * size);
             self.machine.asm.with_place(at, |m| Instruction::with4(insert, low, low, m, lane as u32))?;
         }
         self.machine.registers(code, register, low)
     }
 
-    fn store_as(&mut self, from: u32, to: Place, size: usize, lanes: u8) -> Encoded {
+    fn store_as(&mut self, from: u32, to: EffectiveAddress, size: usize, lanes: u8) -> Encoded {
         if self.machine.vectors.masks {
             let code = if size == 1 { opcodes::NARROW_8 } else { opcodes::NARROW_16 };
             let mask =
@@ -112,7 +112,7 @@ impl Allocator<'_> {
             (self.machine.vector(from), self.machine.vector(spare), self.machine.part(spare, 4));
         let order = |i: usize| if i < 4 * size { (i / size * 4 + i % size) as u8 } else { 0x80 };
         let order: Vec<u8> = (0..32).map(|i| order(i % 16)).collect();
-        let order = Place::Constant(self.machine.asm.constant(&order));
+        let order = EffectiveAddress::Constant(self.machine.asm.constant(&order));
         self.machine.asm.with_place(order, |m| Instruction::with3(opcodes::ORDER_BYTES, whole, register, m))?;
         let (extract, half) = match size {
             1 => (Op::VEX_Vpextrb_r32m8_xmm_imm8, Op::VEX_Vmovd_rm32_xmm),
@@ -124,11 +124,11 @@ impl Allocator<'_> {
                 self.machine.asm.put(Instruction::with3(self.machine.opcodes.extract_half(), low, whole, 1))?;
             }
             if lanes - first >= 4 {
-                self.machine.store_form(half, behind(to, first * size), low)?;
+                self.machine.store_form(half, offset_by(to, first * size), low)?;
                 continue;
             }
             for lane in first..lanes {
-                let at = behind(to, lane * size);
+                let at = offset_by(to, lane * size);
                 self.machine.asm.with_place(at, |m| Instruction::with3(extract, m, low, (lane - first) as u32))?;
             }
         }
@@ -147,7 +147,7 @@ impl Allocator<'_> {
             return self.machine.asm.put(Ok(copy));
         }
         let mask: Vec<u8> = (0..32).map(|byte| if byte < 4 * usize::from(lanes) { u8::MAX } else { 0 }).collect();
-        let mask = Place::Constant(self.machine.asm.constant(&mask));
+        let mask = EffectiveAddress::Constant(self.machine.asm.constant(&mask));
         self.machine.asm.with_place(mask, |m| Instruction::with3(codes.and(), to, from, m))
     }
 
@@ -219,8 +219,8 @@ impl Allocator<'_> {
         self.machine.registers(codes.first_bits(), bits, from)?;
         self.machine.registers(codes.first_to_int(), to, from)?;
         // 2^63 and beyond, positive.
-        let largest = Place::Constant(self.machine.asm.constant(&i64::MAX.to_le_bytes()));
-        let zero = Place::Constant(self.machine.asm.constant(&0i64.to_le_bytes()));
+        let largest = EffectiveAddress::Constant(self.machine.asm.constant(&i64::MAX.to_le_bytes()));
+        let zero = EffectiveAddress::Constant(self.machine.asm.constant(&0i64.to_le_bytes()));
         self.machine.asm.put(Instruction::with2(Op::Cmp_rm32_imm32, bits, 0x5F00_0000))?;
         self.machine.load_form(Op::Cmovge_r64_rm64, to, largest)?;
         self.machine.asm.put(Instruction::with2(Op::And_rm32_imm32, bits, i32::MAX))?;

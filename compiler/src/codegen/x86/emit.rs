@@ -6,12 +6,12 @@
 use fornax_runtime::levels::Vectors;
 use iced_x86::{Code as Op, Instruction, MemoryOperand, Register};
 
-use super::assembler::{Assembler, Constant, Encoded, Place};
+use super::assembler::{Assembler, Constant, EffectiveAddress, Encoded};
 use super::opcodes::Opcodes;
 use crate::codegen::machine::code::Class;
 use crate::codegen::machine::registers::Mover;
 
-/// Registers that a System V function hands back as it found them, next to rbp.
+/// Registers that a System V function hands back as it found them, besides rbp.
 const SAVED: [Register; 5] = [Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];
 /// Mask register of comparisons.
 pub const COMPARED: Register = Register::K1;
@@ -71,7 +71,7 @@ impl Machine {
 
     fn load_mask(&mut self, mask: Register, lanes: u8) -> Encoded {
         let bits = self.asm.constant(&((1u32 << lanes) - 1).to_le_bytes());
-        self.asm.with_place(Place::Constant(bits), |m| Instruction::with2(Op::VEX_Kmovw_kr_km16, mask, m))
+        self.asm.with_place(EffectiveAddress::Constant(bits), |m| Instruction::with2(Op::VEX_Kmovw_kr_km16, mask, m))
     }
 
     /// Ends the function and returns its bytes.
@@ -113,32 +113,32 @@ impl Machine {
     }
 
     /// The slot of a general register.
-    pub fn general_slot(&self, slot: u32) -> Place {
-        Place::At(Register::RBP, -8 * (SAVED.len() as i32 + 1 + slot as i32))
+    pub fn general_slot(&self, slot: u32) -> EffectiveAddress {
+        EffectiveAddress::At(Register::RBP, -8 * (SAVED.len() as i32 + 1 + slot as i32))
     }
 
     /// The slot of a vector register.
-    pub fn vector_slot(&self, slot: u32) -> Place {
-        Place::At(Register::RSP, (self.slot_bytes() * slot) as i32)
+    pub fn vector_slot(&self, slot: u32) -> EffectiveAddress {
+        EffectiveAddress::At(Register::RSP, (self.slot_bytes() * slot) as i32)
     }
 
     /// The same bits in every two lanes, as an operand of an operation on elements of `size` bytes.
-    pub fn splat_operand(&mut self, bits: u64, size: usize) -> Place {
+    pub fn splat_operand(&mut self, bits: u64, size: usize) -> EffectiveAddress {
         let bytes = bits.to_le_bytes();
         let alike = bits as u32 == (bits >> 32) as u32;
         if self.vectors.embedded_broadcast && (size == 8 || alike) {
-            return Place::ConstantElement(self.asm.constant(&bytes[..size]));
+            return EffectiveAddress::ConstantElement(self.asm.constant(&bytes[..size]));
         }
-        Place::Constant(self.asm.constant(&bytes.repeat(self.slot_bytes() as usize / bytes.len())))
+        EffectiveAddress::Constant(self.asm.constant(&bytes.repeat(self.slot_bytes() as usize / bytes.len())))
     }
 
     /// Register and memory operand.
-    pub fn load_form(&mut self, code: Op, register: Register, from: Place) -> Encoded {
+    pub fn load_form(&mut self, code: Op, register: Register, from: EffectiveAddress) -> Encoded {
         self.asm.with_place(from, |m| Instruction::with2(code, register, m))
     }
 
     /// Memory and register operand.
-    pub fn store_form(&mut self, code: Op, to: Place, register: Register) -> Encoded {
+    pub fn store_form(&mut self, code: Op, to: EffectiveAddress, register: Register) -> Encoded {
         self.asm.with_place(to, |m| Instruction::with2(code, m, register))
     }
 
@@ -148,7 +148,7 @@ impl Machine {
     }
 
     /// The first `lanes` lanes of a vector register from memory, the others 0. `spare` is a register that may be lost.
-    pub fn load_lanes(&mut self, d: u32, from: Place, lanes: u8, spare: Option<u32>) -> Encoded {
+    pub fn load_lanes(&mut self, d: u32, from: EffectiveAddress, lanes: u8, spare: Option<u32>) -> Encoded {
         let (register, codes) = (self.vector(d), self.opcodes);
         match lanes {
             _ if usize::from(lanes) == self.vectors.lanes => self.load_form(codes.load(), register, from),
@@ -173,7 +173,7 @@ impl Machine {
     }
 
     /// The first `lanes` lanes of a vector register to memory. `spare` is a register that may be lost.
-    pub fn store_lanes(&mut self, s: u32, to: Place, lanes: u8, spare: Option<u32>) -> Encoded {
+    pub fn store_lanes(&mut self, s: u32, to: EffectiveAddress, lanes: u8, spare: Option<u32>) -> Encoded {
         let (register, codes) = (self.vector(s), self.opcodes);
         match lanes {
             _ if usize::from(lanes) == self.vectors.lanes => self.store_form(codes.store(), to, register),
@@ -216,7 +216,7 @@ impl Machine {
         let bytes: Vec<u8> =
             (0..8u8).flat_map(|lane| (if lane < lanes { u32::MAX } else { 0 }).to_le_bytes()).collect();
         let constant: Constant = self.asm.constant(&bytes);
-        self.load_form(self.opcodes.load(), mask, Place::Constant(constant))?;
+        self.load_form(self.opcodes.load(), mask, EffectiveAddress::Constant(constant))?;
         Ok(mask)
     }
 }
@@ -255,10 +255,10 @@ impl Mover for Machine {
         let bytes = bits.to_le_bytes();
         if bits as u32 == (bits >> 32) as u32 {
             let constant = self.asm.constant(&bytes[..4]);
-            return self.load_form(self.opcodes.broadcast(), d, Place::Constant(constant));
+            return self.load_form(self.opcodes.broadcast(), d, EffectiveAddress::Constant(constant));
         }
         let constant = self.asm.constant(&bytes);
-        self.load_form(self.opcodes.broadcast_64(), d, Place::Constant(constant))
+        self.load_form(self.opcodes.broadcast_64(), d, EffectiveAddress::Constant(constant))
     }
 
     fn slot(&mut self, class: Class) -> u32 {

@@ -3,7 +3,7 @@
 use iced_x86::{Code as Op, Instruction, MemoryOperand, Register};
 
 use super::allocate::Allocator;
-use super::assembler::{Encoded, Place};
+use super::assembler::{EffectiveAddress, Encoded};
 use super::emit::general;
 use crate::codegen::machine::code::{Address, Class, Id, Inst};
 use crate::codegen::machine::registers::Mover;
@@ -19,8 +19,8 @@ impl Allocator<'_> {
         Ok(general(self.r.write(id, &mut self.machine)?))
     }
 
-    pub(super) fn at(&mut self, address: Address) -> Result<Place, String> {
-        Ok(Place::At(self.read_r(address.base)?, address.offset))
+    pub(super) fn at(&mut self, address: Address) -> Result<EffectiveAddress, String> {
+        Ok(EffectiveAddress::At(self.read_r(address.base)?, address.offset))
     }
 
     /// `d` as a register that holds `a`; `a`'s own if it ends here.
@@ -137,7 +137,7 @@ impl Allocator<'_> {
         let Ok(small) = i32::try_from(value) else {
             let constant = self.machine.asm.constant(&value.to_le_bytes());
             let to = self.write_over(d, a)?;
-            return self.machine.load_form(Op::Add_r64_rm64, to, Place::Constant(constant));
+            return self.machine.load_form(Op::Add_r64_rm64, to, EffectiveAddress::Constant(constant));
         };
         if value == 0 {
             return self.write_over(d, a).map(drop);
@@ -153,7 +153,7 @@ impl Allocator<'_> {
         }
         let from = self.read_r(a)?;
         let to = self.write_r(d)?;
-        self.machine.load_form(Op::Lea_r64_m, to, Place::At(from, small))
+        self.machine.load_form(Op::Lea_r64_m, to, EffectiveAddress::At(from, small))
     }
 
     fn mul_imm(&mut self, d: Id, a: Id, value: i64) -> Encoded {
@@ -168,7 +168,7 @@ impl Allocator<'_> {
         let Ok(small) = i32::try_from(value) else {
             let constant = self.machine.asm.constant(&value.to_le_bytes());
             let to = self.write_over(d, a)?;
-            return self.machine.load_form(Op::Imul_r64_rm64, to, Place::Constant(constant));
+            return self.machine.load_form(Op::Imul_r64_rm64, to, EffectiveAddress::Constant(constant));
         };
         let from = self.read_r(a)?;
         self.r.release_if_dead(a);
@@ -194,7 +194,7 @@ impl Allocator<'_> {
         self.machine.registers(Op::Mov_r64_rm64, Register::RAX, from)?;
         self.machine.registers(Op::Xor_r32_rm32, Register::EDX, Register::EDX)?;
         let divisor = self.machine.asm.constant(&u64::from(value).to_le_bytes());
-        self.machine.asm.with_place(Place::Constant(divisor), |m| Instruction::with1(Op::Div_rm64, m))?;
+        self.machine.asm.with_place(EffectiveAddress::Constant(divisor), |m| Instruction::with1(Op::Div_rm64, m))?;
         self.machine.store_form(Op::Mov_rm64_r64, quotient, Register::RAX)?;
         self.machine.load_form(Op::Mov_r64_rm64, Register::RAX, rax)?;
         self.machine.load_form(Op::Mov_r64_rm64, Register::RDX, rdx)?;
@@ -267,7 +267,7 @@ impl Allocator<'_> {
         let [index, within, without] = [self.read_r(index)?, self.read_r(inside)?, self.read_r(outside)?];
         let to = self.write_r(d)?;
         let bound = self.machine.asm.constant(&u64::from(bound).to_le_bytes());
-        self.machine.load_form(Op::Cmp_r64_rm64, index, Place::Constant(bound))?;
+        self.machine.load_form(Op::Cmp_r64_rm64, index, EffectiveAddress::Constant(bound))?;
         if d == inside {
             return self.machine.registers(Op::Cmovae_r64_rm64, to, without);
         }

@@ -48,7 +48,7 @@ fn a_loop_that_does_not_fit_still_has_its_instructions() {
     }
 }
 
-/// What a loop does not use leaves before it, once, and comes back behind it.
+/// What a loop does not use leaves before it, once, and comes back after it.
 #[test]
 fn values_that_wait_make_room_before_a_loop() {
     let text = listing(&X86_64_V4, |e| {

@@ -3,7 +3,7 @@
 use iced_x86::{Code as Op, Instruction, Register};
 
 use super::allocate::Allocator;
-use super::assembler::{Encoded, Place};
+use super::assembler::{EffectiveAddress, Encoded};
 use super::emit::COMPARED;
 use super::opcodes;
 use crate::codegen::machine::code::{Id, Inst, Source};
@@ -14,7 +14,7 @@ use crate::codegen::{Cmp, Element, VOp};
 #[derive(Clone, Copy)]
 enum Operand {
     Register(Register),
-    Memory(Place),
+    Memory(EffectiveAddress),
 }
 
 impl Allocator<'_> {
@@ -35,7 +35,7 @@ impl Allocator<'_> {
             Source::Memory(at) => return Ok(Operand::Memory(self.at(at)?)),
             Source::Element(at) => {
                 let base = self.read_r(at.base)?;
-                return Ok(Operand::Memory(Place::Element(base, at.offset)));
+                return Ok(Operand::Memory(EffectiveAddress::Element(base, at.offset)));
             }
         };
         if self.v.register(id).is_none() {

@@ -1,7 +1,7 @@
 //! The loops around the tiles: groups, strips, rows, tiles.
 
-use super::strip::{Span, Strip};
-use super::tile::{Place, Run};
+use super::strip::{StripGroup, Strip};
+use super::tile::{TilePointers, Run};
 use super::{Conv, PANEL, Schedule, Split, padded};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
@@ -62,7 +62,7 @@ impl Pointers {
 pub struct Range {
     /// First unit.
     pub first: R,
-    /// The unit behind the last one.
+    /// The unit after the last one.
     pub end: R,
 }
 
@@ -73,7 +73,7 @@ struct Writer<'a> {
     conv: &'a Conv,
     schedule: &'a Schedule,
     runs: Vec<Run>,
-    spans: Vec<Span>,
+    spans: Vec<StripGroup>,
 }
 
 /// Writes the kernel.
@@ -181,8 +181,8 @@ impl Writer<'_> {
         }
     }
 
-    /// One unit of strips; moves `p` behind it.
-    fn unit(&self, e: &mut dyn Emitter, p: &Pointers, span: &Span, pixels: Option<Range>) {
+    /// One unit of strips; moves `p` after it.
+    fn unit(&self, e: &mut dyn Emitter, p: &Pointers, span: &StripGroup, pixels: Option<Range>) {
         let (channels, size) = (span.channels(), self.size());
         let mut panels = (span.panels() * self.conv.panel_bytes()) as i64;
         if span.alike() && span.strips > 1 {
@@ -337,7 +337,7 @@ impl Writer<'_> {
             }
         }
         e.free_r(offset);
-        let place = Place { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
+        let place = TilePointers { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
             conv.tile(self.schedule, e, run, strip, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);

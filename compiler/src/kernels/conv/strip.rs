@@ -19,7 +19,7 @@ pub struct Vector {
 /// What a tile needs to know of its output channels when its code is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Strip {
-    /// The vectors; each begins as many channels behind the one before as a vector has lanes.
+    /// The vectors; each begins as many channels after the one before as a vector has lanes.
     pub vectors: Vec<Vector>,
     /// Bytes from the weights of one input channel to those of the next.
     pub step: usize,
@@ -27,7 +27,7 @@ pub struct Strip {
 
 /// Units that run the same code. A unit is a number of strips after which the position within a panel is the same again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span {
+pub struct StripGroup {
     /// First unit.
     pub first: usize,
     /// Number of units.
@@ -42,7 +42,7 @@ pub struct Span {
     pub lanes: usize,
 }
 
-impl Span {
+impl StripGroup {
     /// Output channels of a strip; the last strip of a group may have fewer.
     pub fn channels(&self) -> usize {
         self.vectors * self.lanes
@@ -66,7 +66,7 @@ impl Conv {
     }
 
     /// The filters of a group as strips of at most `most` vectors.
-    pub fn spans(&self, lanes: usize, most: usize) -> Vec<Span> {
+    pub fn spans(&self, lanes: usize, most: usize) -> Vec<StripGroup> {
         // Weights beyond the reach of a displacement: none of a strip's is in another panel than its first.
         let reach = self.panel_bytes().saturating_mul(most * lanes / PANEL + 2);
         let most = if reach < i32::MAX as usize { most } else { 1 };
@@ -84,7 +84,7 @@ impl Conv {
             let period = PANEL >> (vectors * lanes).trailing_zeros().min(PANEL.trailing_zeros());
             for (strips, units) in [(period, number / period), (number % period, 1)] {
                 if strips * units > 0 {
-                    spans.push(Span { first, units, strips, start, vectors, lanes });
+                    spans.push(StripGroup { first, units, strips, start, vectors, lanes });
                     first += units;
                     start += units * strips * vectors * lanes;
                 }
@@ -94,7 +94,7 @@ impl Conv {
     }
 
     /// Strip `index` of the first unit of `span`, for weights that begin at the unit's first panel.
-    pub fn strip(&self, span: &Span, index: usize) -> Strip {
+    pub fn strip(&self, span: &StripGroup, index: usize) -> Strip {
         let (width, size) = (width(self.filters), self.element.size());
         let from = span.start + index * span.channels();
         let vector = |i: usize| {
@@ -156,6 +156,6 @@ mod tests {
     fn strips_of_one_vector_reach_any_weights() {
         let conv = Conv::pointwise(1, 1 << 24, 64, Epilogue::default());
         let spans = conv.spans(16, 4);
-        assert_eq!(spans, [Span { first: 0, units: 4, strips: 1, start: 0, vectors: 1, lanes: 16 }]);
+        assert_eq!(spans, [StripGroup { first: 0, units: 4, strips: 1, start: 0, vectors: 1, lanes: 16 }]);
     }
 }

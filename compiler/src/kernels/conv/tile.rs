@@ -23,7 +23,7 @@ pub struct Run {
 
 /// Where a tile reads and writes.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct TilePointers {
     /// Input: first kernel row and column of the tile's first pixel.
     pub x: R,
     /// Weights of the strip: those of the panel it begins in, for the first kernel row.
@@ -96,7 +96,7 @@ impl Conv {
     }
 
     /// Writes one tile of `run`.
-    pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, run: &Run, strip: &Strip, place: &Place) {
+    pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, run: &Run, strip: &Strip, place: &TilePointers) {
         // Tiles at the edges have code for each tap and run seldom: theirs is kept short.
         let unroll = if run.clipped { schedule.unroll.div_ceil(2) } else { schedule.unroll };
         let tile = Tile { conv: self, unroll, run, strip, strides: self.strides() };
@@ -130,7 +130,7 @@ type Sums = Vec<Vec<V>>;
 
 impl Tile<'_> {
     /// Accumulators that hold the bias.
-    fn start(&self, e: &mut dyn Emitter, place: &Place) -> Sums {
+    fn start(&self, e: &mut dyn Emitter, place: &TilePointers) -> Sums {
         let width = e.lanes(Element::F32);
         let mut sums: Sums = vec![Vec::new(); self.run.size];
         for (i, vector) in self.strip.vectors.iter().enumerate() {
@@ -154,7 +154,7 @@ impl Tile<'_> {
         let all: Vec<usize> = (0..self.run.size).collect();
         let contiguous = columns.dilation == 1 && self.strides.pixel == size * self.conv.channels;
         if !self.run.clipped && contiguous && self.strides.channel == size {
-            // The taps of a row lie one behind the other: one long run of channels.
+            // The taps of a row lie one after the other: one long run of channels.
             self.products(e, sums, &all, columns.kernel * self.conv.channels, (x, 0), w);
             return;
         }
@@ -170,7 +170,7 @@ impl Tile<'_> {
         }
     }
 
-    /// Adds `depth` channels of one tap to the `active` pixels; advances `w` behind their weights.
+    /// Adds `depth` channels of one tap to the `active` pixels; advances `w` after their weights.
     fn products(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], depth: usize, (x, offset): (R, i64), w: R) {
         let (unroll, channel) = (self.unroll, self.strides.channel as i64);
         let at = e.r();
@@ -213,7 +213,7 @@ impl Tile<'_> {
     }
 
     /// Sends the accumulators through the epilogue to memory.
-    fn finish(&self, e: &mut dyn Emitter, sums: &Sums, place: &Place) {
+    fn finish(&self, e: &mut dyn Emitter, sums: &Sums, place: &TilePointers) {
         let (width, pixel) = (e.lanes(Element::F32), self.conv.groups * self.conv.filters);
         let mut outputs = Vec::new();
         for (p, sums) in sums.iter().enumerate() {

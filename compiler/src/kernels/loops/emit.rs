@@ -2,7 +2,7 @@
 //!
 //! In: a simplified [`LoopNest`] and its cut into chunks. Out: the body of a kernel, the same for every machine. Everything that moves
 //! with the axes is a cursor, a pointer or a coordinate in a register that each loop steps, so that no index is multiplied inside a loop;
-//! behind a loop its cursors stand where they stood before it. The innermost output axis runs in blocks of several vectors, then in single
+//! after a loop its cursors stand where they stood before it. The innermost output axis runs in blocks of several vectors, then in single
 //! ones, then in a partial one; what happens at a point is in [`super::point`]. All of them compute the same bits.
 
 use super::nest::{Affine, Combine, Entry, LoopNest, Split};

@@ -71,7 +71,7 @@ pub enum Entry {
 
 /// An index table: a packed constant, or an index tensor.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Table {
+pub struct IndexTable {
     /// Its name as a kernel argument.
     pub name: &'static str,
     /// `i32` or `i64`.
@@ -173,7 +173,7 @@ pub struct LoopNest {
     /// Operands that are read.
     pub inputs: Vec<Input>,
     /// Index tables.
-    pub tables: Vec<Table>,
+    pub tables: Vec<IndexTable>,
     /// Tests for padding.
     pub guards: Vec<Guard>,
     /// The operand that is written.

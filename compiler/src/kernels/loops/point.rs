@@ -2,7 +2,7 @@
 
 use super::emit::{INPUTS, Mode, Nest, POSITION, State, Times, Width};
 use super::nest::{Combine, Inst, Program};
-use super::values::{self, Value};
+use super::values::{self, PointValue};
 use crate::codegen::{Cmp, Element, Emitter, IntOp, Mem, V, VOp};
 use fornax_ir::scalar::BinaryFn;
 use fornax_ir::types::DType;
@@ -69,7 +69,7 @@ impl Nest<'_> {
         }
     }
 
-    fn reduced(&self, e: &mut dyn Emitter, state: &State, width: Width, sums: &[Value]) {
+    fn reduced(&self, e: &mut dyn Emitter, state: &State, width: Width, sums: &[PointValue]) {
         match self.mode {
             Mode::Rows => self.sum_rows(e, state, width, &sums[0]),
             _ => self.reduce(e, self.nest.outputs(), state, width, sums),
@@ -77,7 +77,7 @@ impl Nest<'_> {
     }
 
     /// The element that is stored, from the accumulated value.
-    fn finished(&self, e: &mut dyn Emitter, state: &State, width: Width, mut sums: Vec<Value>) -> Option<Value> {
+    fn finished(&self, e: &mut dyn Emitter, state: &State, width: Width, mut sums: Vec<PointValue>) -> Option<PointValue> {
         match self.nest.finish.is_empty() {
             true => Some(sums.swap_remove(0)),
             false => self.program(e, &self.nest.finish, state, width, &sums).pop(),
@@ -85,25 +85,25 @@ impl Nest<'_> {
     }
 
     /// The accumulators before the first term: the value, and its position for [`Combine::Arg`].
-    fn start(&self, e: &mut dyn Emitter, state: &State, width: Width) -> Vec<Value> {
+    fn start(&self, e: &mut dyn Emitter, state: &State, width: Width) -> Vec<PointValue> {
         let init = self.program(e, &self.nest.init, state, width, &[]).pop();
         // Without a start every point has a term.
-        let init = init.unwrap_or_else(|| Value::Float(vec![e.constant(0.0)]));
+        let init = init.unwrap_or_else(|| PointValue::Float(vec![e.constant(0.0)]));
         let mut sums = vec![init.spread(e, width.vectors)];
         if let Combine::Arg { .. } = self.nest.combine {
-            sums.push(Value::Int(vec![e.integer(0)]));
+            sums.push(PointValue::Int(vec![e.integer(0)]));
         }
         sums
     }
 
-    fn store(&self, e: &mut dyn Emitter, value: &Value, state: &State, width: Width) {
+    fn store(&self, e: &mut dyn Emitter, value: &PointValue, state: &State, width: Width) {
         let (dtype, step) = (self.nest.output.dtype, self.unit(0));
         for point in 0..width.vectors {
             let to = state.output().at((point as i64 * width.lanes as i64 * step) as i32);
             match value {
-                Value::Float(_) => e.store(value.vector(point), to, width.exist),
-                Value::Lanes(_) => e.store_as(value.vector(point), to, dtype, width.exist),
-                Value::Int(_) => e.store_int(value.int(point), to, dtype),
+                PointValue::Float(_) => e.store(value.vector(point), to, width.exist),
+                PointValue::Lanes(_) => e.store_as(value.vector(point), to, dtype, width.exist),
+                PointValue::Int(_) => e.store_int(value.int(point), to, dtype),
             }
         }
     }
@@ -114,7 +114,7 @@ impl Nest<'_> {
     }
 
     /// The loops over reduced axes from `axis` on, then a term.
-    fn reduce(&self, e: &mut dyn Emitter, axis: usize, state: &State, width: Width, sums: &[Value]) {
+    fn reduce(&self, e: &mut dyn Emitter, axis: usize, state: &State, width: Width, sums: &[PointValue]) {
         if axis == self.nest.extents.len() {
             return self.term(e, state, width, sums);
         }
@@ -133,7 +133,7 @@ impl Nest<'_> {
     }
 
     /// Computes a term and takes it up.
-    fn term(&self, e: &mut dyn Emitter, state: &State, width: Width, sums: &[Value]) {
+    fn term(&self, e: &mut dyn Emitter, state: &State, width: Width, sums: &[PointValue]) {
         let mut terms = self.program(e, &self.nest.body, state, width, &[]);
         let Some(term) = terms.pop() else { return };
         if let Combine::Arg { min, last } = self.nest.combine {
@@ -143,12 +143,12 @@ impl Nest<'_> {
     }
 
     /// Keeps the better of the best value so far and `term`, with its position. NaN is better than any number.
-    fn arg(&self, e: &mut dyn Emitter, state: &State, sums: &[Value], term: &Value, min: bool, last: bool) {
+    fn arg(&self, e: &mut dyn Emitter, state: &State, sums: &[PointValue], term: &PointValue, min: bool, last: bool) {
         let (best, position) = (&sums[0], sums[1].int(0));
         let function = if min { BinaryFn::Less } else { BinaryFn::Greater };
         let (new, old) = if last { (best, term) } else { (term, best) };
         let beats = values::binary(e, function, new, old, false).int(0);
-        if let Value::Float(_) = term {
+        if let PointValue::Float(_) = term {
             let (new, old) = (new.vector(0), old.vector(0));
             let new_nan = values::truth(e, Cmp::Unordered, new, new, 1);
             let old_number = values::truth(e, Cmp::Unordered, old, old, 0);
@@ -156,7 +156,7 @@ impl Nest<'_> {
             e.int_op(IntOp::And, by_nan, by_nan, number);
             e.int_op(IntOp::Or, beats, beats, by_nan);
         }
-        let (here, beats, zero) = (state.at[POSITION], Value::Int(vec![beats]), e.integer(0));
+        let (here, beats, zero) = (state.at[POSITION], PointValue::Int(vec![beats]), e.integer(0));
         let (yes, no) = if last { (best, term) } else { (term, best) };
         let value = values::choice(e, &beats, yes, no);
         best.assign(e, &value);
@@ -171,8 +171,8 @@ impl Nest<'_> {
         program: &Program,
         state: &State,
         width: Width,
-        sums: &[Value],
-    ) -> Vec<Value> {
+        sums: &[PointValue],
+    ) -> Vec<PointValue> {
         self.evaluate(e, program, sums, width.lanes > 1, &mut |e, input| self.load(e, input, state, width))
     }
 
@@ -181,20 +181,20 @@ impl Nest<'_> {
         &self,
         e: &mut dyn Emitter,
         program: &Program,
-        sums: &[Value],
+        sums: &[PointValue],
         wide: bool,
-        load: &mut dyn FnMut(&mut dyn Emitter, usize) -> Value,
-    ) -> Vec<Value> {
-        let mut values: Vec<Value> = Vec::with_capacity(program.len());
+        load: &mut dyn FnMut(&mut dyn Emitter, usize) -> PointValue,
+    ) -> Vec<PointValue> {
+        let mut values: Vec<PointValue> = Vec::with_capacity(program.len());
         for inst in program {
             let of = |id: usize| &values[id];
             let value = match *inst {
                 Inst::Load(input) => load(e, input),
                 Inst::Accumulated => sums[0].clone(),
                 Inst::Position => sums[1].clone(),
-                Inst::Float(bits) => Value::Float(vec![e.constant(f32::from_bits(bits))]),
-                Inst::Int(value) if wide => Value::Lanes(vec![e.constant(f32::from_bits(value as u32))]),
-                Inst::Int(value) => Value::Int(vec![e.integer(value)]),
+                Inst::Float(bits) => PointValue::Float(vec![e.constant(f32::from_bits(bits))]),
+                Inst::Int(value) if wide => PointValue::Lanes(vec![e.constant(f32::from_bits(value as u32))]),
+                Inst::Int(value) => PointValue::Int(vec![e.integer(value)]),
                 Inst::Unary(f, a) => values::unary(e, f, of(a), wide),
                 Inst::Binary(f, a, b) => values::binary(e, f, of(a), of(b), wide),
                 Inst::Fma(a, b, c) => values::multiply_add(e, of(a), of(b), of(c)),
@@ -208,14 +208,14 @@ impl Nest<'_> {
         values
     }
 
-    fn load(&self, e: &mut dyn Emitter, input: usize, state: &State, width: Width) -> Value {
+    fn load(&self, e: &mut dyn Emitter, input: usize, state: &State, width: Width) -> PointValue {
         let (dtype, from, step) = (self.nest.inputs[input].dtype, state.at[INPUTS + input], self.unit(INPUTS + input));
         let points = if step == 0 { 1 } else { width.vectors };
         let places = (0..points).map(|point| from.at((point as i64 * width.lanes as i64 * step) as i32));
         if width.lanes == 1 {
             return match dtype {
-                DType::F32 => Value::Float(places.map(|at| loaded(e, |e, v| e.load(v, at, 1))).collect()),
-                _ => Value::Int(
+                DType::F32 => PointValue::Float(places.map(|at| loaded(e, |e, v| e.load(v, at, 1))).collect()),
+                _ => PointValue::Int(
                     places
                         .map(|at| {
                             let r = e.r();
@@ -231,7 +231,7 @@ impl Nest<'_> {
             _ => loaded(e, |e, v| e.load_as(v, at, dtype, width.exist)),
         });
         let vectors = vectors.collect();
-        if dtype == DType::F32 { Value::Float(vectors) } else { Value::Lanes(vectors) }
+        if dtype == DType::F32 { PointValue::Float(vectors) } else { PointValue::Lanes(vectors) }
     }
 
     /// An element in every lane.
@@ -258,14 +258,14 @@ pub(super) fn loaded(e: &mut dyn Emitter, load: impl FnOnce(&mut dyn Emitter, V)
 pub(super) fn take_up(
     e: &mut dyn Emitter,
     combine: Combine,
-    sums: &Value,
-    term: Value,
-    factor: Option<Value>,
+    sums: &PointValue,
+    term: PointValue,
+    factor: Option<PointValue>,
     wide: bool,
 ) {
     let function = match (combine, factor) {
         (Combine::SumProduct, Some(factor)) => {
-            if let Value::Float(registers) = sums {
+            if let PointValue::Float(registers) = sums {
                 for (i, sum) in registers.iter().enumerate() {
                     e.fma(*sum, term.vector(i), factor.vector(i));
                 }
@@ -277,7 +277,7 @@ pub(super) fn take_up(
         (Combine::Last, _) => return sums.assign(e, &term),
         _ => function(combine),
     };
-    if let (Value::Float(registers), BinaryFn::Add) = (sums, function) {
+    if let (PointValue::Float(registers), BinaryFn::Add) = (sums, function) {
         for (i, sum) in registers.iter().enumerate() {
             e.op(VOp::Add, Element::F32, *sum, *sum, term.vector(i));
         }

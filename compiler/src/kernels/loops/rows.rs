@@ -7,7 +7,7 @@
 use super::emit::{INPUTS, Nest, State, Times, Width, repeat};
 use super::nest::{Combine, LANES};
 use super::point::{function, loaded, take_up};
-use super::values::{self, Value};
+use super::values::{self, PointValue};
 use crate::codegen::{Element, Emitter, V, VOp};
 use fornax_ir::types::DType;
 
@@ -24,16 +24,16 @@ impl Nest<'_> {
     }
 
     /// Sums up `width` output elements from where the reduced axes begin, onto `starts`.
-    pub(super) fn sum_rows(&self, e: &mut dyn Emitter, state: &State, width: Width, starts: &Value) {
+    pub(super) fn sum_rows(&self, e: &mut dyn Emitter, state: &State, width: Width, starts: &PointValue) {
         let vectors = LANES / e.lanes(Element::F32);
         let neutral = self.neutral();
-        let sums = Value::Float((0..width.vectors * vectors).map(|_| e.constant(neutral)).collect());
+        let sums = PointValue::Float((0..width.vectors * vectors).map(|_| e.constant(neutral)).collect());
         self.sum_axes(e, self.nest.outputs(), state, width.vectors, &sums);
         let totals = (0..width.vectors).map(|row| {
             let parts: Vec<V> = (0..vectors).map(|k| sums.vector(row * vectors + k)).collect();
             self.together(e, parts)
         });
-        let totals = Value::Float(totals.collect());
+        let totals = PointValue::Float(totals.collect());
         let value = values::binary(e, function(self.nest.combine), starts, &totals, true);
         starts.assign(e, &value);
     }
@@ -49,7 +49,7 @@ impl Nest<'_> {
     }
 
     /// The loops over reduced axes from `axis` on; the last one in vectors.
-    fn sum_axes(&self, e: &mut dyn Emitter, axis: usize, state: &State, rows: usize, sums: &Value) {
+    fn sum_axes(&self, e: &mut dyn Emitter, axis: usize, state: &State, rows: usize, sums: &PointValue) {
         if axis + 1 == self.nest.extents.len() {
             return self.sum_line(e, state, rows, sums);
         }
@@ -67,7 +67,7 @@ impl Nest<'_> {
     }
 
     /// Takes up the elements of the innermost axis.
-    fn sum_line(&self, e: &mut dyn Emitter, state: &State, rows: usize, sums: &Value) {
+    fn sum_line(&self, e: &mut dyn Emitter, state: &State, rows: usize, sums: &PointValue) {
         let axis = self.nest.extents.len() - 1;
         let (whole, rest) = (self.nest.extents[axis] / LANES, self.nest.extents[axis] % LANES);
         let moving: Vec<usize> = (0..self.steps.len()).filter(|cursor| self.steps[*cursor][axis] != 0).collect();
@@ -87,7 +87,7 @@ impl Nest<'_> {
     }
 
     /// Takes up the first `exist` virtual lanes of each row.
-    fn sum_block(&self, e: &mut dyn Emitter, state: &State, rows: usize, exist: usize, sums: &Value) {
+    fn sum_block(&self, e: &mut dyn Emitter, state: &State, rows: usize, exist: usize, sums: &PointValue) {
         let lanes = e.lanes(Element::F32);
         let (vectors, all) = (exist.div_ceil(lanes), LANES / lanes);
         // Only the last vector may be partial.
@@ -97,19 +97,19 @@ impl Nest<'_> {
         });
         let Some(term) = terms.pop() else { return };
         let factor = terms.pop();
-        let Value::Float(registers) = sums else { return };
+        let PointValue::Float(registers) = sums else { return };
         let registers = (0..rows * vectors).map(|i| registers[i / vectors * all + i % vectors]);
-        let registers = Value::Float(registers.collect());
+        let registers = PointValue::Float(registers.collect());
         if exist.is_multiple_of(lanes) {
             return take_up(e, self.nest.combine, &registers, term, factor, true);
         }
         let neutral = self.neutral();
-        let mut cut = |x: &Value| {
+        let mut cut = |x: &PointValue| {
             let kept = (0..rows * vectors).map(|i| match lanes_of(i) {
                 all if all == lanes => x.vector(i),
                 some => kept(e, x.vector(i), some, neutral),
             });
-            Value::Float(kept.collect())
+            PointValue::Float(kept.collect())
         };
         let term = cut(&term);
         let factor = factor.filter(|_| self.nest.combine == Combine::SumProduct).map(|factor| cut(&factor));
@@ -124,7 +124,7 @@ impl Nest<'_> {
         state: &State,
         [rows, vectors]: [usize; 2],
         lanes_of: &dyn Fn(usize) -> usize,
-    ) -> Value {
+    ) -> PointValue {
         let (cursor, dtype, lanes) = (INPUTS + input, self.nest.inputs[input].dtype, e.lanes(Element::F32));
         let (along, across) = (self.steps[cursor][self.nest.extents.len() - 1], self.unit(cursor));
         let from = state.at[cursor];
@@ -146,7 +146,7 @@ impl Nest<'_> {
                 registers.push(register);
             }
         }
-        if dtype == DType::F32 { Value::Float(registers) } else { Value::Lanes(registers) }
+        if dtype == DType::F32 { PointValue::Float(registers) } else { PointValue::Lanes(registers) }
     }
 
     /// Brings the virtual lanes of a row together; the result is in the first lane.

@@ -64,7 +64,7 @@ impl Nest<'_> {
         let mut lines: Vec<V> = (0..columns)
             .map(|column| loaded(e, |e, v| e.load(v, from.at((column as i64 * across) as i32), rows)))
             .collect();
-        // What stands behind the last column is never stored.
+        // What stands after the last column is never stored.
         lines.resize(e.lanes(Element::F32), lines[0]);
         let lines = transpose(e, lines);
         for (row, line) in lines.into_iter().take(rows).enumerate() {

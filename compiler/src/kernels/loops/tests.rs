@@ -1,6 +1,6 @@
 //! Nests on every machine that runs here and on the interpreted one, whose accesses are checked.
 
-use super::nest::{Affine, Combine, Entry, Inst, LoopNest, Output, Table};
+use super::nest::{Affine, Combine, Entry, Inst, LoopNest, Output, IndexTable};
 use super::{Family, Loops};
 use crate::kernels::testing;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -74,7 +74,7 @@ fn sums_run_along_dense_rows_in_sixteen_lanes() {
     let shapes = [(1, 1, 16), (3, 2, 17), (5, 1, 100), (9, 3, 33), (2, 4, 64), (70, 1, 31)];
     let cases = kinds.into_iter().flat_map(|kind| shapes.map(|shape| (kind, shape)));
     testing::report(cases.map(|(kind, (rows, outer, inner))| {
-        // The outer reduced axis does not lie behind the inner one, so that they stay apart.
+        // The outer reduced axis does not lie after the inner one, so that they stay apart.
         let extents = [rows, outer, inner];
         let mut nest = nest(&extents, 2);
         let strides = [inner as i64, (rows * inner) as i64, 1];
@@ -213,7 +213,7 @@ fn lookups_skip_and_wrap() {
         let rows = if entry == Entry::Skip { 8 } else { 4 };
         let x = if entry == Entry::Skip { testing::values(1, 8 * 5) } else { x.clone() };
         let input = nest.input("x", DType::F32, rows * 5, Affine::new(0, [0, 1]));
-        nest.tables.push(Table { name: "t", dtype: DType::I32, elements: 7, at: Affine::new(0, [1, 0]), entry });
+        nest.tables.push(IndexTable { name: "t", dtype: DType::I32, elements: 7, at: Affine::new(0, [1, 0]), entry });
         nest.inputs[input].lookups.push((0, 5));
         nest.init = vec![Inst::Float(7f32.to_bits())];
         let y = run(name, nest, &[&x, &entries]).unwrap();

@@ -11,7 +11,7 @@ use fornax_ir::types::DType;
 /// A value at the points that are computed together: one register for each, or a single one if all are equal. Registers are never
 /// written again, so that values may share them.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum PointValue {
     /// `f32`: lanes of vectors, or their first lanes.
     Float(Vec<V>),
     /// Integers in 32-bit lanes.
@@ -19,9 +19,9 @@ pub(super) enum Value {
     /// Integers, one per point.
     Int(Vec<R>),
 }
-use Value::{Float, Int, Lanes};
+use PointValue::{Float, Int, Lanes};
 
-impl Value {
+impl PointValue {
     /// Its number of registers.
     fn len(&self) -> usize {
         match self {
@@ -82,12 +82,12 @@ fn bits(e: &mut dyn Emitter, bits: u32) -> V {
 }
 
 /// A value computed point by point from others.
-fn vectors(e: &mut dyn Emitter, of: &[&Value], mut f: impl FnMut(&mut dyn Emitter, usize) -> V) -> Vec<V> {
+fn vectors(e: &mut dyn Emitter, of: &[&PointValue], mut f: impl FnMut(&mut dyn Emitter, usize) -> V) -> Vec<V> {
     let points = of.iter().map(|x| x.len()).max().unwrap_or(1);
     (0..points).map(|i| f(e, i)).collect()
 }
 
-fn ints(e: &mut dyn Emitter, of: &[&Value], mut f: impl FnMut(&mut dyn Emitter, usize) -> R) -> Vec<R> {
+fn ints(e: &mut dyn Emitter, of: &[&PointValue], mut f: impl FnMut(&mut dyn Emitter, usize) -> R) -> Vec<R> {
     let points = of.iter().map(|x| x.len()).max().unwrap_or(1);
     (0..points).map(|i| f(e, i)).collect()
 }
@@ -131,13 +131,13 @@ pub(super) fn first(e: &mut dyn Emitter, v: V) -> R {
 }
 
 /// The truth of a comparison of `f32`: lanes of a vector as lanes, an element as an integer.
-fn test(e: &mut dyn Emitter, [a, b]: [&Value; 2], cmp: Cmp, holds: u32, wide: bool) -> Value {
+fn test(e: &mut dyn Emitter, [a, b]: [&PointValue; 2], cmp: Cmp, holds: u32, wide: bool) -> PointValue {
     let lanes = vectors(e, &[a, b], |e, i| truth(e, cmp, a.vector(i), b.vector(i), holds));
     if wide { Lanes(lanes) } else { Int(lanes.into_iter().map(|v| first(e, v)).collect()) }
 }
 
 /// A function of one value; `wide`: in whole vectors.
-pub(super) fn unary(e: &mut dyn Emitter, f: UnaryFn, x: &Value, wide: bool) -> Value {
+pub(super) fn unary(e: &mut dyn Emitter, f: UnaryFn, x: &PointValue, wide: bool) -> PointValue {
     match x {
         Float(_) if f == UnaryFn::IsNan => test(e, [x, x], Cmp::Unordered, 1, wide),
         Float(_) => {
@@ -201,7 +201,7 @@ fn unary_int(e: &mut dyn Emitter, f: UnaryFn, x: R) -> R {
     d
 }
 
-/// The comparison, its operands in order or changed, behind a function.
+/// The comparison, its operands in order or changed, after a function.
 fn comparison(f: BinaryFn) -> Option<(Cmp, bool)> {
     Some(match f {
         BinaryFn::Equal => (Cmp::Equal, false),
@@ -214,7 +214,7 @@ fn comparison(f: BinaryFn) -> Option<(Cmp, bool)> {
 }
 
 /// A function of two values of one kind; `wide`: in whole vectors.
-pub(super) fn binary(e: &mut dyn Emitter, f: BinaryFn, a: &Value, b: &Value, wide: bool) -> Value {
+pub(super) fn binary(e: &mut dyn Emitter, f: BinaryFn, a: &PointValue, b: &PointValue, wide: bool) -> PointValue {
     if let (Int(_), Int(_)) = (a, b) {
         return Int(ints(e, &[a, b], |e, i| binary_int(e, f, a.int(i), b.int(i))));
     }
@@ -367,7 +367,7 @@ fn power(e: &mut dyn Emitter, a: R, b: R) -> R {
 }
 
 /// `a * b + c`, rounded once (twice where the target has no FMA).
-pub(super) fn multiply_add(e: &mut dyn Emitter, a: &Value, b: &Value, c: &Value) -> Value {
+pub(super) fn multiply_add(e: &mut dyn Emitter, a: &PointValue, b: &PointValue, c: &PointValue) -> PointValue {
     if let Float(_) = a {
         return Float(vectors(e, &[a, b, c], |e, i| {
             let d = copy(e, c.vector(i));
@@ -380,7 +380,7 @@ pub(super) fn multiply_add(e: &mut dyn Emitter, a: &Value, b: &Value, c: &Value)
 }
 
 /// `yes` where `condition` is not 0, else `no`.
-pub(super) fn choice(e: &mut dyn Emitter, condition: &Value, yes: &Value, no: &Value) -> Value {
+pub(super) fn choice(e: &mut dyn Emitter, condition: &PointValue, yes: &PointValue, no: &PointValue) -> PointValue {
     let of = [condition, yes, no];
     if let Int(_) = yes {
         let zero = e.integer(0);
@@ -403,7 +403,7 @@ pub(super) fn choice(e: &mut dyn Emitter, condition: &Value, yes: &Value, no: &V
 }
 
 /// An integer rounded to `f32`.
-pub(super) fn to_float(e: &mut dyn Emitter, x: &Value) -> Value {
+pub(super) fn to_float(e: &mut dyn Emitter, x: &PointValue) -> PointValue {
     Float(vectors(e, &[x], |e, i| {
         let d = e.v();
         match x {
@@ -415,7 +415,7 @@ pub(super) fn to_float(e: &mut dyn Emitter, x: &Value) -> Value {
 }
 
 /// An `f32` truncated and saturated to an integer type; to bool: whether it differs from 0.
-pub(super) fn saturate(e: &mut dyn Emitter, dtype: DType, x: &Value, wide: bool) -> Value {
+pub(super) fn saturate(e: &mut dyn Emitter, dtype: DType, x: &PointValue, wide: bool) -> PointValue {
     if dtype == DType::Bool {
         let zero = Float(vec![e.constant(0.0)]);
         return test(e, [x, &zero], Cmp::Equal, 0, wide);
@@ -453,7 +453,7 @@ fn saturate_lanes(e: &mut dyn Emitter, dtype: DType, x: V) -> V {
 }
 
 /// An integer wrapped to an integer type; to bool: whether it differs from 0.
-pub(super) fn wrap(e: &mut dyn Emitter, dtype: DType, x: &Value) -> Value {
+pub(super) fn wrap(e: &mut dyn Emitter, dtype: DType, x: &PointValue) -> PointValue {
     if let Lanes(_) = x {
         return Lanes(vectors(e, &[x], |e, i| wrap_lanes(e, dtype, x.vector(i))));
     }

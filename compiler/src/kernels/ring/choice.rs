@@ -63,7 +63,7 @@ impl Ring {
     }
 
     /// Multiply-adds that could begin while it runs: the expansion with the rows that bands share, multiply-adds of the depthwise
-    /// convolution, `x` from behind the L2; the last round of four threads counts in full.
+    /// convolution, `x` from beyond the L2; the last round of four threads counts in full.
     pub(super) fn slots(&self, machine: &Machine, [block, bands]: [usize; 2], expand: &conv::Schedule) -> u64 {
         let d = &self.depthwise;
         let blocks = d.channels.div_ceil(block);

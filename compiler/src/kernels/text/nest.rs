@@ -8,7 +8,9 @@ use std::sync::Mutex;
 
 use super::lexer::Words;
 use crate::kernels::Loops;
-use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, Id, Input, Inst, LoopNest, Output, Program, Table};
+use crate::kernels::loops::nest::{
+    Affine, Combine, Entry, Guard, Id, IndexTable, Input, Inst, LoopNest, Output, Program,
+};
 use fornax_ir::graph::print::quoted;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
@@ -177,7 +179,7 @@ fn part(nest: &mut LoopNest, combine: &mut Option<Combine>, words: &mut Words<'_
                 "wrap" => Entry::Wrap(words.number()?),
                 other => return Err(format!("skip or wrap, found {other}")),
             };
-            nest.tables.push(Table { name, dtype, elements, at, entry });
+            nest.tables.push(IndexTable { name, dtype, elements, at, entry });
         }
         "guard" => {
             let at = affine(words, axes)?;
@@ -314,7 +316,7 @@ mod tests {
         nest.input("x", DType::F32, 60, Affine::new(-2, [20, 5, 1]));
         nest.inputs[0].lookups = vec![(0, 20), (1, -5)];
         for entry in [Entry::Skip, Entry::Wrap(7)] {
-            nest.tables.push(Table {
+            nest.tables.push(IndexTable {
                 name: "rows",
                 dtype: DType::I32,
                 elements: 3,

@@ -51,7 +51,7 @@ pub struct Writer<'a> {
 pub struct Block {
     /// First group.
     pub group: R,
-    /// The group behind the last one.
+    /// The group after the last one.
     pub end: R,
     /// First tile.
     pub tile: R,

@@ -128,7 +128,7 @@ impl Writer<'_> {
         e.free_v(zero);
     }
 
-    /// Copies one pixel and moves both pointers behind it.
+    /// Copies one pixel and moves both pointers beyond it.
     fn copy_pixel(&self, e: &mut dyn Emitter, from: R, to: R) {
         let (v, lanes, element) = (e.v(), e.lanes(Element::F32), self.spec.element);
         let (full, rest) = (self.spec.channels / lanes, self.spec.channels % lanes);

@@ -44,7 +44,7 @@ impl Strip {
 
 /// Where a tile's values are and go.
 #[derive(Clone, Copy)]
-struct Place {
+struct OutputPointers {
     products: R,
     bias: R,
     residual: Option<R>,
@@ -53,7 +53,7 @@ struct Place {
     rows: R,
 }
 
-impl Place {
+impl OutputPointers {
     /// Moves on by output channels of elements of a size.
     fn advance(&self, e: &mut dyn Emitter, size: usize, filters: usize) {
         let maps = [self.y].into_iter().chain(self.residual).map(|r| (r, size));
@@ -100,7 +100,7 @@ impl Writer<'_> {
     }
 
     /// The place of the tile in `[image, row, column]` of the grid.
-    fn place(&self, e: &mut dyn Emitter, [image, row, column]: [R; 3], products: R, channels: R) -> Place {
+    fn place(&self, e: &mut dyn Emitter, [image, row, column]: [R; 3], products: R, channels: R) -> OutputPointers {
         let (m, [height, width], size) = (self.spec.tile.outputs(), self.spec.output, self.spec.element.size());
         let (offset, skip) = (copy(e, channels), e.r());
         for (r, step) in [(image, height * width), (row, m * width), (column, m)] {
@@ -122,11 +122,11 @@ impl Writer<'_> {
         e.set(skip, m as i64);
         e.min(offset, offset, skip);
         e.free_r(skip);
-        Place { products: copy(e, products), bias, residual, y, rows: offset }
+        OutputPointers { products: copy(e, products), bias, residual, y, rows: offset }
     }
 
     /// Writes all vectors of one tile, of which `columns` are inside the map; `place` is lost.
-    fn tile_output(&self, e: &mut dyn Emitter, place: Place, strip: &Strip, columns: usize) {
+    fn tile_output(&self, e: &mut dyn Emitter, place: OutputPointers, strip: &Strip, columns: usize) {
         let (lanes, size) = (e.lanes(Element::F32), self.spec.element.size());
         let full = strip.vectors.iter().take_while(|v| v.real == lanes).count();
         e.repeat(Count::Times(full as u32), &mut |e| {
@@ -140,7 +140,7 @@ impl Writer<'_> {
     }
 
     /// Transforms one vector of a tile and writes it.
-    fn vector_output(&self, e: &mut dyn Emitter, place: &Place, lanes: Lanes, columns: usize) {
+    fn vector_output(&self, e: &mut dyn Emitter, place: &OutputPointers, lanes: Lanes, columns: usize) {
         let (tile, all) = (self.spec.tile, e.lanes(Element::F32));
         let n = tile.inputs();
         let between = self.scratch_at(e, self.scratch.vectors);

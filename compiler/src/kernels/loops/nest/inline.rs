@@ -3,7 +3,7 @@
 //! In: a consumer, one of its inputs, and the nest that writes it. Out: a nest without that input. The programs compute the same values
 //! in the same order, an integer wrapped to the type that it was stored in, so no bit changes.
 
-use super::{Affine, Combine, Id, Input, Inst, LoopNest, Program, Table};
+use super::{Affine, Combine, Id, Input, Inst, LoopNest, Program, IndexTable};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::DType;
 
@@ -37,7 +37,7 @@ impl LoopNest {
             lookups: x.lookups.iter().map(|(table, factor)| (table + tables, *factor)).collect(),
             ..x.clone()
         }));
-        fused.tables.extend(producer.tables.iter().map(|t| Table { at: moved(&t.at), ..t.clone() }));
+        fused.tables.extend(producer.tables.iter().map(|t| IndexTable { at: moved(&t.at), ..t.clone() }));
         let mut body: Program = producer.body.iter().map(|inst| inst.renumbered(|load| load + kept, |id| id)).collect();
         stored(&mut body, producer.output.dtype);
         let result = body.len().checked_sub(1)?;
