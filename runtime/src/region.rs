@@ -122,10 +122,21 @@ impl Region {
         // both the reference and the closure alive, until this unit is counted in `done`.
         let body = unsafe { *unit.body };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(unit.begin, unit.end, worker))) {
-            lock(&self.panic).get_or_insert(payload);
+            self.keep(payload);
             self.abandon();
         }
         self.done.0.fetch_add(1, Ordering::Release);
+    }
+
+    /// Keeps the first panic for the opener. Later ones are leaked: dropping one may panic again, and then nobody would count
+    /// the unit that the opener waits for.
+    fn keep(&self, payload: Box<dyn Any + Send>) {
+        let mut first = lock(&self.panic);
+        if first.is_none() {
+            *first = Some(payload);
+        } else {
+            std::mem::forget(payload);
+        }
     }
 
     /// Claims every unit left without running it. Called while the region is open.
@@ -220,6 +231,42 @@ mod tests {
         let region = Region::default();
         let open = || region.try_run(4, 1, &|_, _, _| unreachable!(), |_| resume_unwind(Box::new(())));
         assert!(catch_unwind(AssertUnwindSafe(open)).is_err());
+        assert!(region.try_run(1, 1, &|_, _, _| (), |_| ()));
+    }
+
+    /// Panics when it is dropped.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("the payload"));
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_closes_the_region() {
+        let region = Region::default();
+        let begun = AtomicU32::new(0);
+        // Both units have begun before either panics, so that the second payload finds the first.
+        let body = |_, _, _| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            while begun.load(Ordering::SeqCst) < 2 {
+                yield_now();
+            }
+            resume_unwind(Box::new(Bomb));
+        };
+        let caught = std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                while !region.has_work() {
+                    yield_now();
+                }
+                region.work(1);
+            });
+            let caught = catch_unwind(AssertUnwindSafe(|| region.try_run(2, 1, &body, |_| ())));
+            assert!(worker.join().is_ok(), "the worker outlives the panics");
+            caught
+        });
+        assert!(caught.unwrap_err().downcast::<Bomb>().map(|bomb| std::mem::forget(*bomb)).is_ok());
         assert!(region.try_run(1, 1, &|_, _, _| (), |_| ()));
     }
 
