@@ -7,7 +7,7 @@
 use std::arch::asm;
 use std::marker::PhantomData;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use crate::sync::available_parallelism;
 
@@ -86,6 +86,23 @@ pub fn allowed_cpus() -> Vec<usize> {
     }
 }
 
+/// The processor this thread runs on at the moment.
+pub(crate) fn current_cpu() -> usize {
+    sched_getcpu()
+}
+
+/// The first of the processors that share a core with `cpu`; `cpu` itself when the system does not say.
+pub(crate) fn first_sibling(cpu: usize) -> usize {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    let list = std::fs::read_to_string(path).unwrap_or_default();
+    first_in(&list).unwrap_or(cpu)
+}
+
+/// The first number of a list such as `0,64` or `2-3`.
+fn first_in(list: &str) -> Option<usize> {
+    list.trim().split([',', '-']).next()?.parse().ok()
+}
+
 /// Binds this thread to one processor; false when there is no such processor or the system refuses.
 ///
 /// Threads started from here on inherit the binding, so create the pool first.
@@ -144,6 +161,13 @@ mod tests {
         .join()
         .unwrap();
         assert!(available_threads() >= 1);
+    }
+
+    #[test]
+    fn siblings() {
+        assert_eq!(["0,64\n", "2-3\n", "17\n", "\n"].map(first_in), [Some(0), Some(2), Some(17), None]);
+        assert_eq!(first_sibling(usize::MAX), usize::MAX);
+        assert!(first_sibling(current_cpu()) <= current_cpu() || allowed_cpus().len() > 1);
     }
 
     #[test]

@@ -3,11 +3,15 @@
 //! A region costs under a microsecond when the workers are awake. They stay awake for a short time after a region,
 //! which covers the steps of one run, and sleep between runs. The caller always takes part and never waits for a worker
 //! that has not begun, so a machine shared with others is no slower than one thread.
+//!
+//! `fork` copies the thread that calls it and no worker. In the child a pool made before works on its caller's thread alone, and
+//! dropping it waits for nobody; a fork from inside a region is not supported.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::cpu::{allowed_cpus, available_threads, float_environment, pin_current_thread};
+use crate::cpu::{allowed_cpus, available_threads, current_cpu, first_sibling, float_environment, pin_current_thread};
 use crate::error::Error;
 use crate::region::Region;
 use crate::sync::{Arc, AtomicBool, Builder, JoinHandle, Ordering, Padded, park, spin_loop};
@@ -35,19 +39,49 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     caller_cpu: Option<usize>,
+    /// The process that the workers are threads of.
+    process: u32,
 }
 
 impl Pool {
     /// A pool of `threads`, the caller included: `threads - 1` are started.
     ///
-    /// `pin` binds each worker to a processor of its own when the affinity mask of this thread has that many; the
-    /// caller is not bound (see [`Pool::caller_cpu`]).
+    /// `pin` binds each worker to a processor of its own when the affinity mask of this thread has that many; the caller is not
+    /// bound (see [`Pool::caller_cpu`]). Fewer threads than processors lie on distinct cores as far as these go, from the
+    /// one on that this thread runs on.
+    ///
+    /// # Errors
+    /// [`Error::ThreadCount`] for none or too many, [`Error::Spawn`] if the system refuses one.
     pub fn new(threads: usize, pin: bool) -> Result<Pool, Error> {
+        match Pool::start(threads, pin)? {
+            (pool, None) => Ok(pool),
+            // The drop of the pool ends the workers started so far.
+            (_, Some(refused)) => Err(refused),
+        }
+    }
+
+    /// [`Pool::new`] with as many of the `threads` as the system gives, the caller being one: [`Pool::threads`] tells how many
+    /// there are. Nothing is bound if some are missing.
+    ///
+    /// # Errors
+    /// [`Error::ThreadCount`] for none or too many.
+    pub fn at_most(threads: usize, pin: bool) -> Result<Pool, Error> {
+        let (pool, refused) = Pool::start(threads, pin)?;
+        if refused.is_none() || !pin {
+            return Ok(pool);
+        }
+        let given = pool.threads();
+        drop(pool);
+        Pool::start(given, false).map(|(pool, _)| pool)
+    }
+
+    /// A pool of at most `threads`, and why it has fewer if it has.
+    fn start(threads: usize, pin: bool) -> Result<(Pool, Option<Error>), Error> {
         if threads == 0 || threads > MAX_THREADS {
             return Err(Error::ThreadCount { max: MAX_THREADS, found: threads });
         }
-        let cpus = allowed_cpus();
-        let pinned = pin && threads > 1 && cpus.len() >= threads;
+        let cpus =
+            if pin && threads > 1 { places(&allowed_cpus(), current_cpu(), threads, first_sibling) } else { None };
         let shared = Arc::new(Shared {
             region: Region::default(),
             stop: AtomicBool::new(false),
@@ -56,16 +90,18 @@ impl Pool {
             // running.
             spin: if threads <= available_threads() { SPIN } else { Duration::ZERO },
         });
-        let caller_cpu = cpus.first().copied().filter(|_| pinned);
-        let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1), caller_cpu };
+        let caller_cpu = cpus.as_ref().and_then(|cpus| cpus.first().copied());
+        let workers = Vec::with_capacity(threads - 1);
+        let mut pool = Pool { shared, workers, caller_cpu, process: std::process::id() };
         for worker in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let cpu = cpus.get(worker).copied().filter(|_| pinned);
-            let spawned = Builder::new().name(format!("fornax-{worker}")).spawn(move || shared.work(worker, cpu));
-            // An error here drops `pool`, which ends the workers started so far.
-            pool.workers.push(spawned.map_err(|source| Error::Spawn { worker, source })?);
+            let cpu = cpus.as_ref().and_then(|cpus| cpus.get(worker).copied());
+            match Builder::new().name(format!("fornax-{worker}")).spawn(move || shared.work(worker, cpu)) {
+                Ok(started) => pool.workers.push(started),
+                Err(source) => return Ok((pool, Some(Error::Spawn { worker, source }))),
+            }
         }
-        Ok(pool)
+        Ok((pool, None))
     }
 
     /// Number of threads, the caller included.
@@ -126,6 +162,11 @@ impl fmt::Debug for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if std::process::id() != self.process {
+            // The workers are threads of the process that this one was forked from: there is nobody here to wait for.
+            self.workers.drain(..).for_each(std::mem::forget);
+            return;
+        }
         self.shared.stop.store(true, Ordering::SeqCst);
         for worker in &self.workers {
             worker.thread().unpark();
@@ -136,6 +177,27 @@ impl Drop for Pool {
             let _ = worker.join();
         }
     }
+}
+
+/// Processors for `threads` of which the first is the caller's, if `cpus` has that many. All of `cpus` in their order if there is
+/// one for each thread; else one of every core before the second of any, going round from `current` on. `core` names
+/// the core of a processor by its first sibling.
+fn places(cpus: &[usize], current: usize, threads: usize, core: impl Fn(usize) -> usize) -> Option<Vec<usize>> {
+    if cpus.len() <= threads {
+        return (cpus.len() == threads).then(|| cpus.to_vec());
+    }
+    let from = cpus.iter().position(|cpu| *cpu == current).unwrap_or(0);
+    let round = || cpus[from..].iter().chain(&cpus[..from]).copied();
+    let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, usize)> = Vec::with_capacity(cpus.len());
+    for cpu in round() {
+        let siblings = taken.entry(core(cpu)).or_default();
+        ranked.push((*siblings, cpu));
+        *siblings += 1;
+    }
+    // Stable: among processors of one rank the order stays.
+    ranked.sort_by_key(|(rank, _)| *rank);
+    Some(ranked.into_iter().map(|(_, cpu)| cpu).take(threads).collect())
 }
 
 impl Shared {
@@ -310,6 +372,25 @@ mod tests {
         for threads in [0, MAX_THREADS + 1, usize::MAX] {
             assert!(matches!(Pool::new(threads, false), Err(Error::ThreadCount { found, .. }) if found == threads));
         }
+    }
+
+    #[test]
+    fn places_are_distinct_cores_from_the_current_processor_on() {
+        let pairs = |cpu: usize| cpu / 2 * 2;
+        let halves = |cpu: usize| cpu % 8;
+        let all: Vec<usize> = (0..16).collect();
+        let some = |places: &[usize]| Some(places.to_vec());
+        assert_eq!(places(&all, 0, 2, pairs), some(&[0, 2]));
+        assert_eq!(places(&all, 5, 3, pairs), some(&[5, 6, 8]));
+        assert_eq!(places(&all, 15, 3, pairs), some(&[15, 0, 2]));
+        assert_eq!(places(&all, 6, 4, halves), some(&[6, 7, 8, 9]));
+        // Second threads of a core come when every core has one.
+        assert_eq!(places(&all, 0, 10, pairs), some(&[0, 2, 4, 6, 8, 10, 12, 14, 1, 3]));
+        // All processors, or those of a mask, in their order.
+        assert_eq!(places(&[3, 7], 7, 2, pairs), some(&[3, 7]));
+        assert_eq!(places(&[3, 6, 7], 9, 2, pairs), some(&[3, 6]));
+        assert_eq!(places(&[6, 7, 9], 1, 2, pairs), some(&[6, 9]));
+        assert_eq!(places(&[3], 3, 2, pairs), None);
     }
 
     #[test]

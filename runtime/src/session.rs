@@ -28,13 +28,16 @@ impl Session {
     }
 
     /// Opens the compiled library at `path` and takes its first binding, at the best level of this processor, on a pool of
-    /// [`available_threads`]. For other choices see [`Library`].
+    /// [`available_threads`], or as many of them as the system gives. For other choices see [`Library`].
+    ///
+    /// The file is native code and runs as it is: like any shared library it must come from whom one trusts, and nobody may
+    /// change it in place while it is in use. [`Library`] says what is checked and what is not.
     ///
     /// # Errors
-    /// As [`Library::open`] and [`Library::program`], and the system's refusal of memory or threads.
+    /// As [`Library::open`] and [`Library::program`], and the system's refusal of memory.
     pub fn open(path: impl AsRef<Path>) -> Result<Session, Error> {
         let program = Library::open(path)?.program(0, 0)?;
-        Session::new(Arc::new(program), Arc::new(Pool::new(available_threads(), false)?))
+        Session::new(Arc::new(program), Arc::new(Pool::at_most(available_threads(), false)?))
     }
 
     /// The program it runs.
