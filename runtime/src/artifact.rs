@@ -41,6 +41,8 @@ pub const BASE_WEIGHTS: u64 = 2;
 pub const BASE_PORTS: u64 = 3;
 /// An argument is a base in the bits from here on, and a byte offset below.
 pub const BASE_SHIFT: u32 = 48;
+/// The most inputs, outputs and states of a binding: each has a base of its own.
+pub const MAX_PORTS: u64 = (1 << (u64::BITS - BASE_SHIFT)) - BASE_PORTS;
 
 /// Declares records of u32 and u64 fields, and how they are read from and appended to bytes.
 macro_rules! records {

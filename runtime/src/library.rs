@@ -7,7 +7,12 @@
 //!
 //! In: an ELF file that Fornax wrote, on this architecture. Out: a [`Library`], and from it a [`Program`] for a binding and
 //! a level. The hash tells damage, not malice: opening a library runs nothing, but its programs are native code, to be
-//! trusted as any other. [`crate::artifact`] describes the file; its entry functions are for C and not used here.
+//! trusted as any other.
+//!
+//! A library with weights in a file of its own is two files, which are replaced one after the other: the weights first, locked until the
+//! library is there. Whoever meets weights that are not those of the library that is open waits for that and opens the library again if
+//! another one has taken its name, and so never pairs one with weights that were published with another.
+//! [`crate::artifact`] describes the file; its entry functions are for C and not used here.
 
 mod elf;
 mod parts;
@@ -32,12 +37,15 @@ use crate::state::Variable;
 use crate::sync::Arc;
 use tables::Tables;
 
+/// How often a library is opened again because another one has taken its name meanwhile.
+const REOPENED: u32 = 16;
+
 /// How to open a library.
 #[derive(Clone, Debug)]
 pub struct LibraryOptions {
-    /// Read embedded weights whole and check their hash; off by default, so that a library opens before its weights are read.
-    /// Weights hold tables of positions too: with damaged ones that nothing checked, a program may crash. Weights in a file
-    /// of their own are always checked.
+    /// Read embedded weights whole and check their hash; off by default, so that a library opens before its weights are read. What
+    /// kernels compute addresses from is always checked: damaged weights behind it give wrong numbers. Weights in a file of
+    /// their own are always checked whole.
     pub check_weights: bool,
     /// The file with the weights, also if the library has its own. By default a library without weights takes those next to
     /// it, in the file of the same name with the extension `weights`.
@@ -54,7 +62,14 @@ impl Default for LibraryOptions {
 
 /// A compiled library: code and weights in files, mapped. Clones share them, and so do its programs, which keep them alive.
 ///
-/// The files must not be changed in place while they are in use; replacing them by others of the same name is safe.
+/// # Trust
+/// The programs of a library are native code: they do what the file says, and no check tells whether a compiler wrote it. That running
+/// them is sound rests on two things that only the user knows, as with any shared library that is linked:
+/// - the files come from `fornax compile`, or from whom one would run a program of;
+/// - nobody changes them in place while they are in use. Replacing them by others of the same name is safe, and so is damage that happened
+///   before: the hash tells.
+///
+/// Opening a library reads it only; [`Library::program`] vouches for its code.
 #[derive(Clone)]
 pub struct Library(Arc<Inner>);
 
@@ -81,15 +96,22 @@ impl Library {
     /// [`Error::NoWeights`] or [`Error::Weights`] if the weights are missing or not this library's.
     pub fn open_with(path: impl AsRef<Path>, options: &LibraryOptions) -> Result<Library, Error> {
         let path = path.as_ref();
-        let file = MappedFile::open(path, options.file_bytes)?;
-        let bytes = file.bytes();
-        let found = elf::find(path, bytes)?;
-        let parts = parts::check(path, bytes, &found)?;
-        let tables = Tables::decode(path, &bytes.slice(parts.tables), found.note.version)?;
-        let embedded = parts.weights.map(|range| bytes.slice(range));
-        let weights = weights::find(path, &tables.head, embedded, options)?;
-        let kernels = Arc::new(file.executable(parts.kernels)?);
-        Ok(Library(Arc::new(Inner { tables, kernels, weights })))
+        let mut left = REOPENED;
+        loop {
+            let file = MappedFile::open(path, options.file_bytes)?;
+            let bytes = file.bytes();
+            let found = elf::find(path, bytes)?;
+            let parts = parts::check(path, bytes, &found)?;
+            let tables = Tables::decode(path, &bytes.slice(parts.tables), found.note.version)?;
+            let weights = weights::find(path, parts.weights.map(|range| bytes.slice(range)), options)?;
+            if left > 0 && weights.is_ahead_of(&file, &tables.head) {
+                left -= 1;
+                continue;
+            }
+            let weights = weights.check(path, &tables.head, options)?;
+            let kernels = Arc::new(file.executable(parts.kernels)?);
+            return Ok(Library(Arc::new(Inner { tables, kernels, weights })));
+        }
     }
 
     /// True when `path` leads to a regular file that begins like a library. Reads four bytes, and never waits.
@@ -135,7 +157,8 @@ impl Library {
         &self.0.tables.state.variables
     }
 
-    /// The program of a binding on a level; level 0 is the best.
+    /// The program of a binding on a level; level 0 is the best. This takes the library at its word: see [`Library`] for what that
+    /// rests on.
     ///
     /// # Errors
     /// [`Error::NoBinding`] or [`Error::NoLevel`] if the library has none of this number, [`Error::MissingFeatures`] if the

@@ -1,20 +1,25 @@
 //! Files as bytes, without copying: the only caller of memmap2.
 //!
 //! In: the path of a regular file. Out: `Bytes` over its pages, read as they are touched and shared with every process
-//! that reads the same file; and pages of it that can be executed. The file must not be truncated while it is mapped: the
-//! system kills a process that reads past the new end.
+//! that reads the same file; and pages of it that can be executed.
+//!
+//! Soundness rests on the file: nobody may change or truncate it in place while it is mapped. Rust's rules say of `&[u8]` that its
+//! bytes stay as they are, and the system kills a process that reads past a new end. Replacing a file by another of the same name, as
+//! everything in Fornax does that writes files, is safe: the map keeps the file it was made of.
 #![allow(unsafe_code, reason = "maps files and advises the system about the pages")]
 
 use std::collections::BTreeMap;
 use std::fs::{File, FileType, OpenOptions};
 use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 
 use crate::abi::KernelFn;
@@ -24,6 +29,9 @@ use crate::sync::{Mutex, lock};
 /// Address to length of every live map of this module. Only pages known to be a file's may be given back: the same
 /// advice on other memory would erase it.
 static MAPS: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+/// How long to wait for files that another process is publishing: that takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A map, listed in [`MAPS`] while it lives.
 struct Listed(Mmap);
@@ -93,8 +101,8 @@ impl MappedFile {
         if found == 0 {
             return Ok(MappedFile { path, file, bytes: Bytes::new() });
         }
-        // SAFETY: the map is only read. Another process may still change or truncate the file; the module docs name
-        // this, and every reader of these bytes treats them as untrusted.
+        // SAFETY: the map is only read, and this process has the file open for reading only. That no other process changes or
+        // truncates it in place is what the module docs ask of the user; nothing here can check it.
         let map = match unsafe { Mmap::map(&file) } {
             Ok(map) => map,
             Err(source) => return Err(Error::Io { path, source }),
@@ -107,6 +115,27 @@ impl MappedFile {
         &self.bytes
     }
 
+    /// Whether the path still leads to this file.
+    pub fn is_current(&self) -> bool {
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let now = std::fs::metadata(&self.path).map(identity).ok();
+        now.is_some() && now == self.file.metadata().map(identity).ok()
+    }
+
+    /// Waits while a process that is still publishing files that belong together holds this one locked, but no longer than
+    /// [`PATIENCE`].
+    pub fn wait_for_writer(&self) {
+        let begun = Instant::now();
+        while flock(&self.file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK) {
+            if begun.elapsed() >= PATIENCE {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Not every file system has locks.
+        _ = flock(&self.file, FlockOperation::Unlock);
+    }
+
     /// Maps `range` of the file, which lies inside it, for execution. Profilers name the file for addresses inside.
     pub fn executable(&self, range: Range<usize>) -> Result<Executable, Error> {
         if range.is_empty() {
@@ -114,8 +143,8 @@ impl MappedFile {
         }
         let mut options = MmapOptions::new();
         options.offset(range.start as u64).len(range.len());
-        // SAFETY: the map is never written. What holds for `Mmap::map` above holds for code as it does for every shared
-        // library: whoever may write the file decides what runs.
+        // SAFETY: the map is never written. That nobody changes the file in place is asked of the user, as for `Mmap::map` above and
+        // as for every shared library: whoever may write the file decides what runs.
         let map = unsafe { options.map_exec(&self.file) };
         map.map(|map| Executable(Some(map))).map_err(|source| Error::Io { path: self.path.clone(), source })
     }
@@ -165,8 +194,8 @@ pub fn release_pages(bytes: &[u8]) {
         return;
     }
     let offset = begin - bytes.as_ptr().addr();
-    // SAFETY: these pages belong to a live map of this module (`bytes` borrows from it), private and never written, so
-    // dropping them loses nothing.
+    // SAFETY: these pages belong to a live map of this module (`bytes` borrows from it), shared with its file and never written
+    // through the map, so dropping them loses nothing: reading them again brings the same bytes from the file.
     let advised = unsafe {
         let first = bytes.as_ptr().add(offset).cast_mut();
         madvise(first.cast(), end - begin, Advice::LinuxDontNeed)
@@ -185,8 +214,9 @@ pub fn release_range(first: &[u8], last: &[u8]) -> bool {
     }
     // A map begins on a page, and the rest of its last page belongs to nothing else.
     let skipped = begin % page;
-    // SAFETY: the pages belong to a live map of this module (both slices borrow from it), private and never written, so
-    // dropping them loses nothing.
+    // SAFETY: the pages belong to a live map of this module: one map holds both slices, which keep it alive. It is shared with its
+    // file and never written, so dropping the pages loses nothing, as above. The map begins on a page, at or before `first`, so
+    // the address is inside it after skipping back.
     let advised = unsafe {
         let first = first.as_ptr().sub(skipped).cast_mut();
         madvise(first.cast(), end - begin + skipped, Advice::LinuxDontNeed)

@@ -70,7 +70,7 @@ macro_rules! fma_rounds {
         fn $name(rounds: u64) {
             #[target_feature(enable = $feature)]
             unsafe fn rounds_of(rounds: u64) {
-                // SAFETY: changes registers only, all declared.
+                // SAFETY: changes registers only, all declared; `vzeroupper` changes the upper halves of all 16.
                 unsafe {
                     asm!(
                         ".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15",
@@ -86,7 +86,7 @@ macro_rules! fma_rounds {
                         rounds = inout(reg) rounds.max(1) => _,
                         out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
                         out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-                        out("xmm14") _, out("xmm15") _,
+                        out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
                         options(nomem, nostack),
                     );
                 }

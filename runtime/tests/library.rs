@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fornax_runtime::artifact::{Head, Note, StateTable, Step, Variable, selftest_bits};
+use fornax_runtime::artifact::{Binding, Head, Note, StateTable, Step, Variable, WeightsHead, selftest_bits};
 use fornax_runtime::{DType, Error, Library, LibraryOptions, Pool, Program, Session, Tensor};
 use support::{CHUNK, CHUNKS, File, Image, LEVELS, MANIFEST, weights};
 use tempfile::TempDir;
@@ -117,6 +117,60 @@ fn weights_can_be_replaced() {
     check(&Library::open(&folder.library).unwrap(), 1.0);
     fs::write(&folder.library, image.file(false).bytes).unwrap();
     check(&Library::open_with(&folder.library, &options).unwrap(), 3.0);
+}
+
+/// A process replaces weights and library, in this order, while the weights are locked.
+#[test]
+fn a_library_is_not_paired_with_weights_published_with_another() {
+    let (mut old, mut new) = (Image::new(), Image::new());
+    for (image, factor, manifest) in [(&mut old, 1.0, "old"), (&mut new, 3.0, "new")] {
+        image.weights = weights(factor);
+        image.head.weights_hash = WeightsHead::read(&image.weights).unwrap().hash;
+        image.signature = manifest.as_bytes().to_vec();
+    }
+    let folder = Folder::new(&old.file(false).bytes);
+    let beside = folder.path("net.weights");
+    fs::write(&beside, &old.weights).unwrap();
+    let published = |name: &str, bytes: &[u8]| {
+        let file = fs::File::create_new(folder.path(name)).unwrap();
+        fs::write(folder.path(name), bytes).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    let weights_file = published("a.tmp", &new.weights);
+    let library_file = published("b.tmp", &new.file(false).bytes);
+    assert_eq!(Library::open(&folder.library).unwrap().manifest(), "old");
+    fs::rename(folder.path("a.tmp"), &beside).unwrap();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| Library::open(&folder.library).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(!reader.is_finished(), "new weights behind the old library");
+        fs::rename(folder.path("b.tmp"), &folder.library).unwrap();
+        drop((weights_file, library_file));
+        let library = reader.join().unwrap();
+        assert_eq!(library.manifest(), "new");
+        check(&library, 3.0);
+    });
+    // Weights replaced by themselves are what was asked for.
+    fs::write(&beside, &old.weights).unwrap();
+    let library = Library::open(&folder.library).unwrap();
+    assert_eq!(library.manifest(), "new");
+    check(&library, 1.0);
+}
+
+#[test]
+fn more_ports_than_bases_are_refused() {
+    let image = |inputs: u32| {
+        let mut image = Image::new();
+        let first_port = image.ports.len() as u32;
+        image.ports.extend(vec![image.ports[0]; inputs as usize + 1]);
+        image.bindings[0] = Binding { first_port, inputs, ..image.bindings[0] };
+        image.file(true)
+    };
+    let folder = Folder::new(&image(65_532).bytes);
+    assert_eq!(Library::open(&folder.library).unwrap().inputs(0).len(), 65_532);
+    let expected = "ports: expected at most 65533 with a base of their own in a binding, found 65534";
+    assert!(error_of(&image(65_533)).contains(expected), "{}", error_of(&image(65_533)));
 }
 
 #[test]

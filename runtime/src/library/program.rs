@@ -32,8 +32,10 @@ pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Resul
         state: tables.state.clone(),
         code: Box::new(Arc::clone(kernels)),
     };
-    // SAFETY: the hash says that code and tables are those that the compiler wrote together, and weights of this layout
-    // hold what the code expects where: what the compiler promises of a program that it makes in memory holds for them.
-    // The code needs what the table of levels says of its own, and its memory lives in `code`.
+    // SAFETY: the user of `Library` answers for the file being one that the compiler wrote, and for nobody changing it in place: the docs
+    // of `Library` ask for both, and nothing here could check them, as anyone can compute the hash. Given that, the hash says that code
+    // and tables are those that were written together, and weights of this layout hold what the code expects where, so what the
+    // compiler promises of a program that it makes in memory holds for them. The code needs what the table of levels says of
+    // its own, and its memory lives in `code`.
     unsafe { Program::new(parts, proof) }
 }

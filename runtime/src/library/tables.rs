@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::damaged;
 use crate::artifact::{
-    self, Binding, FORMAT_WITH_STATE, Head, Plan, Sample, StateTable, Status, TABLES_MAGIC, WeightsHead,
+    self, Binding, FORMAT_WITH_STATE, Head, MAX_PORTS, Plan, Sample, StateTable, Status, TABLES_MAGIC, WeightsHead,
 };
 use crate::dtype::DType;
 use crate::error::Error;
@@ -144,6 +144,11 @@ impl Tables {
                 let expected = format_args!("{} in all bindings", self.head.ports);
                 damaged(&self.path, "ports", expected, format_args!("{count} more than {left} left"))
             })?;
+            let bases = count + u64::from(self.head.version == FORMAT_WITH_STATE);
+            if bases > MAX_PORTS {
+                let expected = format_args!("at most {MAX_PORTS} with a base of their own in a binding");
+                return Err(damaged(&self.path, "ports", expected, bases));
+            }
             // Both counts are at most the number of ports, which is a u32.
             let mut rows = ports.rows(&self.path, binding.first_port, count as u32)?.filter_map(artifact::Port::read);
             let port = |port| self.decode_port(&port, dims, &mut texts);

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use xxhash_rust::xxh64::xxh64;
@@ -12,21 +12,25 @@ use xxhash_rust::xxh64::xxh64;
 use super::LibraryOptions;
 use crate::artifact::{FORMAT_VERSION, Head, WEIGHTS_MAGIC, WeightsHead};
 use crate::error::Error;
-use crate::map::map_file;
+use crate::map::MappedFile;
 
-/// The weights for the library at `path`, whose own are `embedded`.
-pub(super) fn find(
-    path: &Path,
-    head: &Head,
-    embedded: Option<Bytes>,
-    options: &LibraryOptions,
-) -> Result<Bytes, Error> {
+/// Weights that were found, and not yet looked at.
+pub(super) enum Found {
+    /// Part of the library.
+    Embedded(Bytes),
+    /// A file of their own.
+    Apart(PathBuf, MappedFile),
+}
+
+/// Finds the weights for the library at `path`, whose own are `embedded`.
+pub(super) fn find(path: &Path, embedded: Option<Bytes>, options: &LibraryOptions) -> Result<Found, Error> {
+    let open = |file: &Path| Ok(Found::Apart(file.to_owned(), MappedFile::open(file, options.file_bytes)?));
     match (&options.weights, embedded) {
-        (Some(file), _) => open(file, head, options),
-        (None, Some(bytes)) => check(path, head, bytes, options.check_weights),
+        (Some(file), _) => open(file),
+        (None, Some(bytes)) => Ok(Found::Embedded(bytes)),
         (None, None) => {
             let beside = path.with_extension("weights");
-            match open(&beside, head, options) {
+            match open(&beside) {
                 Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                     Err(Error::NoWeights { path: path.to_owned(), beside })
                 }
@@ -36,9 +40,25 @@ pub(super) fn find(
     }
 }
 
-/// Opens a file of weights. No other hash covers it, so its own is always checked.
-fn open(path: &Path, head: &Head, options: &LibraryOptions) -> Result<Bytes, Error> {
-    check(path, head, map_file(path, options.file_bytes)?, true)
+impl Found {
+    /// The weights, if they fit what the tables say. No other hash covers a file of weights, so its own is always checked.
+    pub fn check(&self, library: &Path, head: &Head, options: &LibraryOptions) -> Result<Bytes, Error> {
+        match self {
+            Found::Embedded(bytes) => check(library, head, bytes.clone(), options.check_weights),
+            Found::Apart(path, file) => check(path, head, file.bytes().clone(), true),
+        }
+    }
+
+    /// True if this is a file whose weights are not those that the library was compiled with, and a process that was publishing both
+    /// has now put another library in place of the open one, `library`. Waits for such a process.
+    pub fn is_ahead_of(&self, library: &MappedFile, head: &Head) -> bool {
+        let Found::Apart(_, file) = self else { return false };
+        if WeightsHead::read(file.bytes()).is_some_and(|weights| weights.hash == head.weights_hash) {
+            return false;
+        }
+        file.wait_for_writer();
+        !library.is_current()
+    }
 }
 
 fn check(path: &Path, head: &Head, bytes: Bytes, hash: bool) -> Result<Bytes, Error> {
