@@ -35,7 +35,7 @@ pub enum Generated {
     Indices(NumberList),
 }
 
-/// A list of 32-bit numbers, known by its hash. One that was read back from text has no elements.
+/// A list of 32-bit numbers. One that was read back from text has no elements, only their hash.
 #[derive(Clone, Debug)]
 pub struct NumberList {
     count: usize,
@@ -52,7 +52,12 @@ impl NumberList {
 
 impl PartialEq for NumberList {
     fn eq(&self, other: &Self) -> bool {
-        (self.count, self.hash) == (other.count, other.hash)
+        // The hash is not keyed: lists of one hash may differ.
+        let same = || match (&self.elements, &other.elements) {
+            (Some(own), Some(others)) => own == others,
+            _ => true,
+        };
+        (self.count, self.hash) == (other.count, other.hash) && same()
     }
 }
 
@@ -174,6 +179,14 @@ impl PackedConstant {
         match &self.contents {
             Contents::Packed(source, packing) => format!("{} {packing}", source.ty),
             Contents::Generated(generated) => generated.to_string(),
+        }
+    }
+
+    /// Whether its size is that of what stands in it.
+    pub fn fits(&self) -> bool {
+        match &self.contents {
+            Contents::Packed(source, packing) => packing.len().checked_mul(source.ty.dtype.size()) == Some(self.bytes),
+            Contents::Generated(generated) => generated.bytes() == self.bytes,
         }
     }
 
@@ -331,6 +344,19 @@ mod tests {
         assert_eq!((first, late), (again, late_again));
         assert_eq!([first, repacked, late, early, shorter], [0, 1, 2, 3, 4]);
         assert_eq!(pool.constants().len(), 5);
+    }
+
+    #[test]
+    fn lists_of_one_hash_are_equal_by_their_elements_only() {
+        let colliding = |values: &[i32]| {
+            let elements = Table::new(values.iter().map(|value| value.to_le_bytes()));
+            Generated::Indices(Table { hash: 7, ..elements })
+        };
+        assert_eq!(colliding(&[1, 2]), colliding(&[1, 2]));
+        assert_ne!(colliding(&[1, 2]), colliding(&[1, 3]));
+        let mut pool: Pool<PackedConstant> = Pool::default();
+        let numbers = [&[1, 2], &[1, 3], &[1, 2]].map(|values| pool.insert(colliding(values).into()));
+        assert_eq!(numbers, [0, 1, 0]);
     }
 
     #[test]
