@@ -48,3 +48,38 @@ fn remark(plan: &Plan, stage: &'static str, at: usize, text: String, figures: &[
     let (node, origins) = (step.node.clone(), step.origins.clone());
     Remark { stage, node, origins, verdict: Verdict::Made, text, figures: figures.to_vec() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lower::lower;
+    use fornax_ir::graph::parse;
+
+    /// A chain of `steps` kernels that may work in place.
+    fn chain(steps: usize) -> Plan {
+        let mut text = "graph @chain(%v0: f32[4,16]) {\n".to_string();
+        (0..steps).for_each(|at| text.push_str(&format!("%v{} = softmax %v{at}\n", at + 1)));
+        text.push_str(&format!("return %v{steps} as \"y\"\n}}"));
+        lower(&parse(&text).unwrap(), &"x86-64-v3".parse().unwrap()).unwrap()
+    }
+
+    /// Nanoseconds that this thread has computed.
+    fn computed() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        stat.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn passes_take_time_in_proportion_to_the_steps() {
+        let time = |steps: usize| {
+            let mut plan = chain(steps);
+            let begun = computed();
+            PASSES.iter().for_each(|pass| (pass.run)(&mut plan));
+            assert!(plan.arena_bytes <= 2 * 256, "{}", plan.arena_bytes);
+            computed() - begun
+        };
+        // What is quadratic takes 64 times as long for eight times the steps.
+        let (few, many) = (time(2_000), time(16_000));
+        assert!(many < 30 * few, "2000 steps take {few} ns, 16000 steps {many} ns");
+    }
+}
