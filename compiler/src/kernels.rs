@@ -205,6 +205,17 @@ macro_rules! families {
                 }
             }
 
+            /// Whether arguments, work units and scratch are those of its spec and schedule.
+            pub fn is_consistent(&self) -> bool {
+                match (&self.spec, &self.schedule) {
+                    $((Spec::$family(spec), Schedule::$family(schedule)) => {
+                        let derived = (spec.arguments(), spec.chunks(schedule), spec.scratch(schedule));
+                        derived == (self.arguments.clone(), self.chunks, self.scratch)
+                    })*
+                    _ => false,
+                }
+            }
+
             /// Writes the kernel.
             pub fn emit(&self, e: &mut dyn Emitter) {
                 match (&self.spec, &self.schedule) {

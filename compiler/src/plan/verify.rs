@@ -1,22 +1,31 @@
 //! Whether a plan is one that may be emitted.
 //!
-//! In: a plan. Out: every way in which it breaks what emission relies on. Invariant of a valid plan: each operand is at least as large
-//! as its kernel argument, nothing that is only read is written, and what has an offset lies inside of the arena.
+//! In: a plan. Out: every way in which it breaks what emission relies on. Invariant of a valid plan: all that it names is there; each
+//! operand is at least as large as its kernel argument, and so is the memory at its place; nothing that is only read is written.
+//! Anyone can change a plan, so this is asked right before code is made of it, not only by those who built it.
 
-use super::{KernelCall, Operand, Placement, Plan};
+use fornax_runtime::ALIGN;
+
+use super::{ConstId, Contents, Generated, KernelCall, Operand, Placement, Plan};
 use crate::error::{Error, Result};
-use crate::kernels::Access;
+use crate::kernels::loops::nest::Entry;
+use crate::kernels::{Access, Argument, Kernel, Spec};
 
 /// Holds a plan to its invariants; values need no place yet.
 ///
 /// # Errors
 /// [`Error::Plan`] with every fault: a bug of a lowering or a pass, or a text that no plan printed.
 pub fn verify(plan: &Plan) -> Result<()> {
-    let faults: Vec<String> = plan.steps.iter().flat_map(|step| faults(plan, step)).collect();
+    let unnamed: Vec<String> = plan.steps.iter().filter_map(|step| unnamed(plan, step)).collect();
+    let faults =
+        if unnamed.is_empty() { plan.steps.iter().flat_map(|step| faults(plan, step)).collect() } else { unnamed };
     if faults.is_empty() { Ok(()) } else { Err(Error::Plan(faults)) }
 }
 
-/// [`verify`], that every value has a place, and that constants are known: what emission asks for.
+/// [`verify`], that every value has a place, that constants are known, and that kernels are those of their specs: what emission asks for.
+///
+/// What a kernel does inside of its arguments is taken from its spec and from the tables that its lowering made: who writes specs or
+/// tables of positions by hand answers for them.
 ///
 /// # Errors
 /// As [`verify`].
@@ -31,15 +40,13 @@ pub fn verify_placed(plan: &Plan) -> Result<()> {
     if let Some(at) = plan.constants.iter().position(|constant| !constant.is_known()) {
         return Err(Error::Plan(vec![format!("constant @{at}: expected its elements, found only their hash")]));
     }
-    let unplaced = |operand: &Operand| plan.placement(*operand) == Placement::Unplaced;
-    let faults: Vec<String> = plan
-        .steps
-        .iter()
-        .filter(|step| step.operands.iter().any(unplaced))
-        .map(|step| {
-            format!("{}: {}: an operand has no place: the pass `place` has not run", step.node, step.kernel.name)
-        })
-        .collect();
+    if let Some(at) = plan.constants.iter().position(|constant| !constant.fits()) {
+        let bytes = plan.constants[at].bytes;
+        return Err(Error::Plan(vec![format!(
+            "constant @{at}: expected the size of its contents, found {bytes} bytes"
+        )]));
+    }
+    let faults: Vec<String> = plan.steps.iter().flat_map(|step| emission_faults(plan, step)).collect();
     let scratch = plan.steps.iter().map(|step| step.kernel.scratch).max().unwrap_or(0);
     match faults.is_empty() {
         true if scratch <= plan.scratch_bytes => Ok(()),
@@ -48,13 +55,46 @@ pub fn verify_placed(plan: &Plan) -> Result<()> {
     }
 }
 
+/// What keeps a step from being emitted.
+fn emission_faults(plan: &Plan, step: &KernelCall) -> Option<String> {
+    let at = || format!("{}: {}", step.node, step.kernel.name);
+    if step.operands.iter().any(|operand| plan.placement(*operand) == Placement::Unplaced) {
+        return Some(format!("{}: an operand has no place: the pass `place` has not run", at()));
+    }
+    if !step.kernel.is_consistent() {
+        return Some(format!("{}: expected arguments, work units and scratch of its spec, found others", at()));
+    }
+    None
+}
+
+/// The first thing that a step names and that is not there.
+fn unnamed(plan: &Plan, step: &KernelCall) -> Option<String> {
+    let at = || format!("{}: {}", step.node, step.kernel.name);
+    if step.kernel.arguments.len() != step.operands.len() {
+        let (operands, arguments) = (step.operands.len(), step.kernel.arguments.len());
+        return Some(format!("{}: {operands} operands for {arguments} arguments", at()));
+    }
+    let constant = |ConstId(id): ConstId| id < plan.constants.len();
+    let known = |operand: &Operand| match *operand {
+        Operand::Constant(id) => constant(id),
+        Operand::View(view) => {
+            let buffer = plan.views.get(view.0).and_then(|view| plan.buffers.get(view.buffer.0));
+            buffer.is_some_and(|buffer| match buffer.placement {
+                Placement::Constant(id) => constant(id),
+                Placement::Input(port) => port < plan.inputs.len(),
+                Placement::Output(port) => port < plan.outputs.len(),
+                Placement::Unplaced | Placement::Arena(_) | Placement::State(_) => true,
+            })
+        }
+    };
+    let unknown = step.operands.iter().position(|operand| !known(operand))?;
+    Some(format!("{}: operand {unknown} leads to a view, buffer, constant or port that is not there", at()))
+}
+
 fn faults(plan: &Plan, step: &KernelCall) -> Vec<String> {
     let (kernel, mut faults) = (&step.kernel, Vec::new());
     let at = format!("{}: {}", step.node, kernel.name);
-    if kernel.arguments.len() != step.operands.len() {
-        return vec![format!("{at}: {} operands for {} arguments", step.operands.len(), kernel.arguments.len())];
-    }
-    for (argument, operand) in kernel.arguments.iter().zip(&step.operands) {
+    for (index, (argument, operand)) in kernel.arguments.iter().zip(&step.operands).enumerate() {
         let (bytes, placement) = (plan.extent(*operand), plan.placement(*operand));
         if bytes < argument.bytes {
             faults.push(format!("{at}: {} needs {} bytes, has {bytes}", argument.name, argument.bytes));
@@ -62,13 +102,122 @@ fn faults(plan: &Plan, step: &KernelCall) -> Vec<String> {
         if matches!(placement, Placement::Constant(_) | Placement::Input(_)) && argument.access != Access::Read {
             faults.push(format!("{at}: {} is written, but read-only", argument.name));
         }
-        if let Placement::Arena(offset) = placement
-            && offset.checked_add(argument.bytes).is_none_or(|end| end > plan.arena_bytes)
-        {
-            let arena = plan.arena_bytes;
-            faults
-                .push(format!("{at}: {}: {} bytes at {offset} of an arena of {arena}", argument.name, argument.bytes));
+        faults.extend(outside(plan, argument, placement).map(|fault| format!("{at}: {}: {fault}", argument.name)));
+        if trusts(kernel, index) && !is_table(plan, *operand) {
+            faults.push(format!("{at}: {}: expected a table of positions, found other values", argument.name));
         }
     }
     faults
+}
+
+/// Why an argument does not fit into the memory at its place.
+fn outside(plan: &Plan, argument: &Argument, placement: Placement) -> Option<String> {
+    let needed = argument.bytes;
+    let block = |offset: usize, total: usize, name: &str| {
+        let inside = offset.checked_add(needed).is_some_and(|end| end <= total) && offset.is_multiple_of(ALIGN);
+        (!inside).then(|| format!("{needed} bytes at {offset} of {name} of {total}"))
+    };
+    let port = |total: usize, name: &str| (needed > total).then(|| format!("{needed} bytes of {name} of {total}"));
+    match placement {
+        Placement::Unplaced => None,
+        Placement::Arena(offset) => block(offset, plan.arena_bytes, "an arena"),
+        Placement::State(offset) => block(offset, plan.state_bytes(), "a state"),
+        Placement::Input(at) => port(plan.inputs[at].ty.bytes(), "an input"),
+        Placement::Output(at) => port(plan.outputs[at].ty.bytes(), "an output"),
+        Placement::Constant(ConstId(id)) => port(plan.constants[id].bytes, "a constant"),
+    }
+}
+
+/// Whether a kernel takes the elements of argument `index` for positions as they are, without clamping them.
+fn trusts(kernel: &Kernel, index: usize) -> bool {
+    let Spec::Loops(loops) = &kernel.spec else { return false };
+    let nest = loops.nest();
+    let table = index.checked_sub(nest.inputs.len()).and_then(|table| nest.tables.get(table));
+    table.is_some_and(|table| table.entry == Entry::Skip)
+}
+
+/// Whether an operand is a table of positions that a lowering made.
+fn is_table(plan: &Plan, operand: Operand) -> bool {
+    match plan.placement(operand) {
+        Placement::Constant(ConstId(id)) => {
+            matches!(plan.constants[id].contents, Contents::Generated(Generated::Indices(_)))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline;
+    use crate::target::Target;
+    use fornax_ir::graph::parse;
+
+    fn plan(text: &str) -> Plan {
+        pipeline::plan_of(&parse(text).unwrap(), &Target::host().unwrap()).unwrap()
+    }
+
+    fn unary() -> Plan {
+        plan("graph @g(%x: f32[4,64]) { %a = exp %x %m = softmax %a {axis=1} return %m as \"y\" }")
+    }
+
+    /// Changes a plan that is right and tells what is wrong with it then.
+    fn broken(mut plan: Plan, change: impl FnOnce(&mut Plan)) -> String {
+        verify_placed(&plan).unwrap();
+        change(&mut plan);
+        let (placed, compiled) = (verify_placed(&plan).unwrap_err(), crate::emit::jit::compile(&plan).unwrap_err());
+        assert_eq!(placed, compiled, "code is made of valid plans only");
+        placed.to_string()
+    }
+
+    #[test]
+    fn ports_are_as_large_as_what_kernels_touch() {
+        let error = broken(unary(), |plan| plan.inputs[0].ty.shape = [1].into());
+        assert!(error.contains("1024 bytes of an input of 4"), "{error}");
+        let error = broken(unary(), |plan| plan.outputs[0].ty.shape = [1].into());
+        assert!(error.contains("1024 bytes of an output of 4"), "{error}");
+        let error = broken(unary(), |plan| {
+            plan.inputs.clear();
+        });
+        assert!(error.contains("port that is not there"), "{error}");
+    }
+
+    #[test]
+    fn scratch_and_arena_hold_what_kernels_need() {
+        let error = broken(unary(), |plan| plan.scratch_bytes = 0);
+        assert!(error.contains("kernels need 128 bytes, has 0"), "{error}");
+        let error = broken(unary(), |plan| {
+            plan.steps.iter_mut().for_each(|step| step.kernel.scratch = 0);
+            plan.scratch_bytes = 0;
+        });
+        assert!(error.contains("of its spec"), "{error}");
+        let error = broken(unary(), |plan| plan.arena_bytes = 0);
+        assert!(error.contains("of an arena of 0"), "{error}");
+    }
+
+    #[test]
+    fn operands_are_what_kernels_take() {
+        let error = broken(unary(), |plan| plan.steps[0].operands.swap(0, 1));
+        assert!(error.contains("is written, but read-only"), "{error}");
+        let error = broken(unary(), |plan| plan.steps[0].operands[0] = super::super::ViewId(1000).into());
+        assert!(error.contains("operand 0 leads to a view"), "{error}");
+        let error = broken(unary(), |plan| plan.steps[0].kernel.arguments[0].bytes = 4);
+        assert!(error.contains("expected arguments"), "{error}");
+        let error = broken(unary(), |plan| plan.steps[0].kernel.chunks += 1);
+        assert!(error.contains("expected arguments"), "{error}");
+    }
+
+    #[test]
+    fn tables_of_positions_stay_tables() {
+        let pad =
+            || plan("graph @g(%x: f32[4,64]) { %y = pad %x {mode=reflect, pads=[1, 1, 1, 1]} return %y as \"y\" }");
+        let swapped = |plan: &mut Plan| {
+            let step = plan.steps.iter_mut().find(|step| (0..step.operands.len()).any(|at| trusts(&step.kernel, at)));
+            let step = step.expect("a step with a table");
+            let at = (0..step.operands.len()).find(|at| trusts(&step.kernel, *at)).unwrap();
+            step.operands[at] = step.operands[0];
+        };
+        let error = broken(pad(), swapped);
+        assert!(error.contains("expected a table of positions"), "{error}");
+    }
 }
