@@ -94,6 +94,16 @@ pub fn compile(kernels: &[&Kernel], target: &Target) -> Result<Vec<MachineCode>>
     compile_beside(kernels, target, fornax_runtime::available_threads(), &|| {})
 }
 
+/// Runs `help` on `helpers` threads, or as many as the system gives, and `own` on this one; returns when all are done.
+fn with_helpers(helpers: usize, help: &(dyn Fn() + Sync), own: impl FnOnce()) {
+    std::thread::scope(|scope| {
+        // Once refused, a thread is not asked for again: what it would have done is left to the others.
+        let started = |_: usize| std::thread::Builder::new().spawn_scoped(scope, help).is_ok();
+        (0..helpers).all(started);
+        own();
+    });
+}
+
 /// [`compile`] on at most `threads` threads. Each of them but the caller's does its part of `beside` before it compiles, the
 /// caller's afterwards.
 fn compile_beside(
@@ -116,13 +126,11 @@ fn compile_beside(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|| {
-                beside();
-                work();
-            });
-        }
+    let help = || {
+        beside();
+        work();
+    };
+    with_helpers(threads - 1, &help, || {
         work();
         beside();
     });
@@ -166,4 +174,20 @@ fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<
     }
     let align = u64::from(compiled.buffer.alignment).max(16);
     Ok(MachineCode { name: kernel.name.clone(), bytes: compiled.code_buffer().to_vec(), align })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helpers_and_the_caller_each_do_their_part() {
+        for helpers in [0, 1, 3] {
+            let (helped, own) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            with_helpers(helpers, &|| _ = helped.fetch_add(1, Ordering::Relaxed), || {
+                _ = own.fetch_add(1, Ordering::Relaxed)
+            });
+            assert_eq!((helped.into_inner(), own.into_inner()), (helpers, 1));
+        }
+    }
 }

@@ -21,6 +21,12 @@ pub enum Error {
         /// The generator's own words.
         message: String,
     },
+    /// The system gives no memory for code that a process has written, as under `MemoryDenyWriteExecute`.
+    #[error(
+        "executable memory: expected some for the compiled code, found that the system refuses it ({0}); \
+         a library (`fornax compile`) runs from its file"
+    )]
+    ExecutableMemory(String),
     /// The runtime refused the program.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

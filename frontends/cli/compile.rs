@@ -131,6 +131,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let emit: Vec<Emit> =
         kinds.iter().filter_map(|kind| if let Kind::Artifact(emit) = kind { Some(*emit) } else { None }).collect();
     let mut result = progress::during("compiling", || model.artifacts(&options, &emit))?;
+    result.notes.iter().for_each(|note| out.note(&format!("note: {}: {note}", args.file.model.display())));
     let mut texts = Vec::new();
     for kind in kinds.iter().filter(|kind| !matches!(kind, Kind::Artifact(_))) {
         texts.push((with_suffix(&base(&output), kind.suffix()), text(*kind, &model, &options)?));
@@ -280,6 +281,15 @@ fn library(output: &Path) -> PathBuf {
     if own { output.to_path_buf() } else { with_suffix(&base, Emit::So.suffix()) }
 }
 
+/// The order in which files appear: the weights before the library that needs them, and that last, when all it goes with is there.
+fn order(path: &Path) -> u8 {
+    match path.extension().and_then(|suffix| suffix.to_str()) {
+        Some("weights") => 0,
+        Some("h" | "ir" | "plan" | "clif" | "asm") => 1,
+        _ => 2,
+    }
+}
+
 /// Writes all files, or none.
 fn write(
     model: &Model,
@@ -294,7 +304,8 @@ fn write(
     }
     files.extend(texts.iter().map(|(path, text)| (path.clone(), vec![text.as_bytes()])));
     refuse_overwrite(model, files.iter().map(|(path, _)| path.as_path()))?;
-    let list: Vec<(&Path, &[&[u8]])> = files.iter().map(|(path, parts)| (path.as_path(), &parts[..])).collect();
+    let mut list: Vec<(&Path, &[&[u8]])> = files.iter().map(|(path, parts)| (path.as_path(), &parts[..])).collect();
+    list.sort_by_key(|(path, _)| order(path));
     fornax::write_files(&list)?;
     Ok(files.iter().map(|(path, parts)| (path.clone(), parts.iter().map(|part| part.len()).sum())).collect())
 }

@@ -132,9 +132,13 @@ fn embed(
     // After an error nobody begins another image.
     let work = || run().inspect_err(|_| next.store(files.len(), Ordering::Relaxed));
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // Where the system gives no more threads, those that there are do it all.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let workers: Vec<_> = (1..threads).map_while(start).collect();
+        let own = work();
         // A panic of a worker is one of the program.
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        let others = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        std::iter::once(own).chain(others).collect()
     });
     bar.finish_and_clear();
     results.into_iter().collect::<Result<()>>()?;

@@ -106,6 +106,8 @@ pub struct Artifacts {
     pub files: Vec<Artifact>,
     /// Stages and their times.
     pub times: Times,
+    /// What was left out and why, a line each.
+    pub notes: Vec<String>,
     /// Distinct kernels of all levels, 0 if only weights were packed.
     pub kernels: usize,
     /// Bytes of their code.
@@ -155,6 +157,7 @@ impl Model {
         let compiled = aot::compile(&plans, reference.as_ref(), threads, &mut result.times)?;
         self.source().release_pages();
         let weights = compiled.weights();
+        result.notes = compiled.notes().to_vec();
         result.kernels = compiled.kernels();
         (result.kernel_bytes, result.weights_bytes) = (compiled.kernel_bytes(), weights.bytes.len());
         let description = Description {

@@ -65,6 +65,10 @@ struct Entry {
 impl Model {
     /// Opens an ONNX file, to be compiled for this machine, or a library that was compiled for its kind.
     ///
+    /// An ONNX file may come from anyone. A library is native code, which sessions run as it is: like any shared library it must come from
+    /// whom one trusts, and nobody may change it in place while it is in use ([`Library`] says what is checked). Files of weights
+    /// are mapped, not read: replace them, but do not write into them.
+    ///
     /// # Errors
     /// [`Error`] naming the path, and what was expected of its contents.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {

@@ -18,10 +18,11 @@ const KEPT: usize = 4;
 /// How a session runs.
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
-    /// Threads, the caller included; 0 is as many as the machine gives this process.
+    /// Threads, the caller included; 0 is as many as the machine gives this process. Where the system refuses some, the session
+    /// runs on fewer: [`Pool::threads`] of [`Session::pool`] tells.
     pub threads: usize,
-    /// Bind each worker to a processor of its own, where the affinity mask has enough. The calling thread stays as it
-    /// is: [`Pool::caller_cpu`] names the processor left for it.
+    /// Bind each worker to a processor of its own, on distinct cores as far as these go, where the affinity mask has enough.
+    /// The calling thread stays as it is: [`Pool::caller_cpu`] names the processor left for it.
     pub pin: bool,
     /// Shapes to compile for at once.
     pub bindings: Bindings,
@@ -56,7 +57,7 @@ impl Model {
     /// the shapes of the first run.
     ///
     /// # Errors
-    /// As [`Model::bind`]; [`Error::Runtime`] if threads or memory cannot be had.
+    /// As [`Model::bind`]; [`Error::Runtime`] if memory cannot be had.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         Session::new(self.clone(), options)
     }
@@ -70,7 +71,7 @@ impl Session {
             Err(Error::Model { error, .. }) if matches!(*error, fornax_onnx::Error::Unbound(_)) => None,
             Err(error) => return Err(error),
         };
-        let mut session = Self { model, pool: Arc::new(Pool::new(threads, options.pin)?), bound: Vec::new() };
+        let mut session = Self { model, pool: Arc::new(Pool::at_most(threads, options.pin)?), bound: Vec::new() };
         if let Some(compiled) = compiled {
             session.keep(compiled)?;
         }

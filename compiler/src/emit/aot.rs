@@ -20,7 +20,7 @@ mod weights;
 
 use std::collections::HashMap;
 
-use super::{compile_beside, distinct_in};
+use super::{compile_beside, distinct_in, with_helpers};
 use crate::error::{Error, Result, RuntimeError};
 use crate::plan::{Plan, verify_placed};
 use crate::target::Arch;
@@ -81,6 +81,7 @@ pub struct Compiled<'a> {
     placed: Vec<Vec<CodeRange>>,
     weights: Weights,
     selftest: Option<Selftest>,
+    notes: Vec<String>,
 }
 
 /// Compiles plans, one list of levels per binding, on at most `threads` threads. Stages are added to `times`. `reference` is the first
@@ -88,7 +89,7 @@ pub struct Compiled<'a> {
 ///
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if memory cannot be had, [`Error::Plan`] if the
-/// plans' parameters and states differ.
+/// plans' parameters and states differ, [`fornax_ir::Error::Limit`] if they have more inputs and outputs than a library can name.
 pub fn compile<'a>(
     plans: &'a [Vec<Plan>],
     reference: Option<&Plan>,
@@ -96,6 +97,7 @@ pub fn compile<'a>(
     times: &mut Times,
 ) -> Result<Compiled<'a>> {
     let all: Vec<&Plan> = plans.iter().flatten().collect();
+    tables::check_limits(&all)?;
     weights::check_state(&all)?;
     all.iter().try_for_each(|plan| verify_placed(plan))?;
     let table = times.stage("table", || ConstantTable::new(&all));
@@ -118,8 +120,16 @@ pub fn compile<'a>(
     }
     drop(queue);
     let weights = times.stage("hash", || table.seal(memory));
-    let mut compiled = Compiled { plans, table, kernels, placed, weights, selftest: None };
-    compiled.selftest = times.stage("selftest", || selftest::measure(&compiled, reference, threads))?;
+    let mut compiled = Compiled { plans, table, kernels, placed, weights, selftest: None, notes: Vec::new() };
+    match times.stage("selftest", || selftest::measure(&compiled, reference, threads)) {
+        // The library runs from its file, where such a system lets it.
+        Err(Error::ExecutableMemory(system)) => {
+            compiled
+                .notes
+                .push(format!("the self test holds no results: the system refuses executable memory ({system})"));
+        }
+        measured => compiled.selftest = measured?,
+    }
     Ok(compiled)
 }
 
@@ -129,14 +139,12 @@ pub fn compile<'a>(
 /// [`Error::Runtime`] if memory cannot be had, [`Error::Plan`] if the plans' parameters and states differ.
 pub fn pack<'a>(plans: &'a [Vec<Plan>], threads: usize) -> Result<Weights> {
     let all: Vec<&'a Plan> = plans.iter().flatten().collect();
+    tables::check_limits(&all)?;
     weights::check_state(&all)?;
     let table = ConstantTable::new(&all);
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);
-    std::thread::scope(|scope| {
-        (1..threads.clamp(1, 8)).for_each(|_| drop(scope.spawn(|| queue.work())));
-        queue.work();
-    });
+    with_helpers(threads.clamp(1, 8) - 1, &|| queue.work(), || queue.work());
     drop(queue);
     Ok(table.seal(memory))
 }
@@ -149,6 +157,11 @@ impl Compiled<'_> {
     /// The packed weights: the bytes of a weights file.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// What was left out and why, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Bytes of all kernels.

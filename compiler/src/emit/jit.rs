@@ -1,42 +1,69 @@
 //! Executable memory from a plan, handed to the runtime as a program.
 //!
-//! In: a plan for the host. Out: a [`Program`] whose code lies in one reserved range, writable while it is filled and executable
+//! In: a plan for the host. Out: a [`Program`] whose code lies in one range of pages, writable while it is filled and executable
 //! afterwards, never both, and freed when the program drops. Packed constants are written straight into the program's memory.
-#![allow(unsafe_code, reason = "generated code is called, and its memory is freed")]
+//! A system may refuse executable memory ([`Error::ExecutableMemory`]); compiling ahead of time needs none.
+#![allow(unsafe_code, reason = "generated code is vouched for")]
 
-use std::sync::Mutex;
+use std::io;
 
-use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
-use cranelift_module::{Linkage, Module, default_libcall_names};
 use fornax_runtime::{ConstantPool, CpuFeatures, HostProof, KernelFn, Port, Program, ProgramParts, Step};
 
+use memmap2::{Mmap, MmapMut};
+use wasmtime_internal_jit_icache_coherence::{clear_cache, pipeline_flush_mt};
+
 use super::{MachineCode, pack};
-use crate::codegen::clif;
 use crate::error::{Error, Result, RuntimeError};
+#[cfg(test)]
 use crate::kernels::Kernel;
 use crate::plan::{Plan, verify_placed};
+#[cfg(test)]
 use crate::target::Target;
 use crate::times::Times;
 
-/// Address space reserved for code. Nothing is committed before it is used; PC-relative calls reach all of it.
-const RESERVED: usize = 256 << 20;
+/// Code in memory, executable and read-only; nothing if there is no code.
+struct Executable(Option<Mmap>);
 
-/// The module that owns executable memory.
-struct Executable(Option<JITModule>);
-
-impl Drop for Executable {
-    fn drop(&mut self) {
-        if let Some(module) = self.0.take() {
-            // SAFETY: the program that owns this value is dropping, so none of its functions runs or can be called again.
-            unsafe { module.free_memory() };
+impl Executable {
+    /// Copies `code` into fresh pages, one piece behind the other, each where its alignment asks for it, and makes them executable.
+    /// Returns the offset of each piece too.
+    fn new(code: &[MachineCode]) -> io::Result<(Self, Vec<usize>)> {
+        let mut total = 0usize;
+        let place = |code: &MachineCode| {
+            let at = total.next_multiple_of(code.align.max(1) as usize);
+            total = at + code.bytes.len();
+            at
+        };
+        let offsets: Vec<usize> = code.iter().map(place).collect();
+        if total == 0 {
+            return Ok((Self(None), offsets));
         }
+        let mut memory = MmapMut::map_anon(total)?;
+        for (code, at) in code.iter().zip(&offsets) {
+            memory[*at..][..code.bytes.len()].copy_from_slice(&code.bytes);
+        }
+        let memory = memory.make_exec()?;
+        // SAFETY: the range is that of the map.
+        unsafe { clear_cache(memory.as_ptr().cast(), memory.len()) }?;
+        pipeline_flush_mt()?;
+        Ok((Self(Some(memory)), offsets))
+    }
+
+    /// The kernel whose code of `bytes` bytes begins at `at`, if that lies inside. It can be called while `self` lives.
+    fn kernel(&self, at: usize, bytes: usize) -> Option<KernelFn> {
+        let code = self.0.as_ref()?.get(at..at.checked_add(bytes)?).filter(|code| !code.is_empty())?;
+        // SAFETY: the address is that of mapped code, and so not null. Calling it is unsafe: who does so answers for the code
+        // there and for `self` being alive.
+        Some(unsafe { std::mem::transmute::<*const u8, KernelFn>(code.as_ptr()) })
     }
 }
 
 /// Compiles a plan for the host into a program.
 ///
 /// # Errors
-/// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory.
+/// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory,
+/// [`Error::ExecutableMemory`] if it runs no code that a process has written; [`Error::Plan`] if the plan is not one that may be emitted
+/// ([`verify_placed`]).
 pub fn compile(plan: &Plan) -> Result<Program> {
     compile_on(fornax_runtime::available_threads(), plan, &mut Times::default())
 }
@@ -47,6 +74,7 @@ pub fn compile(plan: &Plan) -> Result<Program> {
 /// # Errors
 /// As [`compile`].
 pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Program> {
+    verify_placed(plan)?;
     let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
     let (kernels, functions) = super::distinct_kernels(plan);
     let (offsets, total) = pack::offsets(&plan.constants);
@@ -62,10 +90,10 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
             .stage("codegen and pack", || super::compile_beside(&kernels, &plan.target, threads, &|| queue.work()))?,
     };
     drop(queue);
-    let (module, entries) = times.stage("install", || install(&plan.target, &code))?;
+    let (executable, entries) = times.stage("install", || install(&code))?;
     let functions: Vec<Function> =
         functions.into_iter().map(|at| Function { kernel: entries[at], bytes: code[at].bytes.len() }).collect();
-    program(plan, proof, &functions, module, Data { constants, offset: &|id| offsets[id], initial: total })
+    program(plan, proof, &functions, executable, Data { constants, offset: &|id| offsets[id], initial: total })
 }
 
 /// What a program reads and does not compute.
@@ -84,23 +112,15 @@ pub(super) struct Data<'a> {
 /// As [`compile`].
 pub(super) fn program_of(plan: &Plan, code: MachineCode, placed: &[(usize, usize)], data: Data<'_>) -> Result<Program> {
     let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
-    let end = code.bytes.len();
-    if placed.iter().any(|(at, bytes)| at.checked_add(*bytes).is_none_or(|to| to > end)) {
-        return Err(Error::Codegen { function: code.name, message: "a kernel lies outside the code".into() });
-    }
-    // A network without steps has no code to install.
-    let code = if placed.is_empty() { &[][..] } else { &[code] };
-    let (module, entries) = install(&plan.target, code)?;
-    let functions = entries.first().map_or_else(Vec::new, |first| {
-        let first = *first as *const u8;
-        let function = |(at, bytes): &(usize, usize)| Function {
-            // SAFETY: a kernel begins there, in the code that `first` leads to, and it has the kernel ABI's signature.
-            kernel: unsafe { std::mem::transmute::<*const u8, KernelFn>(first.add(*at)) },
-            bytes: *bytes,
-        };
-        placed.iter().map(function).collect()
-    });
-    program(plan, proof, &functions, module, data)
+    let outside = || Error::Codegen { function: code.name.clone(), message: "a kernel lies outside the code".into() };
+    let (executable, offsets) = Executable::new(std::slice::from_ref(&code)).map_err(refused)?;
+    let function = |(at, bytes): &(usize, usize)| {
+        let at = offsets.first().and_then(|first| first.checked_add(*at));
+        let kernel = at.and_then(|at| executable.kernel(at, *bytes)).ok_or_else(outside)?;
+        Ok(Function { kernel, bytes: *bytes })
+    };
+    let functions = placed.iter().map(function).collect::<Result<Vec<Function>>>()?;
+    program(plan, proof, &functions, executable, data)
 }
 
 /// The code of a step.
@@ -114,7 +134,7 @@ fn program(
     plan: &Plan,
     proof: HostProof,
     functions: &[Function],
-    module: Executable,
+    executable: Executable,
     Data { constants, offset, initial }: Data<'_>,
 ) -> Result<Program> {
     let steps = plan.steps.iter().zip(functions).map(|(step, function)| Step {
@@ -139,11 +159,14 @@ fn program(
         scratch_bytes: plan.scratch_bytes,
         constants,
         state: super::state(plan, initial),
-        code: Box::new(Mutex::new(module)),
+        code: Box::new(executable),
     };
     verify_placed(plan)?;
-    // SAFETY: every kernel follows the ABI, and each operand has just been checked to be at least as large as the
-    // extent its kernel declares; the executable memory lives in `code`.
+    // SAFETY: every kernel was generated from its spec, follows the ABI and touches no more than that declares. It has just been checked
+    // that arguments and scratch are those of the specs, that every operand and the arena, port, state or constant it lies in
+    // are at least as large, and that what is only read is not written: also of plans that someone has changed. What a spec computes
+    // and what tables of positions hold is the compiler's own; `verify_placed` says so to those who write them by
+    // hand. The executable memory lives in `code`.
     unsafe { Program::new(parts, proof) }.map_err(runtime)
 }
 
@@ -151,39 +174,28 @@ fn runtime(error: impl std::fmt::Display) -> Error {
     Error::Runtime(RuntimeError(error.to_string()))
 }
 
-/// Places code in fresh memory and makes it executable.
-fn install(target: &Target, code: &[MachineCode]) -> Result<(Executable, Vec<KernelFn>)> {
-    let fail = |name: &str, message: String| Error::Codegen { function: name.into(), message };
-    let mut builder = JITBuilder::with_isa(clif::isa(target)?, default_libcall_names());
-    let arena = ArenaMemoryProvider::new_with_size(RESERVED).map_err(|e| fail("memory", e.to_string()))?;
-    builder.memory_provider(Box::new(arena));
-    let mut module = Executable(Some(JITModule::new(builder)));
-    let Some(inner) = module.0.as_mut() else { return Err(fail("module", "not there".into())) };
-    let signature = inner.make_signature();
-    let mut ids = Vec::with_capacity(code.len());
-    for (i, code) in code.iter().enumerate() {
-        let error = |e: cranelift_module::ModuleError| fail(&code.name, e.to_string());
-        let id = inner.declare_function(&format!("k{i}_{}", code.name), Linkage::Local, &signature).map_err(error)?;
-        inner.define_function_bytes(id, code.align, &code.bytes, &[]).map_err(error)?;
-        ids.push(id);
-    }
-    inner.finalize_definitions().map_err(|e| fail("memory", e.to_string()))?;
-    let entries = ids
-        .into_iter()
-        .map(|id| {
-            let address = inner.get_finalized_function(id);
-            // SAFETY: the address is that of a finished function which `clif::build` gave the kernel ABI's signature.
-            unsafe { std::mem::transmute::<*const u8, KernelFn>(address) }
-        })
-        .collect();
-    Ok((module, entries))
+fn refused(source: io::Error) -> Error {
+    Error::ExecutableMemory(source.to_string())
 }
 
-/// Compiles one kernel and runs it over all its chunks, `per_call` at a time, on one buffer per argument. For tests of kernels.
+/// Places code in fresh memory and makes it executable.
+fn install(code: &[MachineCode]) -> Result<(Executable, Vec<KernelFn>)> {
+    let (executable, offsets) = Executable::new(code).map_err(refused)?;
+    let entry = |(code, at): (&MachineCode, usize)| {
+        let kernel = executable.kernel(at, code.bytes.len());
+        kernel.ok_or_else(|| Error::Codegen { function: code.name.clone(), message: "the kernel has no code".into() })
+    };
+    let entries = code.iter().zip(offsets).map(entry).collect::<Result<Vec<KernelFn>>>()?;
+    Ok((executable, entries))
+}
+
+/// Compiles one kernel and runs it over all its chunks, `per_call` at a time, on one buffer per argument. For tests of kernels: who
+/// makes a spec by hand answers for it.
 ///
 /// # Errors
 /// As [`compile`]; and [`Error::Plan`] if a buffer is smaller than the kernel's argument.
-pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
+#[cfg(test)]
+pub(crate) fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
     let _proof = CpuFeatures::prove(target.level.features).map_err(runtime)?;
     let fits = buffers.len() == kernel.arguments.len()
         && kernel.arguments.iter().zip(buffers.iter()).all(|(argument, buffer)| buffer.len() >= argument.bytes);
@@ -191,7 +203,7 @@ pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per
         return Err(Error::Plan(vec![format!("{}: a buffer is smaller than its argument", kernel.name)]));
     }
     let code = super::compile(&[kernel], target)?;
-    let (_module, entries) = install(target, &code)?;
+    let (_executable, entries) = install(&code)?;
     let mut pointers: Vec<*mut u8> = buffers.iter_mut().map(|b| b.as_mut_ptr()).collect();
     let mut scratch = vec![0u128; kernel.scratch.div_ceil(16) + 1];
     let _environment = fornax_runtime::float_environment();
@@ -199,7 +211,7 @@ pub fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per
     while begin < kernel.chunks {
         let end = kernel.chunks.min(begin.saturating_add(per_call.max(1)));
         // SAFETY: the function follows the kernel ABI; each buffer was checked against the extent the kernel declares, and
-        // the module that owns the code outlives the call.
+        // the memory of the code outlives the call.
         unsafe { entries[0](pointers.as_mut_ptr(), begin, end, scratch.as_mut_ptr().cast()) };
         begin = end;
     }

@@ -29,7 +29,7 @@ pub struct Selftest {
 /// Runs the first binding: on the widest level that this machine runs, or as `reference` if it runs none with fused multiply-add.
 ///
 /// # Errors
-/// [`crate::Error::Runtime`] if memory cannot be had.
+/// [`crate::Error::Runtime`] if memory cannot be had, [`crate::Error::ExecutableMemory`] if none can be for code.
 pub fn measure(compiled: &Compiled<'_>, reference: Option<&Plan>, threads: usize) -> Result<Option<Selftest>> {
     let first = compiled.plans.first().map_or(&[][..], Vec::as_slice);
     // A level without fused multiply-add stands for itself only.
@@ -41,7 +41,7 @@ pub fn measure(compiled: &Compiled<'_>, reference: Option<&Plan>, threads: usize
         _ => return Ok(None),
     };
     let inputs = inputs(program.inputs())?;
-    let pool = Arc::new(Pool::new(threads, false).map_err(runtime)?);
+    let pool = Arc::new(Pool::at_most(threads, false).map_err(runtime)?);
     let mut session = Session::new(Arc::new(program), pool).map_err(runtime)?;
     let mut outputs = session.outputs().map_err(runtime)?;
     session.run(&inputs.iter().collect::<Vec<_>>(), &mut outputs).map_err(runtime)?;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use fornax_runtime::artifact::{
     ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, FORMAT_VERSION,
-    FORMAT_WITH_STATE, Head, Port, Sample, StateHead, StateTable, Status, Step, TABLES_MAGIC, Variable,
+    FORMAT_WITH_STATE, Head, MAX_PORTS, Port, Sample, StateHead, StateTable, Status, Step, TABLES_MAGIC, Variable,
 };
 use fornax_runtime::{ALIGN, Arg, artifact};
 
@@ -21,9 +21,15 @@ use crate::target::Arch;
 /// Bytes between the scratch of two workers, beyond the scratch: keeps the prefetcher of one out of the other's lines.
 const GAP: usize = 2 * ALIGN;
 
-/// An argument as the tables hold it.
+/// The largest memory whose offsets an argument can hold.
+const OFFSETS: u64 = 1 << BASE_SHIFT;
+
+/// An argument of plans that [`check_limits`] has let pass, as the tables hold it.
 pub fn argument(plan: &Plan, number: usize, table: &ConstantTable<'_>, operand: Operand) -> u64 {
-    let based = |base: u64, offset: usize| base << BASE_SHIFT | offset as u64;
+    let based = |base: u64, offset: usize| {
+        debug_assert!(base >> (u64::BITS - BASE_SHIFT) == 0 && (offset as u64) <= OFFSETS, "check_limits has run");
+        base << BASE_SHIFT | offset as u64
+    };
     match emit::argument(plan, &|constant| table.offset(number, constant), operand) {
         Arg::Arena(offset) => based(BASE_ARENA, offset),
         Arg::Constant(offset) => based(BASE_WEIGHTS, offset),
@@ -32,6 +38,25 @@ pub fn argument(plan: &Plan, number: usize, table: &ConstantTable<'_>, operand: 
         Arg::State(offset) => based(BASE_PORTS + (plan.inputs.len() + plan.outputs.len()) as u64, offset),
         Arg::Null => based(BASE_NULL, 0),
     }
+}
+
+/// Refuses plans with more tensors than arguments have bases for, or with memory beyond their offsets.
+///
+/// # Errors
+/// [`fornax_ir::Error::Limit`] naming the quantity.
+pub fn check_limits(plans: &[&Plan]) -> Result<()> {
+    let within = |what: &str, limit: u64, needed: u64| match needed > limit {
+        true => Err(fornax_ir::Error::Limit { what: what.into(), limit, needed, hint: None }.into()),
+        false => Ok(()),
+    };
+    for plan in plans {
+        let ports = plan.inputs.len() + plan.outputs.len() + usize::from(!plan.variables.is_empty());
+        within("inputs and outputs of a library", MAX_PORTS, ports as u64)?;
+        within("bytes of the arena of a library", OFFSETS, plan.arena_bytes as u64)?;
+        within("bytes of the state of a library", OFFSETS, plan.state_bytes() as u64)?;
+    }
+    let constants: u64 = plans.iter().map(|plan| plan.constant_bytes() as u64).fold(0, u64::saturating_add);
+    within("bytes of the weights of a library", OFFSETS, constants)
 }
 
 /// Sizes of one binding's memory, the same on every level.
@@ -298,7 +323,8 @@ impl Writer {
         }
         head.messages_at = place(&messages.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>());
         let needed = (Head::SIZE + body.len()) as u64;
-        let limit = u64::from(u32::MAX);
+        // Code reaches them by a signed distance of 32 bits.
+        let limit = i32::MAX as u64;
         if needed > limit {
             let what = "bytes of the tables of a library".into();
             return Err(fornax_ir::Error::Limit { what, limit, needed, hint: None }.into());
@@ -311,3 +337,39 @@ impl Writer {
 }
 
 const _: () = assert!(Sample::SIZE.is_multiple_of(8) && Step::SIZE.is_multiple_of(8) && Port::SIZE.is_multiple_of(8));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::plan::Port as PlanPort;
+    use crate::target::Target;
+    use fornax_ir::graph::parse;
+    use fornax_ir::types::TensorType;
+
+    fn plan(inputs: usize) -> Plan {
+        let graph = parse("graph @g(%x: f32[4]) { %y = sqrt %x return %y as \"y\" }").unwrap();
+        let mut plan = crate::pipeline::plan_of(&graph, &Target::host().unwrap()).unwrap();
+        let port = |at: usize| PlanPort { name: format!("x{at}"), ty: TensorType::f32([4]) };
+        plan.inputs.extend((1..inputs).map(port));
+        plan
+    }
+
+    #[test]
+    fn as_many_ports_as_bases_are_compiled_and_more_refused() {
+        let most = MAX_PORTS as usize - 1;
+        assert!(check_limits(&[&plan(most)]).is_ok());
+        let refused = |result: Result<()>| match result {
+            Err(Error::Graph(fornax_ir::Error::Limit { what, limit: 65_533, needed: 65_534, .. })) => {
+                assert!(what.contains("inputs and outputs"));
+            }
+            other => panic!("{other:?}"),
+        };
+        refused(check_limits(&[&plan(1), &plan(most + 1)]));
+        let plans = [vec![plan(most + 1)]];
+        refused(super::super::compile(&plans, None, 1, &mut crate::times::Times::default()).map(|_| ()));
+        refused(super::super::pack(&plans, 1).map(|_| ()));
+        let arena = Plan { arena_bytes: (1 << 48) + 1, ..plan(1) };
+        assert!(check_limits(&[&arena]).unwrap_err().to_string().contains("arena"));
+    }
+}
