@@ -7,6 +7,8 @@ mod measuring;
 #[path = "cli/scaling.rs"]
 mod scaling;
 mod support;
+#[path = "cli/system.rs"]
+mod system;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

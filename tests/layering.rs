@@ -28,7 +28,9 @@ const UNSAFE: &[&str] = &[
     "runtime/src/tensor.rs",
     "runtime/tests/allocations.rs",
     "tests/allocations.rs",
+    "tests/cli/system.rs",
     "runtime/tests/float_environment.rs",
+    "runtime/tests/system.rs",
     "runtime/tests/support/mod.rs",
 ];
 

@@ -265,16 +265,26 @@ pub struct ThreadArgs {
     /// Write /tmp/perf-PID.map, by which perf and other profilers know the kernels in memory by name.
     #[arg(long)]
     perf_map: bool,
+    /// Bind each thread to a processor of its own, on distinct cores as far as these go. So it is without this option where there
+    /// is a thread for every processor; fewer are left to the system, as others may run on the same processors.
+    #[arg(long)]
+    pin: bool,
 }
 
 impl ThreadArgs {
-    /// A session that is compiled for `bindings`, on pinned threads where the affinity mask has enough processors.
+    /// A session that is compiled for `bindings`, on pinned threads where they are asked for or fill the affinity mask.
     pub fn session(&self, model: &Model, bindings: Bindings) -> Result<Session> {
-        let threads = self.threads.map_or(0, usize::from);
-        let session = model.session(&SessionOptions { threads, pin: true, bindings })?;
+        let threads = self.threads.map_or_else(fornax::runtime::available_threads, usize::from);
+        let pin = self.pin || threads == fornax::runtime::allowed_cpus().len();
+        let session = model.session(&SessionOptions { threads, pin, bindings })?;
+        let given = session.pool().threads();
+        if given < threads {
+            // Standard error may be closed.
+            _ = writeln!(io::stderr(), "warning: threads: {threads} wanted, the system gives {given}");
+        }
         if let (true, Some(compiled)) = (self.perf_map, session.compiled()) {
             let path = format!("/tmp/perf-{}.map", std::process::id());
-            fornax::write_file(&path, compiled.program().perf_map().as_bytes())?;
+            fornax::write_private_file(&path, compiled.program().perf_map().as_bytes())?;
         }
         if let Some(cpu) = session.pool().caller_cpu() {
             // A refusal costs speed only.

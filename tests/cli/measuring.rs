@@ -51,6 +51,43 @@ fn latencies(answer: &str) -> Vec<(f64, f64)> {
     pairs.map(|(wall, cpu)| (wall.parse().unwrap(), cpu.parse().unwrap())).collect()
 }
 
+/// The processors that each thread of a process may run on, as the system lists them.
+fn affinities(process: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        line.trim().to_string()
+    };
+    let mut all: Vec<String> = tasks.map(|task| of(task.unwrap())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn threads_are_bound_where_they_fill_the_machine_or_when_asked() {
+    let cpus = fornax::runtime::allowed_cpus().len();
+    if cpus < 2 {
+        println!("SKIPPED: expected two processors, found {cpus}");
+        return;
+    }
+    let input = ["--input", "examples/signs.input.npy", "--threads", "2"];
+    let bound = |more: &[&str]| {
+        let mut driven = Driven::new(&[&input[..], more].concat());
+        driven.answer();
+        // A worker binds itself when it begins, which a run waits for no more than anything else does.
+        driven.ask(b"run 0.05 1");
+        let found = affinities(driven.child.id());
+        driven.end();
+        let single = found.iter().all(|list| list.parse::<usize>().is_ok());
+        assert!(found.len() == 2 && (!single || found[0] != found[1]), "{found:?}");
+        single
+    };
+    assert!(bound(&["--pin"]));
+    // Two such processes would share two processors of many.
+    assert_eq!(bound(&[]), cpus == 2);
+}
+
 #[test]
 fn drive_speaks_the_protocol() {
     let scratch = Scratch::new();
