@@ -44,7 +44,7 @@ const REOPENED: u32 = 16;
 #[derive(Clone, Debug)]
 pub struct LibraryOptions {
     /// Read embedded weights whole and check their hash; off by default, so that a library opens before its weights are read. What
-    /// kernels compute addresses from is always checked: damaged weights behind it give wrong numbers. Weights in a file of
+    /// kernels compute addresses from is always checked: damaged weights after it give wrong numbers. Weights in a file of
     /// their own are always checked whole.
     pub check_weights: bool,
     /// The file with the weights, also if the library has its own. By default a library without weights takes those next to

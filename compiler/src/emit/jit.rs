@@ -25,7 +25,7 @@ use crate::times::Times;
 struct Executable(Option<Mmap>);
 
 impl Executable {
-    /// Copies `code` into fresh pages, one piece behind the other, each where its alignment asks for it, and makes them executable.
+    /// Copies `code` into fresh pages, one piece after the other, each where its alignment asks for it, and makes them executable.
     /// Returns the offset of each piece too.
     fn new(code: &[MachineCode]) -> io::Result<(Self, Vec<usize>)> {
         let mut total = 0usize;

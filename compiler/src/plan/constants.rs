@@ -349,8 +349,8 @@ mod tests {
     #[test]
     fn lists_of_one_hash_are_equal_by_their_elements_only() {
         let colliding = |values: &[i32]| {
-            let elements = Table::new(values.iter().map(|value| value.to_le_bytes()));
-            Generated::Indices(Table { hash: 7, ..elements })
+            let elements = NumberList::new(values.iter().map(|value| value.to_le_bytes()));
+            Generated::Indices(NumberList { hash: 7, ..elements })
         };
         assert_eq!(colliding(&[1, 2]), colliding(&[1, 2]));
         assert_ne!(colliding(&[1, 2]), colliding(&[1, 3]));

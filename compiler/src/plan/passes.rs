@@ -63,7 +63,7 @@ mod tests {
         lower(&parse(&text).unwrap(), &"x86-64-v3".parse().unwrap()).unwrap()
     }
 
-    /// Nanoseconds that this thread has computed.
+    /// Nanoseconds that this thread has computed, up to some milliseconds ago.
     fn computed() -> u64 {
         let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         stat.split(' ').next().unwrap().parse().unwrap()
@@ -71,15 +71,12 @@ mod tests {
 
     #[test]
     fn passes_take_time_in_proportion_to_the_steps() {
-        let time = |steps: usize| {
-            let mut plan = chain(steps);
-            let begun = computed();
-            PASSES.iter().for_each(|pass| (pass.run)(&mut plan));
-            assert!(plan.arena_bytes <= 2 * 256, "{}", plan.arena_bytes);
-            computed() - begun
-        };
-        // What is quadratic takes 64 times as long for eight times the steps.
-        let (few, many) = (time(2_000), time(16_000));
-        assert!(many < 30 * few, "2000 steps take {few} ns, 16000 steps {many} ns");
+        let mut plan = chain(16_000);
+        let begun = computed();
+        PASSES.iter().for_each(|pass| (pass.run)(&mut plan));
+        let time = computed() - begun;
+        assert!(plan.arena_bytes <= 2 * 256, "{}", plan.arena_bytes);
+        // Some 20 ms; what is quadratic takes seconds.
+        assert!(time < 1_000_000_000, "16000 steps take {time} ns");
     }
 }
