@@ -13,7 +13,11 @@ pub mod math;
 pub mod soft;
 pub mod x86;
 
+use std::cell::Cell;
+
 use fornax_ir::types::DType;
+
+use crate::error::Result;
 
 /// A vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -110,14 +114,53 @@ pub enum Cmp {
 pub struct Mem {
     /// Base register.
     pub base: R,
-    /// Constant displacement.
-    pub offset: i32,
+    /// Constant displacement. A kernel says any; back ends refuse those beyond [`REACH`].
+    pub offset: i64,
 }
 
 impl R {
     /// The memory at `self + offset`.
-    pub fn at(self, offset: i32) -> Mem {
-        Mem { base: self, offset }
+    pub fn at(self, offset: impl TryInto<i64>) -> Mem {
+        Mem { base: self, offset: offset.try_into().unwrap_or(i64::MAX) }
+    }
+}
+
+/// Bytes by which a displacement may lead away from its base: instructions have 32 bits for them, and the elements of a vector, of which
+/// some are read one by one, follow.
+pub const REACH: usize = i32::MAX as usize - 4096;
+
+/// The displacements of a kernel as instructions have them: the one place that makes them 32 bits.
+#[derive(Default, Debug)]
+pub(crate) struct Displacements {
+    /// The first that does not fit.
+    beyond: Cell<Option<i64>>,
+}
+
+impl Displacements {
+    /// The displacement of an instruction; one that does not fit is noted, and the kernel must not be used.
+    pub fn of(&self, at: Mem) -> i32 {
+        if let Ok(offset) = i32::try_from(at.offset)
+            && offset.unsigned_abs() as usize <= REACH
+        {
+            return offset;
+        }
+        self.beyond.set(self.beyond.get().or(Some(at.offset)));
+        0
+    }
+
+    /// Refuses a kernel with a displacement that does not fit.
+    ///
+    /// # Errors
+    /// [`fornax_ir::Error::Limit`] with the displacement.
+    pub fn check(&self, kernel: &str) -> Result<()> {
+        match self.beyond.get() {
+            None => Ok(()),
+            Some(offset) => {
+                let what = format!("bytes between operands of one instruction in {kernel}");
+                let (limit, needed) = (REACH as u64, offset.unsigned_abs());
+                Err(fornax_ir::Error::Limit { what, limit, needed, hint: None }.into())
+            }
+        }
     }
 }
 

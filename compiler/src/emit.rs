@@ -167,7 +167,7 @@ fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<
         return Ok(MachineCode { name: kernel.name.clone(), bytes, align: x86::ALIGN as u64 });
     }
     let fail = |message: String| Error::Codegen { function: kernel.name.clone(), message };
-    let function = clif::build(isa, |e| kernel.emit(e))?;
+    let function = clif::build(isa, &kernel.name, |e| kernel.emit(e))?;
     let compiled = clif::compile(isa, function).map_err(|e| fail(e.to_string()))?;
     if let Some(reloc) = compiled.buffer.relocs().first() {
         return Err(fail(format!("relocation {:?}: a kernel must be self-contained", reloc.kind)));
@@ -179,6 +179,36 @@ fn compile_one(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn displacements_beyond_their_field_are_refused() {
+        use crate::codegen::REACH;
+        let code = |target: &str, offset: i64| {
+            let body = |e: &mut dyn crate::codegen::Emitter| {
+                let (p, v) = (e.pointer(0), e.v());
+                e.load(v, p.at(offset), 1);
+                e.store(v, p.at(0), 1);
+            };
+            let target: Target = target.parse().unwrap();
+            match target.level.backend {
+                Backend::X86 => x86::compile(&target, "far", body).map(|_| ()),
+                _ => clif::build(&*clif::isa(&target).unwrap(), "far", body).map(|_| ()),
+            }
+        };
+        for target in ["x86-64", "x86-64-v3", "aarch64"] {
+            assert!(code(target, REACH as i64).is_ok() && code(target, -(REACH as i64)).is_ok());
+            for far in [REACH as i64 + 1, 1 << 31, 1 << 32, -1 << 31, i64::MAX] {
+                let error = code(target, far).unwrap_err();
+                let expected = |error: &Error| match error {
+                    Error::Graph(fornax_ir::Error::Limit { what, needed, .. }) => {
+                        what.ends_with("in far") && *needed == far.unsigned_abs()
+                    }
+                    _ => false,
+                };
+                assert!(expected(&error), "{target}: {error}");
+            }
+        }
+    }
 
     #[test]
     fn helpers_and_the_caller_each_do_their_part() {

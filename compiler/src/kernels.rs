@@ -254,6 +254,11 @@ fn advance_single(e: &mut dyn Emitter, pointer: R, offset: R, size: usize) {
     e.free_r(scaled);
 }
 
+/// A number of work units; one that 32 bits do not hold becomes the largest, which no plan takes.
+fn work_units(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// `Title { name: value, … }`
 fn write_fields(
     f: &mut std::fmt::Formatter<'_>,

@@ -67,9 +67,12 @@ pub fn signature() -> Signature {
     signature
 }
 
-/// The function that `emit` writes.
-pub fn build(isa: &dyn TargetIsa, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Function> {
-    named(isa, UserFuncName::default(), emit)
+/// The function that `emit` writes for the kernel called `name`.
+///
+/// # Errors
+/// [`fornax_ir::Error::Limit`] if a displacement does not fit an instruction.
+pub fn build(isa: &dyn TargetIsa, name: &str, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Function> {
+    named(isa, (name, UserFuncName::default()), emit)
 }
 
 /// The machine code of a function.
@@ -91,10 +94,14 @@ pub fn compile(isa: &dyn TargetIsa, mut function: Function) -> Result<CompiledCo
 /// The CLIF text of the function that `emit` writes, under `name`.
 pub fn text(target: &Target, name: &str, emit: impl FnOnce(&mut dyn Emitter)) -> Result<String> {
     let isa = isa(target)?;
-    Ok(named(&*isa, UserFuncName::testcase(name), emit)?.display().to_string())
+    Ok(named(&*isa, (name, UserFuncName::testcase(name)), emit)?.display().to_string())
 }
 
-fn named(isa: &dyn TargetIsa, name: UserFuncName, emit: impl FnOnce(&mut dyn Emitter)) -> Result<Function> {
+fn named(
+    isa: &dyn TargetIsa,
+    (kernel, name): (&str, UserFuncName),
+    emit: impl FnOnce(&mut dyn Emitter),
+) -> Result<Function> {
     let mut context = FunctionBuilderContext::new();
     let mut function = Function::with_name_signature(name, signature());
     let mut builder = FunctionBuilder::new(&mut function, &mut context);
@@ -106,6 +113,7 @@ fn named(isa: &dyn TargetIsa, name: UserFuncName, emit: impl FnOnce(&mut dyn Emi
     emit(&mut emitter);
     emitter.builder.ins().return_(&[]);
     emitter.builder.finalize(isa.frontend_config());
+    emitter.displacements.check(kernel)?;
     Ok(function)
 }
 

@@ -191,8 +191,8 @@ mod tests {
             let (from, to, v) = (e.pointer(0), e.pointer(1), e.v());
             for first in (0..values.len()).step_by(lanes) {
                 let n = lanes.min(values.len() - first);
-                e.load(v, from.at((SINGLE * first) as i32), n);
-                e.store_f32(v, to.at((dtype.size() * first) as i32), dtype, n);
+                e.load(v, from.at(SINGLE * first), n);
+                e.store_f32(v, to.at(dtype.size() * first), dtype, n);
             }
         });
         buffers[1].as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).collect()
@@ -206,12 +206,12 @@ mod tests {
         soft::run(lanes, (0, 1), &mut buffers, |e| {
             let (from, to, v) = (e.pointer(0), e.pointer(1), e.v());
             for first in (0..1 << 16).step_by(step) {
-                let at = from.at((dtype.size() * first) as i32);
+                let at = from.at(dtype.size() * first);
                 match broadcast {
                     true => e.broadcast_f32(v, at, dtype),
                     false => e.load_f32(v, at, dtype, lanes),
                 }
-                e.store(v, to.at((SINGLE * first) as i32), step);
+                e.store(v, to.at(SINGLE * first), step);
             }
         });
         buffers[1].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()

@@ -45,7 +45,7 @@ pub fn map(xs: &mut [f32], body: impl Fn(&mut dyn Emitter, V)) {
 
 impl Soft<'_> {
     fn place(&self, at: Mem, bytes: usize) -> (usize, usize) {
-        let address = self.r[at.base.0 as usize] + i64::from(at.offset);
+        let address = self.r[at.base.0 as usize] + at.offset;
         let (buffer, offset) = (address.div_euclid(SPACING) - 1, address.rem_euclid(SPACING) as usize);
         let extent = usize::try_from(buffer).ok().and_then(|b| self.buffers.get(b)).map(Vec::len);
         assert!(
@@ -356,7 +356,7 @@ impl Emitter for Soft<'_> {
         self.v[d.0 as usize] = self.v[s.0 as usize];
     }
     fn load(&mut self, d: V, at: Mem, lanes: usize) {
-        self.lanewise(d, |m, lane| if lane < lanes { m.element(at.base.at(at.offset + 4 * lane as i32)) } else { 0 });
+        self.lanewise(d, |m, lane| if lane < lanes { m.element(at.base.at(at.offset + 4 * lane as i64)) } else { 0 });
     }
     fn store(&mut self, s: V, at: Mem, lanes: usize) {
         self.store_as(s, at, DType::U32, lanes);
@@ -364,14 +364,14 @@ impl Emitter for Soft<'_> {
     fn load_as(&mut self, d: V, at: Mem, from: DType, lanes: usize) {
         assert!(from.size() <= 4 && !matches!(from, DType::F16 | DType::BF16), "{from} does not widen to 32 bits");
         self.lanewise(d, |m, lane| {
-            let at = at.base.at(at.offset + (from.size() * lane) as i32);
+            let at = at.base.at(at.offset + (from.size() * lane) as i64);
             if lane < lanes { m.integer_at(at, from) as u32 } else { 0 }
         });
     }
     fn store_as(&mut self, s: V, at: Mem, to: DType, lanes: usize) {
         for lane in 0..lanes.min(self.lanes) {
             let bytes = self.bits(s, lane).to_le_bytes();
-            self.write(at.base.at(at.offset + (to.size() * lane) as i32), &bytes[..to.size()]);
+            self.write(at.base.at(at.offset + (to.size() * lane) as i64), &bytes[..to.size()]);
         }
     }
     fn broadcast(&mut self, d: V, at: Mem) {

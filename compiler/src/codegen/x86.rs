@@ -37,7 +37,7 @@ pub fn compile(target: &Target, name: &str, emit: impl FnOnce(&mut dyn Emitter))
     let mut recorder = record::Recorder::new(vectors);
     emit(&mut recorder);
     let fail = |message: String| Error::Codegen { function: name.into(), message };
-    let mut code = recorder.finish();
+    let mut code = recorder.finish(name)?;
     fold::loads(&mut code, vectors);
     allocate::compile(&code, vectors).map_err(fail)
 }

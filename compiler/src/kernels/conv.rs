@@ -18,7 +18,7 @@ mod strip;
 mod tests;
 mod tile;
 
-use super::{Argument, Family, KernelName, LayerKind, Parts};
+use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::{Cost, Machine, Target};
@@ -261,7 +261,7 @@ impl Family for Conv {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.pixels() * self.filters * self.groups == 0 { 0 } else { schedule.chunks as u32 }
+        if self.pixels() * self.filters * self.groups == 0 { 0 } else { work_units(schedule.chunks) }
     }
 
     fn flops(&self) -> u64 {

@@ -14,7 +14,7 @@ use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
 use super::{Argument, Family, KernelName, LINE, LayerKind, Parts};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Epilogue, EpilogueOp, Output};
-use crate::codegen::{Element, Emitter, R, V};
+use crate::codegen::{Element, Emitter, R, REACH, V};
 use crate::target::Target;
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
@@ -66,9 +66,9 @@ impl Depthwise {
         Packing::new([self.channels, self.kernel[0] * self.kernel[1]], Transform::None, layout)
     }
 
-    /// Whether there is a kernel; see [`Sliding::applies`].
+    /// Whether there is a kernel; see [`Sliding::applies`]. The taps of a channel are apart by constants, too.
     pub fn applies(&self) -> bool {
-        self.sliding().applies()
+        self.sliding().applies() && self.weight_len() * self.element.size() <= REACH
     }
 
     pub(super) fn sliding(&self) -> Sliding {
@@ -188,7 +188,7 @@ impl Cell for Segment<'_> {
         }
         let sum = at.moving.get(2).map(|sum| (*sum, partial(e, run, *sum, lanes)));
         let output = |(t, acc): (usize, &V)| {
-            let to = at.y.at(((run.start + t) * at.pixels[1]) as i32);
+            let to = at.y.at((run.start + t) * at.pixels[1]);
             Output { value: *acc, to, lanes, residual: None, sum: sum.map(|(_, total)| total) }
         };
         let outputs: Vec<Output> = accumulators.iter().enumerate().map(output).collect();
@@ -217,7 +217,7 @@ impl Segment<'_> {
         let load = |j: usize| {
             taps.iter().any(|(_, _, used)| *used == j).then(|| {
                 let (v, all) = (e.v(), e.lanes(Element::F32));
-                e.load_f32(v, weights.at(((k * columns + j) * tap_bytes) as i32), element, all);
+                e.load_f32(v, weights.at((k * columns + j) * tap_bytes), element, all);
                 v
             })
         };
@@ -226,7 +226,7 @@ impl Segment<'_> {
         let mut held = None;
         for (column, t, j) in taps {
             if held != Some(column) {
-                e.load_f32(x, row.at((column * pixel) as i32), element, lanes);
+                e.load_f32(x, row.at(column * pixel), element, lanes);
                 held = Some(column);
             }
             if let Some(weight) = loaded[*j] {
@@ -361,6 +361,9 @@ mod tests {
         assert!(s.applies() && spec(CASES[9]).applies());
         assert!(!Depthwise { kernel: [12, 3], ..s.clone() }.applies());
         assert!(!Depthwise { channels: 1 << 40, ..s.clone() }.applies());
+        // The last tap of a channel lies 2 GiB after the first.
+        let wide = |channels: usize| Depthwise { kernel: [9, 1], channels, input: [1, 1], output: [1, 1], ..s.clone() };
+        assert!(wide(59_000_000).applies() && !wide(1 << 26).applies());
         // Every segment meets other taps.
         let (input, kernel, dilations) = ([9, 900], [11, 11], [1, 90]);
         assert!(!Depthwise { input, output: [9, 900], kernel, dilations, pads: [5, 450], ..s }.applies());

@@ -2,7 +2,7 @@
 //!
 //! In: `x [N, pixels, C]` and `gate [N, C]`. Out: `y`, which may be the memory of `x`. Used where a gate has no consumer to be folded into.
 
-use super::{Argument, Family, KernelName, LayerKind, Parts};
+use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -73,7 +73,7 @@ impl Family for Gate {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.channels == 0 { 0 } else { (self.batch * self.pixels / schedule.pixels) as u32 }
+        if self.channels == 0 { 0 } else { work_units(self.batch * self.pixels / schedule.pixels) }
     }
 
     fn flops(&self) -> u64 {
@@ -122,7 +122,7 @@ impl Gate {
     fn multiply(&self, e: &mut dyn Emitter, [from, gate, to]: [R; 3], count: usize) {
         let (lanes, g, v) = (e.lanes(Element::F32), e.v(), e.v());
         for first in (0..count).step_by(lanes) {
-            let (n, offset) = (lanes.min(count - first), (first * self.element.size()) as i32);
+            let (n, offset) = (lanes.min(count - first), first * self.element.size());
             e.load_f32(v, from.at(offset), self.element, n);
             e.load_f32(g, gate.at(offset), self.element, n);
             e.op(VOp::Mul, Element::F32, v, v, g);

@@ -5,7 +5,7 @@
 //! every weight is read once: the kernel runs at the bandwidth of the memory that the weights are in.
 
 use super::parts::function;
-use super::{Argument, Family, KernelName, LayerKind, Parts, packing};
+use super::{Argument, Family, KernelName, LayerKind, Parts, packing, work_units};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Epilogue, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
@@ -102,7 +102,7 @@ impl Family for Gemv {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.rows == 0 { 0 } else { self.outputs.div_ceil(Self::PANEL).div_ceil(schedule.panels) as u32 }
+        if self.rows == 0 { 0 } else { work_units(self.outputs.div_ceil(Self::PANEL).div_ceil(schedule.panels)) }
     }
 
     fn flops(&self) -> u64 {
@@ -177,14 +177,14 @@ impl Gemv {
         let (lanes, element, size) = (e.lanes(Element::F32), self.element, self.element.size());
         let accumulators: Vec<V> = (0..n).map(|_| e.v()).collect();
         for (i, acc) in accumulators.iter().enumerate() {
-            e.load(*acc, b.at(((first + i) * lanes * SINGLE) as i32), lanes);
+            e.load(*acc, b.at((first + i) * lanes * SINGLE), lanes);
         }
         let (from, weights) = (copy(e, x), copy(e, w));
         let step = |e: &mut dyn Emitter, k: usize| {
             let (value, weight) = (e.v(), e.v());
-            e.broadcast_f32(value, from.at((k * size) as i32), element);
+            e.broadcast_f32(value, from.at(k * size), element);
             for (i, acc) in accumulators.iter().enumerate() {
-                let at = weights.at(((k * Self::PANEL + (first + i) * lanes) * size) as i32);
+                let at = weights.at((k * Self::PANEL + (first + i) * lanes) * size);
                 e.load_f32(weight, at, element, lanes);
                 e.fma(*acc, weight, value);
             }
@@ -201,7 +201,7 @@ impl Gemv {
         (0..self.inputs % unroll).for_each(|k| step(e, k));
         let output = |(i, acc): (usize, &V)| {
             let first = (first + i) * lanes;
-            let to = y.at((first * size) as i32);
+            let to = y.at(first * size);
             Output { value: *acc, to, lanes: lanes.min(width - first), residual: None, sum: None }
         };
         let outputs: Vec<Output> = accumulators.iter().enumerate().map(output).collect();

@@ -3,7 +3,7 @@
 //! In: `x [N, rows, columns, C]`. Out: `y [N, C]`. Each row is summed by column from 0, the sums are added by row from 0, and the total
 //! is divided by `count`. Row sums that another kernel wrote are a map of one column.
 
-use super::{Argument, Family, KernelName, LayerKind, Parts, advance};
+use super::{Argument, Family, KernelName, LayerKind, Parts, advance, work_units};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -77,7 +77,7 @@ impl Family for Mean {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        (self.batch * self.channels.div_ceil(BLOCK) / schedule.blocks) as u32
+        work_units(self.batch * self.channels.div_ceil(BLOCK) / schedule.blocks)
     }
 
     fn flops(&self) -> u64 {
@@ -142,7 +142,7 @@ impl Mean {
             e.repeat(Count::Times(self.columns as u32), &mut |e| {
                 let v = e.v();
                 for ((first, n), sum) in parts.iter().zip(&sums) {
-                    e.load_f32(v, at.at((first * self.input.size()) as i32), self.input, *n);
+                    e.load_f32(v, at.at(first * self.input.size()), self.input, *n);
                     e.op(VOp::Add, Element::F32, *sum, *sum, v);
                 }
                 e.free_v(v);
@@ -156,7 +156,7 @@ impl Mean {
         let count = e.constant(self.count as f32);
         for ((first, n), total) in parts.iter().zip(totals) {
             e.op(VOp::Div, Element::F32, total, total, count);
-            e.store_f32(total, to.at((first * self.element.size()) as i32), self.element, *n);
+            e.store_f32(total, to.at(first * self.element.size()), self.element, *n);
             e.free_v(total);
         }
         e.free_v(count);

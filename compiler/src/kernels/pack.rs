@@ -7,7 +7,7 @@
 //! source is copied by vectors, any other element by element. A work unit is some turns of the loops outside of the blocks.
 
 use super::name::Section;
-use super::{Argument, Family, KernelName, LayerKind, Parts};
+use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::elements::widens;
 use crate::codegen::{Count, Element, Emitter, R, V, VOp};
 use crate::target::Target;
@@ -176,7 +176,7 @@ impl Family for Pack {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        self.units().div_ceil(schedule.units) as u32
+        work_units(self.units().div_ceil(schedule.units))
     }
 
     fn flops(&self) -> u64 {
@@ -288,11 +288,11 @@ impl Pack {
         let (v, size, stride) = (e.v(), self.element.size(), self.nest.line.stride);
         for first in (0..count).step_by(wide) {
             let lanes = wide.min(count - first);
-            e.load_bits(v, from.at((first * stride * size) as i32), self.element, lanes);
+            e.load_bits(v, from.at(first * stride * size), self.element, lanes);
             if let Some(factor) = factor {
                 e.op(VOp::Mul, Element::F32, v, v, factor);
             }
-            e.store_bits(v, to.at((first * size) as i32), self.element, lanes);
+            e.store_bits(v, to.at(first * size), self.element, lanes);
         }
         e.free_v(v);
     }
@@ -309,7 +309,7 @@ impl Pack {
         e.copy(at, to);
         let some = |e: &mut dyn Emitter, count: usize| {
             for first in (0..count).step_by(lanes) {
-                e.store_bits(v, at.at((first * size) as i32), self.element, lanes.min(count - first));
+                e.store_bits(v, at.at(first * size), self.element, lanes.min(count - first));
             }
         };
         e.repeat(Count::Times(turns as u32), &mut |e| {

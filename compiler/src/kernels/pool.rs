@@ -146,7 +146,7 @@ impl Cell for Window<'_> {
             let mut held = None;
             for (column, t, _) in sliding.taps(run) {
                 if held != Some(column) {
-                    e.load_f32(x, row.at((column * input) as i32), element, lanes);
+                    e.load_f32(x, row.at(column * input), element, lanes);
                     held = Some(column);
                 }
                 let acc = accumulators[t];
@@ -164,7 +164,7 @@ impl Cell for Window<'_> {
             self.divide(e, run, *count, &accumulators);
         }
         for (t, acc) in accumulators.iter().enumerate() {
-            e.store_f32(*acc, at.y.at(((run.start + t) * output) as i32), element, lanes);
+            e.store_f32(*acc, at.y.at((run.start + t) * output), element, lanes);
         }
         accumulators.into_iter().for_each(|v| e.free_v(v));
     }

@@ -26,7 +26,7 @@ use super::conv::{self, Conv, PANEL};
 use super::depthwise::Depthwise;
 use super::parts::function;
 use super::sliding::{self, Cell, Rows, Sliding, copy};
-use super::{Argument, Family, KernelName, LINE, LayerKind, Parts, advance_single};
+use super::{Argument, Family, KernelName, LINE, LayerKind, Parts, advance_single, work_units};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::{Count, Emitter, R};
 use crate::target::{Cost, Machine, Target};
@@ -160,7 +160,7 @@ impl Family for Ring {
         if d.channels * d.output[0] * d.output[1] == 0 {
             return 0;
         }
-        (d.batch * schedule.bands * d.channels.div_ceil(schedule.block)) as u32
+        work_units(d.batch * schedule.bands * d.channels.div_ceil(schedule.block))
     }
 
     fn scratch(&self, schedule: &Schedule) -> usize {

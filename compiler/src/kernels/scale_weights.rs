@@ -5,7 +5,7 @@
 //! over the activations where there are more pixels than output channels; rounds in another place, so it is a choice of the plan.
 
 use super::conv::{PANEL, padded, width};
-use super::{Argument, Family, KernelName, LayerKind, Parts};
+use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -72,7 +72,7 @@ impl Family for ScaleWeights {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.batch * self.channels == 0 { 0 } else { self.panels().div_ceil(schedule.panels) as u32 }
+        if self.batch * self.channels == 0 { 0 } else { work_units(self.panels().div_ceil(schedule.panels)) }
     }
 
     fn flops(&self) -> u64 {
@@ -117,9 +117,9 @@ impl ScaleWeights {
         e.repeat(Count::Times(self.channels as u32), &mut |e| {
             e.broadcast_f32(scale, at.at(0), element);
             for column in (0..width).step_by(lanes) {
-                e.load_f32(value, w.at((size * column) as i32), element, width - column);
+                e.load_f32(value, w.at(size * column), element, width - column);
                 e.op(VOp::Mul, Element::F32, value, value, scale);
-                e.store_f32(value, y.at((size * column) as i32), element, width - column);
+                e.store_f32(value, y.at(size * column), element, width - column);
             }
             e.add_imm(at, at, size as i64);
             e.add_imm(w, w, (size * width) as i64);

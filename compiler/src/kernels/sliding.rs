@@ -5,7 +5,7 @@
 //! code, so taps left and right of the map are left out at compile time. A window row above or below the map reads `outside`, a
 //! row of elements that do not change the result.
 
-use super::{KernelName, Parts, advance, schedule_text};
+use super::{KernelName, Parts, advance, schedule_text, work_units};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
 use crate::target::{Machine, Target, Vectors};
@@ -172,7 +172,7 @@ impl Sliding {
         if self.channels == 0 || self.output[1] == 0 {
             return 0;
         }
-        (self.batch * self.output[0] * self.channels.div_ceil(schedule.block)) as u32
+        work_units(self.batch * self.output[0] * self.channels.div_ceil(schedule.block))
     }
 
     /// The input column that output `start + output` reads through window column `column`, if it is inside the map.

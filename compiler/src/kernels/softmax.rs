@@ -8,7 +8,7 @@
 //! with a NaN or an infinite maximum gives NaN throughout, since its sum is one. Results are rounded to the type of the elements once.
 
 use super::sliding::copy;
-use super::{Argument, Family, KernelName, LayerKind, Parts};
+use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R, V, VOp, math};
 use crate::target::{Machine, Target};
@@ -73,7 +73,7 @@ impl Family for Softmax {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.length == 0 { 0 } else { self.rows.div_ceil(schedule.rows) as u32 }
+        if self.length == 0 { 0 } else { work_units(self.rows.div_ceil(schedule.rows)) }
     }
 
     /// Lanes of a reduction, and the end of a row.
@@ -129,7 +129,7 @@ impl Softmax {
         self.blocks(e, [x, y], Some(scratch), &mut |e, (from, element), _, _| {
             let v = e.v();
             for (i, top) in tops.iter().enumerate() {
-                e.load_f32(v, from.at((i * lanes * element.size()) as i32), element, lanes);
+                e.load_f32(v, from.at(i * lanes * element.size()), element, lanes);
                 e.op(VOp::Max, Element::F32, *top, v, *top);
             }
             e.free_v(v);
@@ -146,7 +146,7 @@ impl Softmax {
         self.blocks(e, [if self.keeps() { y } else { x }, y], None, &mut |e, (from, element), to, exist| {
             let v = e.v();
             for at in (0..exist).step_by(lanes) {
-                let (n, offset) = (lanes.min(exist - at), (at * element.size()) as i32);
+                let (n, offset) = (lanes.min(exist - at), at * element.size());
                 e.load_f32(v, from.at(offset), element, n);
                 if !self.keeps() {
                     e.op(VOp::Sub, Element::F32, v, v, largest);
@@ -174,14 +174,14 @@ impl Softmax {
             let first = group * GROUP * lanes;
             let values: Vec<V> = sums.iter().map(|_| e.v()).collect();
             for (i, v) in values.iter().enumerate() {
-                e.load_f32(*v, from.at(((first + i * lanes) * element.size()) as i32), element, lanes);
+                e.load_f32(*v, from.at((first + i * lanes) * element.size()), element, lanes);
                 e.op(VOp::Sub, Element::F32, *v, *v, largest);
             }
             math::unary(e, UnaryFn::Exp, &values);
             for ((i, v), sum) in values.iter().enumerate().zip(sums) {
                 let at = first + i * lanes;
                 if self.keeps() && at < exist {
-                    e.store(*v, to.at((at * SINGLE) as i32), lanes.min(exist - at));
+                    e.store(*v, to.at(at * SINGLE), lanes.min(exist - at));
                 }
                 e.op(VOp::Add, Element::F32, *sum, *sum, *v);
             }
@@ -212,12 +212,12 @@ impl Softmax {
         let (v, from) = (e.constant(f32::NEG_INFINITY), copy(e, x));
         e.add_imm(from, from, ((self.length - exist) * self.element.size()) as i64);
         for at in (0..LANES).step_by(lanes) {
-            e.store(v, scratch.at((at * SINGLE) as i32), lanes);
+            e.store(v, scratch.at(at * SINGLE), lanes);
         }
         for at in (0..exist).step_by(lanes) {
             let n = lanes.min(exist - at);
-            e.load_f32(v, from.at((at * self.element.size()) as i32), self.element, n);
-            e.store(v, scratch.at((at * SINGLE) as i32), n);
+            e.load_f32(v, from.at(at * self.element.size()), self.element, n);
+            e.store(v, scratch.at(at * SINGLE), n);
         }
         e.free_v(v);
         e.free_r(from);
@@ -227,7 +227,7 @@ impl Softmax {
 /// Brings 16 virtual lanes together; the result is in every lane.
 fn combine(e: &mut dyn Emitter, op: VOp, parts: Vec<V>, scratch: R) -> V {
     let lanes = e.lanes(Element::F32);
-    let at = |lane: usize| scratch.at(((LANES + lane) * SINGLE) as i32);
+    let at = |lane: usize| scratch.at((LANES + lane) * SINGLE);
     for (i, part) in parts.into_iter().enumerate() {
         e.store(part, at(i * lanes), lanes);
         e.free_v(part);

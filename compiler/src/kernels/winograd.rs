@@ -33,7 +33,7 @@ mod product;
 mod tests;
 mod transform;
 
-use super::{Argument, Family, KernelName, LayerKind, Parts};
+use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::Emitter;
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Epilogue;
@@ -243,7 +243,7 @@ impl Family for Winograd {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        if self.tiles() * self.filters == 0 { 0 } else { (self.blocks(schedule) * self.parts(schedule)) as u32 }
+        if self.tiles() * self.filters == 0 { 0 } else { work_units(self.blocks(schedule) * self.parts(schedule)) }
     }
 
     fn scratch(&self, schedule: &Schedule) -> usize {

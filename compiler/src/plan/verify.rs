@@ -19,7 +19,42 @@ pub fn verify(plan: &Plan) -> Result<()> {
     let unnamed: Vec<String> = plan.steps.iter().filter_map(|step| unnamed(plan, step)).collect();
     let faults =
         if unnamed.is_empty() { plan.steps.iter().flat_map(|step| faults(plan, step)).collect() } else { unnamed };
-    if faults.is_empty() { Ok(()) } else { Err(Error::Plan(faults)) }
+    if faults.is_empty() {
+        plan.steps.iter().try_for_each(|step| check_counts(plan, step))
+    } else {
+        Err(Error::Plan(faults))
+    }
+}
+
+/// Refuses a step whose kernel would count beyond 32 bits: work units, and for all but loop nests elements, of which rows, channels and
+/// turns of loops are parts.
+fn check_counts(plan: &Plan, step: &KernelCall) -> Result<()> {
+    let most = u64::from(u32::MAX) - 1;
+    let within = |what: &str, needed: u64| -> Result<()> {
+        match needed > most {
+            true => {
+                let what = format!("{what} of {} ({})", step.kernel.name, step.node);
+                Err(fornax_ir::Error::Limit { what, limit: most, needed, hint: None }.into())
+            }
+            false => Ok(()),
+        }
+    };
+    within("work units", step.kernel.chunks.into())?;
+    if let Spec::Loops(loops) = &step.kernel.spec {
+        let below = loops.nest().guards.iter().map(|guard| guard.below as u64).max();
+        return within("extent of a padded axis", below.unwrap_or(0));
+    }
+    for (argument, operand) in step.kernel.arguments.iter().zip(&step.operands) {
+        let size = match operand {
+            Operand::View(view) => plan.views[view.0].ty.dtype.size(),
+            Operand::Constant(ConstId(id)) => match &plan.constants[*id].contents {
+                Contents::Packed(source, _) => source.ty.dtype.size(),
+                Contents::Generated(_) => size_of::<f32>(),
+            },
+        };
+        within("elements of an operand", (argument.bytes / size) as u64)?;
+    }
+    Ok(())
 }
 
 /// [`verify`], that every value has a place, that constants are known, and that kernels are those of their specs: what emission asks for.
@@ -205,6 +240,22 @@ mod tests {
         assert!(error.contains("expected arguments"), "{error}");
         let error = broken(unary(), |plan| plan.steps[0].kernel.chunks += 1);
         assert!(error.contains("expected arguments"), "{error}");
+    }
+
+    #[test]
+    fn counts_beyond_32_bits_are_refused() {
+        let softmax = |rows: u64| {
+            let text = format!("graph @g(%x: f32[{rows},1]) {{ %y = softmax %x {{axis=1}} return %y as \"y\" }}");
+            pipeline::plan_of(&parse(&text).unwrap(), &Target::host().unwrap())
+        };
+        assert!(softmax((1 << 32) - 2).is_ok());
+        for rows in [(1 << 32) - 1, 1 << 32, 1 << 40] {
+            let error = softmax(rows).unwrap_err();
+            assert!(
+                matches!(&error, Error::Graph(fornax_ir::Error::Limit { needed, .. }) if *needed == rows),
+                "{error}"
+            );
+        }
     }
 
     #[test]

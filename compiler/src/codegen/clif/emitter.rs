@@ -6,7 +6,7 @@ use cranelift_frontend::{FunctionBuilder, Variable};
 
 use super::elements::{float_condition, int_condition, shuffle_bytes, vector_of};
 use super::memory;
-use crate::codegen::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, V, VOp};
+use crate::codegen::{Body, Cmp, Count, Displacements, Element, Emitter, IntOp, Mem, R, V, VOp};
 use fornax_ir::types::DType;
 
 /// Lanes of a vector.
@@ -24,6 +24,7 @@ pub(crate) struct ClifEmitter<'a> {
     x86: bool,
     free_v: Vec<V>,
     free_r: Vec<R>,
+    pub(super) displacements: Displacements,
 }
 
 impl<'a> ClifEmitter<'a> {
@@ -31,7 +32,8 @@ impl<'a> ClifEmitter<'a> {
     pub(super) fn new(builder: FunctionBuilder<'a>, entry: Block, fma: bool, x86: bool) -> Self {
         let p = builder.block_params(entry);
         let (ptrs, begin, end, scratch) = (p[0], p[1], p[2], p[3]);
-        Self { builder, ptrs, begin, end, scratch, fma, x86, free_v: Vec::new(), free_r: Vec::new() }
+        let (free_v, free_r, displacements) = (Vec::new(), Vec::new(), Displacements::default());
+        Self { builder, ptrs, begin, end, scratch, fma, x86, free_v, free_r, displacements }
     }
 
     /// The current value of a vector register, F32X4.
@@ -257,14 +259,14 @@ impl Emitter for ClifEmitter<'_> {
     }
 
     fn load_r(&mut self, d: R, at: Mem) {
-        let base = self.get_r(at.base);
-        let value = self.builder.ins().load(types::I64, memory(), base, at.offset);
+        let (base, offset) = (self.get_r(at.base), self.displacements.of(at));
+        let value = self.builder.ins().load(types::I64, memory(), base, offset);
         self.set_r(d, value);
     }
 
     fn store_r(&mut self, s: R, at: Mem) {
-        let (value, base) = (self.get_r(s), self.get_r(at.base));
-        self.builder.ins().store(memory(), value, base, at.offset);
+        let (value, base, offset) = (self.get_r(s), self.get_r(at.base), self.displacements.of(at));
+        self.builder.ins().store(memory(), value, base, offset);
     }
 
     fn int_op(&mut self, op: IntOp, d: R, a: R, b: R) {
@@ -280,14 +282,14 @@ impl Emitter for ClifEmitter<'_> {
     }
 
     fn load_int(&mut self, d: R, at: Mem, dtype: DType) {
-        let base = self.get_r(at.base);
-        let value = self.load_element(dtype, base, at.offset);
+        let (base, offset) = (self.get_r(at.base), self.displacements.of(at));
+        let value = self.load_element(dtype, base, offset);
         self.set_r(d, value);
     }
 
     fn store_int(&mut self, s: R, at: Mem, dtype: DType) {
-        let (value, base) = (self.get_r(s), self.get_r(at.base));
-        self.store_element(dtype.size(), value, base, at.offset);
+        let (value, base, offset) = (self.get_r(s), self.get_r(at.base), self.displacements.of(at));
+        self.store_element(dtype.size(), value, base, offset);
     }
 
     fn choose(&mut self, d: R, cmp: Cmp, a: R, b: R, yes: R, no: R) {
@@ -378,8 +380,8 @@ impl Emitter for ClifEmitter<'_> {
     }
 
     fn load(&mut self, d: V, at: Mem, lanes: usize) {
-        let base = self.get_r(at.base);
-        let mut part = |ty, offset: i32| self.builder.ins().load(ty, memory(), base, at.offset + offset);
+        let (base, start) = (self.get_r(at.base), self.displacements.of(at));
+        let mut part = |ty, offset: i32| self.builder.ins().load(ty, memory(), base, start + offset);
         let value = match lanes {
             0 => self.splat_bits(0),
             1 => {
@@ -399,19 +401,19 @@ impl Emitter for ClifEmitter<'_> {
     }
 
     fn store(&mut self, s: V, at: Mem, lanes: usize) {
-        let (value, base) = (self.get_v(s), self.get_r(at.base));
+        let (value, base, offset) = (self.get_v(s), self.get_r(at.base), self.displacements.of(at));
         if lanes >= LANES {
-            self.builder.ins().store(memory(), value, base, at.offset);
+            self.builder.ins().store(memory(), value, base, offset);
             return;
         }
         if lanes >= 2 {
             let pair = self.bits(types::F64X2, value);
             let low = self.builder.ins().extractlane(pair, 0u8);
-            self.builder.ins().store(memory(), low, base, at.offset);
+            self.builder.ins().store(memory(), low, base, offset);
         }
         if lanes % 2 == 1 {
             let last = self.builder.ins().extractlane(value, (lanes - 1) as u8);
-            self.builder.ins().store(memory(), last, base, at.offset + 4 * (lanes as i32 - 1));
+            self.builder.ins().store(memory(), last, base, offset + 4 * (lanes as i32 - 1));
         }
     }
 
@@ -419,8 +421,8 @@ impl Emitter for ClifEmitter<'_> {
         if from.size() == 4 {
             return self.load(d, at, lanes);
         }
-        let base = self.get_r(at.base);
-        let value = self.widened(from, base, at.offset, lanes);
+        let (base, offset) = (self.get_r(at.base), self.displacements.of(at));
+        let value = self.widened(from, base, offset, lanes);
         self.set_v(d, value);
     }
 
@@ -428,15 +430,15 @@ impl Emitter for ClifEmitter<'_> {
         if to.size() == 4 {
             return self.store(s, at, lanes);
         }
-        let (value, base) = (self.get_v(s), self.get_r(at.base));
-        self.narrowed(value, to.size(), base, at.offset, lanes);
+        let (value, base, offset) = (self.get_v(s), self.get_r(at.base), self.displacements.of(at));
+        self.narrowed(value, to.size(), base, offset, lanes);
     }
 
     // Cranelift joins a load and its splat into one instruction only while the splat's value has one use. Handing it to a block of
     // its own makes it so: uses of the block's parameter do not count, and the jump to the next instruction vanishes.
     fn broadcast(&mut self, d: V, at: Mem) {
-        let base = self.get_r(at.base);
-        let scalar = self.builder.ins().load(types::F32, memory(), base, at.offset);
+        let (base, offset) = (self.get_r(at.base), self.displacements.of(at));
+        let scalar = self.builder.ins().load(types::F32, memory(), base, offset);
         let value = self.builder.ins().splat(types::F32X4, scalar);
         let next = self.builder.create_block();
         let value_there = self.builder.append_block_param(next, types::F32X4);

@@ -6,7 +6,7 @@ use crate::codegen::{Cmp, Count, Element, V, VOp};
 /// Machine code listing of what `emit` writes; fails if the code needs a relocation.
 fn listing(target: &str, emit: impl FnOnce(&mut dyn Emitter)) -> String {
     let isa = isa(&target.parse().unwrap()).unwrap();
-    let code = compile(&*isa, build(&*isa, emit).unwrap()).unwrap();
+    let code = compile(&*isa, build(&*isa, "test", emit).unwrap()).unwrap();
     assert!(code.buffer.relocs().is_empty(), "{target}: code with relocations");
     code.vcode.clone().unwrap()
 }

@@ -6,7 +6,8 @@
 use fornax_runtime::levels::Vectors;
 
 use super::code::{Address, Declared, Id, Inst, Recording, Region, Source, Times};
-use crate::codegen::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, V, VOp};
+use crate::codegen::{Body, Cmp, Count, Displacements, Element, Emitter, IntOp, Mem, R, V, VOp};
+use crate::error::Result;
 use fornax_ir::types::DType;
 
 /// Parameters of a kernel, general values 0 to 3.
@@ -23,6 +24,7 @@ pub struct Recorder {
     v: Vec<Id>,
     r: Vec<Id>,
     region: u32,
+    displacements: Displacements,
 }
 
 impl Recorder {
@@ -31,13 +33,17 @@ impl Recorder {
         let mut code = Recording::default();
         code.regions.push(Region { parent: 0, is_loop: false, begin: 0, end: 0 });
         code.general = vec![Declared { at: 0, region: 0 }; 4];
-        Self { code, vectors, v: Vec::new(), r: Vec::new(), region: 0 }
+        Self { code, vectors, v: Vec::new(), r: Vec::new(), region: 0, displacements: Displacements::default() }
     }
 
-    /// The recorded kernel.
-    pub fn finish(mut self) -> Recording {
+    /// The recorded kernel, called `name`.
+    ///
+    /// # Errors
+    /// As [`Displacements::check`].
+    pub fn finish(mut self, name: &str) -> Result<Recording> {
+        self.displacements.check(name)?;
         self.code.regions[0].end = self.code.insts.len() as u32;
-        self.code
+        Ok(self.code)
     }
 
     fn declared(&self) -> Declared {
@@ -81,7 +87,7 @@ impl Recorder {
     }
 
     fn address(&self, at: Mem) -> Address {
-        Address { base: self.get_r(at.base), offset: at.offset }
+        Address { base: self.get_r(at.base), offset: self.displacements.of(at) }
     }
 
     /// Records what `body` emits as a region between `open` and `close`.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::Conv;
+use crate::codegen::REACH;
 use crate::kernels::Family;
 use crate::target::{Arch, Machine, Target};
 
@@ -88,6 +89,7 @@ impl Conv {
             (Arch::X86_64, _) => (4, 2, 4),
             (Arch::Aarch64, _) => (8, 2, 4),
         };
+        let (pixels, unroll) = (pixels.min(self.reach()), unroll.min(self.channel_reach()));
         let split = if self.few_pixels() { Split::Strips } else { self.by_pixels() };
         self.cut((pixels, vectors), unroll, split, target.lanes())
     }
@@ -97,6 +99,7 @@ impl Conv {
         let (pixels, vectors) = self.tile_shape(lanes, registers);
         // Few channels are written out; of many, four turns share the cost of the loop.
         let unroll = if self.channels <= UNROLLED { self.channels.max(1) } else { 4 };
+        let unroll = unroll.min(self.channel_reach());
         let enough =
             self.units(Split::Strips, pixels, (lanes, vectors)) as u64 >= self.wanted(lanes).min(ENOUGH_STRIPS);
         let split = if self.few_pixels() && enough { Split::Strips } else { self.by_pixels() };
@@ -134,6 +137,18 @@ impl Conv {
         }
     }
 
+    /// Most pixels of a tile whose displacements fit their field, next to those of the channels.
+    fn reach(&self) -> usize {
+        let output = self.element.size() * self.groups * self.filters;
+        let pixel = output.max(self.columns.stride * self.strides().pixel).max(1);
+        (REACH / 2 / pixel).max(1)
+    }
+
+    /// Most input channels of a turn whose displacements fit their field, next to those of the pixels.
+    fn channel_reach(&self) -> usize {
+        (REACH / 2 / self.strides().channel.max(1)).max(1)
+    }
+
     /// Pixels and vectors of the cheapest tile.
     ///
     /// Its sums, one vector of weights for each and a broadcast element fit the registers; a few more are left where a strip
@@ -142,10 +157,7 @@ impl Conv {
         if self.pixels() * self.filters == 0 {
             return (1, 1);
         }
-        // Displacements of a tile's pixels fit their field.
-        let output = self.element.size() * self.groups * self.filters;
-        let pixel = output.max(self.columns.stride * self.strides().pixel).max(1);
-        let reach = (i32::MAX as usize / 2 / pixel).max(1);
+        let reach = self.reach();
         let most = |vectors: usize| (registers - 4).min(registers - 1 - vectors) / vectors;
         let strips = (1..=self.filters.div_ceil(lanes)).take_while(|vectors| most(*vectors) >= FEW_PIXELS);
         strips
@@ -236,6 +248,19 @@ mod tests {
         // Two strips would be too few for the work.
         assert_eq!(split([196, 672, 112]), (Split::Tiles, 16));
         assert_eq!(split([12544, 16, 96]).0, Split::Tiles);
+    }
+
+    #[test]
+    fn displacements_fit_for_the_widest_pixels_of_narrow_vectors() {
+        for target in ["x86-64", "x86-64-fma", "aarch64"] {
+            let target: Target = target.parse().unwrap();
+            for [channels, filters] in [[1, 134_300_000], [134_300_000, 1], [1, 80_000_000], [80_000_000, 4], [64, 64]] {
+                let conv = Conv::pointwise(5, channels, filters, Epilogue::default());
+                let pixels = conv.plan(&target).pixels;
+                let far = (pixels - 1) * channels.max(filters) * size_of::<f32>();
+                assert!(far <= REACH && (pixels > 1 || channels.max(filters) > 64), "{pixels} pixels for {target}");
+            }
+        }
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! constant distances from the weights of the panel it begins in, since all panels are equally large.
 
 use super::{Conv, PANEL, padded, width};
+use crate::codegen::REACH;
 
 /// One vector of a strip.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Vector {
     /// Bytes from the strip's weights to its own.
-    pub weights: i32,
+    pub weights: usize,
     /// Lanes that packed weights and bias have.
     pub stored: usize,
     /// Lanes that the output has.
@@ -69,7 +70,7 @@ impl Conv {
     pub fn spans(&self, lanes: usize, most: usize) -> Vec<StripGroup> {
         // Weights beyond the reach of a displacement: none of a strip's is in another panel than its first.
         let reach = self.panel_bytes().saturating_mul(most * lanes / PANEL + 2);
-        let most = if reach < i32::MAX as usize { most } else { 1 };
+        let most = if reach < REACH / 2 { most } else { 1 };
         let total = self.filters.div_ceil(lanes);
         let count = total.div_ceil(most);
         if count == 0 {
@@ -101,7 +102,7 @@ impl Conv {
             let channel = from + i * span.lanes;
             let panel = channel / PANEL - span.start / PANEL;
             Vector {
-                weights: (panel * self.panel_bytes() + size * (channel % PANEL)) as i32,
+                weights: panel * self.panel_bytes() + size * (channel % PANEL),
                 stored: (padded(self.filters) - channel).min(span.lanes),
                 lanes: (self.filters - channel).min(span.lanes),
             }
@@ -140,9 +141,9 @@ mod tests {
                     for unit in 0..span.units {
                         let panel = span.start / PANEL + unit * span.panels();
                         for vector in (0..span.strips).flat_map(|i| conv.strip(&span, i).vectors) {
-                            let weights = (panel * conv.panel_bytes()) as i32 + vector.weights;
+                            let weights = panel * conv.panel_bytes() + vector.weights;
                             let own = channel / PANEL * conv.panel_bytes() + size_of::<f32>() * (channel % PANEL);
-                            assert_eq!(weights as usize, own, "channel {channel} of {filters}, {lanes} lanes");
+                            assert_eq!(weights, own, "channel {channel} of {filters}, {lanes} lanes");
                             channel += vector.lanes;
                         }
                     }

@@ -138,7 +138,7 @@ impl Tile<'_> {
             for pixel in &mut sums {
                 let v = e.v();
                 match first {
-                    None => e.load(v, place.bias.at((SINGLE * i * width) as i32), vector.stored),
+                    None => e.load(v, place.bias.at(SINGLE * i * width), vector.stored),
                     Some(first) => e.copy_v(v, first),
                 }
                 first = first.or(Some(v));
@@ -193,11 +193,11 @@ impl Tile<'_> {
         let pixel = self.conv.columns.stride * self.strides.pixel;
         for k in 0..count {
             for (v, vector) in weights.iter().zip(&self.strip.vectors) {
-                let at = w.at(vector.weights + (k * self.strip.step) as i32);
+                let at = w.at(vector.weights + k * self.strip.step);
                 e.load_f32(*v, at, self.conv.element, vector.stored);
             }
             for p in active {
-                e.broadcast_f32(element, x.at((p * pixel + k * self.strides.channel) as i32), self.conv.element);
+                e.broadcast_f32(element, x.at(p * pixel + k * self.strides.channel), self.conv.element);
                 // Cranelift's x86 `fma` overwrites its first factor: the broadcast element, which has no further use, spares a copy.
                 let last = weights.len() - 1;
                 for (sum, v) in sums[*p].iter().zip(&weights[..last]) {
@@ -218,7 +218,7 @@ impl Tile<'_> {
         let mut outputs = Vec::new();
         for (p, sums) in sums.iter().enumerate() {
             for (i, (value, vector)) in sums.iter().zip(&self.strip.vectors).enumerate() {
-                let offset = (self.conv.element.size() * (p * pixel + i * width)) as i32;
+                let offset = self.conv.element.size() * (p * pixel + i * width);
                 outputs.push(Output {
                     value: *value,
                     to: place.y.at(offset),

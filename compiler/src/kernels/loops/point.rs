@@ -99,7 +99,7 @@ impl Nest<'_> {
     fn store(&self, e: &mut dyn Emitter, value: &PointValue, state: &State, width: Width) {
         let (dtype, step) = (self.nest.output.dtype, self.unit(0));
         for point in 0..width.vectors {
-            let to = state.output().at((point as i64 * width.lanes as i64 * step) as i32);
+            let to = state.output().at(point as i64 * width.lanes as i64 * step);
             match value {
                 PointValue::Float(_) => e.store(value.vector(point), to, width.exist),
                 PointValue::Lanes(_) => e.store_as(value.vector(point), to, dtype, width.exist),
@@ -211,7 +211,7 @@ impl Nest<'_> {
     fn load(&self, e: &mut dyn Emitter, input: usize, state: &State, width: Width) -> PointValue {
         let (dtype, from, step) = (self.nest.inputs[input].dtype, state.at[INPUTS + input], self.unit(INPUTS + input));
         let points = if step == 0 { 1 } else { width.vectors };
-        let places = (0..points).map(|point| from.at((point as i64 * width.lanes as i64 * step) as i32));
+        let places = (0..points).map(|point| from.at(point as i64 * width.lanes as i64 * step));
         if width.lanes == 1 {
             return match dtype {
                 DType::F32 => PointValue::Float(places.map(|at| loaded(e, |e, v| e.load(v, at, 1))).collect()),

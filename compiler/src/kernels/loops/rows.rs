@@ -131,7 +131,7 @@ impl Nest<'_> {
         let mut registers = Vec::with_capacity(rows * vectors);
         for row in 0..rows {
             for vector in 0..vectors {
-                let at = from.at((row as i64 * across + (vector * lanes) as i64 * along) as i32);
+                let at = from.at(row as i64 * across + (vector * lanes) as i64 * along);
                 let same = match (along, across) {
                     (0, 0) => registers.first(),
                     (0, _) if vector > 0 => registers.last(),

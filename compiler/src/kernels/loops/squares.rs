@@ -62,13 +62,13 @@ impl Nest<'_> {
         let (from, to) = (state.at[INPUTS], state.output());
         let (across, down) = (self.steps[INPUTS][axis], self.steps[0][axis - 1]);
         let mut lines: Vec<V> = (0..columns)
-            .map(|column| loaded(e, |e, v| e.load(v, from.at((column as i64 * across) as i32), rows)))
+            .map(|column| loaded(e, |e, v| e.load(v, from.at(column as i64 * across), rows)))
             .collect();
         // What stands after the last column is never stored.
         lines.resize(e.lanes(Element::F32), lines[0]);
         let lines = transpose(e, lines);
         for (row, line) in lines.into_iter().take(rows).enumerate() {
-            e.store(line, to.at((row as i64 * down) as i32), columns);
+            e.store(line, to.at(row as i64 * down), columns);
         }
     }
 }

@@ -175,18 +175,18 @@ impl Writer<'_> {
         let d: Vec<V> = (0..n).map(|_| e.v()).collect();
         for column in 0..n {
             for (v, row) in d.iter().zip(rows) {
-                e.load_f32(*v, row.at((column as i64 * pixel) as i32), self.spec.element, lanes);
+                e.load_f32(*v, row.at(column as i64 * pixel), self.spec.element, lanes);
             }
             transform::input(e, tile, constants, &d, &mut |e, row, v| {
-                e.store(v, between.at((LINE * (row * n + column)) as i32), all);
+                e.store(v, between.at(LINE * (row * n + column)), all);
             });
         }
         for row in 0..n {
             for (column, v) in d.iter().enumerate() {
-                e.load(*v, between.at((LINE * (row * n + column)) as i32), all);
+                e.load(*v, between.at(LINE * (row * n + column)), all);
             }
             transform::input(e, tile, constants, &d, &mut |e, column, v| {
-                e.store(v, to.at(((row * n + column) * position) as i32), lanes);
+                e.store(v, to.at((row * n + column) * position), lanes);
             });
         }
         d.into_iter().for_each(|v| e.free_v(v));

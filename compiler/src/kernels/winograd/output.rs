@@ -148,11 +148,11 @@ impl Writer<'_> {
         let z: Vec<V> = (0..n).map(|_| e.v()).collect();
         for column in 0..n {
             for (row, v) in z.iter().enumerate() {
-                let at = place.products.at((SINGLE * (row * n + column) * self.scratch.strip) as i32);
+                let at = place.products.at(SINGLE * (row * n + column) * self.scratch.strip);
                 e.load(*v, at, lanes.stored);
             }
             for (row, v) in transform::output(e, tile, &constants, &z).into_iter().enumerate() {
-                e.store(v, between.at((LINE * (row * n + column)) as i32), all);
+                e.store(v, between.at(LINE * (row * n + column)), all);
             }
         }
         z.into_iter().chain(constants).for_each(|v| e.free_v(v));
@@ -180,7 +180,7 @@ impl Writer<'_> {
         let constants = transform::output_constants(e, tile);
         let z: Vec<V> = (0..tile.inputs()).map(|_| e.v()).collect();
         for (column, v) in z.iter().enumerate() {
-            e.load(*v, between.at((LINE * column) as i32), all);
+            e.load(*v, between.at(LINE * column), all);
         }
         let pixels = transform::output(e, tile, &constants, &z);
         constants.into_iter().for_each(|v| e.free_v(v));
@@ -189,7 +189,7 @@ impl Writer<'_> {
         let mut outputs = Vec::new();
         for (column, value) in pixels.into_iter().take(columns).enumerate() {
             e.op(VOp::Add, Element::F32, value, value, addend);
-            let offset = (element.size() * column * self.spec.filters) as i32;
+            let offset = element.size() * column * self.spec.filters;
             let (to, residual) = (y.at(offset), residual.map(|r| r.at(offset)));
             outputs.push(Output { value, to, lanes: lanes.real, residual, sum: None });
         }

@@ -86,7 +86,7 @@ impl Writer<'_> {
         let tile = self.spec.tile.positions() * self.scratch.strip;
         for (i, sums) in sums.into_iter().enumerate() {
             for (sum, lanes) in sums.into_iter().zip(part.vectors) {
-                e.store(sum, y.at((SINGLE * (i * tile + lanes.first)) as i32), lanes.stored);
+                e.store(sum, y.at(SINGLE * (i * tile + lanes.first)), lanes.stored);
                 e.free_v(sum);
             }
         }
@@ -99,10 +99,10 @@ impl Writer<'_> {
         for k in 0..count {
             for (v, lanes) in weights.iter().zip(part.vectors) {
                 let (panel, column) = (lanes.first / PANEL, lanes.first % PANEL);
-                e.load(*v, panels[panel].at((SINGLE * (k * part.widths[panel] + column)) as i32), lanes.stored);
+                e.load(*v, panels[panel].at(SINGLE * (k * part.widths[panel] + column)), lanes.stored);
             }
             for (i, sums) in sums.iter().enumerate() {
-                e.broadcast(element, x.at((SINGLE * (i * self.spec.row() + k)) as i32));
+                e.broadcast(element, x.at(SINGLE * (i * self.spec.row() + k)));
                 // The last use of the element may overwrite it.
                 let last = weights.len() - 1;
                 for (sum, v) in sums[..last].iter().zip(&weights) {

@@ -4,6 +4,7 @@
 //! one of its axes. Both are functions of the shape alone, so that every machine and thread count computes the same.
 
 use super::{Combine, Input, Inst, LoopNest, Split};
+use crate::kernels::work_units;
 
 /// Points of the nest that one chunk should have at least: a few microseconds of scalar code.
 const CHUNK: usize = 8192;
@@ -107,7 +108,7 @@ impl LoopNest {
         }
         let extents = self.arranged().map_or_else(|| self.extents.clone(), |nest| nest.extents);
         let outer: usize = extents[..split.outer].iter().product();
-        u32::try_from(outer.saturating_mul(extents[split.outer].div_ceil(split.block))).unwrap_or(u32::MAX)
+        work_units(outer.saturating_mul(extents[split.outer].div_ceil(split.block)))
     }
 }
 
