@@ -10,6 +10,7 @@
 //! stride innermost, no test that always holds.
 
 mod inline;
+mod kinds;
 mod order;
 
 use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul, Or, Pow, Prelu, Sub, Xor};
@@ -380,7 +381,7 @@ impl LoopNest {
 }
 
 /// What a value of a program is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Float,
     Int,
