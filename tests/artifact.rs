@@ -129,6 +129,20 @@ fn a_library_has_the_bits_of_the_jit_on_every_level() {
     }
 }
 
+/// Libraries and the JIT tell the same of each step: kernel, node, and the model's nodes that it computes.
+#[test]
+fn steps_know_the_models_nodes() {
+    let Ok(host) = Target::host() else { return };
+    let model = b0(1);
+    let options = ArtifactOptions { targets: vec![host.clone()], ..ArtifactOptions::new("net") };
+    let folder = Folder::new(&model, &options, &[Emit::So]);
+    let library = Library::open(folder.path("net", Emit::So)).unwrap().program(0, host.level.number).unwrap();
+    let plan = model.plan(&Bindings::default()).unwrap();
+    let kept = library.steps().iter().map(|step| (&step.name, &step.node, &step.origins));
+    assert!(kept.eq(plan.steps.iter().map(|step| (&step.kernel.name, &step.node, &step.origins))));
+    assert!(library.steps().iter().any(|step| step.origins.len() > 1), "a fused step has several names");
+}
+
 #[test]
 fn the_runtime_alone_runs_it() {
     let folder = Folder::new(&signs(), &ArtifactOptions::new("signs"), &[Emit::So]);
