@@ -84,7 +84,7 @@ functions! {
     "`x min(max(x / 6 + 1 / 2, 0), 1)`", HardSwish, "hard_swish", activation, (2.0, 1.0),
         x => x * pick_min(pick_max(x / 6.0 + 0.5, 0.0), 1.0);
     "`x sigmoid(x)`", Silu, "silu", activation, (2.5, 0.1), x => x * sigmoid(x);
-    "`x sigmoid(alpha x)`", Swish(alpha), "swish", activation, (2.5, 0.1), x => x * sigmoid(alpha * x);
+    "`x sigmoid(alpha x)`", Swish(alpha), "swish", activation, (3.5, 0.1), x => x * sigmoid(alpha * x);
     "hyperbolic tangent", Tanh, "tanh", activation, (4.0, TINY), x => libm::tanh(x);
     "`x` above zero, `alpha (exp(x) - 1)` below", Elu(alpha), "elu", activation, (3.0, TINY),
         x => if x < 0.0 { alpha * libm::expm1(x) } else { x };
