@@ -171,7 +171,7 @@ fn inst(program: &mut Program, words: &mut Words<'_>) -> Read<()> {
         }
         "binary" => {
             let name = words.word()?;
-            let function = BinaryFn::ALL.into_iter().find(|function| function.name() == name);
+            let function = BinaryFn::from_name(&name);
             Inst::Binary(
                 function.ok_or_else(|| format!("a function of two values, found {name}"))?,
                 id(words)?,
