@@ -129,6 +129,20 @@ fn a_library_has_the_bits_of_the_jit_on_every_level() {
     }
 }
 
+/// Libraries and the JIT tell the same of each step: kernel, node, and the model's nodes that it computes.
+#[test]
+fn steps_know_the_models_nodes() {
+    let Ok(host) = Target::host() else { return };
+    let model = b0(1);
+    let options = ArtifactOptions { targets: vec![host.clone()], ..ArtifactOptions::new("net") };
+    let folder = Folder::new(&model, &options, &[Emit::So]);
+    let library = Library::open(folder.path("net", Emit::So)).unwrap().program(0, host.level.number).unwrap();
+    let plan = model.plan(&Bindings::default()).unwrap();
+    let kept = library.steps().iter().map(|step| (&step.name, &step.node, &step.origins));
+    assert!(kept.eq(plan.steps.iter().map(|step| (&step.kernel.name, &step.node, &step.origins))));
+    assert!(library.steps().iter().any(|step| step.origins.len() > 1), "a fused step has several names");
+}
+
 #[test]
 fn the_runtime_alone_runs_it() {
     let folder = Folder::new(&signs(), &ArtifactOptions::new("signs"), &[Emit::So]);
@@ -326,8 +340,10 @@ fn succeed(command: &mut Command) -> String {
     text
 }
 
-fn abi_source() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/abi.c")
+/// The program that calls every function, and the folder of what C programs that test a library share.
+fn abi_source() -> [PathBuf; 2] {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    [root.join("tests/artifact/abi.c"), root.join("compiler/tests/support")]
 }
 
 /// Every function of the C interface: right use gives the JIT's bits, wrong use gives its code.
@@ -342,12 +358,13 @@ fn c_programs_call_it() {
     let dir = folder.0.path();
     std::fs::write(dir.join("input.bin"), signs_input().bytes()).unwrap();
     std::fs::write(dir.join("expected.bin"), run(&signs(), 1, &signs_input())[0].bytes()).unwrap();
-    let weights = folder.path("net", Emit::Weights);
+    let (weights, [source, shared]) = (folder.path("net", Emit::Weights), abi_source());
     for library in ["net.so", "net.a", "net.o"] {
         let program = dir.join(format!("with {library}"));
         let strict = ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1"];
         let mut cc = Command::new("cc");
-        cc.args(strict).arg("-I").arg(dir).arg(abi_source()).arg(dir.join(library)).args(["-pthread", "-o"]);
+        cc.args(strict).arg("-I").arg(dir).arg("-I").arg(&shared).arg(&source);
+        cc.arg(dir.join(library)).args(["-pthread", "-o"]);
         succeed(cc.arg(&program));
         let mut command = Command::new(&program);
         command.current_dir(dir).env("LD_LIBRARY_PATH", dir).arg(&weights);
@@ -392,15 +409,19 @@ fn aarch64_computes_the_same_bits() {
     std::fs::write(dir.join("input.bin"), signs_input().bytes()).unwrap();
     std::fs::write(dir.join("expected.bin"), run(&signs(), 1, &signs_input())[0].bytes()).unwrap();
     let program = dir.join("program");
-    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-static", "-O1", "-I"]).arg(dir);
-    cc.arg(abi_source()).arg(folder.path("net", Emit::Object)).args(["-pthread", "-o"]);
+    let [source, shared] = abi_source();
+    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-static", "-O1", "-I"]).arg(dir).arg("-I").arg(shared);
+    cc.arg(source).arg(folder.path("net", Emit::Object)).args(["-pthread", "-o"]);
     succeed(cc.arg(&program));
     let text = succeed(qemu.current_dir(dir).arg(&program).arg(folder.path("net", Emit::Weights)));
     assert!(text.ends_with("all checks hold\n"), "{text}");
     // The dynamic loader's view of the shared library.
     let program = dir.join("dynamic");
     let mut cc = Command::new("aarch64-linux-gnu-gcc");
-    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O1", "-I"]).arg(dir).arg(abi_source());
+    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O1", "-I"])
+        .arg(dir)
+        .arg("-I")
+        .args(abi_source().into_iter().rev());
     succeed(cc.arg(folder.path("net", Emit::So)).args(["-pthread", "-o"]).arg(&program));
     let mut qemu = Command::new("qemu-aarch64");
     qemu.args(["-L", "/usr/aarch64-linux-gnu", "-E"]).arg(format!("LD_LIBRARY_PATH={}", dir.display()));

@@ -3,18 +3,22 @@
 //! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass
 //! fold_constants 1000` (with a fold limit), `; test: plan x86-64-fma`, `; test: clif x86-64-fma`, `; test: asm x86-64-v4`; the last three name their target, so that
 //! they read the same on every machine. The snapshot holds what the stage printed; `cargo insta review` accepts
-//! new output. A pass is also held to compute the same as before on seeded inputs.
+//! new output. A pass is also held to compute the same as before on seeded inputs: over graphs by the evaluator, over plans in machine
+//! code, bit for bit, over several runs where there are parameters or states.
 //!
 //! Stages: `; test: after lower x86-64-fma` prints the graph or plan after a stage of the pipeline. Plans: `; test: plan-pass fuse_chains` reads the text of a plan and prints what the pass makes of it, with its remarks;
 //! `; test: plan-parse` prints a plan as it was read, or the error.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
+use fornax_compiler::internals::plain;
 use fornax_compiler::pipeline::{PipelineOptions, plan_for, plan_of, run_pass, run_plan_pass};
-use fornax_compiler::{Kernel, Plan, clif, disassembly, distinct_kernels, parse_plan};
+use fornax_compiler::{Kernel, Plan, clif, disassembly, distinct_kernels, jit, parse_plan};
 use fornax_ir::graph::{Graph, evaluate, parse, verify};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::types::{Payload, TensorType, random_values};
+use fornax_runtime::{Pool, Session, Tensor};
 
 /// A kind of test: its name, and from the rest of the first line and the text to what is kept.
 type Kind = (&'static str, fn(&str, &str) -> String);
@@ -112,12 +116,39 @@ fn plan_parses(_: &str, text: &str) -> String {
 /// The plan after a pass over plans, and the pass's remarks.
 fn plan_passes(name: &str, text: &str) -> String {
     let mut plan = parse_plan(text).unwrap_or_else(|e| panic!("{e}"));
+    let before = plan.clone();
     run_plan_pass(&mut plan, name).unwrap_or_else(|e| panic!("{e}"));
+    if plan.target.runs_here() {
+        assert_eq!(runs(&before), runs(&plan), "the pass changes what is computed\n{before}\n{plan}");
+    } else {
+        eprintln!("NOT RUN: {}: this machine cannot", plan.target);
+    }
     let mut out = reads_back(&plan);
     for remark in &plan.remarks {
         _ = writeln!(out, "; {remark}");
     }
     out
+}
+
+/// The bytes of the outputs of a plan over several runs on seeded inputs, constants and variables, and of the state after each, without
+/// any pass over what the plan is.
+fn runs(plan: &Plan) -> Vec<Vec<u8>> {
+    let plan = plain(plan, |number, ty| seeded(ty, 100 + number as u64).to_constant());
+    let program = Arc::new(jit::compile(&plan).unwrap_or_else(|e| panic!("{e}\n{plan}")));
+    let mut session = Session::new(program, Arc::new(Pool::new(2, false).unwrap())).unwrap();
+    let mut outputs = session.outputs().unwrap();
+    let mut found = Vec::new();
+    for run in 0..3 {
+        let inputs = (10 * run..).zip(&plan.inputs).map(|(seed, port)| {
+            let input = seeded(&port.ty, seed);
+            Tensor::from_bytes(port.ty.dtype, port.ty.shape.clone(), &input.to_bytes()).unwrap()
+        });
+        let inputs: Vec<Tensor> = inputs.collect();
+        session.run(&inputs.iter().collect::<Vec<_>>(), &mut outputs).unwrap();
+        found.extend(outputs.iter().map(|output| output.bytes().to_vec()));
+        found.push(session.save_state());
+    }
+    found
 }
 
 /// The text of a plan, which must read back to a plan of the same text.

@@ -50,6 +50,13 @@ const LEVEL: &[&str] = &[
     "docs/artifact.md",
 ];
 
+/// What an output format takes: the files that a new one is written into.
+const OUTPUT_FORMAT: &[&str] =
+    &["compiler/src/emit/aot/<format>.rs", "compiler/src/emit/aot.rs", "frontends/facade/emit.rs"];
+
+/// What tells that a line of code knows one output format from another.
+const FORMAT_WORDS: &[&str] = &["write_archive", "write_object", "Emit::Archive", "Emit::Object", "Emit::Header"];
+
 /// What tells that a line of code knows one level from another: names, features, widths of registers.
 const LEVEL_WORDS: &[&str] = &[
     "x86-64-",
@@ -163,6 +170,35 @@ fn modules_with_a_folder_stand_next_to_it() {
         .collect();
     found.sort();
     assert_eq!(found, Vec::<String>::new(), "modules in a mod.rs; those with a folder are `x.rs` next to `x/`");
+}
+
+#[test]
+fn an_output_format_is_said_in_few_files() {
+    let mut wrong = Vec::new();
+    for path in ["runtime/src", "compiler/src", "compiler/ir/src", "frontends"].into_iter().flat_map(sources) {
+        let name = relative(&path);
+        if OUTPUT_FORMAT.contains(&name.as_str()) || name.starts_with("compiler/src/emit/aot/") {
+            continue;
+        }
+        for (number, line) in product(&read(&path)) {
+            if FORMAT_WORDS.iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "output formats are told apart outside their files:\n{}", wrong.join("\n"));
+    assert!(OUTPUT_FORMAT.len() <= 3);
+}
+
+/// The recipes for a level and an output format name the files that are held to above.
+#[test]
+fn recipes_name_the_files_of_levels_and_formats() {
+    let page = read(&root().join("docs/internals/add-a-level.md"));
+    for (section, files) in [("## A level of vector instructions", LEVEL), ("## An output format", OUTPUT_FORMAT)] {
+        let text = page.split(section).nth(1).expect("a section").split("\n## ").next().expect("its text");
+        let rows: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(rows, files, "docs/internals/add-a-level.md: {section}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Semantic versioning does not cover this module: anything here may change or go in any version.
 
+mod plain;
+
 pub use crate::codegen::epilogue::Epilogue;
 pub use crate::codegen::math::error_bound;
 pub use crate::emit::{MachineCode, compile as compile_kernels};
@@ -14,3 +16,4 @@ pub use crate::kernels::{
 pub use crate::lower::lower;
 pub use crate::plan::builder::PlanBuilder;
 pub use crate::plan::{Layout, Operand};
+pub use plain::plain;

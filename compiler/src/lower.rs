@@ -1,11 +1,13 @@
 //! Graph to plan, asking each operator.
 //!
 //! In: an optimised graph and a target. Out: a [`Plan`]. This file knows no operator and no kernel: it walks the graph in
-//! topological order, hands each operator its operands' views, and gathers every refusal into one error. Each operator has a file
-//! of its own here, and a line in the table; what several of them share (convolutions, products, loop nests, weights) lies next to them.
+//! topological order, hands each operator its operands' views, and gathers every refusal into one error. Each operator that has kernels has
+//! a file of its own here, and a line in the table; every other one is computed by its parts. What several of them share (convolutions,
+//! products, loop nests, weights) lies next to them.
 
 mod context;
 mod convolve;
+mod decompose;
 mod dense;
 mod depthwise;
 mod discrete;
@@ -34,13 +36,17 @@ trait Lower {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError>;
 }
 
-/// Declares the lowerings: one file and one line for each operator.
+/// Declares the lowerings: one file and one line for each operator that has one.
 macro_rules! table {
     ($($module:ident :: $op:ident;)*) => {
         $(mod $module;)*
 
-        fn of(op: &Op) -> &dyn Lower {
-            match op { $(Op::$op(op) => op),* }
+        /// Lowers an operator: by its line of the table, else by its parts.
+        fn lower_op(op: &Op, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+            match op {
+                $(Op::$op(op) => op.lower(cx),)*
+                _ => decompose::lower(op, cx),
+            }
         }
     };
 }
@@ -68,7 +74,6 @@ table! {
     transpose::Transpose;
     concat::Concat;
     slice::Slice;
-    split::Split;
     pad::Pad;
     gather::Gather;
     gather_elements::GatherElements;
@@ -128,7 +133,7 @@ pub fn lower(graph: &Graph, target: &Target, exact: bool) -> Result<Plan> {
                     exact,
                     discrete: graph.values(id).any(|value| discrete.contains(&value)),
                 };
-                let outcome = of(op).lower(&mut cx);
+                let outcome = lower_op(op, &mut cx);
                 let Lowering { operands, results, .. } = cx;
                 for (id, operand) in ids.iter().zip(operands) {
                     values.insert(*id, operand);

@@ -122,8 +122,8 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         flags: flags(args),
     };
     let mut kinds = args.emit.clone();
-    let libraries = [Emit::So, Emit::Archive, Emit::Object].map(Kind::Artifact);
-    if !options.embed && kinds.iter().any(|kind| libraries.contains(kind)) {
+    let code = |kind: &Kind| matches!(kind, Kind::Artifact(emit) if emit.holds_code());
+    if !options.embed && kinds.iter().any(code) {
         kinds.push(Kind::Artifact(Emit::Weights));
     }
     kinds.sort_by_key(|kind| kind.suffix());

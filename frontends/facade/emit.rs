@@ -48,6 +48,11 @@ impl Emit {
     pub fn suffix(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., suffix)| suffix)
     }
+
+    /// Whether it holds code, so that it needs the weights, in it or next to it.
+    pub fn holds_code(self) -> bool {
+        !matches!(self, Self::Header | Self::Weights)
+    }
 }
 
 impl FromStr for Emit {
@@ -142,7 +147,7 @@ impl Model {
         let mut result = Artifacts { times, arena_bytes: arena_bytes(&plans), ..Artifacts::default() };
         self.source().release_pages();
         let header = || Bytes::from(aot::write_header(&options.name, &plans, options.embed));
-        if emit.iter().all(|kind| matches!(kind, Emit::Weights | Emit::Header)) {
+        if !emit.iter().any(|kind| kind.holds_code()) {
             for kind in emit {
                 let part = match kind {
                     Emit::Weights => result.times.stage("pack", || aot::pack(&plans, threads))?.bytes,

@@ -292,7 +292,7 @@ records! {
         grain: u32,
         /// Name of the kernel: an offset into the text.
         name: u32,
-        /// Name of the node: an offset into the text.
+        /// Name of the node, and names of the model's nodes; see [`node_text`]: an offset into the text.
         node: u32,
     }
 
@@ -467,6 +467,28 @@ statuses! {
     StateName, "E_STATE_NAME", "the network has no parameter or state of this name";
 }
 
+/// What the text of a step's node holds: its name, and where the model's nodes that the step computes are others, their names, each
+/// after a zero byte.
+pub fn node_text(node: &str, origins: &[String]) -> String {
+    // A text ends nowhere else, so a zero byte in a name is replaced.
+    let plain = |name: &str| name.replace('\0', "\u{fffd}");
+    let mut text = plain(node);
+    if origins != [node] {
+        let names = origins.iter().map(|name| plain(name)).collect::<Vec<_>>();
+        text = format!("{text}\0{}", names.join("\0"));
+    }
+    text
+}
+
+/// The name of a step's node and those of the model's nodes from a text that [`node_text`] gave, or from a name alone, as libraries before
+/// it hold.
+pub fn node_names(text: &str) -> (&str, Vec<&str>) {
+    match text.split_once('\0') {
+        Some((node, names)) => (node, names.split('\0').filter(|name| !name.is_empty()).collect()),
+        None => (text, vec![text]),
+    }
+}
+
 /// Bits of element `index`, counted over all inputs, of a selftest: SplitMix64 of its position.
 pub fn selftest_bits(index: u64) -> u64 {
     let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -509,6 +531,16 @@ mod tests {
         assert_eq!(Step::read(&bytes), Some(step));
         assert_eq!(Step::read(&bytes[1..]), None);
         assert_eq!((WeightsHead::SIZE, StateHead::SIZE, Head::SIZE % 8), (64, 64, 0));
+    }
+
+    #[test]
+    fn names_of_nodes_read_back() {
+        let origins = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for (node, names) in [("a", &["a"][..]), ("a", &["b"]), ("a", &["b", "a"]), ("a", &[])] {
+            assert_eq!(node_names(&node_text(node, &origins(names))), (node, names.to_vec()));
+        }
+        assert_eq!(node_text("a", &origins(&["a"])), "a", "the text that libraries always held");
+        assert_eq!(node_names(&node_text("a\0b", &origins(&["c\0d"]))), ("a\u{fffd}b", vec!["c\u{fffd}d"]));
     }
 
     #[test]

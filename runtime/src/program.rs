@@ -53,7 +53,7 @@ pub struct Step {
     pub name: String,
     /// Name of the compiled graph's node that it belongs to.
     pub node: String,
-    /// Names of the model's nodes that it computes, all or a part of each. A library holds one name per step, that of `node`.
+    /// Names of the model's nodes that it computes, all or a part of each; none for what only moves a result to its place.
     pub origins: Vec<String>,
     /// What its pointer table holds, in order.
     pub args: Vec<Arg>,

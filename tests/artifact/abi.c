@@ -2,44 +2,10 @@
  *
  *   abi WEIGHTS     with input.bin and expected.bin (batch 1) in the current folder
  */
-#include "net.h"
-
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "harness.h"
 
 #define INPUT (3 * 96 * 96)
 #define OUTPUT 12
-
-static int failures;
-
-static void expect(int found, int code, const char *what) {
-  if (found != code) {
-    printf("%s: expected %d (%s), found %d (%s)\n", what, code, net_strerror(code), found, net_strerror(found));
-    failures++;
-  }
-}
-
-static void hold(int condition, const char *what) {
-  if (!condition) {
-    printf("%s\n", what);
-    failures++;
-  }
-}
-
-static void *block(size_t bytes) {
-  void *p = NULL;
-  if (posix_memalign(&p, 64, bytes) != 0) abort();
-  memset(p, 0xff, bytes); /* NaNs: nothing may be read before it is written */
-  return p;
-}
-
-static void load(const char *path, void *to, size_t bytes) {
-  FILE *file = fopen(path, "rb");
-  if (file == NULL || fread(to, 1, bytes, file) != bytes) abort();
-  fclose(file);
-}
 
 static char *load_all(const char *path, size_t *bytes) {
   FILE *file = fopen(path, "rb");
@@ -66,34 +32,6 @@ static int right(int copies, uint32_t level) {
     }
   }
   return 1;
-}
-
-/* A host's parallel_for: threads of its own for every call. */
-struct host {
-  uint32_t count, offset, extra;
-};
-struct share {
-  uint32_t first, step, chunks, worker;
-  void (*body)(void *, uint32_t, uint32_t);
-  void *ctx;
-};
-
-static void *some(void *argument) {
-  struct share *share = argument;
-  for (uint32_t k = share->first; k < share->chunks; k += share->step) share->body(share->ctx, k, share->worker);
-  return NULL;
-}
-
-static void parallel_for(void *self, uint32_t chunks, void (*body)(void *, uint32_t, uint32_t), void *ctx) {
-  struct host *host = self;
-  pthread_t threads[8];
-  struct share shares[8];
-  for (uint32_t t = 0; t < host->count; t++) {
-    struct share share = {t, host->count, chunks + host->extra, t + host->offset, body, ctx};
-    shares[t] = share;
-    if (pthread_create(&threads[t], NULL, some, &shares[t]) != 0) abort();
-  }
-  for (uint32_t t = 0; t < host->count; t++) pthread_join(threads[t], NULL);
 }
 
 static const void *inputs[1] = {input};
@@ -254,6 +192,5 @@ int main(int argc, char **argv) {
   hold(net_signature()[0] == '{' && net_signature()[strlen(net_signature()) - 1] == '}', "a signature is an object");
   hold(strcmp(net_strerror(0), "success") == 0, "success");
   hold(strcmp(net_strerror(-1), "unknown code") == 0 && strcmp(net_strerror(99), "unknown code") == 0, "unknown codes");
-  if (failures == 0) printf("all checks hold\n");
-  return failures != 0;
+  return verdict();
 }

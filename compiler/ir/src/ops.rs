@@ -5,6 +5,7 @@
 //! others implement [`Operation`] itself. Logical axis order is ONNX's. Operators see operand types, never the graph.
 
 pub(crate) mod attributes;
+pub(crate) mod decomposition;
 pub(crate) mod error_bound;
 pub mod literal;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use crate::error::OpError;
 use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::TensorType;
 use attributes::{Attr, AttrReader};
+pub use decomposition::Decomposition;
 use literal::Literal;
 pub use shapes::around_axis;
 
@@ -42,6 +44,11 @@ pub trait Operation {
     fn terms(&self, _inputs: &[&TensorType]) -> Result<usize, OpError> {
         Err(error_bound::not_linear(self.name()))
     }
+    /// The operator in terms of others, for operands of types `inputs`, which have passed [`Self::infer`]: how it is lowered if it has no
+    /// lowering of its own.
+    fn decompose(&self, _inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        Ok(None)
+    }
 }
 
 /// An operator of one result; its functions are those of [`Operation`], which follows from it.
@@ -66,6 +73,11 @@ pub trait OneResult {
     /// For a linear operator, the number of terms that an element of its result sums, bias and residual included.
     fn terms(&self, _inputs: &[&TensorType]) -> Result<usize, OpError> {
         Err(error_bound::not_linear(self.name()))
+    }
+    /// The operator in terms of others, for operands of types `inputs`, which have passed [`Self::infer`]: how it is lowered if it has no
+    /// lowering of its own.
+    fn decompose(&self, _inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        Ok(None)
     }
 }
 
@@ -106,6 +118,10 @@ impl<T: OneResult> Operation for T {
 
     fn terms(&self, inputs: &[&TensorType]) -> Result<usize, OpError> {
         OneResult::terms(self, inputs)
+    }
+
+    fn decompose(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        OneResult::decompose(self, inputs)
     }
 }
 

@@ -84,7 +84,7 @@ functions! {
     "`x min(max(x / 6 + 1 / 2, 0), 1)`", HardSwish, "hard_swish", activation, (2.0, 1.0),
         x => x * pick_min(pick_max(x / 6.0 + 0.5, 0.0), 1.0);
     "`x sigmoid(x)`", Silu, "silu", activation, (2.5, 0.1), x => x * sigmoid(x);
-    "`x sigmoid(alpha x)`", Swish(alpha), "swish", activation, (2.5, 0.1), x => x * sigmoid(alpha * x);
+    "`x sigmoid(alpha x)`", Swish(alpha), "swish", activation, (3.5, 0.1), x => x * sigmoid(alpha * x);
     "hyperbolic tangent", Tanh, "tanh", activation, (4.0, TINY), x => libm::tanh(x);
     "`x` above zero, `alpha (exp(x) - 1)` below", Elu(alpha), "elu", activation, (3.0, TINY),
         x => if x < 0.0 { alpha * libm::expm1(x) } else { x };
@@ -152,194 +152,90 @@ fn pick_min(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
 }
 
-/// A function of two elements of one type, after broadcasting.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum BinaryFn {
-    /// `a + b`
-    Add,
-    /// `a - b`
-    Sub,
-    /// `a * b`
-    Mul,
-    /// `a / b`; integers truncate
-    Div,
-    /// `a` to the power `b`
-    Pow,
-    /// the smaller; a NaN operand wins
-    Min,
-    /// the larger; a NaN operand wins
-    Max,
-    /// integer remainder with the divisor's sign (ONNX `Mod`, `fmod=0`)
-    Mod,
-    /// remainder with the dividend's sign (ONNX `Mod`, `fmod=1`)
-    Fmod,
-    /// `a` above zero, `a * b` below
-    Prelu,
-    /// `a == b` (bool result)
-    Equal,
-    /// `a < b` (bool result)
-    Less,
-    /// `a <= b` (bool result)
-    LessOrEqual,
-    /// `a > b` (bool result)
-    Greater,
-    /// `a >= b` (bool result)
-    GreaterOrEqual,
-    /// logical and (bool), bitwise and (integers)
-    And,
-    /// logical or (bool), bitwise or (integers)
-    Or,
-    /// logical exclusive or (bool), bitwise exclusive or (integers)
-    Xor,
+/// Declares the functions of two elements, a row each: what it is, its variant, its mnemonic, whether the result is `bool` whatever the
+/// operands are (`comparison`) or of their type (`value`), and its values for floating-point operands, in `f64`, and for integers.
+macro_rules! binary_functions {
+    ($($about:literal, $f:ident, $name:literal, $role:ident, ($a:ident, $b:ident) => $float:expr, $int:expr;)*) => {
+        /// A function of two elements of one type, after broadcasting.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum BinaryFn { $(#[doc = $about] $f),* }
+
+        impl BinaryFn {
+            /// Every function, in table order.
+            pub const ALL: &[Self] = &[$(Self::$f),*];
+
+            /// Every mnemonic, in table order.
+            pub const MNEMONICS: &[&str] = &[$($name),*];
+
+            /// Mnemonic of the text form.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$f => $name),* }
+            }
+
+            /// The function of a mnemonic.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$f),)*
+                    _ => None,
+                }
+            }
+
+            /// Whether the result is `bool` whatever the operands are.
+            pub fn is_comparison(self) -> bool {
+                match self { $(Self::$f => binary_functions!(@$role)),* }
+            }
+
+            /// The value for floating-point operands, in `f64`. Logical functions see 0 and 1.
+            pub fn eval(self, a: f64, b: f64) -> f64 {
+                match self { $(Self::$f => { let ($a, $b) = (a, b); $float }),* }
+            }
+
+            /// The value for integer operands; wraps, and division by zero gives 0 (the kernels agree).
+            pub fn eval_int(self, a: i64, b: i64) -> i64 {
+                match self { $(Self::$f => { let ($a, $b) = (a, b); $int }),* }
+            }
+        }
+    };
+    (@comparison) => { true };
+    (@value) => { false };
 }
 
-impl BinaryFn {
-    /// Every function, in table order.
-    pub const ALL: [Self; 18] = {
-        use BinaryFn::*;
-        [
-            Add,
-            Sub,
-            Mul,
-            Div,
-            Pow,
-            Min,
-            Max,
-            Mod,
-            Fmod,
-            Prelu,
-            Equal,
-            Less,
-            LessOrEqual,
-            Greater,
-            GreaterOrEqual,
-            And,
-            Or,
-            Xor,
-        ]
-    };
+binary_functions! {
+    "`a + b`", Add, "add", value, (a, b) => a + b, a.wrapping_add(b);
+    "`a - b`", Sub, "sub", value, (a, b) => a - b, a.wrapping_sub(b);
+    "`a * b`", Mul, "mul", value, (a, b) => a * b, a.wrapping_mul(b);
+    "`a / b`; integers truncate", Div, "div", value, (a, b) => a / b, if b == 0 { 0 } else { a.wrapping_div(b) };
+    "`a` to the power `b`", Pow, "pow", value, (a, b) => libm::pow(a, b), int_pow(a, b);
+    "the smaller; a NaN operand wins", Min, "min", value, (a, b) => pick_min(a, b), a.min(b);
+    "the larger; a NaN operand wins", Max, "max", value, (a, b) => pick_max(a, b), a.max(b);
+    "remainder with the divisor's sign (ONNX `Mod`, `fmod=0`)", Mod, "mod", value,
+        (a, b) => a - (a / b).floor() * b, int_mod(a, b);
+    "remainder with the dividend's sign (ONNX `Mod`, `fmod=1`)", Fmod, "fmod", value,
+        (a, b) => libm::fmod(a, b), if b == 0 { 0 } else { a.wrapping_rem(b) };
+    "`a` above zero, `a * b` below", Prelu, "prelu", value,
+        (a, b) => if a < 0.0 { a * b } else { a }, if a < 0 { a.wrapping_mul(b) } else { a };
+    "`a == b` (bool result)", Equal, "equal", comparison, (a, b) => f64::from(a == b), i64::from(a == b);
+    "`a < b` (bool result)", Less, "less", comparison, (a, b) => f64::from(a < b), i64::from(a < b);
+    "`a <= b` (bool result)", LessOrEqual, "less_or_equal", comparison,
+        (a, b) => f64::from(a <= b), i64::from(a <= b);
+    "`a > b` (bool result)", Greater, "greater", comparison, (a, b) => f64::from(a > b), i64::from(a > b);
+    "`a >= b` (bool result)", GreaterOrEqual, "greater_or_equal", comparison,
+        (a, b) => f64::from(a >= b), i64::from(a >= b);
+    "logical and (bool), bitwise and (integers)", And, "and", value,
+        (a, b) => f64::from(a != 0.0 && b != 0.0), a & b;
+    "logical or (bool), bitwise or (integers)", Or, "or", value,
+        (a, b) => f64::from(a != 0.0 || b != 0.0), a | b;
+    "logical exclusive or (bool), bitwise exclusive or (integers)", Xor, "xor", value,
+        (a, b) => f64::from((a != 0.0) != (b != 0.0)), a ^ b;
+}
 
-    /// Every mnemonic, in table order.
-    pub const MNEMONICS: [&'static str; Self::ALL.len()] = {
-        let (mut names, mut i) = ([""; Self::ALL.len()], 0);
-        while i < names.len() {
-            names[i] = Self::ALL[i].name();
-            i += 1;
-        }
-        names
-    };
-
-    /// Mnemonic of the text form.
-    pub const fn name(self) -> &'static str {
-        use BinaryFn::*;
-        match self {
-            Add => "add",
-            Sub => "sub",
-            Mul => "mul",
-            Div => "div",
-            Pow => "pow",
-            Min => "min",
-            Max => "max",
-            Mod => "mod",
-            Fmod => "fmod",
-            Prelu => "prelu",
-            Equal => "equal",
-            Less => "less",
-            LessOrEqual => "less_or_equal",
-            Greater => "greater",
-            GreaterOrEqual => "greater_or_equal",
-            And => "and",
-            Or => "or",
-            Xor => "xor",
-        }
+/// The remainder with the divisor's sign; 0 for a divisor of 0.
+fn int_mod(a: i64, b: i64) -> i64 {
+    if b == 0 {
+        return 0;
     }
-
-    /// Whether the result is `bool` whatever the operands are.
-    pub fn is_comparison(self) -> bool {
-        use BinaryFn::*;
-        matches!(self, Equal | Less | LessOrEqual | Greater | GreaterOrEqual)
-    }
-
-    /// The value for floating-point operands, in `f64`. Logical functions see 0 and 1.
-    pub fn eval(self, a: f64, b: f64) -> f64 {
-        use BinaryFn::*;
-        match self {
-            Add => a + b,
-            Sub => a - b,
-            Mul => a * b,
-            Div => a / b,
-            Pow => libm::pow(a, b),
-            Min => pick_min(a, b),
-            Max => pick_max(a, b),
-            Mod => a - (a / b).floor() * b,
-            Fmod => libm::fmod(a, b),
-            Prelu => {
-                if a < 0.0 {
-                    a * b
-                } else {
-                    a
-                }
-            }
-            Equal => f64::from(a == b),
-            Less => f64::from(a < b),
-            LessOrEqual => f64::from(a <= b),
-            Greater => f64::from(a > b),
-            GreaterOrEqual => f64::from(a >= b),
-            And => f64::from(a != 0.0 && b != 0.0),
-            Or => f64::from(a != 0.0 || b != 0.0),
-            Xor => f64::from((a != 0.0) != (b != 0.0)),
-        }
-    }
-
-    /// The value for integer operands; wraps, and division by zero gives 0 (the kernels agree).
-    pub fn eval_int(self, a: i64, b: i64) -> i64 {
-        use BinaryFn::*;
-        match self {
-            Add => a.wrapping_add(b),
-            Sub => a.wrapping_sub(b),
-            Mul => a.wrapping_mul(b),
-            Div => {
-                if b == 0 {
-                    0
-                } else {
-                    a.wrapping_div(b)
-                }
-            }
-            Pow => int_pow(a, b),
-            Min => a.min(b),
-            Max => a.max(b),
-            Mod => {
-                if b == 0 {
-                    0
-                } else {
-                    let r = a.wrapping_rem(b);
-                    if r != 0 && (r < 0) != (b < 0) { r + b } else { r }
-                }
-            }
-            Fmod => {
-                if b == 0 {
-                    0
-                } else {
-                    a.wrapping_rem(b)
-                }
-            }
-            Prelu => {
-                if a < 0 {
-                    a.wrapping_mul(b)
-                } else {
-                    a
-                }
-            }
-            Equal => i64::from(a == b),
-            Less => i64::from(a < b),
-            LessOrEqual => i64::from(a <= b),
-            Greater => i64::from(a > b),
-            GreaterOrEqual => i64::from(a >= b),
-            And => a & b,
-            Or => a | b,
-            Xor => a ^ b,
-        }
-    }
+    let r = a.wrapping_rem(b);
+    if r != 0 && (r < 0) != (b < 0) { r + b } else { r }
 }
 
 /// `a` to the power `b` by squaring, wrapping; 0 for negative exponents unless `a` is 1 or -1.

@@ -136,7 +136,7 @@ impl Family for Loops {
         let titles = self.titles.iter().take(SPELLED).fold(KernelName::nest(self.nest.output.dtype), KernelName::word);
         let more = self.titles.len().saturating_sub(SPELLED);
         let titles = if more > 0 { titles.word(format!("and_{more}")) } else { titles };
-        let hash = xxhash_rust::xxh3::xxh3_64(format!("{:?}", self.nest).as_bytes());
+        let hash = xxhash_rust::xxh3::xxh3_64(self.nest.to_string().as_bytes());
         titles.with(Section::Extents(extents)).with(Section::Hash(hash))
     }
 

@@ -77,8 +77,6 @@ fn role(graph: &Graph, id: NodeId, op: &Op, operand: usize) -> Role {
             reduce.kind,
             ReduceKind::Sum | ReduceKind::Mean | ReduceKind::Max | ReduceKind::Min | ReduceKind::L1
         )),
-        Op::Identity(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Split(_) => Passes,
-        Op::Pad(_) | Op::Expand(_) | Op::Tile(_) | Op::Pool(_) | Op::MaxPool(_) | Op::Resize(_) => Passes,
         Op::Gather(_) | Op::GatherElements(_) => passes_if(operand == 0),
         // Operands beyond the factors are added to the result.
         Op::Conv(conv) => passes_if(operand > 1 && is_piecewise_linear(conv.activation)),
@@ -86,6 +84,8 @@ fn role(graph: &Graph, id: NodeId, op: &Op, operand: usize) -> Role {
         Op::MbConv(block) => passes_if(operand == 0 && block.residual),
         Op::TopK(_) | Op::ArgReduce(_) | Op::BatchStatistics(_) => Ends,
         Op::MatMul(_) | Op::Softmax(_) | Op::Lrn(_) | Op::SqueezeExcite(_) => Ends,
+        // Identities, slices, paddings, pools and all else that copies elements. Of what is not named here it is the safe answer.
+        _ => Passes,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Whether a plan is one that may be emitted.
 //!
 //! In: a plan. Out: every way in which it breaks what emission relies on. Invariant of a valid plan: all that it names is there; each
-//! operand is at least as large as its kernel argument, and so is the memory at its place; nothing that is only read is written.
+//! operand is at least as large as its kernel argument, and so is the memory at its place; nothing that is only read is written;
+//! the programs of loop nests compute with values of the kinds that their instructions take.
 //! Anyone can change a plan, so this is asked right before code is made of it, not only by those who built it.
 
 use fornax_runtime::ALIGN;
@@ -129,6 +130,11 @@ fn unnamed(plan: &Plan, step: &KernelCall) -> Option<String> {
 fn faults(plan: &Plan, step: &KernelCall) -> Vec<String> {
     let (kernel, mut faults) = (&step.kernel, Vec::new());
     let at = format!("{}: {}", step.node, kernel.name);
+    if let Spec::Loops(loops) = &kernel.spec
+        && let Err(fault) = loops.nest().check_kinds()
+    {
+        faults.push(format!("{at}: {fault}"));
+    }
     for (index, (argument, operand)) in kernel.arguments.iter().zip(&step.operands).enumerate() {
         let (bytes, placement) = (plan.extent(*operand), plan.placement(*operand));
         if bytes < argument.bytes {
@@ -184,9 +190,13 @@ fn is_table(plan: &Plan, operand: Operand) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Loops;
+    use crate::kernels::loops::nest::{Affine, Inst, LoopNest, Output};
     use crate::pipeline;
     use crate::target::Target;
     use fornax_ir::graph::parse;
+    use fornax_ir::scalar::BinaryFn;
+    use fornax_ir::types::DType;
 
     fn plan(text: &str) -> Plan {
         pipeline::plan_of(&parse(text).unwrap(), &Target::host().unwrap()).unwrap()
@@ -270,5 +280,31 @@ mod tests {
         };
         let error = broken(pad(), swapped);
         assert!(error.contains("expected a table of positions"), "{error}");
+    }
+
+    /// The text of a plan of one nest that adds an integer to a float.
+    fn mixed() -> String {
+        let at = || Affine::new(0, [1]);
+        let body = vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Add, 0, 1)];
+        let mut nest = LoopNest::map(&[4], Output { dtype: DType::F32, elements: 4, at: at() }, body);
+        nest.input("x", DType::F32, 4, at());
+        nest.input("i", DType::I64, 4, at());
+        let loops = Loops::new("mixed", nest);
+        let kernel = Kernel::new(loops.clone(), &"x86-64-v3".parse().unwrap());
+        let Kernel { name, schedule, .. } = &kernel;
+        format!(
+            "plan @p for x86-64-v3\narena 0 bytes, scratch 0 bytes, constants 0 bytes\n\
+             {name}(x=in0, i=in1, y=out0) chunks=1 {schedule}  ; n\n\
+             in0 = \"x\" : f32[4]\nin1 = \"i\" : i64[4]\nout0 = \"y\" : f32[4]\nkernel {name}\n{loops}"
+        )
+    }
+
+    #[test]
+    fn programs_of_mixed_kinds_are_refused() {
+        let error = crate::plan::parse(&mixed()).map(drop).unwrap_err();
+        let Error::Plan(faults) = error else { panic!("{error}") };
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with("n: f32_mixed_4_h"), "{faults:?}");
+        assert!(faults[0].ends_with("body %2: expected %1 to be a float, found an integer"), "{faults:?}");
     }
 }

@@ -201,12 +201,14 @@ fn c_programs_keep_the_same_state() {
     }
     std::fs::write(dir.join("saved.bin"), saved).unwrap();
     std::fs::write(dir.join("end.bin"), session.save_state()).unwrap();
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/state/state.c");
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let source = tests.join("state/state.c");
     for library in ["net.so", "net.o"] {
         let program = dir.join(format!("with {library}"));
         let strict = ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1"];
         let mut cc = Command::new("cc");
-        cc.args(strict).arg("-I").arg(dir).arg(&source).arg(dir.join(library)).args(["-pthread", "-o"]);
+        cc.args(strict).arg("-I").arg(dir).arg("-I").arg(tests.join("support"));
+        cc.arg(&source).arg(dir.join(library)).args(["-pthread", "-o"]);
         succeed(cc.arg(&program));
         let text = succeed(Command::new(&program).current_dir(dir).env("LD_LIBRARY_PATH", dir));
         assert!(text.ends_with("all checks hold\n"), "{library}: {text}");

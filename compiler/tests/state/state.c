@@ -1,76 +1,14 @@
 /* Runs the network of network.rs a hundred times on every level and 1 to 3 threads, with its state in blocks of this program; then
  * uses every function wrongly. Files of the current folder hold inputs, the rewritten parameter, outputs and saved states. */
-#include "net.h"
-
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "harness.h"
 
 enum { ROWS = 3, INPUTS = 40, OUTPUTS = 24, RUNS = 100, REWRITE = 30, SAVED = 50 };
-
-static int failures;
-
-static void expect(int found, int code, const char *what) {
-  if (found != code) {
-    printf("%s: expected %d (%s), found %d (%s)\n", what, code, net_strerror(code), found, net_strerror(found));
-    failures++;
-  }
-}
-
-static void hold(int condition, const char *what) {
-  if (!condition) {
-    printf("%s\n", what);
-    failures++;
-  }
-}
-
-static void *block(size_t bytes) {
-  void *p = NULL;
-  if (posix_memalign(&p, 64, bytes) != 0) abort();
-  memset(p, 0xff, bytes); /* NaNs: nothing may be read before it is written */
-  return p;
-}
-
-static void load(const char *path, void *to, size_t bytes) {
-  FILE *file = fopen(path, "rb");
-  if (file == NULL || fread(to, 1, bytes, file) != bytes || fgetc(file) != EOF) abort();
-  fclose(file);
-}
 
 static float inputs[RUNS][ROWS * INPUTS], weight[INPUTS * OUTPUTS];
 static struct {
   float y[OUTPUTS], most[ROWS];
 } expected[RUNS], found;
 static char saved[NET_STATE_BYTES], end[NET_STATE_BYTES];
-
-/* A host's parallel_for: threads of its own for every call. */
-struct host {
-  uint32_t count;
-};
-struct share {
-  uint32_t first, step, chunks;
-  void (*body)(void *, uint32_t, uint32_t);
-  void *ctx;
-};
-
-static void *some(void *argument) {
-  struct share *share = argument;
-  for (uint32_t k = share->first; k < share->chunks; k += share->step) share->body(share->ctx, k, share->first);
-  return NULL;
-}
-
-static void parallel_for(void *self, uint32_t chunks, void (*body)(void *, uint32_t, uint32_t), void *ctx) {
-  struct host *host = self;
-  pthread_t threads[8];
-  struct share shares[8];
-  for (uint32_t t = 0; t < host->count; t++) {
-    struct share share = {t, host->count, chunks, body, ctx};
-    shares[t] = share;
-    if (pthread_create(&threads[t], NULL, some, &shares[t]) != 0) abort();
-  }
-  for (uint32_t t = 0; t < host->count; t++) pthread_join(threads[t], NULL);
-}
 
 static const size_t input_bytes[1] = {sizeof inputs[0]}, output_bytes[2] = {sizeof found.y, sizeof found.most};
 static const void *input_list[1];
@@ -103,7 +41,7 @@ static void step(int run, void *arena, void *state, size_t n, const fornax_threa
 }
 
 static void right_use(uint32_t level, uint32_t count) {
-  struct host host = {count};
+  struct host host = {count, 0, 0};
   fornax_threads threads = {sizeof threads, count, &host, parallel_for};
   const fornax_threads *used = count == 1 ? NULL : &threads;
   size_t bytes = net_arena_bytes(0, count), n = net_state_bytes();
@@ -211,6 +149,5 @@ int main(void) {
     for (uint32_t threads = 1; threads < 4; threads++) right_use(level, threads);
   }
   wrong_use();
-  if (failures == 0) printf("all checks hold\n");
-  return failures != 0;
+  return verdict();
 }

@@ -41,7 +41,8 @@ impl Tables {
                 wrong("kernel", expected, format!("{code_bytes} bytes at {begin}"))
             })?;
             let artifact::Step { chunks, grain, flops, bytes, .. } = row;
-            let origins = vec![node.clone()];
+            let (node, origins) = artifact::node_names(&node);
+            let (node, origins) = (node.to_string(), origins.into_iter().map(String::from).collect());
             steps.push(Step { kernel, code_bytes, name, node, origins, args, chunks, grain, flops, bytes });
         }
         Ok(steps)

@@ -19,7 +19,7 @@ impl Binary {
     /// Reads the operator from its text form.
     pub fn read(mnemonic: &str, reader: AttrReader) -> Result<Self, OpError> {
         reader.finish()?;
-        let function = BinaryFn::ALL.into_iter().find(|f| f.name() == mnemonic);
+        let function = BinaryFn::from_name(mnemonic);
         function
             .map(|function| Self { function })
             .ok_or_else(|| OpError::new("operator", "a function of two operands", mnemonic))

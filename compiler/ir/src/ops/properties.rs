@@ -1,4 +1,5 @@
-//! Properties of every shape rule below: no attributes and operand types make it panic, and what it accepts can be evaluated.
+//! Properties of every shape rule below: no attributes and operand types make it panic, and what it accepts can be evaluated; in terms
+//! of other operators, if it has a decomposition, to the same elements.
 
 use proptest::prelude::*;
 
@@ -131,8 +132,14 @@ proptest! {
         let small = |ty: &TensorType| ty.shape.checked_numel().is_some_and(|n| n <= 4096);
         if results.iter().chain(types.iter().copied()).all(small) {
             let literals: Vec<Literal> = types.iter().map(|ty| literal(ty)).collect();
-            match op.evaluate(&literals.iter().collect::<Vec<_>>()) {
-                Ok(values) => prop_assert_eq!(values.into_iter().map(|value| value.ty).collect::<Vec<_>>(), results),
+            let literals: Vec<&Literal> = literals.iter().collect();
+            match op.evaluate(&literals) {
+                Ok(values) => {
+                    if let Some(parts) = decomposition::evaluate(&op, &literals).expect("parts that fit") {
+                        prop_assert_eq!(&parts, &values);
+                    }
+                    prop_assert_eq!(values.into_iter().map(|value| value.ty).collect::<Vec<_>>(), results);
+                }
                 Err(error) => prop_assert_eq!(error.field, "indices", "only the elements of indices may be at fault"),
             }
         }

@@ -1,11 +1,13 @@
 //! Consecutive parts of the operand along one axis, one result each.
 //!
-//! ONNX's Split is imported as one slice per result, which fusions look through; this operator is for graphs that want one node.
+//! ONNX's Split is imported as one slice per result, which fusions look through; this operator is for graphs that want one node. It is
+//! computed as slices all the same.
 
-use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
+use super::decomposition::Decomposition;
 use super::literal::Literal;
 use super::shapes::{around_axis, check, checked, expect_axis, operands};
+use super::{Operation, Slice};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -68,6 +70,18 @@ impl Operation for Split {
             x.gather_elements(ty.shape, 0.0, |i| Some(i / run * row + first * inner + i % run))
         };
         Ok(self.parts().zip(self.infer(&[&x.ty])?).map(part).collect())
+    }
+
+    fn decompose(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        let slice = |(first, size): (usize, usize)| {
+            let mut starts = vec![0; inputs[0].shape.rank()];
+            let mut sizes = inputs[0].shape.to_vec();
+            (starts[self.axis], sizes[self.axis]) = (first, size);
+            Slice { starts, sizes, ..Slice::default() }
+        };
+        let mut parts = Decomposition::over(inputs);
+        let results = self.parts().map(|part| parts.step(slice(part), &[0])).collect::<Result<Vec<usize>, _>>()?;
+        Ok(Some(parts.with_results(results)))
     }
 }
 

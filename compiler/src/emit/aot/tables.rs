@@ -245,7 +245,7 @@ impl Writer {
                 chunks: step.kernel.chunks,
                 grain: step.grain(&plan.target),
                 name: self.text(&step.kernel.name),
-                node: self.text(&step.node),
+                node: self.text(&artifact::node_text(&step.node, &step.origins)),
             };
             record.write(&mut self.steps);
             for operand in &step.operands {

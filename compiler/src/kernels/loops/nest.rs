@@ -10,7 +10,9 @@
 //! stride innermost, no test that always holds.
 
 mod inline;
+mod kinds;
 mod order;
+mod print;
 
 use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul, Or, Pow, Prelu, Sub, Xor};
 use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, IsNan, Neg, Not, Relu, Sign};
@@ -380,7 +382,7 @@ impl LoopNest {
 }
 
 /// What a value of a program is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Float,
     Int,

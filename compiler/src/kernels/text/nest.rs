@@ -21,61 +21,8 @@ const NAME: usize = 32;
 
 impl fmt::Display for Loops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nest = self.written();
         let titles: Vec<String> = self.titles().iter().map(|title| quoted(title)).collect();
-        writeln!(f, "nest {} over {:?}, reduced {}", titles.join(" "), nest.extents, nest.reduced)?;
-        for x in &nest.inputs {
-            write!(f, "  input {} : {} x {} at {}", x.name, x.dtype, x.elements, Text(&x.at))?;
-            x.lookups.iter().try_for_each(|(table, factor)| write!(f, " lookup {table} times {factor}"))?;
-            writeln!(f)?;
-        }
-        for t in &nest.tables {
-            write!(f, "  table {} : {} x {} at {}", t.name, t.dtype, t.elements, Text(&t.at))?;
-            match t.entry {
-                Entry::Skip => writeln!(f, " skip")?,
-                Entry::Wrap(extent) => writeln!(f, " wrap {extent}")?,
-            }
-        }
-        for guard in &nest.guards {
-            writeln!(f, "  guard {} below {}", Text(&guard.at), guard.below)?;
-        }
-        let Output { dtype, elements, at } = &nest.output;
-        writeln!(f, "  output {dtype} x {elements} at {}", Text(at))?;
-        if nest.position.base != 0 || nest.position.strides.iter().any(|stride| *stride != 0) {
-            writeln!(f, "  position {}", Text(&nest.position))?;
-        }
-        for (name, program) in [("init", &nest.init), ("body", &nest.body), ("finish", &nest.finish)] {
-            for (id, inst) in program.iter().enumerate() {
-                writeln!(f, "  {name} %{id} = {}", Text(inst))?;
-            }
-        }
-        writeln!(f, "  combine {}", Text(&nest.combine))
-    }
-}
-
-/// A part of a nest, for printing.
-struct Text<'a, T>(&'a T);
-
-impl fmt::Display for Text<'_, Affine> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} + {:?}", self.0.base, self.0.strides)
-    }
-}
-
-impl fmt::Display for Text<'_, Combine> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Combine::Last => "last",
-            Combine::Sum => "sum",
-            Combine::SumProduct => "sum_product",
-            Combine::Max => "max",
-            Combine::Min => "min",
-            Combine::Prod => "prod",
-            Combine::Arg { min: false, last: false } => "arg_max",
-            Combine::Arg { min: false, last: true } => "arg_max_last",
-            Combine::Arg { min: true, last: false } => "arg_min",
-            Combine::Arg { min: true, last: true } => "arg_min_last",
-        })
+        write!(f, "nest {} {}", titles.join(" "), self.written())
     }
 }
 
@@ -92,30 +39,6 @@ const COMBINES: [Combine; 10] = [
     Combine::Arg { min: true, last: false },
     Combine::Arg { min: true, last: true },
 ];
-
-impl fmt::Display for Text<'_, Inst> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Inst::Load(input) => write!(f, "load {input}"),
-            Inst::Float(bits) => write!(f, "float {bits:#010x}"),
-            Inst::Int(value) => write!(f, "int {value}"),
-            Inst::Accumulated => f.write_str("accumulated"),
-            Inst::Position => f.write_str("position"),
-            Inst::Unary(function, a) => {
-                let (name, parameters) = function.spelling();
-                write!(f, "unary {name}")?;
-                parameters.iter().try_for_each(|p| write!(f, " {:#010x}", p.to_bits()))?;
-                write!(f, " %{a}")
-            }
-            Inst::Binary(function, a, b) => write!(f, "binary {} %{a} %{b}", function.name()),
-            Inst::Fma(a, b, c) => write!(f, "fma %{a} %{b} %{c}"),
-            Inst::Select(a, b, c) => write!(f, "select %{a} %{b} %{c}"),
-            Inst::ToFloat(a) => write!(f, "to_float %{a}"),
-            Inst::ToInt(dtype, a) => write!(f, "to_int {dtype} %{a}"),
-            Inst::Wrap(dtype, a) => write!(f, "wrap {dtype} %{a}"),
-        }
-    }
-}
 
 /// A nest from its lines, the first of which begins with `nest`; else what was expected, with the number of the line.
 pub fn read(lines: &[&str]) -> Result<Loops, (usize, String)> {
@@ -196,7 +119,7 @@ fn part(nest: &mut LoopNest, combine: &mut Option<Combine>, words: &mut Words<'_
         "finish" => inst(&mut nest.finish, words)?,
         "combine" => {
             let text = words.word()?;
-            let found = COMBINES.into_iter().find(|combine| Text(combine).to_string() == text);
+            let found = COMBINES.into_iter().find(|combine| combine.to_string() == text);
             *combine = Some(found.ok_or_else(|| format!("how terms are combined, found {text}"))?);
         }
         other => return Err(format!("a part of a nest, found {other}")),
@@ -250,7 +173,7 @@ fn inst(program: &mut Program, words: &mut Words<'_>) -> Read<()> {
         }
         "binary" => {
             let name = words.word()?;
-            let function = BinaryFn::ALL.into_iter().find(|function| function.name() == name);
+            let function = BinaryFn::from_name(&name);
             Inst::Binary(
                 function.ok_or_else(|| format!("a function of two values, found {name}"))?,
                 id(words)?,
