@@ -96,6 +96,11 @@ impl<'a> Attributes<'a> {
         std::str::from_utf8(bytes).map_err(|_| self.error(name, "UTF-8 text", "other bytes"))
     }
 
+    /// Fails if the attribute `name` is of another type than `wanted`, the code of one.
+    pub fn expect_type(&self, name: &str, wanted: i32) -> Result<()> {
+        self.find(name, wanted).map(drop)
+    }
+
     /// The attribute `name`, which must be of type `wanted` and hold nothing else.
     fn find(&self, name: &str, wanted: i32) -> Result<Option<&'a AttributeProto>> {
         let Some(attribute) = self.node.attribute.iter().find(|a| a.name == name) else { return Ok(None) };

@@ -148,10 +148,14 @@ pub(crate) fn select(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     Ok(vec![cx.emit(Where {}, &[condition, a, b])?])
 }
 
-/// `Cast`, since version 6: the type is a number.
+/// `Cast`: the type is a number, before version 6 its name.
 pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let to = dtype(cx, "to", cx.attrs().require_int("to")?)?;
+    let code = match cx.version() {
+        ..6 => type_code_of(cx, cx.attrs().string("to", "")?)?,
+        _ => cx.attrs().require_int("to")?,
+    };
+    let to = dtype(cx, "to", code)?;
     Ok(vec![cast(cx, x, to)?])
 }
 
@@ -160,4 +164,26 @@ pub(crate) fn cast_like(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, like) = (cx.input(0)?, cx.input(1)?);
     let to = cx.ty(like).dtype;
     Ok(vec![cast(cx, x, to)?])
+}
+
+/// The code of an element type by its name in `TensorProto.DataType`.
+fn type_code_of(cx: &Context<'_>, name: &str) -> Result<i64> {
+    const NAMES: [&str; 14] = [
+        "UNDEFINED",
+        "FLOAT",
+        "UINT8",
+        "INT8",
+        "UINT16",
+        "INT16",
+        "INT32",
+        "INT64",
+        "STRING",
+        "BOOL",
+        "FLOAT16",
+        "DOUBLE",
+        "UINT32",
+        "UINT64",
+    ];
+    let code = NAMES.iter().position(|known| *known == name).filter(|code| *code > 0);
+    code.map(|code| code as i64).ok_or_else(|| cx.error("to", "the name of an element type", name))
 }

@@ -59,6 +59,8 @@ fn split_sizes(cx: &Context<'_>, total: usize) -> Result<Vec<usize>> {
     let listed = match cx.version() {
         2..13 => cx.attrs().ints("split")?,
         version => match cx.optional(1) {
+            // The first version has the extents in elements of the operand's type.
+            Some(id) if version < 2 => Some(cx.const_f64s(id, "split")?.into_iter().map(|v| v as i64).collect()),
             Some(id) => Some(cx.const_ints(id, "split")?),
             None if version < 2 => cx.attrs().ints("split")?,
             None => None,

@@ -131,8 +131,12 @@ pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> 
     let wide = cast(cx, x, stash)?;
     let y = standardize(cx, wide, axes, epsilon)?;
     let narrow = cast(cx, y.value, given)?;
-    let mut outputs = vec![affine(cx, narrow, scale, bias)?, y.mean, y.inverse];
-    outputs.truncate(cx.output_count().max(1));
+    let mut outputs = vec![affine(cx, narrow, scale, bias)?];
+    // They are of the stashed type, also where f64 elements are computed in f64.
+    let declared = dtype(cx, "stash_type", cx.attrs().int("stash_type", 1)?)?;
+    for statistic in [y.mean, y.inverse].into_iter().take(cx.output_count().saturating_sub(1)) {
+        outputs.push(cast(cx, statistic, declared)?);
+    }
     Ok(outputs)
 }
 

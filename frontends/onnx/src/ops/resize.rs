@@ -12,9 +12,12 @@ use crate::error::Result;
 
 use super::support::{axes, expect_len, extents};
 
-/// `Upsample`: scales are an attribute in version 7, an input in version 9.
+/// `Upsample`: of height and width in version 1; scales are an attribute in version 7, an input in version 9.
 pub(crate) fn upsample(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let scales = if cx.version() < 9 {
+    let scales = if cx.version() < 7 {
+        let sides = [cx.attrs().require_float("height_scale")?, cx.attrs().require_float("width_scale")?];
+        vec![1.0, 1.0, f64::from(sides[0]), f64::from(sides[1])]
+    } else if cx.version() < 9 {
         let scales = cx.attrs().floats("scales")?.ok_or_else(|| cx.error("scales", "a list", "none"))?;
         scales.into_iter().map(f64::from).collect()
     } else {

@@ -65,6 +65,9 @@ fn casts() {
     Node::new("Cast", 19).input(x()).int("to", 17).refused("element type 17");
     Node::new("Cast", 19).input(x()).int("to", 99).refused("an element type");
     Node::new("Cast", 19).input(x()).refused("to");
+    Node::new("Cast", 1).input(x()).string("to", "INT32").gives(of(DType::I32, &[3], &[-1, 0, 2]));
+    Node::new("Cast", 5).input(x()).string("to", "STRING").refused("strings");
+    Node::new("Cast", 5).input(x()).string("to", "int32").refused("to: expected the name of an element type");
 }
 
 #[test]

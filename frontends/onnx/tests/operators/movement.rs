@@ -41,7 +41,8 @@ fn splits() {
     let parts = |a: &[f32], b: &[f32]| [f32s(&[a.len()], a), f32s(&[b.len()], b)];
     let node = |version| Node::new("Split", version).input(iota(&[3])).outputs(2);
     let expected = parts(&[0.0], &[1.0, 2.0]);
-    node(1).constant(i64s(&[1, 2])).gives_all(&expected);
+    node(1).constant(f32s(&[2], &[1.0, 2.0])).gives_all(&expected);
+    node(1).ints("split", &[1, 2]).gives_all(&expected);
     node(2).ints("split", &[1, 2]).gives_all(&expected);
     node(13).constant(i64s(&[1, 2])).gives_all(&expected);
     node(18).int("num_outputs", 2).gives_all(&parts(&[0.0, 1.0], &[2.0]));
