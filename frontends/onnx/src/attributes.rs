@@ -24,6 +24,15 @@ impl<'a> Attributes<'a> {
         Ok(self.find(name, kind::INT)?.map_or(default, |a| a.i.unwrap_or(0)))
     }
 
+    /// An integer that says no or yes by 0 or 1.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        match self.int(name, default.into())? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.error(name, "0 or 1", other.to_string())),
+        }
+    }
+
     /// A number, `default` where absent.
     pub fn float(&self, name: &str, default: f32) -> Result<f32> {
         Ok(self.find(name, kind::FLOAT)?.map_or(default, |a| a.f.unwrap_or(0.0)))

@@ -38,7 +38,7 @@ fn operands(cx: &mut Context<'_>) -> Result<(ValueId, ValueId)> {
 /// The second operand of a function from before version 7, shaped so that NumPy broadcasting aligns it.
 fn legacy_operand(cx: &mut Context<'_>, a: ValueId, b: ValueId) -> Result<ValueId> {
     let (a_shape, b_shape) = (cx.shape(a).clone(), cx.shape(b).clone());
-    if cx.attrs().int("broadcast", 0)? == 0 {
+    if !cx.attrs().flag("broadcast", false)? {
         if a_shape != b_shape {
             return Err(cx.error("B", format!("shape {a_shape}, as A, without broadcast"), b_shape.to_string()));
         }

@@ -114,7 +114,7 @@ fn spread(
     let block = extent(cx, "block_size", cx.attrs().int("block_size", 0)?)?;
     let place = |cx: &mut Context<'_>, v: ValueId, field: &str| {
         let rank = cx.shape(x).rank();
-        if cx.shape(v).numel() == 1 && block == 0 {
+        if matches!(cx.shape(v)[..], [] | [1]) && block == 0 {
             return reshape(cx, v, Vec::new());
         }
         let axis = axis(cx, "axis", cx.attrs().int("axis", 1)?, rank)?;
@@ -261,9 +261,7 @@ pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x_scale, w_scale, y_scale) = (cx.input(1)?, cx.input(4)?, cx.input(6)?);
     let y_zero = cx.input(7)?;
     for (field, id) in [("x_scale", x_scale), ("y_scale", y_scale), ("y_zero_point", y_zero)] {
-        if cx.shape(id).numel() != 1 {
-            return Err(cx.error(field, "one element", cx.ty(id).to_string()));
-        }
+        cx.expect_scalar(id, field)?;
     }
     let rank = cx.shape(x).rank();
     let zeros = [cx.optional(2), cx.optional(5)];
@@ -282,8 +280,8 @@ fn integer_convolution(
     bias: Option<ValueId>,
     wide: DType,
 ) -> Result<ValueId> {
-    if let Some(zero) = x_zero.filter(|id| cx.shape(*id).numel() != 1) {
-        return Err(cx.error("x_zero_point", "one element", cx.ty(zero).to_string()));
+    if let Some(zero) = x_zero {
+        cx.expect_scalar(zero, "x_zero_point")?;
     }
     let op = super::conv::attributes(cx, x, w, bias.is_some())?;
     let rank = cx.shape(w).rank();
