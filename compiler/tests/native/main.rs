@@ -366,6 +366,21 @@ fn normalisation_and_gates() {
 }
 
 #[test]
+fn convolutions_of_integers() {
+    check(&[
+        ("%x: i32[2,4,5,6], %w: i32[6,4,3,3]", "%y = conv %x, %w {pads=[1,1,1,1]}"),
+        ("%x: i32[1,1,5,6]", "%w = constant i32[2,1,1,3] [1, 2, -3, 65537, 5, 2147483647]\n%y = conv %x, %w"),
+        (
+            "%x: i32[1,4,7,9], %w: i32[6,2,3,2], %b: i32[6]",
+            "%y = conv %x, %w, %b {strides=[2,1],pads=[0,1,2,1],dilations=[1,2],group=2,bias=true}",
+        ),
+        ("%x: i32[1,40,8], %w: i32[40,1,5]", "%y = conv %x, %w {strides=[1],pads=[2,2],dilations=[1],group=40}"),
+        ("%x: i64[1,3,4,4], %w: i64[5,3,1,1], %r: i64[1,5,4,4]", "%c = conv %x, %w\n%y = add %c, %r"),
+        ("%x: i32[1,300,4,4], %w: i32[8,300,1,1]", "%c = conv %x, %w\n%y = abs %c"),
+    ]);
+}
+
+#[test]
 fn transposed_convolutions() {
     let rows = [
         ("[1,3,4,5]", "[3,7,3,3]", "strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]"),

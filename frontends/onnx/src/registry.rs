@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::context::ImportFn;
 use crate::ops::{
-    activation, constant, conv, elementwise, linear, movement, normalization, pool, quantize, reduce, resize, rotary,
-    shape, unary,
+    activation, constant, conv, elementwise, linear, movement, normalization, pool, power, quantize, reduce, resize,
+    rotary, shape, unary,
 };
 use crate::schema;
 
@@ -77,7 +77,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Or", 1, elementwise::or),
     ("PRelu", 1, activation::prelu),
     ("Pad", 1, movement::pad),
-    ("Pow", 1, elementwise::pow),
+    ("Pow", 1, power::pow),
     ("QLinearConv", 10, quantize::qlinear_conv),
     ("QLinearMatMul", 10, quantize::qlinear_matmul),
     ("QuantizeLinear", 10, quantize::quantize_linear),

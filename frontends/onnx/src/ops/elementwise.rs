@@ -3,7 +3,6 @@
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Where;
 use fornax_ir::scalar::BinaryFn;
-use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -26,7 +25,7 @@ plain! {
 }
 
 /// The two operands. Before version 7, `broadcast` and `axis` say how the second one is aligned with the first.
-fn operands(cx: &mut Context<'_>) -> Result<(ValueId, ValueId)> {
+pub(crate) fn operands(cx: &mut Context<'_>) -> Result<(ValueId, ValueId)> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     if cx.version() >= 7 {
         return Ok((a, b));
@@ -58,23 +57,6 @@ fn legacy_operand(cx: &mut Context<'_>, a: ValueId, b: ValueId) -> Result<ValueI
     let mut shape = b_shape.to_vec();
     shape.resize(rank - start, 1);
     reshape(cx, b, shape)
-}
-
-/// `Pow`; the exponent may be of another type, the result is of the base's.
-pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let (a, b) = operands(cx)?;
-    let (base, exponent) = (cx.ty(a).dtype, cx.ty(b).dtype);
-    if base == exponent {
-        return Ok(vec![binary(cx, BinaryFn::Pow, a, b)?]);
-    }
-    if base.is_float() || !exponent.is_float() {
-        let b = cast(cx, b, base)?;
-        return Ok(vec![binary(cx, BinaryFn::Pow, a, b)?]);
-    }
-    // An integer to a fractional power, cut to an integer: f64 holds every step.
-    let (wide_a, wide_b) = (cast(cx, a, DType::F64)?, cast(cx, b, DType::F64)?);
-    let power = binary(cx, BinaryFn::Pow, wide_a, wide_b)?;
-    Ok(vec![cast(cx, power, base)?])
 }
 
 /// `Mod`: the remainder has the divisor's sign, or the dividend's where `fmod` is set.

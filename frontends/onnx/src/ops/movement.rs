@@ -213,10 +213,29 @@ pub(crate) fn pad(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         pads[*axis] = given[i];
         pads[axis + rank] = given[i + listed.len()];
     }
-    if mode != PadMode::Constant && pads.iter().any(|p| *p < 0) {
-        return Err(cx.unsupported("negative pads in a mode other than constant"));
+    let beyond = |axis: usize| {
+        let cropped = |pad: i64| pad.min(0).unsigned_abs();
+        cropped(pads[axis]).saturating_add(cropped(pads[axis + rank])) > cx.shape(x)[axis] as u64
+    };
+    match mode == PadMode::Constant && (0..rank).any(beyond) {
+        true => crop_padding(cx, x, pads, value),
+        false => Ok(vec![cx.emit(Pad { mode, pads, value }, &[x])?]),
     }
-    Ok(vec![cx.emit(Pad { mode, pads, value }, &[x])?])
+}
+
+/// `Pad` that crops more than the extent, and so some of the constant.
+fn crop_padding(cx: &mut Context<'_>, x: ValueId, pads: Vec<i64>, value: f64) -> Result<Vec<ValueId>> {
+    let rank = cx.shape(x).rank();
+    let padding = pads.iter().map(|pad| (*pad).max(0)).collect();
+    let padded = cx.emit(Pad { mode: PadMode::Constant, pads: padding, value }, &[x])?;
+    let crop = |axis: usize| usize::try_from(pads[axis].min(0).unsigned_abs()).ok();
+    let shape = cx.shape(padded).to_vec();
+    let starts: Option<Vec<usize>> = (0..rank).map(crop).collect();
+    let sizes = (0..rank).map(|axis| shape[axis].checked_sub(crop(axis)?)?.checked_sub(crop(axis + rank)?));
+    let (Some(starts), Some(sizes)) = (starts, sizes.collect::<Option<Vec<usize>>>()) else {
+        return Err(cx.error("pads", format!("to crop at most what {shape:?} has, padded"), format!("{pads:?}")));
+    };
+    Ok(vec![cx.emit(Slice { starts, steps: Vec::new(), sizes }, &[padded])?])
 }
 
 /// The constant that `Pad` fills with, given as an input.

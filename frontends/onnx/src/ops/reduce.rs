@@ -3,11 +3,13 @@
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{ArgReduce, Reduce, TopK};
+use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{axes, axis, expect_rank, extent, reduce};
+use super::power::root;
+use super::support::{axes, axis, cast, expect_rank, extent, reduce};
 
 /// Import of one reduction; the axes are an attribute before the given version, an input since.
 macro_rules! reductions {
@@ -42,6 +44,14 @@ fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> R
         axes.sort_unstable();
         axes
     };
+    let given = cx.ty(x).dtype;
+    if kind == ReduceKind::L2 && !given.is_float() && given != DType::U64 {
+        // In i64, as the sum and its root are.
+        let wide = cast(cx, x, DType::I64)?;
+        let squares = cx.emit(Reduce { kind: ReduceKind::SumSquare, axes, keepdims }, &[wide])?;
+        let root = root(cx, squares)?;
+        return Ok(vec![cast(cx, root, given)?]);
+    }
     Ok(vec![cx.emit(Reduce { kind, axes, keepdims }, &[x])?])
 }
 
