@@ -381,6 +381,45 @@ fn convolutions_of_integers() {
 }
 
 #[test]
+fn blocks_of_large_kernels() {
+    let weights = |kernel: usize| {
+        let shapes = [
+            ("we", "12,6,1,1".to_string()),
+            ("be", "12".into()),
+            ("wd", format!("12,1,{kernel},{kernel}")),
+            ("wf", format!("12,6,{kernel},{kernel}")),
+            ("bd", "12".into()),
+            ("w1", "3,12,1,1".into()),
+            ("b1", "3".into()),
+            ("w2", "12,3,1,1".into()),
+            ("b2", "12".into()),
+            ("wp", "6,12,1,1".into()),
+            ("bp", "6".into()),
+        ];
+        let line =
+            |(i, (name, shape)): (usize, &(&str, String))| format!("%{name} = constant f32[{shape}] random({i})\n");
+        shapes.iter().enumerate().map(line).collect::<String>()
+    };
+    let mut rows = Vec::new();
+    for kernel in [15, 17, 31] {
+        let pad = kernel / 2;
+        let pads = format!("activation=silu,pads=[{pad},{pad},{pad},{pad}]");
+        for node in [
+            format!(
+                "%y = mbconv %x, %we, %be, %wd, %bd, %w1, %b1, %w2, %b2, %wp, %bp {{expand=true,expand_activation=silu,{pads},se=[silu, sigmoid],residual=true}}"
+            ),
+            format!(
+                "%e = conv %x, %we, %be {{bias=true}}\n%y = mbconv %e, %wd, %bd, %wp, %bp {{{pads},strides=[2,2]}}"
+            ),
+            format!("%y = mbconv %x, %wf, %bd, %wp, %bp {{fused=true,{pads},residual=true}}"),
+        ] {
+            rows.push(format!("{}{node}", weights(kernel)));
+        }
+    }
+    check_within(1e-4, &rows.iter().map(|body| ("%x: f32[1,6,9,10]", body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
 fn transposed_convolutions() {
     let rows = [
         ("[1,3,4,5]", "[3,7,3,3]", "strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]"),
