@@ -11,6 +11,7 @@ use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::proto::NodeProto;
 
 mod table;
 #[cfg(test)]
@@ -65,6 +66,27 @@ pub(crate) fn check_results(cx: &Context<'_>, mut bound: Bound, results: &[Value
         element_type(cx, schema, operand, cx.ty(*id).dtype, &mut bound)?;
     }
     Ok(())
+}
+
+/// Why the operator set of a version does not have a node; element types that `types` does not know are not looked at.
+pub(crate) fn fault(node: &NodeProto, version: i64, types: impl Fn(&str) -> Option<DType>) -> Option<String> {
+    let op = &node.op_type;
+    let Found::Schema(schema) = of(op, version) else { return Some(format!("opset {version} has no {op}")) };
+    let known = |name: &str| schema.attributes.iter().any(|attribute| attribute.name == name);
+    if let Some(other) = node.attribute.iter().find(|attribute| !known(&attribute.name)) {
+        return Some(format!("{op} of opset {version} has no attribute {}", other.name));
+    }
+    let mut bound: BTreeMap<&str, DType> = BTreeMap::new();
+    for (operands, names) in [(&schema.inputs, &node.input), (&schema.outputs, &node.output)] {
+        for (slot, name) in names.iter().enumerate() {
+            let (Some(dtype), Some(operand)) = (types(name), at(operands, slot)) else { continue };
+            let first = *bound.entry(operand.kind).or_insert(dtype);
+            if first != dtype || !schema.types_of(operand).contains(&dtype) {
+                return Some(format!("{op} of opset {version} has no {} of {dtype}", operand.name));
+            }
+        }
+    }
+    None
 }
 
 /// The operand at a position; the last one stands for all from its position on where it may be several.
