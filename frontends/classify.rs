@@ -74,12 +74,15 @@ pub fn top(probabilities: &[f64], count: usize, labels: Option<&[String]>) -> Ve
     order.into_iter().take(count).map(class).collect()
 }
 
-/// Labels that fit `classes` outputs: as they are, or shifted by one where class 0 is an unnamed background.
+/// Classes of a network of ImageNet whose class 0 is the background, which lists of labels leave out.
+const WITH_BACKGROUND: usize = 1001;
+
+/// Labels that fit `classes` outputs: as they are, or ImageNet's 1000 shifted by one for a network of 1001 classes.
 ///
 /// # Errors
 /// [`Error::Input`] if their number does not fit.
 pub fn fit_labels(mut labels: Vec<String>, classes: usize) -> Result<Vec<String>> {
-    if labels.len() + 1 == classes {
+    if classes == WITH_BACKGROUND && labels.len() + 1 == classes {
         labels.insert(0, "background".into());
     }
     if labels.len() != classes {
@@ -88,14 +91,16 @@ pub fn fit_labels(mut labels: Vec<String>, classes: usize) -> Result<Vec<String>
     Ok(labels)
 }
 
-/// Reads a file of labels: UTF-8, one per line in the order of the outputs.
+/// Reads a file of labels: UTF-8, one per line in the order of the outputs. A byte-order mark and empty lines at the end are no
+/// labels.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Runtime`] naming the path.
 pub fn read_labels(path: &Path) -> Result<Vec<String>> {
     let bytes = fornax_runtime::map_file(path, LABELS_LIMIT)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::file(path, "expected UTF-8 text, one label per line"))?;
-    let labels: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_string()).collect();
     if labels.is_empty() {
         return Err(Error::file(path, "expected one label per line, found an empty file"));
     }
@@ -129,10 +134,29 @@ mod tests {
     }
 
     #[test]
-    fn a_background_class_shifts_the_labels() {
-        let labels = || vec!["a".to_string(), "b".to_string()];
-        assert_eq!(fit_labels(labels(), 3).unwrap(), ["background", "a", "b"]);
-        assert_eq!(fit_labels(labels(), 2).unwrap(), ["a", "b"]);
-        assert!(fit_labels(labels(), 5).is_err());
+    fn a_background_class_shifts_the_labels_of_imagenet() {
+        let labels = |count: usize| (0..count).map(|i| i.to_string()).collect::<Vec<_>>();
+        let shifted = fit_labels(labels(1000), 1001).unwrap();
+        assert_eq!((shifted[0].as_str(), shifted[1].as_str(), shifted.len()), ("background", "0", 1001));
+        assert_eq!(fit_labels(labels(2), 2).unwrap(), ["0", "1"]);
+        for (count, classes) in [(2, 3), (9, 10), (999, 1000), (1001, 1000), (2, 5)] {
+            let message = fit_labels(labels(count), classes).unwrap_err().to_string();
+            assert!(message.contains(&format!("expected {classes}, one per output, found {count}")), "{message}");
+        }
+    }
+
+    #[test]
+    fn marks_and_empty_lines_are_no_labels() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |bytes: &[u8]| {
+            let path = folder.path().join("labels.txt");
+            std::fs::write(&path, bytes).unwrap();
+            read_labels(&path).map_err(|e| e.to_string())
+        };
+        for text in ["a\nb c\n", "a\nb c", "\u{feff}a\nb c\n", "a\r\nb c\r\n\r\n", "a\nb c\n\n  \n"] {
+            assert_eq!(read(text.as_bytes()), Ok(vec!["a".to_string(), "b c".into()]), "{text:?}");
+        }
+        assert_eq!(read(b"a\n\nb\n").unwrap().len(), 3);
+        assert!(read("\u{feff}\n".as_bytes()).is_err() && read(b"").is_err());
     }
 }

@@ -10,6 +10,8 @@
 mod conventions;
 #[cfg(feature = "images")]
 mod decode;
+#[cfg(feature = "images")]
+mod exif;
 mod filter;
 mod image;
 mod input;

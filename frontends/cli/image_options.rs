@@ -12,8 +12,8 @@ use fornax::{
 #[derive(Args)]
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {
-    /// Prepare images as the source of the weights does: imagenet, inception, timm, torchvision, efficientnet-pytorch,
-    /// transformers, tf, tf-advprop, tf-lite, tf-v2, keras or none.
+    /// Prepare images as the source of the weights does: imagenet, inception, timm, torchvision, torchvision-v2-l,
+    /// torchvision-b1-v2, efficientnet-pytorch, transformers, tf, tf-advprop, tf-lite, tf-v2, keras or none.
     #[arg(long, value_name = "NAME", value_parser = |text: &str| named(ImageConvention::NAMES, text))]
     preprocess: Option<ImageConvention>,
     /// Length of the short edge, or height and width, or `none`.
@@ -25,7 +25,7 @@ pub struct ImageArgs {
     /// Filter: nearest, box, bilinear, hamming, bicubic or lanczos.
     #[arg(long, value_name = "NAME", value_parser = |text: &str| named(Interpolation::NAMES, text))]
     interpolation: Option<Interpolation>,
-    /// Arithmetic of the resize: pillow (antialiased), tf or tf-legacy.
+    /// Arithmetic of the resize: pillow (antialiased, as from Pillow 13 on), pillow-12, tf or tf-legacy.
     #[arg(long, value_name = "NAME", value_parser = |text: &str| named(Resampler::NAMES, text))]
     resampler: Option<Resampler>,
     /// Factor on pixels of 0 to 255, such as 1/255.
@@ -53,7 +53,10 @@ impl ImageArgs {
     /// The preprocessing for `model`, and where it comes from.
     pub fn resolve(&self, model: &Model, input: &ImageInput) -> Result<(Preprocess, &'static str)> {
         let (mut result, source) = match (self.preprocess, model.preprocess()?) {
-            (Some(preset), _) => (preset.preprocess(&self.sized(input)?), "as asked for"),
+            (Some(convention), _) => {
+                let convention = model.architecture().map_or(convention, |network| convention.of_architecture(network));
+                (convention.preprocess(&self.sized(input)?), "as asked for")
+            }
             (None, Some(preprocess)) => (preprocess, "from the model's metadata"),
             (None, None) => {
                 (ImageConvention::Imagenet.preprocess(&self.sized(input)?), "by default; the model does not say")

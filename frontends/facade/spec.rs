@@ -13,7 +13,7 @@ use fornax_runtime::DType;
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};
 use fornax_scaling::random::Random;
-use fornax_scaling::spec::{Interpolation, Preprocessing, Spec};
+use fornax_scaling::spec::{COLOURS, Interpolation, Preprocessing, Spec};
 use fornax_scaling::weights::{Classifier, Hints, Scheme, StateDict, Weights};
 use serde_json::json;
 
@@ -78,7 +78,11 @@ impl SpecModel {
             Some(path) => {
                 let state = StateDict::open(path, file_bytes)?;
                 let scheme = state.scheme()?;
-                let defaults = scheme.defaults(&architecture, &Hints::beside(path));
+                let hints = Hints::beside(path);
+                let defaults = scheme.defaults(&architecture, &hints);
+                notes.extend(
+                    hints.contradictions(&architecture.name).into_iter().map(|line| format!("warning: {line}")),
+                );
                 notes.push(format!("weights in the naming of {}; {}", scheme.name(), defaults.why));
                 // What a spec says itself comes before what its weights' source is known for.
                 for (key, own) in [("eps", spec.states("eps")), ("padding", spec.states("padding"))] {
@@ -116,7 +120,12 @@ impl SpecModel {
         side: (usize, usize),
         features: Option<&Features>,
     ) -> Result<Self> {
-        let dims = vec![Dim::Symbol("batch".into()), Dim::Known(3), Dim::Known(side.0), Dim::Known(side.1)];
+        let dims = vec![
+            Dim::Symbol("batch".into()),
+            Dim::Known(architecture.channels),
+            Dim::Known(side.0),
+            Dim::Known(side.1),
+        ];
         let inputs = vec![InputDecl { name: "input".into(), dtype: DType::F32, dims, ranked: true }];
         let outputs = match features {
             None => Outputs::Logits,
@@ -146,13 +155,13 @@ impl Source for SpecModel {
     fn graph(&self, bindings: &Bindings) -> Result<Graph> {
         let mut batch = bindings.dims.get("batch").copied().unwrap_or(1);
         if let Some(shape) = bindings.shapes.get("input") {
-            let (height, width) = self.side;
+            let (channels, (height, width)) = (self.architecture.channels, self.side);
             match shape[..] {
-                [n, 3, h, w] if (h, w) == self.side => batch = n,
+                [n, c, h, w] if c == channels && (h, w) == self.side => batch = n,
                 _ => {
                     return Err(Error::input(
                         "input",
-                        format!("a shape [n, 3, {height}, {width}]"),
+                        format!("a shape [n, {channels}, {height}, {width}]"),
                         format!("{shape:?}"),
                     ));
                 }
@@ -204,20 +213,28 @@ fn classifier(
     }
 }
 
-/// The entry `preprocess`. A crop that is not square lies inside photos of every aspect.
+/// The entry `preprocess`; none for inputs that are no photos. A crop that is not square lies inside photos of every aspect.
 fn metadata(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap<String, String> {
     let interpolation = match images.interpolation {
         Interpolation::Bilinear => "bilinear",
         Interpolation::Bicubic => "bicubic",
     };
+    let order = match images.mean.len() {
+        1 => "gray",
+        COLOURS => "RGB",
+        _ => return BTreeMap::new(),
+    };
     let mut value = json!({
-        "channel_order": "RGB", "interpolation": interpolation, "antialias": true, "scale": 1.0 / 255.0,
+        "channel_order": order, "interpolation": interpolation, "antialias": true, "scale": 1.0 / 255.0,
         "mean": images.mean, "std": images.std, "layout": "NCHW", "dtype": "float32",
     });
+    let margin = |side: usize| (side as f64 / images.crop).floor() as usize;
     if images.squash {
-        value["resize"] = json!([height, width]);
+        value["resize"] = json!([margin(height), margin(width)]);
     } else {
-        value["resize_short_edge"] = json!((height.max(width) as f64 / images.crop).floor() as usize);
+        value["resize_short_edge"] = json!(margin(height.max(width)));
+    }
+    if !images.squash || (margin(height), margin(width)) != (height, width) {
         value["crop"] = json!([height, width]);
         value["crop_mode"] = json!("center");
     }
@@ -281,5 +298,50 @@ mod tests {
         let mut other = spec("");
         other.classes = 12;
         assert!(open(&other, weights, None).is_err());
+    }
+
+    #[test]
+    fn squash_leaves_a_margin_where_there_is_a_crop() {
+        let of = |keys: &str, side: (usize, usize)| {
+            let spec = spec(&format!("[preprocessing]\n{keys}\n"));
+            let text = &metadata(spec.preprocessing.as_ref().unwrap(), side)["preprocess"];
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            ["resize", "resize_short_edge", "crop"].map(|key| value[key].to_string())
+        };
+        let squash = |crop: &str| format!("crop_mode = \"squash\"\ncrop = {crop}");
+        assert_eq!(of(&squash("0.5"), (64, 64)), ["[128,128]", "null", "[64,64]"]);
+        assert_eq!(of(&squash("0.9"), (300, 200)), ["[333,222]", "null", "[300,200]"]);
+        assert_eq!(of(&squash("1.0"), (64, 64)), ["[64,64]", "null", "null"]);
+        assert_eq!(of("crop = 0.875", (224, 224)), ["null", "256", "[224,224]"]);
+    }
+
+    #[test]
+    fn photos_are_grey_for_one_channel_and_none_for_four() {
+        let of = |channels: usize| {
+            let spec = spec(&format!("channels = {channels}\n"));
+            let model = SpecModel::new(&spec, &Options::default()).unwrap();
+            let graph = model.graph(&Bindings::default()).unwrap();
+            assert_eq!(graph.ty(graph.inputs()[0]).shape[1], channels);
+            let Some(text) = model.metadata.get("preprocess") else { return "none".to_string() };
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            format!("{} {}", value["channel_order"], value["mean"])
+        };
+        assert_eq!([1, 3, 4].map(of), ["\"gray\" [0.0]", "\"RGB\" [0.485,0.456,0.406]", "none"]);
+    }
+
+    #[test]
+    fn a_config_of_another_network_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = state_dict(folder.path(), "w.safetensors");
+        std::fs::write(folder.path().join("config.json"), r#"{"architecture": "tf_efficientnet_b0"}"#).unwrap();
+        let mut named = spec("");
+        named.name = "efficientnet_b0".into();
+        let warns = |spec: &Spec| {
+            let notes = open(spec, weights.clone(), None).unwrap().notes;
+            notes.iter().any(|note| note.starts_with("warning: config.json beside the weights says tf_efficientnet_b0"))
+        };
+        assert!(warns(&named));
+        named.name = "tf_efficientnet_b0".into();
+        assert!(!warns(&named));
     }
 }

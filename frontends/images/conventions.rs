@@ -5,6 +5,7 @@
 //! error.
 
 use fornax_runtime::DType;
+use fornax_scaling::architecture::Architecture;
 
 use super::filter::Interpolation;
 use super::input::ImageInput;
@@ -26,6 +27,10 @@ pub enum ImageConvention {
     Timm,
     /// torchvision's EfficientNets: resize and filter by side, as its weights say.
     Torchvision,
+    /// torchvision's EfficientNetV2 L: bicubic, values in [-1, 1].
+    TorchvisionV2L,
+    /// torchvision's second weights of EfficientNet-B1: short edge 255, bilinear.
+    TorchvisionB1V2,
     /// efficientnet-pytorch: short edge to side, no margin.
     EfficientnetPytorch,
     /// transformers: whole image to side x side.
@@ -51,6 +56,8 @@ impl ImageConvention {
         ("inception", Self::Inception),
         ("timm", Self::Timm),
         ("torchvision", Self::Torchvision),
+        ("torchvision-v2-l", Self::TorchvisionV2L),
+        ("torchvision-b1-v2", Self::TorchvisionB1V2),
         ("efficientnet-pytorch", Self::EfficientnetPytorch),
         ("transformers", Self::Transformers),
         ("tf", Self::Tf),
@@ -61,12 +68,23 @@ impl ImageConvention {
         ("none", Self::None),
     ];
 
+    /// The convention for a network of `architecture`: torchvision prepares images for its V2 L, of 79 blocks, as for no other
+    /// network of that side.
+    pub fn of_architecture(self, architecture: &Architecture) -> Self {
+        match self {
+            Self::Torchvision if architecture.side == 480 && architecture.blocks().count() == 79 => {
+                Self::TorchvisionV2L
+            }
+            other => other,
+        }
+    }
+
     /// The preprocessing for images of `input`.
     pub fn preprocess(self, input: &ImageInput) -> Preprocess {
         let side = input.height;
         let geometry = self.geometry(input);
         let (scale, mean, std) = match self {
-            Self::Inception | Self::TfAdvprop => (UNIT, [0.5; 3], [0.5; 3]),
+            Self::Inception | Self::TfAdvprop | Self::TorchvisionV2L => (UNIT, [0.5; 3], [0.5; 3]),
             Self::TfLite => (1.0, [127.0; 3], [128.0; 3]),
             Self::TfV2 => (1.0, [128.0; 3], [128.0; 3]),
             Self::Keras | Self::None => (1.0, [0.0; 3], [1.0; 3]),
@@ -84,6 +102,7 @@ impl ImageConvention {
             Self::TfLite => (Interpolation::Bilinear, Resampler::TfLegacy),
             Self::TfV2 | Self::Keras => (Interpolation::Bilinear, Resampler::Tf),
             Self::Torchvision if matches!(side, 384 | 480) => (Interpolation::Bilinear, Resampler::Pillow),
+            Self::TorchvisionB1V2 => (Interpolation::Bilinear, Resampler::Pillow),
             _ => (Interpolation::Bicubic, Resampler::Pillow),
         };
         Preprocess {
@@ -119,12 +138,43 @@ impl ImageConvention {
                 };
                 (edge.filter(|_| height == width).map_or(margin(0.875), Resize::ShortEdge), center)
             }
-            Self::EfficientnetPytorch => (Resize::ShortEdge(height.max(width)), center),
+            Self::TorchvisionB1V2 => (margin(240.0 / 255.0), center),
+            Self::EfficientnetPytorch | Self::TorchvisionV2L => (Resize::ShortEdge(height.max(width)), center),
             Self::Tf | Self::TfAdvprop | Self::TfLite => {
                 (exact, Crop::TfV1 { padding: (height as f64 * (1.0 / 0.875 - 1.0)).round() as usize })
             }
             Self::TfV2 if side < 320 => (exact, Crop::TfV2 { padding: 32 }),
             Self::Transformers | Self::TfV2 | Self::Keras | Self::None => (exact, Crop::None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fornax_scaling::spec::Spec;
+
+    use super::super::preprocess::Layout;
+    use super::*;
+
+    fn input(side: usize) -> ImageInput {
+        let (batch, name) = (Some(1), "input".into());
+        ImageInput { name, dtype: DType::F32, batch, channels: 3, height: side, width: side, layout: Layout::Nchw }
+    }
+
+    #[test]
+    fn torchvision_prepares_its_v2_l_by_itself() {
+        let of = |preset: &str| {
+            let network = Spec::preset(preset).unwrap().resolve().unwrap().architecture;
+            let convention = ImageConvention::Torchvision.of_architecture(&network);
+            let found = convention.preprocess(&input(network.side));
+            (found.resize, found.interpolation, found.mean[0])
+        };
+        let (bilinear, bicubic) = (Interpolation::Bilinear, Interpolation::Bicubic);
+        assert_eq!(of("efficientnet_v2_l"), (Resize::ShortEdge(480), bicubic, 0.5));
+        assert_eq!(of("efficientnet_v2_m"), (Resize::ShortEdge(480), bilinear, 0.485));
+        assert_eq!(of("efficientnet_v2_s"), (Resize::ShortEdge(384), bilinear, 0.485));
+        assert_eq!(of("efficientnet_b1"), (Resize::ShortEdge(256), bicubic, 0.485));
+        let second = ImageConvention::TorchvisionB1V2.preprocess(&input(240));
+        assert_eq!((second.resize, second.interpolation), (Resize::ShortEdge(255), bilinear));
     }
 }

@@ -4,6 +4,7 @@
 //! of libjpeg-turbo, on which networks are trained. A file of another kind, a broken or truncated one, or one that would
 //! take more than 512 MiB decoded is an error.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder as JpegDecoder, PixelFormat};
 
+use super::exif;
 use super::image::Image;
 use crate::error::{Error, Result};
 
@@ -49,7 +51,8 @@ impl Image {
 }
 
 fn decode_png(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+    let bytes = ended(bytes);
+    let mut reader = ImageReader::with_format(Cursor::new(&bytes[..]), ImageFormat::Png);
     let mut limits = Limits::default();
     limits.max_alloc = Some(LIMIT);
     reader.limits(limits);
@@ -58,15 +61,44 @@ fn decode_png(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
         let (width, height) = decoder.dimensions();
         return Err(format!("{width}x{height} pixels, more than {LIMIT} bytes"));
     }
-    let orientation = decoder.orientation().map_err(|e| e.to_string())?;
+    let orientation = upright(decoder.exif_metadata().map_err(|e| e.to_string())?.as_deref());
     Ok((DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?, orientation))
+}
+
+/// What turns an image upright that has these EXIF data.
+fn upright(exif: Option<&[u8]>) -> Orientation {
+    exif.and_then(exif::orientation).and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)
+}
+
+/// A PNG file with its end: other readers take files whose last chunk is missing or cut off once the pixels are whole.
+fn ended(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const SIGNATURE: usize = 8;
+    const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
+    let (mut at, mut pixels) = (SIGNATURE, false);
+    while let Some((header, _)) = bytes.get(at..).and_then(|rest| rest.split_first_chunk::<8>()) {
+        let [a, b, c, d, ref kind @ ..] = *header;
+        // Length and kind, the data, a checksum.
+        let next = at.saturating_add(12).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
+        if kind == b"IEND" && next <= bytes.len() {
+            return bytes.into();
+        }
+        if next > bytes.len() {
+            break;
+        }
+        pixels |= kind == b"IDAT";
+        at = next;
+    }
+    match bytes.get(..at) {
+        Some(whole) if pixels => [whole, END].concat().into(),
+        _ => bytes.into(),
+    }
 }
 
 fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
     let limits = DecodeLimits { max_memory: Some(LIMIT), max_scans: SCANS, ..DecodeLimits::default() };
     let decoder = JpegDecoder::new_with_limits(bytes, limits).map_err(|e| e.to_string())?;
     check_frame(&decoder)?;
-    let orientation = decoder.exif_orientation().and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms);
+    let orientation = upright(decoder.exif_data());
     let found = decoder.with_output_format(PixelFormat::Rgb).decode_image().map_err(|e| e.to_string())?;
     let image = u32::try_from(found.width).ok().zip(u32::try_from(found.height).ok());
     let image = image.and_then(|(width, height)| RgbImage::from_raw(width, height, found.data));
@@ -150,15 +182,39 @@ mod tests {
     }
 
     #[test]
+    fn pngs_without_an_end() {
+        let pixels: Vec<u8> = (0..5 * 4 * 3).map(|i| i * 3).collect();
+        let mut png = Vec::new();
+        let image = RgbImage::from_raw(5, 4, pixels.clone()).unwrap();
+        image.write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+        let end = png.len() - 12;
+        for length in end..=png.len() {
+            assert_eq!(
+                Image::decode(&png[..length]).map(|image| image.pixels().to_vec()),
+                Ok(pixels.clone()),
+                "{length}"
+            );
+        }
+        for length in 0..end {
+            assert!(Image::decode(&png[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
     fn exif_turns_the_image_upright() {
-        let mut jpeg = photo();
+        let jpeg = photo();
         let upright = Image::decode(&jpeg).unwrap();
         assert_eq!((upright.height(), upright.width()), (8, 16));
         // One entry of a little-endian TIFF directory: tag 0x112, one 16-bit value, 6 for a quarter turn.
         let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-        let segment = [&b"\xff\xe1\0"[..], &[tiff.len() as u8 + 8], b"Exif\0\0", tiff].concat();
-        jpeg.splice(2..2, segment);
-        let turned = Image::decode(&jpeg).unwrap();
-        assert_eq!((turned.height(), turned.width()), (16, 8));
+        // The same as one 32-bit value.
+        let long = b"II*\0\x08\0\0\0\x01\0\x12\x01\x04\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        for tiff in [tiff, long] {
+            let segment = [&b"\xff\xe1\0"[..], &[tiff.len() as u8 + 8], b"Exif\0\0", tiff].concat();
+            let mut jpeg = jpeg.clone();
+            jpeg.splice(2..2, segment);
+            let turned = Image::decode(&jpeg).unwrap();
+            assert_eq!((turned.height(), turned.width()), (16, 8));
+        }
     }
 }

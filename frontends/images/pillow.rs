@@ -1,8 +1,9 @@
 //! Pillow's resize of 8-bit images, to the bit.
 //!
-//! Separable and antialiased: the filter's support grows with the reduction. The pass along rows comes first; each pass
-//! accumulates in 22-bit fixed point and rounds to 8 bits. Written out because networks are trained on the output of exactly
-//! this, and the resizing crates, with 16-bit coefficients, end two levels away.
+//! Separable and antialiased: the filter's support grows with the reduction. Each pass accumulates in 22-bit fixed point and
+//! rounds to 8 bits, so the order of the two decides bits: Pillow up to 12 resizes the rows first, Pillow from 13 on the columns
+//! where the height loses more than twice the pixels that the width does. Written out because networks are trained on the output of
+//! exactly this, and the resizing crates, with 16-bit coefficients, end two levels away.
 
 use super::filter::{Interpolation, cubic};
 use super::image::Image;
@@ -16,24 +17,66 @@ struct Window {
     weights: Vec<i32>,
 }
 
+/// The order of the two passes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Passes {
+    /// Along rows first: Pillow up to 12.
+    RowsFirst,
+    /// By the sizes: Pillow from 13 on.
+    BySize,
+}
+
 /// The image at another size, interleaved RGB bytes. `interpolation` is any but nearest.
-pub(crate) fn resize(image: &Image, height: usize, width: usize, interpolation: Interpolation) -> Vec<u8> {
-    let rows = if width == image.width() {
-        image.pixels().to_vec()
-    } else {
-        let windows = windows(image.width(), width, interpolation);
-        let lines = image.pixels().chunks_exact(image.width() * 3);
-        lines.flat_map(|line| windows.iter().flat_map(|window| weighted(window, |x| &line[x * 3..]))).collect()
-    };
-    if height == image.height() {
-        return rows;
+pub(crate) fn resize(
+    image: &Image,
+    height: usize,
+    width: usize,
+    interpolation: Interpolation,
+    passes: Passes,
+) -> Vec<u8> {
+    let lost = |from: usize, to: usize| from as i64 - to as i64;
+    let (rows, columns) = (lost(image.height(), height), lost(image.width(), width));
+    if passes == Passes::BySize && rows > 0 && rows > 2 * columns {
+        let fewer = along_columns(image.pixels(), image.width(), [image.height(), height], interpolation);
+        return along_rows(&fewer, [image.width(), width], interpolation);
+    }
+    let resized = along_rows(image.pixels(), [image.width(), width], interpolation);
+    along_columns(&resized, width, [image.height(), height], interpolation)
+}
+
+/// Every row of `pixels` from one width to another.
+fn along_rows(pixels: &[u8], [from, to]: [usize; 2], interpolation: Interpolation) -> Vec<u8> {
+    if from == to {
+        return pixels.to_vec();
+    }
+    let windows = windows(from, to, interpolation);
+    let lines = pixels.chunks_exact(from * 3);
+    lines.flat_map(|line| windows.iter().flat_map(|window| weighted(window, |x| &line[x * 3..]))).collect()
+}
+
+/// Every column of `pixels`, of which a row has `width`, from one height to another.
+fn along_columns(pixels: &[u8], width: usize, [from, to]: [usize; 2], interpolation: Interpolation) -> Vec<u8> {
+    if from == to {
+        return pixels.to_vec();
     }
     let stride = width * 3;
-    let mut out = Vec::with_capacity(height * stride);
-    for window in windows(image.height(), height, interpolation) {
-        out.extend((0..width).flat_map(|x| weighted(&window, |y| &rows[y * stride + x * 3..])));
+    let mut out = Vec::with_capacity(to * stride);
+    for window in windows(from, to, interpolation) {
+        out.extend((0..width).flat_map(|x| weighted(&window, |y| &pixels[y * stride + x * 3..])));
     }
     out
+}
+
+/// The nearest pixels, interleaved RGB bytes. The step is added up, as Pillow adds it: at ties that decides.
+pub(crate) fn nearest(image: &Image, height: usize, width: usize) -> Vec<u8> {
+    let sources = |from: usize, to: usize| -> Vec<usize> {
+        let step = from as f64 / to as f64;
+        let places = std::iter::successors(Some(step * 0.5), |at| Some(at + step));
+        places.take(to).map(|at| (at as usize).min(from - 1)).collect()
+    };
+    let (rows, columns) = (sources(image.height(), height), sources(image.width(), width));
+    let pixel = |row: usize, column: usize| &image.pixels()[(row * image.width() + column) * 3..][..3];
+    rows.iter().flat_map(|row| columns.iter().flat_map(|column| pixel(*row, *column))).copied().collect()
 }
 
 /// The weighted sum of pixels, of which `at` gives the bytes from the one asked for on.
@@ -112,7 +155,46 @@ mod tests {
     fn a_flat_image_stays_flat() {
         let image = Image::from_rgb(5, 9, [200, 1, 255].repeat(45)).unwrap();
         for (_, interpolation) in &Interpolation::NAMES[1..] {
-            assert_eq!(resize(&image, 3, 20, *interpolation), [200, 1, 255].repeat(60));
+            for passes in [Passes::RowsFirst, Passes::BySize] {
+                assert_eq!(resize(&image, 3, 20, *interpolation, passes), [200, 1, 255].repeat(60));
+            }
         }
+    }
+
+    /// What Pillow 13.0 gives of a ramp, and 12.2 for the order of passes.
+    #[test]
+    fn nearest_pixels_at_ties() {
+        let width = 256;
+        let pixels: Vec<u8> = (0..width).flat_map(|x| [x as u8, 0, 255]).collect();
+        let image = Image::from_rgb(1, width, pixels).unwrap();
+        let columns: Vec<u8> = nearest(&image, 1, 224).chunks_exact(3).map(|pixel| pixel[0]).collect();
+        assert_eq!(columns[..12], [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 13]);
+        let sum: u32 = columns.iter().map(|column| u32::from(*column)).sum();
+        assert_eq!(sum, 28551);
+    }
+
+    #[test]
+    fn the_order_of_passes_decides_bits() {
+        // 12 x 3 pixels to 4 x 2: the height loses 8, the width 1.
+        let pixels: Vec<u8> = (0..12 * 3 * 3u32).map(|i| (i * i * 31 % 251) as u8).collect();
+        let image = Image::from_rgb(12, 3, pixels).unwrap();
+        let resized = |passes| resize(&image, 4, 2, Interpolation::Bicubic, passes);
+        assert_eq!(
+            resized(Passes::BySize),
+            [
+                39, 148, 124, 124, 138, 119, 56, 126, 155, 136, 157, 130, 94, 125, 129, 121, 121, 138, 112, 93, 158,
+                135, 93, 78
+            ]
+        );
+        assert_eq!(
+            resized(Passes::RowsFirst),
+            [
+                40, 148, 124, 124, 138, 119, 56, 126, 155, 136, 157, 130, 94, 125, 128, 120, 121, 138, 112, 93, 158,
+                135, 93, 78
+            ]
+        );
+        // Where the height loses less than twice what the width does, rows come first in both.
+        let wide = |passes| resize(&image, 11, 2, Interpolation::Bicubic, passes);
+        assert_eq!(wide(Passes::BySize), wide(Passes::RowsFirst));
     }
 }

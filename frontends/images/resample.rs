@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::filter::{Interpolation, cubic};
 use super::image::Image;
-use super::pillow;
+use super::pillow::{self, Passes};
 use crate::error::{Error, Result};
 
 /// The most pixels a resized image may have.
@@ -17,8 +17,10 @@ const MOST_PIXELS: usize = 1 << 25;
 /// Whose arithmetic a resize follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resampler {
-    /// Pillow: antialiased, 8 bits.
+    /// Pillow from 13.0 on: antialiased, 8 bits.
     Pillow,
+    /// Pillow up to 12: the same but for photos of which the height shrinks much more than the width.
+    Pillow12,
     /// `tf.image.resize`: half-pixel centres, no antialiasing.
     Tf,
     /// TensorFlow 1: no half-pixel centres, no antialiasing.
@@ -27,13 +29,14 @@ pub enum Resampler {
 
 impl Resampler {
     /// Every resampler with its name.
-    pub const NAMES: &[(&str, Self)] = &[("pillow", Self::Pillow), ("tf", Self::Tf), ("tf-legacy", Self::TfLegacy)];
+    pub const NAMES: &[(&str, Self)] =
+        &[("pillow", Self::Pillow), ("pillow-12", Self::Pillow12), ("tf", Self::Tf), ("tf-legacy", Self::TfLegacy)];
 
     /// Fails if it does not know the filter.
     pub(crate) fn check(self, interpolation: Interpolation) -> Result<()> {
         use Interpolation::{Bicubic, Bilinear, Nearest};
         match (self, interpolation) {
-            (Self::Pillow, _) | (_, Nearest | Bilinear | Bicubic) => Ok(()),
+            (Self::Pillow | Self::Pillow12, _) | (_, Nearest | Bilinear | Bicubic) => Ok(()),
             (_, other) => {
                 let expected = format!("nearest, bilinear or bicubic for the {self} resampler");
                 Err(Error::input("interpolation", expected, other.to_string()))
@@ -64,9 +67,13 @@ pub(crate) fn resize(
         return Err(Error::input("resize", format!("at most {MOST_PIXELS} pixels"), format!("{height}x{width}")));
     }
     match (resampler, interpolation) {
-        (Resampler::Pillow, Interpolation::Nearest) => Ok(sampled(image, height, width, interpolation, false)),
-        (Resampler::Pillow, _) => {
-            Ok(pillow::resize(image, height, width, interpolation).into_iter().map(f32::from).collect())
+        (Resampler::Pillow | Resampler::Pillow12, Interpolation::Nearest) => {
+            Ok(pillow::nearest(image, height, width).into_iter().map(f32::from).collect())
+        }
+        (Resampler::Pillow | Resampler::Pillow12, _) => {
+            let passes = if resampler == Resampler::Pillow { Passes::BySize } else { Passes::RowsFirst };
+            let resized = pillow::resize(image, height, width, interpolation, passes);
+            Ok(resized.into_iter().map(f32::from).collect())
         }
         _ => Ok(sampled(image, height, width, interpolation, resampler == Resampler::TfLegacy)),
     }

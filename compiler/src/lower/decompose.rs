@@ -37,6 +37,7 @@ pub(super) fn lower(op: &Op, cx: &mut Lowering<'_>) -> Result<(), OpError> {
             operands: step.operands.iter().filter_map(|number| values[*number].clone()).collect(),
             ty: step.types[0].clone(),
             results,
+            exact: cx.exact,
             // Which of the parts reads which is not looked at.
             discrete: true,
         };

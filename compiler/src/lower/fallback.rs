@@ -61,18 +61,32 @@ fn windowed(
     call.input("x", x, at)
 }
 
-/// A convolution of any rank and group, over `f32`.
+/// A convolution of any rank and group, of any native type.
 pub fn conv(cx: &mut Lowering<'_>, op: &Conv) -> Result<(), OpError> {
-    expect_f32("x", cx.ty.dtype)?;
     let windows = op.windows(cx.operand_type(0), cx.operand_type(1))?;
-    let (spatial, x) = (windows.len(), View::operand(cx, 0)?);
-    // Taps, input channels, filters: the filters, innermost, fill a vector.
-    let order: Vec<usize> = (2..spatial + 2).chain([1, 0]).collect();
-    let w = packed(cx, 1, &order)?;
-    let bias = if op.bias { Some(View::operand(cx, 2)?) } else { None };
+    let x = View::operand(cx, 0)?;
     let residual = if op.residual { Some(View::operand(cx, cx.count() - 1)?) } else { None };
     let out = cx.output(Layout::ChannelsLast);
     let out = View::of(cx, out);
+    convolve(cx, op, &windows, [&x, &out], (1, op.bias.then_some(2)), residual)
+}
+
+/// A convolution of views, with operands `weight` and `bias`.
+pub fn convolve(
+    cx: &mut Lowering<'_>,
+    op: &Conv,
+    windows: &[Window],
+    [x, out]: [&View; 2],
+    (weight, bias): (usize, Option<usize>),
+    residual: Option<View>,
+) -> Result<(), OpError> {
+    let dtype = out.dtype;
+    expect_native("x", dtype)?;
+    let spatial = windows.len();
+    // Taps, input channels, filters: the filters, innermost, fill a vector.
+    let order: Vec<usize> = (2..spatial + 2).chain([1, 0]).collect();
+    let w = packed(cx, weight, &order)?;
+    let bias = bias.map(|bias| View::operand(cx, bias)).transpose()?;
     let (channels, filters) = (w.shape[1], w.shape[0] / op.group);
     let positions = windows.iter().map(|w| w.output);
     let taps = windows.iter().map(|w| w.kernel);
@@ -86,16 +100,16 @@ pub fn conv(cx: &mut Lowering<'_>, op: &Conv) -> Result<(), OpError> {
         steps.extend((0..spatial).map(|d| (3 + d, view.strides[d + 2])));
         along(rank, 0, &steps)
     };
-    let mut call = NestCall::new("conv", &extents, spatial + 1, &out, place(&out));
+    let mut call = NestCall::new("conv", &extents, spatial + 1, out, place(out));
     let steps = [(0, x.strides[0]), (1, x.strides[1] * channels as i64), (rank - 1, x.strides[1])];
-    let x = windowed(&mut call, &x, &windows, 3, first_tap, &steps);
+    let x = windowed(&mut call, x, windows, 3, first_tap, &steps);
     let mut steps = by_filter(w.strides[0]).to_vec();
     steps.push((rank - 1, w.strides[1]));
     steps.extend((0..spatial).map(|d| (first_tap + d, w.strides[d + 2])));
     let w = call.input("w", &w, along(rank, 0, &steps));
     let init = match &bias {
         Some(bias) => vec![Inst::Load(call.input("bias", bias, along(rank, 0, &by_filter(bias.strides[0]))))],
-        None => vec![float(0.0)],
+        None => vec![number(dtype, 0.0)],
     };
     let mut finish = vec![Inst::Accumulated];
     if op.activation_first {

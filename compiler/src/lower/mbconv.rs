@@ -4,7 +4,8 @@ use super::Lower;
 use super::context::Lowering;
 use super::convolve::{ConvCall, ConvKernel, FusedOperands};
 use super::dense::{FEW_ROWS, Squeeze, squeeze_gate};
-use super::ring;
+use super::nests::View;
+use super::{fallback, ring};
 use crate::kernels::Gate;
 use crate::plan::{Layout, ViewId};
 use fornax_ir::OpError;
@@ -136,14 +137,12 @@ fn lower_conv(
     if let Some(ConvKernel::Depthwise(spec)) = &mut kernel {
         spec.squeeze = squeezes;
     }
-    let missing = || OpError::new(part.name(), "constant f32 weights", types[1].to_string());
-    let mut kernel = kernel.ok_or_else(missing)?;
     let (mut from, mut gate) = (operands[0].view()?, None);
     if let Materialization::Gated { view, gate: values } = operands[0].place {
         let (batch, pixels) = (x.shape[0], x.shape[2] * x.shape[3]);
         // The gate goes where there is less of it to do, whatever the batch: where it goes decides how it rounds.
         let fewer = pixels > y.shape[1].max(FEW_ROWS);
-        if let (ConvKernel::Dense(spec), true) = (&mut kernel, fewer) {
+        if let (Some(ConvKernel::Dense(spec)), true) = (&mut kernel, fewer) {
             *spec = spec.clone().per_image(batch);
             gate = Some(values);
         } else {
@@ -161,7 +160,17 @@ fn lower_conv(
     } else {
         cx.temp(part.name(), y.clone(), Layout::ChannelsLast)
     };
-    let sums = call.lower(cx, kernel, [from, to], FusedOperands { residual, gate })?;
+    let sums = match kernel {
+        Some(kernel) => call.lower(cx, kernel, [from, to], FusedOperands { residual, gate })?,
+        // A window of more taps than the kernels have.
+        None => {
+            let windows = op.windows(x, types[1])?;
+            let (from, to) = (View::of(cx, from), View::of(cx, to));
+            let residual = residual.map(|view| View::of(cx, view));
+            fallback::convolve(cx, op, &windows, [&from, &to], (call.weights, call.bias), residual)?;
+            None
+        }
+    };
     Ok(Stored { ty: y, place: Materialization::Image { view: to, sums } })
 }
 

@@ -366,6 +366,60 @@ fn normalisation_and_gates() {
 }
 
 #[test]
+fn convolutions_of_integers() {
+    check(&[
+        ("%x: i32[2,4,5,6], %w: i32[6,4,3,3]", "%y = conv %x, %w {pads=[1,1,1,1]}"),
+        ("%x: i32[1,1,5,6]", "%w = constant i32[2,1,1,3] [1, 2, -3, 65537, 5, 2147483647]\n%y = conv %x, %w"),
+        (
+            "%x: i32[1,4,7,9], %w: i32[6,2,3,2], %b: i32[6]",
+            "%y = conv %x, %w, %b {strides=[2,1],pads=[0,1,2,1],dilations=[1,2],group=2,bias=true}",
+        ),
+        ("%x: i32[1,40,8], %w: i32[40,1,5]", "%y = conv %x, %w {strides=[1],pads=[2,2],dilations=[1],group=40}"),
+        ("%x: i64[1,3,4,4], %w: i64[5,3,1,1], %r: i64[1,5,4,4]", "%c = conv %x, %w\n%y = add %c, %r"),
+        ("%x: i32[1,300,4,4], %w: i32[8,300,1,1]", "%c = conv %x, %w\n%y = abs %c"),
+    ]);
+}
+
+#[test]
+fn blocks_of_large_kernels() {
+    let weights = |kernel: usize| {
+        let shapes = [
+            ("we", "12,6,1,1".to_string()),
+            ("be", "12".into()),
+            ("wd", format!("12,1,{kernel},{kernel}")),
+            ("wf", format!("12,6,{kernel},{kernel}")),
+            ("bd", "12".into()),
+            ("w1", "3,12,1,1".into()),
+            ("b1", "3".into()),
+            ("w2", "12,3,1,1".into()),
+            ("b2", "12".into()),
+            ("wp", "6,12,1,1".into()),
+            ("bp", "6".into()),
+        ];
+        let line =
+            |(i, (name, shape)): (usize, &(&str, String))| format!("%{name} = constant f32[{shape}] random({i})\n");
+        shapes.iter().enumerate().map(line).collect::<String>()
+    };
+    let mut rows = Vec::new();
+    for kernel in [15, 17, 31] {
+        let pad = kernel / 2;
+        let pads = format!("activation=silu,pads=[{pad},{pad},{pad},{pad}]");
+        for node in [
+            format!(
+                "%y = mbconv %x, %we, %be, %wd, %bd, %w1, %b1, %w2, %b2, %wp, %bp {{expand=true,expand_activation=silu,{pads},se=[silu, sigmoid],residual=true}}"
+            ),
+            format!(
+                "%e = conv %x, %we, %be {{bias=true}}\n%y = mbconv %e, %wd, %bd, %wp, %bp {{{pads},strides=[2,2]}}"
+            ),
+            format!("%y = mbconv %x, %wf, %bd, %wp, %bp {{fused=true,{pads},residual=true}}"),
+        ] {
+            rows.push(format!("{}{node}", weights(kernel)));
+        }
+    }
+    check_within(1e-4, &rows.iter().map(|body| ("%x: f32[1,6,9,10]", body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
 fn transposed_convolutions() {
     let rows = [
         ("[1,3,4,5]", "[3,7,3,3]", "strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]"),

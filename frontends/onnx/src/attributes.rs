@@ -24,6 +24,15 @@ impl<'a> Attributes<'a> {
         Ok(self.find(name, kind::INT)?.map_or(default, |a| a.i.unwrap_or(0)))
     }
 
+    /// An integer that says no or yes by 0 or 1.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        match self.int(name, default.into())? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.error(name, "0 or 1", other.to_string())),
+        }
+    }
+
     /// A number, `default` where absent.
     pub fn float(&self, name: &str, default: f32) -> Result<f32> {
         Ok(self.find(name, kind::FLOAT)?.map_or(default, |a| a.f.unwrap_or(0.0)))
@@ -94,6 +103,11 @@ impl<'a> Attributes<'a> {
 
     fn utf8(&self, name: &str, bytes: &'a [u8]) -> Result<&'a str> {
         std::str::from_utf8(bytes).map_err(|_| self.error(name, "UTF-8 text", "other bytes"))
+    }
+
+    /// Fails if the attribute `name` is of another type than `wanted`, the code of one.
+    pub fn expect_type(&self, name: &str, wanted: i32) -> Result<()> {
+        self.find(name, wanted).map(drop)
     }
 
     /// The attribute `name`, which must be of type `wanted` and hold nothing else.

@@ -110,6 +110,43 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Elements of an i32 or i64 vector that must be known; `what` names it in errors.
+    pub fn const_list(&self, id: ValueId, what: &str) -> Result<Vec<i64>> {
+        self.expect_vector(id, what)?;
+        self.const_ints(id, what)
+    }
+
+    /// The element of an i32 or i64 scalar, or vector of one element, that must be known; `what` names it in errors.
+    pub fn const_int(&self, id: ValueId, what: &str) -> Result<i64> {
+        self.expect_scalar(id, what)?;
+        self.const_ints(id, what)?.first().copied().ok_or_else(|| self.error(what, "one element", "none"))
+    }
+
+    /// The element of a scalar, or vector of one element, that must be known, as `f64`; `what` names it in errors.
+    pub fn const_f64(&self, id: ValueId, what: &str) -> Result<f64> {
+        self.expect_scalar(id, what)?;
+        self.const_f64s(id, what)?.first().copied().ok_or_else(|| self.error(what, "one element", "none"))
+    }
+
+    /// Elements of a vector that must be known, as `f64`; `what` names it in errors.
+    pub fn const_f64_list(&self, id: ValueId, what: &str) -> Result<Vec<f64>> {
+        self.expect_vector(id, what)?;
+        self.const_f64s(id, what)
+    }
+
+    /// Fails unless a value has one axis.
+    pub fn expect_vector(&self, id: ValueId, what: &str) -> Result<()> {
+        if self.shape(id).rank() == 1 { Ok(()) } else { Err(self.error(what, "a vector", self.ty(id).to_string())) }
+    }
+
+    /// Fails unless a value is a scalar, or a vector of one element.
+    pub fn expect_scalar(&self, id: ValueId, what: &str) -> Result<()> {
+        match self.shape(id)[..] {
+            [] | [1] => Ok(()),
+            _ => Err(self.error(what, "a scalar", self.ty(id).to_string())),
+        }
+    }
+
     /// Elements of a value that must be known, as `f64`; `what` names it in errors.
     pub fn const_f64s(&self, id: ValueId, what: &str) -> Result<Vec<f64>> {
         Ok(self.known(id, what)?.to_f64())

@@ -1,7 +1,7 @@
 //! A graph as an ONNX file.
 //!
 //! In: a graph of operators that ONNX has (before the fusing passes, batch norms folded or not). Out: the bytes of a model of
-//! opset 18 whose import gives the graph again: values keep their names, parameters theirs. An activation that ONNX spells in
+//! opset 18, or 19 where the graph needs it, whose import gives the graph again: values keep their names, parameters theirs. An activation that ONNX spells in
 //! arithmetic comes back as that arithmetic. Parameters and states are written as what they begin with; there is no word for an
 //! update of one.
 
@@ -13,6 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fornax_ir::graph::{Graph, NodeId, ValueId};
+use fornax_ir::ops::Op;
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::ops::pad::PadMode;
+use fornax_ir::ops::pool::PoolKind;
 use fornax_ir::types::{Constant, DType, TensorType};
 use prost::Message;
 
@@ -22,12 +26,13 @@ use crate::proto::{
     DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
+use crate::schema;
 use crate::tensors::type_code;
 
-/// Version of the operator set.
-const OPSET: i64 = 18;
-/// Version of the file format that goes with it.
-const IR_VERSION: i64 = 8;
+/// Version of the operator set, and of the file format that goes with it.
+const OPSET: (i64, i64) = (18, 8);
+/// The same for graphs that it has no words for.
+const LATER_OPSET: (i64, i64) = (19, 9);
 /// Name of the open first dimension.
 const BATCH: &str = "batch";
 
@@ -44,7 +49,7 @@ pub struct ExportOptions {
 /// The bytes of a model file.
 ///
 /// # Errors
-/// [`Error::Unsupported`] listing every operator that ONNX lacks and every update of a variable, [`Error::Model`] if an output's value cannot have its name.
+/// [`Error::Unsupported`] listing every operator that ONNX lacks, or has not for its element type, and every update of a variable, [`Error::Model`] if an output's value cannot have its name.
 pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Bytes> {
     let mut writer = Writer::new(graph, options)?;
     let updated = |(variable, _): &(NodeId, ValueId)| format!("{} (update)", graph.node(*variable).name);
@@ -55,18 +60,20 @@ pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Bytes> {
             writer.constant(id, constant)?;
         } else if let Some(variable) = node.variable() {
             writer.constant(id, &variable.initial)?;
-        } else if let Some(op) = node.op()
-            && let Err(reason) = operators::write(&mut writer, id, op)
-        {
-            missing.push(format!("{} ({}): {reason}", node.name, op.name()));
+        } else if let Some(op) = node.op() {
+            let before = writer.out.node.len();
+            let written = operators::write(&mut writer, id, op).map_err(str::to_string);
+            if let Err(reason) = written.and_then(|()| writer.check(before)) {
+                missing.push(format!("{} ({}): {reason}", node.name, op.name()));
+            }
         }
     }
     if !missing.is_empty() {
         return Err(Error::Unsupported(missing));
     }
     let model = ModelProto {
-        ir_version: Some(IR_VERSION),
-        opset_import: vec![OperatorSetId { domain: String::new(), version: OPSET }],
+        ir_version: Some(writer.opset.1),
+        opset_import: vec![OperatorSetId { domain: String::new(), version: writer.opset.0 }],
         producer_name: "fornax".into(),
         graph: Some(writer.finish()),
         metadata_props: options
@@ -85,11 +92,24 @@ pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Bytes> {
 struct Writer<'a> {
     graph: &'a Graph,
     open_batch: bool,
+    /// Versions of the operator set and of the file format.
+    opset: (i64, i64),
     out: GraphProto,
     /// Names of values; an output's value has the output's.
     names: BTreeMap<ValueId, String>,
     /// All names so far.
     taken: BTreeSet<String>,
+    /// Element types of the values and constants by their names in the file.
+    types: BTreeMap<String, DType>,
+}
+
+/// Whether opset 18 has no word for a node: dilations of an average, and padding that wraps.
+fn is_later(op: &Op) -> bool {
+    match op {
+        Op::Pool(pool) => pool.kind == PoolKind::Average && pool.dilations.iter().any(|dilation| *dilation != 1),
+        Op::Pad(pad) => pad.mode == PadMode::Wrap,
+        _ => false,
+    }
 }
 
 /// A name that nothing else has: `base`, or with a number after it.
@@ -114,7 +134,17 @@ impl<'a> Writer<'a> {
         for value in graph.inputs().iter().copied().chain(graph.ids()).flat_map(|id| graph.values(id)) {
             names.entry(value).or_insert_with(|| fresh(&mut taken, graph.name_of(value)));
         }
-        let mut writer = Self { graph, open_batch: options.open_batch, out: GraphProto::default(), names, taken };
+        let later = graph.ids().filter_map(|id| graph.node(id).op()).any(is_later);
+        let types = names.iter().map(|(id, name)| (name.clone(), graph.ty(*id).dtype)).collect();
+        let mut writer = Self {
+            graph,
+            open_batch: options.open_batch,
+            opset: if later { LATER_OPSET } else { OPSET },
+            out: GraphProto::default(),
+            names,
+            taken,
+            types,
+        };
         writer.out.name = graph.name.clone();
         for id in graph.inputs() {
             let info = writer.value_info(&writer.name(*id), graph.ty(*id));
@@ -135,6 +165,13 @@ impl<'a> Writer<'a> {
             self.out.output.push(info);
         }
         self.out
+    }
+
+    /// Fails unless the operator set has the nodes from the one number `first` on.
+    fn check(&self, first: usize) -> Result<(), String> {
+        let types = |name: &str| self.types.get(name).copied();
+        let mut faults = self.out.node[first..].iter().filter_map(|node| schema::fault(node, self.opset.0, types));
+        faults.next().map_or(Ok(()), Err)
     }
 
     /// Type of a value.
@@ -197,6 +234,7 @@ impl<'a> Writer<'a> {
     }
 
     fn initializer(&mut self, name: &str, dtype: DType, shape: &[usize], bytes: Bytes) {
+        self.types.insert(name.to_string(), dtype);
         self.out.initializer.push(TensorProto {
             dims: shape.iter().map(|extent| *extent as i64).collect(),
             data_type: type_code(dtype),
@@ -222,10 +260,15 @@ impl<'a> Writer<'a> {
         name
     }
 
-    /// An f32 scalar as an operand of node `id`.
-    fn scalar(&mut self, id: NodeId, what: &str, value: f32) -> String {
+    /// A scalar of an element type as an operand of node `id`.
+    fn scalar(&mut self, id: NodeId, what: &str, dtype: DType, value: f64) -> String {
         let name = self.inner_name(id, what);
-        self.initializer(&name, DType::F32, &[], value.to_le_bytes().to_vec().into());
+        let ty = TensorType::new(dtype, []);
+        let literal = match dtype.is_float() {
+            true => Literal::new_float(ty, vec![value]),
+            false => Literal::new_int(ty, vec![value as i64]),
+        };
+        self.initializer(&name, dtype, &[], literal.to_bytes().into());
         name
     }
 

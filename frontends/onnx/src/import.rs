@@ -27,6 +27,7 @@ use crate::names::{join, plain_name};
 use crate::proto::{AttributeProto, NodeProto};
 use crate::refusals::Refusals;
 use crate::registry;
+use crate::schema;
 
 /// What a name of the model stands for.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -196,14 +197,12 @@ impl<'m> Importer<'m> {
             let expected = format!("an imported domain ({})", imported.join(", "));
             return Err(Error::model(short(node_name(node)), "domain", expected, show_domain(domain)));
         };
-        if domain.is_empty() && node.op_type == "If" {
-            return self.branch(scope, node, operands);
-        }
         let refused = vec![NamedValue::Refused; node.output.len()];
-        let Some(function) = registry::lookup(domain, &node.op_type, version) else {
+        let function = registry::lookup(domain, &node.op_type, version);
+        if function.is_none() && !(domain.is_empty() && node.op_type == "If") {
             self.refusals.operator(node, version);
             return Ok(refused);
-        };
+        }
         let inputs = operands.iter().map(|value| match value {
             NamedValue::Known(id) => Some(Some(*id)),
             NamedValue::Absent => Some(None),
@@ -212,8 +211,10 @@ impl<'m> Importer<'m> {
         let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return Ok(refused) };
         let loader = &self.file.loader;
         let mut cx = Context { node, version, inputs, asked: Cell::new(0), assembly: &mut self.assembly, loader };
+        let bound = schema::check(&cx)?;
+        let Some(function) = function else { return self.branch(scope, node, operands) };
         let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
-            true => cx.all_inputs_asked().map(|()| ids),
+            true => cx.all_inputs_asked().and_then(|()| schema::check_results(&cx, bound, &ids)).map(|()| ids),
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
         });
         match results {

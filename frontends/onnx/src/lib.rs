@@ -33,6 +33,7 @@ mod order;
 mod proto;
 mod refusals;
 mod registry;
+mod schema;
 mod tensors;
 
 pub use error::{Error, Result};

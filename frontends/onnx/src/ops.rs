@@ -12,6 +12,7 @@ pub(crate) mod linear;
 pub(crate) mod movement;
 pub(crate) mod normalization;
 pub(crate) mod pool;
+pub(crate) mod power;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
 pub(crate) mod resize;

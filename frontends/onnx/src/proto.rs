@@ -235,25 +235,32 @@ pub(crate) mod attribute_type {
     pub const INTS: i32 = 7;
     pub const STRINGS: i32 = 8;
 
-    /// Name of an attribute type, as in onnx.proto.
+    /// Names of the attribute types by their codes, as in onnx.proto.
+    const NAMES: [&str; 15] = [
+        "UNDEFINED",
+        "FLOAT",
+        "INT",
+        "STRING",
+        "TENSOR",
+        "GRAPH",
+        "FLOATS",
+        "INTS",
+        "STRINGS",
+        "TENSORS",
+        "GRAPHS",
+        "SPARSE_TENSOR",
+        "SPARSE_TENSORS",
+        "TYPE_PROTO",
+        "TYPE_PROTOS",
+    ];
+
+    /// Name of an attribute type.
     pub fn name(code: i32) -> &'static str {
-        const NAMES: [&str; 15] = [
-            "UNDEFINED",
-            "FLOAT",
-            "INT",
-            "STRING",
-            "TENSOR",
-            "GRAPH",
-            "FLOATS",
-            "INTS",
-            "STRINGS",
-            "TENSORS",
-            "GRAPHS",
-            "SPARSE_TENSOR",
-            "SPARSE_TENSORS",
-            "TYPE_PROTO",
-            "TYPE_PROTOS",
-        ];
         usize::try_from(code).ok().and_then(|i| NAMES.get(i)).copied().unwrap_or("an unknown type")
+    }
+
+    /// Code of an attribute type.
+    pub fn code(name: &str) -> Option<i32> {
+        NAMES.iter().position(|known| *known == name).and_then(|code| i32::try_from(code).ok())
     }
 }

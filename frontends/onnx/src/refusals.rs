@@ -6,7 +6,7 @@ use crate::attributes::node_name;
 use crate::domain::{show_domain, standard_domain};
 use crate::error::{Error, Result, short};
 use crate::proto::NodeProto;
-use crate::registry;
+use crate::schema::{self, Found};
 
 /// How many nodes are named for each unsupported operator.
 const NAMED: usize = 8;
@@ -22,14 +22,11 @@ impl Refusals {
     /// Adds a node whose operator has no import function at this opset version.
     pub fn operator(&mut self, node: &NodeProto, version: i64) {
         let domain = standard_domain(&node.domain);
-        let known = registry::operators()
-            .into_iter()
-            .filter(|(name, of, _)| *name == node.op_type && standard_domain(of) == domain);
-        let since = known.map(|(_, _, since)| since).min();
-        let note = match since {
-            Some(since) if since > version => format!(", which has it since {since}"),
-            Some(_) => ", which no longer has it".into(),
-            None => String::new(),
+        let note = match schema::of(&node.op_type, version) {
+            _ if !domain.is_empty() => String::new(),
+            Found::Since(since) => format!(", which has it since {since}"),
+            Found::Removed(at) => format!(", which has it no longer since {at}"),
+            Found::Schema(_) | Found::Unknown => String::new(),
         };
         let operator = format!("{} of {} opset {version}{note}", short(&node.op_type), show_domain(domain));
         self.operators.entry(operator).or_default().push(short(node_name(node)));

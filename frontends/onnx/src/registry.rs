@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::context::ImportFn;
 use crate::ops::{
-    activation, constant, conv, elementwise, linear, movement, normalization, pool, quantize, reduce, resize, rotary,
-    shape, unary,
+    activation, constant, conv, elementwise, linear, movement, normalization, pool, power, quantize, reduce, resize,
+    rotary, shape, unary,
 };
+use crate::schema;
 
 /// Name, first version, import function; in the order of the names.
 const OPERATORS: &[(&str, i64, ImportFn)] = &[
@@ -23,7 +24,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("BitwiseNot", 18, elementwise::bitwise_not),
     ("BitwiseOr", 18, elementwise::or),
     ("BitwiseXor", 18, elementwise::xor),
-    ("Cast", 6, elementwise::cast_to),
+    ("Cast", 1, elementwise::cast_to),
     ("CastLike", 15, elementwise::cast_like),
     ("Celu", 12, activation::celu),
     ("CenterCropPad", 18, movement::center_crop_pad),
@@ -58,7 +59,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("InstanceNormalization", 1, normalization::instance_normalization),
     ("IsInf", 10, activation::is_inf),
     ("LRN", 1, normalization::lrn),
-    ("LayerNormalization", 17, normalization::layer_normalization),
+    ("LayerNormalization", 1, normalization::layer_normalization),
     ("Less", 1, elementwise::less),
     ("LessOrEqual", 12, elementwise::less_or_equal),
     ("LogSoftmax", 1, linear::log_softmax),
@@ -76,7 +77,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Or", 1, elementwise::or),
     ("PRelu", 1, activation::prelu),
     ("Pad", 1, movement::pad),
-    ("Pow", 1, elementwise::pow),
+    ("Pow", 1, power::pow),
     ("QLinearConv", 10, quantize::qlinear_conv),
     ("QLinearMatMul", 10, quantize::qlinear_matmul),
     ("QuantizeLinear", 10, quantize::quantize_linear),
@@ -113,14 +114,14 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Transpose", 1, movement::transpose_axes),
     ("Trilu", 14, constant::trilu),
     ("Unsqueeze", 1, shape::unsqueeze),
-    ("Upsample", 7, resize::upsample),
+    ("Upsample", 1, resize::upsample),
     ("Where", 9, elementwise::select),
     ("Xor", 1, elementwise::xor),
 ];
 
-/// The import function of an operator at an opset version.
+/// The import function of an operator at an opset version; none where the operator set no longer has it.
 pub(crate) fn lookup(domain: &str, op_type: &str, version: i64) -> Option<ImportFn> {
-    if !matches!(domain, "" | "ai.onnx") {
+    if !matches!(domain, "" | "ai.onnx") || matches!(schema::of(op_type, version), schema::Found::Removed(_)) {
         return None;
     }
     let Ok(at) = OPERATORS.binary_search_by(|(name, _, _)| (*name).cmp(op_type)) else {
@@ -149,11 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn every_operator_is_read_from_the_version_that_the_standard_has_it_from() {
+        for (name, _, since) in operators() {
+            assert!(matches!(schema::of(name, since), schema::Found::Schema(_)), "{name} {since}");
+            assert!(matches!(schema::of(name, since - 1), schema::Found::Since(_)), "{name} {since}");
+        }
+    }
+
+    #[test]
     fn versions_and_domains_are_looked_at() {
         assert!(lookup("", "Gelu", 20).is_some());
         assert!(lookup("ai.onnx", "Gelu", 28).is_some());
         assert!(lookup("", "Gelu", 19).is_none());
         assert!(lookup("com.microsoft", "Gelu", 20).is_none());
         assert!(lookup("", "gelu", 20).is_none());
+        assert!(lookup("", "Upsample", 9).is_some());
+        assert!(lookup("", "Upsample", 10).is_none());
     }
 }

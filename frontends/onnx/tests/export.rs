@@ -5,7 +5,7 @@ use fornax_ir::inputs::Bindings;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{Concat, Conv, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
 use fornax_ir::scalar::UnaryFn;
-use fornax_ir::types::random_values;
+use fornax_ir::types::{TensorType, random_values};
 use fornax_onnx::{Error, ExportOptions, Limits, OnnxFile, export};
 use onnx_protobuf::{Message, ModelProto};
 
@@ -179,4 +179,79 @@ fn variables_are_written_as_what_they_hold_and_updates_are_refused() {
     assert_eq!(evaluate(&again, &[x]).unwrap()[0].to_f64(), [1.5, 10.0]);
     let refused = export(&parse("update %w <- %y"), &ExportOptions::default());
     assert_eq!(refused.unwrap_err(), Error::Unsupported(vec!["w (update)".into()]));
+}
+
+/// A literal of small whole numbers.
+fn whole(ty: &TensorType) -> Literal {
+    let values = 0..ty.shape.numel() as i64;
+    match ty.dtype.is_float() {
+        true => Literal::new_float(ty.clone(), values.map(|v| v as f64).collect()),
+        false => Literal::new_int(ty.clone(), values.map(|v| v % 100).collect()),
+    }
+}
+
+fn one_node(inputs: &str, node: &str) -> Graph {
+    parse(&format!("graph @g({inputs}) {{\n{node}\nreturn %y as \"y\"\n}}")).unwrap()
+}
+
+#[test]
+fn words_are_those_of_the_element_type_and_the_version() {
+    for (inputs, node, op_type, opset) in [
+        ("%x: i32[1,2,2,3]", "%y = reduce %x {kind=mean,axes=[2,3],keepdims=true}", "ReduceMean", 18),
+        ("%x: bf16[1,2,2,3]", "%y = reduce %x {kind=mean,axes=[2,3],keepdims=true}", "ReduceMean", 18),
+        ("%x: f32[1,2,2,3]", "%y = reduce %x {kind=mean,axes=[2,3],keepdims=true}", "GlobalAveragePool", 18),
+        (
+            "%x: f32[1,1,5,5]",
+            "%y = pool %x {kind=average,kernel=[2,2],strides=[1,1],pads=[0,0,0,0],dilations=[2,2]}",
+            "AveragePool",
+            19,
+        ),
+        (
+            "%x: f32[1,1,5,5]",
+            "%y = pool %x {kind=max,kernel=[2,2],strides=[1,1],pads=[0,0,0,0],dilations=[2,2]}",
+            "MaxPool",
+            18,
+        ),
+        ("%x: f32[0,3]", "%y = reshape %x {shape=[3,0]}", "Reshape", 18),
+        ("%x: f32[2,0,3]", "%y = reshape %x {shape=[2,0]}", "Reshape", 18),
+        ("%x: i32[2]", "%y = pad %x {pads=[1,1],value=7}", "Pad", 18),
+        ("%x: i64[2]", "%y = pad %x {pads=[1,1],value=7}", "Pad", 18),
+        ("%x: f16[2]", "%y = pad %x {pads=[1,1],value=0.5}", "Pad", 18),
+        ("%x: f64[2]", "%y = pad %x {pads=[1,1],value=0.1}", "Pad", 18),
+        ("%x: f32[2]", "%y = pad %x {mode=wrap,pads=[1,1]}", "Pad", 19),
+        ("%x: i32[4]", "%y = and %x, %x", "BitwiseAnd", 18),
+        ("%x: u8[4]", "%y = or %x, %x", "BitwiseOr", 18),
+        ("%x: i64[4]", "%y = xor %x, %x", "BitwiseXor", 18),
+        ("%x: bool[1]", "%y = xor %x, %x", "Xor", 18),
+    ] {
+        let graph = one_node(inputs, node);
+        let bytes = export(&graph, &ExportOptions::default()).unwrap();
+        let model = ModelProto::parse_from_bytes(&bytes).unwrap();
+        let found = (model.graph.node[0].op_type.as_str(), model.opset_import[0].version);
+        assert_eq!(found, (op_type, opset), "{node}");
+        let again = import_with(bytes, &Bindings::default());
+        let x = whole(graph.ty(graph.inputs()[0]));
+        let values = |graph: &Graph| evaluate(graph, std::slice::from_ref(&x)).unwrap();
+        assert_eq!(values(&graph), values(&again), "{node}");
+    }
+}
+
+#[test]
+fn element_types_that_onnx_lacks_are_listed() {
+    for (inputs, node, reason) in [
+        ("%x: i8[2,3]", "%y = reduce %x {kind=mean,axes=[1]}", "y (reduce): ReduceMean of opset 18 has no data of i8"),
+        (
+            "%x: i32[1,1,2], %w: i32[1,1,1]",
+            "%y = conv %x, %w {strides=[1],pads=[0,0],dilations=[1]}",
+            "Conv of opset 18 has no X of i32",
+        ),
+        ("%x: bf16[2]", "%y = floor %x\n", ""),
+        ("%x: bf16[2]", "%y = round %x\n", "Round of opset 18 has no X of bf16"),
+    ] {
+        let message = match export(&one_node(inputs, node), &ExportOptions::default()) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert!(message.contains(reason) && message.is_empty() == reason.is_empty(), "{node}: {message}");
+    }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use fornax_ir::inputs::{Bindings, Dim};
 use fornax_ir::types::{Constant, Shape};
 use fornax_onnx::{Error, Limits, OnnxFile};
-use onnx_protobuf::{ModelProto, StringStringEntryProto};
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, ModelProto, NodeProto, StringStringEntryProto};
 use support::*;
 
 fn bindings(dims: &[(&str, usize)], shapes: &[(&str, &[usize])]) -> Bindings {
@@ -168,10 +169,16 @@ fn every_fault_of_a_graph_is_named() {
         ),
         (graph(&["y", "y"], vec![relu("x", "y")]), "graph: output: expected unique names, found y twice"),
         (graph(&[], vec![relu("x", "y")]), "graph: output: expected at least one, found none"),
-        (graph(&["y"], vec![node("Relu", &["x", "x"], &["y"])]), "y: Relu: inputs: expected at most 1, found 2"),
-        (graph(&["y"], vec![node("Relu", &["x"], &["y", "z"])]), "unsupported: Relu (y): output 1 (z)"),
         (
-            graph(&["y"], vec![onnx_protobuf::NodeProto { domain: "other".into(), ..relu("x", "y") }]),
+            graph(&["y"], vec![node("Relu", &["x", "x"], &["y"])]),
+            "y: Relu: inputs: expected at most 1 (opset 17), found 2",
+        ),
+        (
+            graph(&["y"], vec![node("Relu", &["x"], &["y", "z"])]),
+            "y: Relu: outputs: expected at most 1 (opset 17), found 2",
+        ),
+        (
+            graph(&["y"], vec![NodeProto { domain: "other".into(), ..relu("x", "y") }]),
             "y: domain: expected an imported domain (ai.onnx, local), found other",
         ),
     ];
@@ -182,13 +189,15 @@ fn every_fault_of_a_graph_is_named() {
 
 #[test]
 fn all_that_is_unsupported_is_in_one_error() {
+    let to = AttributeProto { name: "to".into(), i: 8, type_: AttributeType::INT.into(), ..Default::default() };
     let nodes = vec![
         node("Frobnicate", &["x"], &["a"]),
         node("Relu", &["a"], &["b"]),
         node("Frobnicate", &["b"], &["c"]),
-        node("Relu", &["x"], &["d", "more"]),
+        NodeProto { attribute: vec![to], ..node("Cast", &["x"], &["d"]) },
+        node("Upsample", &["x", "x"], &["f"]),
         node("Gelu", &["c"], &["e"]),
-        node("Add", &["d", "e"], &["y"]),
+        node("Sum", &["d", "e", "f"], &["y"]),
         node("Loop", &["y"], &["z"]),
     ];
     let x = value("x", FLOAT, Some(&["1", "1", "4", "4"]));
@@ -196,7 +205,8 @@ fn all_that_is_unsupported_is_in_one_error() {
     for part in [
         "Frobnicate of ai.onnx opset 17 (a, c)",
         "Gelu of ai.onnx opset 17, which has it since 20 (e)",
-        "Relu (d): output 1 (more)",
+        "Upsample of ai.onnx opset 17, which has it no longer since 10 (f)",
+        "Cast (d): to: strings",
         "Loop of ai.onnx opset 17 (z)",
     ] {
         assert!(message.contains(part), "{part} is not in: {message}");

@@ -136,7 +136,9 @@ pub struct Architecture {
     pub family: String,
     /// Side of the square input, pixels.
     pub side: usize,
-    /// First convolution; its input has three channels.
+    /// Channels of the input: 3 of colours, 1 of grey.
+    pub channels: usize,
+    /// First convolution.
     pub stem: ConvNorm,
     /// Blocks by stage.
     pub stages: Vec<Vec<Block>>,

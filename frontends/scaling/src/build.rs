@@ -53,7 +53,7 @@ pub fn build(architecture: &Architecture, options: &BuildOptions, weights: &dyn 
     let targets = Targets::of(architecture, options)?;
     let mut net = Net { b: GraphBuilder::new(&architecture.name), weights, architecture };
     let (height, width) = options.side;
-    let x = net.b.input("input", [options.batch, 3, height, width]);
+    let x = net.b.input("input", [options.batch, architecture.channels, height, width]);
     let mut x = net.stem(x)?;
     targets.stem.iter().for_each(|name| net.b.output(*name, x));
     let mut running = 0;

@@ -123,7 +123,13 @@ pub fn indexed_blocks(architecture: &Architecture) -> impl Iterator<Item = (Bloc
 pub fn stem(architecture: &Architecture) -> Layer {
     let stem = &architecture.stem;
     let name = "conv_stem".to_string();
-    let pieces = vec![Piece { name: name.clone(), input: 3, output: stem.output, kernel: stem.kernel, group: 1 }];
+    let pieces = vec![Piece {
+        name: name.clone(),
+        input: architecture.channels,
+        output: stem.output,
+        kernel: stem.kernel,
+        group: 1,
+    }];
     Layer { part: Part::Stem, block: None, name, pieces, stride: stem.stride, bias: false, norm: Some("bn1".into()) }
 }
 

@@ -30,6 +30,10 @@ use crate::rounding::{RepeatRounding, Rounding};
 pub const MIN_SIDE: usize = 8;
 /// Largest side of an input.
 pub const MAX_SIDE: usize = 4096;
+/// Channels of an input of colours.
+pub const COLOURS: usize = 3;
+/// Most channels of an input.
+pub const MAX_INPUT_CHANNELS: usize = 1024;
 
 /// First convolution.
 #[derive(Clone, PartialEq, Debug)]
@@ -132,8 +136,6 @@ pub enum Interpolation {
 /// What the published weights expect of an image; see `preprocess.md`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Preprocessing {
-    /// Side at which these weights are evaluated; the network's if absent.
-    pub side: Option<usize>,
     /// Side of the crop over the shorter side of the resized image.
     pub crop: f64,
     /// Whether both sides are resized to the crop, whatever the aspect.
@@ -141,9 +143,9 @@ pub struct Preprocessing {
     /// How images are resized.
     pub interpolation: Interpolation,
     /// Subtracted from each channel, in 0 to 1.
-    pub mean: [f64; 3],
+    pub mean: Vec<f64>,
     /// By which each channel is then divided.
-    pub std: [f64; 3],
+    pub std: Vec<f64>,
 }
 
 /// A spec.
@@ -171,6 +173,8 @@ pub struct Spec {
     pub activation: Activation,
     /// Outputs of the classifier.
     pub classes: usize,
+    /// Channels of the input.
+    pub channels: usize,
     /// Padding of strided convolutions.
     pub padding: Padding,
     /// Added to the variance in every batch norm.
@@ -244,6 +248,7 @@ impl Spec {
             repeat_rounding: RepeatRounding::Ceil,
             activation: Activation::Silu,
             classes: 1000,
+            channels: COLOURS,
             padding: Padding::Symmetric,
             eps: 1e-5,
             dropout: 0.0,

@@ -271,3 +271,51 @@ proptest! {
         }
     }
 }
+
+/// As timm and torchvision evaluate them: what a base says of the crop must not shine through.
+#[test]
+fn presets_squash_only_where_their_source_does() {
+    let squashes = |name: &&str| Spec::preset(name).unwrap().preprocessing.is_some_and(|images| images.squash);
+    let squashed: Vec<&str> = presets::names().unwrap().iter().map(String::as_str).filter(squashes).collect();
+    let expected = [
+        "efficientnet_b5",
+        "efficientnetv2_b3",
+        "tf_efficientnetv2_b3",
+        "tf_efficientnetv2_l",
+        "tf_efficientnetv2_m",
+        "tf_efficientnetv2_xl",
+    ];
+    assert_eq!(squashed.into_iter().collect::<std::collections::BTreeSet<_>>(), expected.into_iter().collect());
+    let crop = |name: &str| Spec::preset(name).unwrap().preprocessing.unwrap().crop;
+    assert_eq!((crop("tf_efficientnet_b5"), crop("torchvision_efficientnet_b5")), (0.934, 1.0));
+}
+
+#[test]
+fn inputs_of_other_channels() {
+    let text = "base = \"efficientnet_b0\"\nwidth = 0.25\nresolution = 64\n";
+    let grey = parse(&format!("{text}channels = 1\n"));
+    let images = grey.preprocessing.clone().unwrap();
+    assert_eq!((images.mean, images.std), (vec![0.0], vec![1.0]));
+    let architecture = grey.resolve().unwrap().architecture;
+    assert_eq!(architecture.channels, 1);
+    let [three, one] = [parse(text).resolve().unwrap().architecture, architecture].map(|a| count(&a, 64));
+    assert_eq!(three.params - one.params, 2 * 9 * 8);
+    assert!(grey.to_toml().contains("channels = 1\n"));
+    let scaled = parse("channels = 1\nstages = [{ filters = 16 }]\n[preprocessing]\nmean = [0.5]\nstd = [0.25]\n");
+    assert_eq!(scaled.preprocessing.unwrap().mean, [0.5]);
+    let plain = parse("channels = 1\nstages = [{ filters = 16 }]\n[preprocessing]\ncrop = 1.0\n");
+    assert_eq!(plain.preprocessing.unwrap().std, [1.0]);
+    let message = refused("channels = 1\nstages = [{ filters = 16 }]\n[preprocessing]\nmean = [0.5, 0.5, 0.5]\n");
+    assert!(message.contains("expected one number from 0 to 255"), "{message}");
+    let message = refused("channels = 4\nstages = [{ filters = 16 }]\n[preprocessing]\nmean = [0.5, 0.5, 0.5, 0]\n");
+    assert!(message.contains("no preprocessing of photos for 4 channels"), "{message}");
+    assert!(refused("channels = 0\nstages = [{ filters = 16 }]\n").contains("channels"));
+}
+
+#[test]
+fn keys_that_nothing_reads_are_refused() {
+    let message = refused("stages = [{ filters = 16 }]\n[preprocessing]\nside = 288\n");
+    assert!(message.contains("side"), "{message}");
+    let message = refused("stages = [{ filters = 16, expand_from = 8 }]\n");
+    assert!(message.ends_with("found 8") || message.contains("found 8"), "{message}");
+}

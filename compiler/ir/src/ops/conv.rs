@@ -2,15 +2,16 @@
 //!
 //! Operands: `x [N, C, spatial…]`, `w [M, C / group, kernel…]`, then `bias [M]` if `bias`, then `residual` (the type of the
 //! result) if `residual`. Result `[N, M, spatial…]`, each extent `(in + pads - dilation (k - 1) - 1) / stride + 1`.
+//! Sums of integers wrap, as those of ONNX's ConvInteger.
 //! Epilogue order: bias, residual, `activation`; with `activation_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
 use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::error_bound::over_absolutes;
-use super::literal::Literal;
+use super::literal::{Data, Literal};
 use super::shapes::{
-    check, checked, expect_activation, expect_dtype, expect_float, expect_operands, expect_rank, expect_type,
+    check, checked, expect_activation, expect_dtype, expect_number, expect_operands, expect_rank, expect_type,
 };
 use super::window::{Window, WindowAttrs, taps};
 use crate::error::OpError;
@@ -67,6 +68,54 @@ impl Conv {
 }
 
 impl Conv {
+    /// The sums of products of `x` and `w`, for operands and a result of these types.
+    fn sums<T: Copy + Default>(
+        &self,
+        x: &[T],
+        w: &[T],
+        [x_ty, w_ty, y_ty]: [&TensorType; 3],
+        step: impl Fn(T, T, T) -> T + Copy,
+    ) -> Result<Vec<T>, OpError> {
+        let windows = self.windows(x_ty, w_ty)?;
+        let stride = windows[windows.len() - 1].stride;
+        let taps = taps(&windows);
+        let plane = |shape: &Shape| shape[2..].iter().product::<usize>();
+        let (elements, kernel, positions) = (plane(&x_ty.shape), plane(&w_ty.shape), plane(&y_ty.shape));
+        let (channels, filters, inner) = (x_ty.shape[1], y_ty.shape[1], w_ty.shape[1]);
+        let mut out = Vec::with_capacity(y_ty.shape.numel());
+        for (n, m) in (0..y_ty.shape[0]).flat_map(|n| (0..filters).map(move |m| (n, m))) {
+            let mut sums = vec![T::default(); positions];
+            let first = n * channels + m / (filters / self.group) * inner;
+            for c in 0..inner {
+                let x = &x[(first + c) * elements..][..elements];
+                let w = &w[(m * inner + c) * kernel..][..kernel];
+                for tap in &taps {
+                    for run in &tap.runs {
+                        let sums = &mut sums[run.position..][..run.len];
+                        add_scaled(sums, w[tap.index], &x[run.element..], stride, step);
+                    }
+                }
+            }
+            out.append(&mut sums);
+        }
+        Ok(out)
+    }
+
+    /// Adds bias and residual to the integer sums of a convolution of `inputs`, `positions` to a channel.
+    fn finish_ints(&self, sums: &mut [i64], inputs: &[&Literal], positions: usize) -> Result<(), OpError> {
+        if self.bias {
+            let bias = inputs[2].ints("bias")?;
+            for (sums, bias) in sums.chunks_mut(positions.max(1)).zip(bias.iter().cycle()) {
+                sums.iter_mut().for_each(|sum| *sum = sum.wrapping_add(*bias));
+            }
+        }
+        if self.residual {
+            let residual = inputs[inputs.len() - 1].ints("residual")?;
+            sums.iter_mut().zip(residual).for_each(|(sum, residual)| *sum = sum.wrapping_add(*residual));
+        }
+        Ok(())
+    }
+
     /// Applies bias, residual and activation to the sums of a convolution of `inputs`, `positions` to a channel.
     fn finish(&self, sums: &mut [f64], inputs: &[&Literal], positions: usize) -> Result<(), OpError> {
         if self.bias {
@@ -87,12 +136,12 @@ impl Conv {
     }
 }
 
-/// `sums += w * x`, where the elements of `x` are `stride` apart.
-fn add_scaled(sums: &mut [f64], w: f64, x: &[f64], stride: usize) {
+/// `sums += w * x` by `step`, where the elements of `x` are `stride` apart.
+fn add_scaled<T: Copy>(sums: &mut [T], w: T, x: &[T], stride: usize, step: impl Fn(T, T, T) -> T) {
     if stride == 1 {
-        sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += w * x);
+        sums.iter_mut().zip(x).for_each(|(sum, x)| *sum = step(*sum, w, *x));
     } else {
-        sums.iter_mut().zip(x.iter().step_by(stride)).for_each(|(sum, x)| *sum += w * x);
+        sums.iter_mut().zip(x.iter().step_by(stride)).for_each(|(sum, x)| *sum = step(*sum, w, *x));
     }
 }
 
@@ -108,7 +157,7 @@ impl OneResult for Conv {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
         expect_operands(inputs, 2 + usize::from(self.bias) + usize::from(self.residual))?;
         let (x, w) = (inputs[0], inputs[1]);
-        expect_float("x", x)?;
+        expect_number("x", x)?;
         expect_dtype("w", x.dtype, w)?;
         expect_activation("activation", self.activation, x.dtype)?;
         let windows = self.windows(x, w)?;
@@ -137,34 +186,23 @@ impl OneResult for Conv {
         let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
         let ty = self.infer(&types)?;
         if ty.shape.contains(&0) {
-            return Ok(Literal::new_float(ty, Vec::new()));
+            return Literal::from_bytes(ty, &[]);
         }
-        let (x, w) = (inputs[0].floats("x")?, inputs[1].floats("w")?);
-        let windows = self.windows(types[0], types[1])?;
-        let stride = windows[windows.len() - 1].stride;
-        let taps = taps(&windows);
-        let plane = |shape: &Shape| shape[2..].iter().product::<usize>();
-        let (elements, kernel, positions) = (plane(&types[0].shape), plane(&types[1].shape), plane(&ty.shape));
-        let (channels, filters) = (types[0].shape[1], ty.shape[1]);
-        let inner = types[1].shape[1];
-        let mut out = Vec::with_capacity(ty.shape.numel());
-        for (n, m) in (0..ty.shape[0]).flat_map(|n| (0..filters).map(move |m| (n, m))) {
-            let mut sums = vec![0.0; positions];
-            let first = n * channels + m / (filters / self.group) * inner;
-            for c in 0..inner {
-                let x = &x[(first + c) * elements..][..elements];
-                let w = &w[(m * inner + c) * kernel..][..kernel];
-                for tap in &taps {
-                    for run in &tap.runs {
-                        let sums = &mut sums[run.position..][..run.len];
-                        add_scaled(sums, w[tap.index], &x[run.element..], stride);
-                    }
-                }
+        let positions = ty.shape[2..].iter().product();
+        match (&inputs[0].data, &inputs[1].data) {
+            (Data::Float(x), Data::Float(w)) => {
+                let mut sums = self.sums(x, w, [types[0], types[1], &ty], |sum, w, x| sum + w * x)?;
+                self.finish(&mut sums, inputs, positions)?;
+                Ok(Literal::new_float(ty, sums))
             }
-            out.append(&mut sums);
+            _ => {
+                let (x, w) = (inputs[0].ints("x")?, inputs[1].ints("w")?);
+                let step = |sum: i64, w: i64, x: i64| sum.wrapping_add(w.wrapping_mul(x));
+                let mut sums = self.sums(x, w, [types[0], types[1], &ty], step)?;
+                self.finish_ints(&mut sums, inputs, positions)?;
+                Ok(Literal::new_int(ty, sums))
+            }
         }
-        self.finish(&mut out, inputs, positions)?;
-        Ok(Literal::new_float(ty, out))
     }
 
     fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
@@ -177,6 +215,7 @@ impl OneResult for Conv {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::DType;
 
     fn run(op: &Conv, inputs: &[&Literal]) -> (String, Vec<f64>) {
         let out = op.evaluate(inputs).unwrap();
@@ -243,6 +282,18 @@ mod tests {
         assert_eq!(run(&Conv::default(), &[&x, &w]), ("f32[0,2,4,4]".into(), vec![]));
         let (x, w) = (Literal::from_f32([1, 0, 1, 1], &[]), Literal::from_f32([1, 0, 1, 1], &[]));
         assert_eq!(run(&Conv::default(), &[&x, &w]).1, [0.0]);
+    }
+
+    #[test]
+    fn sums_of_integers_wrap() {
+        let i32s = |shape: &[usize], values: &[i64]| Literal::new_int(TensorType::new(DType::I32, shape), values.to_vec());
+        let (x, w) = (i32s(&[1, 2, 1, 2], &[i64::from(i32::MAX), 3, 1, 5]), i32s(&[1, 2, 1, 1], &[2, 4]));
+        let (b, r) = (i32s(&[1], &[10]), i32s(&[1, 1, 1, 2], &[0, 100]));
+        let op = Conv { bias: true, residual: true, ..Conv::default() };
+        let wrapped = i32::MAX.wrapping_mul(2).wrapping_add(14);
+        assert_eq!(run(&op, &[&x, &w, &b, &r]), ("i32[1,1,1,2]".into(), vec![f64::from(wrapped), 136.0]));
+        let op = Conv { activation: Some(UnaryFn::Relu), ..Conv::default() };
+        assert_eq!(op.infer(&[&x.ty, &w.ty]).unwrap_err().field, "activation");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn windows(pool: &Pool) -> Vec<AttributeProto> {
         ints("pads", &pool.pads),
         int("ceil_mode", pool.ceil_mode.into()),
     ];
-    // Average pooling has dilations from opset 19 on.
+    // Average pooling has them from opset 19 on, which the file has then.
     if pool.dilations.iter().any(|dilation| *dilation != 1) {
         attributes.push(ints("dilations", &pool.dilations));
     }

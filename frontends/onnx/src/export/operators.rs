@@ -6,9 +6,10 @@ use fornax_ir::ops::pool::PoolKind;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{Conv, Gemm, Op, Pad, Pool, Reduce, Slice};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
+use fornax_ir::types::DType;
 
 use super::attributes::{Refusal, float, int, ints, text, windows};
-use super::{OPSET, Writer, rest};
+use super::{Writer, rest};
 use crate::ops::unary;
 use crate::proto::AttributeProto;
 use crate::tensors::type_code;
@@ -18,13 +19,14 @@ const FUSED: Refusal = "a fused operator; export the graph before the fusing pas
 /// Writes one node of the graph.
 pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
     let (name, operands) = (out.name(id), out.operands(id));
+    let dtype = out.graph.operands(id).first().map_or(DType::F32, |operand| out.ty(*operand).dtype);
     let mut node = |op_type: &str, attributes: Vec<AttributeProto>| out.node(op_type, &operands, &name, attributes);
     match op {
         Op::Conv(conv) => node("Conv", conv_attributes(conv)?),
         Op::BatchNorm(norm) => node("BatchNormalization", vec![float("epsilon", norm.epsilon)]),
         Op::Unary(unary) => return unary_node(out, id, unary.function),
         Op::Binary(binary) => {
-            let (op_type, attributes) = binary_node(binary.function);
+            let (op_type, attributes) = binary_node(binary.function, dtype);
             node(op_type, attributes);
         }
         Op::Where(_) => node("Where", Vec::new()),
@@ -87,15 +89,16 @@ fn gemm_attributes(gemm: &Gemm) -> Result<Vec<AttributeProto>, Refusal> {
 
 fn unary_node(out: &mut Writer<'_>, id: NodeId, function: UnaryFn) -> Result<(), Refusal> {
     let (name, mut operands) = (out.name(id), out.operands(id));
-    if let Some((row, parameters)) = unary::of_function(function, OPSET) {
+    if let Some((row, parameters)) = unary::of_function(function, out.opset.0) {
         let attributes = row.parameters.iter().zip(parameters).map(|((name, _), value)| float(name, value));
         out.node(row.name, &operands, &name, attributes.collect());
         return Ok(());
     }
     match function {
         UnaryFn::Clip(low, high) => {
+            let dtype = out.ty(out.graph.operands(id)[0]).dtype;
             let bounds = [(low, "min"), (high, "max")].map(|(value, what)| match value.is_finite() {
-                true => out.scalar(id, what, value),
+                true => out.scalar(id, what, dtype, value.into()),
                 false => String::new(),
             });
             operands.extend(bounds);
@@ -112,7 +115,8 @@ fn unary_node(out: &mut Writer<'_>, id: NodeId, function: UnaryFn) -> Result<(),
     Ok(())
 }
 
-fn binary_node(function: BinaryFn) -> (&'static str, Vec<AttributeProto>) {
+/// Name and attributes of a function over elements of type `dtype`; what is logical on booleans is bitwise on integers.
+fn binary_node(function: BinaryFn, dtype: DType) -> (&'static str, Vec<AttributeProto>) {
     let plain = |name| (name, Vec::new());
     match function {
         BinaryFn::Add => plain("Add"),
@@ -130,17 +134,26 @@ fn binary_node(function: BinaryFn) -> (&'static str, Vec<AttributeProto>) {
         BinaryFn::LessOrEqual => plain("LessOrEqual"),
         BinaryFn::Greater => plain("Greater"),
         BinaryFn::GreaterOrEqual => plain("GreaterOrEqual"),
+        BinaryFn::And if dtype != DType::Bool => plain("BitwiseAnd"),
+        BinaryFn::Or if dtype != DType::Bool => plain("BitwiseOr"),
+        BinaryFn::Xor if dtype != DType::Bool => plain("BitwiseXor"),
         BinaryFn::And => plain("And"),
         BinaryFn::Or => plain("Or"),
         BinaryFn::Xor => plain("Xor"),
     }
 }
 
-/// The mean over all pixels has a name of its own.
+/// The mean over all pixels has a name of its own, for the element types that the pool has.
 fn reduction(out: &mut Writer<'_>, id: NodeId, reduce: &Reduce) {
     let (name, mut operands) = (out.name(id), out.operands(id));
-    let rank = out.ty(out.graph.operands(id)[0]).shape.len();
-    if reduce.kind == ReduceKind::Mean && reduce.keepdims && rank > 2 && reduce.axes.iter().copied().eq(2..rank) {
+    let x = out.ty(out.graph.operands(id)[0]);
+    let (rank, pooled) = (x.shape.len(), matches!(x.dtype, DType::F16 | DType::F32 | DType::F64));
+    if pooled
+        && reduce.kind == ReduceKind::Mean
+        && reduce.keepdims
+        && rank > 2
+        && reduce.axes.iter().copied().eq(2..rank)
+    {
         out.node("GlobalAveragePool", &operands, &name, Vec::new());
         return;
     }
@@ -176,19 +189,22 @@ fn pooling(out: &mut Writer<'_>, id: NodeId, pool: &Pool) {
     out.node(op_type, &operands, &name, attributes);
 }
 
-/// Where the first extent stays, it is copied from the input, so that another batch keeps it too.
+/// Where the first extent stays, it is copied from the input, so that another batch keeps it too. A shape with empty axes is
+/// taken as it stands.
 fn reshaping(out: &mut Writer<'_>, id: NodeId, shape: &[usize]) {
     let (name, mut operands) = (out.name(id), out.operands(id));
     let from = &out.ty(out.graph.operands(id)[0]).shape;
     let mut extents: Vec<i64> = shape.iter().map(|extent| *extent as i64).collect();
+    let empty = extents.contains(&0);
     if let (Some(first), Some(same)) = (extents.first_mut(), from.first())
         && *first == *same as i64
-        && *first != 0
+        && !empty
     {
         *first = 0;
     }
     operands.push(out.integers(id, "shape", &extents));
-    out.node("Reshape", &operands, &name, Vec::new());
+    let attributes = if empty { vec![int("allowzero", 1)] } else { Vec::new() };
+    out.node("Reshape", &operands, &name, attributes);
 }
 
 fn slicing(out: &mut Writer<'_>, id: NodeId, slice: &Slice) -> Result<(), Refusal> {
@@ -230,7 +246,8 @@ fn padding(out: &mut Writer<'_>, id: NodeId, pad: &Pad) {
         PadMode::Wrap => "wrap",
     };
     if pad.mode == PadMode::Constant && pad.value != 0.0 {
-        operands.push(out.scalar(id, "value", pad.value as f32));
+        let dtype = out.ty(out.graph.operands(id)[0]).dtype;
+        operands.push(out.scalar(id, "value", dtype, pad.value));
     }
     out.node("Pad", &operands, &name, vec![text("mode", mode)]);
 }

@@ -7,7 +7,7 @@ use fornax_ir::types::DType;
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{along_axis, binary, broadcast, unary, with_scalar};
+use super::support::{along_axis, binary, expect_broadcast, unary, with_scalar};
 
 /// `Relu`; on integers the larger of the element and 0.
 pub(crate) fn relu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
@@ -75,9 +75,7 @@ pub(crate) fn clip(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// A bound of `Clip` given as an input: one element, made a scalar.
 fn clip_bound(cx: &mut Context<'_>, slot: usize, field: &str) -> Result<Option<ValueId>> {
     let Some(bound) = cx.optional(slot) else { return Ok(None) };
-    if cx.shape(bound).numel() != 1 {
-        return Err(cx.error(field, "a scalar", cx.ty(bound).to_string()));
-    }
+    cx.expect_scalar(bound, field)?;
     super::support::reshape(cx, bound, Vec::new()).map(Some)
 }
 
@@ -102,9 +100,7 @@ pub(crate) fn prelu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, slope) = (cx.input(0)?, cx.input(1)?);
     let rank = cx.shape(x).rank();
     let slope = if cx.version() < 7 { along_axis(cx, "slope", slope, 1, rank)? } else { slope };
-    if broadcast(cx.shape(x), cx.shape(slope)).as_deref() != Some(&cx.shape(x)[..]) {
-        return Err(cx.error("slope", format!("a shape that broadcasts to {}", cx.shape(x)), cx.ty(slope).to_string()));
-    }
+    expect_broadcast(cx, "slope", slope, x)?;
     Ok(vec![binary(cx, BinaryFn::Prelu, x, slope)?])
 }
 
@@ -127,8 +123,8 @@ pub(crate) fn shrink(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// `IsInf`, of either sign or of one.
 pub(crate) fn is_inf(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let negative = cx.attrs().int("detect_negative", 1)? != 0;
-    let positive = cx.attrs().int("detect_positive", 1)? != 0;
+    let negative = cx.attrs().flag("detect_negative", true)?;
+    let positive = cx.attrs().flag("detect_positive", true)?;
     let y = match (negative, positive) {
         (true, true) => {
             let magnitude = unary(cx, UnaryFn::Abs, x)?;

@@ -18,6 +18,10 @@ use super::support::{
 /// `Constant` in any of its numeric forms.
 pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let attrs = cx.attrs();
+    let forms = cx.node.attribute.iter().filter(|attribute| !attribute.name.starts_with("__")).count();
+    if forms > 1 {
+        return Err(cx.error("attributes", "one value", forms.to_string()));
+    }
     let value = if let Some(tensor) = attrs.tensor("value")? {
         tensor
     } else if attrs.has("value_float") {
@@ -41,7 +45,7 @@ pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 
 /// `ConstantOfShape`: one element, zero unless given, in every place.
 pub(crate) fn constant_of_shape(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let shape = extents(cx, "input", &cx.const_ints(cx.input(0)?, "input")?)?;
+    let shape = extents(cx, "input", &cx.const_list(cx.input(0)?, "input")?)?;
     let value = match cx.attrs().tensor("value")? {
         None => Constant::from_f32([], &[0.0]),
         Some(value) if value.ty.shape.numel() == 1 => value,
@@ -58,7 +62,7 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let ty = cx.ty(cx.input(0)?).dtype;
     for (slot, name) in names.iter().enumerate() {
         let id = cx.input(slot)?;
-        if cx.ty(id).dtype != ty || cx.shape(id).numel() != 1 {
+        if cx.ty(id).dtype != ty || cx.shape(id).rank() > 0 {
             return Err(cx.error(*name, format!("a scalar of {ty}"), cx.ty(id).to_string()));
         }
     }
@@ -67,7 +71,7 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let mut given = [0.0; 3];
     for (slot, name) in names.iter().enumerate() {
-        given[slot] = cx.const_f64s(cx.input(slot)?, name)?.first().copied().unwrap_or(0.0);
+        given[slot] = cx.const_f64(cx.input(slot)?, name)?;
     }
     let [start, limit, delta] = given;
     let count = ((limit - start) / delta).ceil();
@@ -86,9 +90,7 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 }
 
 fn whole_range(cx: &mut Context<'_>, ty: DType) -> Result<Vec<ValueId>> {
-    let only = |slot: usize, name: &str| -> Result<i64> {
-        Ok(cx.const_ints(cx.input(slot)?, name)?.first().copied().unwrap_or(0))
-    };
+    let only = |slot: usize, name: &str| cx.const_int(cx.input(slot)?, name);
     let (start, limit, delta) = (only(0, "start")?, only(1, "limit")?, only(2, "delta")?);
     if delta == 0 {
         return Err(cx.error("delta", "a step other than 0", "0"));
@@ -131,9 +133,9 @@ pub(crate) fn trilu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     };
     let k = match cx.optional(1) {
         None => 0,
-        Some(id) => cx.const_ints(id, "k")?.first().copied().unwrap_or(0),
+        Some(id) => cx.const_int(id, "k")?,
     };
-    let upper = cx.attrs().int("upper", 1)? != 0;
+    let upper = cx.attrs().flag("upper", true)?;
     let diagonals = diagonals(cx, rows, columns)?;
     let k = int_constant(cx, DType::I64, Vec::new(), &[k]);
     let function = if upper { BinaryFn::GreaterOrEqual } else { BinaryFn::LessOrEqual };
@@ -145,10 +147,8 @@ pub(crate) fn trilu(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// `OneHot`, of a depth that is known. Indices outside `[-depth, depth)` select nothing.
 pub(crate) fn one_hot(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (indices, values) = (cx.input(0)?, cx.input(2)?);
-    let depth = match cx.const_f64s(cx.input(1)?, "depth")?[..] {
-        [depth] => extent(cx, "depth", depth as i64)?,
-        _ => return Err(cx.error("depth", "one element", cx.ty(cx.input(1)?).to_string())),
-    };
+    let depth = extent(cx, "depth", cx.const_f64(cx.input(1)?, "depth")? as i64)?;
+    super::support::expect_rank(cx, "indices", indices, 1)?;
     if cx.shape(values)[..] != [2] {
         return Err(cx.error("values", "two elements", cx.ty(values).to_string()));
     }
@@ -180,13 +180,10 @@ fn element(cx: &mut Context<'_>, v: ValueId, i: usize) -> Result<ValueId> {
 pub(crate) fn cum_sum(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
-    let [given] = cx.const_ints(cx.input(1)?, "axis")?[..] else {
-        return Err(cx.error("axis", "one element", cx.ty(cx.input(1)?).to_string()));
-    };
-    let axis = axis(cx, "axis", given, shape.rank())?;
-    let reverse = cx.attrs().int("reverse", 0)? != 0;
+    let axis = axis(cx, "axis", cx.const_int(cx.input(1)?, "axis")?, shape.rank())?;
+    let reverse = cx.attrs().flag("reverse", false)?;
     let mut sum = x;
-    if cx.attrs().int("exclusive", 0)? != 0 && shape[axis] > 0 {
+    if cx.attrs().flag("exclusive", false)? && shape[axis] > 0 {
         sum = shifted(cx, sum, axis, 1, reverse)?;
     }
     let mut distance = 1;

@@ -53,15 +53,24 @@ pub(crate) fn conv_transpose(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let output_padding = match cx.attrs().ints("output_padding")? {
         Some(given) => {
             expect_len(cx, "output_padding", &given, rank)?;
-            extents(cx, "output_padding", &given)?
+            let padding = extents(cx, "output_padding", &given)?;
+            for (i, more) in padding.iter().enumerate() {
+                let step = strides[i].max(dilations[i]);
+                if *more >= step {
+                    let expected = format!("entries below stride or dilation, {step} on axis {}", i + 2);
+                    return Err(cx.error("output_padding", expected, format!("{given:?}")));
+                }
+            }
+            padding
         }
         None => vec![0; rank],
     };
     let auto_pad = AutoPad::of(cx)?;
     let wanted = wanted_extents(cx, &spatial, &strides, auto_pad)?;
+    let explicit = explicit_pads(cx, rank)?;
     let pads = match wanted {
         None if auto_pad == AutoPad::Valid => vec![0; 2 * rank],
-        None => explicit_pads(cx, rank)?.into_iter().map(|p| p as i64).collect(),
+        None => explicit.into_iter().map(|p| p as i64).collect(),
         Some(wanted) => {
             let mut pads = vec![0; 2 * rank];
             for i in 0..rank {
@@ -98,7 +107,9 @@ fn wanted_extents(
         // Some exporters write all axes; batch and channels follow from the operands.
         let given = if given.len() == spatial.len() + 2 { given[2..].to_vec() } else { given };
         expect_len(cx, "output_shape", &given, spatial.len())?;
-        extents(cx, "output_shape", &given)?;
+        if given.iter().any(|extent| *extent < 1) {
+            return Err(cx.error("output_shape", "extents of 1 or more", format!("{given:?}")));
+        }
         return Ok(Some(given));
     }
     if !matches!(auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {

@@ -3,7 +3,6 @@
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Where;
 use fornax_ir::scalar::BinaryFn;
-use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -26,7 +25,7 @@ plain! {
 }
 
 /// The two operands. Before version 7, `broadcast` and `axis` say how the second one is aligned with the first.
-fn operands(cx: &mut Context<'_>) -> Result<(ValueId, ValueId)> {
+pub(crate) fn operands(cx: &mut Context<'_>) -> Result<(ValueId, ValueId)> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     if cx.version() >= 7 {
         return Ok((a, b));
@@ -38,7 +37,7 @@ fn operands(cx: &mut Context<'_>) -> Result<(ValueId, ValueId)> {
 /// The second operand of a function from before version 7, shaped so that NumPy broadcasting aligns it.
 fn legacy_operand(cx: &mut Context<'_>, a: ValueId, b: ValueId) -> Result<ValueId> {
     let (a_shape, b_shape) = (cx.shape(a).clone(), cx.shape(b).clone());
-    if cx.attrs().int("broadcast", 0)? == 0 {
+    if !cx.attrs().flag("broadcast", false)? {
         if a_shape != b_shape {
             return Err(cx.error("B", format!("shape {a_shape}, as A, without broadcast"), b_shape.to_string()));
         }
@@ -58,23 +57,6 @@ fn legacy_operand(cx: &mut Context<'_>, a: ValueId, b: ValueId) -> Result<ValueI
     let mut shape = b_shape.to_vec();
     shape.resize(rank - start, 1);
     reshape(cx, b, shape)
-}
-
-/// `Pow`; the exponent may be of another type, the result is of the base's.
-pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let (a, b) = operands(cx)?;
-    let (base, exponent) = (cx.ty(a).dtype, cx.ty(b).dtype);
-    if base == exponent {
-        return Ok(vec![binary(cx, BinaryFn::Pow, a, b)?]);
-    }
-    if base.is_float() || !exponent.is_float() {
-        let b = cast(cx, b, base)?;
-        return Ok(vec![binary(cx, BinaryFn::Pow, a, b)?]);
-    }
-    // An integer to a fractional power, cut to an integer: f64 holds every step.
-    let (wide_a, wide_b) = (cast(cx, a, DType::F64)?, cast(cx, b, DType::F64)?);
-    let power = binary(cx, BinaryFn::Pow, wide_a, wide_b)?;
-    Ok(vec![cast(cx, power, base)?])
 }
 
 /// `Mod`: the remainder has the divisor's sign, or the dividend's where `fmod` is set.
@@ -148,10 +130,14 @@ pub(crate) fn select(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     Ok(vec![cx.emit(Where {}, &[condition, a, b])?])
 }
 
-/// `Cast`, since version 6: the type is a number.
+/// `Cast`: the type is a number, before version 6 its name.
 pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let to = dtype(cx, "to", cx.attrs().require_int("to")?)?;
+    let code = match cx.version() {
+        ..6 => type_code_of(cx, cx.attrs().string("to", "")?)?,
+        _ => cx.attrs().require_int("to")?,
+    };
+    let to = dtype(cx, "to", code)?;
     Ok(vec![cast(cx, x, to)?])
 }
 
@@ -160,4 +146,26 @@ pub(crate) fn cast_like(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, like) = (cx.input(0)?, cx.input(1)?);
     let to = cx.ty(like).dtype;
     Ok(vec![cast(cx, x, to)?])
+}
+
+/// The code of an element type by its name in `TensorProto.DataType`.
+fn type_code_of(cx: &Context<'_>, name: &str) -> Result<i64> {
+    const NAMES: [&str; 14] = [
+        "UNDEFINED",
+        "FLOAT",
+        "UINT8",
+        "INT8",
+        "UINT16",
+        "INT16",
+        "INT32",
+        "INT64",
+        "STRING",
+        "BOOL",
+        "FLOAT16",
+        "DOUBLE",
+        "UINT32",
+        "UINT64",
+    ];
+    let code = NAMES.iter().position(|known| *known == name).filter(|code| *code > 0);
+    code.map(|code| code as i64).ok_or_else(|| cx.error("to", "the name of an element type", name))
 }

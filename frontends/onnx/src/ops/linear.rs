@@ -13,8 +13,8 @@ use super::support::{self, axis, binary, broadcast, cast, reshape};
 pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b, c) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let (alpha, beta) = (cx.attrs().float("alpha", 1.0)?, cx.attrs().float("beta", 1.0)?);
-    let trans_a = cx.attrs().int("transA", 0)? != 0;
-    let trans_b = cx.attrs().int("transB", 0)? != 0;
+    let trans_a = cx.attrs().flag("transA", false)?;
+    let trans_b = cx.attrs().flag("transB", false)?;
     for (field, id) in [("A", a), ("B", b)] {
         if cx.shape(id).rank() != 2 {
             return Err(cx.error(field, "rank 2", cx.ty(id).to_string()));
@@ -23,7 +23,7 @@ pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     if let Some(c) = c {
         let (a, b) = (cx.shape(a), cx.shape(b));
         let result = [a[usize::from(trans_a)], b[usize::from(!trans_b)]];
-        let fixed = cx.version() < 7 && cx.attrs().int("broadcast", 0)? == 0;
+        let fixed = cx.version() < 7 && !cx.attrs().flag("broadcast", false)?;
         let fits = if fixed {
             cx.shape(c)[..] == result
         } else {

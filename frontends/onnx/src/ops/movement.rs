@@ -18,6 +18,7 @@ pub(crate) fn transpose_axes(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         None => (0..rank).rev().collect(),
         Some(given) => {
             expect_len(cx, "perm", &given, rank)?;
+            extents(cx, "perm", &given)?;
             axes(cx, "perm", &given, rank)?
         }
     };
@@ -38,8 +39,10 @@ pub(crate) fn split(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let shape = cx.shape(x).clone();
     let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, shape.rank())?;
     let sizes = split_sizes(cx, shape[axis])?;
-    if sizes.len() < cx.output_count() || sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) != Some(shape[axis]) {
-        let expected = format!("{} extents that add up to {}", cx.output_count(), shape[axis]);
+    // The last parts may be unnamed.
+    let parts = cx.node.output.len();
+    if sizes.len() != parts || sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) != Some(shape[axis]) {
+        let expected = format!("{parts} extents that add up to {}", shape[axis]);
         return Err(cx.error("split", expected, format!("{sizes:?}")));
     }
     let mut start = 0;
@@ -59,25 +62,29 @@ fn split_sizes(cx: &Context<'_>, total: usize) -> Result<Vec<usize>> {
     let listed = match cx.version() {
         2..13 => cx.attrs().ints("split")?,
         version => match cx.optional(1) {
-            Some(id) => Some(cx.const_ints(id, "split")?),
+            // The first version has the extents in elements of the operand's type.
+            Some(id) if version < 2 => Some(cx.const_f64_list(id, "split")?.into_iter().map(|v| v as i64).collect()),
+            Some(id) => Some(cx.const_list(id, "split")?),
             None if version < 2 => cx.attrs().ints("split")?,
             None => None,
         },
     };
     if let Some(listed) = listed {
+        if cx.attrs().has("num_outputs") {
+            return Err(cx.error("num_outputs", "split or num_outputs", "both"));
+        }
         return extents(cx, "split", &listed);
     }
-    let given = cx.attrs().int("num_outputs", cx.output_count() as i64)?;
-    let count = extent(cx, "num_outputs", given)?;
-    if count == 0 || count < cx.output_count() {
-        return Err(cx.error("num_outputs", cx.output_count().to_string(), count.to_string()));
+    let parts = cx.node.output.len();
+    let count = extent(cx, "num_outputs", cx.attrs().int("num_outputs", parts as i64)?)?;
+    if count == 0 || count != parts {
+        return Err(cx.error("num_outputs", format!("{parts}, as many as outputs"), count.to_string()));
     }
     let part = total.div_ceil(count);
     let last = part.checked_mul(count - 1).and_then(|before| total.checked_sub(before));
     let even = cx.version() >= 18 || total.is_multiple_of(count);
-    // The part count is bounded by the outputs that the file lists, unless `num_outputs` claims more.
     match last {
-        Some(last) if even && count <= cx.output_count() => {
+        Some(last) if even => {
             let mut sizes = vec![part; count];
             sizes[count - 1] = last;
             Ok(sizes)
@@ -93,8 +100,8 @@ pub(crate) fn slice(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (starts, ends, listed, steps) = if cx.version() < 10 {
         (cx.attrs().require_ints("starts")?, cx.attrs().require_ints("ends")?, cx.attrs().ints("axes")?, None)
     } else {
-        let list = |slot: usize, what: &str| cx.const_ints(cx.input(slot)?, what);
-        let optional = |slot: usize, what: &str| cx.optional(slot).map(|id| cx.const_ints(id, what)).transpose();
+        let list = |slot: usize, what: &str| cx.const_list(cx.input(slot)?, what);
+        let optional = |slot: usize, what: &str| cx.optional(slot).map(|id| cx.const_list(id, what)).transpose();
         (list(1, "starts")?, list(2, "ends")?, optional(3, "axes")?, optional(4, "steps")?)
     };
     let listed = listed.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -167,16 +174,13 @@ pub(crate) fn tile(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
     let repeats = if cx.version() < 6 {
-        let only = |slot: usize, what: &str| match cx.const_f64s(cx.input(slot)?, what)?[..] {
-            [value] => Ok(value as i64),
-            _ => Err(cx.error(what, "one element", cx.ty(cx.input(slot)?).to_string())),
-        };
+        let only = |slot: usize, what: &str| cx.const_f64(cx.input(slot)?, what).map(|value| value as i64);
         let (tiles, along) = (only(1, "tiles")?, only(2, "axis")?);
         let mut repeats = vec![1; rank];
         repeats[axis(cx, "axis", along, rank)?] = extent(cx, "tiles", tiles)?;
         repeats
     } else {
-        let repeats = cx.const_ints(cx.input(1)?, "repeats")?;
+        let repeats = cx.const_list(cx.input(1)?, "repeats")?;
         expect_len(cx, "repeats", &repeats, rank)?;
         extents(cx, "repeats", &repeats)?
     };
@@ -197,11 +201,11 @@ pub(crate) fn pad(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (given, value) = match cx.version() {
         ..2 => (cx.attrs().require_ints("paddings")?, f64::from(cx.attrs().float("value", 0.0)?)),
         2..11 => (cx.attrs().require_ints("pads")?, f64::from(cx.attrs().float("value", 0.0)?)),
-        _ => (cx.const_ints(cx.input(1)?, "pads")?, pad_value(cx)?),
+        _ => (cx.const_list(cx.input(1)?, "pads")?, pad_value(cx)?),
     };
     let listed = match cx.optional(3).filter(|_| cx.version() >= 18) {
         None => (0..rank).collect(),
-        Some(id) => axes(cx, "axes", &cx.const_ints(id, "axes")?, rank)?,
+        Some(id) => axes(cx, "axes", &cx.const_list(id, "axes")?, rank)?,
     };
     expect_len(cx, "pads", &given, 2 * listed.len())?;
     let mut pads = vec![0; 2 * rank];
@@ -209,19 +213,36 @@ pub(crate) fn pad(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         pads[*axis] = given[i];
         pads[axis + rank] = given[i + listed.len()];
     }
-    if mode != PadMode::Constant && pads.iter().any(|p| *p < 0) {
-        return Err(cx.unsupported("negative pads in a mode other than constant"));
+    let beyond = |axis: usize| {
+        let cropped = |pad: i64| pad.min(0).unsigned_abs();
+        cropped(pads[axis]).saturating_add(cropped(pads[axis + rank])) > cx.shape(x)[axis] as u64
+    };
+    match mode == PadMode::Constant && (0..rank).any(beyond) {
+        true => crop_padding(cx, x, pads, value),
+        false => Ok(vec![cx.emit(Pad { mode, pads, value }, &[x])?]),
     }
-    Ok(vec![cx.emit(Pad { mode, pads, value }, &[x])?])
+}
+
+/// `Pad` that crops more than the extent, and so some of the constant.
+fn crop_padding(cx: &mut Context<'_>, x: ValueId, pads: Vec<i64>, value: f64) -> Result<Vec<ValueId>> {
+    let rank = cx.shape(x).rank();
+    let padding = pads.iter().map(|pad| (*pad).max(0)).collect();
+    let padded = cx.emit(Pad { mode: PadMode::Constant, pads: padding, value }, &[x])?;
+    let crop = |axis: usize| usize::try_from(pads[axis].min(0).unsigned_abs()).ok();
+    let shape = cx.shape(padded).to_vec();
+    let starts: Option<Vec<usize>> = (0..rank).map(crop).collect();
+    let sizes = (0..rank).map(|axis| shape[axis].checked_sub(crop(axis)?)?.checked_sub(crop(axis + rank)?));
+    let (Some(starts), Some(sizes)) = (starts, sizes.collect::<Option<Vec<usize>>>()) else {
+        return Err(cx.error("pads", format!("to crop at most what {shape:?} has, padded"), format!("{pads:?}")));
+    };
+    Ok(vec![cx.emit(Slice { starts, steps: Vec::new(), sizes }, &[padded])?])
 }
 
 /// The constant that `Pad` fills with, given as an input.
 fn pad_value(cx: &Context<'_>) -> Result<f64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let Some(id) = cx.optional(2) else { return Ok(0.0) };
-    let [value] = cx.const_f64s(id, "constant_value")?[..] else {
-        return Err(cx.error("constant_value", "one element", cx.ty(id).to_string()));
-    };
+    let value = cx.const_f64(id, "constant_value")?;
     if !cx.ty(id).dtype.is_float() && value.abs() > EXACT {
         return Err(cx.unsupported("constant_value beyond 2^53"));
     }
@@ -280,7 +301,7 @@ pub(crate) fn space_to_depth(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 pub(crate) fn center_crop_pad(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
-    let wanted = extents(cx, "shape", &cx.const_ints(cx.input(1)?, "shape")?)?;
+    let wanted = extents(cx, "shape", &cx.const_list(cx.input(1)?, "shape")?)?;
     let listed = match cx.attrs().ints("axes")? {
         None => (0..shape.rank()).collect(),
         Some(given) => axes(cx, "axes", &given, shape.rank())?,

@@ -11,16 +11,16 @@ use crate::context::Context;
 use crate::error::Result;
 
 use super::support::{
-    along_axis, axes, axis, binary, cast, dtype, expect_outputs, expect_rank, extent, reduce, reshape, unary,
-    with_scalar,
+    axes, axis, binary, cast, dtype, expect_broadcast, expect_outputs, expect_rank, extent, per_channel, reduce,
+    reshape, unary, with_scalar,
 };
 
 /// `BatchNormalization`.
 pub(crate) fn batch_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let training = match cx.version() {
-        ..7 => cx.attrs().int("is_test", 0)? == 0 && cx.output_count() > 1,
+        ..7 => !cx.attrs().flag("is_test", false)? && cx.output_count() > 1,
         7..14 => cx.output_count() > 1,
-        _ => cx.attrs().int("training_mode", 0)? != 0,
+        _ => cx.attrs().flag("training_mode", false)?,
     };
     if training {
         return batch_training(cx);
@@ -41,6 +41,12 @@ fn batch_training(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let (epsilon, momentum) = (cx.attrs().float("epsilon", 1e-5)?, f64::from(cx.attrs().float("momentum", 0.9)?));
     let operands = (0..5).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
+    let channels = cx.shape(operands[0]).get(1).copied().unwrap_or(1);
+    for (operand, field) in operands[1..].iter().zip(["scale", "B", "input_mean", "input_var"]) {
+        if cx.shape(*operand)[..] != [channels] {
+            return Err(cx.error(field, format!("shape [{channels}]"), cx.ty(*operand).to_string()));
+        }
+    }
     let statistics = cx.emit_all(BatchStatistics {}, &operands[..1])?;
     let y = cx.emit(BatchNorm { epsilon }, &[&operands[..3], &statistics].concat())?;
     let mut results = vec![y];
@@ -100,8 +106,9 @@ pub(crate) fn instance_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId
     expect_rank(cx, "input", x, 3)?;
     let rank = cx.shape(x).rank();
     let epsilon = cx.attrs().float("epsilon", 1e-5)?;
-    let scale = along_axis(cx, "scale", scale, 1, rank)?;
-    let bias = along_axis(cx, "B", bias, 1, rank)?;
+    let channels = [cx.shape(x)[1], 1, rank];
+    let scale = per_channel(cx, "scale", scale, channels)?;
+    let bias = per_channel(cx, "B", bias, channels)?;
     let y = standardize(cx, x, (2..rank).collect(), epsilon)?.value;
     Ok(vec![affine(cx, y, scale, Some(bias))?])
 }
@@ -125,20 +132,27 @@ fn trailing_axes(cx: &Context<'_>, x: ValueId) -> Result<Vec<usize>> {
 /// `LayerNormalization`, with its optional outputs `Mean` and `InvStdDev`.
 pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    expect_broadcast(cx, "Scale", scale, x)?;
+    bias.map(|bias| expect_broadcast(cx, "B", bias, x)).transpose()?;
     let (given, stash) = (cx.ty(x).dtype, stash_type(cx, x)?);
     let axes = trailing_axes(cx, x)?;
     let epsilon = cx.attrs().float("epsilon", 1e-5)?;
     let wide = cast(cx, x, stash)?;
     let y = standardize(cx, wide, axes, epsilon)?;
     let narrow = cast(cx, y.value, given)?;
-    let mut outputs = vec![affine(cx, narrow, scale, bias)?, y.mean, y.inverse];
-    outputs.truncate(cx.output_count().max(1));
+    let mut outputs = vec![affine(cx, narrow, scale, bias)?];
+    // They are of the stashed type, also where f64 elements are computed in f64.
+    let declared = dtype(cx, "stash_type", cx.attrs().int("stash_type", 1)?)?;
+    for statistic in [y.mean, y.inverse].into_iter().take(cx.output_count().saturating_sub(1)) {
+        outputs.push(cast(cx, statistic, declared)?);
+    }
     Ok(outputs)
 }
 
 /// `RMSNormalization`: by the root of the mean square.
 pub(crate) fn rms_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    expect_broadcast(cx, "scale", scale, x)?;
     let (given, stash) = (cx.ty(x).dtype, stash_type(cx, x)?);
     let axes = trailing_axes(cx, x)?;
     let epsilon = cx.attrs().float("epsilon", 1e-5)?;
@@ -168,13 +182,14 @@ pub(crate) fn group_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> 
     let y = standardize(cx, grouped, vec![2], epsilon)?.value;
     let y = cast(cx, y, given)?;
     if cx.version() < 21 {
-        let (scale, bias) = (along_axis(cx, "scale", scale, 1, 3)?, along_axis(cx, "bias", bias, 1, 3)?);
+        let of_group = [groups, 1, 3];
+        let (scale, bias) = (per_channel(cx, "scale", scale, of_group)?, per_channel(cx, "bias", bias, of_group)?);
         let y = affine(cx, y, scale, Some(bias))?;
         return Ok(vec![reshape(cx, y, shape)?]);
     }
-    let rank = shape.len();
+    let channels = [shape[1], 1, shape.len()];
     let y = reshape(cx, y, shape)?;
-    let (scale, bias) = (along_axis(cx, "scale", scale, 1, rank)?, along_axis(cx, "bias", bias, 1, rank)?);
+    let (scale, bias) = (per_channel(cx, "scale", scale, channels)?, per_channel(cx, "bias", bias, channels)?);
     Ok(vec![affine(cx, y, scale, Some(bias))?])
 }
 

@@ -13,11 +13,11 @@ use super::window::{AutoPad, Window, dilated};
 /// `MaxPool`; with its indices it is another operator of the graph.
 pub(crate) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, pool) = pool(cx, PoolKind::Max)?;
+    let column_major = cx.attrs().flag("storage_order", false)?;
     if cx.output_count() <= 1 {
         return Ok(vec![cx.emit(pool, &[x])?]);
     }
     let Pool { kernel, strides, pads, dilations, ceil_mode, .. } = pool;
-    let column_major = cx.attrs().int("storage_order", 0)? != 0;
     cx.emit_all(MaxPool { kernel, strides, pads, dilations, ceil_mode, column_major }, &[x])
 }
 
@@ -33,7 +33,7 @@ fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<(ValueId, Pool)> {
     expect_rank(cx, "X", x, 3)?;
     let spatial = cx.shape(x)[2..].to_vec();
     let window = Window::of(cx, &spatial, None)?;
-    let count_include_pad = kind == PoolKind::Average && cx.attrs().int("count_include_pad", 0)? != 0;
+    let count_include_pad = kind == PoolKind::Average && cx.attrs().flag("count_include_pad", false)?;
     let ceil_mode = ceil_mode(cx, &spatial, &window)?;
     for (i, pad) in window.pads.iter().enumerate() {
         let axis = i % spatial.len();
@@ -49,7 +49,7 @@ fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<(ValueId, Pool)> {
 /// Whether extents round up. `auto_pad` fixes the extents by itself; for VALID the standard's formula and its shape
 /// inference disagree on `ceil_mode`, so that case is refused where the two give different extents.
 fn ceil_mode(cx: &Context<'_>, spatial: &[usize], window: &Window) -> Result<bool> {
-    if cx.attrs().int("ceil_mode", 0)? == 0 {
+    if !cx.attrs().flag("ceil_mode", false)? {
         return Ok(false);
     }
     match AutoPad::of(cx)? {

@@ -2,7 +2,7 @@
 //!
 //! Everything is composed of casts, element-wise functions and floating-point products, so that networks of
 //! quantise-dequantise pairs run on the kernels there are. MatMulInteger and ConvInteger return their sums, so they take the
-//! float type in which every partial sum is exact: `f32` up to 2^24, `f64` beyond. QLinearMatMul and QLinearConv round their
+//! type in which every partial sum is exact: `f32` up to 2^24, i32 beyond. QLinearMatMul and QLinearConv round their
 //! sums to 8 or 16 bits; in `f32` the error of a sum is far below a step, and only a tie can fall to the other side.
 
 use fornax_ir::graph::ValueId;
@@ -85,7 +85,7 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     Ok(vec![cast(cx, y, to)?])
 }
 
-/// `x - zero` in the floating-point type `wide`: exact, since a difference of narrow integers is narrow, and wide ones are
+/// `x - zero` in the type `wide`, which is wider than 16 bits or floating-point: exact, since a difference of narrow integers is narrow, and wide ones are
 /// subtracted as they are.
 fn centred(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>, wide: DType) -> Result<ValueId> {
     let given = cx.ty(x).dtype;
@@ -114,7 +114,7 @@ fn spread(
     let block = extent(cx, "block_size", cx.attrs().int("block_size", 0)?)?;
     let place = |cx: &mut Context<'_>, v: ValueId, field: &str| {
         let rank = cx.shape(x).rank();
-        if cx.shape(v).numel() == 1 && block == 0 {
+        if matches!(cx.shape(v)[..], [] | [1]) && block == 0 {
             return reshape(cx, v, Vec::new());
         }
         let axis = axis(cx, "axis", cx.attrs().int("axis", 1)?, rank)?;
@@ -173,18 +173,12 @@ pub(crate) fn dynamic_quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueI
     Ok(vec![y, scale, zero])
 }
 
-/// The float type in which sums of `terms` products of the two integer types are exact.
-fn product_type(cx: &Context<'_>, a: ValueId, b: ValueId, terms: usize) -> Result<DType> {
+/// The type in which sums of `terms` products of the two 8-bit types are those of the standard's i32: `f32` where that holds
+/// every partial sum, else i32 itself, in which they wrap.
+fn product_type(cx: &Context<'_>, a: ValueId, b: ValueId, terms: usize) -> DType {
     let spread = |id: ValueId| integer_range(cx.ty(id).dtype).map_or(f64::INFINITY, |(lo, hi)| hi - lo);
     let worst = spread(a) * spread(b) * terms as f64;
-    if worst <= 16_777_216.0 {
-        Ok(DType::F32)
-    } else if worst <= 2_147_483_647.0 {
-        Ok(DType::F64)
-    } else {
-        // The standard's i32 sums may wrap; floats do not.
-        Err(cx.unsupported("sums that may exceed 32 bits"))
-    }
+    if worst <= 16_777_216.0 { DType::F32 } else { DType::I32 }
 }
 
 /// A zero point of a matrix product in a shape that broadcasts to its operand: one element, or one per row or column.
@@ -209,7 +203,7 @@ fn matrix_zero(cx: &mut Context<'_>, field: &str, zero: ValueId, operand: ValueI
 pub(crate) fn matmul_integer(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     let terms = cx.shape(a).last().copied().unwrap_or(1);
-    let wide = product_type(cx, a, b, terms)?;
+    let wide = product_type(cx, a, b, terms);
     let a_zero = cx.optional(2).map(|zero| matrix_zero(cx, "a_zero_point", zero, a, false)).transpose()?;
     let b_zero = cx.optional(3).map(|zero| matrix_zero(cx, "b_zero_point", zero, b, true)).transpose()?;
     let (a, b) = (centred(cx, a, a_zero, wide)?, centred(cx, b, b_zero, wide)?);
@@ -250,7 +244,7 @@ fn requantize(cx: &mut Context<'_>, sum: ValueId, scales: [ValueId; 3], zero: Va
 pub(crate) fn conv_integer(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let terms = cx.shape(w).iter().skip(1).fold(1usize, |n, d| n.saturating_mul(*d));
-    let wide = product_type(cx, x, w, terms)?;
+    let wide = product_type(cx, x, w, terms);
     let sum = integer_convolution(cx, [x, w], [cx.optional(2), cx.optional(3)], None, wide)?;
     Ok(vec![cast(cx, sum, DType::I32)?])
 }
@@ -261,9 +255,7 @@ pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x_scale, w_scale, y_scale) = (cx.input(1)?, cx.input(4)?, cx.input(6)?);
     let y_zero = cx.input(7)?;
     for (field, id) in [("x_scale", x_scale), ("y_scale", y_scale), ("y_zero_point", y_zero)] {
-        if cx.shape(id).numel() != 1 {
-            return Err(cx.error(field, "one element", cx.ty(id).to_string()));
-        }
+        cx.expect_scalar(id, field)?;
     }
     let rank = cx.shape(x).rank();
     let zeros = [cx.optional(2), cx.optional(5)];
@@ -274,7 +266,7 @@ pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     requantize(cx, sum, [x_scale, w_scale, y_scale], y_zero, to).map(|y| vec![y])
 }
 
-/// The convolution of centred integers in the float type `wide`. Padding stands for the zero point, so it is 0.
+/// The convolution of centred integers in the type `wide`. Padding stands for the zero point, so it is 0.
 fn integer_convolution(
     cx: &mut Context<'_>,
     [x, w]: [ValueId; 2],
@@ -282,8 +274,8 @@ fn integer_convolution(
     bias: Option<ValueId>,
     wide: DType,
 ) -> Result<ValueId> {
-    if let Some(zero) = x_zero.filter(|id| cx.shape(*id).numel() != 1) {
-        return Err(cx.error("x_zero_point", "one element", cx.ty(zero).to_string()));
+    if let Some(zero) = x_zero {
+        cx.expect_scalar(zero, "x_zero_point")?;
     }
     let op = super::conv::attributes(cx, x, w, bias.is_some())?;
     let rank = cx.shape(w).rank();

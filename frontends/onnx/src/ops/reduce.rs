@@ -3,11 +3,13 @@
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::ops::{ArgReduce, Reduce, TopK};
+use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{axes, axis, expect_rank, extent, reduce};
+use super::power::root;
+use super::support::{axes, axis, cast, expect_rank, extent, reduce};
 
 /// Import of one reduction; the axes are an attribute before the given version, an input since.
 macro_rules! reductions {
@@ -27,14 +29,14 @@ reductions! {
 fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
-    let keepdims = cx.attrs().int("keepdims", 1)? != 0;
+    let keepdims = cx.attrs().flag("keepdims", true)?;
     let given = if cx.version() < axes_input_since {
         cx.attrs().ints("axes")?
     } else {
-        cx.optional(1).map(|id| cx.const_ints(id, "axes")).transpose()?
+        cx.optional(1).map(|id| cx.const_list(id, "axes")).transpose()?
     };
     let given = given.unwrap_or_default();
-    let none = cx.version() >= axes_input_since && cx.attrs().int("noop_with_empty_axes", 0)? != 0;
+    let none = cx.version() >= axes_input_since && cx.attrs().flag("noop_with_empty_axes", false)?;
     let axes = if given.is_empty() && !none {
         (0..rank).collect()
     } else {
@@ -42,6 +44,14 @@ fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> R
         axes.sort_unstable();
         axes
     };
+    let given = cx.ty(x).dtype;
+    if kind == ReduceKind::L2 && !given.is_float() && given != DType::U64 {
+        // In i64, as the sum and its root are.
+        let wide = cast(cx, x, DType::I64)?;
+        let squares = cx.emit(Reduce { kind: ReduceKind::SumSquare, axes, keepdims }, &[wide])?;
+        let root = root(cx, squares)?;
+        return Ok(vec![cast(cx, root, given)?]);
+    }
     Ok(vec![cx.emit(Reduce { kind, axes, keepdims }, &[x])?])
 }
 
@@ -78,18 +88,18 @@ pub(crate) fn top_k(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let axis = axis(cx, "axis", cx.attrs().int("axis", -1)?, cx.shape(x).rank())?;
     let given = match cx.version() {
         ..10 => vec![cx.attrs().require_int("k")?],
-        _ => cx.const_ints(cx.input(1)?, "K")?,
+        _ => cx.const_list(cx.input(1)?, "K")?,
     };
     let [k] = given[..] else { return Err(cx.error("K", "one number", format!("{given:?}"))) };
     let k = extent(cx, "K", k)?;
-    let smallest = cx.version() >= 11 && cx.attrs().int("largest", 1)? == 0;
+    let smallest = cx.version() >= 11 && !cx.attrs().flag("largest", true)?;
     cx.emit_all(TopK { axis, k, smallest }, &[x])
 }
 
 fn arg(cx: &mut Context<'_>, min: bool) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, cx.shape(x).rank())?;
-    let keepdims = cx.attrs().int("keepdims", 1)? != 0;
-    let select_last = cx.attrs().int("select_last_index", 0)? != 0;
+    let keepdims = cx.attrs().flag("keepdims", true)?;
+    let select_last = cx.attrs().flag("select_last_index", false)?;
     Ok(vec![cx.emit(ArgReduce { min, axis, keepdims, select_last }, &[x])?])
 }

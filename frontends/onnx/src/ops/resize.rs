@@ -12,13 +12,16 @@ use crate::error::Result;
 
 use super::support::{axes, expect_len, extents};
 
-/// `Upsample`: scales are an attribute in version 7, an input in version 9.
+/// `Upsample`: of height and width in version 1; scales are an attribute in version 7, an input in version 9.
 pub(crate) fn upsample(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let scales = if cx.version() < 9 {
+    let scales = if cx.version() < 7 {
+        let sides = [cx.attrs().require_float("height_scale")?, cx.attrs().require_float("width_scale")?];
+        vec![1.0, 1.0, f64::from(sides[0]), f64::from(sides[1])]
+    } else if cx.version() < 9 {
         let scales = cx.attrs().floats("scales")?.ok_or_else(|| cx.error("scales", "a list", "none"))?;
         scales.into_iter().map(f64::from).collect()
     } else {
-        cx.const_f64s(cx.input(1)?, "scales")?
+        cx.const_f64_list(cx.input(1)?, "scales")?
     };
     Ok(vec![before_11(cx, scales)?])
 }
@@ -26,7 +29,7 @@ pub(crate) fn upsample(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// `Resize`.
 pub(crate) fn resize(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     if cx.version() < 11 {
-        let scales = cx.const_f64s(cx.input(1)?, "scales")?;
+        let scales = cx.const_f64_list(cx.input(1)?, "scales")?;
         return Ok(vec![before_11(cx, scales)?]);
     }
     let x = cx.input(0)?;
@@ -44,8 +47,8 @@ pub(crate) fn resize(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         scales,
         roi: region(cx, &listed, rank)?,
         cubic_a: cx.attrs().float("cubic_coeff_a", -0.75)?,
-        exclude_outside: cx.attrs().int("exclude_outside", 0)? != 0,
-        antialias: cx.attrs().int("antialias", 0)? != 0,
+        exclude_outside: cx.attrs().flag("exclude_outside", false)?,
+        antialias: cx.attrs().flag("antialias", false)?,
         extrapolation: cx.attrs().float("extrapolation_value", 0.0)?,
     };
     if op.antialias && op.mode == ResizeMode::Nearest {
@@ -111,9 +114,9 @@ fn nearest(cx: &Context<'_>) -> Result<NearestMode> {
 fn target(cx: &Context<'_>, x: ValueId, listed: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
     let given = |slot: usize| cx.optional(slot).filter(|id| cx.shape(*id).numel() > 0);
     match (given(2), given(3)) {
-        (Some(scales), None) => scaled(cx, x, listed, &cx.const_f64s(scales, "scales")?),
+        (Some(scales), None) => scaled(cx, x, listed, &cx.const_f64_list(scales, "scales")?),
         (None, Some(sizes)) => {
-            let sizes = extents(cx, "sizes", &cx.const_ints(sizes, "sizes")?)?;
+            let sizes = extents(cx, "sizes", &cx.const_list(sizes, "sizes")?)?;
             expect_len(cx, "sizes", &sizes, listed.len())?;
             sized(cx, x, listed, &sizes)
         }
@@ -169,7 +172,7 @@ fn region(cx: &Context<'_>, listed: &[usize], rank: usize) -> Result<Vec<f32>> {
     if coordinates(cx)? != CoordinateMode::TfCropAndResize {
         return Ok(Vec::new());
     }
-    let given = cx.const_f64s(cx.input(1)?, "roi")?;
+    let given = cx.const_f64_list(cx.input(1)?, "roi")?;
     expect_len(cx, "roi", &given, 2 * listed.len())?;
     let mut roi = vec![0.0; 2 * rank];
     roi[rank..].fill(1.0);

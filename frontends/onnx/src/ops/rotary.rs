@@ -35,7 +35,7 @@ pub(crate) fn rotary_embedding(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let cos = angles(cx, 1, "cos_cache", positions, head_axis)?;
     let sin = angles(cx, 2, "sin_cache", positions, head_axis)?;
     let x = reshape(cx, x, apart.clone())?;
-    let interleaved = cx.attrs().int("interleaved", 0)? != 0;
+    let interleaved = cx.attrs().flag("interleaved", false)?;
     let y = turn(cx, x, cos, sin, turned, interleaved)?;
     let y = if turned == size {
         y

@@ -16,9 +16,9 @@ pub(crate) fn reshape_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         cx.attrs().require_ints("shape")?
     } else {
         let shape = cx.input(1)?;
-        cx.const_ints(shape, "shape")?
+        cx.const_list(shape, "shape")?
     };
-    let allow_zero = cx.version() >= 14 && cx.attrs().int("allowzero", 0)? != 0;
+    let allow_zero = cx.version() >= 14 && cx.attrs().flag("allowzero", false)?;
     let shape = resolve(cx, x, &wanted, allow_zero)?;
     Ok(vec![reshape(cx, x, shape)?])
 }
@@ -74,19 +74,24 @@ pub(crate) fn flatten(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     Ok(vec![reshape(cx, x, shape)?])
 }
 
-/// The axes of Squeeze and Unsqueeze: an attribute before version 13, an input since.
-fn listed_axes(cx: &Context<'_>) -> Result<Option<Vec<i64>>> {
+/// The axes of Squeeze and Unsqueeze: an attribute before version 13, an input since. Exporters write the one axis of an
+/// Unsqueeze as a scalar too.
+fn listed_axes(cx: &Context<'_>, scalar: bool) -> Result<Option<Vec<i64>>> {
     if cx.version() < 13 {
         return cx.attrs().ints("axes");
     }
-    cx.optional(1).map(|id| cx.const_ints(id, "axes")).transpose()
+    match cx.optional(1) {
+        None => Ok(None),
+        Some(id) if scalar && cx.shape(id).rank() == 0 => cx.const_ints(id, "axes").map(Some),
+        Some(id) => cx.const_list(id, "axes").map(Some),
+    }
 }
 
 /// `Squeeze`: takes out the listed axes, or every axis of extent 1.
 pub(crate) fn squeeze(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
-    let gone = match listed_axes(cx)? {
+    let gone = match listed_axes(cx, false)? {
         Some(given) => axes(cx, "axes", &given, shape.rank())?,
         None => (0..shape.rank()).filter(|i| shape[*i] == 1).collect(),
     };
@@ -103,7 +108,7 @@ const MOST_AXES: usize = 256;
 /// `Unsqueeze`: the listed axes of the result have extent 1.
 pub(crate) fn unsqueeze(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let given = listed_axes(cx)?.ok_or_else(|| cx.error("axes", "a list", "none"))?;
+    let given = listed_axes(cx, true)?.ok_or_else(|| cx.error("axes", "a list", "none"))?;
     let shape = cx.shape(x).clone();
     let rank = shape.rank() + given.len();
     if rank > MOST_AXES {
@@ -162,22 +167,27 @@ pub(crate) fn dropout(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// Whether a Dropout drops anything: in training, and with a ratio that is not known to be 0.
 fn dropout_is_active(cx: &Context<'_>) -> Result<bool> {
     if cx.version() < 7 {
-        return Ok(cx.attrs().int("is_test", 0)? == 0 && cx.attrs().float("ratio", 0.5)? != 0.0);
+        return Ok(!cx.attrs().flag("is_test", false)? && cx.attrs().float("ratio", 0.5)? != 0.0);
     }
-    let Some(training) = cx.optional(2).filter(|_| cx.version() >= 12) else { return Ok(false) };
-    if cx.const_f64s(training, "training_mode")?.iter().all(|v| *v == 0.0) {
+    for (slot, field) in [(1, "ratio"), (2, "training_mode")] {
+        if let Some(id) = cx.optional(slot).filter(|id| cx.shape(*id).rank() > 0) {
+            return Err(cx.error(field, "a scalar", cx.ty(id).to_string()));
+        }
+    }
+    let Some(training) = cx.optional(2) else { return Ok(false) };
+    if cx.const_f64(training, "training_mode")? == 0.0 {
         return Ok(false);
     }
     match cx.optional(1) {
         None => Ok(true),
-        Some(ratio) => Ok(cx.const_f64s(ratio, "ratio")?.iter().any(|v| *v != 0.0)),
+        Some(ratio) => Ok(cx.const_f64(ratio, "ratio")? != 0.0),
     }
 }
 
 /// `Expand`: to the shape that the operand and the wanted shape broadcast to together.
 pub(crate) fn expand_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, wanted) = (cx.input(0)?, cx.input(1)?);
-    let wanted = extents(cx, "shape", &cx.const_ints(wanted, "shape")?)?;
+    let wanted = extents(cx, "shape", &cx.const_list(wanted, "shape")?)?;
     let Some(shape) = broadcast(cx.shape(x), &wanted) else {
         return Err(cx.error("shape", format!("a shape that {} broadcasts with", cx.shape(x)), format!("{wanted:?}")));
     };

@@ -165,6 +165,27 @@ pub(crate) fn along_axis(cx: &mut Context<'_>, field: &str, v: ValueId, axis: us
     reshape(cx, v, shape)
 }
 
+/// A vector of one entry per channel, shaped to broadcast along `axis` of a value of rank `rank`.
+pub(crate) fn per_channel(
+    cx: &mut Context<'_>,
+    field: &str,
+    v: ValueId,
+    [count, axis, rank]: [usize; 3],
+) -> Result<ValueId> {
+    if cx.shape(v)[..] != [count] {
+        return Err(cx.error(field, format!("shape [{count}], one for each channel"), cx.ty(v).to_string()));
+    }
+    along_axis(cx, field, v, axis, rank)
+}
+
+/// Fails unless `v` broadcasts to the shape of `x`.
+pub(crate) fn expect_broadcast(cx: &Context<'_>, field: &str, v: ValueId, x: ValueId) -> Result<()> {
+    if broadcast(cx.shape(x), cx.shape(v)).as_deref() == Some(&cx.shape(x)[..]) {
+        return Ok(());
+    }
+    Err(cx.error(field, format!("a shape that broadcasts to {}", cx.shape(x)), cx.ty(v).to_string()))
+}
+
 /// A constant of one dtype from whole numbers.
 pub(crate) fn int_constant(cx: &mut Context<'_>, dtype: DType, shape: Vec<usize>, values: &[i64]) -> ValueId {
     let bytes: Vec<u8> = match dtype {

@@ -61,8 +61,9 @@ impl Window {
         let strides = positive(cx, "strides", rank)?;
         let dilations = positive(cx, "dilations", rank)?;
         let auto_pad = AutoPad::of(cx)?;
+        let explicit = explicit_pads(cx, rank)?;
         let pads = match auto_pad {
-            AutoPad::NotSet => explicit_pads(cx, rank)?,
+            AutoPad::NotSet => explicit,
             AutoPad::Valid => vec![0; 2 * rank],
             _ => {
                 let mut pads = vec![0; 2 * rank];

@@ -65,10 +65,35 @@ fn casts() {
     Node::new("Cast", 19).input(x()).int("to", 17).refused("element type 17");
     Node::new("Cast", 19).input(x()).int("to", 99).refused("an element type");
     Node::new("Cast", 19).input(x()).refused("to");
+    Node::new("Cast", 1).input(x()).string("to", "INT32").gives(of(DType::I32, &[3], &[-1, 0, 2]));
+    Node::new("Cast", 5).input(x()).string("to", "STRING").refused("strings");
+    Node::new("Cast", 5).input(x()).string("to", "int32").refused("to: expected the name of an element type");
 }
 
 #[test]
 fn bitwise_not_flips_every_bit() {
     Node::new("BitwiseNot", 18).input(of(DType::U8, &[2], &[0, 5])).gives(of(DType::U8, &[2], &[255, 250]));
     Node::new("BitwiseNot", 18).input(of(DType::I32, &[2], &[0, 5])).gives(of(DType::I32, &[2], &[-1, -6]));
+}
+
+#[test]
+fn integers_to_powers_in_floats() {
+    let pow = |dtype, base: &[i64], powers: &[f32]| {
+        Node::new("Pow", 15).input(of(dtype, &[base.len()], base)).constant(f32s(&[powers.len()], powers))
+    };
+    pow(DType::I32, &[4, 9, 2, -2], &[0.5, 0.5, -1.0, 3.0]).gives(of(DType::I32, &[4], &[2, 3, 0, -8]));
+    // In f32 these roots are the next integer, and the cube is not an integer.
+    pow(DType::I32, &[2_147_395_599, 2_147_395_600], &[0.5]).gives(of(DType::I32, &[2], &[46_339, 46_340]));
+    pow(DType::I32, &[1_289, 5], &[3.0]).gives(of(DType::I32, &[2], &[2_141_700_569, 125]));
+    pow(DType::I32, &[2, 3, 0, 1, -1], &[1.5]).gives(of(DType::I32, &[5], &[2, 5, 0, 1, 0]));
+    pow(DType::I32, &[2, 1, -1, -1], &[-0.5, -1.5, -1.0, -2.0]).gives(of(DType::I32, &[4], &[0, 1, -1, 1]));
+    let large = 3_037_000_499i64;
+    pow(DType::I64, &[large * large - 1, large * large, i64::MAX], &[0.5]).gives(of(
+        DType::I64,
+        &[3],
+        &[large - 1, large, large],
+    ));
+    // Others in f64.
+    pow(DType::I32, &[1000], &[0.25]).gives(of(DType::I32, &[1], &[5]));
+    pow(DType::I64, &[4_000_000], &[1.5]).gives(of(DType::I64, &[1], &[8_000_000_000]));
 }

@@ -37,5 +37,6 @@ fn gemm_forms() {
     product(6).constant(f32s(&[2], &[1.0, -1.0])).int("broadcast", 1).gives(f32s(&[1, 2], &[8.0, 9.0]));
     product(6).constant(f32s(&[2], &[1.0, -1.0])).refused("C");
     product(7).constant(iota(&[2, 2])).refused("C");
-    Node::new("Gemm", 7).input(iota(&[2])).constant(iota(&[2, 2])).refused("A: expected rank 2");
+    Node::new("Gemm", 11).input(iota(&[2])).constant(iota(&[2, 2])).refused("A: expected rank 2");
+    product(9).refused("input 2 (C): expected a value (opset 9), found none");
 }

@@ -14,4 +14,5 @@ mod pool;
 mod quantize;
 mod reduce;
 mod resize;
+mod rules;
 mod shape;

@@ -41,7 +41,8 @@ fn splits() {
     let parts = |a: &[f32], b: &[f32]| [f32s(&[a.len()], a), f32s(&[b.len()], b)];
     let node = |version| Node::new("Split", version).input(iota(&[3])).outputs(2);
     let expected = parts(&[0.0], &[1.0, 2.0]);
-    node(1).constant(i64s(&[1, 2])).gives_all(&expected);
+    node(1).constant(f32s(&[2], &[1.0, 2.0])).gives_all(&expected);
+    node(1).ints("split", &[1, 2]).gives_all(&expected);
     node(2).ints("split", &[1, 2]).gives_all(&expected);
     node(13).constant(i64s(&[1, 2])).gives_all(&expected);
     node(18).int("num_outputs", 2).gives_all(&parts(&[0.0, 1.0], &[2.0]));
@@ -86,8 +87,13 @@ fn pads_by_version() {
     pads().string("mode", "wrap").refused("mode");
     let some = Node::new("Pad", 18).input(iota(&[1, 2])).constant(i64s(&[1, -1])).absent().constant(i64s(&[-1]));
     some.gives(f32s(&[1, 2], &[0.0, 0.0]));
-    let negative = Node::new("Pad", 18).input(iota(&[2])).constant(i64s(&[-1, 1])).string("mode", "edge");
-    negative.refused("negative pads");
+    let cropped =
+        |mode, pads: [i64; 2]| Node::new("Pad", 19).input(iota(&[4])).constant(i64s(&pads)).string("mode", mode);
+    // What is left of the axis is repeated.
+    cropped("edge", [-1, 2]).gives(f32s(&[5], &[1.0, 2.0, 3.0, 3.0, 3.0]));
+    cropped("reflect", [-1, 2]).gives(f32s(&[5], &[1.0, 2.0, 3.0, 2.0, 1.0]));
+    cropped("wrap", [2, -1]).gives(f32s(&[5], &[1.0, 2.0, 0.0, 1.0, 2.0]));
+    cropped("edge", [-3, -2]).refused("pads");
     let large = Node::new("Pad", 13).input(of(DType::I64, &[1], &[1])).constant(i64s(&[1, 1]));
     large.constant(index(i64::MAX)).refused("2^53");
 }
@@ -120,4 +126,16 @@ fn permutations() {
     Node::new("Transpose", 13).input(iota(&[1, 2])).ints("perm", &[0, 0]).refused("perm");
     Node::new("Concat", 1).input(iota(&[1, 1])).input(iota(&[1, 1])).gives(f32s(&[1, 2], &[0.0, 0.0]));
     Node::new("Concat", 4).input(iota(&[1, 1])).refused("axis");
+}
+
+#[test]
+fn pads_that_crop_more_than_there_is_crop_the_padding() {
+    let pad = |dims: &[usize], pads: &[i64]| {
+        Node::new("Pad", 21).input(f32s(dims, &[5.0])).constant(i64s(pads)).constant(f32s(&[], &[7.0]))
+    };
+    pad(&[1], &[4, -2]).gives(f32s(&[3], &[7.0; 3]));
+    pad(&[1], &[-2, 4]).gives(f32s(&[3], &[7.0; 3]));
+    pad(&[1, 1], &[0, 2, 1, -2]).gives(f32s(&[2, 1], &[7.0, 7.0]));
+    pad(&[1], &[-3, 2]).gives(f32s(&[0], &[]));
+    pad(&[1], &[-4, 2]).refused("pads: expected to crop at most what [3] has, padded");
 }

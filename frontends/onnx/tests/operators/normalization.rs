@@ -47,6 +47,21 @@ fn layer_normalization_outputs() {
 }
 
 #[test]
+fn statistics_of_layers_are_of_the_stashed_type() {
+    let x = Literal::new_float(TensorType::new(DType::F64, [1, 2]), vec![1.0, 3.0]);
+    let one = || Literal::new_float(TensorType::new(DType::F64, [2]), vec![1.0, 1.0]);
+    let node = Node::new("LayerNormalization", 17).input(x).constant(one()).outputs(2);
+    let outputs = node.run().unwrap();
+    assert_eq!((outputs[0].ty.dtype, &outputs[1]), (DType::F64, &f32s(&[1, 1], &[2.0])));
+}
+
+#[test]
+fn layers_of_older_exporters() {
+    let node = Node::new("LayerNormalization", 11).input(f32s(&[1, 2], &[1.0, 3.0])).constant(f32s(&[2], &[1.0, 2.0]));
+    node.float("epsilon", 0.0).gives(f32s(&[1, 2], &[-1.0, 2.0]));
+}
+
+#[test]
 fn narrow_layers_are_normalised_in_f32() {
     // The square of 400 overflows f16.
     let half = |dims: &[usize], v: Vec<f64>| Literal::new_float(TensorType::new(DType::F16, dims), v);

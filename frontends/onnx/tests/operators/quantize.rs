@@ -84,6 +84,38 @@ fn a_dynamic_range_holds_zero() {
 #[test]
 fn elements_must_be_quantised() {
     let node = Node::new("DequantizeLinear", 10).input(iota(&[1])).constant(f32s(&[], &[1.0]));
-    node.refused("quantised elements of type f32");
-    Node::new("MatMulInteger", 10).input(i64s(&[1])).constant(i64s(&[1])).refused("sums that may exceed 32 bits");
+    node.refused("x: expected i8, i32 or u8 (opset 10), found f32");
+    Node::new("MatMulInteger", 10)
+        .input(i64s(&[1]))
+        .constant(i64s(&[1]))
+        .refused("A: expected i8 or u8 (opset 10), found i64");
+}
+
+#[test]
+fn integer_products_are_summed_in_32_bits() {
+    let row = |dtype, value, count: usize| of(dtype, &[1, count], &vec![value; count]);
+    let column = |dtype, value, count: usize| of(dtype, &[count, 1], &vec![value; count]);
+    let product = |x: i64, w: i64, count: usize| {
+        Node::new("MatMulInteger", 10).input(row(DType::U8, x, count)).constant(column(DType::I8, w, count))
+    };
+    product(255, 127, 300).gives(of(DType::I32, &[1, 1], &[255 * 127 * 300]));
+    // 255 * 127 and an odd sum beyond 2^24, which f32 does not hold.
+    product(255, 127, 519).gives(of(DType::I32, &[1, 1], &[255 * 127 * 519]));
+    // Sums wrap, as those of i32 do.
+    let wrapped = (255i64 * -128 * 70_000) as i32;
+    product(255, -128, 70_000).gives(of(DType::I32, &[1, 1], &[i64::from(wrapped)]));
+    let node = product(255, 127, 519).constant(bytes(&[], &[1])).constant(of(DType::I8, &[], &[-1]));
+    node.gives(of(DType::I32, &[1, 1], &[254 * 128 * 519]));
+}
+
+#[test]
+fn integer_convolutions_are_summed_in_32_bits() {
+    let filled = |dtype, dims: &[usize], value: i64| of(dtype, dims, &vec![value; dims.iter().product()]);
+    let node = Node::new("ConvInteger", 10).input(filled(DType::U8, &[1, 519, 1], 255));
+    let node = node.constant(filled(DType::I8, &[1, 519, 3], 127)).constant(bytes(&[], &[1])).ints("pads", &[1, 1]);
+    // Padding stands for the zero point: one of the three taps counts.
+    node.gives(of(DType::I32, &[1, 1, 1], &[254 * 127 * 519]));
+    let node = Node::new("ConvInteger", 10).input(filled(DType::U8, &[1, 600, 2], 200)).int("group", 2);
+    let node = node.constant(filled(DType::U8, &[2, 300, 2], 255)).constant(bytes(&[], &[0]));
+    node.constant(bytes(&[2], &[0, 254])).gives(of(DType::I32, &[1, 2, 1], &[200 * 255 * 600, 200 * 600]));
 }

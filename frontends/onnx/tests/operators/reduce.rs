@@ -62,3 +62,16 @@ fn global_pools() {
     Node::new("GlobalMaxPool", 1).input(iota(&[1, 2, 2])).gives(f32s(&[1, 2, 1], &[1.0, 3.0]));
     Node::new("GlobalAveragePool", 1).input(iota(&[1, 2])).refused("X: expected rank 3 or more");
 }
+
+#[test]
+fn the_norm_of_integers_is_cut() {
+    let node = |dtype, values: &[i64]| {
+        Node::new("ReduceL2", 18).input(of(dtype, &[values.len()], values)).constant(i64s(&[0])).int("keepdims", 0)
+    };
+    node(DType::I32, &[3, -4]).gives(of(DType::I32, &[], &[5]));
+    node(DType::I32, &[2, 2]).gives(of(DType::I32, &[], &[2]));
+    node(DType::I32, &[2_147_483_647]).gives(of(DType::I32, &[], &[2_147_483_647]));
+    node(DType::U32, &[3_000_000_000]).gives(of(DType::U32, &[], &[3_000_000_000]));
+    node(DType::I64, &[94_906_266, 1]).gives(of(DType::I64, &[], &[94_906_266]));
+    node(DType::I64, &[0, 0]).gives(of(DType::I64, &[], &[0]));
+}

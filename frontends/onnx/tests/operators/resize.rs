@@ -9,6 +9,9 @@ fn samples_before_version_11() {
     let doubled = || f32s(&[1, 4], &[0.0, 0.0, 1.0, 1.0]);
     Node::new("Upsample", 7).input(iota(&[1, 2])).floats("scales", &[1.0, 2.0]).gives(doubled());
     Node::new("Upsample", 9).input(iota(&[1, 2])).constant(f32s(&[2], &[1.0, 2.0])).gives(doubled());
+    let sides =
+        Node::new("Upsample", 1).input(iota(&[1, 1, 1, 2])).float("height_scale", 2.0).float("width_scale", 1.0);
+    sides.gives(f32s(&[1, 1, 2, 2], &[0.0, 1.0, 0.0, 1.0]));
     let linear = Node::new("Upsample", 9).input(iota(&[2])).constant(f32s(&[1], &[2.0])).string("mode", "linear");
     linear.gives(f32s(&[4], &[0.0, 0.5, 1.0, 1.0]));
     // An axis that shrinks takes the sample after the coordinate.

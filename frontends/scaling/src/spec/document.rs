@@ -21,6 +21,7 @@ pub(crate) struct Document {
     pub depth: Number,
     pub resolution: Whole,
     pub classes: Whole,
+    pub channels: Whole,
     pub activation: Text,
     pub padding: Text,
     pub eps: Number,
@@ -67,7 +68,6 @@ pub(crate) struct SqueezeExciteTable {
 #[derive(Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PreprocessingTable {
-    pub side: Whole,
     pub crop: Number,
     pub crop_mode: Text,
     pub interpolation: Text,

@@ -12,7 +12,8 @@ use super::words::{
     SQUEEZE_OF,
 };
 use super::{
-    Interpolation, MAX_BLOCKS, MAX_CHANNELS, MAX_SIDE, MIN_SIDE, Preprocessing, Source, Spec, SpecError, StageSpec,
+    COLOURS, Interpolation, MAX_BLOCKS, MAX_CHANNELS, MAX_INPUT_CHANNELS, MAX_SIDE, MIN_SIDE, Preprocessing, Source,
+    Spec, SpecError, StageSpec,
 };
 use crate::architecture::BlockKind;
 
@@ -145,6 +146,14 @@ impl Reader<'_> {
     fn network(&mut self, document: &Document) -> Result<(), SpecError> {
         let classes = self.whole("classes", &document.classes, 1, MAX_CHANNELS)?;
         set(&mut self.spec.classes, classes);
+        let channels = self.whole("channels", &document.channels, 1, MAX_INPUT_CHANNELS)?;
+        if let (Some(channels), Some(images)) = (channels, &mut self.spec.preprocessing)
+            && channels != images.mean.len()
+        {
+            // Means of colours say nothing of grey, which is only scaled.
+            (images.mean, images.std) = (vec![0.0; channels], vec![1.0; channels]);
+        }
+        set(&mut self.spec.channels, channels);
         let eps = self.number("eps", &document.eps, 1e-12, 1.0)?;
         set(&mut self.spec.eps, eps);
         let dropout = self.number("dropout", &document.dropout, 0.0, 0.99)?;
@@ -206,21 +215,22 @@ impl Reader<'_> {
     }
 
     fn preprocessing(&mut self, table: &PreprocessingTable) -> Result<(), SpecError> {
-        let side = self.whole("preprocessing.side", &table.side, MIN_SIDE, MAX_SIDE)?;
         let crop = self.number("preprocessing.crop", &table.crop, 0.1, 1.0)?;
         let squash = self.word("preprocessing.crop_mode", &table.crop_mode, CROP_MODES)?;
         let interpolation = self.word("preprocessing.interpolation", &table.interpolation, INTERPOLATIONS)?;
-        let mean = self.channels("preprocessing.mean", &table.mean, 0.0)?;
-        let std = self.channels("preprocessing.std", &table.std, 1e-6)?;
+        let mean = self.per_channel("preprocessing.mean", &table.mean, 0.0)?;
+        let std = self.per_channel("preprocessing.std", &table.std, 1e-6)?;
+        let (default_mean, default_std) = match self.spec.channels {
+            COLOURS => (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
+            channels => (vec![0.0; channels], vec![1.0; channels]),
+        };
         let target = self.spec.preprocessing.get_or_insert(Preprocessing {
-            side: None,
             crop: 0.875,
             squash: false,
             interpolation: Interpolation::Bicubic,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: default_mean,
+            std: default_std,
         });
-        target.side = side.or(target.side);
         set(&mut target.crop, crop);
         set(&mut target.squash, squash);
         set(&mut target.interpolation, interpolation);
@@ -229,13 +239,22 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn channels(&self, key: &str, value: &Option<Spanned<Vec<f64>>>, least: f64) -> Read<[f64; 3]> {
+    /// A number for each channel of the input, which must be one of a photo: three, or one of grey.
+    fn per_channel(&self, key: &str, value: &Option<Spanned<Vec<f64>>>, least: f64) -> Read<Vec<f64>> {
         let Some(value) = value else { return Ok(None) };
-        let numbers: Option<[f64; 3]> = value.get_ref().as_slice().try_into().ok();
-        numbers
-            .filter(|numbers| numbers.iter().all(|n| *n >= least && *n <= 255.0))
-            .map(Some)
-            .ok_or_else(|| self.source.refuse(key, value, format!("three numbers from {least} to 255")))
+        let count = match self.spec.channels {
+            1 => "one number",
+            COLOURS => "three numbers",
+            other => {
+                let expected = format!("no preprocessing of photos for {other} channels");
+                return Err(self.source.refuse(key, value, expected));
+            }
+        };
+        let numbers = value.get_ref();
+        if numbers.len() != self.spec.channels || numbers.iter().any(|n| !(least..=255.0).contains(n)) {
+            return Err(self.source.refuse(key, value, format!("{count} from {least} to 255")));
+        }
+        Ok(Some(numbers.clone()))
     }
 
     fn stages(&mut self, rows: &Spanned<Vec<Spanned<StageTable>>>) -> Result<(), SpecError> {
@@ -301,7 +320,8 @@ impl Reader<'_> {
             return refuse("kernel", "one side for a dense convolution", format!("{:?}", stage.kernels));
         }
         if plain && stage.se.is_some_and(|ratio| ratio > 0.0) {
-            return refuse("se", "no squeeze-and-excite in a single convolution", format!("{:?}", stage.se));
+            let found = stage.se.unwrap_or_default().to_string();
+            return refuse("se", "no squeeze-and-excite in a single convolution", found);
         }
         if (dense || stage.expansion == 1.0) && stage.expand_split > 1 {
             return refuse("expand_split", "1 for a block without a 1x1 expansion", stage.expand_split.to_string());
@@ -309,8 +329,8 @@ impl Reader<'_> {
         if dense && stage.project_split > 1 {
             return refuse("project_split", "1 for a dense block", stage.project_split.to_string());
         }
-        if stage.expand_from.is_some() && (single || stage.expansion == 1.0) {
-            return refuse("expand_from", "an expansion to compute", format!("{:?}", stage.expand_from));
+        if let Some(filters) = stage.expand_from.filter(|_| single || stage.expansion == 1.0) {
+            return refuse("expand_from", "an expansion to compute", filters.to_string());
         }
         Ok(())
     }

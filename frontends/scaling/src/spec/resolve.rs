@@ -84,6 +84,7 @@ impl Spec {
             name: self.name.clone(),
             family: self.family.clone(),
             side: multipliers.side,
+            channels: self.channels,
             stem,
             stages,
             head: self.resolve_head(&multipliers)?,

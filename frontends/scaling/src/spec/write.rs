@@ -6,7 +6,7 @@ use super::words::{
     ACTIVATIONS, BLOCKS, CROP_MODES, GATES, INTERPOLATIONS, PADDINGS, POSITIONS, REPEAT_ROUNDINGS, ROUNDINGS,
     SQUEEZE_OF, spelling,
 };
-use super::{Preprocessing, Spec, StageSpec};
+use super::{COLOURS, Preprocessing, Spec, StageSpec};
 use crate::architecture::Activation;
 
 /// Lines of `key = value`.
@@ -63,6 +63,9 @@ impl Spec {
         lines.text("repeat_rounding", spelling(REPEAT_ROUNDINGS, &self.repeat_rounding));
         lines.text("activation", spelling(ACTIVATIONS, &self.activation));
         lines.value("classes", self.classes);
+        if self.channels != COLOURS {
+            lines.value("channels", self.channels);
+        }
         lines.text("padding", spelling(PADDINGS, &self.padding));
         lines.value("eps", self.eps);
         lines.value("dropout", self.dropout);
@@ -101,14 +104,11 @@ impl Spec {
 
 fn write_preprocessing(preprocessing: &Preprocessing, lines: &mut Lines) {
     lines.table("preprocessing");
-    if let Some(side) = preprocessing.side {
-        lines.value("side", side);
-    }
     lines.value("crop", preprocessing.crop);
     lines.text("crop_mode", spelling(CROP_MODES, &preprocessing.squash));
     lines.text("interpolation", spelling(INTERPOLATIONS, &preprocessing.interpolation));
-    lines.value("mean", preprocessing.mean);
-    lines.value("std", preprocessing.std);
+    lines.value("mean", &preprocessing.mean);
+    lines.value("std", &preprocessing.std);
 }
 
 /// `key = value` of a row; what equals the schema's default is left out.

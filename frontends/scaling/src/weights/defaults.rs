@@ -46,6 +46,30 @@ impl Hints {
     }
 }
 
+/// Parts of the names of networks, by which a name is known to be one.
+const FAMILIES: [&str; 5] = ["efficientnet", "mobilenet", "mnasnet", "mixnet", "tinynet"];
+
+/// Whether a name is one of a network.
+fn is_network(name: &str) -> bool {
+    FAMILIES.iter().any(|family| name.contains(family))
+}
+
+impl Hints {
+    /// What `config.json` says of the network that its name, or the file's, contradicts: a line each. Numerics follow
+    /// `config.json` nevertheless.
+    pub fn contradictions(&self, network: &str) -> Vec<String> {
+        let named = self.architecture.as_deref().and_then(|name| name.split('.').next());
+        let Some(config) = named.filter(|name| is_network(name)) else { return Vec::new() };
+        let file = self.file_name.as_deref().unwrap_or_default();
+        let others = [("the network is", network), ("the file is", file)];
+        let tensorflow = |name: &str| name.contains("tf_");
+        let differs =
+            |name: &str| is_network(name) && !(name.contains(config) && tensorflow(name) == tensorflow(config));
+        let others = others.into_iter().filter(|(_, name)| differs(name));
+        others.map(|(what, name)| format!("config.json beside the weights says {config}, {what} {name}")).collect()
+    }
+}
+
 impl Scheme {
     /// The numerics that the source of these names trains with.
     pub fn defaults(self, architecture: &Architecture, hints: &Hints) -> Defaults {
@@ -96,10 +120,9 @@ fn large(architecture: &Architecture) -> Option<&'static str> {
 /// timm's names are the same for weights of TensorFlow and its own.
 fn timm(architecture: &Architecture, hints: &Hints) -> Defaults {
     let named = [("config.json beside the weights", &hints.architecture), ("the file name", &hints.file_name)];
-    let known = ["efficientnet", "mobilenet", "mnasnet", "mixnet", "tinynet"];
     for (place, name) in named {
         let Some(name) = name.as_deref() else { continue };
-        if !known.iter().any(|family| name.contains(family)) {
+        if !is_network(name) {
             continue;
         }
         let (eps, padding, what) = if name.contains("tf_") {
@@ -122,4 +145,24 @@ fn timm(architecture: &Architecture, hints: &Hints) -> Defaults {
         architecture.eps
     );
     Defaults { eps: architecture.eps, padding: architecture.padding, why, certain: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_that_contradicts_is_noted() {
+        let of = |config: Option<&str>, file: &str, network: &str| {
+            let hints = Hints { architecture: config.map(String::from), file_name: Some(file.into()), eps: None };
+            hints.contradictions(network).len()
+        };
+        assert_eq!(of(Some("mobilenetv3_small_050"), "model.safetensors", "mobilenetv3_small_050"), 0);
+        assert_eq!(of(Some("mobilenetv3_small_050.lamb_in1k"), "mobilenetv3_small_050-1234.safetensors", "mine"), 0);
+        assert_eq!(of(Some("tf_mobilenetv3_small_050"), "model.safetensors", "mobilenetv3_small_050"), 1);
+        assert_eq!(of(Some("mobilenetv3_small_050"), "tf_mobilenetv3_small_050.safetensors", "mine"), 1);
+        assert_eq!(of(Some("efficientnet_b1"), "efficientnet_b0.safetensors", "efficientnet_b0"), 2);
+        assert_eq!(of(Some("EfficientNetForImageClassification"), "w.safetensors", "efficientnet_b0"), 0);
+        assert_eq!(of(None, "tf_efficientnet_b0.safetensors", "efficientnet_b0"), 0);
+    }
 }

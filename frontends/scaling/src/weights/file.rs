@@ -12,8 +12,8 @@ use safetensors::{Dtype, SafeTensors};
 use super::error::{Error, Result};
 use super::schemes::Scheme;
 
-/// Prefixes that training code wraps around every name.
-const WRAPPERS: [&str; 5] = ["module.", "model.", "state_dict.", "backbone.", "encoder."];
+/// Prefixes that training code wraps around every name, `_orig_mod.` by `torch.compile`, `ema.` for averaged weights.
+const WRAPPERS: [&str; 8] = ["module.", "model.", "state_dict.", "backbone.", "encoder.", "_orig_mod.", "net.", "ema."];
 
 /// A tensor of a file.
 #[derive(Clone, Debug)]
@@ -109,4 +109,29 @@ fn unwrapped(mut tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> 
         tensors = tensors.into_iter().map(strip).collect();
     }
     tensors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_of_all_names_are_taken_off() {
+        let names = |prefix: &str, names: [&str; 2]| {
+            let tensor = |name: &str| Tensor {
+                origin: name.to_string(),
+                dtype: Dtype::F32,
+                shape: Vec::new(),
+                bytes: Bytes::new(),
+            };
+            let named = names.map(|name| format!("{prefix}{name}"));
+            let tensors = named.iter().map(|name| (name.clone(), tensor(name))).collect();
+            unwrapped(tensors).into_keys().collect::<Vec<_>>()
+        };
+        for prefix in ["_orig_mod.", "net.", "ema.", "module.", "ema.module.", "_orig_mod.model.", "state_dict.net."] {
+            assert_eq!(names(prefix, ["bn1.bias", "conv_stem.weight"]), ["bn1.bias", "conv_stem.weight"], "{prefix}");
+        }
+        // One that not all names have is a part of the name.
+        assert_eq!(names("", ["ema.bias", "net.weight"]), ["ema.bias", "net.weight"]);
+    }
 }

@@ -85,6 +85,7 @@ fn architecture(name: &str, model: &Value) -> Architecture {
         name: name.into(),
         family: family.into(),
         side: number(&model["resolution"]),
+        channels: 3,
         stem: ConvNorm {
             kernel: number(&stem["kernel"]),
             stride: number(&stem["stride"]),

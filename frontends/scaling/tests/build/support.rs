@@ -102,7 +102,7 @@ pub fn scaled(family: Family, (width, depth): (f64, f64), classes: usize, paddin
     let head = Head::BeforePool { output: fixed(1280), activation };
     let name = format!("test_{width}_{depth}");
     let family = "efficientnet".to_string();
-    Architecture { name, family, side: 224, stem, stages, head, classes, padding, eps, dropout: 0.2 }
+    Architecture { name, family, side: 224, channels: 3, stem, stages, head, classes, padding, eps, dropout: 0.2 }
 }
 
 /// An `f32` array.
