@@ -60,7 +60,6 @@ fn sweep(f: UnaryFn) -> Vec<f32> {
     xs.extend(fornax_ir::types::random_values(5, 2000));
     xs.extend((-40..=40).map(|i| i as f32 * 0.5));
     let largest = match f {
-        Sin | Cos => 268_435_456.0,
         // The quotient bounds its argument; beyond, the numerator grows.
         Swish(_) => 1e30,
         _ => f32::MAX,
@@ -163,4 +162,16 @@ fn exponentials_underflow_gradually() {
         assert!(y.to_bits().abs_diff(exact.to_bits()) <= 1, "exp({x}) = {y:e}, not {exact:e}");
     }
     assert_eq!(apply(Exp, vec![-105.0, 88.8, 0.0]), [0.0, f32::INFINITY, 1.0]);
+}
+
+/// Numbers of every exponent beyond the one up to which a multiple of three parts of pi / 2 is exact.
+#[test]
+fn sines_of_large_numbers_are_reduced_exactly() {
+    let xs: Vec<f32> = (155..255u32)
+        .flat_map(|exponent| [0, 1, 0x2A_AAAA, 0x5F_1234, 0x7F_FFFF].map(|f| f32::from_bits(exponent << 23 | f)))
+        .collect();
+    for f in [Sin, Cos] {
+        let exact: Vec<f32> = xs.iter().map(|x| f.eval(f64::from(*x)) as f32).collect();
+        assert_eq!(apply(f, xs.clone()), exact, "{f:?}");
+    }
 }
