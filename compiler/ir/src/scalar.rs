@@ -102,7 +102,7 @@ functions! {
         x => 0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)));
     "`x tanh(ln(1 + exp(x)))`", Mish, "mish", activation, (4.0, 0.1), x => x * libm::tanh(softplus(x));
     "`ln(1 + exp(x))`", Softplus, "softplus", activation, (2.5, TINY), x => softplus(x);
-    "`x / (1 + |x|)`", Softsign, "softsign", activation, (1.5, TINY), x => x / (1.0 + x.abs());
+    "`x / (1 + |x|)`", Softsign, "softsign", activation, (0.6, TINY), x => x / (1.0 + x.abs());
     "`-x`", Neg, "neg", function, (0.5, TINY), x => -x;
     "`|x|`", Abs, "abs", function, (0.5, TINY), x => x.abs();
     "`exp(x)`", Exp, "exp", function, (1.0, TINY), x => libm::exp(x);

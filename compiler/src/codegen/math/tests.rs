@@ -19,6 +19,7 @@ const ALL: &[UnaryFn] = &[
     LeakyRelu(0.01),
     Selu(1.673_263_2, 1.050_701),
     Celu(2.0),
+    Celu(-1.5),
     ThresholdedRelu(1.0),
     Gelu,
     GeluTanh,
@@ -173,5 +174,17 @@ fn sines_of_large_numbers_are_reduced_exactly() {
     for f in [Sin, Cos] {
         let exact: Vec<f32> = xs.iter().map(|x| f.eval(f64::from(*x)) as f32).collect();
         assert_eq!(apply(f, xs.clone()), exact, "{f:?}");
+    }
+}
+
+#[test]
+fn celu_of_any_alpha_is_its_definition() {
+    for alpha in [-1.0, -1e-3, -3e38, -1e-40, 0.0, -0.0, f32::INFINITY, f32::NAN] {
+        let f = Celu(alpha);
+        let xs = vec![-f32::INFINITY, -1e30, -80.0, -1.0, -1e-6, -1e-30, 0.0, 1e-30, 0.5, 3.0, 200.0, f32::INFINITY];
+        for (x, y) in xs.iter().zip(apply(f, xs.clone())) {
+            let exact = f.eval(f64::from(*x)) as f32;
+            assert!(y == exact || y.is_nan() && exact.is_nan(), "{f:?} of {x:e} is {y:e}, not {exact:e}");
+        }
     }
 }
