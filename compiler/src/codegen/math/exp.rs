@@ -16,6 +16,8 @@ const LN2: (f32, f32) = (0.693_145_75, 1.428_606_8e-6);
 const EXP2: [f32; 6] = [0.001_327_647_3, 0.009_675_541, 0.055_507_13, 0.240_221_2, 0.693_146_94, 1.000_000_1];
 /// (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, highest power first.
 const EXPM1: [f32; 5] = [0.001_394_645, 0.008_366_584, 0.041_666_28, 0.166_665_44, 0.5];
+/// (e^-r - 1 + r) / r^2 for |r| <= ln 2 / 2, highest power first; relative error of e^-r 1.1e-7.
+const EXPM1_FALLING: [f32; 4] = [-0.008_312_69, 0.041_890_19, -0.166_671_13, 0.499_992_3];
 
 /// What holds an argument where one number is 2^n: up to here n is -127, whose 2^n is 0, and from the other one on it is 128, infinity.
 const RANGE: (f32, f32) = (-88.3, 89.0);
@@ -201,6 +203,39 @@ pub(super) fn exp_below(e: &mut dyn Emitter, limit: f32, xs: &[V]) {
     free(e, &[one, unlift]);
     free(e, &sums);
     free(e, &ns);
+}
+
+/// `x = 1 + exp(-times x)` for `-89 <= times x <= 88.3`, to 1.5 ulp: falls wherever `x` rises, from infinity to 1. `times` is 1 or 2.
+///
+/// `n ln 2` is subtracted in one part: its rest would show in the exponential only where 1 does not.
+pub(super) fn one_plus_exp(e: &mut dyn Emitter, times: f32, xs: &[V]) {
+    let by = -times * std::f32::consts::LOG2_E;
+    let (round, by, ln2, n) =
+        (e.constant(ROUND + 127.0), e.constant(by), e.constant(std::f32::consts::LN_2 / times), e.v());
+    let powers = fresh(e, xs.len());
+    for (x, power) in xs.iter().zip(&powers) {
+        e.copy_v(*power, round);
+        e.fma(*power, *x, by);
+        e.op(VOp::Sub, Element::F32, n, *power, round);
+        e.fma(*x, n, ln2);
+        e.shift_left(Element::I32, *power, *power, 23);
+    }
+    free(e, &[round, by, ln2, n]);
+    let scaled = [3, 2, 1, 0].map(|k| EXPM1_FALLING[3 - k] * times.powi(k as i32 + 1));
+    let sums = polynomial(e, xs, &scaled);
+    let (one, times, value) = (e.constant(1.0), e.constant(times), e.v());
+    for ((x, sum), power) in xs.iter().zip(&sums).zip(&powers) {
+        // exp(-r) = 1 - times (r / times - (r / times)^2 P)
+        e.op(VOp::Mul, Element::F32, value, *x, *x);
+        e.fnma(*x, value, *sum);
+        e.copy_v(value, one);
+        e.fnma(value, *x, times);
+        e.copy_v(*x, one);
+        e.fma(*x, value, *power);
+    }
+    free(e, &[one, times, value]);
+    free(e, &sums);
+    free(e, &powers);
 }
 
 /// `gamma (x > 0 ? x : alpha (exp(x / beta) - 1))`: 3 ulp. -inf gives `-alpha gamma`.
