@@ -12,6 +12,7 @@ mod parts;
 #[cfg(test)]
 mod sizes;
 pub mod sliding;
+mod sums;
 #[cfg(test)]
 pub mod testing;
 pub mod text;

@@ -85,7 +85,7 @@ functions! {
         x => x * pick_min(pick_max(x / 6.0 + 0.5, 0.0), 1.0);
     "`x sigmoid(x)`", Silu, "silu", activation, (2.5, 0.1), x => x * sigmoid(x);
     "`x sigmoid(alpha x)`", Swish(alpha), "swish", activation, (3.5, 0.1), x => x * sigmoid(alpha * x);
-    "hyperbolic tangent", Tanh, "tanh", activation, (4.0, TINY), x => libm::tanh(x);
+    "hyperbolic tangent", Tanh, "tanh", activation, (2.0, TINY), x => libm::tanh(x);
     "`x` above zero, `alpha (exp(x) - 1)` below", Elu(alpha), "elu", activation, (3.0, TINY),
         x => if x < 0.0 { alpha * libm::expm1(x) } else { x };
     "`x` above zero, `alpha x` below", LeakyRelu(alpha), "leaky_relu", activation, (0.5, TINY),
@@ -96,13 +96,13 @@ functions! {
         x => pick_max(x, 0.0) + pick_min(alpha * libm::expm1(x / alpha), 0.0);
     "`x` above alpha, else 0", ThresholdedRelu(alpha), "thresholded_relu", activation, (0.5, TINY),
         x => if x > alpha { x } else { 0.0 };
-    "`x (1 + erf(x / sqrt 2)) / 2`", Gelu, "gelu", activation, (8.0, 1.0),
+    "`x (1 + erf(x / sqrt 2)) / 2`", Gelu, "gelu", activation, (3.0, 1.0),
         x => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2));
     "`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`", GeluTanh, "gelu_tanh", activation, (4.0, 1.0),
         x => 0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)));
     "`x tanh(ln(1 + exp(x)))`", Mish, "mish", activation, (4.0, 0.1), x => x * libm::tanh(softplus(x));
     "`ln(1 + exp(x))`", Softplus, "softplus", activation, (2.5, TINY), x => softplus(x);
-    "`x / (1 + |x|)`", Softsign, "softsign", activation, (1.5, TINY), x => x / (1.0 + x.abs());
+    "`x / (1 + |x|)`", Softsign, "softsign", activation, (0.6, TINY), x => x / (1.0 + x.abs());
     "`-x`", Neg, "neg", function, (0.5, TINY), x => -x;
     "`|x|`", Abs, "abs", function, (0.5, TINY), x => x.abs();
     "`exp(x)`", Exp, "exp", function, (1.0, TINY), x => libm::exp(x);
@@ -113,7 +113,7 @@ functions! {
     "smallest integer not below `x`", Ceil, "ceil", function, (0.0, 0.0), x => x.ceil();
     "nearest integer, ties to even", Round, "round", function, (0.0, 0.0), x => x.round_ties_even();
     "-1, 0 or 1", Sign, "sign", function, (0.0, 0.0), x => if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x };
-    "error function", Erf, "erf", function, (4.0, TINY), x => libm::erf(x);
+    "error function", Erf, "erf", function, (3.5, TINY), x => libm::erf(x);
     "sine", Sin, "sin", function, (1.0, TINY), x => libm::sin(x);
     "cosine", Cos, "cos", function, (1.0, TINY), x => libm::cos(x);
     "logical negation (bool)", Not, "not", function, (0.0, 0.0), x => f64::from(x == 0.0);

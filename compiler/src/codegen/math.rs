@@ -7,8 +7,8 @@
 mod double;
 mod exp;
 mod log;
-mod rational;
 mod round;
+mod saturating;
 #[cfg(test)]
 mod tests;
 mod trigonometric;
@@ -32,21 +32,18 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
         }),
         Silu => exp::silu(e, xs),
         Swish(alpha) => exp::swish(e, alpha, xs),
-        Tanh => rational::tanh(e, xs),
+        Tanh => saturating::tanh(e, xs),
         Elu(alpha) => exp::elu(e, alpha, 1.0, 1.0, xs),
         Selu(alpha, gamma) => exp::elu(e, alpha, 1.0, gamma, xs),
-        Celu(alpha) => exp::elu(e, alpha, alpha, 1.0, xs),
+        Celu(alpha) if alpha > 0.0 && alpha.is_finite() => exp::elu(e, alpha, alpha, 1.0, xs),
+        Celu(alpha) => double::celu(e, alpha, xs),
         LeakyRelu(alpha) => leaky_relu(e, alpha, xs),
         ThresholdedRelu(alpha) => thresholded_relu(e, alpha, xs),
-        Gelu => rational::gelu(e, xs),
+        Gelu => saturating::gelu(e, xs),
         GeluTanh => exp::gelu_tanh(e, xs),
         Mish => exp::mish(e, xs),
         Softplus => log::softplus(e, xs),
-        Softsign => with_copies(e, xs, |e, ys| {
-            mask(e, VOp::And, 0x7FFF_FFFF, ys);
-            constant_op(e, VOp::Add, 1.0, ys);
-            pairs(e, VOp::Div, xs, ys);
-        }),
+        Softsign => double::softsign(e, xs),
         Neg => mask(e, VOp::Xor, 0x8000_0000, xs),
         Abs => mask(e, VOp::And, 0x7FFF_FFFF, xs),
         Exp => exp::exp(e, xs),
@@ -57,7 +54,7 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
         Ceil => round::ceil(e, xs),
         Round => round::round(e, xs),
         Sign => round::sign(e, xs),
-        Erf => rational::erf(e, xs),
+        Erf => saturating::erf(e, xs),
         Sin => trigonometric::sine(e, 0, xs),
         Cos => trigonometric::sine(e, 1, xs),
         Not => truth(e, Cmp::Equal, xs, true),

@@ -12,6 +12,8 @@ mod point;
 mod rows;
 mod squares;
 #[cfg(test)]
+mod sweep;
+#[cfg(test)]
 mod tests;
 mod values;
 use crate::codegen::Emitter;

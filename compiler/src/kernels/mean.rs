@@ -1,9 +1,9 @@
 //! Mean over the pixels of a channel-last map: global average pooling, and the squeeze of squeeze-and-excite from row sums.
 //!
-//! In: `x [N, rows, columns, C]`. Out: `y [N, C]`. Each row is summed by column from 0, the sums are added by row from 0, and the total
+//! In: `x [N, rows, columns, C]`. Out: `y [N, C]`. Each row is summed by column from 0, the sums are added by row from 0 (long sums as [`sums`] does), and the total
 //! is divided by `count`. Row sums that another kernel wrote are a map of one column.
 
-use super::{Argument, Family, KernelName, LayerKind, Parts, advance, work_units};
+use super::{Argument, Family, KernelName, LayerKind, Parts, advance, sums, work_units};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -137,11 +137,11 @@ impl Mean {
         let totals: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
         let at = e.r();
         e.copy(at, from);
-        e.repeat(Count::Times(self.rows as u32), &mut |e| {
+        sums::sum(e, self.rows, 1, &totals, &mut |e, totals| {
             let sums: Vec<_> = parts.iter().map(|_| e.constant(0.0)).collect();
-            e.repeat(Count::Times(self.columns as u32), &mut |e| {
+            sums::sum(e, self.columns, 1, &sums, &mut |e, sums| {
                 let v = e.v();
-                for ((first, n), sum) in parts.iter().zip(&sums) {
+                for ((first, n), sum) in parts.iter().zip(sums) {
                     e.load_f32(v, at.at(first * self.input.size()), self.input, *n);
                     e.op(VOp::Add, Element::F32, *sum, *sum, v);
                 }
@@ -184,6 +184,17 @@ mod tests {
                 })
             },
         ));
+    }
+
+    #[test]
+    fn long_sums_stay_within_their_bound() {
+        const LONG: usize = 1 << 20;
+        let shapes = [[1, 1, LONG, 5], [1, LONG, 1, 5], [2, 1500, 700, 1]];
+        testing::report(shapes.into_iter().map(|shape| {
+            let s = spec(DType::F32, DType::F32, shape);
+            let found = testing::run(s.clone(), &[&vec![0.1; shape.iter().product()]]).swap_remove(0);
+            testing::mismatch(&s.name(), &found, &vec![f64::from(0.1f32); found.len()], |_| 1e-5)
+        }));
     }
 
     /// The mean of one element of another type is its conversion; zeros lose their sign in a sum.

@@ -8,7 +8,7 @@
 //! with a NaN or an infinite maximum gives NaN throughout, since its sum is one. Results are rounded to the type of the elements once.
 
 use super::sliding::copy;
-use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
+use super::{Argument, Family, KernelName, LayerKind, Parts, sums, work_units};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R, V, VOp, math};
 use crate::target::{Machine, Target};
@@ -112,8 +112,8 @@ impl Family for Softmax {
 /// Where a block is read: the address, and the type of the elements there.
 type Source = (R, DType);
 
-/// Writes one block of up to 16 elements: from, to, how many exist at `to`.
-type Block<'a> = &'a mut dyn FnMut(&mut dyn Emitter, Source, R, usize);
+/// Writes one block of up to 16 elements: from, to, how many exist at `to`, and the sums that it adds to.
+type Block<'a> = &'a mut dyn FnMut(&mut dyn Emitter, Source, R, usize, &[V]);
 
 impl Softmax {
     /// Whether the exponentials wait in `y` for their sum: where that rounds them they are computed again.
@@ -126,7 +126,7 @@ impl Softmax {
         let lanes = e.lanes(Element::F32);
         let vectors = LANES / lanes;
         let tops: Vec<V> = (0..vectors).map(|_| e.constant(f32::NEG_INFINITY)).collect();
-        self.blocks(e, [x, y], Some(scratch), &mut |e, (from, element), _, _| {
+        self.blocks(e, [x, y], Some(scratch), &[], &mut |e, (from, element), _, _, _| {
             let v = e.v();
             for (i, top) in tops.iter().enumerate() {
                 e.load_f32(v, from.at(i * lanes * element.size()), element, lanes);
@@ -136,14 +136,14 @@ impl Softmax {
         });
         let largest = combine(e, VOp::Max, tops, scratch);
         let sums: Vec<V> = (0..vectors).map(|_| e.constant(0.0)).collect();
-        self.blocks(e, [x, y], Some(scratch), &mut |e, from, to, exist| {
-            self.exponentials(e, (from, to), exist, &sums, largest);
+        self.blocks(e, [x, y], Some(scratch), &sums, &mut |e, from, to, exist, sums| {
+            self.exponentials(e, (from, to), exist, sums, largest);
         });
         let sum = combine(e, VOp::Add, sums, scratch);
         if self.log {
             math::unary(e, UnaryFn::Log, &[sum]);
         }
-        self.blocks(e, [if self.keeps() { y } else { x }, y], None, &mut |e, (from, element), to, exist| {
+        self.blocks(e, [if self.keeps() { y } else { x }, y], None, &[], &mut |e, (from, element), to, exist, _| {
             let v = e.v();
             for at in (0..exist).step_by(lanes) {
                 let (n, offset) = (lanes.min(exist - at), at * element.size());
@@ -190,15 +190,15 @@ impl Softmax {
     }
 
     /// Runs `body` over the blocks of a row; `end`, if given, holds the elements of the last block in place of `from`.
-    fn blocks(&self, e: &mut dyn Emitter, [from, to]: [R; 2], end: Option<R>, body: Block<'_>) {
+    fn blocks(&self, e: &mut dyn Emitter, [from, to]: [R; 2], end: Option<R>, sums: &[V], body: Block<'_>) {
         let (from, to, element) = (copy(e, from), copy(e, to), self.element);
-        e.repeat(Count::Times((self.length / LANES) as u32), &mut |e| {
-            body(e, (from, element), to, LANES);
+        sums::sum(e, self.length / LANES, 1, sums, &mut |e, sums| {
+            body(e, (from, element), to, LANES, sums);
             e.add_imm(from, from, (LANES * element.size()) as i64);
             e.add_imm(to, to, (LANES * element.size()) as i64);
         });
         if !self.length.is_multiple_of(LANES) {
-            body(e, end.map_or((from, element), |end| (end, DType::F32)), to, self.length % LANES);
+            body(e, end.map_or((from, element), |end| (end, DType::F32)), to, self.length % LANES, sums);
         }
         [from, to].into_iter().for_each(|r| e.free_r(r));
     }
@@ -285,6 +285,17 @@ mod tests {
             }
             testing::mismatch(&s.name(), &testing::run(s.clone(), &[&x])[0], &expected, |i| bounds[i])
         }));
+    }
+
+    #[test]
+    fn long_sums_stay_within_their_bound() {
+        let s = Softmax { element: DType::F32, rows: 1, length: (1 << 22) + 3, log: false };
+        let mut x = vec![-0.1; s.length];
+        x[0] = 0.0;
+        let sum = 1.0 + (s.length - 1) as f64 * (-0.1f64).exp();
+        let expected: Vec<f64> = x.iter().map(|x| f64::from(*x).exp() / sum).collect();
+        let found = testing::run(s.clone(), &[&x]).swap_remove(0);
+        assert_eq!(testing::mismatch(&s.name(), &found, &expected, |i| 1e-4 * expected[i]), None);
     }
 
     #[test]

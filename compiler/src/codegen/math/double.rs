@@ -1,4 +1,4 @@
-//! Functions of `f32` lanes that are computed in `f64`: power and remainders; and what they share with sine and cosine.
+//! Functions of `f32` lanes that are computed in `f64`: power, remainders, softsign, CELU; and what they share with sine and cosine.
 //!
 //! They multiply and add without FMA, so that every target computes the same bits; the result is rounded to `f32` once. An `f32` vector
 //! becomes two of `f64`, its lower and its upper half, which are computed side by side.
@@ -109,7 +109,7 @@ fn log2(e: &mut dyn Emitter, xs: &[V]) {
     [exponents, mantissas, below, squares, series].iter().for_each(|vs| free(e, vs));
 }
 
-/// `2^t` of numbers in `[-200, 200]`, to about 2^-48; NaN for NaN.
+/// `2^t` of numbers in `[-1000, 1000]`, to about 2^-48; NaN for NaN.
 fn exp2(e: &mut dyn Emitter, ts: &[V]) {
     let (magic, one) = (constant(e, ROUND), bits(e, ONE));
     let (scales, whole) = (fresh(e, ts.len()), e.v());
@@ -233,4 +233,56 @@ fn positive_remainder(e: &mut dyn Emitter, rests: &[V], by: &[V]) {
         }
         free(e, &[integers, one, high, quotient, whole, below]);
     });
+}
+
+/// `x / (1 + |x|)`: rounded correctly but for two roundings in 2^29, odd, monotone; infinities give NaN, as the formula does.
+pub(super) fn softsign(e: &mut dyn Emitter, xs: &[V]) {
+    let halves = promoted(e, xs);
+    let (one, magnitude, below) = (constant(e, 1.0), bits(e, u64::MAX >> 1), e.v());
+    for half in &halves {
+        e.op(VOp::And, Element::I64, below, *half, magnitude);
+        e.op(VOp::Add, Element::F64, below, below, one);
+        e.op(VOp::Div, Element::F64, *half, *half, below);
+    }
+    free(e, &[one, magnitude, below]);
+    demote(e, xs, halves);
+}
+
+/// `max(0, x) + min(0, alpha (exp(x / alpha) - 1))` for any alpha, within 1 ulp; infinities, zeros and NaN of `x` and alpha as the formula.
+pub(super) fn celu(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
+    /// Up to here `y + y^2 / 2` is `exp(y) - 1` within 2^-26.
+    const SMALL: f64 = 1.0 / 4096.0;
+    let values = promoted(e, xs);
+    let (over_alpha, log2e) = (constant(e, 1.0 / f64::from(alpha)), constant(e, std::f64::consts::LOG2_E));
+    let ys = copies(e, &values);
+    apply(e, VOp::Mul, &ys, &[over_alpha]);
+    let powers = copies(e, &ys);
+    apply(e, VOp::Mul, &powers, &[log2e]);
+    let (least, most) = (constant(e, -1000.0), constant(e, 1000.0));
+    for power in &powers {
+        e.op(VOp::Max, Element::F64, *power, least, *power);
+        e.op(VOp::Min, Element::F64, *power, most, *power);
+    }
+    free(e, &[over_alpha, log2e, least, most]);
+    exp2(e, &powers);
+    let (one, half, small, infinity) =
+        (constant(e, 1.0), constant(e, 0.5), constant(e, SMALL), constant(e, f64::INFINITY));
+    let (zero, alpha, magnitude, other) =
+        (constant(e, 0.0), constant(e, f64::from(alpha)), bits(e, u64::MAX >> 1), e.v());
+    for ((x, y), power) in values.iter().zip(&ys).zip(&powers) {
+        e.op(VOp::Sub, Element::F64, *power, *power, one);
+        e.select(Element::F64, *power, Cmp::Equal, [*y, infinity], *y, *power);
+        e.op(VOp::Mul, Element::F64, other, *y, half);
+        e.op(VOp::Mul, Element::F64, other, other, *y);
+        e.op(VOp::Add, Element::F64, other, other, *y);
+        e.op(VOp::And, Element::I64, *y, *y, magnitude);
+        e.select(Element::F64, *power, Cmp::Less, [*y, small], other, *power);
+        e.op(VOp::Mul, Element::F64, *power, *power, alpha);
+        e.op(VOp::Min, Element::F64, *power, zero, *power);
+        e.op(VOp::Max, Element::F64, *x, zero, *x);
+        e.op(VOp::Add, Element::F64, *x, *x, *power);
+    }
+    free(e, &[one, half, small, infinity, zero, alpha, magnitude, other]);
+    [ys, powers].iter().for_each(|vs| free(e, vs));
+    demote(e, xs, values);
 }

@@ -1,7 +1,8 @@
 //! The exponential, and what is built from it: sigmoid, SiLU, ELU, Mish.
 //!
-//! `n = rint(x / ln 2)` comes from adding 1.5 * 2^23, whose sum carries n in its low bits; the rest is a polynomial on half a
-//! unit around 0, and 2^n is added to the exponent field or, where 0 and infinity must come out, multiplied in two halves.
+//! `n = rint(x / ln 2)` comes from adding 1.5 * 2^23 and the bias of an exponent, so that the sum's low bits, moved up by 23, are the
+//! number 2^n. The rest is a polynomial on half a unit around 0, which 2^n multiplies: a NaN stays one whatever its bits, and the ends
+//! are 0 (n = -127) and infinity (n = 128). Where gradual underflow and the largest numbers count too, 2^n multiplies in two halves.
 
 use super::{clip, constant_op, free, fresh, pairs, polynomial, with_copies};
 use crate::codegen::{Cmp, Element, Emitter, V, VOp};
@@ -15,85 +16,92 @@ const LN2: (f32, f32) = (0.693_145_75, 1.428_606_8e-6);
 const EXP2: [f32; 6] = [0.001_327_647_3, 0.009_675_541, 0.055_507_13, 0.240_221_2, 0.693_146_94, 1.000_000_1];
 /// (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, highest power first.
 const EXPM1: [f32; 5] = [0.001_394_645, 0.008_366_584, 0.041_666_28, 0.166_665_44, 0.5];
+/// (e^-r - 1 + r) / r^2 for |r| <= ln 2 / 2, highest power first; relative error of e^-r 1.1e-7.
+const EXPM1_FALLING: [f32; 4] = [-0.008_312_69, 0.041_890_19, -0.166_671_13, 0.499_992_3];
 
-/// Bound of the argument where 2^n still is one normal number.
+/// What holds an argument where one number is 2^n: up to here n is -127, whose 2^n is 0, and from the other one on it is 128, infinity.
+const RANGE: (f32, f32) = (-88.3, 89.0);
+/// Bound of an argument whose 2^n is a normal number.
 const BOUND: f32 = 87.0;
-/// Argument from which on a sigmoid is constant: 4.2e-18 below its negative, 1 to the last bit above. Far smaller values are of no
-/// use, but products with them are subnormal, which slows processors down (a network whose gates saturate, by an eighth).
-const SATURATED: f32 = 40.0;
 
-/// `x = 2^(x by)` for `|x by| <= 126`, 14 instructions with the caller's bounds.
-fn exp2_bounded(e: &mut dyn Emitter, by: f32, xs: &[V]) {
-    let (round, by) = (e.constant(ROUND), e.constant(by));
+/// `x = 2^(x by)` for `-127.5 < x by < 128.5`: 0 from -126.5 down, infinity from 127.5 up. `low` is what `by` lacks, if that shows.
+fn exp2_bounded(e: &mut dyn Emitter, by: f32, low: Option<f32>, xs: &[V]) {
+    let (round, by, low) = (e.constant(ROUND + 127.0), e.constant(by), low.map(|low| e.constant(low)));
     let (ns, rs) = (fresh(e, xs.len()), fresh(e, xs.len()));
     for ((x, n), r) in xs.iter().zip(&ns).zip(&rs) {
         e.copy_v(*n, round);
         e.fma(*n, *x, by);
         e.op(VOp::Sub, Element::F32, *r, round, *n);
         e.fma(*r, *x, by);
+        if let Some(low) = low {
+            e.fma(*r, *x, low);
+        }
         e.shift_left(Element::I32, *n, *n, 23);
     }
     free(e, &[round, by]);
+    low.into_iter().for_each(|low| e.free_v(low));
     let sums = polynomial(e, &rs, &EXP2);
     for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
-        e.op(VOp::Add, Element::I32, *x, *sum, *n);
+        e.op(VOp::Mul, Element::F32, *x, *sum, *n);
     }
     free(e, &ns);
     free(e, &rs);
     free(e, &sums);
 }
 
-/// Leaves `1 + exp(-alpha x)` in `ys`, which hold `x`. The argument of the exponential is held within [`SATURATED`] of zero.
+/// Leaves `1 + exp(-alpha x)` in `ys`, which hold `x`: 1 and infinity at its ends.
 fn denominator(e: &mut dyn Emitter, alpha: f32, ys: &[V]) {
-    let bound = SATURATED / alpha.abs();
-    clip(e, -bound, bound, ys);
-    exp2_bounded(e, -alpha * std::f32::consts::LOG2_E, ys);
+    let (least, most) = (RANGE.0 / -alpha, RANGE.1 / -alpha);
+    clip(e, least.min(most), least.max(most), ys);
+    let by = -alpha * std::f32::consts::LOG2_E;
+    let low = (f64::from(-alpha) * std::f64::consts::LOG2_E - f64::from(by)) as f32;
+    exp2_bounded(e, by, rounding_shows(alpha, low / by).then_some(low), ys);
     constant_op(e, VOp::Add, 1.0, ys);
 }
 
-/// `1 / (1 + exp(-x))`: 2 ulp of the larger of the result and 0.01. -inf gives 4.2e-18, +inf gives 1.
+/// Whether the rounding of `alpha log2 e`, relative to it, shows in `x sigmoid(alpha x)` where that is above the floor of its error: an
+/// argument of `-t` makes `t` times that of it, and above the floor `t` is about `ln(10 / alpha)`.
+fn rounding_shows(alpha: f32, relative: f32) -> bool {
+    let t = libm::logf(10.0 / alpha.abs()).max(1.0);
+    (t + libm::logf(t) + 0.5) * relative.abs() > 0.6 * f32::EPSILON
+}
+
+/// `1 / (1 + exp(-x))`: 2 ulp of the larger of the result and 0.01. -inf gives 0, +inf gives 1.
 pub(super) fn sigmoid(e: &mut dyn Emitter, xs: &[V]) {
     denominator(e, 1.0, xs);
     constant_op(e, VOp::Div, 1.0, xs);
 }
 
-/// `x / (1 + exp(-x))`: 2.5 ulp of the larger of the result and 0.1. -inf gives -1.7e-16, +inf gives +inf.
-///
-/// The numerator is bounded below so that an infinite one does not meet a finite denominator.
+/// `x / (1 + exp(-x))`: 2.5 ulp of the larger of the result and 0.1. -inf gives NaN, as the formula does, +inf gives +inf.
 pub(super) fn silu(e: &mut dyn Emitter, xs: &[V]) {
     swish(e, 1.0, xs);
 }
 
 /// `x / (1 + exp(-alpha x))`, as [`silu`] for any alpha.
 pub(super) fn swish(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
-    if alpha.abs() < 1e-30 {
-        constant_op(e, VOp::Mul, 0.5, xs);
-        return;
-    }
-    if alpha > 0.0 {
-        constant_op(e, VOp::Max, -SATURATED / alpha, xs);
-    } else {
-        constant_op(e, VOp::Min, -SATURATED / alpha, xs);
-    }
+    /// Factors between its inverse and itself have logarithms and bounds that are numbers.
+    const USUAL: f32 = (1u64 << 60) as f32;
     with_copies(e, xs, |e, ys| {
-        denominator_from_bounded(e, alpha, ys);
+        let (factor, alpha) = match alpha.abs() {
+            size if size < 1.0 / USUAL => (1.0 / USUAL, alpha * USUAL),
+            size if size <= USUAL => (1.0, alpha),
+            _ => (alpha, 1.0),
+        };
+        if factor != 1.0 {
+            constant_op(e, VOp::Mul, factor, ys);
+        }
+        denominator(e, alpha, ys);
         pairs(e, VOp::Div, xs, ys);
     });
 }
 
-/// As [`denominator`] for arguments that are already bounded on the side where the exponential grows.
-fn denominator_from_bounded(e: &mut dyn Emitter, alpha: f32, ys: &[V]) {
-    constant_op(e, if alpha > 0.0 { VOp::Min } else { VOp::Max }, SATURATED / alpha, ys);
-    exp2_bounded(e, -alpha * std::f32::consts::LOG2_E, ys);
-    constant_op(e, VOp::Add, 1.0, ys);
-}
-
-/// `x / (1 + exp(-2u))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`: 4 ulp of the larger of the result and 1. -inf gives -1.6e-37.
+/// `x / (1 + exp(-2u))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`: 4 ulp of the larger of the result and 1. -inf gives NaN, as the
+/// formula does, +inf gives +inf.
 pub(super) fn gelu_tanh(e: &mut dyn Emitter, xs: &[V]) {
-    // Below -10 the result is 0 to every digit of the error bound.
-    constant_op(e, VOp::Max, -10.0, xs);
+    /// Here `exp(-2u)` is infinity, and 0 beside 1.
+    const ENDS: (f32, f32) = (-10.06, 10.0);
     with_copies(e, xs, |e, ys| {
-        constant_op(e, VOp::Min, 10.0, ys);
+        clip(e, ENDS.0, ENDS.1, ys);
         let (square, scale, cubic) = (e.v(), e.constant(0.797_884_6), e.constant(0.797_884_6 * 0.044_715));
         for y in ys {
             e.op(VOp::Mul, Element::F32, square, *y, *y);
@@ -104,18 +112,19 @@ pub(super) fn gelu_tanh(e: &mut dyn Emitter, xs: &[V]) {
             e.free_v(factor);
         }
         free(e, &[square, scale, cubic]);
-        denominator(e, 2.0, ys);
+        exp2_bounded(e, -2.0 * std::f32::consts::LOG2_E, None, ys);
+        constant_op(e, VOp::Add, 1.0, ys);
         pairs(e, VOp::Div, xs, ys);
     });
 }
 
-/// `x tanh(ln(1 + exp x)) = x w / (w + 2)` with `w = e^x (e^x + 2)`: 4 ulp of the larger of the result and 0.1. -inf gives about 0.
+/// `x tanh(ln(1 + exp x)) = x w / (w + 2)` with `w = e^x (e^x + 2)`: 4 ulp of the larger of the result and 0.1. -inf gives NaN, as the
+/// formula does, +inf gives +inf.
 pub(super) fn mish(e: &mut dyn Emitter, xs: &[V]) {
-    constant_op(e, VOp::Max, -BOUND, xs);
     with_copies(e, xs, |e, ys| {
         // Above 20 the quotient rounds to 1.
-        constant_op(e, VOp::Min, 20.0, ys);
-        exp2_bounded(e, std::f32::consts::LOG2_E, ys);
+        clip(e, RANGE.0, 20.0, ys);
+        exp2_bounded(e, std::f32::consts::LOG2_E, None, ys);
         let (two, w) = (e.constant(2.0), e.v());
         for (x, y) in xs.iter().zip(ys) {
             e.op(VOp::Add, Element::F32, w, *y, two);
@@ -128,10 +137,10 @@ pub(super) fn mish(e: &mut dyn Emitter, xs: &[V]) {
     });
 }
 
-/// `e^r - 1 = r + r^2 P(r)` and the rounded quotient plus [`ROUND`], for `x` within the range of `f32` exponents.
-fn reduced(e: &mut dyn Emitter, xs: &[V]) -> (Vec<V>, Vec<V>) {
+/// `e^r - 1 = r + r^2 P(r)` and the rounded quotient `n` with `bias` in the low bits, for `x` within the range of `f32` exponents.
+fn reduced(e: &mut dyn Emitter, bias: f32, xs: &[V]) -> (Vec<V>, Vec<V>) {
     let (round, by, high, low, n) =
-        (e.constant(ROUND), e.constant(std::f32::consts::LOG2_E), e.constant(LN2.0), e.constant(LN2.1), e.v());
+        (e.constant(ROUND + bias), e.constant(std::f32::consts::LOG2_E), e.constant(LN2.0), e.constant(LN2.1), e.v());
     let ns = fresh(e, xs.len());
     for (x, sum) in xs.iter().zip(&ns) {
         e.copy_v(*sum, round);
@@ -156,7 +165,7 @@ fn reduced(e: &mut dyn Emitter, xs: &[V]) -> (Vec<V>, Vec<V>) {
 /// `exp(x)`: 1 ulp, gradual underflow included. -inf gives 0, values above 88.72 give +inf.
 pub fn exp(e: &mut dyn Emitter, xs: &[V]) {
     clip(e, -104.0, 89.0, xs);
-    let (sums, ns) = reduced(e, xs);
+    let (sums, ns) = reduced(e, 0.0, xs);
     let (bias, unit, half, scale) =
         (e.constant(f32::from_bits(256u32.wrapping_sub(ROUND.to_bits()))), e.constant(f32::from_bits(1)), e.v(), e.v());
     let (first, one) = (e.constant(f32::from_bits(u32::MAX)), e.constant(1.0));
@@ -178,6 +187,57 @@ pub fn exp(e: &mut dyn Emitter, xs: &[V]) {
     free(e, &ns);
 }
 
+/// `exp(x)` for `x <= limit`, and of `limit` above, which is 40 at most; else as [`exp`], with fewer instructions.
+pub(super) fn exp_below(e: &mut dyn Emitter, limit: f32, xs: &[V]) {
+    /// Lifts the power of the smallest results into the normal numbers.
+    const LIFT: i32 = 64;
+    clip(e, -104.0, limit, xs);
+    let (sums, ns) = reduced(e, (127 + LIFT) as f32, xs);
+    let (one, unlift) = (e.constant(1.0), e.constant(2f32.powi(-LIFT)));
+    for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
+        e.shift_left(Element::I32, *n, *n, 23);
+        e.op(VOp::Add, Element::F32, *sum, *sum, one);
+        e.op(VOp::Mul, Element::F32, *sum, *sum, *n);
+        e.op(VOp::Mul, Element::F32, *x, *sum, unlift);
+    }
+    free(e, &[one, unlift]);
+    free(e, &sums);
+    free(e, &ns);
+}
+
+/// `x = 1 + exp(-times x)` for `-89 <= times x <= 88.3`, to 1.5 ulp: falls wherever `x` rises, from infinity to 1. `times` is 1 or 2.
+///
+/// `n ln 2` is subtracted in one part: its rest would show in the exponential only where 1 does not.
+pub(super) fn one_plus_exp(e: &mut dyn Emitter, times: f32, xs: &[V]) {
+    let by = -times * std::f32::consts::LOG2_E;
+    let (round, by, ln2, n) =
+        (e.constant(ROUND + 127.0), e.constant(by), e.constant(std::f32::consts::LN_2 / times), e.v());
+    let powers = fresh(e, xs.len());
+    for (x, power) in xs.iter().zip(&powers) {
+        e.copy_v(*power, round);
+        e.fma(*power, *x, by);
+        e.op(VOp::Sub, Element::F32, n, *power, round);
+        e.fma(*x, n, ln2);
+        e.shift_left(Element::I32, *power, *power, 23);
+    }
+    free(e, &[round, by, ln2, n]);
+    let scaled = [3, 2, 1, 0].map(|k| EXPM1_FALLING[3 - k] * times.powi(k as i32 + 1));
+    let sums = polynomial(e, xs, &scaled);
+    let (one, times, value) = (e.constant(1.0), e.constant(times), e.v());
+    for ((x, sum), power) in xs.iter().zip(&sums).zip(&powers) {
+        // exp(-r) = 1 - times (r / times - (r / times)^2 P)
+        e.op(VOp::Mul, Element::F32, value, *x, *x);
+        e.fnma(*x, value, *sum);
+        e.copy_v(value, one);
+        e.fnma(value, *x, times);
+        e.copy_v(*x, one);
+        e.fma(*x, value, *power);
+    }
+    free(e, &[one, times, value]);
+    free(e, &sums);
+    free(e, &powers);
+}
+
 /// `gamma (x > 0 ? x : alpha (exp(x / beta) - 1))`: 3 ulp. -inf gives `-alpha gamma`.
 pub(super) fn elu(e: &mut dyn Emitter, alpha: f32, beta: f32, gamma: f32, xs: &[V]) {
     with_copies(e, xs, |e, ys| {
@@ -187,13 +247,12 @@ pub(super) fn elu(e: &mut dyn Emitter, alpha: f32, beta: f32, gamma: f32, xs: &[
         }
         // The exponential counts only where its argument is negative.
         clip(e, -BOUND, 0.0, ys);
-        let (sums, ns) = reduced(e, ys);
+        let (sums, ns) = reduced(e, 127.0, ys);
         let (one, zero, inner, scale, value) =
             (e.constant(1.0), e.constant(0.0), e.constant(alpha * gamma), e.v(), e.v());
         for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
             // 2^n (e^r - 1) + (2^n - 1): exact in its second term, so small arguments keep all their digits.
             e.shift_left(Element::I32, scale, *n, 23);
-            e.op(VOp::Add, Element::I32, scale, scale, one);
             e.op(VOp::Sub, Element::F32, value, scale, one);
             e.fma(value, *sum, scale);
             e.op(VOp::Mul, Element::F32, value, value, inner);

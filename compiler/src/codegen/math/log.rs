@@ -1,7 +1,7 @@
 //! The natural logarithm, and softplus.
 
-use super::exp::exp;
-use super::{constant_op, free, fresh, mask, polynomial, with_copies};
+use super::exp::exp_below;
+use super::{free, fresh, polynomial, with_copies};
 use crate::codegen::{Cmp, Element, Emitter, V, VOp};
 
 /// (ln(1 + f) - f + f^2 / 2) / f^3 for f between sqrt(1/2) - 1 and sqrt(2) - 1, highest power first.
@@ -35,7 +35,7 @@ fn sum(e: &mut dyn Emitter, fs: &[V], ns: &[V]) {
 pub(super) fn log(e: &mut dyn Emitter, xs: &[V]) {
     with_copies(e, xs, |e, fs| {
         let ns = fresh(e, xs.len());
-        split(e, fs, &ns);
+        split(e, true, fs, &ns);
         sum(e, fs, &ns);
         free(e, &ns);
         let (zero, infinity, nan) = (e.constant(0.0), e.constant(f32::INFINITY), e.constant(f32::NAN));
@@ -50,20 +50,22 @@ pub(super) fn log(e: &mut dyn Emitter, xs: &[V]) {
     });
 }
 
-/// Splits positive `x` into `2^n (1 + f)`: `f` takes the place of `x`.
-fn split(e: &mut dyn Emitter, xs: &[V], ns: &[V]) {
-    let (tiny, lift, shift, none) =
-        (e.constant(f32::MIN_POSITIVE), e.constant(8_388_608.0), e.constant(127.0 + 23.0), e.constant(127.0));
-    let (bias, root, fraction) = (
+/// Splits positive `x` into `2^n (1 + f)`: `f` takes the place of `x`. Subnormal numbers are lifted first, if there may be any.
+fn split(e: &mut dyn Emitter, subnormal: bool, xs: &[V], ns: &[V]) {
+    let (bias, root, fraction, one) = (
         e.constant(f32::from_bits(0x3F80_0000 - HALF_ROOT)),
         e.constant(f32::from_bits(HALF_ROOT)),
         e.constant(f32::from_bits(0x007F_FFFF)),
+        e.constant(1.0),
     );
-    let (lifted, offset, one) = (e.v(), e.v(), e.constant(1.0));
+    let (tiny, lift, shift) = (e.constant(f32::MIN_POSITIVE), e.constant(8_388_608.0), e.constant(127.0 + 23.0));
+    let (none, lifted, offset) = (e.constant(127.0), e.v(), e.constant(127.0));
     for (x, n) in xs.iter().zip(ns) {
-        e.op(VOp::Mul, Element::F32, lifted, *x, lift);
-        e.select(Element::F32, offset, Cmp::Less, [*x, tiny], shift, none);
-        e.select(Element::F32, *x, Cmp::Less, [*x, tiny], lifted, *x);
+        if subnormal {
+            e.op(VOp::Mul, Element::F32, lifted, *x, lift);
+            e.select(Element::F32, offset, Cmp::Less, [*x, tiny], shift, none);
+            e.select(Element::F32, *x, Cmp::Less, [*x, tiny], lifted, *x);
+        }
         e.op(VOp::Add, Element::I32, *x, *x, bias);
         e.shift_right(Element::I32, *n, *x, 23);
         e.int_to_float(*n, *n);
@@ -72,28 +74,29 @@ fn split(e: &mut dyn Emitter, xs: &[V], ns: &[V]) {
         e.op(VOp::Add, Element::I32, *x, *x, root);
         e.op(VOp::Sub, Element::F32, *x, *x, one);
     }
-    free(e, &[tiny, lift, shift, none, bias, root, fraction, lifted, offset, one]);
+    free(e, &[bias, root, fraction, one, tiny, lift, shift, none, lifted, offset]);
 }
 
-/// `ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|))`: 2.5 ulp. -inf gives 0, +inf itself.
+/// `ln(1 + exp(x))`, or `x` where that is larger: 2.5 ulp, monotone. -inf gives 0, +inf itself.
 pub(super) fn softplus(e: &mut dyn Emitter, xs: &[V]) {
-    with_copies(e, xs, |e, ts| {
-        mask(e, VOp::Or, 0x8000_0000, ts);
-        exp(e, ts);
-        let ns = fresh(e, xs.len());
-        let (limit, half, one, zero, f) =
-            (e.constant(0.414_213_57), e.constant(0.5), e.constant(1.0), e.constant(0.0), e.v());
-        for (t, n) in ts.iter().zip(&ns) {
-            // Above sqrt(2) - 1: 1 + t = 2 (1 + (t - 1) / 2).
-            e.op(VOp::Sub, Element::F32, f, *t, one);
-            e.op(VOp::Mul, Element::F32, f, f, half);
-            e.select(Element::F32, *n, Cmp::Less, [limit, *t], one, zero);
-            e.select(Element::F32, *t, Cmp::Less, [limit, *t], f, *t);
+    /// From here on the result is `x`.
+    const LIMIT: f32 = 30.0;
+    with_copies(e, xs, |e, us| {
+        exp_below(e, LIMIT, us);
+        let (fs, ns) = (fresh(e, xs.len()), fresh(e, xs.len()));
+        let (one, zero) = (e.constant(1.0), e.constant(0.0));
+        fs.iter().zip(us).for_each(|(f, u)| e.op(VOp::Add, Element::F32, *f, *u, one));
+        split(e, false, &fs, &ns);
+        for ((f, n), u) in fs.iter().zip(&ns).zip(us) {
+            // Where nothing is taken off the sum, its rounding would show.
+            e.select(Element::F32, *u, Cmp::Equal, [*n, zero], *u, *f);
         }
-        free(e, &[limit, half, one, zero, f]);
-        sum(e, ts, &ns);
+        free(e, &[one, zero]);
+        free(e, &fs);
+        sum(e, us, &ns);
         free(e, &ns);
-        constant_op(e, VOp::Max, 0.0, xs);
-        super::pairs(e, VOp::Add, xs, ts);
+        for (x, value) in xs.iter().zip(us) {
+            e.op(VOp::Max, Element::F32, *x, *value, *x);
+        }
     });
 }

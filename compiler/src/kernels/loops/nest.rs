@@ -3,8 +3,8 @@
 //! A nest has output axes and, inside of them, reduced axes. Whatever moves with the axes is an [`Affine`] function of their
 //! indices: the elements that operands are read and written at, the entries of index tables, the tests for padding. Three small
 //! programs compute: `init` the start of an output element, `body` one term per point of the reduced axes, which [`Combine`] takes
-//! up in ascending order of those axes, and `finish` the element that is stored. The order of accumulation is part of the nest;
-//! the order of output axes is not, since every output element is computed on its own.
+//! up in ascending order of those axes (long sums in blocks, see `kernels/sums.rs`), and `finish` the element that is stored. The
+//! order of accumulation is part of the nest; the order of output axes is not, since every output element is computed on its own.
 //!
 //! In: nests as operators write them. Out, after [`LoopNest::simplify`]: as few axes as possible, the output axis of the smallest
 //! stride innermost, no test that always holds.

@@ -1,9 +1,10 @@
 //! What a loop nest does at one point: its programs, and how terms are taken up.
 
-use super::emit::{INPUTS, Mode, Nest, POSITION, State, Times, Width};
+use super::emit::{INPUTS, Mode, Nest, POSITION, State, Times, Width, repeat};
 use super::nest::{Combine, Inst, Program};
 use super::values::{self, PointValue};
 use crate::codegen::{Cmp, Element, Emitter, IntOp, Mem, V, VOp};
+use crate::kernels::sums;
 use fornax_ir::scalar::BinaryFn;
 use fornax_ir::types::DType;
 
@@ -15,6 +16,9 @@ const FUNCTION: (usize, usize) = (4, 2);
 
 /// Largest displacement of an unrolled element.
 const REACH: i64 = 1 << 24;
+
+/// What a loop along a reduced axis does at an index: where it stands, and what it accumulates to.
+type Step<'a> = &'a mut dyn FnMut(&mut dyn Emitter, State, &[PointValue]);
 
 impl Nest<'_> {
     /// The blocks that the innermost output axis is computed in, from wide to narrow.
@@ -118,8 +122,8 @@ impl Nest<'_> {
         if axis == self.nest.extents.len() {
             return self.term(e, state, width, sums);
         }
-        let times = Times::Constant(self.nest.extents[axis]);
-        self.walk(e, axis, times, state, &mut |e, mut state| {
+        let terms = self.nest.extents[axis + 1..].iter().fold(1, |product: usize, n| product.saturating_mul(*n));
+        self.walk_reduced(e, (axis, terms), state, sums, &mut |e, mut state, sums| {
             self.resolve(e, &mut state, Some(axis));
             let within = State { inside: None, ..state.clone() };
             match state.inside {
@@ -130,6 +134,39 @@ impl Nest<'_> {
                 None => self.reduce(e, axis + 1, &within, width, sums),
             }
         });
+    }
+
+    /// A loop along a reduced axis whose every step takes up `terms` terms, long sums of `f32` in blocks.
+    pub(super) fn walk_reduced(
+        &self,
+        e: &mut dyn Emitter,
+        (axis, terms): (usize, usize),
+        state: &State,
+        sums: &[PointValue],
+        body: Step<'_>,
+    ) {
+        let count = self.nest.extents[axis];
+        self.repeat_sum(e, (count, terms), sums, &mut |e, sums| {
+            body(e, state.clone(), sums);
+            self.advance(e, state, axis, 1);
+        });
+        self.advance(e, state, axis, -(count as i64));
+    }
+
+    /// Runs `step` `count` times, which takes up `terms` terms each time, long sums of `f32` in blocks.
+    pub(super) fn repeat_sum(
+        &self,
+        e: &mut dyn Emitter,
+        (count, terms): (usize, usize),
+        sums: &[PointValue],
+        step: &mut dyn FnMut(&mut dyn Emitter, &[PointValue]),
+    ) {
+        match (self.nest.combine, sums) {
+            (Combine::Sum | Combine::SumProduct, [PointValue::Float(registers)]) => {
+                sums::sum(e, count, terms, registers, &mut |e, parts| step(e, &[PointValue::Float(parts.to_vec())]));
+            }
+            _ => repeat(e, Times::Constant(count), &mut |e| step(e, sums)),
+        }
     }
 
     /// Computes a term and takes it up.

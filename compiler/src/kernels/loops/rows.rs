@@ -4,7 +4,7 @@
 //! tree `i, i + 8`, then 4, 2 and 1 lanes apart, and the result with the start of the output element. So every machine computes the same
 //! bits. Several output elements are computed side by side, to hide the latency of a sum.
 
-use super::emit::{INPUTS, Nest, State, Times, Width, repeat};
+use super::emit::{INPUTS, Nest, State, Width};
 use super::nest::{Combine, LANES};
 use super::point::{function, loaded, take_up};
 use super::values::{self, PointValue};
@@ -53,7 +53,13 @@ impl Nest<'_> {
         if axis + 1 == self.nest.extents.len() {
             return self.sum_line(e, state, rows, sums);
         }
-        self.walk(e, axis, Times::Constant(self.nest.extents[axis]), state, &mut |e, mut state| {
+        let (between, innermost) =
+            (&self.nest.extents[axis + 1..self.nest.extents.len() - 1], self.nest.extents.last());
+        let blocks = innermost.map_or(0, |extent| extent.div_ceil(LANES));
+        let terms = between.iter().fold(blocks, |product, n| product.saturating_mul(*n));
+        let sums = std::slice::from_ref(sums);
+        self.walk_reduced(e, (axis, terms), state, sums, &mut |e, mut state, sums| {
+            let sums = &sums[0];
             self.resolve(e, &mut state, Some(axis));
             let within = State { inside: None, ..state.clone() };
             match state.inside {
@@ -76,8 +82,8 @@ impl Nest<'_> {
                 e.add_imm(state.at[*cursor], state.at[*cursor], by * self.steps[*cursor][axis]);
             }
         };
-        repeat(e, Times::Constant(whole), &mut |e| {
-            self.sum_block(e, state, rows, LANES, sums);
+        self.repeat_sum(e, (whole, 1), std::slice::from_ref(sums), &mut |e, sums| {
+            self.sum_block(e, state, rows, LANES, &sums[0]);
             advance(e, LANES as i64);
         });
         if rest > 0 {

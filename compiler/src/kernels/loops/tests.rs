@@ -231,3 +231,44 @@ fn lookups_skip_and_wrap() {
         }
     }
 }
+
+/// Without blocks the sums of 2^18 and more terms are off by 1e-3 and more.
+#[test]
+fn long_sums_stay_within_their_bound() {
+    const LONG: usize = 1 << 18;
+    // Along the rows of memory, across them, over several axes, element by element.
+    let cases: [(&[usize], usize, &[i64]); 5] = [
+        (&[3, 16 * LONG], 1, &[0, 1]),
+        (&[19, LONG], 1, &[1, 0]),
+        (&[5, 300, 1000], 2, &[1, 0, 5]),
+        (&[2, LONG], 1, &[1, 2]),
+        (&[1, 7, 9, LONG / 16], 3, &[0, 0, 0, 1]),
+    ];
+    testing::report(cases.into_iter().flat_map(|case| [false, true].map(|product| (case, product))).map(
+        |((extents, reduced, strides), product)| {
+            let mut nest = nest(extents, reduced);
+            let reach: i64 = extents.iter().zip(strides).map(|(n, stride)| (*n as i64 - 1) * stride).sum();
+            nest.input("x", DType::F32, reach as usize + 1, Affine::new(0, strides));
+            (nest.combine, nest.init) = (Combine::Sum, vec![Inst::Float(0)]);
+            if product {
+                (nest.combine, nest.body) = (Combine::SumProduct, vec![Inst::Load(0), Inst::Load(0)]);
+            }
+            let terms: usize = extents[extents.len() - reduced..].iter().product();
+            let term = f64::from(0.1f32);
+            let exact = terms as f64 * if product { term * term } else { term };
+            let found = testing::run(Loops::new("sum", nest), &[&vec![0.1; reach as usize + 1]]).swap_remove(0);
+            let expected = vec![exact; found.len()];
+            testing::mismatch(&format!("{extents:?}, {product}"), &found, &expected, |_| 1e-4 * exact)
+        },
+    ));
+}
+
+#[test]
+fn long_sums_have_the_same_bits_in_every_lane_count() {
+    for (extents, strides) in [(&[3, 20_000], &[20_000, 1]), (&[19, 3_001], &[1, 19]), (&[2, 3_001], &[1, 2])] {
+        let mut nest = nest(extents, 1);
+        nest.input("x", DType::F32, extents[0] * extents[1], Affine::new(0, strides.map(i64::from)));
+        (nest.combine, nest.init) = (Combine::Sum, vec![Inst::Float(0)]);
+        run("sum", nest, &[&testing::values(1, extents[0] * extents[1])]).unwrap();
+    }
+}
