@@ -14,6 +14,7 @@ pub(crate) mod fuse_mbconv;
 pub(crate) mod fuse_residual;
 pub(crate) mod fuse_squeeze_excite;
 mod matching;
+mod range;
 pub(crate) mod recognize_activation;
 pub(crate) mod remove_identity;
 

@@ -263,3 +263,73 @@ fn int_pow(a: i64, b: i64) -> i64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use UnaryFn::*;
+
+    #[test]
+    fn gates_follow_their_formula_at_infinity() {
+        for function in [Silu, Swish(0.5), Mish, Gelu, GeluTanh, HardSwish] {
+            assert!(function.eval(f64::NEG_INFINITY).is_nan(), "{function:?}: an infinity times 0");
+            assert_eq!(function.eval(f64::INFINITY), f64::INFINITY, "{function:?}");
+        }
+        assert_eq!(Swish(-0.5).eval(f64::NEG_INFINITY), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn a_nan_stays_one_unless_it_is_compared() {
+        for function in [
+            Relu,
+            Clip(0.0, 6.0),
+            Sigmoid,
+            HardSigmoid(0.2, 0.5),
+            HardSwish,
+            Silu,
+            Swish(2.0),
+            Tanh,
+            Elu(1.0),
+            LeakyRelu(0.1),
+            Selu(1.6, 1.05),
+            Celu(1.0),
+            Gelu,
+            GeluTanh,
+            Mish,
+            Softplus,
+            Softsign,
+            Neg,
+            Abs,
+            Exp,
+            Log,
+            Sqrt,
+            Reciprocal,
+            Floor,
+            Ceil,
+            Round,
+            Sign,
+            Erf,
+            Sin,
+            Cos,
+        ] {
+            assert!(function.eval(f64::NAN).is_nan(), "{function:?}");
+        }
+        assert_eq!((ThresholdedRelu(1.0).eval(f64::NAN), IsNan.eval(f64::NAN)), (0.0, 1.0));
+    }
+
+    #[test]
+    fn celu_takes_any_alpha() {
+        let celu = |x: f64| Celu(-1.0).eval(x) as f32;
+        assert_eq!([-0.5, 0.5, -1.0, 1.0, -2.0].map(celu), [-0.648_721_3, 0.5, -1.718_281_9, 1.0, -6.389_056]);
+        assert_eq!((celu(f64::INFINITY), celu(f64::NEG_INFINITY)), (f32::INFINITY, f32::NEG_INFINITY));
+    }
+
+    #[test]
+    fn angles_may_be_large() {
+        let sine = |x: f32| Sin.eval(f64::from(x)) as f32;
+        let expected = [0.992_408_45, 0.545_843_4, -0.487_506_03, 0.020_802_977, 0.874_904_9];
+        assert_eq!([5.4e8, 1e9, 1e10, -1e12, 3e38].map(sine), expected);
+        assert!(sine(f32::INFINITY).is_nan() && Cos.eval(f64::NEG_INFINITY).is_nan());
+        assert!((Cos.eval(f64::from(f32::MAX)).powi(2) + Sin.eval(f64::from(f32::MAX)).powi(2) - 1.0).abs() < 1e-12);
+    }
+}

@@ -61,6 +61,9 @@ word_attr!(NearestMode {
     RoundPreferFloor = "round_prefer_floor", RoundPreferCeil = "round_prefer_ceil", Floor = "floor", Ceil = "ceil",
 });
 
+/// Distance from a half, in samples, that rounding of coordinates may leave of one; as in onnxruntime.
+const TIE: f64 = 1e-6;
+
 attributes! {
     /// Attributes of a resampling; lists have one entry per axis of the operand.
     pub struct Resize {
@@ -105,39 +108,55 @@ impl Resize {
 
     /// The coordinate along `axis` of operand `x` that coordinate `i` of the result samples; `None` outside the region of
     /// interest. Where the scaled extent has a fraction, the rules that divide by it keep the fraction, as ONNX's own tests do.
+    ///
+    /// Which sample is nearest is a decision: there every step is rounded to `f32`, as in the exporters and runtimes that models were
+    /// trained and tested with. At a scale of 4/3, as `f32` has it, coordinate 4 samples 3 in `f32` and less than that in `f64`.
     pub fn source(&self, x: &TensorType, axis: usize, i: usize) -> Option<f64> {
-        let (input, output, scale) = (x.shape[axis] as f64, self.shape[axis] as f64, self.scales[axis]);
-        let i = i as f64;
         if self.keeps(x, axis) {
-            return Some(i);
+            return Some(i as f64);
         }
-        let scaled = if (input * scale - output).abs() < 1e-4 { output } else { input * scale };
-        let half_pixel = (i + 0.5) / scale - 0.5;
-        Some(match self.coordinates {
+        let exact = self.coordinate(x, axis, i, |v| v);
+        let decided = || self.coordinate(x, axis, i, |v| f64::from(v as f32));
+        let at = if self.mode == ResizeMode::Nearest { decided() } else { exact };
+        if self.coordinates == CoordinateMode::TfCropAndResize {
+            let last = x.shape[axis] as f64 - 1.0;
+            return (0.0..=last).contains(&exact).then_some(at.clamp(0.0, last));
+        }
+        Some(at)
+    }
+
+    /// [`Self::source`] by the coordinate rule alone, each step rounded by `r`.
+    fn coordinate(&self, x: &TensorType, axis: usize, i: usize, r: impl Fn(f64) -> f64) -> f64 {
+        let (input, output, scale) = (x.shape[axis] as f64, self.shape[axis] as f64, r(self.scales[axis]));
+        let i = i as f64;
+        let scaled = if (input * scale - output).abs() < 1e-4 { output } else { r(input * scale) };
+        let half_pixel = r(r((i + 0.5) / scale) - 0.5);
+        match self.coordinates {
             CoordinateMode::HalfPixel => half_pixel,
-            CoordinateMode::HalfPixelSymmetric => input / 2.0 * (1.0 - output / scaled) + half_pixel,
+            CoordinateMode::HalfPixelSymmetric => r(r(input / 2.0 * r(1.0 - r(output / scaled))) + half_pixel),
             CoordinateMode::PytorchHalfPixel | CoordinateMode::AlignCorners if output <= 1.0 => 0.0,
             CoordinateMode::PytorchHalfPixel => half_pixel,
-            CoordinateMode::AlignCorners => i * (input - 1.0) / (scaled - 1.0),
-            CoordinateMode::Asymmetric => i / scale,
-            CoordinateMode::TfHalfPixelForNn => (i + 0.5) / scale,
+            CoordinateMode::AlignCorners => r(r(i * (input - 1.0)) / r(scaled - 1.0)),
+            CoordinateMode::Asymmetric => r(i / scale),
+            CoordinateMode::TfHalfPixelForNn => r((i + 0.5) / scale),
             CoordinateMode::TfCropAndResize => {
                 let (start, end) = (f64::from(self.roi[axis]), f64::from(self.roi[axis + x.shape.rank()]));
                 let last = input - 1.0;
-                let at = match output <= 1.0 {
-                    true => 0.5 * (start + end) * last,
-                    false => start * last + i * (end - start) * last / (scaled - 1.0),
-                };
-                return (0.0..=last).contains(&at).then_some(at);
+                match output <= 1.0 {
+                    true => r(r(0.5 * r(start + end)) * last),
+                    false => r(r(start * last) + r(r(r(i * r(end - start)) * last) / (scaled - 1.0))),
+                }
             }
-        })
+        }
     }
 
-    /// The sample of an axis of `extent` that is nearest to coordinate `at`.
+    /// The sample of an axis of `extent` that is nearest to coordinate `at`; what is within [`TIE`] of a half counts as one.
     pub fn pick(&self, at: f64, extent: usize) -> usize {
+        let tie = (at - (at.floor() + 0.5)).abs() < TIE;
         let rounded = match self.nearest {
-            NearestMode::RoundPreferFloor => (at - 0.5).ceil(),
-            NearestMode::RoundPreferCeil => (at + 0.5).floor(),
+            NearestMode::RoundPreferFloor if tie => at.floor(),
+            NearestMode::RoundPreferCeil if tie => at.floor() + 1.0,
+            NearestMode::RoundPreferFloor | NearestMode::RoundPreferCeil => at.round(),
             NearestMode::Floor => at.floor(),
             NearestMode::Ceil => at.ceil(),
         };
@@ -287,6 +306,36 @@ mod tests {
         assert_eq!(line(&op(HalfPixel, RoundPreferFloor), 0.5, 2, &x), [1.0, 3.0]);
         assert_eq!(line(&op(HalfPixel, RoundPreferCeil), 0.5, 2, &x), [2.0, 4.0]);
         assert_eq!(line(&op(TfHalfPixelForNn, Floor), 0.5, 2, &x), [2.0, 4.0]);
+    }
+
+    #[test]
+    fn nearest_decides_in_f32() {
+        let x: Vec<f32> = (0..60).map(|i| i as f32).collect();
+        let floor = Resize { coordinates: CoordinateMode::Asymmetric, nearest: NearestMode::Floor, ..Resize::default() };
+        // Scales as `f32` has them: every third, fourth or eleventh sample falls on one of the operand's.
+        for (scale, out) in [(1.0f32 / 3.0, 20), (4.0 / 3.0, 80), (2.2, 132)] {
+            let expected: Vec<f64> = (0..out).map(|i| f64::from((i as f32 / scale).floor())).collect();
+            let found = line(&floor, f64::from(scale), out, &x);
+            assert_eq!(found, expected, "{scale}");
+            let whole = (0..out).filter(|i| (*i as f32 / scale).fract() == 0.0).count();
+            assert!(whole >= 12, "{whole} of scale {scale}");
+        }
+        // By extents: 13.500001 in `f32`, a half but for the rounding.
+        let op = Resize { coordinates: CoordinateMode::TfCropAndResize, roi: vec![0.3, 1.1], ..Resize::default() };
+        let found = line(&op, 103.0 / 46.0, 103, &x[..46]);
+        assert_eq!(found[0], 13.0);
+        let op = Resize { nearest: NearestMode::RoundPreferCeil, coordinates: CoordinateMode::Asymmetric, ..op };
+        assert_eq!(line(&op, f64::from(1.2f32), 61, &x[..51])[9], 8.0, "7.4999995");
+    }
+
+    #[test]
+    fn a_crop_decides_ties_in_f32() {
+        let x = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        let op = Resize { coordinates: CoordinateMode::TfCropAndResize, extrapolation: -1.0, ..Resize::default() };
+        let op = |start: f32, end: f32| Resize { roi: vec![start, end], ..op.clone() };
+        assert_eq!(line(&op(0.1, 0.8), 7.0 / 6.0, 7, &x[..6]), [0.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0]);
+        // The last coordinate is 7, 7.0000005 in `f32`.
+        assert_eq!(line(&op(0.2, 1.0), 0.5, 4, &x), [1.0, 3.0, 5.0, 7.0]);
     }
 
     #[test]

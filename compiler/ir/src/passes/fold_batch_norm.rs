@@ -1,13 +1,20 @@
-//! Folds per-channel scales and shifts into the convolution or matrix product before them; no batch norm remains.
+//! Folds per-channel scales and shifts into the convolution or matrix product before them; no batch norm of constants in range remains.
 //!
 //! A batch norm with constant parameters is `scale x + shift` per channel; so is an addition of, or a product by, a
 //! constant of one element per channel, which is how some exporters write it. Behind a convolution, transposed
 //! convolution or gemm with constant weights and no other user it goes into weights and bias, computed in `f64` and
 //! rounded once. Any other batch norm becomes `mul` and `add`. A batch norm of a concatenation goes into its parts
 //! where they all take it. The new constants keep the parameter names of all that went into them.
+//!
+//! Holds: to a rounding of each weight, and of each sum. Where the producer's own sums overflow the folded ones may be numbers, `mul` and
+//! `add` of a batch norm overflow where its `scale x` does, and a zero may change its sign. NaN and infinities of `x`, weights and shifts come out as before.
+//! Needs: factors that are finite; products of weights and factors that neither overflow nor vanish nor lose bits as subnormals, unless the
+//! bias hides that; biases and shifts that do not overflow. All are constants and checked; what
+//! does not hold stays as it is.
 
 use super::matching::{binary, known, merged, shared};
-use super::{Context, Outcome, rewrite};
+use super::range::Magnitudes;
+use super::{Context, Outcome, range, rewrite};
 use crate::error::Result;
 use crate::graph::{Graph, Patch, PatchValue, ValueId};
 use crate::ops::literal::Literal;
@@ -27,10 +34,8 @@ fn fold(graph: &Graph, id: ValueId) -> Outcome {
             Ok(_) if let Some(patch) = into_parts(graph, id, op) => Outcome::Replace(patch),
             Ok(affine) => match into_producer(graph, id, &affine) {
                 Ok(Some(patch)) => Outcome::Replace(patch),
-                Ok(None) => Outcome::Replace(standalone(graph, id, &affine, "mul and add")),
-                Err(obstacle) => {
-                    Outcome::Replace(standalone(graph, id, &affine, &format!("mul and add, for {obstacle}")))
-                }
+                Ok(None) => apart(graph, id, &affine, "mul and add"),
+                Err(obstacle) => apart(graph, id, &affine, &format!("mul and add, for {obstacle}")),
             },
         },
         (_, Some((function, a, b))) => match arithmetic(graph, id, function, a, b) {
@@ -50,6 +55,8 @@ struct Affine {
     x: ValueId,
     scale: Vec<f64>,
     shift: Vec<f64>,
+    /// Whether the shift overflowed although all behind it are numbers.
+    overflows: bool,
     /// Parameters behind `scale` and behind `shift`.
     scale_origins: Vec<String>,
     shift_origins: Vec<String>,
@@ -70,11 +77,15 @@ fn batch_norm(graph: &Graph, id: ValueId, epsilon: f32) -> Result<Affine, String
     let values = |i: usize| Literal::from_constant(constants[i]).map(|l| l.to_f64()).map_err(|e| e.to_string());
     let (scale, beta, mean, variance) = (values(0)?, values(1)?, values(2)?, values(3)?);
     let scale: Vec<f64> = scale.iter().zip(&variance).map(|(s, v)| s / (v + f64::from(epsilon)).sqrt()).collect();
-    let shift = beta.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
+    let shift: Vec<f64> = beta.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
+    let dtype = graph.ty(x).dtype;
+    let parts = beta.iter().zip(&mean).zip(&scale).map(|((b, m), s)| [*b, *m, *s]);
+    let overflows = shift.iter().zip(parts).any(|(shift, parts)| range::overflows(dtype, *shift, &parts));
     Ok(Affine {
         x,
         scale,
         shift,
+        overflows,
         scale_origins: merged([&constants[0].origins, &constants[3].origins]),
         shift_origins: merged(constants.iter().map(|c| &c.origins)),
         bias_name: graph.name_of(bias).to_owned(),
@@ -100,7 +111,8 @@ fn arithmetic(graph: &Graph, id: ValueId, function: BinaryFn, a: ValueId, b: Val
         _ => return None,
     };
     let scale_origins = if matches!(function, BinaryFn::Mul | BinaryFn::Div) { origins.clone() } else { Vec::new() };
-    Some(Affine { x, scale, shift, scale_origins, shift_origins: origins, bias_name: graph.name_of(k).to_owned() })
+    let bias_name = graph.name_of(k).to_owned();
+    Some(Affine { x, scale, shift, overflows: false, scale_origins, shift_origins: origins, bias_name })
 }
 
 /// The elements of `constant` for each channel (axis 1) of a value of type `ty`, if it varies along no other axis.
@@ -140,9 +152,10 @@ fn into_producer(graph: &Graph, id: ValueId, affine: &Affine) -> Result<Option<P
     };
     let bias = if had_bias { rest.first().copied() } else { None };
     let weight = known(graph, *w, "weight")?;
+    let new_bias = shifted(graph, bias, beta, affine, producer)?;
+    expect_in_range(weight, &affine.scale, &new_bias, &rows)?;
     let new_weight =
         scaled(weight, &affine.scale, &rows)?.with_origins(merged([&weight.origins, &affine.scale_origins]));
-    let new_bias = shifted(graph, bias, beta, affine, producer)?;
     let mut patch = Patch::new(id, format!("{} with scaled weights", op.name()));
     let w = patch.constant(graph.name_of(*w), new_weight);
     let b = patch.constant(bias.map_or(affine.bias_name.as_str(), |b| graph.name_of(b)), new_bias);
@@ -240,7 +253,40 @@ fn scaled(weight: &Constant, scale: &[f64], rows: &Rows) -> Result<Constant, Str
     Ok(Literal::new_float(literal.ty, values).to_constant())
 }
 
-/// The bias `beta bias scale + shift`, one element per channel.
+/// Fails unless the products of the weight and the factors of its channels, whose sums `bias` is added to, stay in range.
+fn expect_in_range(weight: &Constant, scale: &[f64], bias: &Constant, rows: &Rows) -> Result<(), String> {
+    let magnitudes = magnitudes(weight, scale.len(), rows)?;
+    let bias = Literal::from_constant(bias).map_err(|e| e.to_string())?.to_f64();
+    for (channel, ((of, scale), bias)) in magnitudes.iter().zip(scale).zip(&bias).enumerate() {
+        if let Some(obstacle) = range::obstacle_to_factor(weight.ty.dtype, *of, *scale, *bias) {
+            return Err(format!("weights of channel {channel}: {obstacle}"));
+        }
+    }
+    Ok(())
+}
+
+/// The magnitudes of the weights of each channel.
+fn magnitudes(weight: &Constant, channels: usize, rows: &Rows) -> Result<Vec<Magnitudes>, String> {
+    let mut out = vec![Magnitudes::NONE; channels];
+    let mut see = |row: usize, elements: &mut dyn Iterator<Item = f64>| {
+        if let Some(out) = out.get_mut((rows.channel)(row)) {
+            *out = elements.fold(*out, Magnitudes::and);
+        }
+    };
+    if let (DType::F32, Some(bytes)) = (weight.ty.dtype, weight.bytes()) {
+        for (row, elements) in bytes.as_chunks::<4>().0.chunks(rows.width).enumerate() {
+            see(row, &mut elements.iter().map(|b| f32::from_le_bytes(*b).into()));
+        }
+        return Ok(out);
+    }
+    let literal = Literal::from_constant(weight).map_err(|e| e.to_string())?;
+    for (row, elements) in literal.to_f64().chunks(rows.width).enumerate() {
+        see(row, &mut elements.iter().copied());
+    }
+    Ok(out)
+}
+
+/// The bias `beta bias scale + shift`, one element per channel; fails where it overflows.
 fn shifted(
     graph: &Graph,
     bias: Option<ValueId>,
@@ -249,6 +295,9 @@ fn shifted(
     producer: ValueId,
 ) -> Result<Constant, String> {
     let ty = TensorType::new(graph.ty(producer).dtype, [affine.shift.len()]);
+    if affine.overflows {
+        return Err(format!("the shift exceeds the largest {}", ty.dtype));
+    }
     let Some(bias) = bias else {
         let literal = Literal::new_float(ty, affine.shift.clone());
         return Ok(literal.to_constant().with_origins(affine.shift_origins.clone()));
@@ -260,10 +309,32 @@ fn shifted(
         _ => per_channel(constant, graph.ty(producer))
             .ok_or_else(|| format!("the bias %{} varies along more than channels", graph.name_of(bias)))?,
     };
-    let shifted =
-        values.iter().zip(&affine.scale).zip(&affine.shift).map(|((b, scale), shift)| beta * b * scale + shift);
+    let mut sums = Vec::with_capacity(values.len());
+    for ((b, scale), shift) in values.iter().zip(&affine.scale).zip(&affine.shift) {
+        let sum = beta * b * scale + shift;
+        if range::overflows(ty.dtype, sum, &[*b, *scale, *shift]) {
+            return Err(format!("the bias {b:.2e} times {scale:.2e} exceeds the largest {}", ty.dtype));
+        }
+        sums.push(sum);
+    }
     let origins = merged([&constant.origins, &affine.scale_origins, &affine.shift_origins]);
-    Ok(Literal::new_float(ty, shifted.collect()).to_constant().with_origins(origins))
+    Ok(Literal::new_float(ty, sums).to_constant().with_origins(origins))
+}
+
+/// `x scale + shift` as two nodes, where `f32`, or what the elements are, holds the constants.
+fn apart(graph: &Graph, id: ValueId, affine: &Affine, why: &str) -> Outcome {
+    let dtype = graph.ty(affine.x).dtype;
+    if affine.overflows {
+        return Outcome::Declined(format!("the shift exceeds the largest {dtype}"));
+    }
+    for (channel, (scale, shift)) in affine.scale.iter().zip(&affine.shift).enumerate() {
+        let one = Magnitudes::NONE.and(1.0);
+        let obstacle = range::obstacle_to_factor(dtype, one, *scale, *shift).filter(|_| !range::is_held(dtype, *scale));
+        if let Some(obstacle) = obstacle {
+            return Outcome::Declined(format!("the factor of channel {channel}: {obstacle}"));
+        }
+    }
+    Outcome::Replace(standalone(graph, id, affine, why))
 }
 
 /// `x scale + shift` as two nodes.

@@ -1,6 +1,9 @@
 //! Evaluates operators whose operands are all constants, on the reference evaluator.
 //!
 //! The elements read, written and multiplied are bounded by the fold limit; what would exceed it stays for the run.
+//!
+//! Holds: exactly as the evaluator has it, NaN, infinities and signs of zeros included; a kernel may have rounded otherwise.
+//! Needs: nothing of the constants.
 
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;

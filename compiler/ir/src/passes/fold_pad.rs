@@ -1,14 +1,18 @@
 //! Moves padding by zeros over spatial axes into the convolution or pooling that reads it.
 //!
 //! Exporters spell TensorFlow's SAME padding, asymmetric at stride 2, as a pad before an unpadded convolution.
+//!
+//! Holds: exactly, but for the sign of a zero: a product by a padded zero is a zero, and padding never wins a maximum.
+//! Needs: weights that are numbers, an infinity times a padded zero being NaN. Constants are checked; computed weights are taken to be.
 
 use super::{Context, Outcome, rewrite};
 use crate::error::Result;
 use crate::graph::{Graph, Patch, ValueId};
+use crate::ops::literal::Literal;
 use crate::ops::pad::PadMode;
 use crate::ops::pool::PoolKind;
 use crate::ops::{Op, Pad, Pool};
-use crate::types::TensorType;
+use crate::types::{Constant, DType, Payload, TensorType};
 
 /// Runs the pass.
 pub fn run(graph: Graph, cx: &mut Context) -> Result<Graph> {
@@ -21,11 +25,17 @@ fn fold(graph: &Graph, id: ValueId) -> Outcome {
     let Some(padded) = operands.first().copied() else { return Outcome::NoMatch };
     let Some(Op::Pad(pad)) = graph.producer(padded).op() else { return Outcome::NoMatch };
     let op = match node.op() {
-        Some(Op::Conv(conv)) => spatial(pad, 0.0).map(|more| {
+        Some(Op::Conv(conv)) => spatial(pad, 0.0).and_then(|more| {
+            let weight = operands.get(1).and_then(|w| graph.producer(*w).constant());
+            if weight.is_some_and(|weight| !are_numbers(weight)) {
+                return Err("meets weights that are infinite or NaN");
+            }
             let mut conv = conv.clone();
             conv.pads = sum(&conv.pads, &more);
-            Op::Conv(conv)
+            Ok(Op::Conv(conv))
         }),
+        // The least integer has no name that a float could spell.
+        Some(Op::Pool(_)) if !node.ty.dtype.is_float() => Err("fills integers"),
         Some(Op::Pool(pool)) => into_pool(pad, pool),
         _ => return Outcome::NoMatch,
     };
@@ -76,6 +86,15 @@ fn spatial(pad: &Pad, value: f64) -> Result<Vec<usize>, &'static str> {
     }
     let spatial = pad.pads[2..rank].iter().chain(&pad.pads[rank + 2..]);
     spatial.map(|p| usize::try_from(*p).map_err(|_| "crops")).collect()
+}
+
+/// Whether every element known of `constant` is finite.
+fn are_numbers(constant: &Constant) -> bool {
+    match (&constant.payload, constant.ty.dtype) {
+        (Payload::Random(_) | Payload::Hash(_), _) => true,
+        (_, DType::F32) => constant.to_f32().is_none_or(|values| values.iter().all(|v| v.is_finite())),
+        _ => Literal::from_constant(constant).is_ok_and(|literal| literal.to_f64().iter().all(|v| v.is_finite())),
+    }
 }
 
 fn sum(a: &[usize], b: &[usize]) -> Vec<usize> {

@@ -1,6 +1,9 @@
 //! An activation that is the only user of a convolution or matrix product, or of a concatenation of such, becomes its
 //! `activation`.
 //!
+//! Holds: but for the rounding, and the overflow, of the sum between the two, which is not stored any more.
+//! Needs: nothing of constants.
+//!
 //! Activations spelled in arithmetic are named first ([`super::recognize_activation`]). Invariant: no activation that
 //! could run in registers makes a pass over memory.
 

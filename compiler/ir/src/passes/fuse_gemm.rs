@@ -1,4 +1,7 @@
 //! A matrix product of rank 2 by a constant becomes a general matrix product, and a constant row added to one its bias.
+//!
+//! Holds: but for the rounding, and the overflow, of the product before the bias; infinities and NaN of either come out as before.
+//! Needs: nothing of the constants.
 
 use super::matching::{binary, gemm, known, shared};
 use super::{Context, Outcome, Rewrite, first, rewrite};

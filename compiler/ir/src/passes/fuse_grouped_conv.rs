@@ -2,7 +2,10 @@
 //!
 //! The parts are convolutions that differ in weights and biases only, have no other user, and read slices that cover the
 //! channels of one value in order. Their weights and biases, which must be known, follow one another in those of the
-//! grouped convolution, so slices and concatenation are gone and every result keeps its bits.
+//! grouped convolution, so slices and concatenation are gone.
+//!
+//! Holds: exactly; every result keeps its bits, as each group reads the channels and weights that its part read.
+//! Needs: nothing of the constants.
 
 use super::matching::{ConvView, conv, known, merged, shared};
 use super::{Context, Outcome, rewrite};

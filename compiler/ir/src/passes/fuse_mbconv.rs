@@ -4,6 +4,10 @@
 //! depthwise convolution, perhaps with a 1x1 expansion before it, or a dense one with an activation that widens its
 //! input (Fused-MBConv). The residual, if any, must be the input of the block. Missing biases become zeros. Where the chain from a
 //! projection back to its spatial convolution is broken in one place, the remark names the part that is missing.
+//!
+//! Holds: but for the rounding, and the overflow, of what is between the parts; a zero may change its sign where a missing bias becomes
+//! zeros.
+//! Needs: nothing of the constants: they are moved, not changed.
 
 use super::fuse_squeeze_excite::zeros;
 use super::matching::{ConvView, binary, conv, known, shared, unary};

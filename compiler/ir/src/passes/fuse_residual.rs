@@ -3,6 +3,9 @@
 //! A convolution that already ends in an activation adds the residual after it (`activation_first`). Where both addends are
 //! convolutions the one without an activation takes the other, or the later one in topological order, when its
 //! residual is there already.
+//!
+//! Holds: but for the rounding, and the overflow, of the sums in between, which are not stored any more.
+//! Needs: nothing of constants.
 
 use super::fuse_activation::into_producer;
 use super::matching::{binary, conv, shared};

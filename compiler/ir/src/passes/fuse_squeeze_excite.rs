@@ -7,6 +7,10 @@
 //!
 //! The projections may also be matrix products over `[N, C]`, with reshapes around them; the mean an average over the
 //! whole map.
+//!
+//! Holds: but for the rounding, and the overflow, of mean, projections and gate, which are not stored any more; a zero may change its
+//! sign where a missing bias becomes zeros.
+//! Needs: nothing of the constants: they are moved, not changed.
 
 use super::fold_batch_norm::per_channel;
 use super::matching::{binary, conv, gemm, known, shared};

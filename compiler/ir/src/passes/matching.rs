@@ -1,10 +1,11 @@
 //! What rewrites ask about nodes: views of operators with their operands by name, scalars, obstacles.
 
+use super::range::is_held;
 use crate::graph::{Graph, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::{Conv, Gemm, Op};
 use crate::scalar::{BinaryFn, UnaryFn};
-use crate::types::Constant;
+use crate::types::{Constant, DType};
 
 /// The function and operand of a unary node.
 pub(super) fn unary(graph: &Graph, id: ValueId) -> Option<(UnaryFn, ValueId)> {
@@ -51,9 +52,24 @@ pub(super) fn with_scalar(graph: &Graph, id: ValueId, function: BinaryFn) -> Opt
     }
 }
 
-/// Whether `v` is `expected` as an exporter may have rounded it.
-pub(super) fn close(v: f64, expected: f64) -> bool {
-    (v - expected).abs() <= 1e-5 * expected.abs()
+/// Whether `v`, computed from constants of type `dtype`, is `expected` as rounding them may have left it: within four halves of a unit of
+/// the last place of `f32`, or of `f64`. Narrower elements are computed in `f32`.
+pub(super) fn close(dtype: DType, v: f64, expected: f64) -> bool {
+    let unit = if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    (v - expected).abs() <= 2.0 * unit * expected.abs()
+}
+
+/// Whether a factor `v`, computed from constants of type `dtype`, changes nothing: 1, or half a unit of the last place from it.
+pub(super) fn is_one(dtype: DType, v: f64) -> bool {
+    let unit = if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    (v - 1.0).abs() <= unit / 2.0
+}
+
+/// `v` as a parameter of a function over elements of `dtype`, which are `f32`; else the obstacle: it overflows, loses bits that `f32` has
+/// as a subnormal or, where the elements are `f64`, any.
+pub(super) fn parameter(dtype: DType, v: f64) -> Result<f32, String> {
+    let held = if dtype == DType::F64 { f64::from(v as f32) == v && v.is_finite() } else { is_held(DType::F32, v) };
+    if held { Ok(v as f32) } else { Err(format!("the parameter {v:.2e} is not held by f32")) }
 }
 
 /// Why `id` cannot vanish into its consumer, if it cannot: other users, a graph output, or an update.

@@ -3,6 +3,9 @@
 //! depends on.
 //!
 //! Invariant: no identity remains, and no node is dead.
+//!
+//! Holds: exactly, but for the sign of a zero behind a sum over no axes.
+//! Needs: nothing of the constants.
 
 use super::{Context, Outcome, Rewrite, first, rewrite};
 use crate::error::Result;

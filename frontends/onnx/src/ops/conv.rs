@@ -120,12 +120,9 @@ fn wanted_extents(
     wanted.map(Some).ok_or_else(|| cx.error("strides", "a result that fits in memory", format!("{strides:?}")))
 }
 
-/// Rows to take off at the begin and end so that `total` go; a negative total adds rows at the end. The odd row goes at
-/// the end only for SAME_UPPER.
+/// Rows to take off at the begin and end so that `total` go, half of them, rounded down, at one and the rest at the other, which is the
+/// end only for SAME_UPPER. A negative total adds rows in the same way, as ONNX's reference does.
 fn trim(auto_pad: AutoPad, total: i64) -> (i64, i64) {
-    if total <= 0 {
-        return (0, total);
-    }
-    let half = total / 2;
+    let half = total.div_euclid(2);
     if auto_pad == AutoPad::SameUpper { (half, total - half) } else { (total - half, half) }
 }

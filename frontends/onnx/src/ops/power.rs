@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::Result;
 
 use super::elementwise::operands;
-use super::support::{binary, cast, int_constant, unary, with_scalar};
+use super::support::{binary, cast, int_constant, integer_range, unary, with_scalar};
 
 /// `Pow`; the exponent may be of another type, the result is of the base's.
 pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
@@ -17,6 +17,9 @@ pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (base, exponent) = (cx.ty(a).dtype, cx.ty(b).dtype);
     if base == exponent {
         return Ok(vec![binary(cx, BinaryFn::Pow, a, b)?]);
+    }
+    if base.is_float() && !exponent.is_float() && !are_exact(cx, b, base) {
+        return Ok(vec![integer_power(cx, a, b)?]);
     }
     if base.is_float() || !exponent.is_float() {
         let b = cast(cx, b, base)?;
@@ -29,6 +32,35 @@ pub(crate) fn pow(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (wide_a, wide_b) = (cast(cx, a, DType::F64)?, cast(cx, b, DType::F64)?);
     let power = binary(cx, BinaryFn::Pow, wide_a, wide_b)?;
     Ok(vec![cast(cx, power, base)?])
+}
+
+/// Whether every element that the integers `b` can have is one of `float` too, which says whether it is odd.
+fn are_exact(cx: &Context<'_>, b: ValueId, float: DType) -> bool {
+    let bits = match float {
+        DType::F64 => 53,
+        DType::F32 => 24,
+        DType::F16 => 11,
+        _ => 8,
+    };
+    let most = f64::from(bits).exp2();
+    let of_type = integer_range(cx.ty(b).dtype).is_some_and(|(least, largest)| -least <= most && largest <= most);
+    of_type || cx.const_f64s(b, "Y").is_ok_and(|values| values.iter().all(|v| v.abs() <= most))
+}
+
+/// `a` to the power of integers whose last bit rounding to `a`'s type loses: the power of the magnitude, with the sign of an odd power.
+fn integer_power(cx: &mut Context<'_>, a: ValueId, b: ValueId) -> Result<ValueId> {
+    let rounded = cast(cx, b, cx.ty(a).dtype)?;
+    let magnitude = unary(cx, UnaryFn::Abs, a)?;
+    let power = binary(cx, BinaryFn::Pow, magnitude, rounded)?;
+    let remainder = with_scalar(cx, BinaryFn::Mod, b, 2.0)?;
+    let odd = with_scalar(cx, BinaryFn::Equal, remainder, 1.0)?;
+    // The reciprocal has the sign of a zero.
+    let reciprocal = unary(cx, UnaryFn::Reciprocal, a)?;
+    let (below, under) = (with_scalar(cx, BinaryFn::Less, a, 0.0)?, with_scalar(cx, BinaryFn::Less, reciprocal, 0.0)?);
+    let negative = binary(cx, BinaryFn::Or, below, under)?;
+    let flips = binary(cx, BinaryFn::And, odd, negative)?;
+    let opposite = unary(cx, UnaryFn::Neg, power)?;
+    cx.emit(Where {}, &[flips, opposite, power])
 }
 
 /// Twice the exponents, if they are known multiples of one half whose powers [`half_power`] has.

@@ -91,7 +91,9 @@ fn listed_axes(cx: &Context<'_>, scalar: bool) -> Result<Option<Vec<i64>>> {
 pub(crate) fn squeeze(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
-    let gone = match listed_axes(cx, false)? {
+    // No axes listed in the attribute is no attribute.
+    let given = listed_axes(cx, false)?.filter(|given| cx.version() >= 13 || !given.is_empty());
+    let gone = match given {
         Some(given) => axes(cx, "axes", &given, shape.rank())?,
         None => (0..shape.rank()).filter(|i| shape[*i] == 1).collect(),
     };

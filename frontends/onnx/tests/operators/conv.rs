@@ -50,7 +50,7 @@ fn spread(version: i64) -> Node {
 fn transposed_output_shape() {
     let natural = || spread(11).ints("strides", &[2]);
     natural().gives(f32s(&[1, 1, 5], &[1.0, 1.0, 3.0, 2.0, 2.0]));
-    // One element too many goes at the begin, and at the end for SAME_UPPER; missing ones are added at the end.
+    // One element too many goes at the begin, and at the end for SAME_UPPER; a missing one is added at the other side.
     natural().ints("output_shape", &[4]).gives(f32s(&[1, 1, 4], &[1.0, 3.0, 2.0, 2.0]));
     natural()
         .ints("output_shape", &[4])
@@ -58,6 +58,12 @@ fn transposed_output_shape() {
         .gives(f32s(&[1, 1, 4], &[1.0, 1.0, 3.0, 2.0]));
     natural().ints("output_shape", &[1, 1, 4]).gives(f32s(&[1, 1, 4], &[1.0, 3.0, 2.0, 2.0]));
     natural().ints("output_shape", &[6]).gives(f32s(&[1, 1, 6], &[1.0, 1.0, 3.0, 2.0, 2.0, 0.0]));
+    natural()
+        .ints("output_shape", &[6])
+        .string("auto_pad", "SAME_UPPER")
+        .gives(f32s(&[1, 1, 6], &[0.0, 1.0, 1.0, 3.0, 2.0, 2.0]));
+    natural().ints("output_shape", &[7]).gives(f32s(&[1, 1, 7], &[0.0, 1.0, 1.0, 3.0, 2.0, 2.0, 0.0]));
+    natural().ints("output_shape", &[8]).gives(f32s(&[1, 1, 8], &[0.0, 1.0, 1.0, 3.0, 2.0, 2.0, 0.0, 0.0]));
     natural().string("auto_pad", "SAME_LOWER").gives(f32s(&[1, 1, 4], &[1.0, 3.0, 2.0, 2.0]));
     spread(11).ints("strides", &[4]).string("auto_pad", "SAME_UPPER").refused("spans less than the stride");
     natural().string("auto_pad", "VALID").gives(f32s(&[1, 1, 5], &[1.0, 1.0, 3.0, 2.0, 2.0]));

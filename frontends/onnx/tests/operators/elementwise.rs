@@ -37,6 +37,30 @@ fn powers_keep_the_type_of_the_base() {
 }
 
 #[test]
+fn powers_of_large_integers_know_odd_from_even() {
+    let odd = (1i64 << 24) + 1;
+    let base = || f32s(&[4], &[-1.0, -0.0, f32::NEG_INFINITY, 1.0 + f32::EPSILON]);
+    let power = |exponents: &[i64]| {
+        let exponents = of(DType::I64, &[exponents.len(), 1], exponents);
+        let known = Node::new("Pow", 17).input(base()).constant(exponents.clone()).run().unwrap();
+        let computed = Node::new("Pow", 17).input(base()).input(exponents).run().unwrap();
+        assert_eq!(known[0].to_bytes(), computed[0].to_bytes());
+        known[0].to_f64()
+    };
+    let found = power(&[odd, odd + 1, -odd, 3]);
+    let e_squared = f64::from((2.0f64.exp() * (1.0 - 2.0 * f64::from(f32::EPSILON))) as f32);
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-5 * b;
+    assert!(close(found[3], e_squared) && close(found[7], e_squared) && close(found[11], 1.0 / e_squared), "{found:?}");
+    assert_eq!(found[..3], [-1.0, 0.0, f64::NEG_INFINITY]);
+    assert!(found[1].is_sign_negative() && found[5].is_sign_positive());
+    assert_eq!(found[4..7], [1.0, 0.0, f64::INFINITY]);
+    assert_eq!(found[8..11], [-1.0, f64::NEG_INFINITY, 0.0]);
+    assert_eq!(found[12..15], [-1.0, 0.0, f64::NEG_INFINITY]);
+    // Small exponents that are known keep the plain form.
+    Node::new("Pow", 12).input(base()).constant(of(DType::I64, &[], &[3])).run().unwrap();
+}
+
+#[test]
 fn remainders() {
     let a = || of(DType::I32, &[4], &[-7, 7, -7, 7]);
     let b = || of(DType::I32, &[4], &[3, 3, -3, -3]);

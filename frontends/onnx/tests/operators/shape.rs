@@ -38,6 +38,7 @@ fn flatten_axes() {
 fn squeeze_and_unsqueeze() {
     let x = || iota(&[1, 2, 1]);
     Node::new("Squeeze", 11).input(x()).ints("axes", &[-1]).gives(iota(&[1, 2]));
+    Node::new("Squeeze", 11).input(x()).ints("axes", &[]).gives(iota(&[2]));
     Node::new("Squeeze", 13).input(x()).constant(i64s(&[0])).gives(iota(&[2, 1]));
     Node::new("Squeeze", 13).input(x()).gives(iota(&[2]));
     Node::new("Squeeze", 13).input(x()).constant(i64s(&[1])).refused("axes of extent 1");
