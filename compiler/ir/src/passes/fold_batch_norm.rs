@@ -6,11 +6,11 @@
 //! rounded once. Any other batch norm becomes `mul` and `add`. A batch norm of a concatenation goes into its parts
 //! where they all take it. The new constants keep the parameter names of all that went into them.
 //!
-//! Holds: to a rounding of each weight, and of each sum. Where the producer's own sums overflow the folded ones may be numbers, `mul` and
-//! `add` of a batch norm overflow where its `scale x` does, and a zero may change its sign. NaN and infinities of `x`, weights and shifts come out as before.
+//! Holds: to a rounding of each weight, and of each sum. Where the producer's own sums overflow the folded ones may be numbers, and
+//! a zero may change its sign. NaN and infinities of `x`, weights and shifts come out as before.
 //! Needs: factors that are finite; products of weights and factors that neither overflow nor vanish nor lose bits as subnormals, unless the
-//! bias hides that; biases and shifts that do not overflow. All are constants and checked; what
-//! does not hold stays as it is.
+//! bias hides that; biases and shifts that do not overflow, and shifts far from overflowing where they become an `add`. All are constants
+//! and checked; what does not hold stays as it is.
 
 use super::matching::{binary, known, merged, shared};
 use super::range::Magnitudes;
@@ -140,11 +140,12 @@ fn into_producer(graph: &Graph, id: ValueId, affine: &Affine) -> Result<Option<P
     if let Some(obstacle) = shared(graph, producer) {
         return Err(obstacle);
     }
-    let (mut op, mut beta) = (op.clone(), 1.0);
+    let (mut op, mut alpha, mut beta) = (op.clone(), 1.0, 1.0);
     let had_bias = match &mut op {
         Op::Conv(op) => std::mem::replace(&mut op.bias, true),
         Op::ConvTranspose(op) => std::mem::replace(&mut op.bias, true),
         Op::Gemm(op) => {
+            alpha = f64::from(op.alpha);
             beta = f64::from(std::mem::replace(&mut op.beta, 1.0));
             std::mem::replace(&mut op.bias, true)
         }
@@ -153,7 +154,7 @@ fn into_producer(graph: &Graph, id: ValueId, affine: &Affine) -> Result<Option<P
     let bias = if had_bias { rest.first().copied() } else { None };
     let weight = known(graph, *w, "weight")?;
     let new_bias = shifted(graph, bias, beta, affine, producer)?;
-    expect_in_range(weight, &affine.scale, &new_bias, &rows)?;
+    expect_in_range(weight, &affine.scale, &new_bias, alpha, &rows)?;
     let new_weight =
         scaled(weight, &affine.scale, &rows)?.with_origins(merged([&weight.origins, &affine.scale_origins]));
     let mut patch = Patch::new(id, format!("{} with scaled weights", op.name()));
@@ -253,12 +254,12 @@ fn scaled(weight: &Constant, scale: &[f64], rows: &Rows) -> Result<Constant, Str
     Ok(Literal::new_float(literal.ty, values).to_constant())
 }
 
-/// Fails unless the products of the weight and the factors of its channels, whose sums `bias` is added to, stay in range.
-fn expect_in_range(weight: &Constant, scale: &[f64], bias: &Constant, rows: &Rows) -> Result<(), String> {
+/// Fails unless the products of the weight and the factors of its channels stay in range; `bias` is added to `alpha` times their sums.
+fn expect_in_range(weight: &Constant, scale: &[f64], bias: &Constant, alpha: f64, rows: &Rows) -> Result<(), String> {
     let magnitudes = magnitudes(weight, scale.len(), rows)?;
     let bias = Literal::from_constant(bias).map_err(|e| e.to_string())?.to_f64();
     for (channel, ((of, scale), bias)) in magnitudes.iter().zip(scale).zip(&bias).enumerate() {
-        if let Some(obstacle) = range::obstacle_to_factor(weight.ty.dtype, *of, *scale, *bias) {
+        if let Some(obstacle) = range::obstacle_to_factor(weight.ty.dtype, *of, *scale, bias / alpha.abs().max(1.0)) {
             return Err(format!("weights of channel {channel}: {obstacle}"));
         }
     }
@@ -324,8 +325,9 @@ fn shifted(
 /// `x scale + shift` as two nodes, where `f32`, or what the elements are, holds the constants.
 fn apart(graph: &Graph, id: ValueId, affine: &Affine, why: &str) -> Outcome {
     let dtype = graph.ty(affine.x).dtype;
-    if affine.overflows {
-        return Outcome::Declined(format!("the shift exceeds the largest {dtype}"));
+    // `x scale` alone overflows where the whole does, but for shifts that bring it back.
+    if let Some(shift) = affine.shift.iter().find(|shift| !range::is_small(dtype, **shift)) {
+        return Outcome::Declined(format!("the shift {shift:.2e} is too near the largest {dtype}"));
     }
     for (channel, (scale, shift)) in affine.scale.iter().zip(&affine.shift).enumerate() {
         let one = Magnitudes::NONE.and(1.0);

@@ -50,6 +50,12 @@ pub(super) fn is_held(dtype: DType, v: f64) -> bool {
     v.is_finite() && ((least..=most).contains(&v.abs()) || exact())
 }
 
+/// Whether `v` is a number that added to what is beyond the largest of `dtype` does not bring it back: half of its last place at most.
+pub(super) fn is_small(dtype: DType, v: f64) -> bool {
+    let bits = if dtype == DType::F64 { 54 } else { 25 };
+    v.abs() <= normal(dtype).1 * f64::from(-bits).exp2()
+}
+
 /// Whether a sum or product of the finite numbers `of` is beyond the largest number of `dtype`, where `v` is that result.
 pub(super) fn overflows(dtype: DType, v: f64, of: &[f64]) -> bool {
     let beyond = v.is_nan() || v.abs() > normal(dtype).1;
@@ -113,6 +119,12 @@ mod tests {
         assert_eq!(obstacle_to_factor(DType::F32, both, 1e-7, 0.0), None);
         assert!(obstacle_to_factor(DType::F32, both, 1e-10, 0.0).is_some(), "the smallest counts");
         assert_eq!(obstacle_to_factor(DType::F64, both, 1e30, 1e30), None);
+    }
+
+    #[test]
+    fn small_numbers_bring_nothing_back() {
+        assert!(is_small(DType::F32, 1e31) && !is_small(DType::F32, -1e32) && is_small(DType::F64, 1e38));
+        assert!(!is_small(DType::F32, f64::NAN) && !is_small(DType::F32, f64::INFINITY));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use fornax_ir::graph::Graph;
 use fornax_ir::ops::literal::Literal;
-use fornax_ir::ops::{Op, Unary};
+use fornax_ir::ops::{BatchNorm, Gemm, Op, Unary};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::{Constant, random_values};
 use proptest::prelude::*;
@@ -122,31 +122,31 @@ impl Edit for Vary<'_> {
     }
 
     fn op(&mut self, op: &Op) -> Op {
-        match op {
-            Op::Unary(unary) if !unary.function.spelling().1.is_empty() => {
-                let (name, parameters) = unary.function.spelling();
-                let mut values: Vec<f64> = parameters.iter().map(|p| f64::from(*p)).collect();
-                self.next(&mut values);
-                let parameters: Vec<f32> = values.iter().map(|v| *v as f32).collect();
-                UnaryFn::from_spelling(name, &parameters)
-                    .map_or_else(|| op.clone(), |function| Unary { function }.into())
-            }
-            Op::BatchNorm(norm) => {
-                let mut norm = norm.clone();
-                let mut values = [f64::from(norm.epsilon)];
-                self.next(&mut values);
-                norm.epsilon = values[0] as f32;
-                norm.into()
-            }
-            Op::Gemm(gemm) => {
-                let mut gemm = gemm.clone();
-                let mut values = [f64::from(gemm.alpha), f64::from(gemm.beta)];
-                self.next(&mut values);
-                (gemm.alpha, gemm.beta) = (values[0] as f32, values[1] as f32);
-                gemm.into()
-            }
-            op => op.clone(),
+        parameters_edited(op, |values| self.next(values))
+    }
+}
+
+/// The operator with its floating-point parameters edited, if it has any.
+pub fn parameters_edited(op: &Op, edit: impl FnOnce(&mut [f64])) -> Op {
+    match op {
+        Op::Unary(unary) if !unary.function.spelling().1.is_empty() => {
+            let (name, parameters) = unary.function.spelling();
+            let mut values: Vec<f64> = parameters.iter().map(|p| f64::from(*p)).collect();
+            edit(&mut values);
+            let parameters: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+            UnaryFn::from_spelling(name, &parameters).map_or_else(|| op.clone(), |function| Unary { function }.into())
         }
+        Op::BatchNorm(norm) => {
+            let mut values = [f64::from(norm.epsilon)];
+            edit(&mut values);
+            BatchNorm { epsilon: values[0] as f32 }.into()
+        }
+        Op::Gemm(gemm) => {
+            let mut values = [f64::from(gemm.alpha), f64::from(gemm.beta)];
+            edit(&mut values);
+            Gemm { alpha: values[0] as f32, beta: values[1] as f32, ..gemm.clone() }.into()
+        }
+        op => op.clone(),
     }
 }
 
