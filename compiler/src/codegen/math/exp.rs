@@ -1,8 +1,9 @@
 //! The exponential, and what is built from it: sigmoid, SiLU, ELU, Mish.
 //!
-//! `n = rint(x / ln 2)` comes from adding 1.5 * 2^23 and the bias of an exponent, so that the sum's low bits, moved up by 23, are the
-//! number 2^n. The rest is a polynomial on half a unit around 0, which 2^n multiplies: a NaN stays one whatever its bits, and the ends
-//! are 0 (n = -127) and infinity (n = 128). Where gradual underflow and the largest numbers count too, 2^n multiplies in two halves.
+//! `n = rint(x / ln 2)` comes from adding 1.5 * 2^23 and about the bias of an exponent, so that the sum's low bits, moved up by 23, are a
+//! power of two, 0 at the lower end. The rest is a polynomial on half a unit around 0, which the power multiplies: a NaN stays one whatever
+//! its bits, and too large a product is infinity. What is added is even, so that ties of products that were rounded go to even n. Where
+//! gradual underflow and the largest numbers count too, 2^n multiplies in two halves.
 
 use super::{clip, constant_op, free, fresh, pairs, polynomial, with_copies};
 use crate::codegen::{Cmp, Element, Emitter, V, VOp};
@@ -19,14 +20,15 @@ const EXPM1: [f32; 5] = [0.001_394_645, 0.008_366_584, 0.041_666_28, 0.166_665_4
 /// (e^-r - 1 + r) / r^2 for |r| <= ln 2 / 2, highest power first; relative error of e^-r 1.1e-7.
 const EXPM1_FALLING: [f32; 4] = [-0.008_312_69, 0.041_890_19, -0.166_671_13, 0.499_992_3];
 
-/// What holds an argument where one number is 2^n: up to here n is -127, whose 2^n is 0, and from the other one on it is 128, infinity.
-const RANGE: (f32, f32) = (-88.3, 89.0);
+/// What holds the argument of an exponential that is one product: its values there are 0 (n = -126) and infinity (n = 128).
+const RANGE: (f32, f32) = (-87.3, 89.0);
 /// Bound of an argument whose 2^n is a normal number.
 const BOUND: f32 = 87.0;
 
-/// `x = 2^(x by)` for `-127.5 < x by < 128.5`: 0 from -126.5 down, infinity from 127.5 up. `low` is what `by` lacks, if that shows.
+/// `x = 2^(x by)` for `-126.5 < x by < 129.5`: 0 up to -125.5, infinity from 128 on. `low` is what `by` lacks, if that shows.
 fn exp2_bounded(e: &mut dyn Emitter, by: f32, low: Option<f32>, xs: &[V]) {
-    let (round, by, low) = (e.constant(ROUND + 127.0), e.constant(by), low.map(|low| e.constant(low)));
+    // The power is 2^(n - 1), and the polynomial is doubled.
+    let (round, by, low) = (e.constant(ROUND + 126.0), e.constant(by), low.map(|low| e.constant(low)));
     let (ns, rs) = (fresh(e, xs.len()), fresh(e, xs.len()));
     for ((x, n), r) in xs.iter().zip(&ns).zip(&rs) {
         e.copy_v(*n, round);
@@ -40,7 +42,7 @@ fn exp2_bounded(e: &mut dyn Emitter, by: f32, low: Option<f32>, xs: &[V]) {
     }
     free(e, &[round, by]);
     low.into_iter().for_each(|low| e.free_v(low));
-    let sums = polynomial(e, &rs, &EXP2);
+    let sums = polynomial(e, &rs, &EXP2.map(|c| 2.0 * c));
     for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
         e.op(VOp::Mul, Element::F32, *x, *sum, *n);
     }
@@ -99,7 +101,7 @@ pub(super) fn swish(e: &mut dyn Emitter, alpha: f32, xs: &[V]) {
 /// formula does, +inf gives +inf.
 pub(super) fn gelu_tanh(e: &mut dyn Emitter, xs: &[V]) {
     /// Here `exp(-2u)` is infinity, and 0 beside 1.
-    const ENDS: (f32, f32) = (-10.06, 10.0);
+    const ENDS: (f32, f32) = (-10.07, 10.0);
     with_copies(e, xs, |e, ys| {
         clip(e, ENDS.0, ENDS.1, ys);
         let (square, scale, cubic) = (e.v(), e.constant(0.797_884_6), e.constant(0.797_884_6 * 0.044_715));
@@ -247,19 +249,19 @@ pub(super) fn elu(e: &mut dyn Emitter, alpha: f32, beta: f32, gamma: f32, xs: &[
         }
         // The exponential counts only where its argument is negative.
         clip(e, -BOUND, 0.0, ys);
-        let (sums, ns) = reduced(e, 127.0, ys);
-        let (one, zero, inner, scale, value) =
-            (e.constant(1.0), e.constant(0.0), e.constant(alpha * gamma), e.v(), e.v());
+        let (sums, ns) = reduced(e, 128.0, ys);
+        let (two, zero, inner, scale, value) =
+            (e.constant(2.0), e.constant(0.0), e.constant(0.5 * alpha * gamma), e.v(), e.v());
         for ((x, sum), n) in xs.iter().zip(&sums).zip(&ns) {
-            // 2^n (e^r - 1) + (2^n - 1): exact in its second term, so small arguments keep all their digits.
+            // Twice 2^n (e^r - 1) + (2^n - 1): exact in its second term, so small arguments keep all their digits.
             e.shift_left(Element::I32, scale, *n, 23);
-            e.op(VOp::Sub, Element::F32, value, scale, one);
+            e.op(VOp::Sub, Element::F32, value, scale, two);
             e.fma(value, *sum, scale);
             e.op(VOp::Mul, Element::F32, value, value, inner);
             e.op(VOp::Mul, Element::F32, scale, *x, outer);
             e.select(Element::F32, *x, Cmp::Less, [*x, zero], value, scale);
         }
-        free(e, &[beta, outer, one, zero, inner, scale, value]);
+        free(e, &[beta, outer, two, zero, inner, scale, value]);
         free(e, &sums);
         free(e, &ns);
     });
