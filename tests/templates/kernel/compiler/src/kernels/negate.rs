@@ -2,7 +2,7 @@
 //!
 //! In: `x`. Out: `y`, which may be the memory of `x`.
 
-use super::{Argument, Family, KernelName, LayerKind, Parts};
+use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -56,7 +56,7 @@ impl Family for Negate {
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
-        (self.elements / schedule.elements) as u32
+        work_units(self.elements / schedule.elements)
     }
 
     fn flops(&self) -> u64 {

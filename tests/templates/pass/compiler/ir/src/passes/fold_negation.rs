@@ -1,4 +1,7 @@
-//! The sum of a value and another one negated becomes their difference: the same bits.
+//! The sum of a value and another one negated becomes their difference.
+//!
+//! Holds: exactly; zeros, infinities and NaN are those of the sum.
+//! Needs: nothing of the constants.
 
 use super::matching::binary;
 use super::{Context, Outcome, rewrite};
