@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn sums_of_integers_wrap() {
-        let i32s = |shape: &[usize], values: &[i64]| Literal::new_int(TensorType::new(DType::I32, shape), values.to_vec());
+        let i32s =
+            |shape: &[usize], values: &[i64]| Literal::new_int(TensorType::new(DType::I32, shape), values.to_vec());
         let (x, w) = (i32s(&[1, 2, 1, 2], &[i64::from(i32::MAX), 3, 1, 5]), i32s(&[1, 2, 1, 1], &[2, 4]));
         let (b, r) = (i32s(&[1], &[10]), i32s(&[1, 1, 1, 2], &[0, 100]));
         let op = Conv { bias: true, residual: true, ..Conv::default() };

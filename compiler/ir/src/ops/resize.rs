@@ -311,7 +311,8 @@ mod tests {
     #[test]
     fn nearest_decides_in_f32() {
         let x: Vec<f32> = (0..60).map(|i| i as f32).collect();
-        let floor = Resize { coordinates: CoordinateMode::Asymmetric, nearest: NearestMode::Floor, ..Resize::default() };
+        let floor =
+            Resize { coordinates: CoordinateMode::Asymmetric, nearest: NearestMode::Floor, ..Resize::default() };
         // Scales as `f32` has them: every third, fourth or eleventh sample falls on one of the operand's.
         for (scale, out) in [(1.0f32 / 3.0, 20), (4.0 / 3.0, 80), (2.2, 132)] {
             let expected: Vec<f64> = (0..out).map(|i| f64::from((i as f32 / scale).floor())).collect();

@@ -1,7 +1,7 @@
 //! The loops around the tiles: groups, strips, rows, tiles.
 
-use super::strip::{StripGroup, Strip};
-use super::tile::{TilePointers, Run};
+use super::strip::{Strip, StripGroup};
+use super::tile::{Run, TilePointers};
 use super::{Conv, PANEL, Schedule, Split, padded};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
@@ -337,7 +337,8 @@ impl Writer<'_> {
             }
         }
         e.free_r(offset);
-        let place = TilePointers { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
+        let place =
+            TilePointers { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
             conv.tile(self.schedule, e, run, strip, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);

@@ -254,7 +254,8 @@ mod tests {
     fn displacements_fit_for_the_widest_pixels_of_narrow_vectors() {
         for target in ["x86-64", "x86-64-fma", "aarch64"] {
             let target: Target = target.parse().unwrap();
-            for [channels, filters] in [[1, 134_300_000], [134_300_000, 1], [1, 80_000_000], [80_000_000, 4], [64, 64]] {
+            for [channels, filters] in [[1, 134_300_000], [134_300_000, 1], [1, 80_000_000], [80_000_000, 4], [64, 64]]
+            {
                 let conv = Conv::pointwise(5, channels, filters, Epilogue::default());
                 let pixels = conv.plan(&target).pixels;
                 let far = (pixels - 1) * channels.max(filters) * size_of::<f32>();

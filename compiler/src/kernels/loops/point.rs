@@ -81,7 +81,13 @@ impl Nest<'_> {
     }
 
     /// The element that is stored, from the accumulated value.
-    fn finished(&self, e: &mut dyn Emitter, state: &State, width: Width, mut sums: Vec<PointValue>) -> Option<PointValue> {
+    fn finished(
+        &self,
+        e: &mut dyn Emitter,
+        state: &State,
+        width: Width,
+        mut sums: Vec<PointValue>,
+    ) -> Option<PointValue> {
         match self.nest.finish.is_empty() {
             true => Some(sums.swap_remove(0)),
             false => self.program(e, &self.nest.finish, state, width, &sums).pop(),

@@ -61,9 +61,8 @@ impl Nest<'_> {
         let axis = self.nest.outputs() - 1;
         let (from, to) = (state.at[INPUTS], state.output());
         let (across, down) = (self.steps[INPUTS][axis], self.steps[0][axis - 1]);
-        let mut lines: Vec<V> = (0..columns)
-            .map(|column| loaded(e, |e, v| e.load(v, from.at(column as i64 * across), rows)))
-            .collect();
+        let mut lines: Vec<V> =
+            (0..columns).map(|column| loaded(e, |e, v| e.load(v, from.at(column as i64 * across), rows))).collect();
         // What stands after the last column is never stored.
         lines.resize(e.lanes(Element::F32), lines[0]);
         let lines = transpose(e, lines);

@@ -1,6 +1,6 @@
 //! Nests on every machine that runs here and on the interpreted one, whose accesses are checked.
 
-use super::nest::{Affine, Combine, Entry, Inst, LoopNest, Output, IndexTable};
+use super::nest::{Affine, Combine, Entry, IndexTable, Inst, LoopNest, Output};
 use super::{Family, Loops};
 use crate::kernels::testing;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};

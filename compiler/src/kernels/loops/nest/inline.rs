@@ -3,7 +3,7 @@
 //! In: a consumer, one of its inputs, and the nest that writes it. Out: a nest without that input. The programs compute the same values
 //! in the same order, an integer wrapped to the type that it was stored in, so no bit changes.
 
-use super::{Affine, Combine, Id, Input, Inst, LoopNest, Program, IndexTable};
+use super::{Affine, Combine, Id, IndexTable, Input, Inst, LoopNest, Program};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::DType;
 
