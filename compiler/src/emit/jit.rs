@@ -63,7 +63,7 @@ impl Executable {
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if the host lacks the target's features or memory,
 /// [`Error::ExecutableMemory`] if it runs no code that a process has written; [`Error::Plan`] if the plan is not one that may be emitted
-/// ([`verify_placed`]).
+/// (`plan::verify_placed`).
 pub fn compile(plan: &Plan) -> Result<Program> {
     compile_on(fornax_runtime::available_threads(), plan, &mut Times::default())
 }

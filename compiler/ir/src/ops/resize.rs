@@ -150,7 +150,7 @@ impl Resize {
         }
     }
 
-    /// The sample of an axis of `extent` that is nearest to coordinate `at`; what is within [`TIE`] of a half counts as one.
+    /// The sample of an axis of `extent` that is nearest to coordinate `at`; what is within a millionth of a half counts as one.
     pub fn pick(&self, at: f64, extent: usize) -> usize {
         let tie = (at - (at.floor() + 0.5)).abs() < TIE;
         let rounded = match self.nearest {
