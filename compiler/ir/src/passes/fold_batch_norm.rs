@@ -269,20 +269,20 @@ fn expect_in_range(weight: &Constant, scale: &[f64], bias: &Constant, alpha: f64
 /// The magnitudes of the weights of each channel.
 fn magnitudes(weight: &Constant, channels: usize, rows: &Rows) -> Result<Vec<Magnitudes>, String> {
     let mut out = vec![Magnitudes::NONE; channels];
-    let mut see = |row: usize, elements: &mut dyn Iterator<Item = f64>| {
+    let mut see = |row: usize, of: Magnitudes| {
         if let Some(out) = out.get_mut((rows.channel)(row)) {
-            *out = elements.fold(*out, Magnitudes::and);
+            *out = out.with(of);
         }
     };
     if let (DType::F32, Some(bytes)) = (weight.ty.dtype, weight.bytes()) {
         for (row, elements) in bytes.as_chunks::<4>().0.chunks(rows.width).enumerate() {
-            see(row, &mut elements.iter().map(|b| f32::from_le_bytes(*b).into()));
+            see(row, Magnitudes::of_f32(elements));
         }
         return Ok(out);
     }
     let literal = Literal::from_constant(weight).map_err(|e| e.to_string())?;
     for (row, elements) in literal.to_f64().chunks(rows.width).enumerate() {
-        see(row, &mut elements.iter().copied());
+        see(row, elements.iter().copied().fold(Magnitudes::NONE, Magnitudes::and));
     }
     Ok(out)
 }

@@ -22,6 +22,25 @@ impl Magnitudes {
     /// Those of no elements.
     pub const NONE: Self = Self { largest: 0.0, smallest: f64::INFINITY };
 
+    /// Those of `f32` elements, little-endian.
+    pub fn of_f32(elements: &[[u8; 4]]) -> Self {
+        // Bits without the sign are in the order of the magnitudes, infinities and NaN after all numbers. Integers are compared in vectors.
+        const BEYOND: i32 = f32::INFINITY.to_bits() as i32;
+        let (mut largest, mut smallest) = (0, BEYOND);
+        for bytes in elements {
+            let magnitude = i32::from_le_bytes(*bytes) & i32::MAX;
+            largest = largest.max(if magnitude < BEYOND { magnitude } else { 0 });
+            smallest = smallest.min(if magnitude > 0 { magnitude } else { BEYOND });
+        }
+        let [largest, smallest] = [largest, smallest.min(BEYOND)].map(|bits| f32::from_bits(bits as u32).into());
+        Self { largest, smallest }
+    }
+
+    /// Those of both.
+    pub fn with(self, other: Self) -> Self {
+        Self { largest: self.largest.max(other.largest), smallest: self.smallest.min(other.smallest) }
+    }
+
     /// With another element.
     pub fn and(self, v: f64) -> Self {
         let v = v.abs();
@@ -119,6 +138,17 @@ mod tests {
         assert_eq!(obstacle_to_factor(DType::F32, both, 1e-7, 0.0), None);
         assert!(obstacle_to_factor(DType::F32, both, 1e-10, 0.0).is_some(), "the smallest counts");
         assert_eq!(obstacle_to_factor(DType::F64, both, 1e30, 1e30), None);
+    }
+
+    #[test]
+    fn magnitudes_of_bits_are_those_of_numbers() {
+        let numbers = [0.0, -0.0, 1.5, -3e38, 1e-45, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN, 7.0];
+        for count in 0..=numbers.len() {
+            let bytes: Vec<[u8; 4]> = numbers[..count].iter().map(|v| v.to_le_bytes()).collect();
+            let one_by_one = numbers[..count].iter().fold(Magnitudes::NONE, |of, v| of.and(f64::from(*v)));
+            assert_eq!(Magnitudes::of_f32(&bytes), one_by_one, "{count}");
+            assert_eq!(Magnitudes::of_f32(&bytes).with(Magnitudes::NONE), one_by_one, "{count}");
+        }
     }
 
     #[test]
