@@ -293,7 +293,7 @@ impl LoopNest {
     fn sort_outputs(&mut self) {
         let mut order: Vec<usize> = (0..self.extents.len()).collect();
         let outputs = self.outputs();
-        order[..outputs].sort_by_key(|axis| std::cmp::Reverse(self.output.at.strides[*axis].abs()));
+        order[..outputs].sort_by_key(|axis| std::cmp::Reverse(self.output.at.strides[*axis].unsigned_abs()));
         self.extents = order.iter().map(|axis| self.extents[*axis]).collect();
         self.affines_mut().for_each(|a| a.strides = order.iter().map(|axis| a.strides[*axis]).collect());
     }
@@ -398,7 +398,7 @@ fn fits_lanes(dtype: DType) -> bool {
 mod tests {
     use super::*;
 
-    fn copy(extents: &[usize], from: &[i64], to: &[i64]) -> LoopNest {
+    pub(super) fn copy(extents: &[usize], from: &[i64], to: &[i64]) -> LoopNest {
         let output = Output { dtype: DType::F32, elements: 1 << 40, at: Affine::new(0, to) };
         let mut nest = LoopNest::map(extents, output, vec![Inst::Load(0)]);
         nest.input("x", DType::F32, 1 << 40, Affine::new(0, from));

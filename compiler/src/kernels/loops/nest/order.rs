@@ -19,13 +19,13 @@ const SQUARE: usize = 16;
 const SIDE: usize = 4;
 
 /// Largest stride of the lines of a square: displacements of all its lines fit an instruction.
-const REACH: i64 = 1 << 24;
+const REACH: u64 = 1 << 24;
 
 /// Indices of an axis that are walked before the axis outside of it moves, where that is the one that lies dense.
 const BAND: usize = 8;
 
 /// Steps from which on an axis is cut into bands, bytes: eight lines.
-const FAR_STEP: usize = 512;
+const FAR_STEP: u64 = 512;
 
 impl LoopNest {
     /// The nest with its output axes in another order, if it is a copy of 32-bit elements that is dense along one output axis where it
@@ -40,7 +40,7 @@ impl LoopNest {
             && (input.dtype.size(), self.output.dtype.size()) == (4, 4);
         let rows = (0..columns).find(|axis| input.at.strides[*axis] == 1 && self.extents[*axis] >= SIDE)?;
         // Displacements within a square.
-        let near = |stride: i64| stride.abs() < REACH;
+        let near = |stride: i64| stride.unsigned_abs() < REACH;
         let (across, down) = (input.at.strides[columns], self.output.at.strides[rows]);
         let crosses = self.output.at.strides[columns] == 1 && across != 1 && self.extents[columns] >= SIDE;
         if !(copy && crosses && near(across) && near(down)) {
@@ -58,7 +58,7 @@ impl LoopNest {
     fn banded(&self) -> Option<Self> {
         let (outputs, axis) = (self.outputs(), self.outputs().checked_sub(2)?);
         let crosses = |x: &Input| {
-            let step = |axis: usize| x.at.strides[axis].unsigned_abs() as usize * x.dtype.size();
+            let step = |axis: usize| x.at.strides[axis].unsigned_abs().saturating_mul(x.dtype.size() as u64);
             let inside = axis.checked_sub(1).is_some_and(|outer| (1..step(axis)).contains(&step(outer)));
             inside && step(axis) >= FAR_STEP && x.at.strides[axis + 1] == 1
         };
@@ -69,10 +69,11 @@ impl LoopNest {
         let mut nest = self.clone();
         nest.extents[axis] = BAND;
         nest.extents.insert(axis - 1, self.extents[axis] / BAND);
-        nest.affines_mut().for_each(|a| {
-            let step = a.strides[axis];
-            a.strides.insert(axis - 1, step * BAND as i64);
-        });
+        for a in nest.affines_mut() {
+            // A plan that was read may hold any stride.
+            let band = a.strides[axis].checked_mul(BAND as i64)?;
+            a.strides.insert(axis - 1, band);
+        }
         Some(nest)
     }
 
@@ -114,16 +115,8 @@ impl LoopNest {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Affine, Output};
+    use super::super::tests::copy;
     use super::*;
-    use fornax_ir::types::DType;
-
-    fn copy(extents: &[usize], from: &[i64], to: &[i64]) -> LoopNest {
-        let output = Output { dtype: DType::F32, elements: 1 << 40, at: Affine::new(0, to) };
-        let mut nest = LoopNest::map(extents, output, vec![Inst::Load(0)]);
-        nest.input("x", DType::F32, 1 << 40, Affine::new(0, from));
-        nest
-    }
 
     #[test]
     fn far_steps_are_walked_in_bands() {
@@ -138,6 +131,16 @@ mod tests {
         assert!(copy(&[4, 32, 32, 3], &[3072, 3, 96, 1], &[3072, 96, 3, 1]).arranged().is_none());
         assert!(copy(&[4, 32, 31, 32], &[31744, 32, 1024, 1], &[31744, 992, 32, 1]).arranged().is_none());
         assert!(copy(&[4, 32, 32, 3], &[32768, 32, 1024, 2], &[3072, 96, 3, 1]).arranged().is_none());
+    }
+
+    #[test]
+    fn strides_of_any_size_are_read() {
+        for stride in [i64::MIN, i64::MIN + 1, i64::MAX / 4, i64::MAX] {
+            let nest = copy(&[4, 32, 32, 32], &[32768, 32, stride, 1], &[32768, 1024, 32, 1]);
+            assert!(nest.arranged().is_none(), "{stride}");
+            let nest = copy(&[4, 32, 32, 32], &[stride, stride, stride, 1], &[stride, 1, 32, stride]).simplify();
+            assert!(nest.chunks(nest.split()) > 0, "{stride}");
+        }
     }
 
     #[test]
