@@ -169,6 +169,8 @@ pub struct Plan {
     pub(crate) updates: Vec<(ViewId, ViewId)>,
     /// Kernel calls, in order.
     pub steps: Vec<KernelCall>,
+    /// How many of the first steps a session runs only where a variable has been written.
+    pub(crate) prologue: usize,
     /// Size of the arena.
     pub arena_bytes: usize,
     /// Scratch memory of one worker.

@@ -90,6 +90,25 @@ pub enum Error {
         /// Its value.
         found: usize,
     },
+    /// A program has fewer steps than its prologue.
+    #[error("prologue: expected at most {expected} steps, found {found}")]
+    Prologue {
+        /// Steps of the program.
+        expected: usize,
+        /// Steps of its prologue.
+        found: usize,
+    },
+    /// A session of no program was asked for.
+    #[error("programs of a session: expected at least one, found none")]
+    NoProgram,
+    /// A session has no such program.
+    #[error("program: expected one below {expected}, found {found}")]
+    ProgramIndex {
+        /// How many programs it has.
+        expected: usize,
+        /// The program asked for.
+        found: usize,
+    },
     /// A parameter or state of a program contradicts the rest of it.
     #[error("variable `{name}`: {field}: expected {expected}, found {found}")]
     BadVariable {

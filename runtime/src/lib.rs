@@ -21,6 +21,7 @@ mod cpu;
 mod dtype;
 mod error;
 pub mod features;
+mod frame;
 pub mod levels;
 mod library;
 mod map;

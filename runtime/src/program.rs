@@ -1,16 +1,13 @@
-//! A compiled program, and its binding to memory.
+//! A compiled program.
 //!
 //! In: steps, constants and executable memory from the compiler. Out: [`Program`], immutable and shared, whose every
-//! offset and index has been checked; and `Frame`, the arena, state block, scratch and pointer tables of one session. What the
-//! kernels themselves do with their pointers is the promise of whoever calls [`Program::new`].
-#![allow(unsafe_code, reason = "calls generated code")]
+//! offset and index has been checked. What the kernels themselves do with their pointers is the promise of whoever calls
+//! [`Program::new`]; [`crate::frame`] binds a program to memory.
+#![allow(unsafe_code, reason = "takes the word of whoever generated the code")]
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
-use std::ptr::null_mut;
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -18,12 +15,9 @@ use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
 use crate::error::{Error, PortKind};
 use crate::features::{CpuFeatures, HostProof};
-use crate::pool::Pool;
 use crate::port::Port;
 use crate::state::StateParts;
-use crate::sync::Arc;
 use crate::tensor::Tensor;
-use crate::timeline::Timeline;
 
 /// Where an argument of a kernel points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,6 +130,9 @@ impl fmt::Debug for ConstantPool {
 pub struct ProgramParts {
     /// Kernel calls in order.
     pub steps: Vec<Step>,
+    /// How many of the first steps depend on constants, parameters and states alone, none of which the program writes, and leave what
+    /// they compute in the arena, where no later step writes: they run again only after something else has written a variable.
+    pub prologue: usize,
     /// Inputs, in the order of the model.
     pub inputs: Vec<Port>,
     /// Outputs, in the order of the model.
@@ -158,6 +155,7 @@ pub struct Program {
     proof: HostProof,
     /// Index of each step's first pointer in a table of the pointers of all steps.
     first: Vec<usize>,
+    touches_variables: bool,
 }
 
 impl Program {
@@ -179,12 +177,17 @@ impl Program {
         parts.state.check(parts.constants.len())?;
         let mut first = Vec::with_capacity(parts.steps.len());
         let mut pointers = 0;
+        if parts.prologue > parts.steps.len() {
+            return Err(Error::Prologue { expected: parts.steps.len(), found: parts.prologue });
+        }
         for (index, step) in parts.steps.iter().enumerate() {
             check_step(&parts, index, step)?;
             first.push(pointers);
             pointers += step.args.len();
         }
-        Ok(Program { parts, proof, first })
+        let mut later = parts.steps[parts.prologue..].iter().flat_map(|step| &step.args);
+        let touches_variables = later.any(|arg| matches!(arg, Arg::State(_)));
+        Ok(Program { parts, proof, first, touches_variables })
     }
 
     /// Inputs, in the order of the model.
@@ -200,6 +203,11 @@ impl Program {
     /// Kernel calls, in order.
     pub fn steps(&self) -> &[Step] {
         &self.parts.steps
+    }
+
+    /// How many of the first steps run only where a variable has been written since they last ran.
+    pub fn prologue(&self) -> usize {
+        self.parts.prologue
     }
 
     /// Size of the arena of each session.
@@ -231,13 +239,28 @@ impl Program {
         &self.parts.state
     }
 
+    /// Whether a step after the prologue reads or writes a parameter or state.
+    pub(crate) fn touches_variables(&self) -> bool {
+        self.touches_variables
+    }
+
+    /// The arguments of a step begin here in a table of the arguments of all steps.
+    pub(crate) fn first_argument(&self, step: usize) -> usize {
+        self.first[step]
+    }
+
+    /// Address of the constants' first byte. Nothing may be written through it.
+    pub(crate) fn constants_ptr(&self) -> *mut u8 {
+        self.parts.constants.as_ptr()
+    }
+
     /// What the code was compiled for.
     pub fn features(&self) -> CpuFeatures {
         self.proof.features()
     }
 
     /// Counts, types and shapes of a run's tensors.
-    fn check_tensors(&self, inputs: &[&Tensor], outputs: &[Tensor]) -> Result<(), Error> {
+    pub(crate) fn check_tensors(&self, inputs: &[&Tensor], outputs: &[Tensor]) -> Result<(), Error> {
         let count = |kind, expected: usize, found: usize| {
             if expected == found { Ok(()) } else { Err(Error::PortCount { kind, expected, found }) }
         };
@@ -273,6 +296,9 @@ fn check_step(parts: &ProgramParts, index: usize, step: &Step) -> Result<(), Err
     }
     for arg in &step.args {
         match *arg {
+            Arg::Input(port) | Arg::Output(port) if index < parts.prologue => {
+                return Err(bad("prologue", "no input and no output".to_owned(), port));
+            }
             Arg::Arena(offset) if offset > parts.arena_bytes => {
                 return Err(bad("arena offset", format!("at most {}", parts.arena_bytes), offset));
             }
@@ -292,139 +318,4 @@ fn check_step(parts: &ProgramParts, index: usize, step: &Step) -> Result<(), Err
         }
     }
     Ok(())
-}
-
-/// The memory of one session, and the pointers of every step.
-pub(crate) struct Frame {
-    program: Arc<Program>,
-    pool: Arc<Pool>,
-    /// Kept for the pointers in `table`.
-    _arena: Block,
-    /// Parameters and states.
-    state: Block,
-    /// One part of `scratch_stride` bytes per worker.
-    scratch: Block,
-    scratch_stride: usize,
-    /// The pointers of all steps; those of inputs and outputs are valid while a [`Bound`] lives.
-    table: Vec<*mut u8>,
-}
-
-// SAFETY: the pointers lead into the frame's own blocks, into the program it holds, or to tensors borrowed for the life
-// of a `Bound`; none of them belongs to a thread.
-unsafe impl Send for Frame {}
-// SAFETY: through `&Frame` only the table is read. Kernels write memory, but only while a `Bound` borrows the frame
-// mutably.
-unsafe impl Sync for Frame {}
-
-impl Frame {
-    /// Allocates everything that a run needs.
-    pub fn new(program: Arc<Program>, pool: Arc<Pool>) -> Result<Frame, Error> {
-        let failed = |bytes| Error::Allocation { what: "scratch", bytes };
-        let scratch_bytes = program.scratch_bytes();
-        // A line between two workers keeps the prefetcher of one out of the other's lines.
-        let stride = scratch_bytes.checked_next_multiple_of(ALIGN).and_then(|n| n.checked_add(2 * ALIGN));
-        let stride = if scratch_bytes == 0 { 0 } else { stride.ok_or_else(|| failed(scratch_bytes))? };
-        let total = stride.checked_mul(pool.threads()).ok_or_else(|| failed(scratch_bytes))?;
-        let arena = Block::zeroed(program.arena_bytes(), "the arena")?;
-        let scratch = Block::zeroed(total, "scratch")?;
-        let &StateParts { bytes, initial, .. } = program.state();
-        let mut state = Block::zeroed(bytes, "the state")?;
-        // `Program::new` checked that the first elements lie among the constants.
-        state.bytes_mut().copy_from_slice(&program.constants()[initial..][..bytes]);
-        let args = program.steps().iter().flat_map(|step| &step.args);
-        let table = args
-            .map(|arg| match *arg {
-                // SAFETY: `Program::new` checked that the offset is at most the size of the arena.
-                Arg::Arena(offset) => unsafe { arena.as_ptr().add(offset) },
-                // SAFETY: `Program::new` checked that the offset is at most the size of the constants.
-                Arg::Constant(offset) => unsafe { program.parts.constants.as_ptr().add(offset) },
-                // SAFETY: `Program::new` checked that the offset is at most the size of the state block.
-                Arg::State(offset) => unsafe { state.as_ptr().add(offset) },
-                Arg::Input(_) | Arg::Output(_) | Arg::Null => null_mut(),
-            })
-            .collect();
-        Ok(Frame { program, pool, _arena: arena, state, scratch, scratch_stride: stride, table })
-    }
-
-    pub fn program(&self) -> &Arc<Program> {
-        &self.program
-    }
-
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
-    /// The state block.
-    pub fn state(&self) -> &[u8] {
-        self.state.bytes()
-    }
-
-    /// The state block, between two runs.
-    pub fn state_mut(&mut self) -> &mut [u8] {
-        self.state.bytes_mut()
-    }
-
-    /// Checks the tensors of a run against the program and enters their addresses.
-    pub fn bind<'a>(&'a mut self, inputs: &'a [&Tensor], outputs: &'a mut [Tensor]) -> Result<Bound<'a>, Error> {
-        self.program.check_tensors(inputs, outputs)?;
-        let args = self.program.steps().iter().flat_map(|step| &step.args);
-        for (entry, arg) in self.table.iter_mut().zip(args) {
-            match *arg {
-                Arg::Input(input) => *entry = inputs[input].as_ptr(),
-                Arg::Output(output) => *entry = outputs[output].as_ptr(),
-                Arg::Arena(_) | Arg::Constant(_) | Arg::State(_) | Arg::Null => {}
-            }
-        }
-        Ok(Bound { frame: self, tensors: PhantomData })
-    }
-
-    /// Calls the kernel of a step for chunks `begin..end`.
-    ///
-    /// # Safety
-    /// A [`Bound`] of this frame lives; the chunks are of this step, and no other call has them; `worker` is below the number
-    /// of threads of the pool, and no other call with this number is under way.
-    unsafe fn call(&self, step: usize, begin: u32, end: u32, worker: usize) {
-        let kernel = self.program.steps()[step].kernel;
-        let first = self.program.first[step];
-        // SAFETY: `scratch` was sized for as many workers as the pool has threads.
-        let scratch = unsafe { self.scratch.as_ptr().add(worker * self.scratch_stride) };
-        // SAFETY: the table holds the arguments of this step, in order, to memory that the frame owns or that the
-        // tensors of this run own, of the sizes that the program states; the program vouches for its kernels.
-        unsafe { kernel(self.table[first..].as_ptr(), begin, end, scratch) };
-    }
-}
-
-/// A frame with the tensors of one run.
-pub(crate) struct Bound<'a> {
-    frame: &'a mut Frame,
-    tensors: PhantomData<(&'a [&'a Tensor], &'a mut [Tensor])>,
-}
-
-impl Bound<'_> {
-    /// Number of steps.
-    pub fn steps(&self) -> usize {
-        self.frame.program.steps().len()
-    }
-
-    /// Runs one step on all threads and waits for it.
-    pub fn run_step(&self, step: usize) {
-        let frame: &Frame = self.frame;
-        let Step { chunks, grain, .. } = frame.program.steps()[step];
-        frame.pool.run(chunks, grain, &|begin, end, worker| {
-            // SAFETY: this is a worker of the frame's pool in a region over the step's chunks, while `self` is borrowed.
-            unsafe { frame.call(step, begin, end, worker) };
-        });
-    }
-
-    /// Runs one step, like [`Bound::run_step`], and records each kernel call.
-    pub fn run_step_traced(&self, step: usize, timeline: &Timeline) {
-        let frame: &Frame = self.frame;
-        let Step { chunks, grain, .. } = frame.program.steps()[step];
-        frame.pool.run(chunks, grain, &|begin, end, worker| {
-            let from = Instant::now();
-            // SAFETY: as in `run_step`.
-            unsafe { frame.call(step, begin, end, worker) };
-            timeline.record(step, worker, from, Instant::now());
-        });
-    }
 }

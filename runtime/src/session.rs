@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use crate::cpu::{available_threads, float_environment};
 use crate::error::Error;
+use crate::frame::Frame;
 use crate::library::Library;
 use crate::pool::Pool;
-use crate::program::{Frame, Program};
+use crate::program::Program;
 use crate::sync::Arc;
 use crate::tensor::Tensor;
 use crate::timeline::Timeline;
@@ -24,7 +25,16 @@ pub struct Session {
 impl Session {
     /// Allocates the arena, the state block with the first elements of parameters and states, and a scratch block for each thread of `pool`.
     pub fn new(program: Arc<Program>, pool: Arc<Pool>) -> Result<Session, Error> {
-        Ok(Session { frame: Frame::new(program, pool)? })
+        Session::of(vec![program], pool)
+    }
+
+    /// A session of several programs with the same parameters and states, which all of them read and write: the steps of an
+    /// optimiser and the network that it trains, say. The first program says what the variables begin with.
+    ///
+    /// # Errors
+    /// [`Error::NoProgram`]; [`Error::State`] if the variables of the programs differ; the system's refusal of memory.
+    pub fn of(programs: Vec<Arc<Program>>, pool: Arc<Pool>) -> Result<Session, Error> {
+        Ok(Session { frame: Frame::new(programs, pool)? })
     }
 
     /// Opens the compiled library at `path` and takes its first binding, at the best level of this processor, on a pool of
@@ -40,9 +50,14 @@ impl Session {
         Session::new(Arc::new(program), Arc::new(Pool::at_most(available_threads(), false)?))
     }
 
-    /// The program it runs.
+    /// The program that [`Session::run`] runs: the first.
     pub fn program(&self) -> &Arc<Program> {
-        self.frame.program()
+        self.frame.program(0)
+    }
+
+    /// Number of programs.
+    pub fn programs(&self) -> usize {
+        self.frame.programs()
     }
 
     /// The threads it runs on.
@@ -57,35 +72,63 @@ impl Session {
 
     /// Runs the program once, into `outputs`. A tensor of the wrong type or shape is an error, and nothing is written.
     pub fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), Error> {
-        let bound = self.frame.bind(inputs, outputs)?;
+        self.run_program(0, inputs, outputs)
+    }
+
+    /// Runs program `at` of [`Session::of`] once, like [`Session::run`].
+    ///
+    /// # Errors
+    /// As there; [`Error::ProgramIndex`] if there are fewer.
+    pub fn run_program(&mut self, at: usize, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), Error> {
+        let bound = self.frame.bind(at, inputs, outputs)?;
         let _float = float_environment();
-        for step in 0..bound.steps() {
+        for step in bound.steps() {
             bound.run_step(step);
         }
+        bound.finish();
         Ok(())
     }
 
     /// Runs the program once, like [`Session::run`], and puts the nanoseconds that each step took, barrier included,
-    /// into its entry of `times_ns`.
+    /// into its entry of `times_ns`; 0 for one that did not have to run.
     pub fn run_profiled(
         &mut self,
         inputs: &[&Tensor],
         outputs: &mut [Tensor],
         times_ns: &mut [u64],
     ) -> Result<(), Error> {
-        let expected = self.program().steps().len();
+        self.run_program_profiled(0, inputs, outputs, times_ns)
+    }
+
+    /// Runs program `at` of [`Session::of`], like [`Session::run_profiled`].
+    ///
+    /// # Errors
+    /// As there; [`Error::ProgramIndex`] if there are fewer programs.
+    pub fn run_program_profiled(
+        &mut self,
+        at: usize,
+        inputs: &[&Tensor],
+        outputs: &mut [Tensor],
+        times_ns: &mut [u64],
+    ) -> Result<(), Error> {
+        if at >= self.programs() {
+            return Err(Error::ProgramIndex { expected: self.programs(), found: at });
+        }
+        let expected = self.frame.program(at).steps().len();
         if times_ns.len() != expected {
             return Err(Error::TimesLength { expected, found: times_ns.len() });
         }
-        let bound = self.frame.bind(inputs, outputs)?;
+        let bound = self.frame.bind(at, inputs, outputs)?;
         let _float = float_environment();
+        times_ns.fill(0);
         let mut begun = Instant::now();
-        for (step, time) in times_ns.iter_mut().enumerate() {
+        for step in bound.steps() {
             bound.run_step(step);
             let ended = Instant::now();
-            *time = u64::try_from((ended - begun).as_nanos()).unwrap_or(u64::MAX);
+            times_ns[step] = u64::try_from((ended - begun).as_nanos()).unwrap_or(u64::MAX);
             begun = ended;
         }
+        bound.finish();
         Ok(())
     }
 
@@ -102,12 +145,13 @@ impl Session {
         if (steps, threads) != (expected_steps, expected_threads) {
             return Err(Error::TimelineSize { expected_steps, expected_threads, steps, threads });
         }
-        let bound = self.frame.bind(inputs, outputs)?;
+        let bound = self.frame.bind(0, inputs, outputs)?;
         let _float = float_environment();
         timeline.begin();
-        for step in 0..bound.steps() {
+        for step in bound.steps() {
             bound.run_step_traced(step, timeline);
         }
+        bound.finish();
         timeline.end();
         Ok(())
     }

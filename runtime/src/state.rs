@@ -65,6 +65,22 @@ impl StateParts {
         xxh64(self.variables.iter().map(line).collect::<String>().as_bytes(), 0)
     }
 
+    /// Holds these to be the variables of `expected`, in a block of the same size.
+    ///
+    /// # Errors
+    /// [`Error::State`] if they are others.
+    pub(crate) fn expect_same(&self, expected: &StateParts) -> Result<(), Error> {
+        if self.variables == expected.variables && self.bytes == expected.bytes {
+            return Ok(());
+        }
+        let (expected, found) = (expected.layout(), self.layout());
+        Err(Error::State {
+            field: "layout",
+            expected: format!("{expected:016x}"),
+            found: format!("{found:016x}, that of other variables"),
+        })
+    }
+
     /// The variable called `name`.
     pub fn find(&self, name: &str) -> Option<&Variable> {
         self.variables.iter().find(|variable| variable.port.name == name)

@@ -128,12 +128,7 @@ impl Session {
     /// # Errors
     /// [`Error::State`] if its variables are others.
     pub fn copy_state(&mut self, from: &Session) -> Result<(), Error> {
-        let (own, other) = (self.program().state(), from.program().state());
-        if own.variables != other.variables {
-            let expected = format!("{:016x}", own.layout());
-            let found = format!("{:016x}, that of other variables", other.layout());
-            return Err(Error::State { field: "layout", expected, found });
-        }
+        from.program().state().expect_same(self.program().state())?;
         self.frame.state_mut().copy_from_slice(from.frame.state());
         Ok(())
     }

@@ -61,6 +61,7 @@ fn every_thread_keeps_subnormals_and_rounds_to_nearest() {
     let port = |name: &str, elements| Port { name: name.to_owned(), dtype: DType::F32, shape: [elements].into() };
     let parts = ProgramParts {
         steps: vec![step(product_and_sum, "product_and_sum", vec![Arg::Input(0), Arg::Output(0)], THREADS)],
+        prologue: 0,
         inputs: vec![port("x", 2)],
         outputs: vec![port("y", 2 * THREADS as usize)],
         arena_bytes: 0,

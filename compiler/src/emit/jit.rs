@@ -153,6 +153,7 @@ fn program(
         |port: &crate::plan::Port| Port { name: port.name.clone(), dtype: port.ty.dtype, shape: port.ty.shape.clone() };
     let parts = ProgramParts {
         steps: steps.collect(),
+        prologue: plan.prologue,
         inputs: plan.inputs.iter().map(port).collect(),
         outputs: plan.outputs.iter().map(port).collect(),
         arena_bytes: plan.arena_bytes,

@@ -120,6 +120,7 @@ impl PlanBuilder {
             variables: self.variables,
             scratch_bytes: self.steps.iter().map(|s| s.kernel.scratch).max().unwrap_or(0),
             steps: self.steps,
+            prologue: 0,
             arena_bytes: 0,
             remarks: self.remarks,
             updates: updates.to_vec(),

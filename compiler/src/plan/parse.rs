@@ -144,6 +144,8 @@ impl<'a> Parser<'a> {
         let Some([arena_bytes, scratch_bytes, ..]) = sizes.as_deref() else {
             return Err(fault(line, "arena 0 bytes, scratch 0 bytes, constants 0 bytes", text));
         };
+        let prologue = text.split(", ").find_map(|part| part.strip_prefix("prologue ")?.strip_suffix(" steps"));
+        let prologue = prologue.map_or(Ok(0), str::parse).map_err(|_| fault(line, "prologue 1 steps", text))?;
         Ok(Plan {
             name: unquoted(name).map_err(|e| fault_of(line, e))?,
             target,
@@ -155,6 +157,7 @@ impl<'a> Parser<'a> {
             variables: Vec::new(),
             updates: Vec::new(),
             steps: Vec::new(),
+            prologue,
             arena_bytes: *arena_bytes,
             scratch_bytes: *scratch_bytes,
             remarks: Vec::new(),

@@ -4,6 +4,7 @@
 //! A pass changes a plan and leaves a remark for each choice; what its steps compute stays the same to the bit.
 
 mod fuse_chains;
+mod hoist_invariant;
 mod live_ranges;
 mod place;
 mod place_updates;
@@ -32,6 +33,8 @@ pub const PASSES: &[Pass] = &[
         about: "write what replaces parameters and states after a run into their memory",
         run: place_updates::run,
     },
+    // After place_updates, which says what the steps write.
+    Pass { name: "hoist_invariant", about: "compute once what depends on parameters alone", run: hoist_invariant::run },
     // Before place, which sees values only by the memory behind them.
     Pass {
         name: "reuse_in_place",

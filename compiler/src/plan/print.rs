@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan @net for x86-64-v3
-//! arena 4096 bytes, scratch 0 bytes, constants 128 bytes
+//! arena 4096 bytes, scratch 0 bytes, constants 128 bytes              then the state's, and how many steps the prologue has
 //! @0 = f32[32] 5f3c…  padded to 32 : 128 bytes  ; stem.bias           what a constant is made of, the parameters it stands for
 //! f32_mul_1024_h…(x=in0, y=arena+0) chunks=1 Split { … }  ; node      a step: kernel, operands, schedule, the node it belongs to
 //! in0 = "image" : f32[1,3,224,224]                                    the ports
@@ -38,6 +38,9 @@ impl fmt::Display for Plan {
         )?;
         if !self.variables.is_empty() {
             write!(f, ", state {} bytes", self.state_bytes())?;
+        }
+        if self.prologue > 0 {
+            write!(f, ", prologue {} steps", self.prologue)?;
         }
         writeln!(f)?;
         for Variable { kind, name, offset, initial } in &self.variables {

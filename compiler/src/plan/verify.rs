@@ -17,6 +17,9 @@ use crate::kernels::{Access, Argument, Kernel, Spec};
 /// # Errors
 /// [`Error::Plan`] with every fault: a bug of a lowering or a pass, or a text that no plan printed.
 pub fn verify(plan: &Plan) -> Result<()> {
+    if plan.prologue > plan.steps.len() {
+        return Err(Error::Plan(vec![format!("prologue: {} of {} steps", plan.prologue, plan.steps.len())]));
+    }
     let unnamed: Vec<String> = plan.steps.iter().filter_map(|step| unnamed(plan, step)).collect();
     let faults =
         if unnamed.is_empty() { plan.steps.iter().flat_map(|step| faults(plan, step)).collect() } else { unnamed };
@@ -82,7 +85,8 @@ pub fn verify_placed(plan: &Plan) -> Result<()> {
             "constant @{at}: expected the size of its contents, found {bytes} bytes"
         )]));
     }
-    let faults: Vec<String> = plan.steps.iter().flat_map(|step| emission_faults(plan, step)).collect();
+    let mut faults: Vec<String> = plan.steps.iter().flat_map(|step| emission_faults(plan, step)).collect();
+    faults.extend(plan.steps[..plan.prologue].iter().filter_map(|step| varies(plan, step)));
     let scratch = plan.steps.iter().map(|step| step.kernel.scratch).max().unwrap_or(0);
     match faults.is_empty() {
         true if scratch <= plan.scratch_bytes => Ok(()),
@@ -101,6 +105,19 @@ fn emission_faults(plan: &Plan, step: &KernelCall) -> Option<String> {
         return Some(format!("{}: expected arguments, work units and scratch of its spec, found others", at()));
     }
     None
+}
+
+/// What makes a step of the prologue depend on the run.
+fn varies(plan: &Plan, step: &KernelCall) -> Option<String> {
+    let at = step.operands.iter().zip(&step.kernel.arguments).find_map(|(operand, argument)| {
+        match (plan.placement(*operand), argument.access) {
+            (Placement::Input(_) | Placement::Output(_), _) => Some(argument.name),
+            (Placement::State(_), Access::Write | Access::Update) => Some(argument.name),
+            _ => None,
+        }
+    })?;
+    let (node, kernel) = (&step.node, &step.kernel.name);
+    Some(format!("{node}: {kernel}: {at}: expected what no run changes in a step of the prologue"))
 }
 
 /// The first thing that a step names and that is not there.

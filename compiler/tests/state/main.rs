@@ -2,4 +2,5 @@
 
 mod library;
 mod network;
+mod programs;
 mod updates;

@@ -71,6 +71,7 @@ pub fn parts(chunks: u32) -> ProgramParts {
             step(double, "double", vec![Arg::Input(0), Arg::Arena(64)], chunks),
             step(add, "add", vec![Arg::Arena(64), Arg::Constant(64), Arg::Output(0), Arg::Null], chunks),
         ],
+        prologue: 0,
         inputs: vec![port("x")],
         outputs: vec![port("y")],
         arena_bytes: 64 + elements * 4,

@@ -2,7 +2,8 @@
 
 use crate::plan::{Operand, Plan};
 
-/// First and last step that touches a buffer.
+/// First and last step that touches a buffer; as the last, the number of all steps for what the prologue computes and later steps read:
+/// it stays for the next run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LiveRange {
     pub first: usize,
@@ -20,5 +21,7 @@ pub(super) fn live_ranges(plan: &Plan) -> Vec<Option<LiveRange>> {
             }
         }
     }
+    let kept = |range: &&mut LiveRange| range.first < plan.prologue && range.last >= plan.prologue;
+    ranges.iter_mut().flatten().filter(kept).for_each(|range| range.last = plan.steps.len());
     ranges
 }

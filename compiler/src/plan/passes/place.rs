@@ -18,7 +18,7 @@ pub(super) fn run(plan: &mut Plan) {
         .filter(|i| ranges[*i].is_some() && plan.buffers[*i].placement == Placement::Unplaced)
         .collect();
     order.sort_by_key(|i| (std::cmp::Reverse(plan.buffers[*i].bytes), *i));
-    let mut placed = Placed::new(plan.steps.len());
+    let mut placed = Placed::new(plan.steps.len() + 1);
     for i in order {
         let Some(range) = ranges[i] else { continue };
         let bytes = plan.buffers[i].bytes.next_multiple_of(ALIGN);

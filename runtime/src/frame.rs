@@ -1,0 +1,217 @@
+//! The memory of one session, and the way from there into generated code.
+//!
+//! In: programs of the same parameters and states, and a pool. Out: a [`Frame`]: one state block that all of them read and write, an
+//! arena for each, scratch for each worker, and the pointers of every step; [`Frame::bind`] adds the tensors of a run, and then
+//! the steps can be called. Invariant: what a program's prologue has left in its arena is that of the variables as they are, or the
+//! program is marked stale and computes it anew.
+#![allow(unsafe_code, reason = "calls generated code")]
+
+use std::marker::PhantomData;
+use std::ptr::null_mut;
+use std::time::Instant;
+
+use crate::abi::ALIGN;
+use crate::arena::Block;
+use crate::error::Error;
+use crate::pool::Pool;
+use crate::program::{Arg, Program, Step};
+use crate::state::StateParts;
+use crate::sync::Arc;
+use crate::tensor::Tensor;
+use crate::timeline::Timeline;
+
+/// The memory of one session, and the pointers of every step.
+pub(crate) struct Frame {
+    pool: Arc<Pool>,
+    /// Parameters and states.
+    state: Block,
+    /// One part of `scratch_stride` bytes per worker.
+    scratch: Block,
+    scratch_stride: usize,
+    /// One or more.
+    programs: Vec<Bindings>,
+}
+
+/// A program and its arguments.
+struct Bindings {
+    program: Arc<Program>,
+    /// Kept for the pointers in `table`.
+    _arena: Block,
+    /// The pointers of all steps; those of inputs and outputs are valid while a [`Bound`] lives.
+    table: Vec<*mut u8>,
+    /// Whether a variable may have been written since the prologue ran.
+    stale: bool,
+}
+
+// SAFETY: the pointers lead into the frame's own blocks, into the programs it holds, or to tensors borrowed for the life
+// of a `Bound`; none of them belongs to a thread.
+unsafe impl Send for Frame {}
+// SAFETY: through `&Frame` only the tables are read. Kernels write memory, but only while a `Bound` borrows the frame
+// mutably.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    /// Allocates everything that runs of `programs` need, of which there is at least one. The state block begins with what the first
+    /// program says.
+    pub fn new(programs: Vec<Arc<Program>>, pool: Arc<Pool>) -> Result<Frame, Error> {
+        let failed = |bytes| Error::Allocation { what: "scratch", bytes };
+        let scratch_bytes = programs.iter().map(|program| program.scratch_bytes()).max().unwrap_or(0);
+        // A line between two workers keeps the prefetcher of one out of the other's lines.
+        let stride = scratch_bytes.checked_next_multiple_of(ALIGN).and_then(|n| n.checked_add(2 * ALIGN));
+        let stride = if scratch_bytes == 0 { 0 } else { stride.ok_or_else(|| failed(scratch_bytes))? };
+        let total = stride.checked_mul(pool.threads()).ok_or_else(|| failed(scratch_bytes))?;
+        let scratch = Block::zeroed(total, "scratch")?;
+        let first = programs.first().ok_or(Error::NoProgram)?;
+        let &StateParts { bytes, initial, .. } = first.state();
+        let mut state = Block::zeroed(bytes, "the state")?;
+        // `Program::new` checked that the first elements lie among the constants.
+        state.bytes_mut().copy_from_slice(&first.constants()[initial..][..bytes]);
+        programs.iter().try_for_each(|other| other.state().expect_same(first.state()))?;
+        let bindings = programs.into_iter().map(|program| Bindings::new(program, &state));
+        let programs = bindings.collect::<Result<_, Error>>()?;
+        Ok(Frame { pool, state, scratch, scratch_stride: stride, programs })
+    }
+
+    /// A program of the frame.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    pub fn program(&self, at: usize) -> &Arc<Program> {
+        &self.programs[at].program
+    }
+
+    /// Number of programs.
+    pub fn programs(&self) -> usize {
+        self.programs.len()
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The state block.
+    pub fn state(&self) -> &[u8] {
+        self.state.bytes()
+    }
+
+    /// The state block, between two runs.
+    pub fn state_mut(&mut self) -> &mut [u8] {
+        self.programs.iter_mut().for_each(|program| program.stale = true);
+        self.state.bytes_mut()
+    }
+
+    /// Checks the tensors of a run against program `at` and enters their addresses. What another program may write is then stale.
+    pub fn bind<'a>(
+        &'a mut self,
+        at: usize,
+        inputs: &'a [&Tensor],
+        outputs: &'a mut [Tensor],
+    ) -> Result<Bound<'a>, Error> {
+        let found = self.programs.len();
+        let bindings = self.programs.get_mut(at).ok_or(Error::ProgramIndex { expected: found, found: at })?;
+        bindings.enter(inputs, outputs)?;
+        let first_step = if bindings.stale { 0 } else { bindings.program.prologue() };
+        if bindings.program.touches_variables() {
+            let others = self.programs.iter_mut().enumerate().filter(|(other, _)| *other != at);
+            others.for_each(|(_, other)| other.stale = true);
+        }
+        Ok(Bound { frame: self, at, first_step, tensors: PhantomData })
+    }
+
+    /// Calls the kernel of a step of program `at` for chunks `begin..end`.
+    ///
+    /// # Safety
+    /// A [`Bound`] of this frame and program lives; the chunks are of this step, and no other call has them; `worker` is below the number
+    /// of threads of the pool, and no other call with this number is under way.
+    unsafe fn call(&self, at: usize, step: usize, begin: u32, end: u32, worker: usize) {
+        let Bindings { program, table, .. } = &self.programs[at];
+        let kernel = program.steps()[step].kernel;
+        let first = program.first_argument(step);
+        // SAFETY: `scratch` was sized for as many workers as the pool has threads, with what the most demanding program asks for.
+        let scratch = unsafe { self.scratch.as_ptr().add(worker * self.scratch_stride) };
+        // SAFETY: the table holds the arguments of this step, in order, to memory that the frame owns or that the
+        // tensors of this run own, of the sizes that the program states; the program vouches for its kernels.
+        unsafe { kernel(table[first..].as_ptr(), begin, end, scratch) };
+    }
+}
+
+impl Bindings {
+    /// The arena of a program, and pointers into it, to the program's constants and to `state`, which is of the size that it states.
+    fn new(program: Arc<Program>, state: &Block) -> Result<Self, Error> {
+        let arena = Block::zeroed(program.arena_bytes(), "the arena")?;
+        let args = program.steps().iter().flat_map(|step| &step.args);
+        let table = args
+            .map(|arg| match *arg {
+                // SAFETY: `Program::new` checked that the offset is at most the size of the arena.
+                Arg::Arena(offset) => unsafe { arena.as_ptr().add(offset) },
+                // SAFETY: `Program::new` checked that the offset is at most the size of the constants.
+                Arg::Constant(offset) => unsafe { program.constants_ptr().add(offset) },
+                // SAFETY: `Program::new` checked that the offset is at most the size of the program's state block, and
+                // `StateParts::expect_same` that `state` is of that size.
+                Arg::State(offset) => unsafe { state.as_ptr().add(offset) },
+                Arg::Input(_) | Arg::Output(_) | Arg::Null => null_mut(),
+            })
+            .collect();
+        Ok(Self { program, _arena: arena, table, stale: true })
+    }
+
+    /// Checks the tensors of a run and enters their addresses.
+    fn enter(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), Error> {
+        self.program.check_tensors(inputs, outputs)?;
+        let args = self.program.steps().iter().flat_map(|step| &step.args);
+        for (entry, arg) in self.table.iter_mut().zip(args) {
+            match *arg {
+                Arg::Input(input) => *entry = inputs[input].as_ptr(),
+                Arg::Output(output) => *entry = outputs[output].as_ptr(),
+                Arg::Arena(_) | Arg::Constant(_) | Arg::State(_) | Arg::Null => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A frame with the tensors of one run.
+pub(crate) struct Bound<'a> {
+    frame: &'a mut Frame,
+    at: usize,
+    first_step: usize,
+    tensors: PhantomData<(&'a [&'a Tensor], &'a mut [Tensor])>,
+}
+
+impl Bound<'_> {
+    /// The steps to run: all, or those after the prologue.
+    pub fn steps(&self) -> std::ops::Range<usize> {
+        self.first_step..self.program().steps().len()
+    }
+
+    fn program(&self) -> &Program {
+        &self.frame.programs[self.at].program
+    }
+
+    /// Notes that all of [`Bound::steps`] have run.
+    pub fn finish(self) {
+        self.frame.programs[self.at].stale = false;
+    }
+
+    /// Runs one step on all threads and waits for it.
+    pub fn run_step(&self, step: usize) {
+        let (frame, at): (&Frame, usize) = (self.frame, self.at);
+        let Step { chunks, grain, .. } = self.program().steps()[step];
+        frame.pool.run(chunks, grain, &|begin, end, worker| {
+            // SAFETY: this is a worker of the frame's pool in a region over the step's chunks, while `self` is borrowed.
+            unsafe { frame.call(at, step, begin, end, worker) };
+        });
+    }
+
+    /// Runs one step, like [`Bound::run_step`], and records each kernel call.
+    pub fn run_step_traced(&self, step: usize, timeline: &Timeline) {
+        let (frame, at): (&Frame, usize) = (self.frame, self.at);
+        let Step { chunks, grain, .. } = self.program().steps()[step];
+        frame.pool.run(chunks, grain, &|begin, end, worker| {
+            let from = Instant::now();
+            // SAFETY: as in `run_step`.
+            unsafe { frame.call(at, step, begin, end, worker) };
+            timeline.record(step, worker, from, Instant::now());
+        });
+    }
+}
