@@ -25,3 +25,5 @@ pub use image::Image;
 pub use input::ImageInput;
 pub use preprocess::{ChannelOrder, Crop, Layout, Preprocess, Resize};
 pub use resample::Resampler;
+#[cfg(feature = "train")]
+pub(crate) use resample::resize;

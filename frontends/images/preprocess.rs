@@ -199,6 +199,12 @@ impl Preprocess {
         }
     }
 
+    /// The values of one image in the order of the tensor, from interleaved RGB values of 0 to 255.
+    #[cfg(feature = "train")]
+    pub(crate) fn normalise(&self, (height, width): (usize, usize), values: Vec<f32>) -> Vec<f32> {
+        self.normalised(&Pixels { height, width, values })
+    }
+
     /// The values of one image in the order of the tensor.
     fn normalised(&self, pixels: &Pixels) -> Vec<f32> {
         let channels = self.channels();

@@ -1,0 +1,120 @@
+//! Random numbers that depend on what they are for, not on what was drawn before.
+//!
+//! In: a seed, and the purpose, epoch and photo of a draw. Out: a sequence of its own. Nothing has to be kept between epochs, so a
+//! run that is resumed, or whose photos are prepared on other threads, draws the same numbers.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// What is drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// The order of the photos of an epoch.
+    Order,
+    /// Which photos are held out.
+    Split,
+    /// Crop, flip and colours of a photo.
+    Augment,
+    /// Which features are dropped.
+    Dropout,
+    /// Which blocks are skipped.
+    DropPath,
+    /// How two photos are mixed.
+    Mix,
+    /// Which photos of rare classes are repeated.
+    Balance,
+    /// Weights that begin at random.
+    Weights,
+}
+
+/// A sequence of random numbers.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    state: u64,
+}
+
+impl Draw {
+    /// The sequence for one purpose, of photo `item` in `epoch`.
+    pub fn new(seed: u64, purpose: Purpose, epoch: u64, item: u64) -> Self {
+        let key: Vec<u8> = [purpose as u64, epoch, item].iter().flat_map(|part| part.to_le_bytes()).collect();
+        Self { state: xxh3_64_with_seed(&key, seed) }
+    }
+
+    /// 64 random bits: SplitMix64 (Steele, Lea, Flood 2014).
+    pub fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 to 1, of 53 bits, 1 excluded.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// A number from `low` to `high`.
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
+
+    /// A whole number below `count`, which is at least 1.
+    pub fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.bits()) * count as u128) >> 64) as usize
+    }
+
+    /// A number of the standard normal distribution (Box and Muller 1958).
+    pub fn normal(&mut self) -> f64 {
+        let (radius, angle) = (1.0 - self.unit(), self.unit());
+        (-2.0 * libm::log(radius)).sqrt() * libm::cos(std::f64::consts::TAU * angle)
+    }
+
+    /// Puts `items` in a random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_depend_on_every_part_of_their_purpose() {
+        let first = |seed, purpose, epoch, item| Draw::new(seed, purpose, epoch, item).bits();
+        let all = [
+            first(0, Purpose::Order, 0, 0),
+            first(1, Purpose::Order, 0, 0),
+            first(0, Purpose::Split, 0, 0),
+            first(0, Purpose::Order, 1, 0),
+            first(0, Purpose::Order, 0, 1),
+        ];
+        let mut distinct = all.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(first(7, Purpose::Augment, 3, 9), first(7, Purpose::Augment, 3, 9));
+    }
+
+    #[test]
+    fn numbers_are_where_they_should_be() {
+        let mut draw = Draw::new(5, Purpose::Mix, 0, 0);
+        let (mut sum, mut square, mut seen) = (0.0, 0.0, [0usize; 7]);
+        for _ in 0..20_000 {
+            let unit = draw.unit();
+            assert!((0.0..1.0).contains(&unit));
+            seen[draw.below(7)] += 1;
+            let normal = draw.normal();
+            sum += normal;
+            square += normal * normal;
+        }
+        assert!(seen.iter().all(|count| (2600..3120).contains(count)), "{seen:?}");
+        assert!((sum / 20_000.0).abs() < 0.03 && (square / 20_000.0 - 1.0).abs() < 0.05, "{sum} {square}");
+        let mut items: Vec<usize> = (0..50).collect();
+        draw.shuffle(&mut items);
+        assert_ne!(items, (0..50).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..50).collect::<Vec<_>>());
+    }
+}
