@@ -5,6 +5,8 @@
 //! architecture, on any number of threads, and when it is resumed.
 
 pub mod augment;
+pub mod dataset;
 pub mod logistic;
+pub mod photos;
 pub mod random;
 pub mod schedule;

@@ -199,6 +199,14 @@ impl Preprocess {
         }
     }
 
+    /// The photo at the size that it is resized to, in whole numbers, without a crop.
+    #[cfg(feature = "train")]
+    pub(crate) fn resized(&self, image: &Image) -> Result<Image> {
+        let Pixels { height, width, values } = self.pixels(image)?;
+        let bytes = values.into_iter().map(|value| value.round().clamp(0.0, 255.0) as u8).collect();
+        Image::from_rgb(height, width, bytes)
+    }
+
     /// The values of one image in the order of the tensor, from interleaved RGB values of 0 to 255.
     #[cfg(feature = "train")]
     pub(crate) fn normalise(&self, (height, width): (usize, usize), values: Vec<f32>) -> Vec<f32> {

@@ -1,0 +1,246 @@
+//! Photos in memory: decoded once, resized as the network's preprocessing asks.
+//!
+//! In: a [`Dataset`]'s photos and what the network expects of one. Out: [`Photos`], from which any thread takes inputs of the network: as
+//! they are evaluated, or changed for training. All are decoded before the first is used, so that a broken one is found then; those
+//! that do not fit into the bound on memory are read again when they are needed.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::augment::Augment;
+use super::dataset::Photo;
+use super::random::Draw;
+use crate::error::{Error, Result};
+use crate::images::{Crop, Image, Preprocess, Resampler, Resize};
+
+/// What happens to photos that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum BadImages {
+    /// They are listed, and nothing is done.
+    #[default]
+    Refuse,
+    /// They are listed, and left out.
+    Skip,
+}
+
+/// How many unreadable photos an error lists.
+const LISTED: usize = 8;
+
+/// Decoded photos.
+#[derive(Debug)]
+pub struct Photos {
+    photos: Vec<Photo>,
+    /// At the size that the preprocessing resizes to, before its crop; none for what is read again.
+    images: Vec<Option<Image>>,
+    preprocess: Preprocess,
+    /// Photos that were left out, and why.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+impl Photos {
+    /// Decodes `photos` on `threads` threads and keeps as many as fit into `memory` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that lists photos which cannot be read, unless `bad` skips them, or if the preprocessing contradicts itself.
+    pub fn load(
+        photos: Vec<Photo>,
+        preprocess: &Preprocess,
+        bad: BadImages,
+        memory: u64,
+        threads: usize,
+    ) -> Result<Self> {
+        preprocess.check()?;
+        let results: Vec<Mutex<Option<Result<Image, String>>>> = photos.iter().map(|_| Mutex::default()).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((photo, slot)) = {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                photos.get(at).zip(results.get(at))
+            } {
+                let read = Image::open(&photo.path).and_then(|image| resized(&image, preprocess));
+                *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(read.map_err(|e| e.to_string()));
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..threads.max(1)).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        let mut loaded =
+            Self { photos: Vec::new(), images: Vec::new(), preprocess: preprocess.clone(), skipped: Vec::new() };
+        let mut left = memory;
+        for (photo, result) in photos.into_iter().zip(results) {
+            match result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                Some(Ok(image)) => {
+                    let bytes = image.pixels().len() as u64;
+                    let kept = left >= bytes;
+                    left -= if kept { bytes } else { 0 };
+                    loaded.images.push(kept.then_some(image));
+                    loaded.photos.push(photo);
+                }
+                Some(Err(why)) => loaded.skipped.push((photo.path, why)),
+                None => {}
+            }
+        }
+        match bad {
+            BadImages::Refuse if !loaded.skipped.is_empty() => Err(unreadable(&loaded.skipped)),
+            _ => Ok(loaded),
+        }
+    }
+
+    /// The photos that were read, in order.
+    pub fn photos(&self) -> &[Photo] {
+        &self.photos
+    }
+
+    /// Number of photos.
+    pub fn len(&self) -> usize {
+        self.photos.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.photos.is_empty()
+    }
+
+    /// What the network expects of a photo.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// The values of photo `at` as the network evaluates it: those of [`Preprocess::tensor`], bit for bit.
+    ///
+    /// # Errors
+    /// If the photo has to be read again and cannot.
+    pub fn evaluated(&self, at: usize) -> Result<Vec<f32>> {
+        let (image, preprocess) = match &self.images[at] {
+            Some(image) if resizes_first(&self.preprocess) => {
+                (image.clone(), Preprocess { resize: Resize::None, ..self.preprocess.clone() })
+            }
+            _ => (Image::open(&self.photos[at].path)?, self.preprocess.clone()),
+        };
+        let tensor = preprocess.tensor(&[image])?;
+        let values = tensor.as_f32();
+        values.map(<[f32]>::to_vec).ok_or_else(|| Error::input("input", "a network of f32", tensor.dtype().to_string()))
+    }
+
+    /// The values of photo `at` as training sees it, for an input of height and width `size`.
+    ///
+    /// # Errors
+    /// As [`Photos::evaluated`].
+    pub fn augmented(&self, at: usize, augment: &Augment, size: (usize, usize), draw: &mut Draw) -> Result<Vec<f32>> {
+        if augment.is_none() {
+            return self.evaluated(at);
+        }
+        match &self.images[at] {
+            Some(image) => augment.values(image, &self.preprocess, size, draw),
+            None => {
+                let image = resized(&Image::open(&self.photos[at].path)?, &self.preprocess)?;
+                augment.values(&image, &self.preprocess, size, draw)
+            }
+        }
+    }
+}
+
+/// Whether what is evaluated is a crop of the resized photo, in whole numbers.
+fn resizes_first(preprocess: &Preprocess) -> bool {
+    matches!(preprocess.resampler, Resampler::Pillow | Resampler::Pillow12)
+        && matches!(preprocess.crop, Crop::None | Crop::Center(..))
+}
+
+/// A photo at the size that its preprocessing resizes to, without the crop.
+fn resized(image: &Image, preprocess: &Preprocess) -> Result<Image> {
+    let whole = match preprocess.crop {
+        // The crop comes first: what is left of the photo at the side is wider by the margin.
+        Crop::TfV1 { padding } | Crop::TfV2 { padding } => {
+            let Resize::Exact(side, _) = preprocess.resize else { return Ok(image.clone()) };
+            Preprocess { crop: Crop::None, resize: Resize::ShortEdge(side + padding), ..preprocess.clone() }
+        }
+        _ => Preprocess { crop: Crop::None, ..preprocess.clone() },
+    };
+    whole.resized(image)
+}
+
+fn unreadable(skipped: &[(PathBuf, String)]) -> Error {
+    let lines: Vec<String> = skipped.iter().take(LISTED).map(|(_, why)| why.clone()).collect();
+    let more = skipped.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let found =
+        format!("{} that cannot (--bad-images skip goes on without them): {}{more}", skipped.len(), lines.join("; "));
+    Error::input("photos", "photos that can be read", found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::augment::Kind;
+    use super::super::random::Purpose;
+    use super::*;
+    use crate::images::{ChannelOrder, Interpolation, Layout};
+    use fornax_runtime::DType;
+
+    fn preprocess(resize: Resize, crop: Crop) -> Preprocess {
+        Preprocess {
+            channel_order: ChannelOrder::Rgb,
+            resize,
+            interpolation: Interpolation::Bicubic,
+            resampler: Resampler::Pillow,
+            crop,
+            scale: 1.0 / 255.0,
+            mean: vec![0.5; 3],
+            std: vec![0.25; 3],
+            layout: Layout::Nchw,
+            dtype: DType::F32,
+        }
+    }
+
+    /// The demo's photos, and a file that is none.
+    fn photos(broken: bool) -> (tempfile::TempDir, Vec<Photo>) {
+        let folder = tempfile::tempdir().unwrap();
+        let demo = ["stop", "yield"].map(|name| PathBuf::from(format!("examples/photos/{name}.jpg")));
+        let mut photos: Vec<Photo> = demo.into_iter().enumerate().map(|(class, path)| Photo { path, class }).collect();
+        if broken {
+            let path = folder.path().join("broken.jpg");
+            std::fs::write(&path, b"\xff\xd8\xff").unwrap();
+            photos.insert(1, Photo { path, class: 0 });
+        }
+        (folder, photos)
+    }
+
+    #[test]
+    fn photos_from_memory_and_from_files_are_the_same() {
+        for (resize, crop) in [
+            (Resize::ShortEdge(40), Crop::Center(32, 32)),
+            (Resize::Exact(32, 32), Crop::None),
+            (Resize::Exact(32, 32), Crop::TfV1 { padding: 8 }),
+        ] {
+            let preprocess = preprocess(resize, crop);
+            let load = |memory, threads| {
+                Photos::load(photos(false).1, &preprocess, BadImages::Refuse, memory, threads).unwrap()
+            };
+            let (kept, read_again) = (load(1 << 30, 2), load(0, 1));
+            for at in 0..2 {
+                let image = Image::open(&kept.photos()[at].path).unwrap();
+                let expected = preprocess.tensor(&[image]).unwrap();
+                assert_eq!(kept.evaluated(at).unwrap(), expected.as_f32().unwrap());
+                assert_eq!(read_again.evaluated(at).unwrap(), expected.as_f32().unwrap());
+                let augmented = |photos: &Photos, kind| {
+                    let mut draw = Draw::new(1, Purpose::Augment, 0, at as u64);
+                    photos.augmented(at, &Augment::of(kind, true), (32, 32), &mut draw).unwrap()
+                };
+                assert_eq!(augmented(&kept, Kind::Light), augmented(&read_again, Kind::Light));
+                assert_eq!(augmented(&kept, Kind::None), expected.as_f32().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn broken_photos_are_listed_and_may_be_left_out() {
+        let preprocess = preprocess(Resize::Exact(8, 8), Crop::None);
+        let (folder, photos) = photos(true);
+        let error = Photos::load(photos.clone(), &preprocess, BadImages::Refuse, 0, 1).unwrap_err().to_string();
+        assert!(error.contains("found 1 that cannot") && error.contains("broken.jpg"), "{error}");
+        let loaded = Photos::load(photos, &preprocess, BadImages::Skip, 1 << 20, 2).unwrap();
+        assert_eq!((loaded.len(), loaded.skipped.len()), (2, 1));
+        assert_eq!(loaded.skipped[0].0, folder.path().join("broken.jpg"));
+    }
+}
