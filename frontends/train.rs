@@ -7,6 +7,8 @@
 pub mod augment;
 pub mod dataset;
 pub mod logistic;
+pub mod metrics;
 pub mod photos;
+pub mod probe;
 pub mod random;
 pub mod schedule;
