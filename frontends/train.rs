@@ -8,6 +8,7 @@ pub mod augment;
 pub mod dataset;
 pub mod logistic;
 pub mod metrics;
+pub mod outputs;
 pub mod photos;
 pub mod probe;
 pub mod random;

@@ -9,6 +9,8 @@ mod scaling;
 mod support;
 #[path = "cli/system.rs"]
 mod system;
+#[path = "cli/training.rs"]
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -6,6 +6,7 @@
 
 mod bench;
 mod compile;
+mod eval;
 mod export;
 mod features;
 mod image_options;
@@ -15,6 +16,7 @@ mod list;
 mod measured;
 mod model_options;
 mod output;
+mod probe;
 mod process;
 mod profile;
 mod progress;
@@ -22,6 +24,7 @@ mod run;
 mod scale;
 mod stages;
 mod stdio;
+mod train_options;
 
 use std::error::Error as _;
 use std::io::{self, BufWriter, Write};
@@ -54,6 +57,10 @@ enum Verb {
     Features(Box<features::Args>),
     /// Write a model as an ONNX file.
     Export(Box<export::Args>),
+    /// Fit the best linear classifier over a network's features of photos, and say how good it is.
+    Probe(Box<probe::Args>),
+    /// Measure how good a classifier is on photos in folders of classes.
+    Eval(Box<eval::Args>),
     /// Run a model on images or tensors.
     Run(Box<run::Args>),
     /// Show a model: summary, statistics, passes, plan, code.
@@ -85,6 +92,8 @@ fn main() -> ExitCode {
         Verb::Scale(args) => scale::run(args, &mut out),
         Verb::Features(args) => features::run(args, &mut out),
         Verb::Export(args) => export::run(args, &mut out),
+        Verb::Probe(args) => probe::run(args, &mut out),
+        Verb::Eval(args) => eval::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),
         Verb::Bench(args) => bench::run(args, &mut out),

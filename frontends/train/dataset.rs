@@ -98,6 +98,21 @@ impl Dataset {
         Ok(Self { classes, train: photos(train), val: photos(val) })
     }
 
+    /// The photos of a folder of classes, or of the `val` in it, none of them set apart: class names, and the photos in order.
+    ///
+    /// # Errors
+    /// As [`Dataset::folder`]; one class is enough.
+    pub fn labelled(root: &Path) -> Result<(Vec<String>, Vec<Photo>)> {
+        let val = root.join("val");
+        let root = if root.join("train").is_dir() && val.is_dir() { &val } else { root };
+        let found = classes_of(root)?;
+        if found.is_empty() {
+            return Err(Error::input(format!("{}", root.display()), "a folder of photos for each class", "none"));
+        }
+        let (classes, by_class): (Vec<String>, Vec<Vec<PathBuf>>) = found.into_iter().unzip();
+        Ok((classes, photos(by_class)))
+    }
+
     /// Number of photos for training of each class.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];

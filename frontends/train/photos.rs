@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fornax_runtime::Tensor;
+
 use super::augment::Augment;
 use super::dataset::Photo;
 use super::random::Draw;
@@ -108,18 +110,25 @@ impl Photos {
         &self.preprocess
     }
 
-    /// The values of photo `at` as the network evaluates it: those of [`Preprocess::tensor`], bit for bit.
+    /// Photo `at` as the network evaluates it: what [`Preprocess::tensor`] makes of it, bit for bit.
     ///
     /// # Errors
     /// If the photo has to be read again and cannot.
-    pub fn evaluated(&self, at: usize) -> Result<Vec<f32>> {
-        let (image, preprocess) = match &self.images[at] {
+    pub fn tensor(&self, at: usize) -> Result<Tensor> {
+        match &self.images[at] {
             Some(image) if resizes_first(&self.preprocess) => {
-                (image.clone(), Preprocess { resize: Resize::None, ..self.preprocess.clone() })
+                Preprocess { resize: Resize::None, ..self.preprocess.clone() }.tensor(std::slice::from_ref(image))
             }
-            _ => (Image::open(&self.photos[at].path)?, self.preprocess.clone()),
-        };
-        let tensor = preprocess.tensor(&[image])?;
+            _ => self.preprocess.tensor(&[Image::open(&self.photos[at].path)?]),
+        }
+    }
+
+    /// The values of [`Photos::tensor`].
+    ///
+    /// # Errors
+    /// As there; [`Error::Input`] if they are bytes.
+    pub fn evaluated(&self, at: usize) -> Result<Vec<f32>> {
+        let tensor = self.tensor(at)?;
         let values = tensor.as_f32();
         values.map(<[f32]>::to_vec).ok_or_else(|| Error::input("input", "a network of f32", tensor.dtype().to_string()))
     }

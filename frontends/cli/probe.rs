@@ -1,0 +1,110 @@
+//! `probe`: the best linear classifier over a network's features.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use fornax::train::dataset::{Dataset, Validation};
+use fornax::train::logistic::Samples;
+use fornax::train::outputs::outputs;
+use fornax::train::photos::Photos;
+use fornax::train::probe::{HeldOut, probe};
+use fornax::{Error, Features, ImageInput, Model, Options, Result};
+use serde_json::{Value, json};
+
+use crate::image_options::ImageArgs;
+use crate::model_options::ModelArgs;
+use crate::output::Output;
+use crate::train_options::PhotoArgs;
+
+/// Arguments of `probe`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Folder with `train` and `val`, each with a folder of photos for each class; or with the classes themselves.
+    photos: PathBuf,
+    /// Folder of photos to validate on, or the share of each class that is drawn for it.
+    #[arg(long, value_name = "DIR|SHARE", default_value = "0.2")]
+    val: String,
+    /// Penalty on squared weights, or auto: the best of several by five-fold cross-validation.
+    #[arg(long, value_name = "X", default_value = "auto", value_parser = l2)]
+    l2: L2,
+    #[command(flatten)]
+    read: PhotoArgs,
+    #[command(flatten)]
+    image: ImageArgs,
+}
+
+/// A penalty; none is the best one.
+#[derive(Clone, Copy)]
+struct L2(Option<f64>);
+
+fn l2(text: &str) -> Result<L2, String> {
+    match text {
+        "auto" => Ok(L2(None)),
+        _ => text.parse().map(|number| L2(Some(number))).map_err(|_| "expected a number, or auto".into()),
+    }
+}
+
+/// A folder, or a share.
+pub fn validation(text: &str) -> Validation {
+    text.parse().map_or_else(|_| Validation::Folder(text.into()), Validation::Share)
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
+    let dataset = Dataset::folder(&args.photos, &validation(&args.val), 0)?;
+    let model = args.model.open_with(Options { features: Some(Features::Pooled), ..Options::default() })?;
+    if matches!(model.features(), Some(Features::Reductions(_))) {
+        return Err(Error::usage("--features", "pooled", "reductions"));
+    }
+    let (preprocess, source) = args.image.resolve(&model, &ImageInput::of(model.inputs())?)?;
+    out.note(&format!("preprocess: {preprocess} ({source})"));
+    let classes = dataset.classes.len();
+    let train = args.read.load(dataset.train, &preprocess, out)?;
+    let val = args.read.load(dataset.val, &preprocess, out)?;
+    let begun = Instant::now();
+    let (train, val) = (samples(args, &model, &train, classes)?, samples(args, &model, &val, classes)?);
+    let features = begun.elapsed();
+    let found = probe(&train, args.l2.0, args.read.threads())?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let accuracy = |samples: &Samples| 1.0 - samples.loss(&found.layer).1 as f64 / samples.len() as f64;
+    let (on_train, on_val, loss) = (accuracy(&train), accuracy(&val), val.loss(&found.layer).0);
+    if out.json {
+        let held_out: Vec<Value> = found.held_out.iter().map(json_of).collect();
+        return out.json(&json!({
+            "version": 1, "classes": dataset.classes, "features": found.layer.width, "l2": found.l2, "held_out": held_out,
+            "train": {"photos": train.len(), "accuracy": on_train},
+            "val": {"photos": val.len(), "accuracy": on_val, "cross_entropy": loss},
+            "seconds": seconds, "feature_seconds": features.as_secs_f64(),
+        }));
+    }
+    if !found.held_out.is_empty() {
+        writeln!(out.to, "{:>8}  {:>13}  {:>9}", "l2", "held-out loss", "accuracy")?;
+    }
+    for HeldOut { l2, loss, accuracy } in &found.held_out {
+        let chosen = if *l2 == found.l2 { "  chosen" } else { "" };
+        writeln!(out.to, "{l2:>8}  {loss:>13.4}  {:>7.1} %{chosen}", 100.0 * accuracy)?;
+    }
+    writeln!(
+        out.to,
+        "{} classes, {} features, {seconds:.1} s: train {:.1} % of {}, val {:.1} % of {} (cross-entropy {loss:.4})",
+        classes,
+        found.layer.width,
+        100.0 * on_train,
+        train.len(),
+        100.0 * on_val,
+        val.len()
+    )?;
+    Ok(())
+}
+
+fn json_of(tried: &HeldOut) -> Value {
+    json!({"l2": tried.l2, "cross_entropy": tried.loss, "accuracy": tried.accuracy})
+}
+
+fn samples(args: &Args, model: &Model, photos: &Photos, classes: usize) -> Result<Samples> {
+    let rows = outputs(model, photos, args.read.threads(), &|| {})?;
+    let labels = photos.photos().iter().map(|photo| photo.class).collect();
+    Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes)
+}
