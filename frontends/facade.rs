@@ -9,6 +9,7 @@ mod compile;
 mod compiled;
 mod emit;
 mod export;
+mod head;
 mod library;
 mod manifest;
 mod metadata;
@@ -16,15 +17,23 @@ mod model;
 mod onnx;
 mod options;
 mod pooled;
+#[cfg(feature = "train")]
+mod retrained;
 mod session;
 mod source;
 mod spec;
 mod stats;
 
+#[cfg(feature = "train")]
+pub(crate) use compile::host;
 pub use compiled::Compiled;
 pub use emit::{Artifact, ArtifactOptions, Artifacts, Emit};
+#[cfg(feature = "train")]
+pub(crate) use head::Head;
 pub use model::Model;
 pub use options::{Features, LibrarySource, Options, ScaledOptions};
+#[cfg(feature = "train")]
+pub(crate) use retrained::with_constants;
 pub use session::{Session, SessionOptions};
 pub use spec::open_spec;
 pub use stats::Stats;

@@ -124,6 +124,12 @@ impl Model {
         Self(Arc::new(Inner { path, source, times, options: options.clone(), cache: Mutex::default() }))
     }
 
+    /// A model made of another one.
+    #[cfg(feature = "train")]
+    pub(crate) fn derived(from: &Model, source: Box<dyn Source>) -> Self {
+        Self::of(from.path().to_path_buf(), source, from.options(), from.times().clone())
+    }
+
     /// The file it was opened from.
     pub fn path(&self) -> &Path {
         &self.0.path

@@ -1,0 +1,218 @@
+//! A training step in the caller's hands: gradients, then an update.
+//!
+//! In: a graph and what is trained of it. Out: a [`Step`]: [`Step::gradients`] adds the gradients of some images to sums,
+//! [`Step::update`] moves the parameters along them and clears the sums. Both are compiled programs over one block of parameters and
+//! states, which can be saved and put back as bytes. Invariant: bits depend on the images, their order and the options, not on
+//! threads or on how the images of a batch are dealt to calls.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fornax_compiler::pipeline::{CompileOptions, compile};
+use fornax_compiler::{Target, Times};
+use fornax_ir::graph::Graph;
+use fornax_ir::training::{Optimiser, Training, TrainingOptions};
+use fornax_ir::types::{Constant, TensorType};
+use fornax_runtime::{Pool, Program, Session, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Position of the programs in the session.
+const GRADIENTS: usize = 0;
+const MAPPED: usize = 1;
+const UPDATE: usize = 2;
+
+/// Gradients, their sums, and the update of a network's parameters.
+pub struct Step {
+    session: Session,
+    programs: [Arc<Program>; 3],
+    optimiser: Optimiser,
+    parameters: Vec<String>,
+    running: Vec<String>,
+    /// Residual blocks whose branches can be dropped.
+    blocks: usize,
+    /// Outputs of the gradients program.
+    outputs: Vec<Tensor>,
+    /// Outputs of the update program.
+    norms: Vec<Tensor>,
+    times: Times,
+}
+
+/// What a step of the optimiser takes besides gradients.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rates {
+    /// The learning rate.
+    pub lr: f64,
+    /// The number of the step, from 1.
+    pub step: u64,
+    /// The norm to which gradients are clipped, where that was asked for.
+    pub clip: f64,
+    /// The share of the old average in averages of the parameters, where those were asked for.
+    pub ema: f64,
+}
+
+impl Rates {
+    /// Step `step`, from 1, at a rate.
+    pub fn new(lr: f64, step: u64) -> Self {
+        Self { lr, step, clip: f64::INFINITY, ema: 0.0 }
+    }
+}
+
+impl Step {
+    /// Compiles the step of `graph` for this machine, to run on `pool`.
+    ///
+    /// # Errors
+    /// As [`Training::new`]; [`Error::Compiler`] and [`Error::Runtime`] as for any program.
+    pub fn new(graph: &Graph, options: &TrainingOptions<'_>, target: &Target, pool: Arc<Pool>) -> Result<Self> {
+        let mut times = Times::default();
+        let training = times.stage("differentiate", || Training::new(graph, options))?;
+        let Training { gradients, mapped, update, parameters, running, blocks } = training;
+        let mut programs = Vec::with_capacity(3);
+        for graph in [gradients, mapped, update] {
+            let compiled = compile(graph, target, &CompileOptions::default(), pool.threads())?;
+            times.extend(&compiled.times);
+            let missing = || Error::usage("stage", "a program", "a plan");
+            programs.push(Arc::new(compiled.program.ok_or_else(missing)?));
+        }
+        let session = Session::of(programs.clone(), pool)?;
+        let [gradients, mapped, update] = [0, 1, 2].map(|at: usize| Arc::clone(&programs[at]));
+        let new = |program: &Program| -> Result<Vec<Tensor>> {
+            let outputs = program.outputs().iter().map(|port| Tensor::zeros(port.dtype, port.shape.clone()));
+            Ok(outputs.collect::<Result<_, _>>()?)
+        };
+        let (outputs, norms) = (new(&gradients)?, new(&update)?);
+        let (optimiser, blocks) = (options.optimiser, blocks.len());
+        let programs = [gradients, mapped, update];
+        Ok(Self { session, programs, optimiser, parameters, running, blocks, outputs, norms, times })
+    }
+
+    /// Images that a call of [`Step::gradients`] takes.
+    pub fn images(&self) -> usize {
+        self.programs[GRADIENTS].inputs()[0].shape.first().copied().unwrap_or(1)
+    }
+
+    /// Inputs of [`Step::gradients`]: the network's own; `targets [m, classes]`, a weight for each class of each image, divided by
+    /// whatever the mean is to be taken over; `dropout [m, …]` and `drop_path.N [m]`, factors, if they were asked for.
+    pub fn inputs(&self) -> &[fornax_runtime::Port] {
+        self.programs[GRADIENTS].inputs()
+    }
+
+    /// Number of residual blocks whose branches can be dropped, of which block `N` has the input `drop_path.N`.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Names of the parameters that are trained.
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
+    }
+
+    /// How long the parts of its making took.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// The program that computes gradients.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.programs[GRADIENTS]
+    }
+
+    /// Adds the gradients of some images to the sums; the loss of each image, and the logits.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] naming the input that does not fit.
+    pub fn gradients(&mut self, inputs: &[&Tensor]) -> Result<(&[f32], &[f32])> {
+        self.session.run_program(GRADIENTS, inputs, &mut self.outputs)?;
+        let values = |at: usize| self.outputs.get(at).and_then(Tensor::as_f32).unwrap_or_default();
+        Ok((values(0), values(1)))
+    }
+
+    /// [`Step::gradients`], with the nanoseconds that each step of its program took.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gradients_profiled(&mut self, inputs: &[&Tensor], times_ns: &mut [u64]) -> Result<()> {
+        Ok(self.session.run_program_profiled(GRADIENTS, inputs, &mut self.outputs, times_ns)?)
+    }
+
+    /// Moves the parameters along the sums of the gradients, and clears the sums. The norm of the gradients before they were clipped, where
+    /// that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] if the program cannot run.
+    pub fn update(&mut self, rates: &Rates) -> Result<Option<f32>> {
+        let inputs = self.programs[UPDATE].inputs().iter().map(|port| self.rate(&port.name, rates));
+        let tensors = inputs.map(|value| Tensor::from_f32([1], &[value as f32])).collect::<Result<Vec<_>, _>>()?;
+        let tensors: Vec<&Tensor> = tensors.iter().collect();
+        self.session.run_program(UPDATE, &tensors, &mut self.norms)?;
+        Ok(self.norms.first().and_then(Tensor::as_f32).and_then(|values| values.first().copied()))
+    }
+
+    fn rate(&self, name: &str, rates: &Rates) -> f64 {
+        let correction = |beta: f64| 1.0 / (1.0 - libm::pow(beta, rates.step as f64));
+        match (name, self.optimiser) {
+            ("lr", _) => rates.lr,
+            ("clip", _) => rates.clip.min(f64::from(f32::MAX)),
+            ("ema", _) => rates.ema,
+            ("correction1", Optimiser::AdamW { beta1, .. }) => correction(beta1),
+            ("correction2", Optimiser::AdamW { beta2, .. }) => correction(beta2),
+            _ => 0.0,
+        }
+    }
+
+    /// The gradient of each parameter as the sums have it now, under the parameter's name.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] if there is no memory for them.
+    pub fn summed(&mut self) -> Result<BTreeMap<String, Tensor>> {
+        let program = Arc::clone(&self.programs[MAPPED]);
+        let mut outputs = Vec::with_capacity(program.outputs().len());
+        for port in program.outputs() {
+            outputs.push(Tensor::zeros(port.dtype, port.shape.clone())?);
+        }
+        self.session.run_program(MAPPED, &[], &mut outputs)?;
+        Ok(program.outputs().iter().map(|port| port.name.clone()).zip(outputs).collect())
+    }
+
+    /// What a parameter or state holds.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] if there is none of this name.
+    pub fn variable(&self, name: &str) -> Result<Tensor> {
+        Ok(self.session.parameter(name)?)
+    }
+
+    /// Trained parameters, and running averages that follow the batches, as constants under their names; with `averaged`, their averages
+    /// over the steps.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] if averages were not asked for.
+    pub fn constants(&self, averaged: bool) -> Result<BTreeMap<String, Constant>> {
+        let names = self.parameters.iter().chain(&self.running);
+        let constant = |name: &String| -> Result<(String, Constant)> {
+            let tensor = self.variable(&if averaged { format!("ema.{name}") } else { name.clone() })?;
+            let ty = TensorType::new(tensor.dtype(), tensor.shape().clone());
+            Ok((name.clone(), Constant::from_bytes(ty, tensor.bytes().to_vec())))
+        };
+        names.map(constant).collect()
+    }
+
+    /// All parameters and states as bytes.
+    pub fn save_state(&self) -> Vec<u8> {
+        self.session.save_state()
+    }
+
+    /// Puts back what [`Step::save_state`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] if the bytes are of another step, or damaged.
+    pub fn restore_state(&mut self, saved: &[u8]) -> Result<()> {
+        Ok(self.session.restore_state(saved)?)
+    }
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Step").field("parameters", &self.parameters.len()).field("inputs", &self.inputs()).finish()
+    }
+}
