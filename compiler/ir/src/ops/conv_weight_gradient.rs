@@ -4,7 +4,6 @@
 //! Operands: `x [N, C, spatial…]`, the operand of the convolution; `dy [N, M, out…]`, the gradient of its result; then, if
 //! `accumulate`, `sum [M, C / group, kernel…]`, which is added. Result `[M, C / group, kernel…]`, the shape of the weights.
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::decomposition::Decomposition;
@@ -12,7 +11,7 @@ use super::error_bound::over_absolutes;
 use super::literal::Literal;
 use super::shapes::{check, checked, expect_dtype, expect_float, expect_operands, expect_rank, expect_type};
 use super::window::{Window, taps};
-use super::{Binary, Conv, Reshape, Slice, Transpose};
+use super::{Binary, Conv, GradientContext, OneResult, Reshape, Slice, Transpose};
 use crate::error::OpError;
 use crate::scalar::BinaryFn;
 use crate::types::{Shape, TensorType};
@@ -183,6 +182,26 @@ impl OneResult for ConvWeightGradient {
             result = parts.step(Binary { function: BinaryFn::Add }, &[result, 2])?;
         }
         Ok(Some(parts.with_results([result])))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dw, x, dy) = (cx.dy()?, cx.operand(0), cx.operand(1));
+        if cx.wanted(0) {
+            // What the convolution's own rule says of its operand, with `dw` as the weights.
+            let (weights, windows) = self.windows(cx.ty(x), cx.ty(dy))?;
+            debug_assert_eq!(&weights, cx.ty(dw));
+            let transpose = self.conv().transposed(&windows);
+            let dx = cx.op(transpose, &[dy, dw])?;
+            cx.set(0, dx)?;
+        }
+        if cx.wanted(1) {
+            let ddy = cx.op(self.conv(), &[x, dw])?;
+            cx.set(1, ddy)?;
+        }
+        if self.accumulate && cx.wanted(2) {
+            cx.set(2, dw)?;
+        }
+        Ok(())
     }
 }
 
