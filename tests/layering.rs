@@ -14,7 +14,19 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "compiler/ir/src",
-        &["pipeline", "differentiate", "passes", "remark", "graph", "ops", "inputs", "types", "scalar", "error"],
+        &[
+            "training",
+            "pipeline",
+            "differentiate",
+            "passes",
+            "remark",
+            "graph",
+            "ops",
+            "inputs",
+            "types",
+            "scalar",
+            "error",
+        ],
     ),
 ];
 

@@ -23,30 +23,43 @@ use crate::types::{Constant, TensorType};
 /// # Errors
 /// [`Error::NotDifferentiable`] with every operator on the way that has no gradient rule.
 pub fn differentiate(graph: &mut GraphBuilder, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
-    take_apart(graph, loss, wrt)?;
-    let path = Path::new(graph, loss, wrt)?;
-    refuse(graph, &path)?;
+    take_apart(graph, &[loss], wrt)?;
     let mut backward = Backward::new(graph);
-    if path.needs.contains(&loss) {
-        let seed = backward.ones(loss)?;
-        backward.sums.entry(loss).or_default().push(seed);
-    }
-    for id in path.nodes.iter().rev() {
-        backward.node(*id, &path)?;
-    }
-    wrt.iter().map(|value| backward.total(*value)).collect()
+    let seed = backward.ones(loss)?;
+    backward.run(&[(loss, seed)], wrt)
 }
 
-/// The way from the loss down to what it is differentiated with respect to.
+/// As [`differentiate`] of a loss of which the gradients with respect to some values are known: `known` has those values, and for each a
+/// value of the same type that is its gradient.
+///
+/// # Errors
+/// As [`differentiate`]; a gradient of another type than its value.
+pub fn pull_back(
+    graph: &mut GraphBuilder,
+    known: &[(ValueId, ValueId)],
+    wrt: &[ValueId],
+) -> Result<Vec<Option<ValueId>>> {
+    for (value, gradient) in known {
+        let (expected, found) = (graph.ty(*value), graph.ty(*gradient));
+        if expected != found {
+            let error = OpError::new("gradient", expected.to_string(), found.to_string());
+            return Err(error.at(graph.graph().name_of(*value), "value"));
+        }
+    }
+    take_apart(graph, &known.iter().map(|(value, _)| *value).collect::<Vec<_>>(), wrt)?;
+    Backward::new(graph).run(known, wrt)
+}
+
+/// The way from some values down to what is asked for.
 struct Path {
     /// Values that depend on those that are asked for, themselves included.
     needs: BTreeSet<ValueId>,
-    /// Operators between them and the loss, each after its operands.
+    /// Operators between them and the first, each after its operands.
     nodes: Vec<NodeId>,
 }
 
 impl Path {
-    fn new(builder: &GraphBuilder, loss: ValueId, wrt: &[ValueId]) -> Result<Self> {
+    fn new(builder: &GraphBuilder, from: &[ValueId], wrt: &[ValueId]) -> Result<Self> {
         let graph = builder.graph();
         let is_float = |value: &ValueId| graph.ty(*value).dtype.is_float();
         let mut needs: BTreeSet<ValueId> = wrt.iter().copied().filter(is_float).collect();
@@ -56,7 +69,7 @@ impl Path {
                 needs.extend(graph.values(*id).filter(is_float));
             }
         }
-        let (mut live, mut open) = (BTreeSet::new(), vec![loss]);
+        let (mut live, mut open) = (BTreeSet::new(), from.to_vec());
         while let Some(value) = open.pop() {
             if needs.contains(&value) && live.insert(value.node) {
                 open.extend(graph.operands(value.node));
@@ -71,10 +84,10 @@ impl Path {
 }
 
 /// Puts operators that have gradient rules in place of those on the way that stand for several.
-fn take_apart(graph: &mut GraphBuilder, loss: ValueId, wrt: &[ValueId]) -> Result<()> {
+fn take_apart(graph: &mut GraphBuilder, from: &[ValueId], wrt: &[ValueId]) -> Result<()> {
     loop {
         let mut changed = false;
-        for id in Path::new(graph, loss, wrt)?.nodes {
+        for id in Path::new(graph, from, wrt)?.nodes {
             let (name, op) = described(graph, id)?;
             let at = |e: OpError| e.at(&name, op.name());
             let operands = graph.graph().operands(id);
@@ -184,6 +197,19 @@ impl<'a> Backward<'a> {
         let value = self.graph.op_from(base, op, operands, origins.to_vec())?;
         self.added.entry(value.node).or_insert(false);
         Ok(value)
+    }
+
+    /// Goes from the values of which gradients are known down to those that are asked for.
+    fn run(mut self, known: &[(ValueId, ValueId)], wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
+        let path = Path::new(self.graph, &known.iter().map(|(value, _)| *value).collect::<Vec<_>>(), wrt)?;
+        refuse(self.graph, &path)?;
+        for (value, gradient) in known.iter().filter(|(value, _)| path.needs.contains(value)) {
+            self.sums.entry(*value).or_default().push(*gradient);
+        }
+        for id in path.nodes.iter().rev() {
+            self.node(*id, &path)?;
+        }
+        wrt.iter().map(|value| self.total(*value)).collect()
     }
 
     /// The gradient of a value: the sum of what its users have made, under the value's name.
