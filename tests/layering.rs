@@ -12,7 +12,22 @@ const ORDERS: &[(&str, &[&str])] = &[
         "compiler/src",
         &["internals", "pipeline", "emit", "lower", "plan", "kernels", "codegen", "target", "times", "error"],
     ),
-    ("compiler/ir/src", &["pipeline", "passes", "remark", "graph", "ops", "inputs", "types", "scalar", "error"]),
+    (
+        "compiler/ir/src",
+        &[
+            "training",
+            "pipeline",
+            "differentiate",
+            "passes",
+            "remark",
+            "graph",
+            "ops",
+            "inputs",
+            "types",
+            "scalar",
+            "error",
+        ],
+    ),
 ];
 
 /// The files that may lift `unsafe_code`.

@@ -57,6 +57,7 @@ table! {
     batch_norm::BatchNorm;
     batch_statistics::BatchStatistics;
     unary::Unary;
+    unary_gradient::UnaryGradient;
     binary::Binary;
     select::Where;
     cast::Cast;
@@ -65,6 +66,7 @@ table! {
     top_k::TopK;
     pool::Pool;
     max_pool::MaxPool;
+    max_pool_gradient::MaxPoolGradient;
     matmul::MatMul;
     gemm::Gemm;
     softmax::Softmax;

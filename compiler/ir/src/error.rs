@@ -33,6 +33,9 @@ pub enum Error {
     /// The graph breaks an invariant; every message, located.
     #[error("invalid graph: {}", .0.join("\n"))]
     Invalid(Vec<String>),
+    /// Operators without a gradient rule on the way that a gradient goes; every one, located.
+    #[error("no gradient of: {}", .0.join("; "))]
+    NotDifferentiable(Vec<String>),
     /// Text that does not parse as a graph.
     #[error("line {line}: expected {expected}, found {found}")]
     Parse {

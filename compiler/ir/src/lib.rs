@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Invariant: nothing here knows a kernel, a plan, a target or a code generator. Modules depend downwards only:
-//! `pipeline > passes > remark > graph > ops > inputs, types, scalar, error`.
+//! `training > pipeline > differentiate > passes > remark > graph > ops > inputs, types, scalar, error`.
 
+mod differentiate;
 mod error;
 pub mod graph;
 pub mod inputs;
@@ -18,7 +19,9 @@ mod passes;
 pub mod pipeline;
 pub mod remark;
 pub mod scalar;
+pub mod training;
 pub mod types;
 
+pub use differentiate::{differentiate, pull_back};
 pub use error::{Error, OpError, Result};
 pub use remark::{Remark, Verdict};

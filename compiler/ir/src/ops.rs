@@ -1,12 +1,13 @@
 //! The operator table: one line per operator.
 //!
-//! An operator is its attributes plus three things, in this order in its own file: the shape rule ([`Operation::infer`]), the
-//! reference evaluation ([`Operation::evaluate`]) and its tests. Most operators have one result and implement [`OneResult`]; the
+//! An operator is its attributes plus four things, in this order in its own file: the shape rule ([`Operation::infer`]), the
+//! reference evaluation ([`Operation::evaluate`]), the gradient rule ([`Operation::gradient`]), if it has one, and its tests. Most operators have one result and implement [`OneResult`]; the
 //! others implement [`Operation`] itself. Logical axis order is ONNX's. Operators see operand types, never the graph.
 
 pub(crate) mod attributes;
 pub(crate) mod decomposition;
 pub(crate) mod error_bound;
+pub mod gradient;
 pub mod literal;
 #[cfg(test)]
 mod properties;
@@ -18,6 +19,7 @@ use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::TensorType;
 use attributes::{Attr, AttrReader};
 pub use decomposition::Decomposition;
+pub use gradient::GradientContext;
 use literal::Literal;
 pub use shapes::around_axis;
 
@@ -49,6 +51,15 @@ pub trait Operation {
     fn decompose(&self, _inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
         Ok(None)
     }
+    /// The operator in terms of operators that have gradient rules, for operands of types `inputs`, if it has none itself because it
+    /// stands for several: what is differentiated in its place.
+    fn unfused(&self, _inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        Ok(None)
+    }
+    /// The gradients of its operands from those of its results, of which there is at least one: sets every one that is wanted and not zero.
+    fn gradient(&self, _cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        Err(gradient::no_rule(self.name()))
+    }
 }
 
 /// An operator of one result; its functions are those of [`Operation`], which follows from it.
@@ -78,6 +89,15 @@ pub trait OneResult {
     /// lowering of its own.
     fn decompose(&self, _inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
         Ok(None)
+    }
+    /// The operator in terms of operators that have gradient rules, for operands of types `inputs`, if it has none itself because it
+    /// stands for several: what is differentiated in its place.
+    fn unfused(&self, _inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        Ok(None)
+    }
+    /// The gradients of its operands from those of its results, of which there is at least one: sets every one that is wanted and not zero.
+    fn gradient(&self, _cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        Err(gradient::no_rule(self.name()))
     }
 }
 
@@ -122,6 +142,14 @@ impl<T: OneResult> Operation for T {
 
     fn decompose(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
         OneResult::decompose(self, inputs)
+    }
+
+    fn unfused(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        OneResult::unfused(self, inputs)
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        OneResult::gradient(self, cx)
     }
 }
 
@@ -173,9 +201,11 @@ impl std::ops::Deref for Op {
 table! {
     conv::Conv "convolution with bias, residual and activation" ["conv"];
     conv_transpose::ConvTranspose "transposed convolution" ["conv_transpose"];
+    conv_weight_gradient::ConvWeightGradient "gradient of a convolution's weights" ["conv_weight_gradient"];
     batch_norm::BatchNorm "batch normalisation" ["batch_norm"];
     batch_statistics::BatchStatistics "mean and variance of each channel" ["batch_statistics"];
     unary::Unary "element-wise function" [..UnaryFn::MNEMONICS];
+    unary_gradient::UnaryGradient "gradient of an element-wise function" ["unary_gradient"];
     binary::Binary "element-wise function of two operands" [..BinaryFn::MNEMONICS];
     select::Where "element-wise choice" ["where"];
     cast::Cast "conversion of the element type" ["cast"];
@@ -184,6 +214,7 @@ table! {
     top_k::TopK "the largest or smallest elements and their indices" ["top_k"];
     pool::Pool "windowed maximum or average" ["pool"];
     max_pool::MaxPool "windowed maximum and its indices" ["max_pool"];
+    max_pool_gradient::MaxPoolGradient "gradient of a windowed maximum" ["max_pool_gradient"];
     matmul::MatMul "matrix product" ["matmul"];
     gemm::Gemm "general matrix product" ["gemm"];
     softmax::Softmax "softmax and its logarithm" ["softmax"];

@@ -4,7 +4,11 @@
 //! uses [`UnaryFn::eval`] and [`BinaryFn::eval`]: plain formulas in `f64` over the `libm` crate, so that constants fold to
 //! the same bits on every build machine.
 
+mod derivative;
+
 use std::hash::{Hash, Hasher};
+
+pub use derivative::{Expression, Step};
 
 /// Declares the functions of one element, a row each: what it is, its variant with parameters, its mnemonic, whether it may end a
 /// convolution or matrix product (`activation`) or not (`function`), the error that computing it in `f32` may have (see

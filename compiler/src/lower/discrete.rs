@@ -59,6 +59,7 @@ fn role(graph: &Graph, id: NodeId, op: &Op, operand: usize) -> Role {
     use Role::{Ends, Passes, Steps};
     let passes_if = |condition: bool| if condition { Passes } else { Ends };
     match op {
+        Op::UnaryGradient(_) => Ends,
         Op::Unary(unary) => match unary.function {
             UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round | UnaryFn::Sign => Steps,
             function => passes_if(is_piecewise_linear(Some(function))),
@@ -80,7 +81,7 @@ fn role(graph: &Graph, id: NodeId, op: &Op, operand: usize) -> Role {
         Op::Gather(_) | Op::GatherElements(_) => passes_if(operand == 0),
         // Operands beyond the factors are added to the result.
         Op::Conv(conv) => passes_if(operand > 1 && is_piecewise_linear(conv.activation)),
-        Op::ConvTranspose(_) | Op::Gemm(_) => passes_if(operand > 1),
+        Op::ConvTranspose(_) | Op::ConvWeightGradient(_) | Op::Gemm(_) => passes_if(operand > 1),
         Op::MbConv(block) => passes_if(operand == 0 && block.residual),
         Op::TopK(_) | Op::ArgReduce(_) | Op::BatchStatistics(_) => Ends,
         Op::MatMul(_) | Op::Softmax(_) | Op::Lrn(_) | Op::SqueezeExcite(_) => Ends,

@@ -195,6 +195,80 @@ fn channels_have_statistics() {
 }
 
 #[test]
+fn weights_of_convolutions_have_gradients() {
+    check(&[
+        ("%x: f32[2,3,5,4], %g: f32[2,4,5,4]", "%y = conv_weight_gradient %x, %g"),
+        ("%x: f32[2,3,5,4], %g: f32[2,4,5,4]", "%y = conv_weight_gradient %x, %g {kernel=[3,3],pads=[1,1,1,1]}"),
+        (
+            "%x: f32[2,4,7,8], %g: f32[2,4,3,4]",
+            "%y = conv_weight_gradient %x, %g {kernel=[3,3],strides=[2,2],pads=[0,1,0,1],group=4}",
+        ),
+        (
+            "%x: f32[1,4,8,7], %g: f32[1,6,4,4], %s: f32[6,2,3,2]",
+            "%y = conv_weight_gradient %x, %g, %s {kernel=[3,2],strides=[1,2],pads=[0,1,0,1],dilations=[2,1],group=2,accumulate=true}",
+        ),
+        (
+            "%x: f32[2,3,9], %g: f32[2,4,7]",
+            "%y = conv_weight_gradient %x, %g {kernel=[3],strides=[1],pads=[0,0],dilations=[1]}",
+        ),
+    ]);
+    check_channel_last(&["%y = conv_weight_gradient %c, %c {kernel=[3,3],pads=[1,1,1,1]}"]);
+}
+
+#[test]
+fn functions_and_maxima_have_gradients() {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for function in [
+        "relu",
+        "clip(-0.5, 0.5)",
+        "sigmoid",
+        "hard_sigmoid(0.2, 0.5)",
+        "hard_swish",
+        "silu",
+        "swish(1.7)",
+        "tanh",
+        "elu(0.7)",
+        "leaky_relu(0.1)",
+        "selu(1.6, 1.05)",
+        "celu(1.3)",
+        "thresholded_relu(0.25)",
+        "gelu",
+        "gelu_tanh",
+        "mish",
+        "softplus",
+        "softsign",
+        "abs",
+        "exp",
+        "erf",
+        "sin",
+        "cos",
+        "sqrt",
+        "log",
+        "reciprocal",
+    ] {
+        let argument =
+            if matches!(function, "sqrt" | "log" | "reciprocal") { "%z = exp %x\n" } else { "%z = add %x, %x\n" };
+        let nodes = format!("{argument}%y = unary_gradient %g, %z {{function={function}}}");
+        rows.push(("%x: f32[3,37], %g: f32[3,37]".into(), nodes));
+    }
+    for (windows, out) in [
+        ("kernel=[2,2],strides=[2,2]", "2,3"),
+        ("kernel=[3,3],strides=[2,2],pads=[1,1,1,1]", "3,3"),
+        ("kernel=[2,3],dilations=[2,1],pads=[1,2,0,1]", "4,7"),
+        ("kernel=[2,2],strides=[2,2],ceil_mode=true", "3,3"),
+    ] {
+        let nodes =
+            format!("%v, %i = max_pool %x {{{windows}}}\n%y = max_pool_gradient %g, %i {{extents=[5,6],{windows}}}");
+        rows.push((format!("%x: f32[2,3,5,6], %g: f32[2,3,{out}]"), nodes));
+    }
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+    let windows = "kernel=[3,3],strides=[2,2],pads=[1,1,1,1]";
+    check_channel_last(&[&format!(
+        "%v, %i = max_pool %c {{{windows}}}\n%y = max_pool_gradient %v, %i {{extents=[3,4],{windows}}}"
+    )]);
+}
+
+#[test]
 fn data_moves_whatever_its_type() {
     let mut rows: Vec<(String, String)> = Vec::new();
     for ty in ["f32", "f64", "f16", "bf16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"] {

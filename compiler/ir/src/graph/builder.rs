@@ -30,6 +30,11 @@ impl GraphBuilder {
         Self { graph: Graph::new(name), names: Names::default(), work_left: FOLD_LIMIT }
     }
 
+    /// A builder that goes on with `graph`.
+    pub fn of(graph: Graph) -> Self {
+        Self { names: Names::of(&graph), graph, work_left: FOLD_LIMIT }
+    }
+
     /// The same builder with another bound on evaluation, in elements; 0 evaluates nothing.
     pub fn with_fold_limit(mut self, elements: u64) -> Self {
         self.work_left = elements;
@@ -136,6 +141,13 @@ impl GraphBuilder {
     /// A name that no node has: `base`, or with a numeric suffix. It is taken from now on.
     pub fn fresh(&mut self, base: &str) -> String {
         self.names.fresh(base)
+    }
+
+    /// Gives a value the name `base`, or that with a numeric suffix.
+    pub fn rename(&mut self, value: ValueId, base: &str) {
+        self.names.release(self.graph.name_of(value));
+        let name = self.names.fresh(base);
+        self.graph.rename(value, name);
     }
 
     /// The graph so far.

@@ -354,6 +354,20 @@ impl Graph {
         }
     }
 
+    /// Makes a node another operator over other operands; its results stay, and with them their names, types and users.
+    ///
+    /// # Panics
+    /// If the id is of a removed node or of another graph.
+    pub fn set_op(&mut self, id: NodeId, op: Op, operands: &[ValueId]) {
+        let incoming: Vec<_> = self.nodes.edges_directed(id.0, Direction::Incoming).map(|edge| edge.id()).collect();
+        incoming.into_iter().for_each(|edge| _ = self.nodes.remove_edge(edge));
+        let node = &mut self.nodes[id.0];
+        (node.kind, node.parts) = (Kind::Op(op), Vec::new());
+        for (slot, operand) in operands.iter().enumerate() {
+            self.nodes.add_edge(operand.node.0, id.0, Edge { result: operand.result, slot });
+        }
+    }
+
     /// Makes every consumer of `old`, and every output and update it is, use `new` instead.
     pub fn replace_uses(&mut self, old: impl Into<ValueId>, new: impl Into<ValueId>) {
         let (old, new) = (old.into(), new.into());

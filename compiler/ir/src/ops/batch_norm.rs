@@ -2,12 +2,13 @@
 //!
 //! Operands: `x [N, C, …]`, then `scale`, `bias`, `mean`, `variance`, each `[C]`.
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{around_axis, expect_float, expect_operands, expect_rank, expect_type};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
+use crate::scalar::UnaryFn;
 use crate::types::TensorType;
 
 attributes! {
@@ -59,6 +60,57 @@ impl OneResult for BatchNorm {
         });
         let normalised = normalised.collect();
         Ok(Literal::new_float(ty, normalised))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, x) = (cx.dy()?, cx.operand(0));
+        let [scale, mean, variance] = [1, 3, 4].map(|slot| cx.operand(slot));
+        let dtype = cx.ty(x).dtype;
+        let epsilon = cx.number(variance, self.epsilon.into());
+        let shifted = cx.add(variance, epsilon)?;
+        let deviation = cx.unary(UnaryFn::Sqrt, shifted)?;
+        // The statistics may be of another element type than `x`.
+        let factor = cx.cast(deviation, cx.ty(scale).dtype)?;
+        let factor = cx.div(scale, factor)?;
+        if cx.wanted(0) {
+            let factor = cx.channels(factor, x)?;
+            let factor = cx.cast(factor, dtype)?;
+            let dx = cx.mul(dy, factor)?;
+            cx.set(0, dx)?;
+        }
+        let db = if cx.wanted(2) || cx.wanted(3) { Some(cx.sum_channels(dy)?) } else { None };
+        if let Some(db) = db.filter(|_| cx.wanted(2)) {
+            let db = cx.cast(db, cx.ty(cx.operand(2)).dtype)?;
+            cx.set(2, db)?;
+        }
+        if let Some(db) = db.filter(|_| cx.wanted(3)) {
+            let (db, factor) = (cx.cast(db, cx.ty(mean).dtype)?, cx.cast(factor, cx.ty(mean).dtype)?);
+            let dmean = cx.mul(db, factor)?;
+            let dmean = cx.unary(UnaryFn::Neg, dmean)?;
+            cx.set(3, dmean)?;
+        }
+        if !cx.wanted(1) && !cx.wanted(4) {
+            return Ok(());
+        }
+        let centre = cx.channels(mean, x)?;
+        let centre = cx.cast(centre, dtype)?;
+        let distance = cx.sub(x, centre)?;
+        let product = cx.mul(dy, distance)?;
+        let sum = cx.sum_channels(product)?;
+        let sum = cx.cast(sum, cx.ty(variance).dtype)?;
+        let dscale = cx.div(sum, deviation)?;
+        if cx.wanted(4) {
+            let scale = cx.cast(scale, cx.ty(variance).dtype)?;
+            let twice = cx.times(shifted, -2.0)?;
+            let share = cx.div(scale, twice)?;
+            let dvariance = cx.mul(dscale, share)?;
+            cx.set(4, dvariance)?;
+        }
+        if cx.wanted(1) {
+            let dscale = cx.cast(dscale, cx.ty(scale).dtype)?;
+            cx.set(1, dscale)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! The variance is the mean of the squared distances from the mean, divided by the number of elements and not by one less.
 
-use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{check, checked, expect_float, expect_rank, operands};
+use super::{GradientContext, Operation};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -55,6 +55,29 @@ impl Operation for BatchStatistics {
         let [mean, variance] = [means, variances];
         let ty = types[0].clone();
         Ok(vec![Literal::new_float(ty.clone(), mean), Literal::new_float(ty, variance)])
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let x = cx.operand(0);
+        let shape = cx.shape(x);
+        let count = shape.iter().product::<usize>() / shape[1].max(1);
+        let count = cx.number(x, count as f64);
+        let mut dx = None;
+        if let Some(dmean) = cx.upstream(0) {
+            let part = cx.div(dmean, count)?;
+            dx = Some(cx.channels(part, x)?);
+        }
+        if let Some(dvariance) = cx.upstream(1) {
+            let twice = cx.times(dvariance, 2.0)?;
+            let part = cx.div(twice, count)?;
+            let (part, mean) = (cx.channels(part, x)?, cx.channels(cx.result(0), x)?);
+            let distance = cx.sub(x, mean)?;
+            let spread = cx.mul(distance, part)?;
+            dx = Some(dx.map_or(Ok(spread), |dx| cx.add(spread, dx))?);
+        }
+        let Some(dx) = dx else { return Ok(()) };
+        let dx = cx.expand(dx, &shape)?;
+        cx.set(0, dx)
     }
 }
 

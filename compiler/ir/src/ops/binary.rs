@@ -1,11 +1,12 @@
 //! Element-wise functions of two operands of one type, with NumPy broadcasting; the mnemonic is the function's own.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader};
+use super::gradient::{Value, no_rule};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, expect_dtype, operands};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
-use crate::scalar::BinaryFn;
+use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::{DType, TensorType};
 
 /// An element-wise function of two operands.
@@ -68,6 +69,87 @@ impl OneResult for Binary {
             Ok(Literal::new_int(ty, values.map(|v| v as i64).collect()))
         }
     }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, y, a, b) = (cx.dy()?, cx.result(0), cx.operand(0), cx.operand(1));
+        let (of_a, of_b) = match self.function {
+            BinaryFn::Add => (Some(dy), Some(dy)),
+            BinaryFn::Sub => (Some(dy), if cx.wanted(1) { Some(cx.unary(UnaryFn::Neg, dy)?) } else { None }),
+            BinaryFn::Mul => {
+                let of_a = if cx.wanted(0) { Some(cx.mul(dy, b)?) } else { None };
+                (of_a, if cx.wanted(1) { Some(cx.mul(dy, a)?) } else { None })
+            }
+            BinaryFn::Div => {
+                let quotient = cx.div(dy, b)?;
+                let of_b = if cx.wanted(1) { Some(cx.mul(quotient, y)?) } else { None };
+                (Some(quotient), of_b.map(|of_b| cx.unary(UnaryFn::Neg, of_b)).transpose()?)
+            }
+            BinaryFn::Pow => powers(cx)?,
+            BinaryFn::Min | BinaryFn::Max => {
+                let wins = if self.function == BinaryFn::Max { BinaryFn::Greater } else { BinaryFn::Less };
+                (share(cx, wins, a, b)?, share(cx, wins, b, a)?)
+            }
+            BinaryFn::Prelu => {
+                let zero = cx.number(a, 0.0);
+                let above = cx.binary(BinaryFn::Greater, a, zero)?;
+                let (scaled, product) = (cx.mul(dy, b)?, cx.mul(dy, a)?);
+                (Some(cx.choose(above, dy, scaled)?), Some(cx.choose(above, zero, product)?))
+            }
+            BinaryFn::Fmod | BinaryFn::Mod if !cx.wanted(1) => (Some(dy), None),
+            _ => return Err(no_rule(self.function.name())),
+        };
+        for (slot, gradient) in [of_a, of_b].into_iter().enumerate() {
+            if let Some(gradient) = gradient.filter(|_| cx.wanted(slot)) {
+                let shape = cx.shape(cx.operand(slot));
+                let gradient = cx.sum_to(gradient, &shape)?;
+                cx.set(slot, gradient)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The gradients of the base and of the exponent of a power; 0 for a base of 0, or an exponent of 0, where the formula has no value.
+fn powers(cx: &mut GradientContext<'_>) -> Result<(Option<Value>, Option<Value>), OpError> {
+    let (dy, y, a, b) = (cx.dy()?, cx.result(0), cx.operand(0), cx.operand(1));
+    let exponent = cx.known(1).and_then(|b| Literal::from_constant(b).ok()).map(|b| b.to_f64());
+    let of_a = match exponent.as_deref() {
+        _ if !cx.wanted(0) => None,
+        Some([1.0]) => Some(dy),
+        Some([2.0]) => {
+            let slope = cx.times(a, 2.0)?;
+            Some(cx.mul(dy, slope)?)
+        }
+        _ => {
+            let (zero, one) = (cx.number(b, 0.0), cx.number(b, 1.0));
+            let lower = cx.sub(b, one)?;
+            let lower = cx.binary(BinaryFn::Pow, a, lower)?;
+            let slope = cx.mul(b, lower)?;
+            let none = cx.binary(BinaryFn::Equal, b, zero)?;
+            let slope = cx.choose(none, zero, slope)?;
+            Some(cx.mul(dy, slope)?)
+        }
+    };
+    let of_b = if cx.wanted(1) {
+        let zero = cx.number(a, 0.0);
+        let none = cx.binary(BinaryFn::Equal, a, zero)?;
+        let log = cx.unary(UnaryFn::Log, a)?;
+        let log = cx.choose(none, zero, log)?;
+        let slope = cx.mul(y, log)?;
+        Some(cx.mul(dy, slope)?)
+    } else {
+        None
+    };
+    Ok((of_a, of_b))
+}
+
+/// The gradient of the operand `own` of a minimum or maximum: all of it where it wins, half where both are equal.
+fn share(cx: &mut GradientContext<'_>, wins: BinaryFn, own: Value, other: Value) -> Result<Option<Value>, OpError> {
+    let dy = cx.dy()?;
+    let (won, equal) = (cx.binary(wins, own, other)?, cx.binary(BinaryFn::Equal, own, other)?);
+    let half = cx.times(dy, 0.5)?;
+    let rest = cx.masked(equal, half)?;
+    Ok(Some(cx.choose(won, dy, rest)?))
 }
 
 /// [`BinaryFn::eval_int`] for `u64` elements held as bits: what depends on order or division is done unsigned.

@@ -1,9 +1,9 @@
 //! Conversion of the element type. Float to integer truncates towards zero (out of range: saturates); anything to bool is `!= 0`.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::{Data, Literal};
 use super::shapes::{checked, operands};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::{DType, TensorType};
 
@@ -47,6 +47,12 @@ impl OneResult for Cast {
             }
             Data::Int(values) => Literal::new_int(ty, values.clone()),
         })
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, dtype) = (cx.dy()?, cx.ty(cx.operand(0)).dtype);
+        let dx = cx.cast(dy, dtype)?;
+        cx.set(0, dx)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Concatenation of one or more operands along an axis.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_dtype};
+use super::{GradientContext, OneResult, Slice};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -62,6 +62,21 @@ impl OneResult for Concat {
                 inputs.iter().map(|x| Ok((x.ints("operands")?, run(x)))).collect::<Result<_, OpError>>()?;
             Ok(Literal::new_int(ty, interleave(outer, &operands)))
         }
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, mut start) = (cx.dy()?, 0);
+        for slot in 0..cx.operands() {
+            let sizes = cx.shape(cx.operand(slot));
+            let mut starts = vec![0; sizes.len()];
+            starts[self.axis] = start;
+            start += sizes[self.axis];
+            if cx.wanted(slot) {
+                let part = cx.op(Slice { starts, sizes, ..Slice::default() }, &[dy])?;
+                cx.set(slot, part)?;
+            }
+        }
+        Ok(())
     }
 }
 

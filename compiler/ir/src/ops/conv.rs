@@ -5,7 +5,6 @@
 //! Sums of integers wrap, as those of ONNX's ConvInteger.
 //! Epilogue order: bias, residual, `activation`; with `activation_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::error_bound::over_absolutes;
@@ -14,8 +13,11 @@ use super::shapes::{
     check, checked, expect_activation, expect_dtype, expect_number, expect_operands, expect_rank, expect_type,
 };
 use super::window::{Window, WindowAttrs, taps};
+use super::{
+    Binary, ConvTranspose, ConvWeightGradient, Decomposition, GradientContext, OneResult, Unary, UnaryGradient,
+};
 use crate::error::OpError;
-use crate::scalar::UnaryFn;
+use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::{Shape, TensorType};
 
 attributes! {
@@ -210,6 +212,70 @@ impl OneResult for Conv {
             w.shape.iter().skip(1).fold(output.shape.numel() as u64, |macs, extent| macs.saturating_mul(*extent as u64))
         })
     }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, x, w) = (cx.dy()?, cx.operand(0), cx.operand(1));
+        let mut dz = dy;
+        if let Some(function) = self.activation {
+            dz = cx.op(UnaryGradient { function }, &[dy, cx.result(0)])?;
+        }
+        if cx.wanted(0) {
+            let windows = self.windows(cx.ty(x), cx.ty(w))?;
+            let dx = cx.op(self.transposed(&windows), &[dz, w])?;
+            cx.set(0, dx)?;
+        }
+        if cx.wanted(1) {
+            let kernel = cx.shape(w).split_off(2);
+            let dw = cx.op(ConvWeightGradient::of(self, &kernel), &[x, dz])?;
+            cx.set(1, dw)?;
+        }
+        if self.bias && cx.wanted(2) {
+            let db = cx.sum_channels(dz)?;
+            cx.set(2, db)?;
+        }
+        let last = cx.operands() - 1;
+        if self.residual && cx.wanted(last) {
+            cx.set(last, dz)?;
+        }
+        Ok(())
+    }
+
+    fn unfused(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        let outside = self.residual && self.activation_first;
+        let Some(function) = self.activation.filter(|function| outside || !function.derivative_is_of_value()) else {
+            return Ok(None);
+        };
+        let mut parts = Decomposition::over(inputs);
+        let operands: Vec<usize> = (0..inputs.len() - usize::from(outside)).collect();
+        let plain =
+            Self { activation: None, activation_first: false, residual: self.residual && !outside, ..self.clone() };
+        let sums = parts.step(plain, &operands)?;
+        let mut result = parts.step(Unary { function }, &[sums])?;
+        if outside {
+            result = parts.step(Binary { function: BinaryFn::Add }, &[result, inputs.len() - 1])?;
+        }
+        Ok(Some(parts.with_results([result])))
+    }
+}
+
+impl Conv {
+    /// The transposed convolution that takes a gradient of the result to one of the operand, for the convolution's own windows.
+    pub fn transposed(&self, windows: &[Window]) -> ConvTranspose {
+        ConvTranspose {
+            strides: self.strides.clone(),
+            pads: self.pads.iter().map(|pad| *pad as i64).collect(),
+            dilations: self.dilations.clone(),
+            output_padding: windows.iter().map(unseen).collect(),
+            group: self.group,
+            bias: false,
+        }
+    }
+}
+
+/// Elements at the end of an axis, padding included, that no window reaches because the next one would leave it.
+fn unseen(window: &Window) -> usize {
+    let reach = window.stride * (window.output - 1) + window.dilation * (window.kernel - 1) + 1;
+    (window.input as i64 + window.begin + window.end - reach as i64) as usize
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 //! Operands: `x [N, C, spatial…]`, `w [C, M / group, kernel…]`, then `bias [M]` if `bias`. Each extent of the result is
 //! `stride (in - 1) + output_padding + dilation (k - 1) + 1 - pads`.
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::error_bound::over_absolutes;
 use super::literal::Literal;
+use super::pad::PadMode;
 use super::shapes::{
     check, checked, expect_dtype, expect_float, expect_len, expect_operands, expect_rank, expect_type,
 };
 use super::window::{LIMIT, Window, expect_steps, taps};
+use super::{Conv, ConvWeightGradient, GradientContext, OneResult, Pad};
 use crate::error::OpError;
 use crate::types::{Shape, TensorType};
 
@@ -149,6 +150,45 @@ impl OneResult for ConvTranspose {
         let filters = output.shape.get(1).map_or(0, |filters| filters / self.group.max(1));
         let kernel = w.shape.iter().skip(2);
         [filters].iter().chain(kernel).fold(x.shape.numel() as u64, |macs, extent| macs.saturating_mul(*extent as u64))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (mut dy, x, w) = (cx.dy()?, cx.operand(0), cx.operand(1));
+        if self.bias && cx.wanted(2) {
+            let db = cx.sum_channels(dy)?;
+            cx.set(2, db)?;
+        }
+        let spatial = self.strides.len();
+        // Padding that was added and rows that no window reaches are cropped, so that a convolution has the extents of `x`.
+        let (mut crop, mut pads) = (vec![0; 2 * (spatial + 2)], vec![0; 2 * spatial]);
+        for axis in 0..spatial {
+            let beyond = self.output_padding[axis] - self.output_padding[axis] % self.strides[axis];
+            let ends = [self.pads[axis], self.pads[axis + spatial] - beyond as i64];
+            for (side, end) in ends.into_iter().enumerate() {
+                crop[side * (spatial + 2) + axis + 2] = end.min(0);
+                pads[side * spatial + axis] = usize::try_from(end).unwrap_or(0);
+            }
+        }
+        if crop.iter().any(|pad| *pad != 0) {
+            dy = cx.op(Pad { mode: PadMode::Constant, pads: crop, value: 0.0 }, &[dy])?;
+        }
+        let conv = Conv {
+            strides: self.strides.clone(),
+            pads,
+            dilations: self.dilations.clone(),
+            group: self.group,
+            ..Conv::default()
+        };
+        if cx.wanted(1) {
+            let kernel = cx.shape(w).split_off(2);
+            let dw = cx.op(ConvWeightGradient::of(&conv, &kernel), &[dy, x])?;
+            cx.set(1, dw)?;
+        }
+        if cx.wanted(0) {
+            let dx = cx.op(conv, &[dy, w])?;
+            cx.set(0, dx)?;
+        }
+        Ok(())
     }
 }
 

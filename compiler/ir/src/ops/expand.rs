@@ -1,9 +1,9 @@
 //! NumPy broadcast of the operand to a shape it broadcasts to.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, operands};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -44,6 +44,12 @@ impl OneResult for Expand {
         let [x] = operands(inputs)?;
         let source = broadcast_offsets(&x.ty.shape, &self.shape);
         Ok(x.gather_elements(self.shape.clone().into(), 0.0, |i| Some(source[i])))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, shape) = (cx.dy()?, cx.shape(cx.operand(0)));
+        let dx = cx.sum_to(dy, &shape)?;
+        cx.set(0, dx)
     }
 }
 

@@ -2,11 +2,12 @@
 //! where it is known before the model runs; kernels clamp it. Operands: data, indices. Result: the axis replaced by the shape
 //! of the indices.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_axis, expect_indices, offsets, operands, resolve};
+use super::{GradientContext, MatMul, OneResult};
 use crate::error::OpError;
+use crate::scalar::BinaryFn;
 use crate::types::{Shape, TensorType};
 
 attributes! {
@@ -63,6 +64,29 @@ impl OneResult for Gather {
             })
         });
         Ok(data.gather_elements(self.shape(&data.ty.shape, &indices.ty.shape), 0.0, |i| source[i]))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        // A product with a matrix of ones where an index names an element.
+        let (dy, data, indices) = (cx.dy()?, cx.operand(0), cx.operand(1));
+        let (shape, picked, dtype) = (cx.shape(data), cx.shape(indices), cx.ty(indices).dtype);
+        let (extent, count) = (shape[self.axis], picked.iter().product::<usize>());
+        let integers =
+            |shape: &[usize], values: Vec<i64>| Literal::new_int(TensorType::new(dtype, shape), values).to_constant();
+        let zero = cx.constant(integers(&[], vec![0]));
+        let length = cx.constant(integers(&[], vec![extent as i64]));
+        let elements = cx.constant(integers(&[extent, 1], (0..extent as i64).collect()));
+        let indices = cx.reshape(indices, &[1, count])?;
+        let (negative, from_end) = (cx.binary(BinaryFn::Less, indices, zero)?, cx.add(indices, length)?);
+        let indices = cx.choose(negative, from_end, indices)?;
+        let (named, one) = (cx.binary(BinaryFn::Equal, elements, indices)?, cx.number(dy, 1.0));
+        let matrix = cx.masked(named, one)?;
+        let (before, after): (usize, usize) =
+            (shape[..self.axis].iter().product(), shape[self.axis + 1..].iter().product());
+        let dy = cx.reshape(dy, &[before, count, after])?;
+        let dx = cx.op(MatMul {}, &[matrix, dy])?;
+        let dx = cx.reshape(dx, &shape)?;
+        cx.set(0, dx)
     }
 }
 

@@ -1,7 +1,6 @@
 //! General matrix product: `y = then(alpha op(a) op(b) + beta c)`. Operands: `a`, `b` (rank 2), then `c` if `bias`
 //! (broadcast to the result).
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::error_bound::over_absolutes;
@@ -10,6 +9,7 @@ use super::matmul::multiply_add;
 use super::shapes::{
     broadcast, broadcast_offsets, check, checked, expect_activation, expect_dtype, expect_number, expect_operands,
 };
+use super::{Decomposition, GradientContext, OneResult, Unary, UnaryGradient};
 use crate::error::OpError;
 use crate::scalar::UnaryFn;
 use crate::types::{Shape, TensorType};
@@ -121,6 +121,46 @@ impl OneResult for Gemm {
     fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
         let k = inputs.first().and_then(|a| a.shape.get(usize::from(!self.trans_a))).copied().unwrap_or(0);
         (output.shape.numel() as u64).saturating_mul(k as u64)
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (mut dy, a, b) = (cx.dy()?, cx.operand(0), cx.operand(1));
+        if let Some(function) = self.activation {
+            dy = cx.op(UnaryGradient { function }, &[dy, cx.result(0)])?;
+        }
+        let product = Self { alpha: self.alpha, ..Self::default() };
+        if cx.wanted(0) {
+            let da = match self.trans_a {
+                false => cx.op(Self { trans_b: !self.trans_b, ..product.clone() }, &[dy, b])?,
+                true => cx.op(Self { trans_a: self.trans_b, trans_b: true, ..product.clone() }, &[b, dy])?,
+            };
+            cx.set(0, da)?;
+        }
+        if cx.wanted(1) {
+            let db = match self.trans_b {
+                false => cx.op(Self { trans_a: !self.trans_a, ..product }, &[a, dy])?,
+                true => cx.op(Self { trans_a: true, trans_b: self.trans_a, ..product }, &[dy, a])?,
+            };
+            cx.set(1, db)?;
+        }
+        if self.bias && cx.wanted(2) {
+            let shape = cx.shape(cx.operand(2));
+            let sum = cx.sum_to(dy, &shape)?;
+            let dc = cx.times(sum, self.beta.into())?;
+            cx.set(2, dc)?;
+        }
+        Ok(())
+    }
+
+    fn unfused(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        let Some(function) = self.activation.filter(|function| !function.derivative_is_of_value()) else {
+            return Ok(None);
+        };
+        let mut parts = Decomposition::over(inputs);
+        let operands: Vec<usize> = (0..inputs.len()).collect();
+        let product = parts.step(Self { activation: None, ..self.clone() }, &operands)?;
+        let result = parts.step(Unary { function }, &[product])?;
+        Ok(Some(parts.with_results([result])))
     }
 }
 

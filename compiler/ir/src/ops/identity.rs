@@ -1,9 +1,9 @@
 //! The operand itself; what Dropout and Identity become until `remove_identity` runs.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::operands;
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -36,6 +36,11 @@ impl OneResult for Identity {
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
         let [x] = operands(inputs)?;
         Ok(x.clone())
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let dy = cx.dy()?;
+        cx.set(0, dy)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Local response normalisation over channels (axis 1):
 //! `y = x / (bias + alpha / size * sum of squares over the window)^beta`, window `[c - (size - 1) / 2, c + size / 2]`.
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{around_axis, check, expect_float, expect_operands, expect_rank};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
+use crate::scalar::BinaryFn;
 use crate::types::TensorType;
 
 attributes! {
@@ -63,6 +64,32 @@ impl OneResult for Lrn {
             }
         }
         Ok(Literal::new_float(ty, out))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        // y = x s^-beta, s = bias + scale W x^2; dx = dy s^-beta - 2 beta scale x W^T (dy y / s)
+        let (dy, x, y, shape) = (cx.dy()?, cx.operand(0), cx.result(0), cx.shape(cx.operand(0)));
+        let (channels, scale) = (shape[1], f64::from(self.alpha) / self.size as f64);
+        let window =
+            |c: usize| c.saturating_sub((self.size - 1) / 2)..channels.min(c.saturating_add(self.size / 2 + 1));
+        let reads: Vec<Vec<_>> = (0..channels).map(|c| window(c).map(|i| (i, 1.0)).collect()).collect();
+        let sees = |i: usize| (0..channels).filter(|c| window(*c).contains(&i)).map(|c| (c, 1.0)).collect();
+        let seen: Vec<Vec<_>> = (0..channels).map(sees).collect();
+        let squares = cx.mul(x, x)?;
+        let sums = cx.spread(squares, 1, channels, &seen)?;
+        let sums = cx.times(sums, scale)?;
+        let bias = cx.number(x, self.bias.into());
+        let sums = cx.add(sums, bias)?;
+        let exponent = cx.number(x, (-self.beta).into());
+        let power = cx.binary(BinaryFn::Pow, sums, exponent)?;
+        let direct = cx.mul(dy, power)?;
+        let product = cx.mul(dy, y)?;
+        let share = cx.div(product, sums)?;
+        let spread = cx.spread(share, 1, channels, &reads)?;
+        let spread = cx.times(spread, 2.0 * f64::from(self.beta) * scale)?;
+        let indirect = cx.mul(x, spread)?;
+        let dx = cx.sub(direct, indirect)?;
+        cx.set(0, dx)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Matrix product with NumPy semantics: batch axes broadcast, a vector operand is a row or a column that disappears.
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::error_bound::over_absolutes;
+use super::gradient::Value;
 use super::literal::{Data, Literal};
 use super::shapes::{
     broadcast, broadcast_offsets, check, checked, expect_dtype, expect_number, expect_operands, expect_rank,
 };
+use super::{Gemm, GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::{Shape, TensorType};
 
@@ -135,6 +136,49 @@ impl OneResult for MatMul {
     fn macs(&self, inputs: &[&TensorType], output: &TensorType) -> u64 {
         let k = inputs.first().and_then(|a| a.shape.last()).copied().unwrap_or(0);
         (output.shape.numel() as u64).saturating_mul(k as u64)
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, a, b) = (cx.dy()?, cx.operand(0), cx.operand(1));
+        let (a_shape, b_shape) = (cx.shape(a), cx.shape(b));
+        let extents = Product::new(cx.ty(a), cx.ty(b))?;
+        let (m, k, n) = (extents.m, extents.k, extents.n);
+        let matrices = |batch: &[usize], rows: usize, columns: usize| {
+            batch.iter().copied().chain([rows, columns]).collect::<Vec<usize>>()
+        };
+        let dy = cx.reshape(dy, &matrices(&extents.batch, m, n))?;
+        let a = if extents.row { cx.reshape(a, &[1, k])? } else { a };
+        let b = if extents.column { cx.reshape(b, &[k, 1])? } else { b };
+        let rank = |cx: &GradientContext<'_>, v: Value| cx.ty(v).shape.rank();
+        if rank(cx, b) == 2 {
+            // One product over all rows.
+            let rows = extents.batch.iter().product::<usize>() * m;
+            let (dy, a) = (cx.reshape(dy, &[rows, n])?, cx.reshape(a, &[rows, k])?);
+            if cx.wanted(0) {
+                let da = cx.op(Gemm { trans_b: true, ..Gemm::default() }, &[dy, b])?;
+                let da = cx.reshape(da, &a_shape)?;
+                cx.set(0, da)?;
+            }
+            if cx.wanted(1) {
+                let db = cx.op(Gemm { trans_a: true, ..Gemm::default() }, &[a, dy])?;
+                let db = cx.reshape(db, &b_shape)?;
+                cx.set(1, db)?;
+            }
+            return Ok(());
+        }
+        for (slot, own, other) in [(0, a, b), (1, b, a)] {
+            if cx.wanted(slot) {
+                let axes = rank(cx, other);
+                let turned: Vec<usize> = (0..axes - 2).chain([axes - 1, axes - 2]).collect();
+                let other = cx.transpose(other, &turned)?;
+                let product = cx.op(Self {}, &if slot == 0 { [dy, other] } else { [other, dy] })?;
+                let (matrix, shape) = (cx.shape(own), if slot == 0 { &a_shape } else { &b_shape });
+                let sum = cx.sum_to(product, &matrix)?;
+                let sum = cx.reshape(sum, shape)?;
+                cx.set(slot, sum)?;
+            }
+        }
+        Ok(())
     }
 }
 

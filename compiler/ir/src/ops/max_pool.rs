@@ -9,7 +9,7 @@ use super::pool::PoolKind;
 use super::reduce::ordered;
 use super::shapes::{checked, expect_operands};
 use super::window::Window;
-use super::{OneResult, Operation, Pool};
+use super::{GradientContext, MaxPoolGradient, OneResult, Operation, Pool};
 use crate::error::OpError;
 use crate::types::{DType, TensorType};
 
@@ -122,6 +122,17 @@ impl Operation for MaxPool {
             }
         };
         Ok(vec![values, Literal::new_int(ty, indices)])
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let Some(dy) = cx.upstream(0) else { return Ok(()) };
+        let (x, extents) = (cx.operand(0), cx.shape(cx.operand(0)).split_off(2));
+        let indices = match self.column_major {
+            true => cx.ops(Self { column_major: false, ..self.clone() }, &[x])?[1],
+            false => cx.result(1),
+        };
+        let dx = cx.op(MaxPoolGradient::of(self, &extents), &[dy, indices])?;
+        cx.set(0, dx)
     }
 }
 

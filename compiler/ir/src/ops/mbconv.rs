@@ -12,7 +12,7 @@ use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{check, expect_len};
-use super::{Conv, OneResult, Op, SqueezeExcite, only};
+use super::{Conv, Decomposition, OneResult, Op, SqueezeExcite, only};
 use crate::error::OpError;
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;
@@ -215,6 +215,21 @@ impl OneResult for MbConv {
             },
         );
         if result.is_ok() { macs } else { 0 }
+    }
+
+    fn unfused(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        let mut parts = Decomposition::over(inputs);
+        let numbers: Vec<(usize, TensorType)> = inputs.iter().map(|ty| (*ty).clone()).enumerate().collect();
+        let (result, _) = self.chain(
+            &numbers.iter().collect::<Vec<_>>(),
+            |(_, ty)| ty,
+            |_, op, operands| {
+                let numbers: Vec<usize> = operands.iter().map(|(number, _)| *number).collect();
+                let number = parts.step(op.clone(), &numbers)?;
+                Ok((number, parts.ty(number).clone()))
+            },
+        )?;
+        Ok(Some(parts.with_results([result])))
     }
 }
 

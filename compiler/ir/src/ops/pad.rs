@@ -1,9 +1,9 @@
 //! Padding (or, where negative, cropping) of each axis.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes, word_attr};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::{Shape, TensorType};
 
@@ -103,6 +103,23 @@ impl OneResult for Pad {
         let strides = strides(extents);
         let source = offsets(&shape, |axis, i| Some(self.source(axis, extents[axis], i)? * strides[axis]));
         Ok(x.gather_elements(shape, self.value, |i| source[i]))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (mut dx, shape) = (cx.dy()?, cx.shape(cx.operand(0)));
+        if self.mode == PadMode::Constant {
+            let pads = self.pads.iter().map(|pad| -pad).collect();
+            dx = cx.op(Self { mode: PadMode::Constant, pads, value: 0.0 }, &[dx])?;
+            return cx.set(0, dx);
+        }
+        for (axis, extent) in shape.iter().enumerate() {
+            if self.pads[axis] != 0 || self.pads[axis + shape.len()] != 0 {
+                let source = |i: usize| self.source(axis, *extent, i).map(|at| (at, 1.0)).into_iter().collect();
+                let rows: Vec<_> = (0..cx.ty(dx).shape[axis]).map(source).collect();
+                dx = cx.spread(dx, axis, *extent, &rows)?;
+            }
+        }
+        cx.set(0, dx)
     }
 }
 

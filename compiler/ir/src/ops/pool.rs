@@ -2,13 +2,13 @@
 //! (a window must start inside the input or its begin padding). A window that meets padding alone gives the least element of the
 //! type, as an average 0.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
 use super::literal::{Data, Literal};
 use super::reduce::{int_range, ordered};
 use super::shapes::{checked, expect_float, expect_number, expect_operands, expect_rank};
 use super::window::{Tap, Window, WindowAttrs, taps};
+use super::{ConvTranspose, GradientContext, MaxPool, MaxPoolGradient, OneResult};
 use crate::error::OpError;
 use crate::scalar::BinaryFn;
 use crate::types::{Shape, TensorType};
@@ -137,9 +137,53 @@ impl OneResult for Pool {
             }
         }
     }
-}
 
-impl Pool {}
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, x, shape) = (cx.dy()?, cx.operand(0), cx.shape(cx.operand(0)));
+        if self.kind == PoolKind::Max {
+            let found = MaxPool {
+                kernel: self.kernel.clone(),
+                strides: self.strides.clone(),
+                pads: self.pads.clone(),
+                dilations: self.dilations.clone(),
+                ceil_mode: self.ceil_mode,
+                column_major: false,
+            };
+            let gradient = MaxPoolGradient::of(&found, &shape[2..]);
+            let indices = cx.ops(found, &[x])?[1];
+            let dx = cx.op(gradient, &[dy, indices])?;
+            return cx.set(0, dx);
+        }
+        let (windows, dtype) = (self.windows(cx.ty(x))?, cx.ty(x).dtype);
+        let positions: Vec<usize> = windows.iter().map(|window| window.output).collect();
+        let shares = self.counts(&windows, &positions).iter().map(|count| 1.0 / (*count).max(1) as f64).collect();
+        let extents: Vec<usize> = [1, 1].into_iter().chain(positions).collect();
+        let shares = cx.floats(dtype, &extents, shares);
+        let share = cx.mul(dy, shares)?;
+        if windows.iter().all(|window| window.output == 1 && window.taps_at(0).len() == window.input) {
+            let dx = cx.expand(share, &shape)?;
+            return cx.set(0, dx);
+        }
+        // Every window adds its share to each element that it meets: a transposed convolution of ones.
+        let beyond = |window: &Window| {
+            let reach = window.stride * (window.output - 1) + window.dilation * (window.kernel - 1) + 1;
+            window.input as i64 + window.begin - reach as i64
+        };
+        let begins = windows.iter().map(|window| window.begin);
+        let op = ConvTranspose {
+            strides: self.strides.clone(),
+            pads: begins.chain(windows.iter().map(|window| (-beyond(window)).max(0))).collect(),
+            dilations: self.dilations.clone(),
+            output_padding: windows.iter().map(|window| beyond(window).max(0) as usize).collect(),
+            group: shape[1],
+            bias: false,
+        };
+        let filters: Vec<usize> = [shape[1], 1].into_iter().chain(self.kernel.iter().copied()).collect();
+        let ones = cx.floats(dtype, &filters, vec![1.0; filters.iter().product()]);
+        let dx = cx.op(op, &[share, ones])?;
+        cx.set(0, dx)
+    }
+}
 
 /// The planes of an operand under pooling.
 struct Planes {

@@ -1,12 +1,13 @@
 //! Reductions over axes.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
+use super::gradient::no_rule;
 use super::literal::{Data, Literal};
 use super::shapes::{broadcast_offsets, check, checked, expect_axis, expect_float, expect_number, expect_operands};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
-use crate::scalar::BinaryFn;
+use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::{DType, Shape, TensorType};
 
 /// What a reduction computes.
@@ -164,9 +165,57 @@ impl OneResult for Reduce {
             Data::Int(values) => Ok(Literal::new_int(ty.clone(), self.ints(values, &at, &ty, count))),
         }
     }
-}
 
-impl Reduce {}
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (x, shape) = (cx.operand(0), cx.shape(cx.operand(0)));
+        let kept: Vec<usize> =
+            (0..shape.len()).map(|axis| if self.axes.contains(&axis) { 1 } else { shape[axis] }).collect();
+        let (dy, y) = (cx.dy()?, cx.result(0));
+        let (dy, y) = (cx.reshape(dy, &kept)?, cx.reshape(y, &kept)?);
+        let dx = match self.kind {
+            ReduceKind::Sum => dy,
+            ReduceKind::Mean => {
+                let count: usize = self.axes.iter().map(|axis| shape[*axis]).product();
+                let count = cx.number(dy, count as f64);
+                cx.div(dy, count)?
+            }
+            ReduceKind::Max | ReduceKind::Min => {
+                // Equal elements share.
+                let (equal, one) = (cx.binary(BinaryFn::Equal, x, y)?, cx.number(dy, 1.0));
+                let ones = cx.masked(equal, one)?;
+                let count = cx.sum(ones, self.axes.clone(), true)?;
+                let part = cx.div(dy, count)?;
+                cx.mul(ones, part)?
+            }
+            ReduceKind::L1 => {
+                let sign = cx.unary(UnaryFn::Sign, x)?;
+                cx.mul(dy, sign)?
+            }
+            ReduceKind::L2 => {
+                let zero = cx.number(y, 0.0);
+                let (none, part) = (cx.binary(BinaryFn::Equal, y, zero)?, cx.div(dy, y)?);
+                let part = cx.choose(none, zero, part)?;
+                cx.mul(x, part)?
+            }
+            ReduceKind::SumSquare => {
+                let twice = cx.times(dy, 2.0)?;
+                cx.mul(x, twice)?
+            }
+            ReduceKind::LogSum => {
+                let sum = cx.unary(UnaryFn::Exp, y)?;
+                cx.div(dy, sum)?
+            }
+            ReduceKind::LogSumExp => {
+                let distance = cx.sub(x, y)?;
+                let share = cx.unary(UnaryFn::Exp, distance)?;
+                cx.mul(dy, share)?
+            }
+            ReduceKind::Prod => return Err(no_rule("reduce {kind=prod}")),
+        };
+        let dx = cx.expand(dx, &shape)?;
+        cx.set(0, dx)
+    }
+}
 
 /// An integer element such that signed comparison orders elements of type `dtype`.
 pub fn ordered(dtype: DType, v: i64) -> i64 {

@@ -1,9 +1,9 @@
 //! The same elements, row-major, in another shape. Also ONNX's Flatten, Squeeze and Unsqueeze.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, operands};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -43,6 +43,12 @@ impl OneResult for Reshape {
     fn evaluate(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
         let [x] = operands(inputs)?;
         Ok(x.clone().reshaped(self.shape.clone().into()))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, shape) = (cx.dy()?, cx.shape(cx.operand(0)));
+        let dx = cx.reshape(dy, &shape)?;
+        cx.set(0, dx)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Resampling. The result's shape is given; `scales` are ONNX's (given, or out / in), which the coordinate rule uses.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader};
 use super::attributes::{attributes, word_attr};
 use super::literal::{Data, Literal};
 use super::reduce::int_range;
 use super::shapes::{around_axis, check, checked, expect_len, expect_number, expect_operands, offsets, strides};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::{DType, TensorType};
 
@@ -284,6 +284,21 @@ impl OneResult for Resize {
                 Literal::new_int(ty, integers)
             }
         })
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (mut dx, x) = (cx.dy()?, cx.operand(0));
+        let ty = cx.ty(x).clone();
+        for (axis, extent) in ty.shape.iter().enumerate().filter(|(axis, _)| !self.keeps(&ty, *axis)) {
+            let row = |i: usize| match (self.source(&ty, axis, i), self.mode) {
+                (None, _) => Vec::new(),
+                (Some(at), ResizeMode::Nearest) => vec![(self.pick(at, *extent), 1.0)],
+                (Some(at), _) => self.taps(at, *extent, axis),
+            };
+            let rows: Vec<_> = (0..self.shape[axis]).map(row).collect();
+            dx = cx.spread(dx, axis, *extent, &rows)?;
+        }
+        cx.set(0, dx)
     }
 }
 

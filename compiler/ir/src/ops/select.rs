@@ -1,9 +1,9 @@
 //! `where`: `condition ? a : b`, element by element with NumPy broadcasting. Operands: condition (bool), `a`, `b` of one type.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{broadcast, broadcast_offsets, checked, expect_dtype, operands};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::{DType, TensorType};
 
@@ -50,6 +50,19 @@ impl OneResult for Where {
             let pick = |i: usize| if chosen[at_c[i]] != 0 { a[at_a[i]] } else { b[at_b[i]] };
             Ok(Literal::new_int(ty, (0..count).map(pick).collect()))
         }
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, condition) = (cx.dy()?, cx.operand(0));
+        let zero = cx.number(dy, 0.0);
+        for (slot, [a, b]) in [(1, [dy, zero]), (2, [zero, dy])] {
+            if cx.wanted(slot) {
+                let (chosen, shape) = (cx.choose(condition, a, b)?, cx.shape(cx.operand(slot)));
+                let gradient = cx.sum_to(chosen, &shape)?;
+                cx.set(slot, gradient)?;
+            }
+        }
+        Ok(())
     }
 }
 

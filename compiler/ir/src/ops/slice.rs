@@ -1,10 +1,11 @@
 //! A strided box of the operand: element `i` of an axis of the result is element `starts + i steps` of that axis.
 //! Also ONNX's Split, one slice per result.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
+use super::pad::PadMode;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
+use super::{GradientContext, OneResult, Pad};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -75,6 +76,26 @@ impl OneResult for Slice {
             Some(at * strides[axis])
         });
         Ok(x.gather_elements(self.sizes.clone().into(), 0.0, |i| source[i]))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (mut dx, shape) = (cx.dy()?, cx.shape(cx.operand(0)));
+        let mut pads = vec![0; 2 * shape.len()];
+        for (axis, extent) in shape.iter().enumerate() {
+            let (start, size) = (self.starts[axis], self.sizes[axis]);
+            if self.step(axis) == 1 {
+                pads[axis] = start as i64;
+                pads[axis + shape.len()] = *extent as i64 - (start + size) as i64;
+            } else {
+                let source = |i: usize| (start as i64 + i as i64 * self.step(axis)) as usize;
+                let rows: Vec<_> = (0..size).map(|i| vec![(source(i), 1.0)]).collect();
+                dx = cx.spread(dx, axis, *extent, &rows)?;
+            }
+        }
+        if pads.iter().any(|pad| *pad != 0) {
+            dx = cx.op(Pad { mode: PadMode::Constant, pads, value: 0.0 }, &[dx])?;
+        }
+        cx.set(0, dx)
     }
 }
 

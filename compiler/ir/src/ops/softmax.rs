@@ -1,12 +1,12 @@
 //! Softmax along one axis, shifted by the largest element; with `log` its logarithm.
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::literal::Literal;
 use super::shapes::{around_axis, expect_axis, expect_float, expect_operands};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
-use crate::scalar::BinaryFn;
+use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::TensorType;
 
 attributes! {
@@ -58,6 +58,21 @@ impl OneResult for Softmax {
             }
         }
         Ok(Literal::new_float(ty, out))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, y) = (cx.dy()?, cx.result(0));
+        let dx = if self.log {
+            let (sum, share) = (cx.sum(dy, vec![self.axis], true)?, cx.unary(UnaryFn::Exp, y)?);
+            let part = cx.mul(share, sum)?;
+            cx.sub(dy, part)?
+        } else {
+            let product = cx.mul(dy, y)?;
+            let sum = cx.sum(product, vec![self.axis], true)?;
+            let distance = cx.sub(dy, sum)?;
+            cx.mul(y, distance)?
+        };
+        cx.set(0, dx)
     }
 }
 

@@ -7,7 +7,7 @@ use super::attributes::{Attr, AttrReader, attributes};
 use super::decomposition::Decomposition;
 use super::literal::Literal;
 use super::shapes::{around_axis, check, checked, expect_axis, operands};
-use super::{Operation, Slice};
+use super::{Concat, GradientContext, Operation, Slice};
 use crate::error::OpError;
 use crate::types::TensorType;
 
@@ -82,6 +82,18 @@ impl Operation for Split {
         let mut parts = Decomposition::over(inputs);
         let results = self.parts().map(|part| parts.step(slice(part), &[0])).collect::<Result<Vec<usize>, _>>()?;
         Ok(Some(parts.with_results(results)))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let mut parts = Vec::with_capacity(cx.results());
+        for result in 0..cx.results() {
+            parts.push(match cx.upstream(result) {
+                Some(gradient) => gradient,
+                None => cx.zeros(cx.result(result))?,
+            });
+        }
+        let dx = cx.op(Concat { axis: self.axis }, &parts)?;
+        cx.set(0, dx)
     }
 }
 

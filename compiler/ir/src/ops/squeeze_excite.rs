@@ -2,14 +2,15 @@
 //!
 //! Operands: `x [N, C, H, W]`, `w1 [R, C, 1, 1]`, `b1 [R]`, `w2 [C, R, 1, 1]`, `b2 [C]`. Made only by `fuse_squeeze_excite`.
 
-use super::OneResult;
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
 use super::error_bound::over_absolutes;
 use super::literal::Literal;
+use super::reduce::ReduceKind;
 use super::shapes::{check, expect_activation, expect_float, expect_operands, expect_rank, expect_type};
+use super::{Binary, Conv, Decomposition, OneResult, Reduce};
 use crate::error::OpError;
-use crate::scalar::UnaryFn;
+use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::TensorType;
 
 attributes! {
@@ -102,6 +103,16 @@ impl OneResult for SqueezeExcite {
         let batch = output.shape.first().copied().unwrap_or(0) as u64;
         let weights = [1, 3].iter().filter_map(|at| inputs.get(*at)).map(|w| w.shape.numel() as u64);
         weights.fold(0, u64::saturating_add).saturating_mul(batch)
+    }
+
+    fn unfused(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        let mut parts = Decomposition::over(inputs);
+        let mean = parts.step(Reduce { kind: ReduceKind::Mean, axes: vec![2, 3], keepdims: true }, &[0])?;
+        let dense = |function| Conv { bias: true, activation: Some(function), ..Conv::default() };
+        let reduced = parts.step(dense(self.activation), &[mean, 1, 2])?;
+        let gate = parts.step(dense(self.gate), &[reduced, 3, 4])?;
+        let result = parts.step(Binary { function: BinaryFn::Mul }, &[0, gate])?;
+        Ok(Some(parts.with_results([result])))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Repetition of the whole operand along each axis.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::{Shape, TensorType};
 
@@ -47,6 +47,15 @@ impl OneResult for Tile {
         let strides = strides(&x.ty.shape);
         let source = offsets(&shape, |axis, i| Some(i % x.ty.shape[axis] * strides[axis]));
         Ok(x.gather_elements(shape, 0.0, |i| source[i]))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, shape) = (cx.dy()?, cx.shape(cx.operand(0)));
+        let split: Vec<usize> =
+            self.repeats.iter().zip(&shape).flat_map(|(repeats, extent)| [*repeats, *extent]).collect();
+        let split = cx.reshape(dy, &split)?;
+        let sum = cx.sum(split, (0..shape.len()).map(|axis| 2 * axis).collect(), false)?;
+        cx.set(0, sum)
     }
 }
 

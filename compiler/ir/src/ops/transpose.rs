@@ -1,9 +1,9 @@
 //! Permutation of axes: axis `i` of the result is axis `perm[i]` of the operand.
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
 use super::shapes::{checked, expect_len, offsets, operands, strides};
+use super::{GradientContext, OneResult};
 use crate::error::OpError;
 use crate::types::{Shape, TensorType};
 
@@ -48,6 +48,13 @@ impl OneResult for Transpose {
         let strides = strides(&x.ty.shape);
         let source = offsets(&shape, |axis, i| Some(i * strides[self.perm[axis]]));
         Ok(x.gather_elements(shape, 0.0, |i| source[i]))
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (dy, mut inverse) = (cx.dy()?, vec![0; self.perm.len()]);
+        self.perm.iter().enumerate().for_each(|(to, from)| inverse[*from] = to);
+        let dx = cx.transpose(dy, &inverse)?;
+        cx.set(0, dx)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Element-wise functions of one operand; the mnemonic is the function's own (`relu`, `clip`, `exp`, …).
 
-use super::OneResult;
 use super::attributes::{Attr, AttrReader, AttrValue};
 use super::literal::{Data, Literal};
 use super::shapes::{checked, operands};
+use super::{GradientContext, OneResult, UnaryGradient};
 use crate::error::OpError;
 use crate::scalar::UnaryFn;
 use crate::types::{DType, TensorType};
@@ -67,6 +67,23 @@ impl OneResult for Unary {
                 Literal::new_int(ty, values.iter().map(|v| eval_int(self.function, dtype, *v)).collect())
             }
         })
+    }
+
+    fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
+        let (function, dy) = (self.function, cx.dy()?);
+        let dx = match function {
+            UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round | UnaryFn::Sign => return Ok(()),
+            UnaryFn::Neg => cx.unary(UnaryFn::Neg, dy)?,
+            UnaryFn::Exp => {
+                let y = cx.result(0);
+                cx.mul(dy, y)?
+            }
+            _ => {
+                let x = if function.derivative_is_of_value() { cx.result(0) } else { cx.operand(0) };
+                cx.op(UnaryGradient { function }, &[dy, x])?
+            }
+        };
+        cx.set(0, dx)
     }
 }
 

@@ -1,0 +1,192 @@
+//! The graph that computes a loss and adds its gradients to states.
+
+use super::TrainingOptions;
+use super::arithmetic::Arithmetic;
+use super::fold;
+use super::model::{Fold, Model, Parameter, Running};
+use super::{drop, optimiser};
+use crate::differentiate::differentiate;
+use crate::error::{OpError, Result};
+use crate::graph::{Graph, GraphBuilder, ValueId};
+use crate::ops::reduce::ReduceKind;
+use crate::ops::{BatchNorm, BatchStatistics, Conv, Gemm, Op, Reduce, Softmax};
+use crate::scalar::UnaryFn;
+use crate::types::{Constant, TensorType};
+
+/// The gradients graph, and what the other graphs need to know of it.
+pub struct Built {
+    /// The graph; its variables are those of all graphs.
+    pub graph: Graph,
+    /// Trained parameters.
+    pub parameters: Vec<Parameter>,
+    /// Folded batch norms.
+    pub folds: Vec<Fold>,
+    /// Names of the parameters and folded weights whose gradients are summed.
+    pub leaves: Vec<String>,
+    /// Names of running averages.
+    pub running: Vec<String>,
+    /// Names of residual blocks whose branches can be dropped.
+    pub blocks: Vec<String>,
+}
+
+/// The name of the variable that holds the folded weights (0) or the folded bias (1) of a batch norm.
+pub fn folded_name(fold: &Fold, part: usize) -> String {
+    format!("folded.{}.{}", fold.name, ["weight", "bias"][part])
+}
+
+/// The name of the state that sums the gradients of a parameter or of folded weights.
+pub fn gradient_name(name: &str) -> String {
+    format!("grad.{name}")
+}
+
+/// Builds the gradients graph of a model.
+pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
+    let mut b = GraphBuilder::of(model.graph.clone());
+    let logits = logits(&mut b)?;
+    let mut leaves: Vec<(String, ValueId)> = Vec::new();
+    for parameter in &model.parameters {
+        b.rename(parameter.value, "constant");
+        let value = b.parameter(&parameter.name, &parameter.name, parameter.initial.clone());
+        leaves.push((parameter.name.clone(), value));
+    }
+    for fold in &model.folds {
+        let mut states = Vec::with_capacity(2);
+        for (part, initial) in fold::initial(fold, &model.parameters)?.into_iter().enumerate() {
+            let name = folded_name(fold, part);
+            states.push(b.state(&name, &name, initial));
+            leaves.push((name, states[part]));
+        }
+        let x = b.graph().operands(fold.conv)[0];
+        b.graph_mut().set_op(fold.norm, Conv { bias: true, ..fold.op.clone() }.into(), &[x, states[0], states[1]]);
+    }
+    // What was folded reads its constants no more.
+    for (parameter, (_, value)) in model.parameters.iter().zip(&leaves) {
+        b.graph_mut().replace_uses(parameter.value, *value);
+    }
+    let running = follow(&mut b, &model.running, options)?;
+    if options.dropout {
+        drop::dropout(&mut b, logits)?;
+    }
+    let blocks = if options.drop_path { drop::drop_path(&mut b)? } else { Vec::new() };
+    let loss = loss(&mut b, logits)?;
+    b.graph_mut().set_outputs(vec![("loss".into(), loss), ("logits".into(), logits)]);
+    b.graph_mut().remove_dead();
+    let values: Vec<ValueId> = leaves.iter().map(|(_, value)| *value).collect();
+    let gradients = differentiate(&mut b, loss, &values)?;
+    let mut reached = Vec::with_capacity(leaves.len());
+    for ((name, _), gradient) in leaves.into_iter().zip(gradients) {
+        if let Some(gradient) = gradient {
+            accumulate(&mut b, &name, gradient)?;
+            reached.push(name);
+        }
+    }
+    optimiser::states(&mut b, &model.parameters, &running, options)?;
+    let Model { parameters, folds, .. } = model;
+    Ok(Built { graph: b.finish(), parameters, folds, leaves: reached, running, blocks })
+}
+
+/// The logits of the network, `[m, K]`: its output without a softmax.
+fn logits(b: &mut GraphBuilder) -> Result<ValueId> {
+    let graph = b.graph();
+    let refuse =
+        |field: &str, expected: &str, found: String| OpError::new(field, expected, found).at(&graph.name, "graph");
+    if graph.inputs().len() != 1 {
+        return Err(refuse("inputs", "one", graph.inputs().len().to_string()));
+    }
+    let [(_, output)] = graph.outputs() else {
+        return Err(refuse("outputs", "one", graph.outputs().len().to_string()));
+    };
+    let mut value = *output;
+    while let Some(Op::Softmax(_) | Op::Identity(_)) = graph.producer(value).op() {
+        value = graph.operands(value.node)[0];
+    }
+    let ty = graph.ty(value);
+    let classes = ty.shape.iter().skip(1).product::<usize>();
+    let images = graph.ty(graph.inputs()[0]).shape.first().copied();
+    let flat = ty.shape.rank() >= 2 && ty.shape.iter().skip(1).filter(|extent| **extent > 1).count() <= 1;
+    if !ty.dtype.is_float() || !flat || images != ty.shape.first().copied() {
+        return Err(refuse("output", "logits [images, classes]", ty.to_string()));
+    }
+    let shape = vec![ty.shape[0], classes];
+    Arithmetic::new(b, "logits").reshape(value, shape)
+}
+
+/// Cross-entropy with soft targets, for each image: minus the sum over classes of target times log softmax.
+fn loss(b: &mut GraphBuilder, logits: ValueId) -> Result<ValueId> {
+    let ty = b.ty(logits).clone();
+    let targets = b.input_of("targets", ty);
+    let mut a = Arithmetic::new(b, "loss");
+    let probabilities = a.op(Softmax { axis: 1, log: true }, &[logits])?;
+    let products = a.mul(probabilities, targets)?;
+    let sum = a.op(Reduce { kind: ReduceKind::Sum, axes: vec![1], keepdims: false }, &[products])?;
+    let loss = a.unary(UnaryFn::Neg, sum)?;
+    b.rename(loss, "loss");
+    Ok(loss)
+}
+
+/// Makes batch norms use the batch's statistics, and their running averages follow these; returns the averages' names.
+fn follow(b: &mut GraphBuilder, norms: &[Running], options: &TrainingOptions<'_>) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for running in norms {
+        let (name, operands) = (b.graph().node(running.norm).name.clone(), b.graph().operands(running.norm));
+        let Some(Op::BatchNorm(norm)) = b.graph().node(running.norm).op().cloned() else { continue };
+        let results = [format!("{name}.mean"), format!("{name}.variance")];
+        let results = results.each_ref().map(String::as_str);
+        let statistics = b.ops_from(&results, BatchStatistics {}, &operands[..1], Vec::new())?;
+        let shape = b.ty(operands[0]).shape.to_vec();
+        let elements = (shape.iter().product::<usize>() / shape[1]) as f64;
+        let factors = [1.0, elements / (elements - 1.0)];
+        for (i, (key, initial)) in running.averages.iter().enumerate() {
+            if names.contains(key) {
+                let error = OpError::new("statistics", "its own running averages", format!("{key} of another"));
+                return Err(error.at(&name, "batch_norm"));
+            }
+            b.rename(operands[3 + i], "constant");
+            let state = b.state(key, key, initial.clone());
+            let mut a = Arithmetic::new(b, key);
+            let unbiased = a.times(statistics[i], factors[i])?;
+            let kept = a.times(state, 1.0 - options.momentum)?;
+            let added = a.times(unbiased, options.momentum)?;
+            let next = a.add(kept, added)?;
+            b.update(state, next);
+            names.push(key.clone());
+        }
+        let operands = [operands[0], operands[1], operands[2], statistics[0], statistics[1]];
+        b.graph_mut().set_op(running.norm, BatchNorm { epsilon: norm.epsilon }.into(), &operands);
+    }
+    Ok(names)
+}
+
+/// Adds a gradient to the state that sums it, within the operator that makes it where that can.
+fn accumulate(b: &mut GraphBuilder, name: &str, gradient: ValueId) -> Result<()> {
+    let (ty, key) = (b.ty(gradient).clone(), gradient_name(name));
+    let state = b.state(&format!("sum.{name}"), key, zeros(&ty));
+    let unused = b.graph().users(gradient).is_empty() && !b.graph().is_output(gradient);
+    let with_sum: Option<Op> = match b.graph().producer(gradient).op() {
+        Some(Op::ConvWeightGradient(op)) if unused && !op.accumulate => {
+            let mut op = op.clone();
+            op.accumulate = true;
+            Some(op.into())
+        }
+        Some(Op::Gemm(op)) if unused && !op.bias => Some(Gemm { bias: true, beta: 1.0, ..op.clone() }.into()),
+        _ => None,
+    };
+    match with_sum {
+        Some(op) => {
+            let mut operands = b.graph().operands(gradient.node);
+            operands.push(state);
+            b.graph_mut().set_op(gradient.node, op, &operands);
+            b.update(state, gradient);
+        }
+        None => {
+            let sum = Arithmetic::new(b, format!("sum.{name}")).add(state, gradient)?;
+            b.update(state, sum);
+        }
+    }
+    Ok(())
+}
+
+/// Zeros of a type.
+pub fn zeros(ty: &TensorType) -> Constant {
+    Constant::from_bytes(ty.clone(), vec![0; ty.bytes()])
+}
