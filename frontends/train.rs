@@ -6,6 +6,8 @@
 
 pub mod augment;
 pub mod dataset;
+pub mod finetune;
+pub mod folder;
 pub mod logistic;
 pub mod metrics;
 pub mod outputs;
@@ -13,3 +15,5 @@ pub mod photos;
 pub mod probe;
 pub mod random;
 pub mod schedule;
+pub mod scope;
+pub mod step;

@@ -9,6 +9,7 @@ mod compile;
 mod eval;
 mod export;
 mod features;
+mod finetune;
 mod image_options;
 mod inputs;
 mod inspect;
@@ -57,6 +58,8 @@ enum Verb {
     Features(Box<features::Args>),
     /// Write a model as an ONNX file.
     Export(Box<export::Args>),
+    /// Train a network on photos in folders of classes.
+    Finetune(Box<finetune::Args>),
     /// Fit the best linear classifier over a network's features of photos, and say how good it is.
     Probe(Box<probe::Args>),
     /// Measure how good a classifier is on photos in folders of classes.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Verb::Scale(args) => scale::run(args, &mut out),
         Verb::Features(args) => features::run(args, &mut out),
         Verb::Export(args) => export::run(args, &mut out),
+        Verb::Finetune(args) => finetune::run(args, &mut out),
         Verb::Probe(args) => probe::run(args, &mut out),
         Verb::Eval(args) => eval::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),

@@ -34,7 +34,7 @@ pub struct ModelArgs {
 }
 
 /// What a spec or preset leaves open.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Specs and presets")]
 pub struct ScaledArgs {
     /// Seed of random weights.
@@ -187,11 +187,38 @@ impl ModelArgs {
         self.open_with(Options::default())
     }
 
+    /// The seed given, or 0.
+    pub fn seed(&self) -> u64 {
+        self.scaled.seed.unwrap_or(0)
+    }
+
+    /// [`Self::open`], to be trained for so many classes; the seed is also that of the training.
+    pub fn open_for(&self, classes: usize) -> Result<Model> {
+        if let Some(given) = self.scaled.classes.filter(|given| *given as usize != classes) {
+            return Err(Error::usage("--classes", format!("{classes}, one for each folder"), given.to_string()));
+        }
+        let scaled = ScaledArgs { classes: u32::try_from(classes).ok(), ..self.scaled.clone() };
+        let model = self.open_scaled(&scaled, Options::default())?;
+        let own = ScaledArgs { classes: None, seed: None, ..self.scaled.clone() };
+        own.check(&model)?;
+        if model.library().is_some() {
+            let expected = "an ONNX file, a spec or a preset, as a library cannot be trained";
+            return Err(Error::usage("model", expected, self.file.model.display().to_string()));
+        }
+        Ok(model)
+    }
+
     /// [`Self::open`] with other defaults.
     pub fn open_with(&self, options: Options) -> Result<Model> {
+        let model = self.open_scaled(&self.scaled, options)?;
+        self.scaled.check(&model)?;
+        Ok(model)
+    }
+
+    fn open_scaled(&self, scaled: &ScaledArgs, options: Options) -> Result<Model> {
         let library = LibrarySource { weights: self.weights.clone(), check_weights: self.check };
         let mut options = Options { target: self.cpu.0.clone(), library, ..options };
-        self.scaled.apply(self.weights.clone(), &mut options);
+        scaled.apply(self.weights.clone(), &mut options);
         let model = self.file.open(options)?;
         let found = || self.file.model.display().to_string();
         if self.check && model.library().is_none() {
@@ -200,7 +227,6 @@ impl ModelArgs {
         if self.weights.is_some() && model.library().is_none() && model.architecture().is_none() {
             return Err(Error::usage("--weights", "a spec, a preset or a compiled library", found()));
         }
-        self.scaled.check(&model)?;
         // Standard error may be closed.
         model.notes().iter().for_each(|note| _ = writeln!(io::stderr(), "note: {}: {note}", self.file.model.display()));
         Ok(model)

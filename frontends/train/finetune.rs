@@ -129,8 +129,8 @@ pub enum Event<'a> {
         /// Mean loss of the epoch so far.
         loss: f64,
     },
-    /// An epoch has ended; the step holds all that the next one begins with.
-    Epoch(&'a Epoch, &'a Step),
+    /// The last of these epochs has ended; the step holds all that the next one begins with.
+    Epoch(&'a [Epoch], &'a Step),
 }
 
 /// A network that has been fine-tuned.
@@ -206,7 +206,7 @@ pub fn finetune(
             let (val_loss, val_accuracy) = (said.loss(), said.accuracy(1));
             let (number, time) = (epochs.len() + 1, begun.elapsed());
             epochs.push(Epoch { number, loss, accuracy, val_loss, val_accuracy, lr, time });
-            flow = tell(Event::Epoch(&epochs[number - 1], &run.step));
+            flow = tell(Event::Epoch(&epochs, &run.step));
         }
     }
     let (model, evaluation) = evaluate(&constants)?;
@@ -256,7 +256,8 @@ fn network(model: &Model, photos: &Photos, classes: usize) -> Result<(Graph, Hea
 /// The constants of a last layer of `classes` classes: those of `layer`, else zeros.
 fn fresh_head(head: &Head, classes: usize, layer: Option<&Linear>) -> BTreeMap<String, Constant> {
     let features = head.features;
-    let weight = |class: usize, feature: usize| layer.map_or(0.0, |layer| layer.weights[class * features + feature] as f32);
+    let weight =
+        |class: usize, feature: usize| layer.map_or(0.0, |layer| layer.weights[class * features + feature] as f32);
     let weights: Vec<f32> = if head.by_feature {
         (0..features).flat_map(|f| (0..classes).map(move |c| (c, f))).map(|(c, f)| weight(c, f)).collect()
     } else {
@@ -325,7 +326,8 @@ impl<'a> Run<'a> {
         };
         let per_epoch = train.len().div_ceil(options.batch);
         let warmup = (options.warmup.max(0.0) * per_epoch as f64).round() as usize;
-        let schedule = Schedule { shape: options.schedule, peak: options.lr, warmup, steps: per_epoch * options.epochs };
+        let schedule =
+            Schedule { shape: options.schedule, peak: options.lr, warmup, steps: per_epoch * options.epochs };
         let augment = Augment::of(options.augment, options.flip);
         Ok(Self { step, pool, train, classes, options, augment, schedule, size })
     }
@@ -378,7 +380,8 @@ impl<'a> Run<'a> {
     fn image(&mut self, photo: usize, values: &[f32], batch: usize, epoch: usize) -> Result<(f64, bool)> {
         let label = self.train.photos()[photo].class;
         let even = self.options.smoothing / self.classes as f64;
-        let target = |class: usize| (even + if class == label { 1.0 - self.options.smoothing } else { 0.0 }) / batch as f64;
+        let target =
+            |class: usize| (even + if class == label { 1.0 - self.options.smoothing } else { 0.0 }) / batch as f64;
         let mut draw = Draw::new(self.options.seed, Purpose::Dropout, epoch as u64, photo as u64);
         let kept = (1.0 / (1.0 - self.options.dropout)) as f32;
         let ports = self.step.inputs().to_vec();

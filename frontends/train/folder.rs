@@ -87,7 +87,11 @@ impl Folder {
         for (key, expected) in self.identity.as_object().into_iter().flatten() {
             if found.get(key) != Some(expected) {
                 let found = found.get(key).map_or("nothing".to_string(), Value::to_string);
-                return Err(Error::Mismatch { what: format!("--resume: {key}"), expected: found, found: expected.to_string() });
+                return Err(Error::Mismatch {
+                    what: format!("--resume: {key}"),
+                    expected: found,
+                    found: expected.to_string(),
+                });
             }
         }
         Ok(())
@@ -102,7 +106,8 @@ impl Folder {
     /// # Errors
     /// [`Error::File`] if they cannot be written; those of the epoch before are then as they were.
     pub fn save(&self, epochs: &[Epoch], state: &[u8]) -> Result<()> {
-        let head = json!({"identity": self.identity, "epochs": epochs.iter().map(json_of).collect::<Vec<_>>()}).to_string();
+        let head =
+            json!({"identity": self.identity, "epochs": epochs.iter().map(json_of).collect::<Vec<_>>()}).to_string();
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&(head.len() as u64).to_le_bytes());
         bytes.extend_from_slice(head.as_bytes());
@@ -127,8 +132,10 @@ impl Folder {
         let artifacts = model.artifacts(&options, &[Emit::So, Emit::Header])?;
         let paths: Vec<PathBuf> =
             artifacts.files.iter().map(|file| self.path.join(format!("model.{}", file.kind.suffix()))).collect();
-        let files: Vec<(&Path, &[bytes::Bytes])> =
-            paths.iter().zip(&artifacts.files).map(|(path, file)| (path.as_path(), &file.parts[..])).collect();
+        let parts: Vec<Vec<&[u8]>> =
+            artifacts.files.iter().map(|file| file.parts.iter().map(|part| &part[..]).collect()).collect();
+        let files: Vec<(&Path, &[&[u8]])> =
+            paths.iter().zip(&parts).map(|(path, parts)| (path.as_path(), &parts[..])).collect();
         write_files(&files)?;
         Ok([onnx, weights].into_iter().chain(paths).collect())
     }

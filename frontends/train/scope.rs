@@ -48,7 +48,11 @@ impl Scope {
             Self::Head => return Ok(head.clone()),
             Self::All => 0,
             Self::Top(count) if count > last + 1 => {
-                return Err(Error::usage("--train", format!("top:N of at most {} stages", last + 1), format!("top:{count}")));
+                return Err(Error::usage(
+                    "--train",
+                    format!("top:N of at most {} stages", last + 1),
+                    format!("top:{count}"),
+                ));
             }
             Self::Top(count) => last + 1 - count,
         };
