@@ -173,6 +173,7 @@ impl std::ops::Deref for Op {
 table! {
     conv::Conv "convolution with bias, residual and activation" ["conv"];
     conv_transpose::ConvTranspose "transposed convolution" ["conv_transpose"];
+    conv_weight_gradient::ConvWeightGradient "gradient of a convolution's weights" ["conv_weight_gradient"];
     batch_norm::BatchNorm "batch normalisation" ["batch_norm"];
     batch_statistics::BatchStatistics "mean and variance of each channel" ["batch_statistics"];
     unary::Unary "element-wise function" [..UnaryFn::MNEMONICS];

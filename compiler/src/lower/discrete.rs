@@ -80,7 +80,7 @@ fn role(graph: &Graph, id: NodeId, op: &Op, operand: usize) -> Role {
         Op::Gather(_) | Op::GatherElements(_) => passes_if(operand == 0),
         // Operands beyond the factors are added to the result.
         Op::Conv(conv) => passes_if(operand > 1 && is_piecewise_linear(conv.activation)),
-        Op::ConvTranspose(_) | Op::Gemm(_) => passes_if(operand > 1),
+        Op::ConvTranspose(_) | Op::ConvWeightGradient(_) | Op::Gemm(_) => passes_if(operand > 1),
         Op::MbConv(block) => passes_if(operand == 0 && block.residual),
         Op::TopK(_) | Op::ArgReduce(_) | Op::BatchStatistics(_) => Ends,
         Op::MatMul(_) | Op::Softmax(_) | Op::Lrn(_) | Op::SqueezeExcite(_) => Ends,

@@ -3,7 +3,7 @@
 use fornax_ir::graph::{Graph, GraphBuilder, evaluate, parse};
 use fornax_ir::inputs::Bindings;
 use fornax_ir::ops::literal::Literal;
-use fornax_ir::ops::{Concat, Conv, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
+use fornax_ir::ops::{Concat, Conv, ConvWeightGradient, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::{TensorType, random_values};
 use fornax_onnx::{Error, ExportOptions, Limits, OnnxFile, export};
@@ -140,8 +140,11 @@ fn what_onnx_lacks_is_listed() {
     let y = b.op("a", Conv { activation: Some(UnaryFn::Relu), ..Conv::default() }, &[x, w]).unwrap();
     let y = b.op("b", Unary { function: UnaryFn::GeluTanh }, &[y]).unwrap();
     b.output("y", y);
+    let dw = ConvWeightGradient { kernel: vec![2, 2], pads: vec![1, 0, 0, 1], ..Default::default() };
+    let dw = b.op("c", dw, &[x, y]).unwrap();
+    b.output("dw", dw);
     let error = export(&b.finish(), &ExportOptions::default()).unwrap_err();
-    assert!(matches!(&error, Error::Unsupported(list) if list.len() == 2), "{error}");
+    assert!(matches!(&error, Error::Unsupported(list) if list.len() == 3), "{error}");
 }
 
 /// Names of outputs and of what an export adds may be those of values.

@@ -15,6 +15,7 @@ use crate::proto::AttributeProto;
 use crate::tensors::type_code;
 
 const FUSED: Refusal = "a fused operator; export the graph before the fusing passes";
+const GRADIENT: Refusal = "an operator of training graphs, which ONNX does not have";
 
 /// Writes one node of the graph.
 pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
@@ -45,6 +46,7 @@ pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
         Op::Pad(pad) => padding(out, id, pad),
         Op::Identity(_) => node("Identity", Vec::new()),
         Op::SqueezeExcite(_) | Op::MbConv(_) => return Err(FUSED),
+        Op::ConvWeightGradient(_) => return Err(GRADIENT),
         Op::ConvTranspose(conv) => return rest::conv_transpose(out, id, conv),
         Op::BatchStatistics(_) => rest::batch_statistics(out, id),
         Op::ArgReduce(arg) => {
