@@ -8,6 +8,8 @@
 //!
 //! Stages: `; test: after lower x86-64-fma` prints the graph or plan after a stage of the pipeline. Plans: `; test: plan-pass fuse_chains` reads the text of a plan and prints what the pass makes of it, with its remarks;
 //! `; test: plan-parse` prints a plan as it was read, or the error.
+//! Training: `; test: differentiate x w` adds the gradients of the first output with respect to these values, or says why it cannot;
+//! `; test: training fixed sgd` prints the training graphs of a network, its batch norms fixed or trained.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,8 +17,10 @@ use std::sync::Arc;
 use fornax_compiler::internals::plain;
 use fornax_compiler::pipeline::{PipelineOptions, plan_for, plan_of, run_pass, run_plan_pass};
 use fornax_compiler::{Kernel, Plan, clif, disassembly, distinct_kernels, jit, parse_plan};
-use fornax_ir::graph::{Graph, evaluate, parse, verify};
+use fornax_ir::differentiate;
+use fornax_ir::graph::{Graph, GraphBuilder, ValueId, evaluate, parse, verify};
 use fornax_ir::ops::literal::Literal;
+use fornax_ir::training::{Norm, Optimiser, Setting, Training, TrainingOptions};
 use fornax_ir::types::{Payload, TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
 
@@ -33,6 +37,8 @@ const KINDS: &[Kind] = &[
     ("after", afters),
     ("plan-pass", plan_passes),
     ("plan-parse", plan_parses),
+    ("differentiate", differentiated),
+    ("training", trained),
 ];
 
 #[test]
@@ -72,6 +78,57 @@ fn verifies(_: &str, text: &str) -> String {
     match verify(&parse(text).expect("text that parses")) {
         Ok(()) => "valid".into(),
         Err(e) => e.to_string(),
+    }
+}
+
+/// The graph with the gradients of its first output, for values that the first line names, as further outputs; or the error.
+fn differentiated(names: &str, text: &str) -> String {
+    let mut b = GraphBuilder::of(parse(text).unwrap_or_else(|e| panic!("{e}")));
+    let value = |name: &str| {
+        let all = b.graph().ids().flat_map(|id| b.graph().values(id));
+        all.into_iter().find(|value| b.graph().name_of(*value) == name).unwrap_or_else(|| panic!("no value {name}"))
+    };
+    let (wrt, loss): (Vec<ValueId>, _) = (names.split(' ').map(value).collect(), b.graph().outputs()[0].1);
+    match differentiate(&mut b, loss, &wrt) {
+        Err(e) => e.to_string(),
+        Ok(gradients) => {
+            for (name, gradient) in names.split(' ').zip(gradients) {
+                match gradient {
+                    Some(gradient) => b.output(format!("grad.{name}"), gradient),
+                    None => return format!("the loss does not depend on {name}"),
+                }
+            }
+            parses("", &b.finish().to_string())
+        }
+    }
+}
+
+/// The training graphs of a network: every parameter is trained, weights decay, masks multiply branches and features.
+fn trained(argument: &str, text: &str) -> String {
+    let (norm, optimiser) = argument.split_once(' ').expect("`fixed` or `trained`, and an optimiser");
+    let norm = if norm == "trained" { Norm::Trained } else { Norm::Fixed };
+    let options = TrainingOptions {
+        trained: &|_| true,
+        norms: &|_| norm,
+        momentum: 0.1,
+        dropout: true,
+        drop_path: true,
+        optimiser: match optimiser {
+            "sgd" => Optimiser::Sgd { momentum: 0.9, nesterov: false },
+            "adamw" => Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+            "rmsprop_tf" => Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 },
+            _ => Optimiser::Lion { beta1: 0.9, beta2: 0.99 },
+        },
+        setting: &|_, ty| Setting { rate: 1.0, decay: if ty.shape.rank() > 1 { 0.01 } else { 0.0 } },
+        clip: false,
+        ema: false,
+    };
+    let graph = parse(text).unwrap_or_else(|e| panic!("{e}"));
+    match Training::new(&graph, &options) {
+        Err(e) => e.to_string(),
+        Ok(training) => [training.gradients, training.mapped, training.update]
+            .map(|graph| parses("", &graph.to_string()))
+            .join("\n"),
     }
 }
 

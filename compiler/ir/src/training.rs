@@ -98,7 +98,7 @@ impl Training {
     ///
     /// # Errors
     /// Nothing that is trained; a graph of another form than one input `[m, …]` and logits `[m, K]`; operators without a gradient
-    /// rule, all of them; a batch norm that cannot be folded because a scale over its deviation is not finite, or cannot be trained
+    /// rule, all of them; parameters that the loss does not change with, or only in steps, as below a quantised layer; a batch norm that cannot be folded because a scale over its deviation is not finite, or cannot be trained
     /// because a channel has one element.
     pub fn new(graph: &Graph, options: &TrainingOptions<'_>) -> Result<Self> {
         let model = model::Model::new(graph, options)?;

@@ -4,7 +4,7 @@
 //! training step. Where [`UnaryFn::derivative_is_of_value`], the function's value may stand for `x`.
 
 use super::OneResult;
-use super::attributes::{Attr, AttrReader, attributes};
+use super::attributes::{Attr, AttrReader, AttrValue, attributes};
 use super::literal::Literal;
 use super::shapes::{expect_float, expect_type, operands};
 use crate::error::OpError;
@@ -38,7 +38,8 @@ impl OneResult for UnaryGradient {
     }
 
     fn attributes(&self) -> Vec<(&'static str, Attr)> {
-        self.attrs()
+        // Whatever the function is.
+        vec![("function", self.function.to_attr())]
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {

@@ -6,7 +6,7 @@ use super::fold;
 use super::model::{Fold, Model, Parameter, Running};
 use super::{drop, optimiser};
 use crate::differentiate::differentiate;
-use crate::error::{OpError, Result};
+use crate::error::{Error, OpError, Result};
 use crate::graph::{Graph, GraphBuilder, ValueId};
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{BatchNorm, BatchStatistics, Conv, Gemm, Op, Reduce, Softmax};
@@ -73,16 +73,32 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     b.graph_mut().remove_dead();
     let values: Vec<ValueId> = leaves.iter().map(|(_, value)| *value).collect();
     let gradients = differentiate(&mut b, loss, &values)?;
-    let mut reached = Vec::with_capacity(leaves.len());
+    let (mut reached, mut missed) = (Vec::with_capacity(leaves.len()), Vec::new());
     for ((name, _), gradient) in leaves.into_iter().zip(gradients) {
-        if let Some(gradient) = gradient {
-            accumulate(&mut b, &name, gradient)?;
-            reached.push(name);
+        match gradient {
+            Some(gradient) => {
+                accumulate(&mut b, &name, gradient)?;
+                reached.push(name);
+            }
+            None if used_directly(&model, &name) => {
+                missed.push(format!("{name}: the loss changes with it in steps or not at all"))
+            }
+            None => {}
         }
+    }
+    if !missed.is_empty() {
+        return Err(Error::NotDifferentiable(missed));
     }
     optimiser::states(&mut b, &model.parameters, &running, options)?;
     let Model { parameters, folds, .. } = model;
     Ok(Built { graph: b.finish(), parameters, folds, leaves: reached, running, blocks })
+}
+
+/// Whether a leaf is no parameter that only folded weights are made of.
+fn used_directly(model: &Model<'_>, name: &str) -> bool {
+    let Some(number) = model.parameters.iter().position(|parameter| parameter.name == name) else { return true };
+    let folded = model.folds.iter().flat_map(|fold| [fold.norm, fold.conv]).collect::<Vec<_>>();
+    model.graph.users(model.parameters[number].value).iter().any(|(user, _)| !folded.contains(user))
 }
 
 /// The logits of the network, `[m, K]`: its output without a softmax.

@@ -2,6 +2,7 @@
 
 use fornax_ir::graph::Graph;
 use fornax_ir::ops::literal::Literal;
+use fornax_ir::pipeline::{PipelineOptions, optimise};
 use fornax_ir::training::Norm;
 
 use crate::network::*;
@@ -133,4 +134,28 @@ fn what_is_frozen_is_inference() {
     run.gradients(&data);
     check(&mut run, false, &Masks::default(), &data);
     assert!(!operators(&run.graphs.gradients).contains(&"conv_transpose"));
+}
+
+#[test]
+fn passes_keep_what_is_computed() {
+    for norm in [Norm::Fixed, Norm::Trained] {
+        let (mut plain, mut passed) = (Run::new(&Choice { norm, ..PLAIN }), Run::new(&Choice { norm, ..PLAIN }));
+        for graph in [&mut passed.graphs.gradients, &mut passed.graphs.mapped, &mut passed.graphs.update] {
+            *graph = optimise(graph.clone(), &PipelineOptions::default()).unwrap().graph;
+        }
+        for _ in 0..2 {
+            let losses = [&mut plain, &mut passed].map(|run| run.gradients(&data()));
+            assert!((losses[0] - losses[1]).abs() < 1e-12, "{losses:?}");
+            for (name, gradient) in plain.mapped() {
+                let again = &passed.mapped()[&name];
+                assert!(
+                    gradient.iter().zip(again).all(|(a, b)| (a - b).abs() < 1e-12),
+                    "{name}: {gradient:?} {again:?}"
+                );
+            }
+            for run in [&mut plain, &mut passed] {
+                run.update(&[0.1]);
+            }
+        }
+    }
 }

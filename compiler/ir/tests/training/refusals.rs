@@ -67,3 +67,12 @@ fn dropout_wants_a_classifier() {
     let found = refusal(&small(body), &Choice { masks: true, ..PLAIN });
     assert!(found.starts_with("y: classifier: dropout: expected a linear layer"), "{found}");
 }
+
+#[test]
+fn parameters_below_a_step_are_named() {
+    let body =
+        "%v = constant f32[2,2,1,1] [1,2,3,4]\n%c = conv %x, %v\n%q = round %c\n%y = conv %q, %w\nreturn %y as \"y\"";
+    let found = refusal(&small(body), &PLAIN);
+    assert_eq!(found, "no gradient of: v: the loss changes with it in steps or not at all");
+    assert!(training(&small(body), &Choice { trained: |name| name == "w", ..PLAIN }).is_ok());
+}

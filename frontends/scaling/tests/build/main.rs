@@ -4,6 +4,7 @@ mod golden;
 mod graphs;
 mod relatives;
 mod support;
+mod training;
 mod weights;
 
 use fornax_scaling::architecture::{Architecture, Padding};
