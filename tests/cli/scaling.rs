@@ -67,6 +67,30 @@ fn wrong_specs_say_where() {
 }
 
 #[test]
+fn checkpoints_are_known_by_content_and_models_are_refused() {
+    let scratch = Scratch::new();
+    let folder = "frontends/scaling/tests/data";
+    let named = |name: &str| scratch.file(name, &std::fs::read(format!("{folder}/{name}")).unwrap());
+    let (model, run) = (named("model.pth"), named("run.pth"));
+    fails(&["inspect", "efficientnet-b0", "--weights", &model], 1, "torch.nn.modules.linear.Linear");
+    // A state dict, but of no network that is known.
+    let renamed = scratch.file("run.safetensors", &std::fs::read(&run).unwrap());
+    fails(&["inspect", "efficientnet-b0", "--weights", &renamed], 1, "naming scheme: expected one of timm, ");
+    fails(
+        &["inspect", "efficientnet-b0", "--weights", &run, "--ignore", "fc.*"],
+        2,
+        "expected one that matches a tensor, found w",
+    );
+    fails(&["inspect", "efficientnet-b0", "--ignore", "fc.*"], 2, "a state dict (--weights)");
+    let inputs = &json(&["inspect", "efficientnet-b0", "--channels", "4"])["inputs"];
+    assert_eq!(inputs[0]["type"], "f32[batch,4,224,224]");
+    for (flag, value) in [("--channels", "1"), ("--ignore", "x")] {
+        fails(&["inspect", MODEL, flag, value], 2, "a spec or preset");
+    }
+    fails(&["inspect", "efficientnet-b0", "--channels", "0"], 2, "--channels");
+}
+
+#[test]
 fn nothing_is_written_over_its_source() {
     let scratch = Scratch::new();
     let spec = scratch.file("small.toml", SMALL.as_bytes());
