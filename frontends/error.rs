@@ -40,6 +40,14 @@ pub enum Error {
         /// What was expected, and what is there.
         message: String,
     },
+    /// A folder is no set of photos by class.
+    #[error("{}: not a folder of photos by class:{}", path.display(), faults.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
+    Dataset {
+        /// The folder.
+        path: PathBuf,
+        /// All faults, one line each.
+        faults: Vec<String>,
+    },
     /// An entry of the model's metadata, or an input, does not fit.
     #[error("{what}: expected {expected}, found {found}")]
     Input {
@@ -137,10 +145,10 @@ impl Error {
             Self::Model { error, .. } => import_code(error),
             Self::Compiler(error) => compiler_code(error),
             Self::Graph(error) => graph_code(error),
-            Self::Weights(error) if matches!(**error, fornax_scaling::weights::Error::TooLarge { .. }) => 5,
+            Self::Weights(error) => weights_code(error),
             Self::Build(error) => match &**error {
                 fornax_scaling::build::Error::Option { .. } => 2,
-                fornax_scaling::build::Error::Weights(fornax_scaling::weights::Error::TooLarge { .. }) => 5,
+                fornax_scaling::build::Error::Weights(error) => weights_code(error),
                 fornax_scaling::build::Error::Graph(error) => graph_code(error),
                 _ => 1,
             },
@@ -157,6 +165,15 @@ fn import_code(error: &fornax_onnx::Error) -> u8 {
         fornax_onnx::Error::Unsupported(_) => 4,
         fornax_onnx::Error::Limit { .. } => 5,
         fornax_onnx::Error::Compiler(error) => graph_code(error),
+        _ => 1,
+    }
+}
+
+fn weights_code(error: &fornax_scaling::weights::Error) -> u8 {
+    use fornax_scaling::weights::{CheckpointError, Error};
+    match error {
+        Error::TooLarge { .. } | Error::Checkpoint { error: CheckpointError::Limit { .. }, .. } => 5,
+        Error::Pattern { .. } => 2,
         _ => 1,
     }
 }

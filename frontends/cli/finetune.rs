@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fornax::ir::training::Optimiser;
 use fornax::train::augment::Kind;
-use fornax::train::dataset::Dataset;
+use fornax::train::dataset::{Dataset, DatasetOptions, Validation};
 use fornax::train::finetune::{Event, FinetuneOptions, Finetuned, Flow, finetune};
 use fornax::train::folder::Folder;
 use fornax::train::schedule::Shape;
@@ -18,10 +18,10 @@ use serde_json::json;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
+use crate::dataset::validation;
 use crate::image_options::ImageArgs;
 use crate::model_options::ModelArgs;
 use crate::output::Output;
-use crate::probe::validation;
 use crate::train_options::PhotoArgs;
 
 /// Arguments of `finetune`.
@@ -34,9 +34,9 @@ pub struct Args {
     /// Folder to write: the network (.onnx, .safetensors, compiled), the log, and what --resume goes on from.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Folder of photos to validate on, or the share of each class that is drawn for it.
-    #[arg(long, value_name = "DIR|SHARE", default_value = "0.2")]
-    val: String,
+    /// Photos for validation: a folder with the same classes, or a share of each class; by default the `val` in the folder, else 0.2.
+    #[arg(long, value_name = "DIR|SHARE", value_parser = validation)]
+    val: Option<Validation>,
     /// Go on from where the run in --output ended.
     #[arg(long)]
     resume: bool,
@@ -130,12 +130,13 @@ impl Args {
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let options = args.options();
-    let dataset = Dataset::folder(&args.photos, &validation(&args.val), options.seed)?;
+    let dataset = Dataset::open(&args.photos, &DatasetOptions { validation: args.val.clone(), seed: options.seed })?;
+    dataset.notes.iter().for_each(|note| out.note(&format!("note: {note}")));
     let model = args.model.open_for(dataset.classes.len())?;
     let (preprocess, source) = args.image.resolve(&model, &ImageInput::of(model.inputs())?)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
-    let train = args.read.load(dataset.train, &preprocess, out)?;
-    let val = args.read.load(dataset.val, &preprocess, out)?;
+    let train = args.read.load(dataset.training, &preprocess, out)?;
+    let val = args.read.load(dataset.validation, &preprocess, out)?;
     let photos = [train.photos(), val.photos()];
     let folder = Folder::open(&args.output, &model, photos, &options, args.resume)?;
     let saved = if args.resume { folder.saved()? } else { None };
@@ -193,6 +194,11 @@ impl<'a> Watch<'a> {
     fn hear(&mut self, event: &Event<'_>) -> Flow {
         match event {
             Event::Probed(probe) => {
+                // Before the first epoch rather than after it.
+                if let Err(error) = self.folder.make() {
+                    self.failed = Some(error);
+                    return Flow::Stop;
+                }
                 let best = probe.held_out.iter().find(|tried| tried.l2 == probe.l2);
                 if let Some(best) = best {
                     self.say(&format!("linear classifier: {:.1} % held out, l2 {}", 100.0 * best.accuracy, best.l2));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fornax::scaling::architecture::Padding;
+use fornax::scaling::spec::MAX_INPUT_CHANNELS;
 use fornax::{
     Bindings, Dim, Error, Features, LibrarySource, Limits, Model, Options, Result, ScaledOptions, Session,
     SessionOptions, Target,
@@ -22,7 +23,7 @@ pub struct ModelArgs {
     /// CPU level to compile for (see targets), or native: that of this machine.
     #[arg(long, value_name = "NAME", default_value = "native")]
     cpu: Cpu,
-    /// Weights: of a spec or preset a state dict (.safetensors), random ones by default; of a compiled library its weights file,
+    /// Weights: of a spec or preset a state dict (safetensors, or a PyTorch checkpoint), random ones by default; of a compiled library its weights file,
     /// by default the embedded ones or those in the file next to it.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -43,6 +44,12 @@ pub struct ScaledArgs {
     /// Outputs of the classifier; its weights are random unless the state dict has as many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     classes: Option<u32>,
+    /// Channels of the input; the stem of a state dict for 3 is adapted as timm does: summed for 1, else repeated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_INPUT_CHANNELS as i64))]
+    channels: Option<u32>,
+    /// Tensors of the state dict to leave out, by name: a pattern with *, ? and [...]. May be given more than once.
+    #[arg(long, value_name = "PATTERN")]
+    ignore: Vec<String>,
     /// Resolution of the input: its side, or height and width.
     #[arg(long, visible_alias = "resolution", value_name = "N|HxW", value_parser = side)]
     side: Option<(usize, usize)>,
@@ -96,6 +103,8 @@ impl ScaledArgs {
             weights,
             seed: self.seed.unwrap_or(0),
             classes: self.classes.map(|n| n as usize),
+            channels: self.channels.map(|n| n as usize),
+            ignore: self.ignore.clone(),
             side: self.side,
             eps: self.eps,
             padding: self.padding,
@@ -108,6 +117,8 @@ impl ScaledArgs {
         let given = [
             (self.seed.is_some(), "--seed"),
             (self.classes.is_some(), "--classes"),
+            (self.channels.is_some(), "--channels"),
+            (!self.ignore.is_empty(), "--ignore"),
             (self.side.is_some(), "--side"),
             (self.eps.is_some(), "--eps"),
             (self.padding.is_some(), "--padding"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use fornax::train::dataset::{Dataset, Validation};
+use fornax::train::dataset::{Dataset, DatasetOptions, Validation};
 use fornax::train::logistic::Samples;
 use fornax::train::outputs::outputs;
 use fornax::train::photos::Photos;
@@ -11,6 +11,7 @@ use fornax::train::probe::{HeldOut, probe};
 use fornax::{Error, Features, ImageInput, Model, Options, Result};
 use serde_json::{Value, json};
 
+use crate::dataset::validation;
 use crate::image_options::ImageArgs;
 use crate::model_options::ModelArgs;
 use crate::output::Output;
@@ -23,9 +24,9 @@ pub struct Args {
     model: ModelArgs,
     /// Folder with `train` and `val`, each with a folder of photos for each class; or with the classes themselves.
     photos: PathBuf,
-    /// Folder of photos to validate on, or the share of each class that is drawn for it.
-    #[arg(long, value_name = "DIR|SHARE", default_value = "0.2")]
-    val: String,
+    /// Photos for validation: a folder with the same classes, or a share of each class; by default the `val` in the folder, else 0.2.
+    #[arg(long, value_name = "DIR|SHARE", value_parser = validation)]
+    val: Option<Validation>,
     /// Penalty on squared weights, or auto: the best of several by five-fold cross-validation.
     #[arg(long, value_name = "X", default_value = "auto", value_parser = l2)]
     l2: L2,
@@ -46,14 +47,9 @@ fn l2(text: &str) -> Result<L2, String> {
     }
 }
 
-/// A folder, or a share.
-pub fn validation(text: &str) -> Validation {
-    text.parse().map_or_else(|_| Validation::Folder(text.into()), Validation::Share)
-}
-
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
-    let dataset = Dataset::folder(&args.photos, &validation(&args.val), 0)?;
+    let dataset = Dataset::open(&args.photos, &DatasetOptions { validation: args.val.clone(), seed: 0 })?;
     let model = args.model.open_with(Options { features: Some(Features::Pooled), ..Options::default() })?;
     if matches!(model.features(), Some(Features::Reductions(_))) {
         return Err(Error::usage("--features", "pooled", "reductions"));
@@ -61,8 +57,8 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let (preprocess, source) = args.image.resolve(&model, &ImageInput::of(model.inputs())?)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
     let classes = dataset.classes.len();
-    let train = args.read.load(dataset.train, &preprocess, out)?;
-    let val = args.read.load(dataset.val, &preprocess, out)?;
+    let train = args.read.load(dataset.training, &preprocess, out)?;
+    let val = args.read.load(dataset.validation, &preprocess, out)?;
     let begun = Instant::now();
     let (train, val) = (samples(args, &model, &train, classes)?, samples(args, &model, &val, classes)?);
     let features = begun.elapsed();

@@ -41,8 +41,12 @@ pub enum Features {
 /// How a spec becomes a network with weights.
 #[derive(Clone, Debug, Default)]
 pub struct ScaledOptions {
-    /// State dict with the weights, safetensors; without one they are random.
+    /// State dict with the weights, safetensors or a PyTorch checkpoint; without one they are random.
     pub weights: Option<PathBuf>,
+    /// Glob patterns of tensors of the state dict that are left out.
+    pub ignore: Vec<String>,
+    /// Channels of the input, if not those of the spec. Of a state dict for 3 channels the stem is adapted as timm does.
+    pub channels: Option<usize>,
     /// Seed of random weights.
     pub seed: u64,
     /// Outputs of the classifier, if not those of the spec. A state dict that has another number keeps its other weights, and

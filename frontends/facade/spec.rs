@@ -14,7 +14,7 @@ use fornax_scaling::architecture::Architecture;
 use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};
 use fornax_scaling::random::Random;
 use fornax_scaling::spec::{COLOURS, Interpolation, Preprocessing, Spec};
-use fornax_scaling::weights::{Classifier, Hints, Scheme, StateDict, Weights};
+use fornax_scaling::weights::{Classifier, Fit, Hints, Scheme, StateDict, Weights};
 use serde_json::json;
 
 use super::options::{Features, Options, ScaledOptions};
@@ -63,6 +63,9 @@ impl SpecModel {
         let options = &options.scaled;
         let mut spec = spec.clone();
         spec.classes = options.classes.unwrap_or(spec.classes);
+        if let Some(channels) = options.channels {
+            set_channels(&mut spec, channels);
+        }
         let resolved = spec.resolve()?;
         let mut architecture = resolved.architecture;
         let scale = resolved.multipliers;
@@ -72,11 +75,15 @@ impl SpecModel {
         notes.extend(resolved.warnings.into_iter().map(|warning| format!("warning: {warning}")));
         let weights: Arc<dyn Weights + Send + Sync> = match &options.weights {
             None => {
+                if let Some(pattern) = options.ignore.first() {
+                    return Err(Error::usage("--ignore", "a state dict (--weights) to leave tensors out of", pattern));
+                }
                 notes.push(format!("random weights of seed {}", options.seed));
                 Arc::new(Random { seed: options.seed })
             }
             Some(path) => {
-                let state = StateDict::open(path, file_bytes)?;
+                let state = StateDict::open(path, file_bytes)?.without(&options.ignore)?;
+                notes.extend(state.notes().iter().cloned());
                 let scheme = state.scheme()?;
                 let hints = Hints::beside(path);
                 let defaults = scheme.defaults(&architecture, &hints);
@@ -94,7 +101,10 @@ impl SpecModel {
                 }
                 let (classifier, note) = classifier(&state, &architecture, scheme, options, features);
                 notes.extend(note);
-                Arc::new(state.bind(&architecture, scheme, classifier)?)
+                let fit = Fit { classifier, adapt_stem: options.channels.is_some() };
+                let bound = state.bind(&architecture, scheme, fit)?;
+                notes.extend(bound.notes().iter().cloned());
+                Arc::new(bound)
             }
         };
         architecture.eps = options.eps.unwrap_or(architecture.eps);
@@ -190,6 +200,26 @@ impl Source for SpecModel {
     fn architecture(&self) -> Option<&Architecture> {
         Some(&self.architecture)
     }
+}
+
+/// Gives the network other channels. Photos are normalised by the means over the colours where they are grey, and by the grey ones where
+/// they have colours; there are none of other channels.
+fn set_channels(spec: &mut Spec, channels: usize) {
+    let Some(images) = &mut spec.preprocessing else {
+        spec.channels = channels;
+        return;
+    };
+    if channels == spec.channels {
+        return;
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    if matches!(channels, 1 | COLOURS) {
+        images.mean = vec![mean(&images.mean); channels];
+        images.std = vec![mean(&images.std); channels];
+    } else {
+        (images.mean, images.std) = (vec![0.0; channels], vec![1.0; channels]);
+    }
+    spec.channels = channels;
 }
 
 /// Where the classifier's weights come from, and a note if not from the file: it is made anew only where other classes are asked
@@ -327,6 +357,31 @@ mod tests {
             format!("{} {}", value["channel_order"], value["mean"])
         };
         assert_eq!([1, 3, 4].map(of), ["\"gray\" [0.0]", "\"RGB\" [0.485,0.456,0.406]", "none"]);
+    }
+
+    #[test]
+    fn other_channels_adapt_the_stem_and_the_photos() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = state_dict(folder.path(), "w.safetensors");
+        let of = |channels: usize| {
+            let scaled =
+                ScaledOptions { weights: Some(weights.clone()), channels: Some(channels), ..ScaledOptions::default() };
+            SpecModel::new(&spec(""), &Options { scaled, ..Options::default() }).unwrap()
+        };
+        let grey = of(1);
+        assert!(grey.notes.iter().any(|note| note.contains("stem's filters over 3 channels are summed to 1")));
+        let value: serde_json::Value = serde_json::from_str(&grey.metadata["preprocess"]).unwrap();
+        let mean = value["mean"][0].as_f64().unwrap();
+        assert!(value["channel_order"] == "gray" && (mean - 0.449).abs() < 1e-9, "{value}");
+        assert!(of(4).metadata.is_empty());
+        assert!(!of(3).notes.iter().any(|note| note.contains("stem")));
+    }
+
+    #[test]
+    fn patterns_need_a_state_dict() {
+        let scaled = ScaledOptions { ignore: vec!["fc.*".into()], ..ScaledOptions::default() };
+        let Err(error) = SpecModel::new(&spec(""), &Options { scaled, ..Options::default() }) else { panic!() };
+        assert_eq!(error.exit_code(), 2);
     }
 
     #[test]

@@ -169,6 +169,7 @@ pub fn finetune(
 ) -> Result<Finetuned> {
     check(options)?;
     let (graph, head) = network(model, train, classes.len())?;
+    options.scope.names(&graph, &BTreeSet::new())?;
     let mut probed = None;
     if saved.is_none() || options.scope == Scope::Head {
         let rows = outputs(&model.pooled(), train, options.threads, &|| {})?;

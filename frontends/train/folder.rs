@@ -59,7 +59,6 @@ impl Folder {
             (false, true) => return Err(Error::usage("--resume", "a folder of a run", path.display().to_string())),
             _ => {}
         }
-        std::fs::create_dir_all(path.join("state")).map_err(failed)?;
         Ok(Self { path: path.to_path_buf(), identity: identity(model, photos, options)? })
     }
 
@@ -97,6 +96,16 @@ impl Folder {
         Ok(())
     }
 
+    /// Makes the folder, and the one in it for the state, where they are missing.
+    ///
+    /// # Errors
+    /// [`Error::File`] if they cannot be made.
+    pub fn make(&self) -> Result<()> {
+        let state = self.path.join("state");
+        let failed = |e: std::io::Error| Error::file(&self.path, format!("expected a folder that can be written: {e}"));
+        std::fs::create_dir_all(state).map_err(failed)
+    }
+
     fn checkpoint(&self) -> PathBuf {
         self.path.join("state/checkpoint")
     }
@@ -108,6 +117,7 @@ impl Folder {
     pub fn save(&self, epochs: &[Epoch], state: &[u8]) -> Result<()> {
         let head =
             json!({"identity": self.identity, "epochs": epochs.iter().map(json_of).collect::<Vec<_>>()}).to_string();
+        self.make()?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&(head.len() as u64).to_le_bytes());
         bytes.extend_from_slice(head.as_bytes());
@@ -122,6 +132,7 @@ impl Folder {
     /// # Errors
     /// As [`Model::export`] and [`Model::artifacts`]; [`Error::File`] if they cannot be written.
     pub fn write_model(&self, model: &Model) -> Result<Vec<PathBuf>> {
+        self.make()?;
         let onnx = self.path.join("model.onnx");
         let open = model.export(&Bindings::default(), false, true);
         let bytes = open.or_else(|_| model.export(&Bindings::default(), false, false))?;

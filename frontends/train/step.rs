@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fornax_compiler::pipeline::{CompileOptions, compile};
+use fornax_compiler::pipeline::{CompileOptions, PipelineOptions, compile};
 use fornax_compiler::{Target, Times};
 use fornax_ir::graph::Graph;
 use fornax_ir::training::{Optimiser, Training, TrainingOptions};
@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 const GRADIENTS: usize = 0;
 const MAPPED: usize = 1;
 const UPDATE: usize = 2;
+
+/// Bound on constant folding in training graphs, which have constants of a channel each to fold.
+const FOLD_LIMIT: u64 = 1 << 18;
 
 /// Gradients, their sums, and the update of a network's parameters.
 pub struct Step {
@@ -69,7 +72,7 @@ impl Step {
         let Training { gradients, mapped, update, parameters, running, blocks } = training;
         let mut programs = Vec::with_capacity(3);
         for graph in [gradients, mapped, update] {
-            let compiled = compile(graph, target, &CompileOptions::default(), pool.threads())?;
+            let compiled = compile(graph, target, &options_of_graphs(), pool.threads())?;
             times.extend(&compiled.times);
             let missing = || Error::usage("stage", "a program", "a plan");
             programs.push(Arc::new(compiled.program.ok_or_else(missing)?));
@@ -209,6 +212,11 @@ impl Step {
     pub fn restore_state(&mut self, saved: &[u8]) -> Result<()> {
         Ok(self.session.restore_state(saved)?)
     }
+}
+
+/// Zeros as large as the parameters are written, not kept as constants.
+fn options_of_graphs() -> CompileOptions {
+    PipelineOptions { fold_limit: FOLD_LIMIT, ..PipelineOptions::default() }.into()
 }
 
 impl std::fmt::Debug for Step {

@@ -67,6 +67,69 @@ fn wrong_specs_say_where() {
 }
 
 #[test]
+fn checkpoints_are_known_by_content_and_models_are_refused() {
+    let scratch = Scratch::new();
+    let folder = "frontends/scaling/tests/data";
+    let named = |name: &str| scratch.file(name, &std::fs::read(format!("{folder}/{name}")).unwrap());
+    let (model, run) = (named("model.pth"), named("run.pth"));
+    fails(&["inspect", "efficientnet-b0", "--weights", &model], 1, "torch.nn.modules.linear.Linear");
+    // A state dict, but of no network that is known.
+    let renamed = scratch.file("run.safetensors", &std::fs::read(&run).unwrap());
+    fails(&["inspect", "efficientnet-b0", "--weights", &renamed], 1, "naming scheme: expected one of timm, ");
+    fails(
+        &["inspect", "efficientnet-b0", "--weights", &run, "--ignore", "fc.*"],
+        2,
+        "expected one that matches a tensor, found w",
+    );
+    fails(&["inspect", "efficientnet-b0", "--ignore", "fc.*"], 2, "a state dict (--weights)");
+    let inputs = &json(&["inspect", "efficientnet-b0", "--channels", "4"])["inputs"];
+    assert_eq!(inputs[0]["type"], "f32[batch,4,224,224]");
+    for (flag, value) in [("--channels", "1"), ("--ignore", "x")] {
+        fails(&["inspect", MODEL, flag, value], 2, "a spec or preset");
+    }
+    fails(&["inspect", "efficientnet-b0", "--channels", "0"], 2, "--channels");
+}
+
+#[test]
+fn a_dataset_is_looked_at() {
+    let scratch = Scratch::new();
+    let folder = scratch.name("photos");
+    for (from, to) in [
+        ("stop.jpg", "train/stop/1.jpg"),
+        ("yield.jpg", "train/yield/1.jpg"),
+        ("stop.jpg", "train/yield/2.jpg"),
+        ("yield.jpg", "val/yield/1.jpg"),
+        ("no_entry.jpg", "val/stop/1.jpg"),
+    ] {
+        let to = format!("{folder}/{to}");
+        std::fs::create_dir_all(std::path::Path::new(&to).parent().unwrap()).unwrap();
+        std::fs::copy(format!("examples/photos/{from}"), to).unwrap();
+    }
+    std::fs::write(format!("{folder}/train/stop/2\n.png"), b"none").unwrap();
+    let shown = text(&["dataset", &folder]);
+    for expected in [
+        "2 classes, 6 photos: 4 to train, 2 to validate (in ",
+        "stop        2       1",
+        "broken  train/stop/2\\n.png: expected an image, found another kind of file",
+        "equal   train/stop/1.jpg  train/yield/2.jpg, of several classes",
+        "equal   train/yield/1.jpg  val/yield/1.jpg, LEAK: to train and to validate",
+        "1 broken, 2 groups of equal files, 0 of near duplicates, 1 of these leaks",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let found = json(&["dataset", &format!("{folder}/train"), "--val", "0.5", "--threads", "1"]);
+    assert_eq!((&found["train"], &found["val"], &found["val_folder"]), (&2.into(), &2.into(), &Value::Null));
+    assert_eq!(found["equal"][0]["conflict"], true);
+    fails(
+        &["dataset", "examples/photos"],
+        1,
+        "expected a folder of photos for each class in examples/photos, found none",
+    );
+    fails(&["dataset", &folder, "--val", "1.5"], 2, "a number above 0 and below 1");
+    fails(&["dataset", &folder, "--val", "nowhere"], 1, "nowhere: expected a folder of photos");
+}
+
+#[test]
 fn nothing_is_written_over_its_source() {
     let scratch = Scratch::new();
     let spec = scratch.file("small.toml", SMALL.as_bytes());
@@ -138,6 +201,6 @@ fn features_of_a_folder() {
     let one = scratch.name("one.safetensors");
     text(&["features", MODEL, "examples/photos", "-o", &one, "--threads", "1"]);
     assert_eq!(tensors::load(&one).unwrap().remove(0).tensor.bytes(), features.bytes());
-    fails(&["features", MODEL, "docs", "-o", &npy], 2, "PNG or JPEG files in it");
+    fails(&["features", MODEL, "docs", "-o", &npy], 2, "images in it");
     assert!(!fornax(&["features", MODEL, "examples/absent", "-o", &npy]).status.success());
 }

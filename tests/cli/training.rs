@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -72,4 +74,92 @@ fn probe_finds_a_linear_classifier() {
     assert_eq!(output.status.code(), Some(2));
     let said = text(&["probe", "examples/signs.onnx", path(root.path()), "--l2", "0.01"]);
     assert!(said.starts_with("2 classes, 448 features,"), "{said}");
+}
+
+/// A small run over the demo's photos.
+fn finetune(root: &Path, run: &Path, more: &[&str]) -> std::process::Output {
+    let fixed = ["finetune", "examples/signs.onnx", path(root), "-o", path(run), "--batch", "4", "--threads"];
+    fornax(&[&fixed[..], more].concat())
+}
+
+fn bytes(run: &Path, file: &str) -> Vec<u8> {
+    fs::read(run.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+#[test]
+fn finetune_learns_other_classes() {
+    let (root, runs) = (photos(4, &["stop", "yield", "turn_left"]), tempfile::tempdir().unwrap());
+    let run = runs.path().join("run");
+    let output = finetune(root.path(), &run, &["2", "--epochs", "2"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.starts_with("2 epochs, validation 100.0 % of 3"), "{said}");
+    assert_eq!(fs::read_to_string(run.join("log.jsonl")).unwrap().lines().count(), 2);
+    // Classes, size and normalisation travel in the files.
+    let mut answers = Vec::new();
+    for model in ["model.so", "model.onnx"] {
+        let said = json(&["run", path(&run.join(model)), "--image", "examples/photos/yield.jpg", "--json"]);
+        let top = &said["results"][0]["top"];
+        assert_eq!((&top[0]["label"], top.as_array().unwrap().len()), (&"yield".into(), 3), "{said}");
+        answers.push(top[0]["score"].clone());
+    }
+    assert_eq!(answers[0], answers[1]);
+    let again = json(&["eval", path(&run.join("model.so")), path(root.path()), "--json"]);
+    assert_eq!(again["top1"], 1.0);
+    // One is a model again.
+    let (first, second) = (run.join("model.onnx"), runs.path().join("second"));
+    let arguments = ["finetune", path(&first), path(root.path()), "-o", path(&second), "--train", "head"];
+    assert!(text(&arguments).contains("0 epochs, validation 100.0 %"));
+}
+
+#[test]
+fn threads_and_interruptions_change_no_bit_of_a_run() {
+    let (root, runs) = (photos(4, &["stop", "yield"]), tempfile::tempdir().unwrap());
+    let [whole, other, broken] = ["whole", "other", "broken"].map(|name| runs.path().join(name));
+    let done = |output: std::process::Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    done(finetune(root.path(), &whole, &["1", "--epochs", "3"]));
+    done(finetune(root.path(), &other, &["3", "--epochs", "3"]));
+    // Killed once it has a checkpoint, then gone on with.
+    let arguments =
+        ["finetune", "examples/signs.onnx", path(root.path()), "-o", path(&broken), "--batch", "4", "--epochs", "3"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fornax")).args(arguments).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoint = broken.join("state/checkpoint");
+    while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    done(finetune(root.path(), &broken, &["2", "--epochs", "3", "--resume"]));
+    assert!(bytes(&whole, "model.so") == bytes(&broken, "model.so"), "a run that was killed ends as one that was not");
+    for file in ["model.safetensors", "model.onnx"] {
+        assert!(bytes(&whole, file) == bytes(&other, file), "{file}");
+    }
+    let message = String::from_utf8(finetune(root.path(), &whole, &["1", "--epochs", "4"]).stderr).unwrap();
+    assert!(message.contains("expected a new or empty folder, or --resume"), "{message}");
+    let message = String::from_utf8(finetune(root.path(), &whole, &["1", "--epochs", "4", "--resume"]).stderr).unwrap();
+    assert!(message.contains("--resume: epochs: expected 3, found 4"), "{message}");
+    let before = bytes(&whole, "model.safetensors");
+    done(finetune(root.path(), &whole, &["2", "--epochs", "3", "--resume"]));
+    assert!(before == bytes(&whole, "model.safetensors"), "a run that is done stays as it is");
+}
+
+#[test]
+fn what_cannot_be_trained_is_said() {
+    let root = photos(2, &["stop", "yield"]);
+    let run = root.path().with_extension("run");
+    for (more, expected) in [
+        (&["1", "--lr", "0"][..], "--lr: expected a number above 0"),
+        (&["1", "--train", "top:99"], "--train: expected top:N of at most"),
+        (&["1", "--smoothing", "1"], "--smoothing: expected a share"),
+        (&["1", "--optimizer", "adam"], "expected adamw, sgd, rmsprop-tf or lion"),
+        (&["1", "--resume"], "--resume: expected a folder of a run"),
+        (&["1", "--augment", "wild"], "none or light"),
+    ] {
+        let output = finetune(root.path(), &run, more);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(expected) && !output.status.success(), "{more:?}: {message}");
+    }
+    _ = fs::remove_dir_all(run);
 }

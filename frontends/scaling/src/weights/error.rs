@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::torch::CheckpointError;
+
 /// Faults listed before the rest is only counted.
 const LISTED: usize = 20;
 
@@ -17,13 +19,33 @@ pub enum Error {
         /// What the operating system or the runtime said.
         message: String,
     },
-    /// The bytes are not a safetensors file.
-    #[error("{source_name}: not a safetensors file: {message}")]
+    /// The bytes are neither a safetensors file nor a PyTorch checkpoint.
+    #[error("{source_name}: not a safetensors file or a PyTorch checkpoint: {message}")]
     NotSafetensors {
         /// The file.
         source_name: String,
         /// What is wrong.
         message: String,
+    },
+    /// A PyTorch checkpoint cannot be read.
+    #[error("{source_name}: {error}")]
+    Checkpoint {
+        /// The file.
+        source_name: String,
+        /// What is wrong.
+        error: CheckpointError,
+    },
+    /// A pattern of tensors to be left out is none, or there are no such tensors.
+    #[error("{source_name}: pattern `{pattern}`: expected {expected}, found {found}")]
+    Pattern {
+        /// The file.
+        source_name: String,
+        /// The pattern.
+        pattern: String,
+        /// What would fit.
+        expected: &'static str,
+        /// What is there.
+        found: String,
     },
     /// No naming scheme is recognised.
     #[error("{source_name}: naming scheme: expected one of {expected}, found {found}")]

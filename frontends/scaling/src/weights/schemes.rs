@@ -34,6 +34,9 @@ pub enum Scheme {
     Keras,
 }
 
+/// What those who train call a classifier of their own, most usual first.
+const HEADS: [&str; 5] = ["classifier", "classifier.1", "fc", "head", "head.fc"];
+
 impl Scheme {
     /// Every scheme.
     pub const ALL: [Self; 8] = [
@@ -88,6 +91,15 @@ impl Scheme {
 
     /// The names that `parameter` may have.
     pub fn names(self, architecture: &Architecture, parameter: &Parameter) -> Vec<String> {
+        let mut names = self.own_names(architecture, parameter);
+        if parameter.part == Part::Classifier && self != Self::Keras {
+            let others = HEADS.map(|owner| suffixed(owner, parameter.role));
+            names.extend(others.into_iter().filter(|other| !names.contains(other)).collect::<Vec<_>>());
+        }
+        names
+    }
+
+    fn own_names(self, architecture: &Architecture, parameter: &Parameter) -> Vec<String> {
         match self {
             Self::Timm => vec![parameter.name.clone()],
             Self::Torchvision => torchvision::names(architecture, parameter),
@@ -104,7 +116,7 @@ impl Scheme {
     pub fn ignores(self, name: &str) -> bool {
         match self {
             Self::Keras => name.starts_with("normalization"),
-            _ => name.rsplit('.').next() == Some("num_batches_tracked"),
+            _ => false,
         }
     }
 

@@ -8,7 +8,7 @@ use fornax_scaling::architecture::{Architecture, Padding};
 use fornax_scaling::build::{Outputs, build};
 use fornax_scaling::parameters::parameters;
 use fornax_scaling::random::Random;
-use fornax_scaling::weights::{Bound, Classifier, Error, Hints, Outline, Scheme, StateDict, Weights};
+use fornax_scaling::weights::{Bound, Classifier, Error, Fit, Hints, Outline, Scheme, StateDict, Weights};
 
 use crate::support::{Family, scaled, shared};
 use crate::{GOLDEN, options, small};
@@ -211,6 +211,132 @@ fn a_classifier_of_other_classes_is_made_anew() {
     let unused = state.bind(&wanted, Scheme::Timm, Classifier::Unused).expect("a fit");
     build(&wanted, &options(1, 32, Outputs::Pooled), &unused).expect("a graph");
     assert!(build(&wanted, &options(1, 32, Outputs::Logits), &unused).is_err());
+}
+
+/// The tensors of timm's names, changed, as a state dict.
+fn changed(architecture: &Architecture, change: impl FnOnce(&mut Tensors)) -> StateDict {
+    let mut tensors = stored(architecture, &Random { seed: 3 }, Scheme::Timm);
+    change(&mut tensors);
+    StateDict::from_bytes("w.safetensors", file(&tensors)).expect("a state dict")
+}
+
+#[test]
+fn classifiers_of_other_names_are_found() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    for (name, fits) in [("fc", true), ("classifier.1", true), ("head.fc", true), ("projector", false)] {
+        let state = changed(&architecture, |tensors| {
+            for suffix in ["weight", "bias"] {
+                let tensor = tensors.remove(&format!("classifier.{suffix}")).expect("a tensor");
+                tensors.insert(format!("{name}.{suffix}"), tensor);
+            }
+        });
+        let bound = state.bind(&architecture, Scheme::Timm, Classifier::File);
+        assert_eq!(bound.is_ok(), fits, "{name}");
+        assert_eq!(state.outline(&architecture, Scheme::Timm).classes, fits.then_some(10), "{name}");
+        // Other classes leave it aside, whatever it is called.
+        let other = Architecture { classes: 4, ..architecture.clone() };
+        assert_eq!(state.bind(&other, Scheme::Timm, Classifier::Seeded(1)).is_ok(), fits, "{name}");
+    }
+}
+
+#[test]
+fn counters_and_what_patterns_name_are_left_out() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let scalar = || (safetensors::Dtype::I64, vec![], vec![0; 8]);
+    let state = changed(&architecture, |tensors| {
+        *tensors = std::mem::take(tensors).into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();
+        tensors.insert("n_averaged".into(), scalar());
+        tensors.insert("module.num_updates".into(), scalar());
+        tensors.insert("module.bn1.num_batches_tracked".into(), scalar());
+    });
+    state.bind(&architecture, Scheme::Timm, Classifier::File).expect("a fit");
+
+    let state = changed(&architecture, |tensors| {
+        *tensors = std::mem::take(tensors).into_iter().map(|(name, t)| (format!("model.{name}"), t)).collect();
+        tensors.insert("criterion.weight".into(), (safetensors::Dtype::F32, vec![1], vec![0; 4]));
+        tensors.insert("criterion.bias".into(), (safetensors::Dtype::F32, vec![1], vec![0; 4]));
+    });
+    assert!(state.scheme().is_err());
+    let ignored = |patterns: &[&str]| {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_string()).collect();
+        state.clone().without(&patterns)
+    };
+    for patterns in [&["criterion.*"][..], &["criterion.weight", "crit?rion.bias"], &["[!m]*"]] {
+        let state = ignored(patterns).expect("a state dict");
+        state.bind(&architecture, state.scheme().expect("a scheme"), Classifier::File).expect("a fit");
+        assert!(state.notes()[0].ends_with("left out"), "{:?}", state.notes());
+    }
+    let error = |pattern| ignored(&[pattern]).expect_err("a fault").to_string();
+    assert_eq!(
+        error("optimizer.*"),
+        "w.safetensors: pattern `optimizer.*`: expected one that matches a tensor, found criterion.bias, criterion.weight, \
+         model.blocks.0.0.bn1.bias, …"
+    );
+    assert!(error("[").starts_with("w.safetensors: pattern `[`: expected a glob pattern, found "), "{}", error("["));
+}
+
+#[test]
+fn variances_just_below_zero_are_zero() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let with = |least: f32| {
+        changed(&architecture, |tensors| {
+            let variance = tensors.get_mut("bn1.running_var").expect("a tensor");
+            variance.2[..4].copy_from_slice(&least.to_le_bytes());
+        })
+        .bind(&architecture, Scheme::Timm, Classifier::File)
+    };
+    let parameter = parameters(&architecture).into_iter().find(|p| p.name == "bn1.running_var").expect("a parameter");
+    for (least, note) in [(-1e-6, true), (-1e-20, true), (0.0, false)] {
+        let bound = with(least).expect("a fit");
+        let values = bound.constant(&parameter).expect("a constant").to_f32().expect("floats");
+        assert_eq!((values[0], values[1]), (0.0, 1.0), "{least}");
+        assert_eq!(bound.notes().iter().any(|n| n.ends_with("are taken as 0: bn1.running_var")), note, "{least}");
+    }
+    assert!(with(-1.1e-6).expect_err("a fault").to_string().contains("expected values from 0 on, found -0.0000011"));
+}
+
+#[test]
+fn stems_are_adapted_to_other_channels_where_asked_for() {
+    let colours = small(Family::V1, Padding::Same, 1e-3);
+    for scheme in [Scheme::Timm, Scheme::Keras] {
+        let tensors = stored(&colours, &Random { seed: 3 }, scheme);
+        let state = StateDict::from_bytes("w", file(&tensors)).expect("a state dict");
+        let own = state.bind(&colours, scheme, Classifier::File).expect("a fit");
+        let own = own.constant(&parameters(&colours)[0]).expect("a constant").to_f32().expect("floats");
+        for channels in [1, 4] {
+            let wanted = Architecture { channels, ..colours.clone() };
+            let refused = state.bind(&wanted, scheme, Classifier::File).expect_err("a fault").to_string();
+            assert!(refused.ends_with("(--channels adapts it)"), "{refused}");
+            let fit = Fit { classifier: Classifier::File, adapt_stem: true };
+            let bound = state.bind(&wanted, scheme, fit).expect("a fit");
+            assert_eq!(bound.notes().len(), 1);
+            let stem = &parameters(&wanted)[0];
+            let found = bound.constant(stem).expect("a constant").to_f32().expect("floats");
+            assert_eq!(found.len(), stem.numel());
+            // The second filter, at one place of its window.
+            let place = |channels: usize, channel: usize| (channels + channel) * 9 + 4;
+            let colour = |c: usize| own[place(3, c)];
+            let expected = match channels {
+                1 => vec![colour(0) + colour(1) + colour(2)],
+                _ => [0, 1, 2, 0].map(|c| colour(c) * 0.75).to_vec(),
+            };
+            let found: Vec<f32> = (0..channels).map(|c| found[place(channels, c)]).collect();
+            assert_eq!(found, expected, "{} {channels}", scheme.name());
+        }
+    }
+}
+
+#[test]
+fn group_norm_is_refused_by_name() {
+    let architecture = small(Family::V1, Padding::Same, 1e-3);
+    let state = changed(&architecture, |tensors| tensors.retain(|name, _| !name.contains("running_")));
+    let error = state.bind(&architecture, Scheme::Timm, Classifier::File).expect_err("a fault").to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 2, "{error}");
+    assert!(
+        lines[1].starts_with("  normalisation: bn1: expected a batch norm") && lines[1].contains("group norm"),
+        "{error}"
+    );
 }
 
 #[test]
