@@ -5,7 +5,7 @@
 //!                                  └ Preprocess: from metadata, a convention, or the caller
 //! ```
 //!
-//! Decoding JPEG and PNG files is the Cargo feature `images`; all else works on pixels from anywhere.
+//! Decoding image files is the Cargo feature `images`; all else works on pixels from anywhere.
 
 mod conventions;
 #[cfg(feature = "images")]

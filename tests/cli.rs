@@ -232,14 +232,14 @@ fn wrong_images() {
     let scratch = Scratch::new();
     fails(&["run", MODEL, "--image", "absent.jpg"], 1, "cannot read absent.jpg");
     fails(&["run", MODEL, "--image", "examples"], 1, "expected a regular file");
-    fails(&["run", MODEL, "--image", MODEL], 1, "expected a PNG or JPEG image");
+    fails(&["run", MODEL, "--image", MODEL], 1, "expected an image (JPEG, PNG, WebP, BMP, GIF or TIFF)");
     fails(
         &["run", MODEL, "--image", &scratch.file("empty.jpg", b"")],
         1,
-        "expected a PNG or JPEG image, found an empty file",
+        "expected an image (JPEG, PNG, WebP, BMP, GIF or TIFF), found an empty file",
     );
     let photo = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(PHOTO)).unwrap();
-    fails(&["run", MODEL, "--image", &scratch.file("head.jpg", &photo[..300])], 1, "expected a PNG or JPEG image");
+    fails(&["run", MODEL, "--image", &scratch.file("head.jpg", &photo[..300])], 1, "expected an image (JPEG, PNG, WebP, BMP, GIF or TIFF)");
     // A good photo before a bad one changes nothing.
     let save = scratch.name("out.npy");
     fails(&["run", MODEL, "--image", PHOTO, "--image", "absent.jpg", "--save", &save], 1, "absent.jpg");

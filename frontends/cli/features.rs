@@ -26,7 +26,7 @@ use crate::output::Output;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder of PNG and JPEG files; folders in it are searched too.
+    /// Folder of images; folders in it are searched too.
     folder: PathBuf,
     /// File to write: .npy, or .safetensors with the tensor `features` and the names of the images as metadata `files`.
     #[arg(short, long, value_name = "FILE")]
@@ -87,16 +87,15 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(&path).map_err(|e| failed(&path, e))? {
             let entry = entry.map_err(|e| failed(&path, e))?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(|e| failed(&path, e))?);
-            let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
             if kind.is_dir() {
                 open.push(path);
-            } else if ["png", "jpg", "jpeg"].contains(&suffix.as_str()) {
+            } else if Image::is_meant(&path) {
                 found.push(path);
             }
         }
     }
     if found.is_empty() {
-        return Err(Error::usage("folder", "PNG or JPEG files in it", folder.display().to_string()));
+        return Err(Error::usage("folder", "images in it", folder.display().to_string()));
     }
     found.sort();
     Ok(found)

@@ -18,7 +18,7 @@ use crate::{inputs, progress};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// PNG or JPEG file to classify; repeatable.
+    /// Image file to classify; repeatable.
     #[arg(long = "image", value_name = "FILE", num_args = 1..)]
     images: Vec<PathBuf>,
     /// Tensor file (.npy, .npz, .safetensors, .pb), for the input NAME if given; repeatable.

@@ -1,6 +1,6 @@
 //! The orientation that EXIF data asks for.
 //!
-//! In: a TIFF header and its first directory, of either byte order, as JPEG and PNG files hold it. Out: the orientation, if there
+//! In: a TIFF header and its first directory, of either byte order, as image files hold it. Out: the orientation, if there
 //! is one. Written out because the decoders' own readers take it in one integer type only; cameras write others too.
 
 /// The tag of the orientation.

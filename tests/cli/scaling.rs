@@ -162,6 +162,6 @@ fn features_of_a_folder() {
     let one = scratch.name("one.safetensors");
     text(&["features", MODEL, "examples/photos", "-o", &one, "--threads", "1"]);
     assert_eq!(tensors::load(&one).unwrap().remove(0).tensor.bytes(), features.bytes());
-    fails(&["features", MODEL, "docs", "-o", &npy], 2, "PNG or JPEG files in it");
+    fails(&["features", MODEL, "docs", "-o", &npy], 2, "images in it");
     assert!(!fornax(&["features", MODEL, "examples/absent", "-o", &npy]).status.success());
 }
