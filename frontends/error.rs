@@ -40,6 +40,14 @@ pub enum Error {
         /// What was expected, and what is there.
         message: String,
     },
+    /// A folder is no set of photos by class.
+    #[error("{}: not a folder of photos by class:{}", path.display(), faults.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
+    Dataset {
+        /// The folder.
+        path: PathBuf,
+        /// All faults, one line each.
+        faults: Vec<String>,
+    },
     /// An entry of the model's metadata, or an input, does not fit.
     #[error("{what}: expected {expected}, found {found}")]
     Input {

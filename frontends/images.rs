@@ -13,6 +13,7 @@ mod decode;
 #[cfg(feature = "images")]
 mod exif;
 mod filter;
+mod fingerprint;
 mod image;
 mod input;
 mod pillow;

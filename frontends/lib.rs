@@ -33,6 +33,8 @@ mod files;
 mod images;
 pub mod report;
 pub mod tensors;
+#[cfg(feature = "images")]
+pub mod train;
 
 pub use error::{Error, Result};
 pub use facade::{

@@ -239,7 +239,11 @@ fn wrong_images() {
         "expected an image (JPEG, PNG, WebP, BMP, GIF or TIFF), found an empty file",
     );
     let photo = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(PHOTO)).unwrap();
-    fails(&["run", MODEL, "--image", &scratch.file("head.jpg", &photo[..300])], 1, "expected an image (JPEG, PNG, WebP, BMP, GIF or TIFF)");
+    fails(
+        &["run", MODEL, "--image", &scratch.file("head.jpg", &photo[..300])],
+        1,
+        "expected an image (JPEG, PNG, WebP, BMP, GIF or TIFF)",
+    );
     // A good photo before a bad one changes nothing.
     let save = scratch.name("out.npy");
     fails(&["run", MODEL, "--image", PHOTO, "--image", "absent.jpg", "--save", &save], 1, "absent.jpg");
@@ -248,7 +252,7 @@ fn wrong_images() {
 
 #[test]
 fn wrong_use() {
-    fails(&["classify", MODEL], 2, "expected one of compile, scale, features, export, run");
+    fails(&["classify", MODEL], 2, "expected one of compile, scale, dataset, features, export, run");
     fails(&["run"], 2, "<MODEL>");
     fails(&["run", MODEL], 2, "--image");
     fails(&["run", MODEL, "--image", PHOTO, "--input", "x.npy"], 2, "cannot be used with");

@@ -6,6 +6,7 @@
 
 mod bench;
 mod compile;
+mod dataset;
 mod export;
 mod features;
 mod image_options;
@@ -50,6 +51,8 @@ enum Verb {
     Compile(Box<compile::Args>),
     /// Scale a family of networks: a table over phi, or the largest member within a budget.
     Scale(Box<scale::Args>),
+    /// Look at a folder of photos by class: counts, broken files, duplicates, leaks.
+    Dataset(Box<dataset::Args>),
     /// Write the pooled features of a folder of images.
     Features(Box<features::Args>),
     /// Write a model as an ONNX file.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
     let result = match &cli.verb {
         Verb::Compile(args) => compile::run(args, &mut out),
         Verb::Scale(args) => scale::run(args, &mut out),
+        Verb::Dataset(args) => dataset::run(args, &mut out),
         Verb::Features(args) => features::run(args, &mut out),
         Verb::Export(args) => export::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),

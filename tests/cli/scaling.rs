@@ -91,6 +91,45 @@ fn checkpoints_are_known_by_content_and_models_are_refused() {
 }
 
 #[test]
+fn a_dataset_is_looked_at() {
+    let scratch = Scratch::new();
+    let folder = scratch.name("photos");
+    for (from, to) in [
+        ("stop.jpg", "train/stop/1.jpg"),
+        ("yield.jpg", "train/yield/1.jpg"),
+        ("stop.jpg", "train/yield/2.jpg"),
+        ("yield.jpg", "val/yield/1.jpg"),
+        ("no_entry.jpg", "val/stop/1.jpg"),
+    ] {
+        let to = format!("{folder}/{to}");
+        std::fs::create_dir_all(std::path::Path::new(&to).parent().unwrap()).unwrap();
+        std::fs::copy(format!("examples/photos/{from}"), to).unwrap();
+    }
+    std::fs::write(format!("{folder}/train/stop/2\n.png"), b"none").unwrap();
+    let shown = text(&["dataset", &folder]);
+    for expected in [
+        "2 classes, 6 photos: 4 to train, 2 to validate (in ",
+        "stop        2       1",
+        "broken  train/stop/2\\n.png: expected an image, found another kind of file",
+        "equal   train/stop/1.jpg  train/yield/2.jpg, of several classes",
+        "equal   train/yield/1.jpg  val/yield/1.jpg, LEAK: to train and to validate",
+        "1 broken, 2 groups of equal files, 0 of near duplicates, 1 of these leaks",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let found = json(&["dataset", &format!("{folder}/train"), "--val", "0.5", "--threads", "1"]);
+    assert_eq!((&found["train"], &found["val"], &found["val_folder"]), (&2.into(), &2.into(), &Value::Null));
+    assert_eq!(found["equal"][0]["conflict"], true);
+    fails(
+        &["dataset", "examples/photos"],
+        1,
+        "expected a folder of photos for each class in examples/photos, found none",
+    );
+    fails(&["dataset", &folder, "--val", "1.5"], 2, "a number above 0 and below 1");
+    fails(&["dataset", &folder, "--val", "nowhere"], 1, "nowhere: expected a folder of photos");
+}
+
+#[test]
 fn nothing_is_written_over_its_source() {
     let scratch = Scratch::new();
     let spec = scratch.file("small.toml", SMALL.as_bytes());

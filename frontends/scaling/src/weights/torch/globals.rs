@@ -5,31 +5,7 @@
 use safetensors::Dtype;
 
 use super::error::{CheckpointError, Result};
-use super::object::{Objects, Storage, TensorRef, Value};
-
-/// What a name stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Global {
-    /// A dictionary.
-    Dict,
-    /// `torch.Size`: its argument.
-    Size,
-    /// `_rebuild_tensor`, `_v2`, `_v3`: storage, offset, shape, strides, …
-    Tensor {
-        /// Where among the arguments the element type is, if it is there.
-        dtype: Option<usize>,
-    },
-    /// A wrapper whose argument of this place is the tensor.
-    Wrapped(usize),
-    /// `_rebuild_from_type_v2`: a function, a class, arguments of the function, attributes.
-    FromType,
-    /// A class of storages, of bytes if it has no type.
-    Storage(Option<Dtype>),
-    /// An element type.
-    Dtype(Dtype),
-    /// Allowed, and not read.
-    Inert,
-}
+use super::object::{Global, Objects, Storage, TensorRef, Value};
 
 /// Names of `torch` with the element type that they stand for.
 const STORAGES: [(&str, Dtype); 10] = [

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use safetensors::Dtype;
 
 use super::error::{CheckpointError, Result};
-use super::globals::Global;
 
 /// A value of a pickle.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -32,6 +31,30 @@ pub(super) enum Value {
     Storage(usize),
     /// A tensor in [`Objects::tensors`].
     Tensor(usize),
+}
+
+/// What the name of a class or function stands for; [`super::globals`] knows the names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Global {
+    /// A dictionary.
+    Dict,
+    /// `torch.Size`: its argument.
+    Size,
+    /// `_rebuild_tensor`, `_v2`, `_v3`: storage, offset, shape, strides, …
+    Tensor {
+        /// Where among the arguments the element type is, if it is there.
+        dtype: Option<usize>,
+    },
+    /// A wrapper whose argument of this place is the tensor.
+    Wrapped(usize),
+    /// `_rebuild_from_type_v2`: a function, a class, arguments of the function, attributes.
+    FromType,
+    /// A class of storages, of bytes if it has no type.
+    Storage(Option<Dtype>),
+    /// An element type.
+    Dtype(Dtype),
+    /// Allowed, and not read.
+    Inert,
 }
 
 /// A range of the file.

@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 
 use super::error::{CheckpointError, Result};
-use super::globals::{self, Global};
-use super::object::{Objects, Span, Value};
+use super::globals;
+use super::object::{Global, Objects, Span, Value};
 
 /// The state of the machine.
 pub(super) struct Machine<'a> {
