@@ -46,7 +46,7 @@ pub enum Validation {
 }
 
 /// How a folder becomes a dataset.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct DatasetOptions {
     /// Where photos for validation come from; by default the folder `val` beside `train` if there is one, else a fifth.
     pub validation: Option<Validation>,
@@ -56,12 +56,6 @@ pub struct DatasetOptions {
 
 /// A fifth.
 const SHARE: f64 = 0.2;
-
-impl Default for DatasetOptions {
-    fn default() -> Self {
-        Self { validation: None, seed: 0 }
-    }
-}
 
 /// Photos by class.
 #[derive(Clone, PartialEq, Debug)]
