@@ -93,9 +93,10 @@ impl Dataset {
             Some(Validation::Share(_)) => None,
             None => beside,
         };
-        let mut training = scan(&training_root)?;
+        let mut training = scan(&training_root, found.as_deref())?;
         let mut faults = training.faults();
-        let validation = found.as_deref().map(scan).transpose()?;
+        faults.extend(training.misplaced(&VALIDATION));
+        let validation = found.as_deref().map(|folder| scan(folder, None)).transpose()?;
         match &validation {
             Some(half) => faults.extend(half.differences(&training)),
             None => faults.extend(training.too_few_to_split()),
