@@ -46,7 +46,7 @@ pub enum Validation {
 }
 
 /// How a folder becomes a dataset.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct DatasetOptions {
     /// Where photos for validation come from; by default the folder `val` beside `train` if there is one, else a fifth.
     pub validation: Option<Validation>,
@@ -56,12 +56,6 @@ pub struct DatasetOptions {
 
 /// A fifth.
 const SHARE: f64 = 0.2;
-
-impl Default for DatasetOptions {
-    fn default() -> Self {
-        Self { validation: None, seed: 0 }
-    }
-}
 
 /// Photos by class.
 #[derive(Clone, PartialEq, Debug)]
@@ -99,9 +93,10 @@ impl Dataset {
             Some(Validation::Share(_)) => None,
             None => beside,
         };
-        let mut training = scan(&training_root)?;
+        let mut training = scan(&training_root, found.as_deref())?;
         let mut faults = training.faults();
-        let validation = found.as_deref().map(scan).transpose()?;
+        faults.extend(training.misplaced(&VALIDATION));
+        let validation = found.as_deref().map(|folder| scan(folder, None)).transpose()?;
         match &validation {
             Some(half) => faults.extend(half.differences(&training)),
             None => faults.extend(training.too_few_to_split()),
@@ -132,7 +127,7 @@ impl Dataset {
         let root = root.as_ref();
         let (_, beside) = halves(root)?;
         let root = beside.as_deref().unwrap_or(root);
-        let half = scan(root)?;
+        let half = scan(root, None)?;
         let mut faults = half.faults();
         if half.classes.len() == 1 {
             faults.retain(|fault| !fault.starts_with(ONE_CLASS));

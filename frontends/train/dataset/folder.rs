@@ -53,18 +53,23 @@ pub(super) fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads the class folders of `root`.
+/// Reads the class folders of `root`, of which `except` is none.
 ///
 /// # Errors
 /// [`Error::File`] if `root` cannot be read.
-pub(super) fn scan(root: &Path) -> Result<Half> {
+pub(super) fn scan(root: &Path, except: Option<&Path>) -> Result<Half> {
     let mut half = Half { root: root.to_owned(), ..Half::default() };
     let outside = entries(root).map_err(|e| Error::file(root, format!("expected a folder of photos: {e}")))?;
     let outside = outside.iter().filter(|path| path.is_file() && Image::is_meant(path)).count();
     if outside > 0 {
         half.notes.push(format!("{}: photos outside the class folders are left out: {outside}", root.display()));
     }
+    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let except = except.and_then(identity);
     for folder in subfolders(root)? {
+        if except.is_some() && identity(&folder) == except {
+            continue;
+        }
         let name = folder.file_name().unwrap_or_default();
         match name.to_str() {
             None => half.wrong.push(format!("class {name:?}: expected a name in UTF-8")),
@@ -120,6 +125,20 @@ impl Half {
             }
         }
         faults
+    }
+
+    /// Classes with a name of `halves` that hold folders of other classes, a line each: they are meant to be halves.
+    pub fn misplaced(&self, halves: &[&str]) -> Vec<String> {
+        let is_half = |name: &str| {
+            let inside = subfolders(&self.root.join(name)).unwrap_or_default();
+            let class =
+                |path: &PathBuf| path.file_name().and_then(OsStr::to_str).is_some_and(|n| self.classes.contains_key(n));
+            self.classes.contains_key(name) && inside.iter().any(class)
+        };
+        let found = halves.iter().filter(|name| is_half(name));
+        found
+            .map(|name| format!("folder {name}: expected it beside a folder train, or as --val, found beside classes"))
+            .collect()
     }
 
     /// Classes that cannot be split in two, a line each.

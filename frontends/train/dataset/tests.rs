@@ -142,6 +142,20 @@ fn folders_that_are_no_datasets_are_refused() {
 }
 
 #[test]
+fn a_half_among_classes_is_no_class() {
+    let p = photo(1, 8);
+    let names = ["a/1", "a/2", "b/1", "b/2", "val/a/1", "val/b/1"].map(|name| format!("{name}.bmp"));
+    let folder = folder(&names.each_ref().map(|name| (&name[..], &p[..])));
+    assert_eq!(
+        faults(folder.path()),
+        "folder val: expected it beside a folder train, or as --val, found beside classes"
+    );
+    let validation = Some(Validation::Folder(folder.path().join("val")));
+    let dataset = Dataset::open(folder.path(), &DatasetOptions { validation, seed: 0 }).unwrap();
+    assert_eq!((dataset.classes.len(), dataset.counts()), (2, vec![(2, 1), (2, 1)]));
+}
+
+#[test]
 fn links_that_lead_back_are_followed_once() {
     let p = photo(1, 8);
     let folder = folder(&[("a/1.bmp", &p), ("a/2.bmp", &p), ("b/1.bmp", &p), ("b/2.bmp", &p), ("3.bmp", &p)]);

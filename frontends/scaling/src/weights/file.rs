@@ -167,7 +167,7 @@ fn other_kind(bytes: &[u8]) -> Option<&'static str> {
         (0, b"\x89HDF\r\n", "HDF5, as Keras writes; docs/designing.md says how to save these weights as safetensors"),
         (0, b"version https://git-lfs", "a pointer of Git LFS; `git lfs pull` fetches the file"),
         (0, b"\x1f\x8b", "a file that gzip compressed; gunzip it first"),
-        (257, b"ustar", "a tar archive, as PyTorch before 0.2 wrote; torch.save it anew"),
+        (257, b"ustar", "a tar archive, as the first versions of PyTorch wrote; torch.save it anew"),
         (0, b"<", "a text in HTML or XML: a web page instead of the download?"),
     ];
     let known = KINDS.iter().find(|(at, magic, _)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)));

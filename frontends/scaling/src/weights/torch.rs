@@ -10,6 +10,7 @@
 //! no class or function is known but those that tensors and containers are made of, memory is proportional to the file and to
 //! [`INSTRUCTIONS`], and nothing recurses.
 
+mod directory;
 mod error;
 mod globals;
 mod legacy;

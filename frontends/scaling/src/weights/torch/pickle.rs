@@ -48,61 +48,16 @@ impl Machine<'_> {
             // What frames a pickle: a protocol, a length.
             0x80 => self.protocol(),
             0x95 => self.take(8).map(drop),
-            b'(' => {
-                self.marks.push(self.stack.len());
-                Ok(())
-            }
-            b'N' => self.push(Value::Inert),
-            0x88 => self.push(Value::Bool(true)),
-            0x89 => self.push(Value::Bool(false)),
-            b'G' => {
-                self.take(8)?;
-                self.push(Value::Inert)
-            }
             b'J' | b'K' | b'M' | 0x8a | 0x8b => self.integer(op),
             b'U' | b'C' | 0x8c => self.text(1),
             b'T' | b'B' | b'X' => self.text(4),
             0x8d | 0x8e | 0x96 => self.text(8),
-            b']' => self.make_sequence(Vec::new()),
-            b')' => self.make_sequence(Vec::new()),
-            b'}' => self.make_dict(Vec::new()),
-            0x8f => self.push(Value::Inert),
-            0x85..=0x87 => {
-                let items = self.pop_many(usize::from(op - 0x84))?;
-                self.make_sequence(items)
-            }
-            b't' | b'l' => {
-                let items = self.pop_mark()?;
-                self.make_sequence(items)
-            }
-            b'd' => {
-                let items = self.pop_mark()?;
-                self.make_dict(Vec::new())?;
-                self.set_items(items)
-            }
-            0x91 => {
-                self.pop_mark()?;
-                self.push(Value::Inert)
-            }
-            b'a' => {
-                let item = self.pop()?;
-                self.append(vec![item])
-            }
-            b'e' => {
-                let items = self.pop_mark()?;
-                self.append(items)
-            }
-            0x90 => {
-                self.pop_mark()?;
-                self.top().map(drop)
-            }
-            b's' => {
-                let items = self.pop_many(2)?;
-                self.set_items(items)
-            }
-            b'u' => {
-                let items = self.pop_mark()?;
-                self.set_items(items)
+            b'N' | b'G' | 0x88 | 0x89 | b']' | b')' | b'}' | 0x8f => self.constant(op),
+            0x85..=0x87 | b't' | b'l' | b'd' | 0x91 => self.collect(op),
+            b'a' | b'e' | b's' | b'u' | 0x90 => self.add(op),
+            b'(' => {
+                self.marks.push(self.stack.len());
+                Ok(())
             }
             b'0' => self.pop().map(drop),
             b'1' => self.pop_mark().map(drop),
@@ -115,30 +70,65 @@ impl Machine<'_> {
                 let (module, name) = (self.line()?, self.line()?);
                 self.global(module, name)
             }
-            0x93 => {
-                let names = self.pop_many(2)?;
-                let [Value::Text(module), Value::Text(name)] = names[..] else {
-                    return Err(self.wrong("the names of a module and of one of its classes", "other values"));
-                };
-                self.global(module, name)
-            }
+            0x93 => match self.pop_many(2)?[..] {
+                [Value::Text(module), Value::Text(name)] => self.global(module, name),
+                _ => Err(self.wrong("the names of a module and of one of its classes", "other values")),
+            },
             b'Q' => {
                 let id = self.pop()?;
                 let storage = globals::storage(self.objects, id)?;
                 self.push(storage)
             }
             b'R' | 0x81 => self.call(),
-            0x92 => {
-                // The named arguments.
-                self.pop()?;
-                self.call()
-            }
+            // With named arguments.
+            0x92 => self.pop().and_then(|_| self.call()),
             // Attributes: of a state dict the versions of its modules, of tensors what is not stored in them.
-            b'b' => {
-                self.pop()?;
-                self.top().map(drop)
-            }
+            b'b' => self.pop().and_then(|_| self.top()).map(drop),
             other => Err(self.wrong("an instruction of protocol 2 to 5", format!("{other:#04x}"))),
+        }
+    }
+
+    /// Truth values, empty containers, and what is not read: None, floats, sets.
+    fn constant(&mut self, op: u8) -> Result<()> {
+        match op {
+            0x88 | 0x89 => self.push(Value::Bool(op == 0x88)),
+            b']' | b')' => self.make_sequence(Vec::new()),
+            b'}' => self.make_dict(Vec::new()),
+            b'G' => {
+                self.take(8)?;
+                self.push(Value::Inert)
+            }
+            _ => self.push(Value::Inert),
+        }
+    }
+
+    /// Tuples, lists, dictionaries and sets of what is on the stack.
+    fn collect(&mut self, op: u8) -> Result<()> {
+        let items = match op {
+            0x85..=0x87 => self.pop_many(usize::from(op - 0x84))?,
+            _ => self.pop_mark()?,
+        };
+        match op {
+            b'd' => {
+                self.make_dict(Vec::new())?;
+                self.set_items(items)
+            }
+            0x91 => self.push(Value::Inert),
+            _ => self.make_sequence(items),
+        }
+    }
+
+    /// Adds what is on the stack to the container below it.
+    fn add(&mut self, op: u8) -> Result<()> {
+        let items = match op {
+            b'a' => self.pop_many(1)?,
+            b's' => self.pop_many(2)?,
+            _ => self.pop_mark()?,
+        };
+        match op {
+            b's' | b'u' => self.set_items(items),
+            b'a' | b'e' => self.append(items),
+            _ => self.top().map(drop),
         }
     }
 

@@ -1,11 +1,7 @@
 //! Files that `torch.save` wrote (`tools/torch_checkpoints.py`), and files that nobody would write.
 
-use std::io::{Cursor, Write};
-
 use bytes::Bytes;
 use safetensors::Dtype;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
 
 use super::super::file::StateDict;
 use super::{CheckpointError, INSTRUCTIONS, read};
@@ -72,14 +68,34 @@ fn one_tensor(numel: u8, offset: u8, shape: &[i32], strides: &[i32]) -> Vec<u8> 
     parts.concat()
 }
 
-/// A zip archive of stored members.
-fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+/// A zip archive of stored members, with numbers of 64 bits if it is `wide`.
+fn archive(members: &[(&str, &[u8])], wide: bool) -> Vec<u8> {
+    let short = |n: usize| (n as u16).to_le_bytes();
+    let long = |n: usize| (if wide { u32::MAX } else { n as u32 }).to_le_bytes();
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in members {
-        writer.start_file(*name, SimpleFileOptions::default().compression_method(CompressionMethod::Stored)).unwrap();
-        writer.write_all(bytes).unwrap();
+        let extra = [short(1), short(24)].concat();
+        let exact = [bytes.len(), bytes.len(), out.len()].map(|n| (n as u64).to_le_bytes()).concat();
+        let extra = if wide { [extra, exact].concat() } else { Vec::new() };
+        let sizes = [long(bytes.len()), long(bytes.len())].concat();
+        let header = out.len();
+        out.extend([b"PK\x03\x04", &[0; 14][..], &sizes, &short(name.len()), &[0; 2], name.as_bytes(), bytes].concat());
+        let names = [short(name.len()), short(extra.len())].concat();
+        let rest = [&[0; 10][..], &long(header), name.as_bytes(), &extra].concat();
+        directory.extend([b"PK\x01\x02", &[0; 16][..], &sizes, &names, &rest].concat());
     }
-    writer.finish().unwrap().into_inner()
+    let (start, count) = (out.len(), members.len());
+    out.extend(&directory);
+    if wide {
+        let end = out.len() as u64;
+        let numbers = [count, count, directory.len(), start].map(|n| (n as u64).to_le_bytes()).concat();
+        out.extend(
+            [b"PK\x06\x06", &[0; 20][..], &numbers, b"PK\x06\x07", &[0; 4], &end.to_le_bytes(), &[0; 4]].concat(),
+        );
+    }
+    let counts = if wide { [0xff; 4] } else { [short(count), short(count)].concat().try_into().unwrap() };
+    let sizes = [long(directory.len()), long(start)].concat();
+    [&out[..], b"PK\x05\x06", &[0; 4], &counts, &sizes, &short(7), b"comment"].concat()
 }
 
 fn error(file: &Bytes) -> String {
@@ -225,7 +241,7 @@ fn other_machines_and_other_files_are_refused() {
         (&[("m/data.pkl", pickle), ("m/constants.pkl", pickle)], "found a TorchScript archive"),
         (&[("m/data.pkl", &tensor[..])], "tensor w, storage: expected one of the file, found `0`"),
     ] {
-        let error = error(&archive(members).into());
+        let error = error(&archive(members, false).into());
         assert!(error.contains(expected), "{error}");
     }
     for (bytes, expected) in [
@@ -235,6 +251,31 @@ fn other_machines_and_other_files_are_refused() {
     ] {
         let error = StateDict::from_bytes("w.pth", Bytes::copy_from_slice(bytes)).unwrap_err().to_string();
         assert!(error.starts_with("w.pth: ") && error.contains(expected), "{error}");
+    }
+}
+
+/// The end of an archive of more than 4 GiB, and of one with a comment.
+#[test]
+fn archives_of_32_and_64_bits() {
+    let tensor = [&one_tensor(2, 1, &[1], &[1])[..], b"."].concat();
+    let tensor = [b"\x80\x02", &tensor[..]].concat();
+    let storage = [1f32.to_le_bytes(), 2f32.to_le_bytes()].concat();
+    let members: [(&str, &[u8]); 3] = [("m/data.pkl", &tensor), ("m/byteorder", b"little"), ("m/data/0", &storage)];
+    for wide in [false, true] {
+        let file = archive(&members, wide);
+        assert_eq!(read(&file.clone().into()).unwrap().tensors["w"].bytes[..], 2f32.to_le_bytes());
+        (0..file.len()).for_each(|length| assert!(read(&Bytes::copy_from_slice(&file[..length])).is_err(), "{length}"));
+        for at in 0..file.len() {
+            for value in [0, 0x7f, 0xff] {
+                let mut damaged = file.clone();
+                damaged[at] = value;
+                drop(read(&damaged.into()));
+            }
+        }
+        let compressed = file.windows(4).position(|w| w == b"PK\x01\x02").unwrap() + 10;
+        let mut damaged = file;
+        damaged[compressed] = 8;
+        assert!(error(&damaged.into()).ends_with("found `m/data.pkl`, compressed or encrypted"));
     }
 }
 

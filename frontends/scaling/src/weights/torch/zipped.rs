@@ -4,12 +4,11 @@
 //! them out.
 
 use std::collections::HashMap;
-use std::io::Cursor;
 
 use bytes::Bytes;
-use zip::{CompressionMethod, ZipArchive};
 
 use super::Pickled;
+use super::directory::{self, Entry};
 use super::error::{CheckpointError, Result};
 use super::object::Objects;
 use super::pickle;
@@ -44,26 +43,24 @@ pub(super) fn read(file: &Bytes) -> Result<Pickled> {
 
 /// Every member, as a slice of the file.
 fn members(file: &Bytes) -> Result<HashMap<String, Bytes>> {
-    let wrong = |found: String| CheckpointError::content("zip archive", "a whole one of a PyTorch checkpoint", found);
-    let mut archive = ZipArchive::new(Cursor::new(&file[..])).map_err(|e| wrong(e.to_string()))?;
-    if archive.file_names().flatten().any(|name| name.ends_with("/constants.pkl")) {
+    let entries = directory::entries(file).ok_or_else(|| no_archive("a cut or broken directory".into()))?;
+    // A script is told from its members before it is refused for their compression.
+    if entries.iter().any(|entry| entry.name.ends_with(b"/constants.pkl")) {
         return Err(CheckpointError::Script);
     }
-    let mut members = HashMap::new();
-    for index in 0..archive.len() {
-        let member = archive.by_index_raw(index).map_err(|e| wrong(e.to_string()))?;
-        let name = member.name().map_err(|e| wrong(e.to_string()))?.into_owned();
-        if member.compression() != CompressionMethod::Stored || member.encrypted() {
-            let found = format!("`{}`, compressed or encrypted", name.escape_debug());
+    let slice = |entry: &Entry<'_>| {
+        let name = String::from_utf8_lossy(entry.name).into_owned();
+        let shown = name.escape_debug();
+        if !entry.stored {
+            let found = format!("`{shown}`, compressed or encrypted");
             return Err(CheckpointError::content("zip archive", "members that are stored as they are", found));
         }
-        let range = member.data_start().zip(Some(member.size())).and_then(|(start, size)| {
-            let start = usize::try_from(start).ok()?;
-            let end = start.checked_add(usize::try_from(size).ok()?)?;
-            (end <= file.len()).then_some(start..end)
-        });
-        let range = range.ok_or_else(|| wrong(format!("`{}` outside the file", name.escape_debug())))?;
-        members.insert(name, file.slice(range));
-    }
-    Ok(members)
+        let range = directory::range(file, entry).ok_or_else(|| no_archive(format!("`{shown}` outside the file")))?;
+        Ok((name, file.slice(range)))
+    };
+    entries.iter().map(slice).collect()
+}
+
+fn no_archive(found: String) -> CheckpointError {
+    CheckpointError::content("zip archive", "a whole one of a PyTorch checkpoint", found)
 }
