@@ -44,6 +44,10 @@ impl Emit {
         (Self::Weights, "weights", "weights"),
     ];
 
+    /// What a program in another language needs to load the network: the library and its header.
+    #[cfg(feature = "train")]
+    pub(crate) const LOADED: [Self; 2] = [Self::So, Self::Header];
+
     /// Suffix of its file.
     pub fn suffix(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., suffix)| suffix)

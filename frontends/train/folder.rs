@@ -140,7 +140,7 @@ impl Folder {
         let weights = self.path.join("model.safetensors");
         write_weights(model, &weights)?;
         let options = ArtifactOptions::new("net");
-        let artifacts = model.artifacts(&options, &[Emit::So, Emit::Header])?;
+        let artifacts = model.artifacts(&options, &Emit::LOADED)?;
         let paths: Vec<PathBuf> =
             artifacts.files.iter().map(|file| self.path.join(format!("model.{}", file.kind.suffix()))).collect();
         let parts: Vec<Vec<&[u8]>> =
