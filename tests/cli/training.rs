@@ -163,3 +163,26 @@ fn what_cannot_be_trained_is_said() {
     }
     _ = fs::remove_dir_all(run);
 }
+
+/// The commands of the page, in order, in a folder of their own.
+#[test]
+fn the_page_on_fine_tuning_is_true() {
+    let page = fs::read_to_string("docs/finetuning.md").unwrap();
+    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
+    assert_eq!(commands.len(), 6);
+    let folder = tempfile::tempdir().unwrap();
+    let examples = std::env::current_dir().unwrap().join("examples");
+    std::os::unix::fs::symlink(examples, folder.path().join("examples")).unwrap();
+    let mut said = Vec::new();
+    for command in commands {
+        let words = command.split(' ').skip(1);
+        let mut process = Command::new(env!("CARGO_BIN_EXE_fornax"));
+        let output = process.args(words).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        said.push(String::from_utf8(output.stdout).unwrap());
+    }
+    assert!(said[2].starts_with("8 epochs, validation 9"), "{}", said[2]);
+    assert!(said[3].contains("hospital"), "{}", said[3]);
+    assert_eq!(fs::read_to_string(folder.path().join("predictions.csv")).unwrap().lines().count(), 41);
+}
