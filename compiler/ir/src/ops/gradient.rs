@@ -5,7 +5,6 @@
 //! term has passed the shape rule of its operator, and a gradient has the type of its operand.
 
 use super::literal::Literal;
-use super::reduce::ReduceKind;
 use super::shapes::check;
 use super::{Binary, Cast, Expand, MatMul, Op, Reduce, Reshape, Transpose, Unary, Where};
 use crate::error::OpError;
@@ -269,7 +268,7 @@ impl<'a> GradientContext<'a> {
 
     /// The sum of `a` over `axes`, which stay with extent 1 if `keepdims`.
     pub fn sum(&mut self, a: Value, axes: Vec<usize>, keepdims: bool) -> Result<Value, OpError> {
-        if axes.is_empty() { Ok(a) } else { self.op(Reduce { kind: ReduceKind::Sum, axes, keepdims }, &[a]) }
+        if axes.is_empty() { Ok(a) } else { self.op(Reduce { axes, keepdims, ..Reduce::default() }, &[a]) }
     }
 
     /// What broadcasting to the shape of `a` makes of a value of `shape`, undone: the sum over what was repeated.
