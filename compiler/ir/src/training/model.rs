@@ -11,7 +11,7 @@ use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::{Conv, Op};
 use crate::scalar::BinaryFn;
-use crate::types::Constant;
+use crate::types::{Constant, Payload};
 
 /// A parameter that is trained.
 #[derive(Clone, Debug)]
@@ -98,7 +98,9 @@ impl<'a> Model<'a> {
                     && (options.trained)(name)
                     && !numbers.contains_key(&value)
                 {
-                    Literal::from_constant(initial).map_err(|e| e.at(name, "parameter"))?;
+                    if matches!(initial.payload, Payload::Hash(_)) {
+                        return Err(OpError::new("elements", "known elements", "only a hash").at(name, "parameter"));
+                    }
                     numbers.insert(value, model.parameters.len());
                     model.parameters.push(Parameter { name: name.to_owned(), value, initial: initial.clone() });
                 }
