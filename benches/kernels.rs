@@ -109,6 +109,7 @@ fn depthwise_spec((channels, extent, k, s): &(usize, usize, usize, usize), silu:
         pads,
         activation: silu.then_some(UnaryFn::Silu),
         squeeze: silu,
+        transposed: false,
     }
 }
 
@@ -174,6 +175,7 @@ fn other_cases() -> Vec<Case> {
         strides: [2; 2],
         dilations: [1; 2],
         pads: [1; 2],
+        transposed: false,
     };
     vec![
         case(Mean { element, input: element, batch: 1, rows: 7, columns: 7, channels: 1280, count: 49 }),

@@ -5,13 +5,17 @@
 //! channel-last image. Nothing is copied or padded: taps above and below the image are skipped by the range of kernel rows, taps left
 //! and right of it are skipped pixel by pixel when the code is written.
 //!
+//! Transposed ([`Conv::transposed`]), it is the derivative of such a convolution by its input: the axes say how positions of the input lie
+//! in the output. With a stride, the outputs of each residue by it are a convolution by their own taps ([`phase`]).
+//!
 //! Bits: every output starts from its bias and takes its taps by (row, column), then input channels ascending, one FMA each; taps in the
-//! padding take no part.
+//! padding take no part. A transposed one takes them by row and column of the input, ascending, then input channels.
 //!
 //! A 1x1 convolution without stride and padding is one row of `N H W` pixels ([`Conv::pointwise`]).
 
 mod emit;
 mod pack;
+mod phase;
 mod schedule;
 mod strip;
 #[cfg(test)]
@@ -25,6 +29,7 @@ use crate::target::{Cost, Machine, Target};
 pub(super) use emit::{Range, image, overlap};
 use fornax_ir::types::DType;
 pub use pack::{PANEL, padded, width};
+use phase::Phase;
 pub use schedule::{Schedule, Split};
 
 /// One spatial axis of a convolution.
@@ -40,7 +45,7 @@ pub struct Axis {
     pub stride: usize,
     /// Distance of two taps.
     pub dilation: usize,
-    /// Padding before the input.
+    /// Padding before the input; what is taken off the output, of a transposed convolution.
     pub begin: usize,
 }
 
@@ -48,21 +53,6 @@ impl Axis {
     /// An axis of `extent` under a single tap.
     pub fn plain(extent: usize) -> Self {
         Self { input: extent, output: extent, kernel: 1, stride: 1, dilation: 1, begin: 0 }
-    }
-
-    /// Coordinate in the input of a tap; negative or past the end in the padding.
-    fn coordinate(&self, at: usize, tap: usize) -> i64 {
-        (at * self.stride + tap * self.dilation) as i64 - self.begin as i64
-    }
-
-    /// Whether a tap meets the input.
-    fn inside(&self, at: usize, tap: usize) -> bool {
-        (0..self.input as i64).contains(&self.coordinate(at, tap))
-    }
-
-    /// Whether every tap of every output meets the input.
-    fn covered(&self) -> bool {
-        self.begin == 0 && (self.output == 0 || self.inside(self.output - 1, self.kernel - 1))
     }
 }
 
@@ -90,6 +80,8 @@ pub struct Conv {
     pub filters: usize,
     /// Whether every image has weights of its own, one packed set after the other.
     pub weights_per_image: bool,
+    /// Whether the windows slide over the output: each input is spread over its window.
+    pub transposed: bool,
     /// Vertical axis.
     pub rows: Axis,
     /// Horizontal axis.
@@ -102,6 +94,8 @@ pub struct Conv {
 
 /// Most tiles of a row that may be written out one by one.
 const MOST_TILES: usize = 16;
+/// Most residues of a row that may be.
+const MOST_PHASES: usize = 4;
 
 impl Conv {
     /// The product of a row-major `[pixels, channels]` matrix and weights `[channels, filters]`, of `f32`.
@@ -113,6 +107,7 @@ impl Conv {
             channels,
             filters,
             weights_per_image: false,
+            transposed: false,
             rows: Axis::plain(1),
             columns: Axis::plain(pixels),
             input: Input::ChannelsLast,
@@ -138,11 +133,14 @@ impl Conv {
         if batch == 1 { self } else { Self { batch, columns, weights_per_image: true, ..self } }
     }
 
-    /// Whether the code stays small: rows with many tiles of their own (wide padding) would be written out tile by tile.
+    /// Whether the code stays small: rows with many tiles of their own (wide padding) would be written out tile by tile, and so is
+    /// each residue of a transposed one.
     pub fn is_compact(&self) -> bool {
-        let runs = self.runs(1);
-        let own = runs.iter().filter(|run| run.clipped).map(|run| run.tiles).sum::<usize>();
-        own <= MOST_TILES && self.columns.kernel <= 16
+        let phases = self.phases();
+        let runs = phases.iter().flat_map(|phase| phase.runs(1));
+        let own = runs.filter(|run| run.clipped).map(|run| run.tiles).sum::<usize>();
+        let apart = [&self.rows, &self.columns].iter().all(|axis| axis.stride == 1 || axis.dilation == 1);
+        own <= MOST_TILES && self.columns.kernel <= 16 && (!self.transposed || apart && phases.len() <= MOST_PHASES)
     }
 
     /// Pixels of the output.
@@ -167,7 +165,9 @@ impl Conv {
 
     /// Whether the output is one row of tiles that are all alike.
     fn is_flat(&self) -> bool {
-        self.batch * self.rows.output == 1 && self.rows.covered() && self.columns.covered() && self.rows.kernel == 1
+        let covered = |axis: &Axis| Phase::of(axis).covered();
+        let one = self.batch * self.rows.output == 1 && self.rows.kernel == 1 && !self.transposed;
+        one && covered(&self.rows) && covered(&self.columns)
     }
 }
 
@@ -209,6 +209,7 @@ impl Family for Conv {
             ])
             .shape(&geometry)
             .word_if(self.weights_per_image, "each")
+            .word_if(self.transposed, "transposed")
             .word_if(self.input == Input::RowMajor, "rows")
             .bias(&self.epilogue)
     }
@@ -232,6 +233,7 @@ impl Family for Conv {
             channels: name.one(0, 'c')?,
             filters: name.one(0, 'm')?,
             weights_per_image: name.has("each"),
+            transposed: name.has("transposed"),
             rows: axis(0, name.one(0, 'h')?),
             columns: axis(1, name.one(0, 'w')?),
             input: if name.has("rows") { Input::RowMajor } else { Input::ChannelsLast },
@@ -265,7 +267,9 @@ impl Family for Conv {
     }
 
     fn flops(&self) -> u64 {
-        2 * (self.pixels() * self.groups * self.filters) as u64 * self.depth() as u64
+        let met = self.batch * self.rows.input * self.columns.input;
+        let pixels = if self.transposed { met } else { self.pixels() };
+        2 * (pixels * self.groups * self.filters) as u64 * self.depth() as u64
     }
 
     /// That of its tiles.

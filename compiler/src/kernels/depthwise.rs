@@ -6,6 +6,9 @@
 //! Each output starts from the bias and takes its taps in order (row, column) by FMA. A tap above or below the map reads the row of
 //! zeros and is multiplied; one left or right of it is left out. A partial adds the row's outputs by column, ascending, from 0.
 //!
+//! Transposed ([`Depthwise::transposed`]), it is the derivative of such a convolution by its input: each output takes the inputs whose windows
+//! cover it, by (row, column) of the input, ascending. The weights are packed alike.
+//!
 //! A segment's outputs for one vector of channels stay in accumulators; each input is loaded once and used by every output it
 //! reaches; the weights of one kernel row are in registers. The loops are those of [`Sliding`].
 
@@ -45,6 +48,8 @@ pub struct Depthwise {
     pub activation: Option<UnaryFn>,
     /// Whether row sums are written too.
     pub squeeze: bool,
+    /// Whether the windows slide over the output, and `pads` are taken off it.
+    pub transposed: bool,
 }
 
 impl Depthwise {
@@ -72,16 +77,29 @@ impl Depthwise {
     }
 
     pub(super) fn sliding(&self) -> Sliding {
-        let Self { element, batch, channels, input, output, kernel, strides, dilations, pads, .. } = *self;
-        Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads }
+        let Self { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed, .. } = *self;
+        Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed }
     }
 
     /// The convolution that the last three shapes of a name say, before the given epilogue.
     pub(super) fn read_with(name: &Parts<'_>, epilogue: &Epilogue) -> Option<Self> {
-        let Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads } =
+        let Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed } =
             Sliding::read(name, name.shapes().checked_sub(3)?)?;
         let (activation, squeeze) = (function(epilogue), epilogue.sum());
-        Some(Self { element, batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze })
+        Some(Self {
+            element,
+            batch,
+            channels,
+            input,
+            output,
+            kernel,
+            strides,
+            dilations,
+            pads,
+            activation,
+            squeeze,
+            transposed,
+        })
     }
 
     /// A kernel's name with extents, bias and epilogue.
@@ -111,11 +129,12 @@ impl Family for Depthwise {
     }
 
     fn kernel_name(&self) -> KernelName {
-        self.label(KernelName::new(self.element, "depthwise"))
+        self.label(KernelName::new(self.element, "depthwise").word_if(self.transposed, "transposed"))
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
-        Self::read_with(name, name.epilogues.first()?)
+        let spec = Self::read_with(name, name.epilogues.first()?)?;
+        Some(Self { transposed: name.has("transposed"), ..spec })
     }
 
     fn arguments(&self) -> Vec<Argument> {
@@ -143,7 +162,8 @@ impl Family for Depthwise {
     }
 
     fn flops(&self) -> u64 {
-        2 * (self.batch * self.output[0] * self.output[1] * self.channels * self.kernel[0] * self.kernel[1]) as u64
+        let [rows, columns] = if self.transposed { self.input } else { self.output };
+        2 * (self.batch * rows * columns * self.channels * self.kernel[0] * self.kernel[1]) as u64
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
@@ -183,8 +203,8 @@ impl Cell for Segment<'_> {
         accumulators.iter().for_each(|acc| e.copy_v(*acc, bias));
         e.free_v(bias);
         let taps = self.sliding.taps(run);
-        for k in 0..at.rows.len() {
-            self.kernel_row(e, &taps, (k, at), &accumulators, lanes);
+        for (row, k) in at.rows.iter().zip(at.window) {
+            self.kernel_row(e, &taps, (*row, *k, at), &accumulators, lanes);
         }
         let sum = at.moving.get(2).map(|sum| (*sum, partial(e, run, *sum, lanes)));
         let output = |(t, acc): (usize, &V)| {
@@ -202,18 +222,18 @@ impl Cell for Segment<'_> {
 }
 
 impl Segment<'_> {
-    /// The taps of kernel row `k`: each input column is loaded once and added to every output it reaches.
+    /// The taps of kernel row `k`, which meets an input row: each input column is loaded once and added to every output it reaches.
     fn kernel_row(
         &self,
         e: &mut dyn Emitter,
         taps: &[Tap],
-        (k, at): (usize, &At<'_>),
+        (row, k, at): (R, usize, &At<'_>),
         accumulators: &[V],
         lanes: usize,
     ) {
         let (columns, element) = (self.spec.kernel[1], self.spec.element);
         let tap_bytes = self.spec.tap_stride() * element.size();
-        let (row, weights, pixel) = (at.rows[k], at.moving[0], at.pixels[0]);
+        let (weights, pixel) = (at.moving[0], at.pixels[0]);
         let load = |j: usize| {
             taps.iter().any(|(_, _, used)| *used == j).then(|| {
                 let (v, all) = (e.v(), e.lanes(Element::F32));
@@ -273,7 +293,70 @@ mod tests {
         let extent = |i: usize| (input[i] + 2 * pads[i] - dilations[i] * (kernel[i] - 1) - 1) / strides[i] + 1;
         let output = [extent(0), extent(1)];
         let (element, activation, squeeze) = (DType::F32, None, true);
-        Depthwise { element, batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze }
+        Depthwise {
+            element,
+            batch,
+            channels,
+            input,
+            output,
+            kernel,
+            strides,
+            dilations,
+            pads,
+            activation,
+            squeeze,
+            transposed: false,
+        }
+    }
+
+    /// From the result of a case to its operand.
+    fn transposed(case: Case) -> Depthwise {
+        let spec = spec(case);
+        Depthwise { input: spec.output, output: spec.input, squeeze: false, transposed: true, ..spec }
+    }
+
+    /// Value and sum of magnitudes of every output of a transposed convolution, in f64.
+    fn spread(s: &Depthwise, x: &[f32], w: &[f32], bias: &[f32]) -> (Vec<f64>, Vec<f64>) {
+        let len = s.batch * s.output[0] * s.output[1] * s.channels;
+        let mut values: Vec<f64> = (0..len).map(|at| f64::from(bias[at % s.channels])).collect();
+        let mut sizes: Vec<f64> = values.iter().map(|value| value.abs()).collect();
+        let taps = s.kernel[0] * s.kernel[1];
+        for (at, tap) in
+            (0..s.batch * s.input[0] * s.input[1] * s.channels).flat_map(|at| (0..taps).map(move |t| (at, t)))
+        {
+            let (c, rest) = (at % s.channels, at / s.channels);
+            let (iw, ih, n) = (rest % s.input[1], rest / s.input[1] % s.input[0], rest / s.input[1] / s.input[0]);
+            let oh = (ih * s.strides[0] + tap / s.kernel[1] * s.dilations[0]).wrapping_sub(s.pads[0]);
+            let ow = (iw * s.strides[1] + tap % s.kernel[1] * s.dilations[1]).wrapping_sub(s.pads[1]);
+            if oh < s.output[0] && ow < s.output[1] {
+                let product = f64::from(x[at]) * f64::from(w[c * taps + tap]);
+                let to = ((n * s.output[0] + oh) * s.output[1] + ow) * s.channels + c;
+                values[to] += product;
+                sizes[to] += product.abs();
+            }
+        }
+        (values, sizes)
+    }
+
+    #[test]
+    fn transposed_windows_spread_each_input() {
+        testing::report(CASES.iter().map(|case| {
+            let s = transposed(*case);
+            let taps = s.kernel[0] * s.kernel[1];
+            let [x, packed, bias, zeros] = operands(&s);
+            let (values, sizes) = spread(&s, &x, &testing::values(2, s.channels * taps), &bias);
+            let operands = [&x[..], &packed, &bias, &zeros];
+            let found = testing::run(s.clone(), &operands);
+            let unit = 2f64.powi(-24);
+            let off = testing::mismatch(&s.name(), &found[0], &values, |i| (taps + 8) as f64 * unit * sizes[i]);
+            let grain = s.strides[1];
+            let differs = |(tile, block, lanes): (usize, usize, usize)| {
+                let schedule = Schedule { tile: tile * grain, block };
+                let other = testing::interpret(&s, &schedule, &operands, lanes) != found;
+                other.then(|| format!("{}: {schedule}, {lanes} lanes", s.name()))
+            };
+            off.or_else(|| [(1, 16, 4), (3, 32, 8), (2, 48, 16), (13, 1024, 4)].into_iter().find_map(differs))
+        }));
     }
 
     /// Value and sum of magnitudes of every output, in f64.

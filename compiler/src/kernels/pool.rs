@@ -220,6 +220,7 @@ mod tests {
                 strides: *strides,
                 dilations: *dilations,
                 pads: *pads,
+                transposed: false,
             };
             let padded = [0, 1].map(|i| input[i] + 2 * pads[i]);
             [Kind::Max, Kind::Average, Kind::AveragePadded(padded)].map(|kind| Pool { sliding: sliding.clone(), kind })

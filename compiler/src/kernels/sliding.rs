@@ -4,6 +4,9 @@
 //! output row of one block of channels. A row is cut into segments of `tile` outputs; segments that meet the same taps share their
 //! code, so taps left and right of the map are left out at compile time. A window row above or below the map reads `outside`, a
 //! row of elements that do not change the result.
+//!
+//! Transposed, an output meets the inputs whose windows cover it: with a stride of two, every other tap of a row and every other row. Rows
+//! of each residue by the stride have code of their own, with the window rows that meet them.
 
 use super::{KernelName, Parts, advance, schedule_text, work_units};
 use crate::codegen::elements::SINGLE;
@@ -15,6 +18,8 @@ use fornax_ir::types::DType;
 const WIDEST: usize = 11;
 /// Largest constant offset, bytes.
 const LARGEST: usize = 1 << 28;
+/// Largest stride of transposed windows: as many kinds of rows have code of their own.
+const FARTHEST: usize = 4;
 /// Most taps that a kernel may spell out for the different segments of a row.
 const CODE: usize = 2048;
 
@@ -39,6 +44,8 @@ pub struct Sliding {
     pub dilations: [usize; 2],
     /// Padding above and left.
     pub pads: [usize; 2],
+    /// Whether the windows slide over the output, and `pads` are taken off it.
+    pub transposed: bool,
 }
 
 /// How the loops are cut.
@@ -66,8 +73,10 @@ pub type Tap = (usize, usize, usize);
 
 /// Where a segment's operands are, for one vector of channels.
 pub struct At<'a> {
-    /// The input rows of the window, from the top.
+    /// The input rows, from the top.
     pub rows: &'a [R],
+    /// The window row that each of them meets.
+    pub window: &'a [usize],
     /// The output row.
     pub y: R,
     /// What [`Cell::moving`] gave, advanced to the channels.
@@ -98,9 +107,15 @@ impl Sliding {
         let row = self.input[1].max(self.output[1]).saturating_mul(self.channels).saturating_mul(SINGLE);
         let steps = self.strides.iter().chain(&self.dilations).max().is_some_and(|step| *step <= LARGEST);
         let window = self.kernel.iter().all(|k| *k <= WIDEST);
-        window && steps && row <= LARGEST && self.output[1] <= LARGEST && {
-            self.runs(1, true).len() * self.kernel[0] * self.kernel[1] <= CODE
+        let lattice = !self.transposed || self.strides.iter().all(|stride| *stride <= FARTHEST);
+        window && steps && lattice && row <= LARGEST && self.output[1] <= LARGEST && {
+            self.runs(self.grain(), true).len() * self.kernel[0] * self.kernel[1] <= CODE
         }
+    }
+
+    /// Outputs after which a row meets the same taps again.
+    fn grain(&self) -> usize {
+        if self.transposed { self.strides[1] } else { 1 }
     }
 
     /// A kernel's name with the extents: `n2c96h112w112_h56w56_k3s2p1`.
@@ -130,6 +145,7 @@ impl Sliding {
             strides: name.pair(first + 2, 's')?,
             dilations: name.pair(first + 2, 'd').unwrap_or([1, 1]),
             pads: name.pair(first + 2, 'p')?,
+            transposed: false,
         })
     }
 
@@ -156,13 +172,15 @@ impl Sliding {
         let limit = if lanes > 4 && all >= 32 && self.kernel[1] <= 5 { 14 } else { 8 };
         let most = all.saturating_sub(registers).clamp(1, limit).min(self.output[1].max(1));
         let narrower = (most.div_ceil(2)..=most).rev();
-        let even = [14, 7].into_iter().chain(narrower).find(|t| *t <= most && self.output[1].is_multiple_of(*t));
+        let grain = self.grain();
+        let fits = |t: &usize| *t <= most && t.is_multiple_of(grain) && self.output[1].is_multiple_of(*t);
+        let even = [14, 7].into_iter().chain(narrower).find(fits);
         let tiles = self.output[1].div_ceil(most).max(1);
         let work = self.output[1].max(1) * self.kernel[0] * self.kernel[1];
         let near = (Machine::NOMINAL.l1 / 8 * 5 / bytes.max(1)).max(16);
         let blocks = self.channels.div_ceil((WORK / work.max(1)).clamp(64, near.max(64))).max(1);
         Schedule {
-            tile: even.unwrap_or_else(|| self.output[1].div_ceil(tiles).max(1)),
+            tile: even.unwrap_or_else(|| (self.output[1].div_ceil(tiles) / grain * grain).max(grain)),
             block: self.channels.div_ceil(blocks).next_multiple_of(16).max(16),
         }
     }
@@ -175,10 +193,21 @@ impl Sliding {
         work_units(self.batch * self.output[0] * self.channels.div_ceil(schedule.block))
     }
 
-    /// The input column that output `start + output` reads through window column `column`, if it is inside the map.
+    /// The input column that output `start + output` reads through window column `column`, outside of the map too; `None` if it lies
+    /// between two.
+    fn meets(&self, start: usize, output: usize, column: usize) -> Option<i64> {
+        let [output, column, stride, dilation, pad] =
+            [start + output, column, self.strides[1], self.dilations[1], self.pads[1]].map(|extent| extent as i64);
+        if !self.transposed {
+            return Some(output * stride + column * dilation - pad);
+        }
+        let at = output + pad - column * dilation;
+        (at.rem_euclid(stride) == 0).then(|| at.div_euclid(stride))
+    }
+
+    /// The same, if it is inside the map.
     fn reach(&self, start: usize, output: usize, column: usize) -> Option<usize> {
-        let at = (start + output) * self.strides[1] + column * self.dilations[1];
-        at.checked_sub(self.pads[1]).filter(|at| *at < self.input[1])
+        usize::try_from(self.meets(start, output, column)?).ok().filter(|at| *at < self.input[1])
     }
 
     /// The taps of one window row over a segment, by input column.
@@ -190,9 +219,10 @@ impl Sliding {
         taps
     }
 
-    /// Which taps of a segment are inside the map, output by output.
-    fn mask(&self, start: usize, width: usize) -> Vec<bool> {
-        (0..width).flat_map(|t| (0..self.kernel[1]).map(move |k| self.reach(start, t, k).is_some())).collect()
+    /// Which taps of a segment are inside the map, output by output; `None` for those that meet none of its columns.
+    fn mask(&self, start: usize, width: usize) -> Vec<Option<bool>> {
+        let inside = |t, k| self.meets(start, t, k).map(|_| self.reach(start, t, k).is_some());
+        (0..width).flat_map(|t| (0..self.kernel[1]).map(move |k| (t, k))).map(|(t, k)| inside(t, k)).collect()
     }
 
     /// The row as runs of equal segments; with `first_apart` its first segment is a run of its own.
@@ -202,7 +232,8 @@ impl Sliding {
         while start < self.output[1] {
             let width = tile.min(self.output[1] - start);
             let mask = self.mask(start, width);
-            let joins = !(first_apart && start == width) && mask.iter().all(|inside| *inside) && mask == last;
+            let whole = mask.iter().all(|inside| *inside != Some(false)) && width.is_multiple_of(self.grain());
+            let joins = !(first_apart && start == width) && whole && mask == last;
             match runs.last_mut() {
                 Some(run) if joins => run.count += 1,
                 _ => runs.push(Run { start, width, count: 1 }),
@@ -217,7 +248,7 @@ impl Sliding {
     /// that stand for rows outside of it, and the output map.
     pub fn emit(&self, e: &mut dyn Emitter, schedule: &Schedule, first_apart: bool, pointers: [R; 3], cell: &dyn Cell) {
         let ([x, outside, y], size) = (pointers, self.element.size());
-        let writer = Rows::new(self, schedule, first_apart, [self.channels * size; 2], cell);
+        let mut writer = Rows::new(self, schedule, first_apart, [self.channels * size; 2], cell);
         let blocks = self.channels.div_ceil(schedule.block);
         let (chunk, units) = (e.r(), e.r());
         e.begin(chunk);
@@ -228,18 +259,73 @@ impl Sliding {
             e.div_imm(row, chunk, blocks as u32);
             e.mul_imm(block, row, blocks as i64);
             e.sub(block, chunk, block);
-            let rows = self.row_pointers(e, row, x, outside);
             e.mul_imm(out, row, (self.output[1] * self.channels * size) as i64);
             e.add(out, out, y);
-            let (moving, fixed) = (cell.moving(e, row), cell.fixed(e, row));
-            let maps = rows.into_iter().chain([out]).map(|r| (r, size));
-            let bases: Vec<(R, usize)> = maps.chain(moving).collect();
-            advance(e, row, (block, schedule.block), &bases);
-            writer.block(e, block, &bases, &fixed);
-            let bases = bases.into_iter().map(|(base, _)| base);
-            [row, block].into_iter().chain(bases).chain(fixed).for_each(|r| e.free_r(r));
+            if self.transposed {
+                self.residues(e, &mut writer, (row, block), [x, outside, out]);
+                [row, block, out].into_iter().for_each(|r| e.free_r(r));
+            } else {
+                let rows = self.row_pointers(e, row, x, outside);
+                self.output_row(e, &writer, (row, block), (rows, out));
+            }
             e.add_imm(chunk, chunk, 1);
         });
+    }
+
+    /// One block of an output row that reads `rows`; `row`, `block` and the pointers are lost.
+    fn output_row(&self, e: &mut dyn Emitter, writer: &Rows<'_>, (row, block): (R, R), (rows, out): (Vec<R>, R)) {
+        let (cell, size) = (writer.cell, self.element.size());
+        let (moving, fixed) = (cell.moving(e, row), cell.fixed(e, row));
+        let maps = rows.into_iter().chain([out]).map(|r| (r, size));
+        let bases: Vec<(R, usize)> = maps.chain(moving).collect();
+        advance(e, row, (block, writer.schedule.block), &bases);
+        writer.block(e, block, &bases, &fixed);
+        let bases = bases.into_iter().map(|(base, _)| base);
+        [row, block].into_iter().chain(bases).chain(fixed).for_each(|r| e.free_r(r));
+    }
+
+    /// One block of output row `row` of a transposed map: by the residue of the row, the window rows that meet input rows.
+    fn residues(&self, e: &mut dyn Emitter, writer: &mut Rows<'_>, (row, block): (R, R), [x, outside, out]: [R; 3]) {
+        let (stride, row_bytes) = (self.strides[0], (self.row_len() * self.element.size()) as i64);
+        let (image, at, residue) = (e.r(), e.r(), e.r());
+        e.div_imm(image, row, self.output[0] as u32);
+        e.mul_imm(at, image, self.output[0] as i64);
+        e.sub(at, row, at);
+        e.add_imm(at, at, self.pads[0] as i64);
+        e.mul_imm(image, image, self.input[0] as i64);
+        e.copy(residue, at);
+        e.div_imm(at, at, stride as u32);
+        let whole = e.r();
+        e.mul_imm(whole, at, stride as i64);
+        e.sub(residue, residue, whole);
+        e.free_r(whole);
+        for own in 0..stride {
+            // From the last window row on, so that input rows ascend.
+            writer.window = (0..self.kernel[0]).rev().filter(|k| (k * self.dilations[0]) % stride == own).collect();
+            let body = &mut |e: &mut dyn Emitter| {
+                let pointer = |e: &mut dyn Emitter, k: &usize| {
+                    let (pointer, index) = (e.r(), e.r());
+                    e.add_imm(index, at, -((k * self.dilations[0] / stride) as i64));
+                    e.add(pointer, index, image);
+                    e.mul_imm(pointer, pointer, row_bytes);
+                    e.add(pointer, pointer, x);
+                    e.select_below(pointer, index, self.input[0] as u32, pointer, outside);
+                    e.free_r(index);
+                    pointer
+                };
+                let rows = writer.window.iter().map(|k| pointer(e, k)).collect();
+                let [row, block, out] = [row, block, out].map(|r| copy(e, r));
+                self.output_row(e, writer, (row, block), (rows, out));
+            };
+            if stride == 1 {
+                body(e);
+                continue;
+            }
+            let (below, above) = (e.integer(own as i64 - 1), e.integer(own as i64 + 1));
+            e.if_less(below, residue, &mut |e| e.if_less(residue, above, body));
+            [below, above].into_iter().for_each(|r| e.free_r(r));
+        }
+        [image, at, residue].into_iter().for_each(|r| e.free_r(r));
     }
 
     /// Pointers to the input rows that output row `row` reads, one per window row.
@@ -272,6 +358,8 @@ pub struct Rows<'a> {
     schedule: &'a Schedule,
     runs: Vec<Run>,
     pixels: [usize; 2],
+    /// The window row that each input row meets.
+    window: Vec<usize>,
     cell: &'a dyn Cell,
 }
 
@@ -284,7 +372,8 @@ impl<'a> Rows<'a> {
         pixels: [usize; 2],
         cell: &'a dyn Cell,
     ) -> Self {
-        Self { sliding, schedule, runs: sliding.runs(schedule.tile, first_apart), pixels, cell }
+        let (runs, window) = (sliding.runs(schedule.tile, first_apart), (0..sliding.kernel[0]).collect());
+        Self { sliding, schedule, runs, pixels, window, cell }
     }
 
     /// All channels of one output row. `bases` are the input rows of the window from the top, the output row, and what
@@ -344,13 +433,14 @@ impl<'a> Rows<'a> {
         (bases, fixed): (&[(R, usize)], &[R]),
         (count, lanes): (Count, usize),
     ) {
-        let (window, [input, output]) = (self.sliding.kernel[0], self.pixels);
+        let (window, [input, output], stride) = (self.window.len(), self.pixels, self.sliding.strides[1]);
         let segment = |e: &mut dyn Emitter, bases: &[(R, usize)]| {
             let walk = copies(e, bases);
             let at: Vec<R> = walk.iter().map(|(r, _)| *r).collect();
             e.repeat(count, &mut |e| {
                 let ((rows, y), moving) = (at.split_at(window), &at[window + 1..]);
-                self.cell.vector(e, run, &At { rows, y: y[0], moving, fixed, pixels: self.pixels }, lanes);
+                let at = At { rows, window: &self.window, y: y[0], moving, fixed, pixels: self.pixels };
+                self.cell.vector(e, run, &at, lanes);
                 step(e, &walk, lanes);
             });
             free(e, walk);
@@ -361,8 +451,9 @@ impl<'a> Rows<'a> {
         let walk = copies(e, bases);
         e.repeat(Count::Times(run.count as u32), &mut |e| {
             segment(e, &walk);
+            let columns = if self.sliding.transposed { run.width / stride } else { run.width * stride };
             for (row, _) in &walk[..window] {
-                e.add_imm(*row, *row, (run.width * input * self.sliding.strides[1]) as i64);
+                e.add_imm(*row, *row, (columns * input) as i64);
             }
             let y = walk[window].0;
             e.add_imm(y, y, (run.width * output) as i64);

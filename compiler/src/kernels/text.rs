@@ -37,6 +37,8 @@ mod tests {
     const NAMES: &[&str] = &[
         "conv_n2c3h9w7m18_o5x4k3x3s2x2p1x1d2x1g4_rows_bias_add_silu",
         "conv_n2c17h1w9m40_o1x9k1x1s1x1p0x0_each_bias",
+        "conv_n2c5h9w7m18_o18x13k3x3s2x2p1x1_transposed_bias",
+        "depthwise_transposed_n1c32h7w7_h14w14_k5s2p2_bias",
         "winograd2x2_n1c16h7w7m24_o7x7k3x3s1x1p1x1_bias_relu",
         "winograd4x4_n1c16h8w9m24_o8x9k3x3s1x1p1x1_bias_add_clip_0_6",
         "depthwise_n1c32h14w14_h14w14_k5s1p2_bias_silu_sum",

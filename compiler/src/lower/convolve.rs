@@ -16,7 +16,7 @@ use fornax_ir::{OpError, Verdict};
 /// Most input channels that are read from a row-major image as they are.
 const FEW_CHANNELS: usize = 4;
 /// Most bytes of a row-major image or of a channel-last row: they are addressed by 32-bit displacements.
-const NEAR: usize = 1 << 28;
+pub const NEAR: usize = 1 << 28;
 
 /// A convolution within an operator.
 #[derive(Debug)]
@@ -104,6 +104,7 @@ impl ConvCall<'_> {
             channels,
             filters,
             weights_per_image: false,
+            transposed: false,
             rows,
             columns,
             input,
@@ -218,7 +219,7 @@ impl ConvCall<'_> {
 }
 
 /// A spatial axis as the kernels see it.
-fn axis(w: Window) -> conv::Axis {
+pub fn axis(w: Window) -> conv::Axis {
     conv::Axis {
         input: w.input,
         output: w.output,

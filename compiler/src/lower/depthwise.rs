@@ -28,8 +28,16 @@ pub fn spec(x: &TensorType, windows: &[Window], activation: Option<UnaryFn>, squ
         pads,
         activation,
         squeeze,
+        transposed: false,
     };
     spec.applies().then_some(spec)
+}
+
+/// As [`spec`], of the transposed convolution of `x`: `windows` are those of the convolution from its result to `x`.
+pub fn transposed(x: &TensorType, windows: &[Window]) -> Option<Depthwise> {
+    let spec = spec(x, windows, None, false)?;
+    let (input, output) = (spec.output, spec.input);
+    Some(Depthwise { input, output, transposed: true, ..spec }).filter(Depthwise::applies)
 }
 
 /// Adds the step `y = activation(conv(x, weight) + bias)`; `x` and `y` are channel-last. Operands `weight` and `bias` are usable

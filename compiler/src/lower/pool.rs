@@ -65,6 +65,7 @@ fn sliding(x: &TensorType, windows: [Window; 2]) -> Option<Sliding> {
         strides: pair(|w| w.stride),
         dilations: pair(|w| w.dilation),
         pads: [usize::try_from(windows[0].begin).ok()?, usize::try_from(windows[1].begin).ok()?],
+        transposed: false,
     })
 }
 

@@ -1,7 +1,8 @@
 //! The loops around the tiles: groups, strips, rows, tiles.
 
+use super::phase::{Phase, Run};
 use super::strip::{Strip, StripGroup};
-use super::tile::{Run, TilePointers};
+use super::tile::{Kind, TilePointers};
 use super::{Conv, PANEL, Schedule, Split, padded};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
@@ -72,14 +73,25 @@ const FAR: usize = 1 << 20;
 struct Writer<'a> {
     conv: &'a Conv,
     schedule: &'a Schedule,
-    runs: Vec<Run>,
+    /// The tiles of a row.
+    runs: Vec<(Phase, Vec<Run>)>,
     spans: Vec<StripGroup>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(conv: &'a Conv, schedule: &'a Schedule, lanes: usize) -> Self {
+        let tiles = |phase: Phase| {
+            let runs = phase.runs(schedule.pixels);
+            (phase, runs)
+        };
+        let runs = conv.phases().into_iter().map(tiles).collect();
+        Self { conv, schedule, runs, spans: conv.spans(lanes, schedule.vectors) }
+    }
 }
 
 /// Writes the kernel.
 pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
-    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(Element::F32), schedule.vectors));
-    let writer = Writer { conv, schedule, runs, spans };
+    let writer = Writer::new(conv, schedule, e.lanes(Element::F32));
     let arguments = conv.arguments().len();
     let p = Pointers {
         x: e.pointer(0),
@@ -114,8 +126,8 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
 /// Writes a convolution of one group without residual in full, for `pointers` to input, weights, bias and output.
 pub fn image(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter, pointers: [R; 4]) {
     let [x, weights, bias, y] = pointers;
-    let (runs, spans) = (conv.runs(schedule.pixels), conv.spans(e.lanes(Element::F32), schedule.vectors));
-    Writer { conv, schedule, runs, spans }.strips(e, &Pointers { x, weights, bias, residual: None, y }, None, None);
+    let writer = Writer::new(conv, schedule, e.lanes(Element::F32));
+    writer.strips(e, &Pointers { x, weights, bias, residual: None, y }, None, None);
 }
 
 impl Writer<'_> {
@@ -211,9 +223,10 @@ impl Writer<'_> {
     /// A range of tiles of a single row.
     fn tiles(&self, e: &mut dyn Emitter, p: &Pointers, strip: &Strip, range: Range) {
         let (from, count) = (e.r(), e.r());
-        for run in &self.runs {
+        for (phase, run) in self.runs.iter().flat_map(|(phase, runs)| runs.iter().map(move |run| (phase, run))) {
             overlap(e, range, (run.first, run.tiles), (from, count));
-            self.run(e, p, strip, run, (Some((from, Count::Register(count))), None));
+            let kind = Kind { phase, run, strip };
+            self.run(e, p, kind, (Some((from, Count::Register(count))), None));
         }
         e.free_r(from);
         e.free_r(count);
@@ -264,9 +277,12 @@ impl Writer<'_> {
             e.add(p.x, p.x, image);
             e.free_r(skipped);
         }
-        let kernel_rows = self.kernel_rows(e, &p, strip, offset);
-        for run in &self.runs {
-            self.run(e, &p, strip, run, (None, kernel_rows));
+        let kernel_rows = match conv.transposed {
+            false => self.kernel_rows(e, &p, strip, offset),
+            true => Some(self.rows_met(e, &p, strip, offset)),
+        };
+        for (phase, run) in self.runs.iter().flat_map(|(phase, runs)| runs.iter().map(move |run| (phase, run))) {
+            self.run(e, &p, Kind { phase, run, strip }, (None, kernel_rows));
         }
         for r in [image, offset].into_iter().chain(kernel_rows) {
             e.free_r(r);
@@ -283,7 +299,7 @@ impl Writer<'_> {
         e.mul_imm(offset, at, row);
         e.add(p.x, p.x, offset);
         e.add_imm(p.x, p.x, -(axis.begin as i64 * row));
-        if axis.covered() {
+        if Phase::of(axis).covered() {
             e.free_r(offset);
             return None;
         }
@@ -310,23 +326,62 @@ impl Writer<'_> {
         Some(end)
     }
 
+    /// As [`Self::kernel_rows`], transposed: points `x` at the first input row that output row `at` meets, and the weights at its kernel
+    /// row, from which each next one is a stride back.
+    fn rows_met(&self, e: &mut dyn Emitter, p: &Pointers, strip: &Strip, at: R) -> R {
+        let (axis, row) = (&self.conv.rows, self.conv.strides().row as i64);
+        let (residue, last, count, bound) = (e.r(), e.r(), e.r(), e.r());
+        e.add_imm(at, at, axis.begin as i64);
+        e.copy(residue, at);
+        e.div_imm(at, at, axis.stride as u32);
+        e.mul_imm(last, at, axis.stride as i64);
+        e.sub(residue, residue, last);
+        // Tap `residue + stride j` meets input row `at - dilation j`. The last: the last that there is, and row 0 at least.
+        e.set(last, (axis.kernel + axis.stride - 1) as i64);
+        e.sub(last, last, residue);
+        e.div_imm(last, last, axis.stride as u32);
+        e.add_imm(last, last, -1);
+        e.div_imm(bound, at, axis.dilation as u32);
+        e.min(last, last, bound);
+        // The first: `at - input + 1` rows back, in taps, rounded up.
+        e.add_imm(count, at, 1 - axis.input as i64);
+        e.set(bound, 0);
+        e.max(count, count, bound);
+        e.add_imm(count, count, axis.dilation as i64 - 1);
+        e.div_imm(count, count, axis.dilation as u32);
+        e.sub(count, last, count);
+        e.add_imm(count, count, 1);
+        e.mul_imm(bound, last, axis.dilation as i64);
+        e.sub(bound, at, bound);
+        e.mul_imm(bound, bound, row);
+        e.add(p.x, p.x, bound);
+        e.mul_imm(last, last, axis.stride as i64);
+        e.add(last, last, residue);
+        e.mul_imm(last, last, (strip.step * self.conv.columns.kernel * self.conv.channels) as i64);
+        e.add(p.weights, p.weights, last);
+        for r in [residue, last, bound] {
+            e.free_r(r);
+        }
+        count
+    }
+
     /// The tiles of a run, or those from the given tile of the run on.
     fn run(
         &self,
         e: &mut dyn Emitter,
         p: &Pointers,
-        strip: &Strip,
-        run: &Run,
+        kind: Kind<'_>,
         (part, kernel_rows): (Option<(R, Count)>, Option<R>),
     ) {
-        let conv = self.conv;
-        let (input, output) = (conv.columns.stride * conv.strides().pixel, self.size() * conv.groups * conv.filters);
-        let before = run.pixel as i64 * input as i64 - (conv.columns.begin * conv.strides().pixel) as i64;
+        let (conv, Kind { phase, run, .. }) = (self.conv, kind);
+        let (input, output) = (phase.stride * conv.strides().pixel, self.size() * conv.groups * conv.filters);
+        let (first, output) = (phase.first * output, phase.pitch * output);
+        let before = run.pixel as i64 * input as i64 + phase.origin * conv.strides().pixel as i64;
         let p = p.duplicate(e);
         e.add_imm(p.x, p.x, before);
         let offset = e.r();
         for r in [p.y].into_iter().chain(p.residual) {
-            e.add_imm(r, r, (run.pixel * output) as i64);
+            e.add_imm(r, r, (first + run.pixel * output) as i64);
         }
         if let Some((from, _)) = part {
             e.mul_imm(offset, from, (run.size * input) as i64);
@@ -340,7 +395,7 @@ impl Writer<'_> {
         let place =
             TilePointers { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
-            conv.tile(self.schedule, e, run, strip, &place);
+            conv.tile(self.schedule, e, kind, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);
             for r in [p.y].into_iter().chain(p.residual) {
                 e.add_imm(r, r, (run.size * output) as i64);

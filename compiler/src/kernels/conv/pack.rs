@@ -23,9 +23,14 @@ pub fn padded(filters: usize) -> usize {
 }
 
 impl Conv {
-    /// How weights `[groups * filters, channels, rows, columns]` are packed.
+    /// How weights `[groups * filters, channels, rows, columns]` are packed; those of a transposed convolution are
+    /// `[groups * channels, filters, rows, columns]`.
     pub fn weight_packing(&self) -> Packing {
         let taps = self.rows.kernel * self.columns.kernel;
+        if self.transposed {
+            let layout = Layout::new([0, 2, 3, 1]).block(2, width(self.filters));
+            return Packing::new([self.groups, self.channels, self.filters, taps], Transform::None, layout);
+        }
         let layout = Layout::new([0, 1, 3, 2]).block(1, width(self.filters));
         Packing::new([self.groups, self.filters, self.channels, taps], Transform::None, layout)
     }

@@ -112,6 +112,12 @@ impl Conv {
         Schedule { pixels, vectors, unroll, split, chunks }
     }
 
+    /// Outputs of a row that have their code in common, up to one.
+    fn row_of_phase(&self) -> usize {
+        let residues = if self.transposed { self.columns.stride } else { 1 };
+        self.columns.output.div_ceil(residues)
+    }
+
     /// How many chunks the work is worth. Three or a few more would leave one of two or four threads idle at the end.
     fn wanted(&self, lanes: usize) -> u64 {
         let worth = (self.flops() / Machine::of(lanes).flops_in(CHUNK)).clamp(1, MOST_CHUNKS);
@@ -140,7 +146,8 @@ impl Conv {
     /// Most pixels of a tile whose displacements fit their field, next to those of the channels.
     fn reach(&self) -> usize {
         let output = self.element.size() * self.groups * self.filters;
-        let pixel = output.max(self.columns.stride * self.strides().pixel).max(1);
+        let [from, to] = if self.transposed { [1, self.columns.stride] } else { [self.columns.stride, 1] };
+        let pixel = (output * to).max(from * self.strides().pixel).max(1);
         (REACH / 2 / pixel).max(1)
     }
 
@@ -157,11 +164,11 @@ impl Conv {
         if self.pixels() * self.filters == 0 {
             return (1, 1);
         }
-        let reach = self.reach();
+        let (reach, extent) = (self.reach(), self.row_of_phase());
         let most = |vectors: usize| (registers - 4).min(registers - 1 - vectors) / vectors;
         let strips = (1..=self.filters.div_ceil(lanes)).take_while(|vectors| most(*vectors) >= FEW_PIXELS);
         strips
-            .flat_map(|v| (1..=most(v).min(self.columns.output).min(reach)).map(move |pixels| (pixels, v)))
+            .flat_map(|v| (1..=most(v).min(extent).min(reach)).map(move |pixels| (pixels, v)))
             .min_by_key(|(pixels, vectors)| self.slots(&Machine::of(lanes), *pixels, *vectors))
             .unwrap_or((1, 1))
     }
@@ -175,7 +182,12 @@ impl Conv {
     pub(in crate::kernels) fn slots(&self, machine: &Machine, pixels: usize, vectors: usize) -> u64 {
         let [tile, run, code, latency] =
             [TILE, RUN, CODE, machine.latency].map(|cycles| cycles * machine.fma_per_cycle);
-        let (extent, rows) = (self.columns.output, self.groups * self.batch * self.rows.output);
+        let (extent, mut rows) = (self.row_of_phase(), self.groups * self.batch * self.rows.output);
+        let mut depth = self.depth();
+        if self.transposed {
+            rows *= self.columns.stride;
+            depth = depth.div_ceil(self.rows.stride * self.columns.stride);
+        }
         let tiles = extent.div_ceil(pixels);
         let (size, larger) = (extent / tiles, extent % tiles);
         let runs = [(size + 1, larger), (size, tiles - larger)];
@@ -183,7 +195,7 @@ impl Conv {
         for span in self.spans(machine.lanes, vectors) {
             let (v, bodies) = (span.vectors, if span.alike() { 1 } else { span.strips });
             for (p, tiles) in runs.into_iter().filter(|(_, tiles)| *tiles > 0) {
-                let products = (p * v).max(p + v).max(latency) * self.depth();
+                let products = (p * v).max(p + v).max(latency) * depth;
                 let row = run + tiles * (tile + products);
                 cost += (rows * span.units * span.strips * row + bodies * code) as u64;
             }

@@ -1,25 +1,11 @@
 //! One tile: pixels of a row by the output channels of a strip, held in registers from bias to store.
 
+use super::phase::{Phase, Run};
 use super::strip::Strip;
 use super::{Conv, Input, Schedule};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Output;
 use crate::codegen::{Count, Element, Emitter, R, V};
-
-/// Consecutive tiles of a row that need the same code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run {
-    /// First tile.
-    pub first: usize,
-    /// Number of tiles.
-    pub tiles: usize,
-    /// First pixel.
-    pub pixel: usize,
-    /// Pixels of each tile.
-    pub size: usize,
-    /// Whether some taps of some pixels lie in the padding; then there is one tile.
-    pub clipped: bool,
-}
 
 /// Where a tile reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +24,14 @@ pub struct TilePointers {
     pub kernel_rows: Option<R>,
 }
 
+/// Which tiles a tile is one of.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind<'a> {
+    pub phase: &'a Phase,
+    pub run: &'a Run,
+    pub strip: &'a Strip,
+}
+
 /// Byte strides of the input.
 #[derive(Clone, Copy, Debug)]
 pub struct Strides {
@@ -49,33 +43,6 @@ pub struct Strides {
 }
 
 impl Conv {
-    /// The tiles of an output row, at most `pixels` each and as even as they get.
-    pub fn runs(&self, pixels: usize) -> Vec<Run> {
-        let extent = self.columns.output;
-        let tiles = extent.div_ceil(pixels);
-        let (mut runs, mut pixel): (Vec<Run>, usize) = (Vec::new(), 0);
-        if self.columns.covered() && tiles > 0 {
-            // Without padding the tiles differ in size only.
-            let (small, large) = (extent / tiles, extent % tiles);
-            let run = |first, tiles, pixel, size| Run { first, tiles, pixel, size, clipped: false };
-            runs.push(run(0, large, 0, small + 1));
-            runs.push(run(large, tiles - large, large * (small + 1), small));
-            runs.retain(|run| run.tiles > 0);
-            return runs;
-        }
-        for tile in 0..tiles {
-            let size = extent / tiles + usize::from(tile < extent % tiles);
-            let clipped =
-                (pixel..pixel + size).any(|at| (0..self.columns.kernel).any(|tap| !self.columns.inside(at, tap)));
-            match runs.last_mut() {
-                Some(run) if !clipped && !run.clipped && run.size == size => run.tiles += 1,
-                _ => runs.push(Run { first: tile, tiles: 1, pixel, size, clipped }),
-            }
-            pixel += size;
-        }
-        runs
-    }
-
     /// Byte strides of the input.
     pub fn strides(&self) -> Strides {
         let (all, h, w) = (self.groups * self.channels, self.rows.input, self.columns.input);
@@ -95,19 +62,26 @@ impl Conv {
         }
     }
 
-    /// Writes one tile of `run`.
-    pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, run: &Run, strip: &Strip, place: &TilePointers) {
+    /// Writes one tile.
+    pub fn tile(&self, schedule: &Schedule, e: &mut dyn Emitter, kind: Kind<'_>, place: &TilePointers) {
         // Tiles at the edges have code for each tap and run seldom: theirs is kept short.
-        let unroll = if run.clipped { schedule.unroll.div_ceil(2) } else { schedule.unroll };
-        let tile = Tile { conv: self, unroll, run, strip, strides: self.strides() };
+        let unroll = if kind.run.clipped { schedule.unroll.div_ceil(2) } else { schedule.unroll };
+        let Kind { phase, run, strip } = kind;
+        let tile = Tile { conv: self, unroll, phase, run, strip, strides: self.strides() };
         let sums = tile.start(e, place);
         let (x, w) = (e.r(), e.r());
         e.copy(x, place.x);
         e.copy(w, place.weights);
         let rows = place.kernel_rows.map_or(Count::Times(self.rows.kernel as u32), Count::Register);
         let next = (self.rows.dilation * tile.strides.row) as i64;
+        let back = -((self.rows.stride * self.columns.kernel * self.channels * strip.step) as i64);
         e.repeat(rows, &mut |e| {
-            tile.kernel_row(e, &sums, x, w);
+            if self.transposed {
+                tile.transposed_row(e, &sums, x, w);
+                e.add_imm(w, w, back);
+            } else {
+                tile.kernel_row(e, &sums, x, w);
+            }
             e.add_imm(x, x, next);
         });
         e.free_r(x);
@@ -120,6 +94,7 @@ impl Conv {
 struct Tile<'a> {
     conv: &'a Conv,
     unroll: usize,
+    phase: &'a Phase,
     run: &'a Run,
     strip: &'a Strip,
     strides: Strides,
@@ -159,8 +134,7 @@ impl Tile<'_> {
             return;
         }
         for tap in 0..columns.kernel {
-            let active: Vec<usize> =
-                all.iter().copied().filter(|p| columns.inside(self.run.pixel + p, tap) || !self.run.clipped).collect();
+            let active = self.active(tap);
             if active.is_empty() {
                 e.add_imm(w, w, self.strip.step as i64 * self.conv.channels as i64);
             } else {
@@ -168,6 +142,26 @@ impl Tile<'_> {
                 self.products(e, sums, &active, self.conv.channels, (x, offset as i64), w);
             }
         }
+    }
+
+    /// The pixels for which a tap, by its place in the phase, meets the input.
+    fn active(&self, tap: usize) -> Vec<usize> {
+        let met = |p: &usize| !self.run.clipped || self.phase.inside(self.run.pixel + p, tap);
+        (0..self.run.size).filter(met).collect()
+    }
+
+    /// Adds the taps of the phase in one kernel row, the last one first; leaves `x` and `weights` as they are.
+    fn transposed_row(&self, e: &mut dyn Emitter, sums: &Sums, x: R, weights: R) {
+        let w = e.r();
+        for (place, tap) in self.phase.taps.iter().enumerate() {
+            let active = self.active(place);
+            if !active.is_empty() {
+                e.add_imm(w, weights, (tap * self.conv.channels * self.strip.step) as i64);
+                let offset = place * self.phase.step * self.strides.pixel;
+                self.products(e, sums, &active, self.conv.channels, (x, offset as i64), w);
+            }
+        }
+        e.free_r(w);
     }
 
     /// Adds `depth` channels of one tap to the `active` pixels; advances `w` after their weights.
@@ -190,7 +184,7 @@ impl Tile<'_> {
     fn channels(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], count: usize, x: R, w: R) {
         let weights: Vec<V> = self.strip.vectors.iter().map(|_| e.v()).collect();
         let element = e.v();
-        let pixel = self.conv.columns.stride * self.strides.pixel;
+        let pixel = self.phase.stride * self.strides.pixel;
         for k in 0..count {
             for (v, vector) in weights.iter().zip(&self.strip.vectors) {
                 let at = w.at(vector.weights + k * self.strip.step);
@@ -214,7 +208,7 @@ impl Tile<'_> {
 
     /// Sends the accumulators through the epilogue to memory.
     fn finish(&self, e: &mut dyn Emitter, sums: &Sums, place: &TilePointers) {
-        let (width, pixel) = (e.lanes(Element::F32), self.conv.groups * self.conv.filters);
+        let (width, pixel) = (e.lanes(Element::F32), self.phase.pitch * self.conv.groups * self.conv.filters);
         let mut outputs = Vec::new();
         for (p, sums) in sums.iter().enumerate() {
             for (i, (value, vector)) in sums.iter().zip(&self.strip.vectors).enumerate() {
