@@ -12,6 +12,7 @@ mod parts;
 #[cfg(test)]
 mod sizes;
 pub mod sliding;
+mod square;
 mod sums;
 #[cfg(test)]
 pub mod testing;
@@ -315,6 +316,8 @@ families! {
     winograd::Winograd "dense 3x3 convolution in Winograd form";
     depthwise::Depthwise "depthwise convolution with activation and row sums";
     ring::Ring "1x1 expansion and depthwise convolution over a ring of rows";
+    weight_gradient::WeightGradient "gradient of a dense convolution's weights";
+    channel_weight_gradient::ChannelWeightGradient "gradient of a depthwise convolution's weights";
     gate::Gate "channel gate";
     gemv::Gemv "matrix-vector product";
     mean::Mean "mean over pixels";

@@ -54,6 +54,7 @@ macro_rules! table {
 table! {
     conv::Conv;
     conv_transpose::ConvTranspose;
+    conv_weight_gradient::ConvWeightGradient;
     batch_norm::BatchNorm;
     batch_statistics::BatchStatistics;
     unary::Unary;

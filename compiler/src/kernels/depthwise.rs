@@ -76,7 +76,8 @@ impl Depthwise {
         self.sliding().applies() && self.weight_len() * self.element.size() <= REACH
     }
 
-    pub(super) fn sliding(&self) -> Sliding {
+    /// Its windows.
+    pub fn sliding(&self) -> Sliding {
         let Self { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed, .. } = *self;
         Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed }
     }

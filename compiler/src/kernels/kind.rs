@@ -19,6 +19,8 @@ pub enum LayerKind {
     Depthwise,
     /// An expansion (1x1 convolution) and the depthwise convolution after it as a ring of rows.
     Ring,
+    /// The gradient of a convolution's weights.
+    WeightGradient,
     /// A product of a matrix and a vector: squeezes, gates, classifiers.
     Gemv,
     /// A mean over pixels.
@@ -47,6 +49,7 @@ impl LayerKind {
             Self::Winograd => "Winograd convolution",
             Self::Depthwise => "depthwise convolution",
             Self::Ring => "expansion and depthwise ring",
+            Self::WeightGradient => "weight gradient",
             Self::Gemv => "matrix-vector product",
             Self::Mean => "mean",
             Self::Gate => "gate",
@@ -82,6 +85,8 @@ mod tests {
             ("f32_conv_n1c4h56w56m128_o56x56k3x3s1x1p1x1g32_bias_relu", Kind::Grouped),
             ("f32_winograd4x4_n1c64h56w56m64_o56x56k3x3s1x1p1x1_bias_relu", Kind::Winograd),
             ("f32_depthwise_n1c32h112w112_h112w112_k3s1p1_bias_silu_sum", Kind::Depthwise),
+            ("f32_weight_gradient_n1c64h1w49m64_o1x49k1x1s1x1p0x0_sum", Kind::WeightGradient),
+            ("f32_channel_weight_gradient_n1c32h14w14_h7w7_k5s2p2", Kind::WeightGradient),
             ("f32_gemv_m1k1280n1000_bias", Kind::Gemv),
             ("f32_mean_n1h7w7c1280_over49", Kind::Mean),
             ("f32_gate_n1p49c1152", Kind::Gate),

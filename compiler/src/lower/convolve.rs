@@ -14,7 +14,7 @@ use fornax_ir::types::{DType, TensorType};
 use fornax_ir::{OpError, Verdict};
 
 /// Most input channels that are read from a row-major image as they are.
-const FEW_CHANNELS: usize = 4;
+pub const FEW_CHANNELS: usize = 4;
 /// Most bytes of a row-major image or of a channel-last row: they are addressed by 32-bit displacements.
 pub const NEAR: usize = 1 << 28;
 

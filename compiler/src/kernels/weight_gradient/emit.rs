@@ -1,0 +1,394 @@
+//! The loops: images, blocks of pixels, units, taps, strips of vectors, pixels.
+
+use super::schedule::{Lanes, Schedule, even};
+use super::WeightGradient;
+use crate::codegen::elements::SINGLE;
+use crate::codegen::{Count, Element, Emitter, Mem, R, V, VOp};
+use crate::kernels::conv::{Axis, Input};
+use crate::kernels::square::transpose;
+
+/// The operands of a tile.
+#[derive(Clone, Copy)]
+struct Pointers {
+    /// What vectors are loaded from, at the first pixel.
+    lanes: R,
+    /// What is broadcast.
+    broadcast: R,
+    /// The earlier sum, if there is one.
+    sum: Option<R>,
+    /// The weights.
+    y: R,
+}
+
+/// The pixels of a block that a tap meets, and whether there are blocks before it.
+#[derive(Clone, Copy)]
+struct Pixels {
+    rows: R,
+    columns: R,
+    /// Blocks before this one.
+    pass: R,
+}
+
+struct Writer<'a> {
+    spec: &'a WeightGradient,
+    schedule: &'a Schedule,
+    /// Lanes of a vector.
+    side: usize,
+}
+
+/// Byte distances in `x`: element, pixel, row, image.
+fn strides(spec: &WeightGradient) -> [usize; 4] {
+    let (c, h, w, size) = (spec.channels, spec.rows.input, spec.columns.input, spec.element.size());
+    match spec.input {
+        Input::ChannelsLast => [size, size * c, size * c * w, size * c * w * h],
+        Input::RowMajor => [size * h * w, size, size * w, size * c * w * h],
+    }
+}
+
+/// Writes the kernel.
+pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
+    let writer = Writer { spec, schedule, side: e.lanes(Element::F32) };
+    let [x, dy] = [0, 1].map(|i| e.pointer(i));
+    let sum = spec.sum.then(|| e.pointer(2));
+    let y = e.pointer(2 + usize::from(spec.sum));
+    let (first, end, last) = (e.r(), e.r(), e.integer(spec.units(schedule) as i64));
+    e.begin(first);
+    e.mul_imm(first, first, schedule.units as i64);
+    e.end(end);
+    e.mul_imm(end, end, schedule.units as i64);
+    e.min(end, end, last);
+    e.sub(end, end, first);
+    let [rows, columns] = spec.blocks();
+    let pass = e.integer(0);
+    if spec.batch * rows * columns == 0 {
+        // No pixels: the earlier sum, or nothing but zeros.
+        let none = e.integer(0);
+        let pixels = Pixels { rows: none, columns: none, pass };
+        return writer.units(e, (first, end), [x, dy, y], sum, pixels, [none, none]);
+    }
+    e.repeat(Count::Times(spec.batch as u32), &mut |e| {
+        let [height, width] = spec.block();
+        let (row, column) = (e.integer(0), e.r());
+        e.repeat(Count::Times(rows as u32), &mut |e| {
+            e.set(column, 0);
+            e.repeat(Count::Times(columns as u32), &mut |e| {
+                let end_of = |e: &mut dyn Emitter, from: R, size: usize, all: usize| {
+                    let (end, last) = (e.r(), e.integer(all as i64));
+                    e.add_imm(end, from, size as i64);
+                    e.min(end, end, last);
+                    e.free_r(last);
+                    end
+                };
+                let bottom = end_of(e, row, height, spec.rows.output);
+                let right = end_of(e, column, width, spec.columns.output);
+                let pixels = Pixels { rows: bottom, columns: right, pass };
+                writer.units(e, (first, end), [x, dy, y], sum, pixels, [row, column]);
+                [bottom, right].into_iter().for_each(|r| e.free_r(r));
+                e.add_imm(pass, pass, 1);
+                e.add_imm(column, column, width as i64);
+            });
+            e.add_imm(row, row, height as i64);
+        });
+        [row, column].into_iter().for_each(|r| e.free_r(r));
+        e.add_imm(x, x, strides(spec)[3] as i64);
+        e.add_imm(dy, dy, (spec.element.size() * spec.filters * spec.rows.output * spec.columns.output) as i64);
+    });
+}
+
+/// A fresh register with the value of another.
+fn copy(e: &mut dyn Emitter, from: R) -> R {
+    let r = e.r();
+    e.copy(r, from);
+    r
+}
+
+/// Moves a pointer on by `index` times `bytes`.
+fn advance(e: &mut dyn Emitter, pointer: R, index: R, bytes: usize) {
+    let offset = e.r();
+    e.mul_imm(offset, index, bytes as i64);
+    e.add(pointer, pointer, offset);
+    e.free_r(offset);
+}
+
+/// The outputs from `from` to `end` for which `tap` of an axis meets the input: the first, and how many there are (none if negative).
+fn met(e: &mut dyn Emitter, axis: &Axis, tap: R, [from, end]: [R; 2]) -> [R; 2] {
+    let [first, count] = [from, end].map(|r| copy(e, r));
+    let (bound, zero) = (e.r(), e.integer(0));
+    let limit = |e: &mut dyn Emitter, base: usize| {
+        e.mul_imm(bound, tap, -(axis.dilation as i64));
+        e.add_imm(bound, bound, (base + axis.stride - 1) as i64);
+        e.max(bound, bound, zero);
+        e.div_imm(bound, bound, axis.stride as u32);
+        bound
+    };
+    let low = limit(e, axis.begin);
+    e.max(first, first, low);
+    let high = limit(e, axis.begin + axis.input);
+    e.min(count, count, high);
+    e.sub(count, count, first);
+    [bound, zero].into_iter().for_each(|r| e.free_r(r));
+    [first, count]
+}
+
+impl Writer<'_> {
+    /// A range of units, given by its first and its number, for a block that begins at a row and column.
+    fn units(
+        &self,
+        e: &mut dyn Emitter,
+        (first, count): (R, R),
+        [x, dy, y]: [R; 3],
+        sum: Option<R>,
+        pixels: Pixels,
+        [row, column]: [R; 2],
+    ) {
+        let (spec, kind) = (self.spec, self.schedule.lanes);
+        let tiles = spec.broadcast(kind).div_ceil(self.schedule.elements);
+        let unit = copy(e, first);
+        e.repeat(Count::Register(count), &mut |e| {
+            let (kernel_row, tile) = (e.r(), e.r());
+            e.div_imm(kernel_row, unit, tiles as u32);
+            e.mul_imm(tile, kernel_row, tiles as i64);
+            e.sub(tile, unit, tile);
+            let [top, rows] = met(e, &spec.rows, kernel_row, [row, pixels.rows]);
+            let [x, dy, y] = [x, dy, y].map(|r| copy(e, r));
+            let sum = sum.map(|r| copy(e, r));
+            let [_, _, x_row, _] = strides(spec);
+            // The first row of x that the kernel row meets.
+            let at = e.r();
+            e.mul_imm(at, top, spec.rows.stride as i64);
+            advance(e, at, kernel_row, spec.rows.dilation);
+            e.add_imm(at, at, -(spec.rows.begin as i64));
+            advance(e, x, at, x_row);
+            advance(e, dy, top, spec.element.size() * spec.filters * spec.columns.output);
+            let weights = [y].into_iter().chain(sum);
+            weights.for_each(|r| advance(e, r, kernel_row, SINGLE * spec.channels * spec.columns.kernel));
+            let tap = e.integer(0);
+            e.repeat(Count::Times(spec.columns.kernel as u32), &mut |e| {
+                let [left, columns] = met(e, &spec.columns, tap, [column, pixels.columns]);
+                let pixels = Pixels { rows, columns, ..pixels };
+                let [from, dy] = [x, dy].map(|r| copy(e, r));
+                e.mul_imm(at, left, spec.columns.stride as i64);
+                advance(e, at, tap, spec.columns.dilation);
+                e.add_imm(at, at, -(spec.columns.begin as i64));
+                advance(e, from, at, strides(spec)[1]);
+                advance(e, dy, left, spec.element.size() * spec.filters);
+                self.sizes(e, tile, [from, dy, y], sum, pixels);
+                for r in [y].into_iter().chain(sum) {
+                    e.add_imm(r, r, (SINGLE * spec.channels) as i64);
+                }
+                e.add_imm(tap, tap, 1);
+                [left, columns, from, dy].into_iter().for_each(|r| e.free_r(r));
+            });
+            let own = [kernel_row, tile, top, rows, x, dy, y, at, tap];
+            own.into_iter().chain(sum).for_each(|r| e.free_r(r));
+            e.add_imm(unit, unit, 1);
+        });
+        e.free_r(unit);
+    }
+
+    /// Tile `tile` of the broadcast elements: the first ones have one more than the others.
+    fn sizes(&self, e: &mut dyn Emitter, tile: R, [x, dy, y]: [R; 3], sum: Option<R>, pixels: Pixels) {
+        let (spec, kind) = (self.spec, self.schedule.lanes);
+        let sizes: Vec<(usize, usize)> = even(spec.broadcast(kind), self.schedule.elements).collect();
+        let (mut element, mut first) = (0, 0);
+        for (i, (size, tiles)) in sizes.iter().copied().enumerate() {
+            let body = &mut |e: &mut dyn Emitter| {
+                let own = copy(e, tile);
+                e.add_imm(own, own, -(first as i64));
+                let [x, dy, y] = [x, dy, y].map(|r| copy(e, r));
+                let sum = sum.map(|r| copy(e, r));
+                let (broadcast, lanes, bytes) = match kind {
+                    Lanes::Channels => (dy, x, spec.element.size()),
+                    Lanes::Filters => (x, dy, strides(spec)[0]),
+                };
+                e.add_imm(broadcast, broadcast, (element * bytes) as i64);
+                advance(e, broadcast, own, size * bytes);
+                let step = self.weight_strides()[0];
+                for r in [y].into_iter().chain(sum) {
+                    e.add_imm(r, r, (element * step) as i64);
+                    advance(e, r, own, size * step);
+                }
+                self.strips(e, size, Pointers { lanes, broadcast, sum, y }, pixels);
+                [own, x, dy, y].into_iter().chain(sum).for_each(|r| e.free_r(r));
+            };
+            match sizes.len() {
+                1 => body(e),
+                _ if i == 0 => {
+                    let end = e.integer(tiles as i64);
+                    e.if_less(tile, end, body);
+                    e.free_r(end);
+                }
+                _ => {
+                    let end = e.integer(first as i64 - 1);
+                    e.if_less(end, tile, body);
+                    e.free_r(end);
+                }
+            }
+            (element, first) = (element + size * tiles, first + tiles);
+        }
+    }
+
+    /// Byte distances in the weights: of broadcast elements, and of lanes.
+    fn weight_strides(&self) -> [usize; 2] {
+        let filter = SINGLE * self.spec.channels * self.spec.taps();
+        match self.schedule.lanes {
+            Lanes::Channels => [filter, SINGLE],
+            Lanes::Filters => [SINGLE, filter],
+        }
+    }
+
+    /// All vectors, for `size` broadcast elements; moves the pointers.
+    fn strips(&self, e: &mut dyn Emitter, size: usize, p: Pointers, pixels: Pixels) {
+        let extent = match self.schedule.lanes {
+            Lanes::Channels => self.spec.channels,
+            Lanes::Filters => self.spec.filters,
+        };
+        // A last vector that is not full has a strip with code of its own.
+        let all = extent.div_ceil(self.side);
+        let strips: Vec<(usize, usize)> = even(all, self.schedule.vectors).collect();
+        let cut = !extent.is_multiple_of(self.side);
+        let strip = |e: &mut dyn Emitter, vectors: usize, last: bool| {
+            let lanes = |v: usize| match last && v + 1 == vectors {
+                true => (extent - 1) % self.side + 1,
+                false => self.side,
+            };
+            self.tile(e, (size, &(0..vectors).map(lanes).collect::<Vec<_>>()), p, pixels);
+            e.add_imm(p.lanes, p.lanes, (vectors * self.side * self.spec.element.size()) as i64);
+            for r in [p.y].into_iter().chain(p.sum) {
+                e.add_imm(r, r, (vectors * self.side * self.weight_strides()[1]) as i64);
+            }
+        };
+        for (i, (vectors, count)) in strips.iter().copied().enumerate() {
+            let last = cut && i + 1 == strips.len();
+            e.repeat(Count::Times((count - usize::from(last)) as u32), &mut |e| strip(e, vectors, false));
+            if last {
+                strip(e, vectors, true);
+            }
+        }
+    }
+
+    /// One tile over the pixels of a block: `size` broadcast elements by vectors with so many lanes each.
+    fn tile(&self, e: &mut dyn Emitter, (size, vectors): (usize, &[usize]), p: Pointers, pixels: Pixels) {
+        let (spec, element) = (self.spec, self.spec.element);
+        let [x_element, x_pixel, x_row, _] = strides(spec);
+        let [y_element, y_pixel] = [element.size(), element.size() * spec.filters];
+        let x = (spec.columns.stride * x_pixel, spec.rows.stride * x_row);
+        let dy = (y_pixel, y_pixel * spec.columns.output);
+        let (lanes, broadcast, between) = match self.schedule.lanes {
+            Lanes::Channels => (x, dy, y_element),
+            Lanes::Filters => (dy, x, x_element),
+        };
+        let sums: Vec<Vec<V>> = (0..size).map(|_| vectors.iter().map(|_| e.v()).collect()).collect();
+        sums.iter().flatten().for_each(|v| e.zero(*v));
+        let rows = [p.lanes, p.broadcast].map(|r| copy(e, r));
+        e.repeat(Count::Register(pixels.rows), &mut |e| {
+            let at = rows.map(|r| copy(e, r));
+            e.repeat(Count::Register(pixels.columns), &mut |e| {
+                let loaded: Vec<V> = vectors.iter().map(|_| e.v()).collect();
+                for (i, (v, lanes)) in loaded.iter().zip(vectors).enumerate() {
+                    e.load_f32(*v, at[0].at(i * self.side * element.size()), element, *lanes);
+                }
+                let factor = e.v();
+                for (j, sums) in sums.iter().enumerate() {
+                    e.broadcast_f32(factor, at[1].at(j * between), element);
+                    // As in a convolution: the last product may overwrite the broadcast element.
+                    let last = loaded.len() - 1;
+                    sums[..last].iter().zip(&loaded).for_each(|(sum, v)| e.fma(*sum, *v, factor));
+                    e.fma(sums[last], factor, loaded[last]);
+                }
+                loaded.into_iter().chain([factor]).for_each(|v| e.free_v(v));
+                e.add_imm(at[0], at[0], lanes.0 as i64);
+                e.add_imm(at[1], at[1], broadcast.0 as i64);
+            });
+            at.into_iter().for_each(|r| e.free_r(r));
+            e.add_imm(rows[0], rows[0], lanes.1 as i64);
+            e.add_imm(rows[1], rows[1], broadcast.1 as i64);
+        });
+        rows.into_iter().for_each(|r| e.free_r(r));
+        self.store(e, sums, vectors, &p, pixels.pass);
+    }
+
+    /// Adds the sums of a block to what the blocks before it gave.
+    fn store(&self, e: &mut dyn Emitter, sums: Vec<Vec<V>>, vectors: &[usize], p: &Pointers, pass: R) {
+        let [element, lane] = self.weight_strides();
+        let (source, own) = self.source(e, p, pass);
+        match self.schedule.lanes {
+            Lanes::Channels => {
+                let line = |(j, line): (usize, Vec<V>)| {
+                    let place = move |(i, v)| (v, j * element + i * self.side * lane, vectors[i]);
+                    line.into_iter().enumerate().map(place).collect::<Vec<_>>()
+                };
+                let outputs: Vec<(V, usize, usize)> = sums.into_iter().enumerate().flat_map(line).collect();
+                add(e, &outputs, source, p);
+                outputs.into_iter().for_each(|(v, ..)| e.free_v(v));
+            }
+            Lanes::Filters => {
+                for (i, lanes) in vectors.iter().enumerate() {
+                    for (group, lines) in sums.chunks(self.side).enumerate() {
+                        let (count, mut square) = (lines.len(), lines.iter().map(|v| v[i]).collect::<Vec<_>>());
+                        square.resize(self.side, square[0]);
+                        let place = |(row, v)| {
+                            (v, (i * self.side + row) * lane + group * self.side * element, count)
+                        };
+                        let rows = transpose(e, square).into_iter().take(*lanes).enumerate().map(place);
+                        add(e, &rows.collect::<Vec<_>>(), source, p);
+                    }
+                }
+                sums.into_iter().flatten().for_each(|v| e.free_v(v));
+            }
+        }
+        own.into_iter().for_each(|r| e.free_r(r));
+    }
+
+    /// Where the sum so far is, if there is one in every block or in all but the first; and a register that this takes.
+    fn source(&self, e: &mut dyn Emitter, p: &Pointers, pass: R) -> (Source, Option<R>) {
+        let [rows, columns] = self.spec.blocks();
+        let several = self.spec.batch * rows * columns > 1;
+        match (p.sum, several) {
+            (None, false) => (Source::None, None),
+            (None, true) => (Source::LaterBlocks(pass), None),
+            (Some(sum), false) => (Source::Pointer(sum), None),
+            (Some(sum), true) => {
+                let at = e.r();
+                e.select_below(at, pass, 1, sum, p.y);
+                (Source::Pointer(at), Some(at))
+            }
+        }
+    }
+}
+
+/// Where the sum so far is.
+#[derive(Clone, Copy)]
+enum Source {
+    /// There is none.
+    None,
+    /// In memory, in all blocks.
+    Pointer(R),
+    /// In the weights, in all blocks but the first; how many were before.
+    LaterBlocks(R),
+}
+
+/// Stores vectors, of some lanes each, at offsets in the weights, after the sum so far is added.
+fn add(e: &mut dyn Emitter, outputs: &[(V, usize, usize)], source: Source, p: &Pointers) {
+    let add = |e: &mut dyn Emitter, from: R| {
+        let before = e.v();
+        for (v, offset, lanes) in outputs {
+            e.load(before, from.at(*offset), *lanes);
+            e.op(VOp::Add, Element::F32, *v, *v, before);
+        }
+        e.free_v(before);
+    };
+    match source {
+        Source::None => {}
+        Source::Pointer(from) => add(e, from),
+        Source::LaterBlocks(pass) => {
+            let zero = e.integer(0);
+            e.if_less(zero, pass, &mut |e| add(e, p.y));
+            e.free_r(zero);
+        }
+    }
+    for (v, offset, lanes) in outputs {
+        let to: Mem = p.y.at(*offset);
+        e.store(*v, to, *lanes);
+    }
+}
