@@ -234,7 +234,7 @@ impl Writer<'_> {
         let offset = e.r();
         e.mul_imm(offset, channel, self.spec.sliding.element.size() as i64);
         let (first, most) = (e.integer(0), self.schedule.rows);
-        let mut pass = |e: &mut dyn Emitter, kernel_rows: usize| {
+        let pass = |e: &mut dyn Emitter, kernel_rows: usize| {
             let sums: Vec<V> = (0..kernel_rows * width).map(|_| e.v()).collect();
             sums.iter().for_each(|v| e.zero(*v));
             let (dy, row) = (copy(e, rows.dy), copy(e, rows.first));

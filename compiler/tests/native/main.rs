@@ -213,7 +213,8 @@ fn weights_of_convolutions_have_gradients() {
         ),
     ];
     check_within(1e-5, &rows);
-    check_channel_last(&["%y = conv_weight_gradient %c, %c {kernel=[3,3],pads=[1,1,1,1]}"]);
+    let body = format!("{CHANNEL_LAST}%y = conv_weight_gradient %c, %c {{kernel=[3,3],pads=[1,1,1,1]}}");
+    check_within(1e-5, &[("%x: f32[2,3,3,4]", &body)]);
 }
 
 /// Dense and depthwise ones have kernels, with an earlier sum too; the images of networks are read as they come.
