@@ -13,7 +13,8 @@ use std::fmt;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use fornax_compiler::internals::{
-    Conv, ConvAxis, ConvInput, Depthwise, Epilogue, Gate, Gemv, Mean, Pool, PoolKind, Sliding, Softmax, Spec,
+    ChannelWeightGradient, Conv, ConvAxis, ConvInput, Depthwise, Epilogue, Gate, Gemv, Mean, Pool, PoolKind, Sliding,
+    Softmax, Spec, WeightGradient,
 };
 use fornax_compiler::{Kernel, Target};
 use fornax_ir::scalar::UnaryFn;
@@ -147,6 +148,48 @@ fn depthwise_cases() -> Vec<Case> {
 
 #[divan::bench(args = depthwise_cases())]
 fn depthwise(bencher: Bencher<'_, '_>, case: &Case) {
+    run(bencher, case);
+}
+
+/// The gradients of 1x1 convolutions by their weights, and of a stem; those by their operands are products again.
+fn weight_gradient_cases() -> Vec<Case> {
+    let spec = |channels, filters, axis, input| {
+        let (element, batch, rows, columns, sum) = (DType::F32, 1, axis, axis, true);
+        WeightGradient { element, batch, channels, filters, rows, columns, input, sum }
+    };
+    let stem = ConvAxis { input: 224, output: 112, kernel: 3, stride: 2, dilation: 1, begin: 0 };
+    let pointwise = POINTWISE.iter().map(|(pixels, channels, filters, _)| {
+        let side = ConvAxis::plain(pixels.isqrt());
+        case(spec(*channels, *filters, side, ConvInput::ChannelsLast).flattened())
+    });
+    pointwise.chain([case(spec(3, 32, stem, ConvInput::RowMajor))]).collect()
+}
+
+#[divan::bench(args = weight_gradient_cases())]
+fn weight_gradient(bencher: Bencher<'_, '_>, case: &Case) {
+    run(bencher, case);
+}
+
+/// The gradients of depthwise convolutions, by their operands and by their weights, and of dense ones with a stride by their operands.
+fn gradient_cases() -> Vec<Case> {
+    let by_operand = DEPTHWISE.iter().map(|shape| {
+        let forward = depthwise_spec(shape, false);
+        let (input, output) = (forward.output, forward.input);
+        case(Depthwise { input, output, transposed: true, ..forward })
+    });
+    let by_weights = DEPTHWISE
+        .iter()
+        .map(|shape| case(ChannelWeightGradient { sliding: depthwise_spec(shape, false).sliding(), sum: true }));
+    let dense = [(96, 24, 96), (128, 64, 28)].map(|(channels, filters, input)| {
+        let axis = ConvAxis { input, output: 2 * input, kernel: 3, stride: 2, dilation: 1, begin: 0 };
+        let pointwise = Conv::pointwise(1, channels, filters, Epilogue::default());
+        case(Conv { rows: axis, columns: axis, transposed: true, ..pointwise })
+    });
+    by_operand.chain(by_weights).chain(dense).collect()
+}
+
+#[divan::bench(args = gradient_cases())]
+fn gradients(bencher: Bencher<'_, '_>, case: &Case) {
     run(bencher, case);
 }
 

@@ -136,11 +136,14 @@ impl Conv {
     /// Whether the code stays small: rows with many tiles of their own (wide padding) would be written out tile by tile, and so is
     /// each residue of a transposed one.
     pub fn is_compact(&self) -> bool {
-        let phases = self.phases();
-        let runs = phases.iter().flat_map(|phase| phase.runs(1));
+        let axes = [&self.rows, &self.columns];
+        let apart = |axis: &&Axis| axis.stride == 1 || axis.dilation == 1;
+        if self.transposed && !(axes.iter().all(apart) && self.columns.stride <= MOST_PHASES) {
+            return false;
+        }
+        let runs = self.phases().into_iter().flat_map(|phase| phase.runs(1));
         let own = runs.filter(|run| run.clipped).map(|run| run.tiles).sum::<usize>();
-        let apart = [&self.rows, &self.columns].iter().all(|axis| axis.stride == 1 || axis.dilation == 1);
-        own <= MOST_TILES && self.columns.kernel <= 16 && (!self.transposed || apart && phases.len() <= MOST_PHASES)
+        own <= MOST_TILES && self.columns.kernel <= 16
     }
 
     /// Pixels of the output.

@@ -259,13 +259,13 @@ impl Sliding {
             e.div_imm(row, chunk, blocks as u32);
             e.mul_imm(block, row, blocks as i64);
             e.sub(block, chunk, block);
+            let rows = if self.transposed { Vec::new() } else { self.row_pointers(e, row, x, outside) };
             e.mul_imm(out, row, (self.output[1] * self.channels * size) as i64);
             e.add(out, out, y);
             if self.transposed {
                 self.residues(e, &mut writer, (row, block), [x, outside, out]);
                 [row, block, out].into_iter().for_each(|r| e.free_r(r));
             } else {
-                let rows = self.row_pointers(e, row, x, outside);
                 self.output_row(e, &writer, (row, block), (rows, out));
             }
             e.add_imm(chunk, chunk, 1);

@@ -480,6 +480,8 @@ fn transposed_convolutions() {
         ("[1,4,6,7]", "[4,3,3,3]", "strides=[1,1],dilations=[2,3],pads=[2,3,2,3],group=2"),
         ("[1,3,6]", "[3,5,5]", "strides=[2],pads=[1,2],dilations=[1],output_padding=[0]"),
         ("[2,20,7,7]", "[20,1,5,5]", "strides=[2,2],pads=[2,2,2,2],output_padding=[1,1],group=20"),
+        ("[1,2,3,3]", "[2,3,1,1]", "strides=[400,400000],pads=[200,399990,600,400000]"),
+        ("[1,2,3,3]", "[2,1,2,2]", "strides=[5,5],group=2"),
         ("[1,2,5]", "[2,3,3]", "strides=[2],pads=[-1,-2],dilations=[1],output_padding=[0]"),
         ("[1,2,2,3,2]", "[2,5,2,2,2]", "strides=[2,1,2],pads=[0,0,0,1,0,0],dilations=[1,2,1],output_padding=[0,0,0]"),
     ];

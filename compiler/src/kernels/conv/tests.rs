@@ -326,3 +326,59 @@ fn weights_per_image_are_those_of_the_image() {
         }
     }
 }
+
+/// Transposed, by the definition and with the same bits from every schedule: strides, dilation, groups, strips that end anywhere.
+#[test]
+fn transposed_windows_spread_each_input() {
+    let cases: [Case; 6] = [
+        ([1, 1, 6, 12], [[9, 3, 1, 1, 1, 1], [14, 3, 1, 1, 1, 1]]),
+        ([2, 1, 5, 40], [[15, 3, 2, 1, 1, 1], [31, 3, 2, 1, 0, 1]]),
+        ([1, 2, 3, 20], [[8, 5, 2, 1, 2, 2], [19, 4, 3, 1, 1, 2]]),
+        ([1, 1, 4, 17], [[9, 1, 2, 1, 0, 0], [12, 1, 2, 1, 0, 0]]),
+        ([2, 1, 7, 33], [[11, 3, 1, 2, 2, 2], [13, 3, 1, 3, 3, 3]]),
+        ([1, 3, 2, 9], [[6, 2, 3, 1, 1, 0], [7, 5, 3, 1, 4, 2]]),
+    ];
+    let schedules = [(4, 1, Split::Rows), (6, 3, Split::Strips), (3, 5, Split::Rows), (1, 2, Split::Strips)]
+        .map(|(pixels, vectors, split)| Schedule { pixels, vectors, unroll: 4, split, chunks: 3 });
+    report(cases.iter().map(|case| {
+        // From the result of a convolution to its operand: a case names the channels and filters of the transposed one.
+        let forward = spec(*case, Epilogue::default());
+        let swapped = |axis: Axis| Axis { input: axis.output, output: axis.input, ..axis };
+        let (rows, columns) = (swapped(forward.rows), swapped(forward.columns));
+        let spec = Conv { rows, columns, transposed: true, ..forward };
+        let ([n, groups, channels, filters], axes) = *case;
+        let (shape, taps) = ([n, groups * channels, rows.input, columns.input], [axes[0][1], axes[1][1]]);
+        let weights = [groups * channels, filters, taps[0], taps[1]];
+        let (x, w, b) = (values(1, shape.iter().product()), values(2, weights.iter().product()), values(3, groups * filters));
+        let pair = |i: usize| vec![axes[0][i], axes[1][i]];
+        let begins = pair(4).into_iter().map(|pad| pad as i64);
+        let ends = [&rows, &columns].map(|axis| {
+            let natural = axis.stride * (axis.input - 1) + axis.dilation * (axis.kernel - 1) + 1;
+            natural as i64 - axis.begin as i64 - axis.output as i64
+        });
+        let op = ops::ConvTranspose {
+            strides: pair(2),
+            pads: begins.chain(ends.map(|end| end.max(0))).collect(),
+            dilations: pair(3),
+            output_padding: ends.map(|end| (-end).max(0) as usize).to_vec(),
+            group: groups,
+            bias: true,
+        };
+        let bias = Literal::from_f32([groups * filters], &b);
+        let operands = [&Literal::from_f32(shape, &x), &Literal::from_f32(weights, &w), &bias];
+        let [exact, sizes] = [op.evaluate(&operands), op.magnitude(&operands)].map(|found| found.unwrap().to_f64());
+        let order = channels_last(n, groups * filters, &(0..exact.len()).map(|i| i as f32).collect::<Vec<_>>());
+        let [exact, sizes] = [exact, sizes].map(|v| order.iter().map(|i| v[*i as usize]).collect::<Vec<f64>>());
+        let packed = testing::packed(&spec.weight_packing(), &w);
+        let inputs = [channels_last(n, groups * channels, &x), packed, testing::packed(&spec.bias_packing(), &b)];
+        let inputs = inputs.each_ref().map(Vec::as_slice);
+        let found = run(spec.clone(), &inputs);
+        let per_sum = (channels * taps[0] * taps[1] + 8) as f64 * 2f64.powi(-24);
+        let off = mismatch(&spec.name(), &found[0], &exact, |i| sizes[i] * per_sum);
+        // Chunks of one group alone are strips.
+        let schedules = schedules.iter().filter(|schedule| groups == 1 || schedule.split == Split::Rows);
+        let all = schedules.flat_map(|schedule| [4, 8, 16].map(|lanes| (schedule, lanes)));
+        let mut other = all.filter(|(schedule, lanes)| bits(&interpret(&spec, schedule, &inputs, *lanes)[0]) != bits(&found[0]));
+        off.or_else(|| other.next().map(|found| format!("{}: {found:?}", spec.name())))
+    }));
+}
