@@ -325,24 +325,18 @@ impl Writer<'_> {
     /// Adds the sums of a block, of kernel rows from `first` on, to what the blocks before it gave.
     fn store(&self, e: &mut dyn Emitter, sums: Vec<V>, (channel, lanes): (R, usize), first: R, pass: R) {
         let (taps, width) = (self.spec.taps(), self.spec.sliding.kernel[1]);
-        let [y, sum] = [Some(self.y), self.sum].map(|pointer| {
-            pointer.map(|pointer| {
-                let at = e.r();
-                e.mul_imm(at, channel, (taps * SINGLE) as i64);
-                e.add(at, at, pointer);
-                let skipped = e.r();
-                e.mul_imm(skipped, first, (width * SINGLE) as i64);
-                e.add(at, at, skipped);
-                e.free_r(skipped);
-                at
-            })
-        });
-        let Some(y) = y else { return };
+        let place = |e: &mut dyn Emitter, pointer: R| {
+            let (at, offset) = (copy(e, pointer), e.r());
+            for (index, count) in [(channel, taps), (first, width)] {
+                e.mul_imm(offset, index, (count * SINGLE) as i64);
+                e.add(at, at, offset);
+            }
+            e.free_r(offset);
+            at
+        };
+        let (y, sum) = (place(e, self.y), self.sum.map(|sum| place(e, sum)));
         // The first block is added to the earlier sum, or to nothing.
-        let source = sum.map(|sum| {
-            e.select_below(sum, pass, 1, sum, y);
-            sum
-        });
+        let source = sum.inspect(|sum| e.select_below(*sum, pass, 1, *sum, y));
         for (group, lines) in sums.chunks(self.side).enumerate() {
             let mut square = lines.to_vec();
             square.resize(self.side, lines[0]);

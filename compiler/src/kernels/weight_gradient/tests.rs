@@ -60,7 +60,7 @@ fn expected(s: &WeightGradient, operands: &[Vec<f32>]) -> Vec<f32> {
         rows.flat_map(move |row| (0..c.output).step_by(width).map(move |column| (n, row, column)))
     });
     for (n, top, left) in blocks {
-        for at in 0..s.weights() {
+        for (at, y) in y.iter_mut().enumerate() {
             let (channel, rest) = (at % s.channels, at / s.channels);
             let (kc, kr, m) = (rest % c.kernel, rest / c.kernel % r.kernel, rest / c.kernel / r.kernel);
             let mut sum = 0f32;
@@ -72,7 +72,7 @@ fn expected(s: &WeightGradient, operands: &[Vec<f32>]) -> Vec<f32> {
                     }
                 }
             }
-            y[at] += sum;
+            *y += sum;
         }
     }
     y
