@@ -295,15 +295,7 @@ impl Writer<'_> {
     }
 
     /// The gradients of a segment, times each input that meets them.
-    fn segment(
-        &self,
-        e: &mut dyn Emitter,
-        dy: R,
-        inputs: &[R],
-        (run, taps): (&Run, &[Tap]),
-        sums: &[V],
-        lanes: usize,
-    ) {
+    fn segment(&self, e: &mut dyn Emitter, dy: R, inputs: &[R], (run, taps): (&Run, &[Tap]), sums: &[V], lanes: usize) {
         let (element, width) = (self.spec.sliding.element, self.spec.sliding.kernel[1]);
         let pixel = self.spec.sliding.channels * element.size();
         let gradients: Vec<V> = (0..run.width).map(|_| e.v()).collect();
@@ -391,16 +383,19 @@ mod tests {
         (0, 7, [4, 4], [4, 4], [3, 3], [1, 1], [1, 1], [1, 1]),
     ];
 
-    fn spec((batch, channels, input, output, kernel, strides, dilations, pads): Case, sum: bool) -> ChannelWeightGradient {
+    fn spec(
+        (batch, channels, input, output, kernel, strides, dilations, pads): Case,
+        sum: bool,
+    ) -> ChannelWeightGradient {
         let (element, transposed) = (DType::F32, false);
-        let sliding =
-            Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed };
+        let sliding = Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed };
         ChannelWeightGradient { sliding, sum }
     }
 
     /// `x`, `dy`, zeros, and the earlier sum if there is one.
     fn operands(s: &ChannelWeightGradient) -> Vec<Vec<f32>> {
-        let [x, dy] = [(1, s.sliding.input_len()), (2, s.sliding.output_len())].map(|(seed, len)| testing::values(seed, len));
+        let [x, dy] =
+            [(1, s.sliding.input_len()), (2, s.sliding.output_len())].map(|(seed, len)| testing::values(seed, len));
         let sum = s.sum.then(|| testing::values(3, s.sliding.channels * s.taps()));
         [x, dy, vec![0.0; s.sliding.row_len()]].into_iter().chain(sum).collect()
     }
@@ -413,7 +408,9 @@ mod tests {
             for (at, y) in y.iter_mut().enumerate() {
                 let (c, kh, kw) = (at / s.taps(), at % s.taps() / kernel[1], at % kernel[1]);
                 let mut sum = 0f32;
-                for (oh, ow) in (top..output[0].min(top + s.rows())).flat_map(|oh| (0..output[1]).map(move |ow| (oh, ow))) {
+                for (oh, ow) in
+                    (top..output[0].min(top + s.rows())).flat_map(|oh| (0..output[1]).map(move |ow| (oh, ow)))
+                {
                     let ih = (oh * strides[0] + kh * dilations[0]).wrapping_sub(pads[0]);
                     let iw = (ow * strides[1] + kw * dilations[1]).wrapping_sub(pads[1]);
                     if ih < input[0] && iw < input[1] {

@@ -6,7 +6,7 @@
 //! and right of it are skipped pixel by pixel when the code is written.
 //!
 //! Transposed ([`Conv::transposed`]), it is the derivative of such a convolution by its input: the axes say how positions of the input lie
-//! in the output. With a stride, the outputs of each residue by it are a convolution by their own taps ([`phase`]).
+//! in the output. With a stride, the outputs of each residue by it are a convolution by their own taps.
 //!
 //! Bits: every output starts from its bias and takes its taps by (row, column), then input channels ascending, one FMA each; taps in the
 //! padding take no part. A transposed one takes them by row and column of the input, ascending, then input channels.

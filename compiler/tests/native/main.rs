@@ -219,30 +219,6 @@ fn weights_of_convolutions_have_gradients() {
     check_within(1e-5, &[("%x: f32[2,3,3,4]", &body)]);
 }
 
-/// Dense and depthwise ones have kernels, with an earlier sum too; the images of networks are read as they come.
-#[test]
-fn gradients_of_weights_have_kernels() {
-    let rows = [
-        ("%x: f32[2,40,30,20], %g: f32[2,17,30,20], %s: f32[17,40,1,1]", "%x, %g, %s {accumulate=true}"),
-        ("%x: f32[1,3,31,30], %g: f32[1,32,16,15]", "%x, %g {kernel=[3,3],strides=[2,2],pads=[1,0,1,1]}"),
-        (
-            "%x: f32[2,7,9,8], %g: f32[2,20,9,8], %s: f32[20,7,3,3]",
-            "%x, %g, %s {kernel=[3,3],pads=[1,1,1,1],accumulate=true}",
-        ),
-        ("%x: f32[2,19,40,31], %g: f32[2,19,20,16]", "%x, %g {kernel=[3,3],strides=[2,2],pads=[0,1,1,1],group=19}"),
-        (
-            "%x: f32[1,24,7,7], %g: f32[1,24,7,7], %s: f32[24,1,5,5]",
-            "%x, %g, %s {kernel=[5,5],pads=[2,2,2,2],group=24,accumulate=true}",
-        ),
-    ]
-    .map(|(header, call)| (header, format!("%y = conv_weight_gradient {call}")));
-    check_within(2e-4, &rows.each_ref().map(|(header, body)| (*header, body.as_str())));
-    for (header, body) in rows {
-        let names = kernels(header, &body);
-        assert_eq!(names.iter().filter(|name| name.contains("weight_gradient_n")).count(), 1, "{names:?}");
-    }
-}
-
 #[test]
 fn functions_and_maxima_have_gradients() {
     let mut rows: Vec<(String, String)> = Vec::new();
@@ -552,6 +528,30 @@ fn transposed_convolutions() {
         )])
         .collect();
     check_within(1e-5, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
+/// Gradients of dense and depthwise weights have kernels, with an earlier sum too; the images of networks are read as they come.
+#[test]
+fn gradients_of_weights_have_kernels() {
+    let rows = [
+        ("%x: f32[2,40,30,20], %g: f32[2,17,30,20], %s: f32[17,40,1,1]", "%x, %g, %s {accumulate=true}"),
+        ("%x: f32[1,3,31,30], %g: f32[1,32,16,15]", "%x, %g {kernel=[3,3],strides=[2,2],pads=[1,0,1,1]}"),
+        (
+            "%x: f32[2,7,9,8], %g: f32[2,20,9,8], %s: f32[20,7,3,3]",
+            "%x, %g, %s {kernel=[3,3],pads=[1,1,1,1],accumulate=true}",
+        ),
+        ("%x: f32[2,19,40,31], %g: f32[2,19,20,16]", "%x, %g {kernel=[3,3],strides=[2,2],pads=[0,1,1,1],group=19}"),
+        (
+            "%x: f32[1,24,7,7], %g: f32[1,24,7,7], %s: f32[24,1,5,5]",
+            "%x, %g, %s {kernel=[5,5],pads=[2,2,2,2],group=24,accumulate=true}",
+        ),
+    ]
+    .map(|(header, call)| (header, format!("%y = conv_weight_gradient {call}")));
+    check_within(2e-4, &rows.each_ref().map(|(header, body)| (*header, body.as_str())));
+    for (header, body) in rows {
+        let names = kernels(header, &body);
+        assert_eq!(names.iter().filter(|name| name.contains("weight_gradient_n")).count(), 1, "{names:?}");
+    }
 }
 
 #[test]

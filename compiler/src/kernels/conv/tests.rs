@@ -349,7 +349,8 @@ fn transposed_windows_spread_each_input() {
         let ([n, groups, channels, filters], axes) = *case;
         let (shape, taps) = ([n, groups * channels, rows.input, columns.input], [axes[0][1], axes[1][1]]);
         let weights = [groups * channels, filters, taps[0], taps[1]];
-        let (x, w, b) = (values(1, shape.iter().product()), values(2, weights.iter().product()), values(3, groups * filters));
+        let (x, w, b) =
+            (values(1, shape.iter().product()), values(2, weights.iter().product()), values(3, groups * filters));
         let pair = |i: usize| vec![axes[0][i], axes[1][i]];
         let begins = pair(4).into_iter().map(|pad| pad as i64);
         let ends = [&rows, &columns].map(|axis| {
@@ -378,7 +379,8 @@ fn transposed_windows_spread_each_input() {
         // Chunks of one group alone are strips.
         let schedules = schedules.iter().filter(|schedule| groups == 1 || schedule.split == Split::Rows);
         let all = schedules.flat_map(|schedule| [4, 8, 16].map(|lanes| (schedule, lanes)));
-        let mut other = all.filter(|(schedule, lanes)| bits(&interpret(&spec, schedule, &inputs, *lanes)[0]) != bits(&found[0]));
+        let mut other =
+            all.filter(|(schedule, lanes)| bits(&interpret(&spec, schedule, &inputs, *lanes)[0]) != bits(&found[0]));
         off.or_else(|| other.next().map(|found| format!("{}: {found:?}", spec.name())))
     }));
 }

@@ -1,7 +1,7 @@
 //! The loops: images, blocks of pixels, units, taps, strips of vectors, pixels.
 
-use super::schedule::{Lanes, Schedule, even};
 use super::WeightGradient;
+use super::schedule::{Lanes, Schedule, even};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, Mem, R, V, VOp};
 use crate::kernels::conv::{Axis, Input};
@@ -327,9 +327,7 @@ impl Writer<'_> {
                     for (group, lines) in sums.chunks(self.side).enumerate() {
                         let (count, mut square) = (lines.len(), lines.iter().map(|v| v[i]).collect::<Vec<_>>());
                         square.resize(self.side, square[0]);
-                        let place = |(row, v)| {
-                            (v, (i * self.side + row) * lane + group * self.side * element, count)
-                        };
+                        let place = |(row, v)| (v, (i * self.side + row) * lane + group * self.side * element, count);
                         let rows = transpose(e, square).into_iter().take(*lanes).enumerate().map(place);
                         add(e, &rows.collect::<Vec<_>>(), source, p);
                     }

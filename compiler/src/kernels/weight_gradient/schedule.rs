@@ -5,8 +5,8 @@
 use std::fmt;
 
 use super::WeightGradient;
-use crate::kernels::conv::Input;
 use crate::kernels::Family;
+use crate::kernels::conv::Input;
 use crate::target::Machine;
 
 /// What the lanes of a vector hold.

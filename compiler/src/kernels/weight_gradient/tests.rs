@@ -84,7 +84,8 @@ fn check(s: &WeightGradient) -> Option<String> {
     let exact: Vec<f64> = expected(s, &operands).into_iter().map(f64::from).collect();
     let found = run(s.clone(), &slices);
     let off = mismatch(&s.name(), &found[0], &exact, |_| 0.0);
-    let kinds = [(Lanes::Channels, 1, 3, 2), (Lanes::Channels, 2, 7, 1), (Lanes::Filters, 1, 18, 1), (Lanes::Filters, 3, 2, 3)];
+    let kinds =
+        [(Lanes::Channels, 1, 3, 2), (Lanes::Channels, 2, 7, 1), (Lanes::Filters, 1, 18, 1), (Lanes::Filters, 3, 2, 3)];
     let differs = |(lanes, vectors, elements, units): (Lanes, usize, usize, usize)| {
         let schedule = Schedule { lanes, vectors, elements, units };
         let usable = s.input == Input::ChannelsLast || lanes == Lanes::Filters;

@@ -42,7 +42,8 @@ impl Choice {
 pub fn choose(conv: &Conv) -> Option<Choice> {
     let axes = [&conv.rows, &conv.columns];
     let plain = axes.iter().all(|axis| (axis.kernel, axis.stride, axis.dilation) == (3, 1, 1) && axis.output > 0);
-    let dense = conv.groups == 1 && !conv.weights_per_image && !conv.transposed && conv.input == conv::Input::ChannelsLast;
+    let dense =
+        conv.groups == 1 && !conv.weights_per_image && !conv.transposed && conv.input == conv::Input::ChannelsLast;
     if !plain || !dense || conv.channels.min(conv.filters) < LEAST_CHANNELS {
         return None;
     }
