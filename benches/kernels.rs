@@ -101,6 +101,7 @@ fn depthwise_spec((channels, extent, k, s): &(usize, usize, usize, usize), silu:
         element: DType::F32,
         batch: 1,
         channels: *channels,
+        gaps: [0; 2],
         input: [*extent; 2],
         output: [extent.div_ceil(*s); 2],
         kernel: [*k; 2],

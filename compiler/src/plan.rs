@@ -48,6 +48,8 @@ pub struct BufferView {
     pub layout: Layout,
     /// The memory behind it.
     pub buffer: BufferId,
+    /// Where it begins in that, bytes. A part of the channels of a larger map begins within; all else with its buffer.
+    pub offset: usize,
 }
 
 /// A parameter or state, and where it lies in the state block of a session.
@@ -194,10 +196,21 @@ impl Plan {
         }
     }
 
+    /// Bytes from the place of an operand's buffer to the operand.
+    pub(crate) fn offset(&self, operand: Operand) -> usize {
+        match operand {
+            Operand::View(view) => self.views[view.0].offset,
+            Operand::Constant(_) => 0,
+        }
+    }
+
     /// Bytes that an operand may touch.
     fn extent(&self, operand: Operand) -> usize {
         match operand {
-            Operand::View(view) => self.buffers[self.views[view.0].buffer.0].bytes,
+            Operand::View(view) => {
+                let BufferView { buffer, offset, .. } = self.views[view.0];
+                self.buffers[buffer.0].bytes.saturating_sub(offset)
+            }
             Operand::Constant(id) => self.constants[id.0].bytes,
         }
     }

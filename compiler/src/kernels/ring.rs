@@ -40,7 +40,7 @@ pub struct Ring {
     pub inputs: usize,
     /// Activation of the expansion.
     pub expand: Option<UnaryFn>,
-    /// The depthwise convolution; its input is the expanded map.
+    /// The depthwise convolution; its input is the expanded map, and its output is dense.
     pub depthwise: Depthwise,
 }
 
@@ -136,7 +136,7 @@ impl Family for Ring {
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let [expand, depthwise] = name.epilogues[..] else { return None };
-        let depthwise = Depthwise::read_with(name, depthwise)?;
+        let depthwise = Depthwise::read_with(name, depthwise).filter(|depthwise| depthwise.gaps == [0, 0])?;
         Some(Self { inputs: name.one(0, 'i')?, expand: function(expand), depthwise })
     }
 

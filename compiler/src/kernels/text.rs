@@ -40,6 +40,8 @@ mod tests {
         "winograd2x2_n1c16h7w7m24_o7x7k3x3s1x1p1x1_bias_relu",
         "winograd4x4_n1c16h8w9m24_o8x9k3x3s1x1p1x1_bias_add_clip_0_6",
         "depthwise_n1c32h14w14_h14w14_k5s1p2_bias_silu_sum",
+        "depthwise_n1c48h14w14g96_h7w7_k5s2p2_bias_silu",
+        "depthwise_n2c20h14w14g8_h14w14g3_k3s1p1_bias_sum",
         "ring_i8_bias_relu_n1c48h9w12_h5w6_k5s2p2_bias_silu_sum",
         "gate_n1p49c1152",
         "gemv_m1k96n4_bias_sigmoid",

@@ -28,8 +28,20 @@ const CASES: &[Case] = &[
 fn spec(([batch, inputs, channels], [input, kernel, strides, pads]): Case) -> Ring {
     let output = [0, 1].map(|i| (input[i] + 2 * pads[i] - kernel[i]) / strides[i] + 1);
     let (element, activation, dilations, squeeze) = (DType::F32, Some(UnaryFn::Silu), [1, 1], batch != 3);
-    let depthwise =
-        Depthwise { element, batch, channels, input, output, kernel, strides, dilations, pads, activation, squeeze };
+    let depthwise = Depthwise {
+        element,
+        batch,
+        channels,
+        gaps: [0, 0],
+        input,
+        output,
+        kernel,
+        strides,
+        dilations,
+        pads,
+        activation,
+        squeeze,
+    };
     Ring { inputs, expand: Some(UnaryFn::Relu), depthwise }
 }
 
