@@ -169,6 +169,7 @@ fn other_cases() -> Vec<Case> {
         element,
         batch: 1,
         channels: 64,
+        gaps: [0; 2],
         input: [112; 2],
         output: [56; 2],
         kernel: [3; 2],

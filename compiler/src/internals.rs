@@ -11,7 +11,7 @@ pub use crate::kernels::conv::{Axis as ConvAxis, Input as ConvInput, Schedule as
 pub use crate::kernels::pool::Kind as PoolKind;
 pub use crate::kernels::sliding::Sliding;
 pub use crate::kernels::{
-    Access, Conv, Depthwise, Family, Gate, Gemv, KernelName, Mean, Pool, Schedule, Softmax, Spec,
+    Access, Conv, Depthwise, Family, Gate, Gemv, KernelName, Mean, Pool, Ring, Schedule, Softmax, Spec,
 };
 pub use crate::lower::lower;
 pub use crate::plan::builder::PlanBuilder;

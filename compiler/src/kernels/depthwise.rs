@@ -16,7 +16,7 @@ use super::{Argument, ChannelPart, Family, KernelName, LINE, LayerKind, Parts};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Epilogue, EpilogueOp, Output};
 use crate::codegen::{Element, Emitter, R, REACH, V};
-use crate::target::Target;
+use crate::target::{Cost, Machine, Target};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
 use fornax_runtime::packing::{Layout, Packing, Transform};
@@ -170,6 +170,13 @@ impl Family for Depthwise {
         let maps = sliding.input_len() + sliding.output_len() - sliding.moved();
         let row = self.input[1] * self.gaps[0];
         self.arguments().iter().map(|a| a.bytes as u64).sum::<u64>() - ((maps + row) * self.element.size()) as u64
+    }
+
+    /// Taps with all operands near, and what follows them.
+    fn cost(&self, _schedule: &Schedule, machine: &Machine) -> Cost {
+        let outputs = (self.batch * self.output[0] * self.output[1] * self.channels) as u64;
+        let after = machine.issued(self.epilogue().slots(outputs, machine));
+        Cost::near(machine.attained(self.flops() as f64) + after, self.bytes())
     }
 
     fn spread(&self, argument: usize, part: &ChannelPart) -> Option<Self> {
