@@ -8,7 +8,8 @@ use std::process::Command;
 use fornax::runtime::levels::{LEVELS, Level};
 use fornax::runtime::{Arch, Library, LibraryOptions, Pool, Session};
 use fornax::{
-    ArtifactOptions, Artifacts, Bindings, Emit, LibrarySource, Model, Options, SessionOptions, Target, Tensor, tensors,
+    ArtifactOptions, Artifacts, Bindings, Emit, LibrarySource, Model, Options, ScaledOptions, SessionOptions, Target,
+    Tensor, tensors,
 };
 use fornax_compiler::pipeline::plan_of;
 use fornax_compiler::{Plan, Times, aot};
@@ -32,6 +33,12 @@ fn signs_input() -> Tensor {
 fn b0(seed: u64) -> Model {
     let bytes = b0_seeded(seed, Exporter::Dynamo, Padding::Symmetric, SIDE, 10);
     Model::from_bytes(bytes, &Options::default()).unwrap()
+}
+
+/// A network whose steps read and write parts of larger values.
+fn mixnet(seed: u64) -> Model {
+    let scaled = ScaledOptions { seed, side: Some((SIDE, SIDE)), ..ScaledOptions::default() };
+    Model::open_with("mixnet-s", &Options { scaled, ..Options::default() }).unwrap()
 }
 
 fn picture(batch: usize) -> Tensor {
@@ -103,7 +110,7 @@ fn close(a: &Tensor, b: &Tensor) -> bool {
 
 #[test]
 fn a_library_has_the_bits_of_the_jit_on_every_level() {
-    for (model, input) in [(signs(), signs_input()), (b0(1), picture(1))] {
+    for (model, input) in [(signs(), signs_input()), (b0(1), picture(1)), (mixnet(1), picture(1))] {
         let expected = run(&model, 2, &input);
         let options = ArtifactOptions {
             targets: Target::all().filter(|target| target.arch() == Arch::X86_64).collect(),

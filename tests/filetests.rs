@@ -190,7 +190,7 @@ fn plan_passes(name: &str, text: &str) -> String {
 /// The bytes of the outputs of a plan over several runs on seeded inputs, constants and variables, and of the state after each, without
 /// any pass over what the plan is.
 fn runs(plan: &Plan) -> Vec<Vec<u8>> {
-    let plan = plain(plan, |number, ty| seeded(ty, 100 + number as u64).to_constant());
+    let plan = plain(plan, |number, ty| seeded(ty, number.wrapping_add(100)).to_constant());
     let program = Arc::new(jit::compile(&plan).unwrap_or_else(|e| panic!("{e}\n{plan}")));
     let mut session = Session::new(program, Arc::new(Pool::new(2, false).unwrap())).unwrap();
     let mut outputs = session.outputs().unwrap();

@@ -57,14 +57,14 @@ fn distinct_in<'a>(plans: &[&'a Plan]) -> (Vec<&'a Kernel>, Vec<Vec<usize>>) {
 fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> Arg {
     match operand {
         Operand::Constant(id) => Arg::Constant(offset(id.0)),
-        Operand::View(view) => match plan.buffers[plan.views[view.0].buffer.0].placement {
-            // Refused before emission.
+        // Refused before emission: what has no place, and views within ports and constants.
+        Operand::View(_) => match plan.placement(operand) {
             Placement::Unplaced => Arg::Null,
-            Placement::Arena(offset) => Arg::Arena(offset),
+            Placement::Arena(offset) => Arg::Arena(offset + plan.offset(operand)),
             Placement::Input(index) => Arg::Input(index),
             Placement::Output(index) => Arg::Output(index),
             Placement::Constant(id) => Arg::Constant(offset(id.0)),
-            Placement::State(offset) => Arg::State(offset),
+            Placement::State(offset) => Arg::State(offset + plan.offset(operand)),
         },
     }
 }

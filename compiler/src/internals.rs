@@ -11,7 +11,7 @@ pub use crate::kernels::conv::{Axis as ConvAxis, Input as ConvInput, Schedule as
 pub use crate::kernels::pool::Kind as PoolKind;
 pub use crate::kernels::sliding::Sliding;
 pub use crate::kernels::{
-    Access, ChannelWeightGradient, Conv, Depthwise, Family, Gate, Gemv, KernelName, Mean, Pack, Pool, Schedule,
+    Access, ChannelWeightGradient, Conv, Depthwise, Family, Gate, Gemv, KernelName, Mean, Pack, Pool, Ring, Schedule,
     Softmax, Spec, WeightGradient,
 };
 pub use crate::lower::lower;

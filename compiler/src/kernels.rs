@@ -70,11 +70,28 @@ impl Argument {
         Self { access: Access::Write, ..Self::read(name, element, count) }
     }
 
+    /// A written argument of `count` elements, of which those of gaps keep what stands in them if there are any.
+    pub fn write_all_but(name: &'static str, element: DType, count: usize, gap: usize) -> Self {
+        let access = if gap == 0 { Access::Write } else { Access::Update };
+        Self { access, ..Self::write(name, element, count) }
+    }
+
     /// The same argument, allowed to share its memory with read argument `index` if that has as many bytes.
     pub fn in_place_of(mut self, index: usize) -> Self {
         self.in_place = Some(index);
         self
     }
+}
+
+/// A channel-last map that is a part of the channels of a larger one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChannelPart {
+    /// Pixels of all images.
+    pub pixels: usize,
+    /// Channels of the part.
+    pub channels: usize,
+    /// Elements between the channels of one pixel and those of the next.
+    pub gap: usize,
 }
 
 /// Prints a schedule: the text that plans show and that the layout of a weights file depends on. Its names are spelled apart from
@@ -129,6 +146,11 @@ pub trait Family: Clone + std::fmt::Debug + Eq + std::hash::Hash {
     fn cost(&self, _schedule: &Self::Schedule, machine: &Machine) -> Cost {
         Cost::of(self.flops(), self.bytes(), machine)
     }
+    /// The same kernel with argument `index`, a dense map now, as a part of a larger map: the same results to the bit. `None` if
+    /// the argument is no map of that shape, or there is no such kernel.
+    fn spread(&self, _index: usize, _part: &ChannelPart) -> Option<Self> {
+        None
+    }
     /// Writes the kernel.
     fn emit(&self, schedule: &Self::Schedule, e: &mut dyn Emitter);
 }
@@ -167,6 +189,11 @@ macro_rules! families {
             pub fn read(name: &Parts<'_>) -> Option<Self> {
                 $(if <$family as Family>::WORDS.contains(&name.family()) { return <$family as Family>::read(name).map(Self::$family); })*
                 None
+            }
+
+            /// The same with an argument as a part of a larger map; see [`Family::spread`].
+            pub fn spread(&self, index: usize, part: &ChannelPart) -> Option<Self> {
+                match self { $(Self::$family(spec) => spec.spread(index, part).map(Self::$family)),* }
             }
 
             /// Its name; see [`Family::name`].

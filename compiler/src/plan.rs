@@ -21,7 +21,7 @@ pub use layout::Layout;
 use fornax_runtime::VariableKind;
 
 use crate::kernels::Kernel;
-use crate::target::{Cost, Target};
+use crate::target::Target;
 use fornax_ir::Remark;
 use fornax_ir::types::{Constant, TensorType};
 
@@ -48,6 +48,8 @@ pub struct BufferView {
     pub layout: Layout,
     /// The memory behind it.
     pub buffer: BufferId,
+    /// Where it begins in that, bytes. A part of the channels of a larger map begins within; all else with its buffer.
+    pub offset: usize,
 }
 
 /// A parameter or state, and where it lies in the state block of a session.
@@ -127,10 +129,10 @@ const CLAIM: f64 = 4.0;
 impl KernelCall {
     /// Fewest chunks for a thread to claim at once: all of them where the step is too short to be shared.
     ///
-    /// The time is what steps of its size take on the whole.
+    /// The time is what the model says of its kernel.
     pub(crate) fn grain(&self, target: &Target) -> u32 {
         let machine = target.machine();
-        let time = Cost::of(self.kernel.flops, self.kernel.bytes, &machine).microseconds_shared(&machine);
+        let time = self.kernel.cost(&machine).microseconds_shared(&machine);
         let chunks = self.kernel.chunks.max(1);
         if time < 2.0 * CLAIM {
             return chunks;
@@ -196,10 +198,21 @@ impl Plan {
         }
     }
 
+    /// Bytes from the place of an operand's buffer to the operand.
+    pub(crate) fn offset(&self, operand: Operand) -> usize {
+        match operand {
+            Operand::View(view) => self.views[view.0].offset,
+            Operand::Constant(_) => 0,
+        }
+    }
+
     /// Bytes that an operand may touch.
     fn extent(&self, operand: Operand) -> usize {
         match operand {
-            Operand::View(view) => self.buffers[self.views[view.0].buffer.0].bytes,
+            Operand::View(view) => {
+                let BufferView { buffer, offset, .. } = self.views[view.0];
+                self.buffers[buffer.0].bytes.saturating_sub(offset)
+            }
             Operand::Constant(id) => self.constants[id.0].bytes,
         }
     }
@@ -250,26 +263,45 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Loops;
+    use crate::kernels::{Depthwise, Loops, Spec};
+    use fornax_ir::scalar::UnaryFn;
     use fornax_ir::types::DType;
+
+    /// Work units of a kernel, and how many of them are claimed at once.
+    fn grain(spec: impl Into<Spec>) -> (u32, u32) {
+        let target = "x86-64-v4".parse().unwrap();
+        let kernel = Kernel::new(spec, &target);
+        let step = KernelCall { kernel, operands: Vec::new(), node: "n".into(), origins: Vec::new() };
+        (step.kernel.chunks, step.grain(&target))
+    }
 
     #[test]
     fn short_steps_are_not_shared_and_long_ones_in_pieces() {
-        let target = "x86-64-v4".parse().unwrap();
-        let step = |flops: u64, bytes: u64, chunks: u32| {
-            let strides = Layout::RowMajor.strides(&[64, 64]);
-            let kernel = Kernel::new(Loops::copy(DType::F32, &[64, 64], &strides, &strides), &target);
-            let step = KernelCall {
-                kernel: Kernel { flops, bytes, chunks, ..kernel },
-                operands: Vec::new(),
-                node: "n".into(),
-                origins: Vec::new(),
-            };
-            step.grain(&target)
+        let copy = |count: usize| grain(Loops::copy(DType::F32, &[count], &[1], &[1]));
+        // 20 bytes take a nanosecond: 5 us, 24 us, 240 us.
+        assert_eq!([copy(12_500), copy(60_000), copy(600_000)], [(2, 2), (8, 2), (74, 2)]);
+    }
+
+    #[test]
+    fn steps_are_shared_by_what_their_family_says() {
+        // The same taps, and a function of the exponential after them or not.
+        let rows = |activation| {
+            grain(Depthwise {
+                element: DType::F32,
+                batch: 1,
+                channels: 64,
+                gaps: [0, 0],
+                input: [14, 14],
+                output: [14, 14],
+                kernel: [7, 7],
+                strides: [1, 1],
+                dilations: [1, 1],
+                pads: [3, 3],
+                activation,
+                squeeze: false,
+                transposed: false,
+            })
         };
-        // 60 operations and 20 bytes take a nanosecond each: 5 us, 24 us, 240 us.
-        assert_eq!([step(300_000, 0, 24), step(0, 100_000, 24)], [24, 24]);
-        assert_eq!([step(1_440_000, 0, 24), step(0, 480_000, 24)], [4, 4]);
-        assert_eq!([step(14_400_000, 0, 24), step(14_400_000, 0, 1)], [1, 1]);
+        assert_eq!((rows(None), rows(Some(UnaryFn::Silu))), ((14, 5), (14, 4)));
     }
 }

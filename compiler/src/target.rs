@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use fornax_runtime::levels::{self, LEVELS};
 pub(crate) use fornax_runtime::levels::{Arch, Backend, Level, Vectors};
+pub(crate) use machine::overlapped;
 pub use machine::{Cost, Machine};
 
 /// A machine to compile for.

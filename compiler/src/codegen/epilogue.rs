@@ -5,7 +5,8 @@
 //! activation touches no kernel.
 
 use super::{Element, Emitter, Mem, V, VOp, math};
-use fornax_ir::scalar::UnaryFn;
+use crate::target::Machine;
+use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, HardSigmoid, HardSwish, LeakyRelu, Neg, Relu};
 use fornax_ir::types::DType;
 
 /// Most outputs that go through the steps all together on 4 lanes. An activation is a long chain of dependent operations: seven at a
@@ -15,6 +16,9 @@ const TOGETHER: usize = 8;
 const GROUP: usize = 2;
 /// Registers that an activation needs for each output, its value among them, and for all of them; most need no more than SiLU.
 const ACTIVATION: (usize, usize) = (4, 2);
+
+/// Multiply-adds in whose time a function of the exponential is evaluated (measured: 8 to 17, a division among them).
+const TRANSCENDENTAL: u64 = 12;
 
 /// One step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -94,6 +98,18 @@ impl Epilogue {
     /// Whether outputs need [`Output::sum`].
     pub fn sum(&self) -> bool {
         self.0.contains(&EpilogueOp::Sum)
+    }
+
+    /// Multiply-adds that could begin while so many outputs go through the steps, in vectors.
+    pub fn slots(&self, outputs: u64, machine: &Machine) -> f64 {
+        let step = |step: &EpilogueOp| match step {
+            EpilogueOp::Residual | EpilogueOp::Sum => 1,
+            EpilogueOp::Apply(Relu | Abs | Neg) => 1,
+            EpilogueOp::Apply(Clip(..)) => 2,
+            EpilogueOp::Apply(LeakyRelu(_) | HardSigmoid(..) | HardSwish) => 4,
+            EpilogueOp::Apply(_) => TRANSCENDENTAL,
+        };
+        outputs as f64 / machine.lanes as f64 * self.0.iter().map(step).sum::<u64>() as f64
     }
 
     /// The steps as a suffix of a kernel's name: `_add_silu`, `_clip_0_6`, or nothing.

@@ -10,16 +10,16 @@ use crate::plan::{
 use fornax_ir::types::{Constant, TensorType};
 use fornax_runtime::ALIGN;
 
-/// The plan as it is run where no pass may be trusted; `elements` makes the constants and what variables begin with, each by its number.
-pub fn plain(plan: &Plan, elements: impl Fn(usize, &TensorType) -> Constant) -> Plan {
+/// The plan as it is run where no pass may be trusted; `elements` makes what variables begin with, each by its number, and the constants,
+/// each by its hash: a pass may number those anew.
+pub fn plain(plan: &Plan, elements: impl Fn(u64, &TensorType) -> Constant) -> Plan {
     let mut plan = plan.clone();
-    for (number, variable) in plan.variables.iter_mut().enumerate() {
+    for (number, variable) in (0..).zip(&mut plan.variables) {
         variable.initial = elements(number, &variable.initial.ty);
     }
-    let first = plan.variables.len();
-    for (number, constant) in plan.constants.iter_mut().enumerate() {
+    for constant in &mut plan.constants {
         if let Contents::Packed(source, packing) = &constant.contents {
-            *constant = PackedConstant::packed(elements(first + number, &source.ty), packing.clone());
+            *constant = PackedConstant::packed(elements(source.hash(), &source.ty), packing.clone());
         }
     }
     update_by_copies(&mut plan);

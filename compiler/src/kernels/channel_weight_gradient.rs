@@ -388,7 +388,9 @@ mod tests {
         sum: bool,
     ) -> ChannelWeightGradient {
         let (element, transposed) = (DType::F32, false);
-        let sliding = Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed };
+        let gaps = [0, 0];
+        let sliding =
+            Sliding { element, batch, channels, gaps, input, output, kernel, strides, dilations, pads, transposed };
         ChannelWeightGradient { sliding, sum }
     }
 

@@ -275,10 +275,11 @@ impl Family for Conv {
         2 * (pixels * self.groups * self.filters) as u64 * self.depth() as u64
     }
 
-    /// That of its tiles.
+    /// That of its tiles and of what follows them.
     fn cost(&self, schedule: &Schedule, machine: &Machine) -> Cost {
-        let slots = self.slots(machine, schedule.pixels, schedule.vectors);
-        Cost { cycles: slots as f64 / machine.fma_per_cycle as f64, bytes: self.bytes() as f64 }
+        let tiles = self.slots(machine, schedule.pixels, schedule.vectors);
+        let outputs = (self.pixels() * self.groups * self.filters) as u64;
+        Cost::near(machine.issued(tiles as f64 + self.epilogue.slots(outputs, machine)), self.bytes())
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -1,7 +1,8 @@
 //! Depthwise convolution, channel-last: `y = activation(conv(x, w) + bias)`, and the sum of every output row for squeeze-and-excite.
 //!
 //! In: `x [N, H, W, C]`, weights `[taps][stride]` with [`Depthwise::tap_stride`] floats per tap, bias of as many floats, a row of zeros. Out:
-//! `y [N, OH, OW, C]`, and with `squeeze` one partial sum per row `[N, OH, C]`.
+//! `y [N, OH, OW, C]`, and with `squeeze` one partial sum per row `[N, OH, C]`. Either map may be a part of the channels of a larger one:
+//! then other values lie between its pixels, which are not touched.
 //!
 //! Each output starts from the bias and takes its taps in order (row, column) by FMA. A tap above or below the map reads the row of
 //! zeros and is multiplied; one left or right of it is left out. A partial adds the row's outputs by column, ascending, from 0.
@@ -14,11 +15,11 @@
 
 use super::parts::function;
 use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
-use super::{Argument, Family, KernelName, LINE, LayerKind, Parts};
+use super::{Argument, ChannelPart, Family, KernelName, LINE, LayerKind, Parts};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Epilogue, EpilogueOp, Output};
 use crate::codegen::{Element, Emitter, R, REACH, V};
-use crate::target::Target;
+use crate::target::{Cost, Machine, Target};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
 use fornax_runtime::packing::{Layout, Packing, Transform};
@@ -32,6 +33,9 @@ pub struct Depthwise {
     pub batch: usize,
     /// Channels.
     pub channels: usize,
+    /// Elements of other values between the channels of one pixel and those of the next, in the input and in the output map: none
+    /// where the maps are dense.
+    pub gaps: [usize; 2],
     /// Input map.
     pub input: [usize; 2],
     /// Output map.
@@ -78,19 +82,22 @@ impl Depthwise {
 
     /// Its windows.
     pub fn sliding(&self) -> Sliding {
-        let Self { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed, .. } = *self;
-        Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed }
+        let Self {
+            element, batch, channels, gaps, input, output, kernel, strides, dilations, pads, transposed, ..
+        } = *self;
+        Sliding { element, batch, channels, gaps, input, output, kernel, strides, dilations, pads, transposed }
     }
 
     /// The convolution that the last three shapes of a name say, before the given epilogue.
     pub(super) fn read_with(name: &Parts<'_>, epilogue: &Epilogue) -> Option<Self> {
-        let Sliding { element, batch, channels, input, output, kernel, strides, dilations, pads, transposed } =
+        let Sliding { element, batch, channels, gaps, input, output, kernel, strides, dilations, pads, transposed } =
             Sliding::read(name, name.shapes().checked_sub(3)?)?;
         let (activation, squeeze) = (function(epilogue), epilogue.sum());
         Some(Self {
             element,
             batch,
             channels,
+            gaps,
             input,
             output,
             kernel,
@@ -145,7 +152,7 @@ impl Family for Depthwise {
             Argument::read("weights", element, self.weight_len()),
             Argument::read("bias", DType::F32, self.tap_stride()),
             Argument::read("zeros", element, sliding.row_len()),
-            Argument::write("y", element, sliding.output_len()),
+            Argument::write_all_but("y", element, sliding.output_len(), sliding.gaps[1]),
         ];
         if self.squeeze {
             arguments.push(Argument::write("sums", DType::F32, self.batch * self.output[0] * self.channels));
@@ -165,6 +172,27 @@ impl Family for Depthwise {
     fn flops(&self) -> u64 {
         let [rows, columns] = if self.transposed { self.input } else { self.output };
         2 * (self.batch * rows * columns * self.channels * self.kernel[0] * self.kernel[1]) as u64
+    }
+
+    /// Those of the arguments without gaps.
+    fn bytes(&self) -> u64 {
+        let sliding = self.sliding();
+        let maps = sliding.input_len() + sliding.output_len() - sliding.moved();
+        let row = self.input[1] * self.gaps[0];
+        self.arguments().iter().map(|a| a.bytes as u64).sum::<u64>() - ((maps + row) * self.element.size()) as u64
+    }
+
+    /// Taps with all operands near, and what follows them.
+    fn cost(&self, _schedule: &Schedule, machine: &Machine) -> Cost {
+        let outputs = (self.batch * self.output[0] * self.output[1] * self.channels) as u64;
+        let after = machine.issued(self.epilogue().slots(outputs, machine));
+        Cost::near(machine.attained(self.flops() as f64) + after, self.bytes())
+    }
+
+    fn spread(&self, argument: usize, part: &ChannelPart) -> Option<Self> {
+        let map = [0, 4].iter().position(|map| *map == argument)?;
+        let Sliding { gaps, .. } = self.sliding().spread(map, part)?;
+        Some(Self { gaps, ..self.clone() })
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
@@ -270,7 +298,7 @@ fn partial(e: &mut dyn Emitter, run: &Run, sum: R, lanes: usize) -> V {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing;
+    use super::super::{Access, testing};
     use super::*;
 
     /// (batch, channels, input, kernel, strides, dilations, pads before and after)
@@ -294,10 +322,12 @@ mod tests {
         let extent = |i: usize| (input[i] + 2 * pads[i] - dilations[i] * (kernel[i] - 1) - 1) / strides[i] + 1;
         let output = [extent(0), extent(1)];
         let (element, activation, squeeze) = (DType::F32, None, true);
+        let gaps = [0, 0];
         Depthwise {
             element,
             batch,
             channels,
+            gaps,
             input,
             output,
             kernel,
@@ -317,7 +347,7 @@ mod tests {
     }
 
     /// Value and sum of magnitudes of every output of a transposed convolution, in f64.
-    fn spread(s: &Depthwise, x: &[f32], w: &[f32], bias: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    fn spread_windows(s: &Depthwise, x: &[f32], w: &[f32], bias: &[f32]) -> (Vec<f64>, Vec<f64>) {
         let len = s.batch * s.output[0] * s.output[1] * s.channels;
         let mut values: Vec<f64> = (0..len).map(|at| f64::from(bias[at % s.channels])).collect();
         let mut sizes: Vec<f64> = values.iter().map(|value| value.abs()).collect();
@@ -345,7 +375,7 @@ mod tests {
             let s = transposed(*case);
             let taps = s.kernel[0] * s.kernel[1];
             let [x, packed, bias, zeros] = operands(&s);
-            let (values, sizes) = spread(&s, &x, &testing::values(2, s.channels * taps), &bias);
+            let (values, sizes) = spread_windows(&s, &x, &testing::values(2, s.channels * taps), &bias);
             let operands = [&x[..], &packed, &bias, &zeros];
             let found = testing::run(s.clone(), &operands);
             let unit = 2f64.powi(-24);
@@ -426,6 +456,54 @@ mod tests {
             };
             schedules.into_iter().find_map(differs)
         }));
+    }
+
+    /// `pixels` of elements with a gap of other values after each but the last.
+    fn spread(values: &[f32], channels: usize, gap: usize, other: f32) -> Vec<f32> {
+        let rows = values.chunks(channels).map(|pixel| [pixel, &vec![other; gap]].concat());
+        let mut spread = rows.collect::<Vec<_>>().concat();
+        spread.truncate(spread.len().saturating_sub(gap));
+        spread
+    }
+
+    #[test]
+    fn parts_of_channels_are_read_and_written_in_place() {
+        testing::report(CASES.iter().flat_map(|case| [[5, 0], [0, 7], [37, 16]].map(|gaps| (case, gaps))).map(
+            |(case, gaps)| {
+                let dense = Depthwise { activation: Some(UnaryFn::Silu), ..spec(*case) };
+                let s = Depthwise { gaps, ..dense.clone() };
+                let [x, weights, bias, zeros] = operands(&dense);
+                let expected = testing::run(dense.clone(), &[&x, &weights, &bias, &zeros]);
+                // What lies between is never used, and what lies between results stays as it is.
+                let x = spread(&x, s.channels, gaps[0], f32::NAN);
+                let zeros = vec![0.0; s.sliding().row_len()];
+                let (kept, results) = (f32::from_bits(u32::MAX), s.arguments()[4].access);
+                let expected = [spread(&expected[0], s.channels, gaps[1], kept), expected[1].clone()];
+                let operands = [&x[..], &weights, &bias, &zeros];
+                let bits = |out: &[Vec<f32>]| out.iter().flatten().map(|v| v.to_bits()).collect::<Vec<u32>>();
+                let found = testing::run(s.clone(), &operands);
+                let interpreted = [4, 8, 16].map(|lanes| testing::run_interpreted(s.clone(), &operands, lanes));
+                let all = interpreted.iter().chain([&found]).all(|found| bits(found) == bits(&expected));
+
+                let whole = gaps[1] == 0 && results == Access::Write || gaps[1] > 0 && results == Access::Update;
+                let same = s.bytes() == dense.bytes() && s.flops() == dense.flops() && whole;
+                (!all || !same).then(|| format!("{}: other values than the dense map's", s.name()))
+            },
+        ));
+    }
+
+    #[test]
+    fn only_dense_maps_of_that_shape_become_parts() {
+        let s = spec(CASES[2]);
+        let part = |pixels, channels| ChannelPart { pixels, channels, gap: 16 };
+        let spread = s.spread(0, &part(225, 48)).unwrap();
+        assert_eq!((spread.gaps, spread.spread(0, &part(225, 48))), ([16, 0], None));
+        assert_eq!(spread.spread(4, &part(64, 48)).map(|both| both.gaps), Some([16, 16]));
+        assert_eq!(
+            [s.spread(4, &part(225, 48)), s.spread(0, &part(225, 47)), s.spread(1, &part(225, 48))],
+            [None, None, None]
+        );
+        assert_eq!(s.spread(0, &ChannelPart { gap: 1 << 40, ..part(225, 48) }), None);
     }
 
     #[test]

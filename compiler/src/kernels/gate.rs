@@ -4,7 +4,7 @@
 
 use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::{Count, Element, Emitter, R, VOp};
-use crate::target::{Machine, Target};
+use crate::target::{Cost, Machine, Target};
 use fornax_ir::types::DType;
 
 /// What a gate computes.
@@ -78,6 +78,12 @@ impl Family for Gate {
 
     fn flops(&self) -> u64 {
         (self.batch * self.pixels * self.channels) as u64
+    }
+
+    /// Where the result takes over the memory of the map, as it does in networks.
+    fn cost(&self, _schedule: &Schedule, machine: &Machine) -> Cost {
+        let map = self.element.size() * self.batch * self.pixels * self.channels;
+        Cost { footprint: map as f64, ..Cost::of(self.flops(), self.bytes(), machine) }
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -189,6 +189,20 @@ impl Family for Loops {
         nest.points() as u64 * per_point + (written * arithmetic(&nest.finish)) as u64
     }
 
+    /// Elements that the nest comes to, each once: of a part of an operand, not of all of it.
+    fn bytes(&self) -> u64 {
+        let nest = &self.nest;
+        let met = |at: &Affine, elements: usize| {
+            let moved = nest.extents.iter().zip(&at.strides).filter(|(_, stride)| **stride != 0);
+            moved.fold(1usize, |met, (extent, _)| met.saturating_mul(*extent)).min(elements)
+        };
+        let looked_up = |x: &nest::Input| if x.lookups.is_empty() { met(&x.at, x.elements) } else { x.elements };
+        let reads = nest.inputs.iter().map(|x| (looked_up(x), x.dtype));
+        let tables = nest.tables.iter().map(|t| (met(&t.at, t.elements), t.dtype));
+        let output = (met(&nest.output.at, nest.output.elements), nest.output.dtype);
+        reads.chain(tables).chain([output]).map(|(count, dtype)| (count * dtype.size()) as u64).sum()
+    }
+
     fn emit(&self, schedule: &Split, e: &mut dyn Emitter) {
         emit::emit(e, &self.nest, *schedule);
     }

@@ -28,7 +28,7 @@ pub enum Kind {
 /// What a pooling computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Pool {
-    /// Extents.
+    /// Extents; both maps are dense.
     pub sliding: Sliding,
     /// What a window computes.
     pub kind: Kind,
@@ -78,7 +78,8 @@ impl Family for Pool {
             ("average", Some([height, width])) => Kind::AveragePadded([*height, *width]),
             _ => return None,
         };
-        Some(Self { sliding: Sliding::read(name, 0)?, kind })
+        let sliding = Sliding::read(name, 0).filter(|sliding| sliding.gaps == [0, 0])?;
+        Some(Self { sliding, kind })
     }
 
     fn arguments(&self) -> Vec<Argument> {
@@ -214,6 +215,7 @@ mod tests {
                 element: DType::F32,
                 batch: *batch,
                 channels: *channels,
+                gaps: [0, 0],
                 input: *input,
                 output: [extent(0), extent(1)],
                 kernel: *kernel,

@@ -40,7 +40,7 @@ pub struct Ring {
     pub inputs: usize,
     /// Activation of the expansion.
     pub expand: Option<UnaryFn>,
-    /// The depthwise convolution; its input is the expanded map.
+    /// The depthwise convolution; its input is the expanded map, and its output is dense.
     pub depthwise: Depthwise,
 }
 
@@ -79,6 +79,16 @@ impl Ring {
     pub fn expanded_bytes(&self) -> usize {
         let d = &self.depthwise;
         d.input[0] * d.input[1] * d.channels * self.size()
+    }
+
+    /// How many times as fast as both kernels by themselves it is on a target.
+    pub fn gain(&self, target: &Target) -> f64 {
+        let machine = target.machine();
+        let time = |cost: Cost| cost.microseconds(&machine);
+        let (expansion, d) = (self.expansion_of_all(), &self.depthwise);
+        let two =
+            time(expansion.cost(&expansion.schedule(target), &machine)) + time(d.cost(&d.schedule(target), &machine));
+        two / time(self.cost(&self.schedule(target), &machine))
     }
 
     /// The expansion of one row to its first `channels` channels.
@@ -136,7 +146,7 @@ impl Family for Ring {
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let [expand, depthwise] = name.epilogues[..] else { return None };
-        let depthwise = Depthwise::read_with(name, depthwise)?;
+        let depthwise = Depthwise::read_with(name, depthwise).filter(|depthwise| depthwise.gaps == [0, 0])?;
         Some(Self { inputs: name.one(0, 'i')?, expand: function(expand), depthwise })
     }
 
@@ -173,10 +183,14 @@ impl Family for Ring {
         2 * (d.batch * d.input[0] * d.input[1] * d.channels) as u64 * self.inputs as u64 + d.flops()
     }
 
-    /// That of its rows and bands.
+    /// That of the rows it expands, those that bands share twice, and of the depthwise convolution, whose input is near.
     fn cost(&self, schedule: &Schedule, machine: &Machine) -> Cost {
-        let slots = self.slots(machine, [schedule.block, schedule.bands], &schedule.expand);
-        Cost { cycles: slots as f64 / machine.fma_per_cycle as f64, bytes: self.bytes() as f64 }
+        let (d, cut) = (&self.depthwise, [schedule.block, schedule.bands]);
+        let expanded = (self.rows(schedule.bands) * d.input[1] * d.channels) as u64;
+        let after = Epilogue::new(self.expand, false, false).slots(expanded, machine);
+        let tiles = self.expansion_slots(machine, cut, &schedule.expand) as f64;
+        let cycles = d.batch as f64 * machine.issued(tiles + after) + d.cost(&schedule.rows, machine).cycles;
+        Cost::near(cycles, self.bytes())
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -8,7 +8,7 @@
 //! Transposed, an output meets the inputs whose windows cover it: with a stride of two, every other tap of a row and every other row. Rows
 //! of each residue by the stride have code of their own, with the window rows that meet them.
 
-use super::{KernelName, Parts, advance, schedule_text, work_units};
+use super::{ChannelPart, KernelName, Parts, advance, schedule_text, work_units};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R};
 use crate::target::{Machine, Target, Vectors};
@@ -32,6 +32,8 @@ pub struct Sliding {
     pub batch: usize,
     /// Channels.
     pub channels: usize,
+    /// Elements of other values between the channels of one pixel and those of the next, in the input and in the output map.
+    pub gaps: [usize; 2],
     /// Input map.
     pub input: [usize; 2],
     /// Output map.
@@ -104,7 +106,8 @@ schedule_text!(Schedule, "Schedule" { "tile": tile, "block": block });
 impl Sliding {
     /// Whether there is a kernel: offsets fit their fields and the code is of bounded size.
     pub fn applies(&self) -> bool {
-        let row = self.input[1].max(self.output[1]).saturating_mul(self.channels).saturating_mul(SINGLE);
+        let pitch = self.channels.saturating_add(self.gaps[0].max(self.gaps[1]));
+        let row = self.input[1].max(self.output[1]).saturating_mul(pitch).saturating_mul(SINGLE);
         let steps = self.strides.iter().chain(&self.dilations).max().is_some_and(|step| *step <= LARGEST);
         let window = self.kernel.iter().all(|k| *k <= WIDEST);
         let lattice = !self.transposed || self.strides.iter().all(|stride| *stride <= FARTHEST);
@@ -118,19 +121,24 @@ impl Sliding {
         if self.transposed { self.strides[1] } else { 1 }
     }
 
-    /// A kernel's name with the extents: `n2c96h112w112_h56w56_k3s2p1`.
+    /// A kernel's name with the extents: `n2c96h112w112_h56w56_k3s2p1`; with gaps `n2c96h112w112g48_h56w56g48_k3s2p1`.
     pub fn label(&self, name: KernelName) -> KernelName {
         fn pair(v: &[usize; 2]) -> &[usize] {
             if v[0] == v[1] { &v[..1] } else { v }
         }
-        let ([h, w], [oh, ow]) = (self.input, self.output);
+        let ([h, w], [oh, ow]) = (self.input.map(|extent| [extent]), self.output.map(|extent| [extent]));
         let mut window = vec![('k', pair(&self.kernel)), ('s', pair(&self.strides)), ('p', pair(&self.pads))];
         if self.dilations != [1, 1] {
             window.push(('d', pair(&self.dilations)));
         }
-        name.shape(&[('n', &[self.batch]), ('c', &[self.channels]), ('h', &[h]), ('w', &[w])])
-            .shape(&[('h', &[oh]), ('w', &[ow])])
-            .shape(&window)
+        let gaps = self.gaps.map(|gap| [gap]);
+        let gap = |map: usize| (gaps[map] != [0]).then_some(('g', &gaps[map][..]));
+        let (n, c) = ([self.batch], [self.channels]);
+        let mut input: Vec<(char, &[usize])> = vec![('n', &n), ('c', &c), ('h', &h), ('w', &w)];
+        let mut output: Vec<(char, &[usize])> = vec![('h', &oh), ('w', &ow)];
+        input.extend(gap(0));
+        output.extend(gap(1));
+        name.shape(&input).shape(&output).shape(&window)
     }
 
     /// The extents that a name says, three shapes from `first` on; see [`Self::label`].
@@ -139,6 +147,7 @@ impl Sliding {
             element: name.element()?,
             batch: name.one(first, 'n')?,
             channels: name.one(first, 'c')?,
+            gaps: [first, first + 1].map(|shape| name.one(shape, 'g').unwrap_or(0)),
             input: [name.one(first, 'h')?, name.one(first, 'w')?],
             output: [name.one(first + 1, 'h')?, name.one(first + 1, 'w')?],
             kernel: name.pair(first + 2, 'k')?,
@@ -149,19 +158,46 @@ impl Sliding {
         })
     }
 
-    /// Elements of the input map.
+    /// Elements from the first of the input map to its last, those of gaps between them too.
     pub fn input_len(&self) -> usize {
-        self.batch * self.input[0] * self.row_len()
+        self.len(0, self.batch * self.input[0] * self.input[1])
     }
 
-    /// Elements of the output map.
+    /// Elements from the first of the output map to its last, those of gaps between them too.
     pub fn output_len(&self) -> usize {
-        self.batch * self.output[0] * self.output[1] * self.channels
+        self.len(1, self.batch * self.output[0] * self.output[1])
     }
 
-    /// Elements of one input row.
+    /// The last pixel has no gap after it.
+    fn len(&self, map: usize, pixels: usize) -> usize {
+        if pixels == 0 { 0 } else { (pixels - 1) * self.pitch(map) + self.channels }
+    }
+
+    /// Elements of both maps that are no gaps.
+    pub fn moved(&self) -> usize {
+        let [input, output] = [self.input, self.output].map(|[height, width]| height * width);
+        self.batch * (input + output) * self.channels
+    }
+
+    /// Elements from one pixel to the next of the input map (0) or the output map (1).
+    fn pitch(&self, map: usize) -> usize {
+        self.channels + self.gaps[map]
+    }
+
+    /// Elements from one input row to the next.
     pub fn row_len(&self) -> usize {
-        self.input[1] * self.channels
+        self.input[1] * self.pitch(0)
+    }
+
+    /// The same windows over a map (0 input, 1 output) whose pixels have other values between them, if it is dense and of that shape,
+    /// and there is a kernel: none where the windows are transposed.
+    pub fn spread(&self, map: usize, part: &ChannelPart) -> Option<Self> {
+        let extents = [self.input, self.output][map];
+        let same =
+            !self.transposed && (part.pixels, part.channels) == (self.batch * extents[0] * extents[1], self.channels);
+        let mut spread = self.clone();
+        spread.gaps[map] = part.gap;
+        (same && self.gaps[map] == 0 && spread.applies()).then_some(spread)
     }
 
     /// A schedule for windows that need `registers` besides one accumulator per output: a tile of 7, or the widest, that divides
@@ -248,7 +284,7 @@ impl Sliding {
     /// that stand for rows outside of it, and the output map.
     pub fn emit(&self, e: &mut dyn Emitter, schedule: &Schedule, first_apart: bool, pointers: [R; 3], cell: &dyn Cell) {
         let ([x, outside, y], size) = (pointers, self.element.size());
-        let mut writer = Rows::new(self, schedule, first_apart, [self.channels * size; 2], cell);
+        let mut writer = Rows::new(self, schedule, first_apart, [0, 1].map(|map| self.pitch(map) * size), cell);
         let blocks = self.channels.div_ceil(schedule.block);
         let (chunk, units) = (e.r(), e.r());
         e.begin(chunk);
@@ -260,7 +296,7 @@ impl Sliding {
             e.mul_imm(block, row, blocks as i64);
             e.sub(block, chunk, block);
             let rows = if self.transposed { Vec::new() } else { self.row_pointers(e, row, x, outside) };
-            e.mul_imm(out, row, (self.output[1] * self.channels * size) as i64);
+            e.mul_imm(out, row, (self.output[1] * self.pitch(1) * size) as i64);
             e.add(out, out, y);
             if self.transposed {
                 self.residues(e, &mut writer, (row, block), [x, outside, out]);

@@ -45,6 +45,8 @@ mod tests {
         "weight_gradient_n2c5h9w7m18_o5x4k3x3s2x2p1x1_rows",
         "weight_gradient_n1c17h1w9m40_o1x9k1x1s1x1p0x0_sum",
         "channel_weight_gradient_n1c32h14w14_h7w7_k5s2p2_sum",
+        "depthwise_n1c48h14w14g96_h7w7_k5s2p2_bias_silu",
+        "depthwise_n2c20h14w14g8_h14w14g3_k3s1p1_bias_sum",
         "ring_i8_bias_relu_n1c48h9w12_h5w6_k5s2p2_bias_silu_sum",
         "gate_n1p49c1152",
         "gemv_m1k96n4_bias_sigmoid",

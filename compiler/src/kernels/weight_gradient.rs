@@ -165,7 +165,7 @@ impl Family for WeightGradient {
     /// That of its tiles.
     fn cost(&self, schedule: &Schedule, machine: &Machine) -> Cost {
         let slots = self.slots(machine.lanes, schedule.lanes, [schedule.vectors, schedule.elements]);
-        Cost { cycles: slots as f64 / machine.fma_per_cycle as f64, bytes: self.bytes() as f64 }
+        Cost::near(slots as f64 / machine.fma_per_cycle as f64, self.bytes())
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -255,10 +255,11 @@ impl Family for Winograd {
         2 * 9 * (self.batch * self.output[0] * self.output[1] * self.filters) as u64 * self.channels as u64
     }
 
-    /// By what decides for or against it.
+    /// By what decides for or against it, traffic included.
     fn cost(&self, _schedule: &Schedule, machine: &Machine) -> Cost {
+        let outputs = (self.batch * self.output[0] * self.output[1] * self.filters) as u64;
         let cycles = self.batch as f64 * machine.attained(self.operations());
-        Cost { cycles, bytes: self.bytes() as f64 }
+        Cost::near(cycles + machine.issued(self.epilogue.slots(outputs, machine)), 0)
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

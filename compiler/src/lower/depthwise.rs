@@ -20,6 +20,7 @@ pub fn spec(x: &TensorType, windows: &[Window], activation: Option<UnaryFn>, squ
         element: x.dtype,
         batch,
         channels,
+        gaps: [0, 0],
         input: pair(|w| w.input),
         output: pair(|w| w.output),
         kernel: pair(|w| w.kernel),

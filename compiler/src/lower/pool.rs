@@ -59,6 +59,7 @@ fn sliding(x: &TensorType, windows: [Window; 2]) -> Option<Sliding> {
         element: x.dtype,
         batch: x.shape[0],
         channels: x.shape[1],
+        gaps: [0, 0],
         input: pair(|w| w.input),
         output: pair(|w| w.output),
         kernel: pair(|w| w.kernel),

@@ -10,13 +10,13 @@ use crate::kernels::Ring;
 use crate::plan::{Layout, Operand, ViewId};
 use fornax_ir::{OpError, Verdict};
 
-/// Most input channels of an expansion that gains from a ring: with more of them the arithmetic takes so long that the map's way to
-/// memory and back hides behind it, and rows are short for the tiles that do it (measured: 67 % faster with 32 and 25 % with 48
-/// channels, nothing with 80, 15 % slower with 224).
-const FEW_INPUTS: usize = 96;
+/// Least predicted gain that is worth a ring. It also saves the memory of the map, so it may be a little slower than predicted of two
+/// kernels. With many inputs the arithmetic takes so long that the map's way to memory and back hides behind it, and rows are short
+/// for the tiles that do it; bands expand rows of high windows twice. `cargo bench --bench rings` measures it.
+const LEAST_GAIN: f64 = 0.96;
 
 /// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
-/// than the L2, where it would be written to the next cache or memory and read again, and it has few inputs.
+/// than the L2, where it would be written to the next cache or memory and read again, and the cost model says that it pays.
 pub fn choose(cx: &mut Lowering<'_>, expand: &ConvCall<'_>, depthwise: &ConvCall<'_>) -> Result<Option<Ring>, OpError> {
     let natives = (expand.native(cx, Layout::ChannelsLast)?, depthwise.native(cx, Layout::ChannelsLast)?);
     let (Some(ConvKernel::Dense(dense)), Some(ConvKernel::Depthwise(depthwise))) = natives else { return Ok(None) };
@@ -27,14 +27,14 @@ pub fn choose(cx: &mut Lowering<'_>, expand: &ConvCall<'_>, depthwise: &ConvCall
         return Ok(None);
     }
     let (map, l2) = (ring.expanded_bytes(), cx.target().l2);
-    let pays = map > l2 && ring.inputs <= FEW_INPUTS;
+    let gain = ring.gain(cx.target());
+    let pays = map > l2 && gain >= LEAST_GAIN;
     let kib = |bytes: usize| bytes.div_ceil(1024) as f64;
-    let figures = [("expanded map KiB", kib(map)), ("L2 KiB", kib(l2)), ("inputs", ring.inputs as f64)];
+    let figures = [("expanded map KiB", kib(map)), ("L2 KiB", kib(l2)), ("times as fast", gain)];
     if pays {
         cx.remark(Verdict::Made, "expansion and depthwise convolution as a ring of rows", &figures);
     } else {
-        let why =
-            if map > l2 { format!("more than {FEW_INPUTS} inputs") } else { "the expanded map fits into L2".into() };
+        let why = if map > l2 { "by the cost of its shapes" } else { "the expanded map fits into L2" };
         cx.remark(Verdict::Declined, format!("a ring of rows: {why}"), &figures);
     }
     Ok(pays.then_some(ring))

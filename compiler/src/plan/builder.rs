@@ -156,7 +156,7 @@ impl PlanBuilder {
     }
 
     fn push(&mut self, name: String, ty: TensorType, layout: Layout, buffer: BufferId) -> ViewId {
-        self.views.push(BufferView { name, ty, layout, buffer });
+        self.views.push(BufferView { name, ty, layout, buffer, offset: 0 });
         ViewId(self.views.len() - 1)
     }
 }

@@ -231,15 +231,27 @@ impl<'p> Memory<'p> {
             return if known { Ok(ConstId(id).into()) } else { Err(missing("a constant")) };
         }
         if let Some(view) = self.views.get(text) {
-            let buffer = &mut self.plan.buffers[self.plan.views[view.0].buffer.0];
+            let BufferView { buffer, offset, .. } = self.plan.views[view.0];
+            let buffer = &mut self.plan.buffers[buffer.0];
             if matches!(buffer.placement, Placement::Arena(_)) {
-                buffer.bytes = buffer.bytes.max(bytes);
+                buffer.bytes = buffer.bytes.max(offset.saturating_add(bytes));
             }
             return Ok((*view).into());
         }
         let port = |ports: &[Port], index: usize, what: &str| {
             ports.get(index).map(|port| port.ty.bytes()).ok_or_else(|| missing(what))
         };
+        if let Some((base, within)) = within(text) {
+            let within = number(within)?;
+            if within == 0 {
+                return Err(format!("{base}, found {text}"));
+            }
+            let base = self.operand(base, within.saturating_add(bytes))?;
+            let Some(buffer) = self.plan.buffer(base) else { return Err(missing("a value")) };
+            let view = self.view(text, buffer, bytes);
+            self.plan.views[view.0].offset = within;
+            return Ok(view.into());
+        }
         let buffer = if let Some(offset) = text.strip_prefix("arena+") {
             Buffer { placement: Placement::Arena(number(offset)?), bytes }
         } else if let Some(index) = text.strip_prefix("in") {
@@ -272,6 +284,9 @@ impl<'p> Memory<'p> {
         let bytes = ty.bytes();
         let mut typed = |text: &str| {
             let operand = self.operand(text, bytes)?;
+            if self.plan.offset(operand) != 0 {
+                return Err(format!("a place that a value begins at, found {text}"));
+            }
             let buffer = match (operand, self.plan.buffer(operand)) {
                 (_, Some(buffer)) => buffer,
                 (Operand::Constant(id), None) => {
@@ -283,7 +298,8 @@ impl<'p> Memory<'p> {
             if self.plan.buffers[buffer.0].bytes < bytes {
                 return Err(format!("{bytes} bytes, found {text}"));
             }
-            self.plan.views.push(BufferView { name: name.clone(), ty: ty.clone(), layout: Layout::RowMajor, buffer });
+            let (name, ty, layout) = (name.clone(), ty.clone(), Layout::RowMajor);
+            self.plan.views.push(BufferView { name, ty, layout, buffer, offset: 0 });
             Ok(ViewId(self.plan.views.len() - 1))
         };
         let update = (typed(&to)?, typed(&from)?);
@@ -294,10 +310,17 @@ impl<'p> Memory<'p> {
     fn view(&mut self, text: &str, buffer: BufferId, bytes: usize) -> ViewId {
         let id = ViewId(self.plan.views.len());
         let ty = TensorType::new(DType::U8, [bytes]);
-        self.plan.views.push(BufferView { name: text.into(), ty, layout: Layout::RowMajor, buffer });
+        self.plan.views.push(BufferView { name: text.into(), ty, layout: Layout::RowMajor, buffer, offset: 0 });
         self.views.insert(text.into(), id);
         id
     }
+}
+
+/// A place within a value, as the value's and the bytes from there: `%7+192`, `arena+4096+192`, `state+64+192`.
+fn within(text: &str) -> Option<(&str, &str)> {
+    let (base, within) = text.rsplit_once('+')?;
+    let own = if text.starts_with('%') { 0 } else { 1 };
+    (base.matches('+').count() == own).then_some((base, within))
 }
 
 /// What a variable becomes, as its line says it.
@@ -483,13 +506,25 @@ mod tests {
       return %soft as "soft", %t as "a \"t\"", %p as "p", %sum as "sum"
     }"#;
 
+    const PARTS: &str = r#"graph @parts(%x: f32[1, 20, 6, 5]) {
+      %w = constant f32[10, 1, 3, 3] random(1)
+      %m = constant f32[20, 20, 1, 1] random(2)
+      %e = conv %x, %m
+      %p, %q = split %e {axis=1, sizes=[10, 10]}
+      %c = conv %p, %w {group=10, pads=[1, 1, 1, 1]}
+      %d = conv %q, %w {group=10, pads=[1, 1, 1, 1], activation=relu}
+      %j = concat %c, %d {axis=1}
+      %y = conv %j, %m
+      return %y as "y"
+    }"#;
+
     fn targets() -> impl Iterator<Item = Target> {
         ["x86-64", "x86-64-v3", "x86-64-v4", "aarch64"].into_iter().map(|name| name.parse().unwrap())
     }
 
     #[test]
     fn a_plan_reads_back_at_every_stage() {
-        for text in [BLOCK, REST] {
+        for text in [BLOCK, REST, PARTS] {
             let graph = fornax_ir::graph::parse(text).unwrap();
             for target in targets() {
                 let mut plan = lower(&graph, &target, false).unwrap();
@@ -518,6 +553,10 @@ mod tests {
             ("chunks=", "chunks=9", "expected chunks="),
             ("(x=in0", "(z=in0", "expected the operands x"),
             ("(x=in0", "(x=in7", "expected an input of the plan, found in7"),
+            ("(x=in0", "(x=in0+64", "expected a number, found 0+64"),
+            ("=arena+0,", "=arena+0+0,", "expected arena+0, found arena+0+0"),
+            ("=arena+0,", "=arena+0+64+64,", "expected a number, found 0+64+64"),
+            ("=arena+0,", "=arena+0+99999996,", "bytes at 0+99999996 of an arena"),
             ("@0, ", "@99, ", "expected a constant of the plan, found @99"),
             ("f32_gemv", "f32_gem", "expected the name of a kernel"),
         ] {

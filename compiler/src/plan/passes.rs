@@ -3,6 +3,7 @@
 //! In: a plan as lowering leaves it: outputs in their places, every other value in memory of its own. Out: the plan that is emitted.
 //! A pass changes a plan and leaves a remark for each choice; what its steps compute stays the same to the bit.
 
+mod elide_copies;
 mod fuse_chains;
 mod hoist_invariant;
 mod live_ranges;
@@ -27,6 +28,12 @@ pub struct Pass {
 pub const PASSES: &[Pass] = &[
     // First: a value that is computed where it is read needs no memory.
     Pass { name: "fuse_chains", about: "compute element-wise values where they are read", run: fuse_chains::run },
+    // After fuse_chains, which leaves only copies that no other loop nest computes.
+    Pass {
+        name: "elide_copies",
+        about: "read and write parts of channels where they lie, without copies",
+        run: elide_copies::run,
+    },
     // After fuse_chains, which moves what reads a variable to later steps.
     Pass {
         name: "place_updates",
@@ -50,6 +57,16 @@ fn remark(plan: &Plan, stage: &'static str, at: usize, text: String, figures: &[
     let step = &plan.steps[at];
     let (node, origins) = (step.node.clone(), step.origins.clone());
     Remark { stage, node, origins, verdict: Verdict::Made, text, figures: figures.to_vec() }
+}
+
+/// Names of both lists, each once.
+fn union(mut names: Vec<String>, more: Vec<String>) -> Vec<String> {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! f32_mul_1024_h…(x=in0, y=arena+0) chunks=1 Split { … }  ; node      a step: kernel, operands, schedule, the node it belongs to
 //! in0 = "image" : f32[1,3,224,224]                                    the ports
 //! %7 = 4096 bytes                                                     a value that has no place yet
+//! f32_depthwise_n1c48h56w56g96_h28w28_k3s2p1_bias(x=arena+0+192, …     an operand that begins 192 bytes within its value
 //! update "w" state+0 from %7 : f32[4]                                 a variable of the graph and what it holds after a run, until that has a place
 //! #0 from "node", "act"                                               the model's nodes that step 0 computes, if not the node alone
 //! nest "mul" over [1024], reduced 0                                   the nest of a kernel whose name ends in a hash, with its name
@@ -68,13 +69,17 @@ impl fmt::Display for Plan {
 impl Plan {
     /// Where an operand lies, as text.
     fn place(&self, operand: Operand) -> String {
-        match self.placement(operand) {
+        let place = match self.placement(operand) {
             Placement::Unplaced => format!("%{}", self.buffer(operand).map_or(0, |buffer| buffer.0)),
             Placement::Arena(offset) => format!("arena+{offset}"),
             Placement::Input(index) => format!("in{index}"),
             Placement::Output(index) => format!("out{index}"),
             Placement::Constant(id) => format!("@{}", id.0),
             Placement::State(offset) => format!("state+{offset}"),
+        };
+        match self.offset(operand) {
+            0 => place,
+            within => format!("{place}+{within}"),
         }
     }
 

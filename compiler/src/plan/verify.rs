@@ -153,14 +153,14 @@ fn faults(plan: &Plan, step: &KernelCall) -> Vec<String> {
         faults.push(format!("{at}: {fault}"));
     }
     for (index, (argument, operand)) in kernel.arguments.iter().zip(&step.operands).enumerate() {
-        let (bytes, placement) = (plan.extent(*operand), plan.placement(*operand));
+        let (bytes, place) = (plan.extent(*operand), (plan.placement(*operand), plan.offset(*operand)));
         if bytes < argument.bytes {
             faults.push(format!("{at}: {} needs {} bytes, has {bytes}", argument.name, argument.bytes));
         }
-        if matches!(placement, Placement::Constant(_) | Placement::Input(_)) && argument.access != Access::Read {
+        if matches!(place.0, Placement::Constant(_) | Placement::Input(_)) && argument.access != Access::Read {
             faults.push(format!("{at}: {} is written, but read-only", argument.name));
         }
-        faults.extend(outside(plan, argument, placement).map(|fault| format!("{at}: {}: {fault}", argument.name)));
+        faults.extend(outside(plan, argument, place).map(|fault| format!("{at}: {}: {fault}", argument.name)));
         if trusts(kernel, index) && !is_table(plan, *operand) {
             faults.push(format!("{at}: {}: expected a table of positions, found other values", argument.name));
         }
@@ -169,13 +169,23 @@ fn faults(plan: &Plan, step: &KernelCall) -> Vec<String> {
 }
 
 /// Why an argument does not fit into the memory at its place.
-fn outside(plan: &Plan, argument: &Argument, placement: Placement) -> Option<String> {
+fn outside(plan: &Plan, argument: &Argument, (placement, within): (Placement, usize)) -> Option<String> {
     let needed = argument.bytes;
+    if !within.is_multiple_of(argument.element.size()) {
+        return Some(format!("expected to begin with an element of {}, found {within} bytes", argument.element));
+    }
     let block = |offset: usize, total: usize, name: &str| {
-        let inside = offset.checked_add(needed).is_some_and(|end| end <= total) && offset.is_multiple_of(ALIGN);
-        (!inside).then(|| format!("{needed} bytes at {offset} of {name} of {total}"))
+        let end = offset.checked_add(within).and_then(|begin| begin.checked_add(needed));
+        let inside = end.is_some_and(|end| end <= total) && offset.is_multiple_of(ALIGN);
+        (!inside).then(|| match within {
+            0 => format!("{needed} bytes at {offset} of {name} of {total}"),
+            within => format!("{needed} bytes at {offset}+{within} of {name} of {total}"),
+        })
     };
-    let port = |total: usize, name: &str| (needed > total).then(|| format!("{needed} bytes of {name} of {total}"));
+    let port = |total: usize, name: &str| match within {
+        0 => (needed > total).then(|| format!("{needed} bytes of {name} of {total}")),
+        within => Some(format!("expected to begin with {name}, found {within} bytes within")),
+    };
     match placement {
         Placement::Unplaced => None,
         Placement::Arena(offset) => block(offset, plan.arena_bytes, "an arena"),
@@ -267,6 +277,24 @@ mod tests {
         assert!(error.contains("expected arguments"), "{error}");
         let error = broken(unary(), |plan| plan.steps[0].kernel.chunks += 1);
         assert!(error.contains("expected arguments"), "{error}");
+    }
+
+    #[test]
+    fn views_begin_where_their_memory_allows() {
+        let within = |operand: usize, offset: usize| {
+            broken(unary(), |plan| match plan.steps[0].operands[operand] {
+                Operand::View(view) => plan.views[view.0].offset = offset,
+                Operand::Constant(_) => panic!("a view"),
+            })
+        };
+        let error = within(0, 4);
+        assert!(error.contains("expected to begin with an input, found 4 bytes within"), "{error}");
+        let error = within(1, 2);
+        assert!(error.contains("expected to begin with an element of f32, found 2 bytes"), "{error}");
+        for offset in [64, usize::MAX - 3] {
+            let error = within(1, offset);
+            assert!(error.contains("y needs 1024 bytes, has"), "{error}");
+        }
     }
 
     #[test]

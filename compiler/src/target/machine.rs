@@ -70,6 +70,11 @@ impl Machine {
         self.flops_in(1) as f64 * ATTAINED / self.l3_rate
     }
 
+    /// Cycles of `count` instructions that take the place of a multiply-add each.
+    pub(crate) fn issued(&self, count: f64) -> f64 {
+        count / self.fma_per_cycle as f64
+    }
+
     /// Cycles of arithmetic with all operands near.
     pub(crate) fn attained(&self, flops: f64) -> f64 {
         flops / (self.flops_in(1) as f64 * ATTAINED)
@@ -85,24 +90,36 @@ impl Machine {
     }
 }
 
+/// Arithmetic and traffic together, both in one unit: they overlap in part.
+pub(crate) fn overlapped(arithmetic: f64, traffic: f64) -> f64 {
+    arithmetic.max(traffic) + arithmetic.min(traffic) / 2.0
+}
+
 /// What a kernel costs.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Cost {
     /// Cycles of one core with all operands near.
     pub(crate) cycles: f64,
-    /// Bytes that come from elsewhere.
+    /// Bytes that come from elsewhere, or go there.
     pub(crate) bytes: f64,
+    /// Bytes of memory that these are of: what is read and written counts once.
+    pub(crate) footprint: f64,
 }
 
 impl Cost {
     /// A kernel of which no more is known than how much it does.
     pub(crate) fn of(flops: u64, bytes: u64, machine: &Machine) -> Self {
-        Self { cycles: flops as f64 / (machine.flops_in(1) as f64 * SUSTAINED), bytes: bytes as f64 }
+        Self::near(flops as f64 / (machine.flops_in(1) as f64 * SUSTAINED), bytes)
+    }
+
+    /// A kernel that takes `cycles` with all operands near, which are `bytes` large.
+    pub(crate) fn near(cycles: f64, bytes: u64) -> Self {
+        Self { cycles, bytes: bytes as f64, footprint: bytes as f64 }
     }
 
     /// Microseconds on one core, operands where they fit.
     pub fn microseconds(&self, machine: &Machine) -> f64 {
-        self.time(machine, machine.rate(self.bytes))
+        self.time(machine, machine.rate(self.footprint))
     }
 
     /// Microseconds on one of several cores, whose operands the others wrote.
@@ -111,7 +128,7 @@ impl Cost {
     }
 
     fn time(&self, machine: &Machine, rate: f64) -> f64 {
-        self.cycles.max(self.bytes / rate) / (machine.ghz * 1e3)
+        overlapped(self.cycles, self.bytes / rate) / (machine.ghz * 1e3)
     }
 }
 
@@ -125,7 +142,7 @@ mod tests {
         assert_eq!((machine.flops_in(1), machine.bytes_in(8192), machine.flops_per_byte()), (64, 1 << 16, 6.0));
         // 60 operations or 20 bytes in a nanosecond.
         let time = |flops, bytes| Cost::of(flops, bytes, &machine).microseconds_shared(&machine);
-        assert_eq!([time(60_000, 0), time(0, 20_000), time(60_000, 20_000)], [1.0; 3]);
+        assert_eq!([time(60_000, 0), time(0, 20_000), time(60_000, 20_000)], [1.0, 1.0, 1.5]);
         // The nearer, the faster.
         let time = |bytes| Cost::of(0, bytes, &machine).microseconds(&machine) / bytes as f64;
         assert!(time(1 << 20) < time(1 << 21) && time(1 << 21) < time(1 << 26));

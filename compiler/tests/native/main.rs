@@ -367,6 +367,38 @@ fn convolutions() {
     check_within(1e-4, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
 }
 
+/// Depthwise convolutions of parts of channels, whose copies are left out.
+#[test]
+fn channels_are_split_and_joined() {
+    let body = |parts: [usize; 3], (extent, activation): (usize, &str)| {
+        let (all, [a, b, c]) = (parts.iter().sum::<usize>(), parts);
+        format!(
+            "%m = constant f32[{all},{all},1,1] random(1)\n%e = conv %x, %m {{activation=relu}}\n\
+             %u = constant f32[{a},1,3,3] random(2)\n%v = constant f32[{b},1,5,5] random(3)\n\
+             %w = constant f32[{c},1,{extent},{extent}] random(4)\n\
+             %p, %q, %r = split %e {{axis=1, sizes=[{a},{b},{c}]}}\n\
+             %f = conv %p, %u {{group={a},pads=[1,1,1,1],strides=[2,2]{activation}}}\n\
+             %g = conv %q, %v {{group={b},pads=[2,2,2,2],strides=[2,2]{activation}}}\n\
+             %h = conv %r, %w {{group={c},pads=[{pad},{pad},{pad},{pad}],strides=[2,2]{activation}}}\n\
+             %j = concat %f, %g, %h {{axis=1}}\n%n = constant f32[9,{all},1,1] random(5)\n%y = conv %j, %n",
+            pad = extent / 2
+        )
+    };
+    let bodies = [
+        body([16, 16, 16], (7, "")),
+        body([8, 10, 6], (3, ",activation=silu")),
+        body([90, 3, 50], (9, ",activation=relu")),
+        body([2, 33, 130], (11, "")),
+    ];
+    let header = |body: &String| {
+        let all = body.split(['[', ',']).nth(1).unwrap_or_default();
+        [format!("%x: f32[1,{all},9,14]"), format!("%x: f32[3,{all},8,7]")]
+    };
+    let rows: Vec<(String, &String)> =
+        bodies.iter().flat_map(|body| header(body).map(|header| (header, body))).collect();
+    check_within(1e-4, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
 #[test]
 fn windows() {
     check(&[

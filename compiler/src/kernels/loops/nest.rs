@@ -13,6 +13,9 @@ mod inline;
 mod kinds;
 mod order;
 mod print;
+mod row_copy;
+
+pub use row_copy::RowCopy;
 
 use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul, Or, Pow, Prelu, Sub, Xor};
 use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, IsNan, Neg, Not, Relu, Sign};

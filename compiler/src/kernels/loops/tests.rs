@@ -272,3 +272,19 @@ fn long_sums_have_the_same_bits_in_every_lane_count() {
         run("sum", nest, &[&testing::values(1, extents[0] * extents[1])]).unwrap();
     }
 }
+
+#[test]
+fn bytes_are_those_that_a_nest_comes_to() {
+    // Channels 8 to 12 of 20 of 30 pixels, times a number for each of them.
+    let mut part = nest(&[30, 4], 0);
+    part.input("x", DType::F32, 600, Affine::new(8, [20, 1]));
+    part.input("factor", DType::F32, 4, Affine::new(0, [0, 1]));
+    assert_eq!(Loops::new("part", part.clone()).bytes(), 4 * (120 + 4 + 120));
+    // Into a larger operand, and from wherever a table leads.
+    (part.output.elements, part.output.at.strides) = (600, vec![20, 1]);
+    assert_eq!(Loops::new("part", part.clone()).bytes(), 4 * (120 + 4 + 120));
+    let at = Affine::new(0, [1, 0]);
+    part.tables.push(IndexTable { name: "rows", dtype: DType::I64, elements: 50, at, entry: Entry::Wrap(30) });
+    part.inputs[0].lookups.push((0, 20));
+    assert_eq!(Loops::new("part", part).bytes(), 4 * (600 + 4 + 120) + 8 * 30);
+}

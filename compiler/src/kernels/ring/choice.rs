@@ -62,18 +62,35 @@ impl Ring {
         blocks.split_off(fitting.unwrap_or(blocks.len().saturating_sub(1)))
     }
 
-    /// Multiply-adds that could begin while it runs: the expansion with the rows that bands share, multiply-adds of the depthwise
-    /// convolution, `x` from beyond the L2; the last round of four threads counts in full.
-    pub(super) fn slots(&self, machine: &Machine, [block, bands]: [usize; 2], expand: &conv::Schedule) -> u64 {
+    /// Rows of an image that its bands expand, one by one.
+    pub(super) fn rows(&self, bands: usize) -> usize {
+        let d = &self.depthwise;
+        d.output[0] * d.strides[0] + bands * (d.kernel[0].saturating_sub(d.strides[0]))
+    }
+
+    /// Multiply-adds that could begin while an image is expanded: with the rows that bands share, and `x` from beyond the L2.
+    pub(super) fn expansion_slots(
+        &self,
+        machine: &Machine,
+        [block, bands]: [usize; 2],
+        expand: &conv::Schedule,
+    ) -> u64 {
         let d = &self.depthwise;
         let blocks = d.channels.div_ceil(block);
-        let rows = d.output[0] * d.strides[0] + bands * (d.kernel[0].saturating_sub(d.strides[0]));
         let map = self.all_rows(block).slots(machine, expand.pixels, expand.vectors);
         let x = d.input[0] * d.input[1] * self.inputs * self.size();
         let bandwidth = machine.l3_rate as usize / machine.fma_per_cycle;
         let reads = if x > machine.l2 / 2 { blocks * x / bandwidth } else { 0 };
+        map * (self.rows(bands) * blocks) as u64 / d.input[0].max(1) as u64 + reads as u64
+    }
+
+    /// Multiply-adds that could begin while it runs: the expansion, and multiply-adds of the depthwise convolution; the last round of
+    /// four threads counts in full.
+    pub(super) fn slots(&self, machine: &Machine, [block, bands]: [usize; 2], expand: &conv::Schedule) -> u64 {
+        let d = &self.depthwise;
+        let blocks = d.channels.div_ceil(block);
         let taps = d.output[0] * d.output[1] * d.kernel[0] * d.kernel[1] * d.channels / machine.lanes;
-        let image = map * (rows * blocks) as u64 / d.input[0].max(1) as u64 + (reads + taps) as u64;
+        let image = self.expansion_slots(machine, [block, bands], expand) + taps as u64;
         let units = d.batch * bands * blocks;
         (d.batch as u64 * image) * units.next_multiple_of(FEWEST) as u64 / units.max(1) as u64
     }

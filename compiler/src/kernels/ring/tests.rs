@@ -32,6 +32,7 @@ fn spec(([batch, inputs, channels], [input, kernel, strides, pads]): Case) -> Ri
         element,
         batch,
         channels,
+        gaps: [0, 0],
         input,
         output,
         kernel,
@@ -163,4 +164,29 @@ fn code_stays_small() {
         let bytes = crate::emit::compile(&[&kernel], &target).expect("code")[0].bytes.len();
         (bytes > 64 << 10).then(|| format!("{}: {bytes} bytes", kernel.name))
     }));
+}
+
+#[test]
+fn a_ring_gains_where_traffic_outweighs_the_rows_that_bands_share() {
+    let gain = |[inputs, channels, extent, k]: [usize; 4]| {
+        let depthwise = Depthwise {
+            element: DType::F32,
+            batch: 1,
+            channels,
+            gaps: [0, 0],
+            input: [extent; 2],
+            output: [extent; 2],
+            kernel: [k; 2],
+            strides: [1; 2],
+            dilations: [1; 2],
+            pads: [k / 2; 2],
+            activation: Some(UnaryFn::Silu),
+            squeeze: true,
+            transposed: false,
+        };
+        Ring { inputs, expand: Some(UnaryFn::Silu), depthwise }.gain(&"x86-64-v4".parse().unwrap())
+    };
+    let (few, many, high) = (gain([24, 144, 56, 3]), gain([224, 1344, 38, 3]), gain([24, 144, 56, 7]));
+    assert!(few > 1.1 && many < few && high < few, "{few} {many} {high}");
+    assert!(gain([224, 1344, 38, 5]) < 0.96);
 }

@@ -1,14 +1,13 @@
 //! Whether a convolution runs in Winograd form, and with which tile: a cost of shapes alone.
 //!
 //! The tile decides how results round, so the choice knows no target, no thread count and no batch: it compares one image on the
-//! nominal machine. A cost is arithmetic or memory traffic, whichever is more, plus half of the other (they overlap in part), in units
-//! of one floating-point operation at the full rate. Transformed weights are 1.8 (2x2) or 4 (4x4) times as many as taps, so small maps
+//! nominal machine. A cost is arithmetic or memory traffic, whichever is more, plus half of the other ([`overlapped`]), in units of one floating-point operation at the full rate. Transformed weights are 1.8 (2x2) or 4 (4x4) times as many as taps, so small maps
 //! with many channels, which are bound by their weights, gain less or lose.
 
 use super::{Tile, Winograd};
 use crate::codegen::elements::SINGLE;
 use crate::kernels::{Conv, conv};
-use crate::target::Machine;
+use crate::target::{Machine, overlapped};
 
 /// Operations at the full rate in the time that a byte takes from the LLC.
 const PER_BYTE: f64 = Machine::NOMINAL.flops_per_byte();
@@ -68,8 +67,7 @@ pub fn choose(conv: &Conv) -> Option<Choice> {
 
 /// Arithmetic and traffic as one cost.
 fn combined(operations: f64, bytes: f64) -> f64 {
-    let traffic = PER_BYTE * bytes;
-    operations.max(traffic) + operations.min(traffic) / 2.0
+    overlapped(operations, PER_BYTE * bytes)
 }
 
 impl Winograd {

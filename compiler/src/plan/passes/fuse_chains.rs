@@ -4,7 +4,7 @@
 //! computes it where it reads it, if another element-wise nest wrote it; the value then has no memory. Every value is written before
 //! the first step that reads it and never again, so the producer's operands still stand where the consumer runs.
 
-use super::remark;
+use super::{remark, union};
 use crate::kernels::{Access, Kernel, Loops, Spec};
 use crate::plan::{BufferId, KernelCall, Operand, Placement, Plan};
 use fornax_ir::graph::print::name;
@@ -41,16 +41,6 @@ pub(super) fn run(plan: &mut Plan) {
 /// The buffers that a step names, once per operand.
 fn storages_of(plan: &Plan, step: usize) -> impl Iterator<Item = BufferId> + '_ {
     plan.steps[step].operands.iter().filter_map(|operand| plan.buffer(*operand))
-}
-
-/// Names of both lists, each once.
-fn union(mut names: Vec<String>, more: Vec<String>) -> Vec<String> {
-    for name in more {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
 }
 
 /// A step that step `at` can take in, with the kernel and operands that this gives.

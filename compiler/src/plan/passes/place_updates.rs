@@ -38,7 +38,7 @@ impl Plan {
                 self.buffers.push(Buffer { placement: Placement::Unplaced, bytes: from.ty.bytes() });
                 let buffer = BufferId(self.buffers.len() - 1);
                 let name = format!("{}.before", from.name);
-                self.views.push(BufferView { name, ty: from.ty, layout: Layout::RowMajor, buffer });
+                self.views.push(BufferView { name, ty: from.ty, layout: Layout::RowMajor, buffer, offset: 0 });
                 let kept = ViewId(self.views.len() - 1);
                 let node = self.views[variable.0].name.clone();
                 self.copy(*value, kept, &node);

@@ -42,7 +42,9 @@ fn merge(plan: &Plan, ranges: &[Option<LiveRange>], index: usize) -> Option<(Buf
         let last_read = ranges[from.0].is_some_and(|s| s.last == index);
         let first_write = ranges[to.0].is_some_and(|s| s.first == index) && argument.access == Access::Write;
         let once = (0..step.operands.len()).filter(|o| buffer(*o) == Some(from)).count() == 1;
-        let fits = from != to && unplaced(from) && unplaced(to) && same_size && last_read && first_write && once;
+        let whole = plan.offset(step.operands[source]) == 0 && plan.offset(step.operands[k]) == 0;
+        let fits =
+            from != to && whole && unplaced(from) && unplaced(to) && same_size && last_read && first_write && once;
         fits.then(|| (from, to, [step.kernel.arguments[source].name, argument.name]))
     })
 }
