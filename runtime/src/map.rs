@@ -24,11 +24,35 @@ use rustix::mm::{Advice, madvise};
 
 use crate::abi::KernelFn;
 use crate::error::Error;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, OnceLock, lock};
 
-/// Address to length of every live map of this module. Only pages known to be a file's may be given back: the same
-/// advice on other memory would erase it.
-static MAPS: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+/// The live maps of this module. Only pages known to be a file's may be given back: the same advice on other memory would erase it.
+static MAPS: OnceLock<Maps> = OnceLock::new();
+
+/// The maps that a process has made.
+struct Maps {
+    process: u32,
+    /// Address to length.
+    live: Mutex<BTreeMap<usize, usize>>,
+    /// Those of a process that was forked from it, which has a list of its own: at that moment another thread may have held the lock,
+    /// and in the child nobody would ever let go of it. What was mapped before stays mapped there.
+    child: OnceLock<Box<Maps>>,
+}
+
+impl Maps {
+    fn new() -> Maps {
+        Maps { process: std::process::id(), live: Mutex::new(BTreeMap::new()), child: OnceLock::new() }
+    }
+
+    /// Those of this process.
+    fn own() -> MutexGuard<'static, BTreeMap<usize, usize>> {
+        let mut maps = MAPS.get_or_init(Maps::new);
+        while maps.process != std::process::id() {
+            maps = maps.child.get_or_init(|| Box::new(Maps::new()));
+        }
+        lock(&maps.live)
+    }
+}
 
 /// How long to wait for files that another process is publishing: that takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +62,7 @@ struct Listed(Mmap);
 
 impl Listed {
     fn new(map: Mmap) -> Listed {
-        lock(&MAPS).insert(map.as_ptr().addr(), map.len());
+        Maps::own().insert(map.as_ptr().addr(), map.len());
         Listed(map)
     }
 }
@@ -51,7 +75,7 @@ impl AsRef<[u8]> for Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        lock(&MAPS).remove(&self.0.as_ptr().addr());
+        Maps::own().remove(&self.0.as_ptr().addr());
     }
 }
 
@@ -228,7 +252,7 @@ pub fn release_range(first: &[u8], last: &[u8]) -> bool {
 
 /// True when one live map holds `begin..end`.
 fn is_mapped(begin: usize, end: usize) -> bool {
-    let maps = lock(&MAPS);
+    let maps = Maps::own();
     maps.range(..=begin).next_back().is_some_and(|(&start, &len)| end - start <= len)
 }
 
@@ -236,6 +260,42 @@ fn is_mapped(begin: usize, end: usize) -> bool {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    unsafe extern "C" {
+        fn fork() -> i32;
+        fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+        fn alarm(seconds: u32) -> u32;
+        fn _exit(code: i32) -> !;
+    }
+
+    #[test]
+    fn a_forked_child_waits_for_no_lock_of_its_parent() {
+        let file = file_of(&[7; 1 << 16]);
+        let mapped = map_file(file.path(), 1 << 16).unwrap();
+        let held = Maps::own();
+        // SAFETY: the child calls what is async-signal-safe, this module, and the allocator, which glibc makes usable after a fork.
+        let child = unsafe { fork() };
+        if child == 0 {
+            // SAFETY: ends the child if it hangs.
+            unsafe { alarm(20) };
+            let used = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                release_pages(&mapped);
+                let again = map_file(file.path(), 1 << 16).unwrap();
+                let listed = release_range(&again, &again) && !release_range(&mapped, &mapped);
+                let right = listed && again == mapped;
+                drop((again, mapped));
+                right && Maps::own().is_empty()
+            }));
+            // SAFETY: ends the child without the exit handlers of its parent.
+            unsafe { _exit(if used.is_ok_and(|right| right) { 0 } else { 1 }) };
+        }
+        drop(held);
+        let mut status = 0;
+        // SAFETY: waits for the child just made and stores its status in a local.
+        assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0, "the child ended by itself");
+        assert!(release_range(&mapped, &mapped), "the parent's list goes on");
+    }
 
     fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -79,9 +79,9 @@ macro_rules! functions {
 const TINY: f64 = 1.2e-38;
 
 functions! {
-    "`max(x, 0)`", Relu, "relu", activation, (0.5, TINY), x => pick_max(x, 0.0);
+    "`max(x, 0)`", Relu, "relu", activation, (0.5, TINY), x => pick_max(0.0, x);
     "`min(max(x, lo), hi)`; ReLU6 is `clip(0, 6)`", Clip(lo, hi), "clip", activation, (0.5, TINY),
-        x => pick_min(pick_max(x, lo), hi);
+        x => pick_min(hi, pick_max(lo, x));
     "`1 / (1 + exp(-x))`", Sigmoid, "sigmoid", activation, (2.0, 0.01), x => sigmoid(x);
     "`min(max(alpha x + beta, 0), 1)`", HardSigmoid(alpha, beta), "hard_sigmoid", activation, (2.0, 1.0),
         x => pick_min(pick_max(alpha * x + beta, 0.0), 1.0);
@@ -95,7 +95,7 @@ functions! {
     "`x` above zero, `alpha x` below", LeakyRelu(alpha), "leaky_relu", activation, (0.5, TINY),
         x => if x < 0.0 { alpha * x } else { x };
     "`gamma (x > 0 ? x : alpha (exp(x) - 1))`, parameters (alpha, gamma)", Selu(alpha, gamma), "selu", activation, (3.0, TINY),
-        x => gamma * if x <= 0.0 { alpha * libm::expm1(x) } else { x };
+        x => gamma * if x < 0.0 { alpha * libm::expm1(x) } else { x };
     "`max(0, x) + min(0, alpha (exp(x / alpha) - 1))`", Celu(alpha), "celu", activation, (3.0, TINY),
         x => pick_max(x, 0.0) + pick_min(alpha * libm::expm1(x / alpha), 0.0);
     "`x` above alpha, else 0", ThresholdedRelu(alpha), "thresholded_relu", activation, (0.5, TINY),
@@ -146,14 +146,30 @@ fn softplus(x: f64) -> f64 {
     if x > 0.0 { x + libm::log1p(libm::exp(-x)) } else { libm::log1p(libm::exp(x)) }
 }
 
-/// `max` that keeps a NaN operand.
+/// The larger; a NaN operand wins, and of two zeros the second, the operand of functions of one (`f64::max` leaves open which).
 fn pick_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    if a.is_nan() || a > b { a } else { b }
 }
 
-/// `min` that keeps a NaN operand.
+/// The smaller; a NaN operand wins, and of two zeros the second.
 fn pick_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    if a.is_nan() || a < b { a } else { b }
+}
+
+/// The larger; a NaN operand wins, and 0 is larger than -0.
+fn maximum(a: f64, b: f64) -> f64 {
+    if a == 0.0 && b == 0.0 { a + b } else { pick_max(a, b) }
+}
+
+/// The smaller; a NaN operand wins, and -0 is smaller than 0.
+fn minimum(a: f64, b: f64) -> f64 {
+    if a == 0.0 && b == 0.0 { -(-a - b) } else { pick_min(a, b) }
+}
+
+/// The remainder with the divisor's sign, exact but for one rounding; a divisor of infinity leaves `a` or takes its place.
+fn floored_remainder(a: f64, b: f64) -> f64 {
+    let r = libm::fmod(a, b);
+    if r * b < 0.0 { r + b } else { r }
 }
 
 /// Declares the functions of two elements, a row each: what it is, its variant, its mnemonic, whether the result is `bool` whatever the
@@ -210,10 +226,10 @@ binary_functions! {
     "`a * b`", Mul, "mul", value, (a, b) => a * b, a.wrapping_mul(b);
     "`a / b`; integers truncate", Div, "div", value, (a, b) => a / b, if b == 0 { 0 } else { a.wrapping_div(b) };
     "`a` to the power `b`", Pow, "pow", value, (a, b) => libm::pow(a, b), int_pow(a, b);
-    "the smaller; a NaN operand wins", Min, "min", value, (a, b) => pick_min(a, b), a.min(b);
-    "the larger; a NaN operand wins", Max, "max", value, (a, b) => pick_max(a, b), a.max(b);
+    "the smaller; a NaN operand wins, and -0 is smaller than 0", Min, "min", value, (a, b) => minimum(a, b), a.min(b);
+    "the larger; a NaN operand wins, and 0 is larger than -0", Max, "max", value, (a, b) => maximum(a, b), a.max(b);
     "remainder with the divisor's sign (ONNX `Mod`, `fmod=0`)", Mod, "mod", value,
-        (a, b) => a - (a / b).floor() * b, int_mod(a, b);
+        (a, b) => floored_remainder(a, b), int_mod(a, b);
     "remainder with the dividend's sign (ONNX `Mod`, `fmod=1`)", Fmod, "fmod", value,
         (a, b) => libm::fmod(a, b), if b == 0 { 0 } else { a.wrapping_rem(b) };
     "`a` above zero, `a * b` below", Prelu, "prelu", value,
@@ -319,6 +335,28 @@ mod tests {
             assert!(function.eval(f64::NAN).is_nan(), "{function:?}");
         }
         assert_eq!((ThresholdedRelu(1.0).eval(f64::NAN), IsNan.eval(f64::NAN)), (0.0, 1.0));
+    }
+
+    #[test]
+    fn zeros_have_an_order() {
+        for (a, b) in [(0.0, -0.0), (-0.0, 0.0)] {
+            assert!(BinaryFn::Max.eval(a, b).is_sign_positive() && BinaryFn::Min.eval(a, b).is_sign_negative());
+        }
+        assert!(BinaryFn::Max.eval(-0.0, -0.0).is_sign_negative() && BinaryFn::Min.eval(0.0, 0.0).is_sign_positive());
+        for function in [Relu, Clip(0.0, 6.0), Clip(-1.0, 0.0)] {
+            assert!(function.eval(-0.0).is_sign_negative(), "{function:?} leaves a zero as it is");
+        }
+    }
+
+    #[test]
+    fn remainders_are_exact_however_large_the_quotient() {
+        let modulo = |a: f64, b: f64| BinaryFn::Mod.eval(a, b);
+        assert_eq!(
+            [modulo(1e30, 3.0), modulo(-1e30, 3.0), modulo(7.0, -3.0)],
+            [libm::fmod(1e30, 3.0), 3.0 - libm::fmod(1e30, 3.0), -2.0]
+        );
+        assert_eq!([modulo(1.0, f64::INFINITY), modulo(-1.0, f64::INFINITY)], [1.0, f64::INFINITY]);
+        assert!(modulo(f64::INFINITY, 2.0).is_nan() && modulo(1.0, 0.0).is_nan());
     }
 
     #[test]

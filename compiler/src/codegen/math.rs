@@ -23,6 +23,7 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
     use UnaryFn::*;
     match f {
         Relu => constant_op(e, VOp::Max, 0.0, xs),
+        Clip(lo, hi) if lo.is_nan() || hi.is_nan() => constant_op(e, VOp::Add, f32::NAN, xs),
         Clip(lo, hi) => clip(e, lo, hi, xs),
         Sigmoid => exp::sigmoid(e, xs),
         HardSigmoid(alpha, beta) => hard_sigmoid(e, alpha, beta, xs),

@@ -120,7 +120,7 @@ fn nest(op: &ConvTranspose, cx: &mut Lowering<'_>, windows: &[Window]) -> Result
             if inside { element } else { -1 }
         };
         let pairs = (0..window.input).flat_map(|at| (0..window.kernel).map(move |tap| (at, tap)));
-        let table = index_table(cx, &pairs.map(|(at, tap)| meets(at, tap)).collect::<Vec<_>>());
+        let table = index_table(cx, &pairs.map(|(at, tap)| meets(at, tap)).collect::<Vec<_>>())?;
         let at = along(rank, 0, &[(3 + d, window.kernel as i64), (first_tap + d, 1)]);
         let table = call.table("source", &table, at, Entry::Skip);
         call.nest.inputs[read].lookups.push((table, x.strides[d + 2]));

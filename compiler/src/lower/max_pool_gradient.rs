@@ -35,7 +35,7 @@ impl Lower for MaxPoolGradient {
                 if inside { position } else { -1 }
             };
             let pairs = (0..window.input).flat_map(|at| (0..window.kernel).map(move |tap| (at, tap)));
-            let table = index_table(cx, &pairs.map(|(at, tap)| meets(at, tap)).collect::<Vec<_>>());
+            let table = index_table(cx, &pairs.map(|(at, tap)| meets(at, tap)).collect::<Vec<_>>())?;
             let at = along(rank, 0, &[(2 + d, window.kernel as i64), (2 + spatial + d, 1)]);
             let table = call.table("source", &table, at, Entry::Skip);
             call.nest.inputs[gradient].lookups.push((table, dy.strides[2 + d]));
@@ -47,7 +47,7 @@ impl Lower for MaxPoolGradient {
         for (axis, name) in (0..spatial + 2).zip(["n", "c", "i", "j", "k"]) {
             let step = out.shape[axis + 1..].iter().product::<usize>() as i64;
             let entries: Vec<i64> = (0..out.shape[axis] as i64).map(|i| i * step).collect();
-            let table = index_table(cx, &entries);
+            let table = index_table(cx, &entries)?;
             debug_assert_eq!(table.dtype, DType::I32);
             let load = call.input(name, &table, along(rank, 0, &[(axis, 1)]));
             body.push(Inst::Load(load));

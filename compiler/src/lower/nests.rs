@@ -177,10 +177,21 @@ pub fn copy(cx: &mut Lowering<'_>, name: &str, extents: &[usize], from: &View, r
 }
 
 /// Packs indices as an `i32` table.
-pub fn index_table(cx: &mut Lowering<'_>, indices: &[i64]) -> View {
-    let entries: Vec<i32> = indices.iter().map(|i| *i as i32).collect();
-    let id = cx.plan.constant(Generated::indices(&entries));
-    View::constant(id, DType::I32, &[indices.len()])
+///
+/// # Errors
+/// An index beyond 31 bits.
+pub fn index_table(cx: &mut Lowering<'_>, indices: &[i64]) -> Result<View, OpError> {
+    let id = cx.plan.constant(Generated::indices(&entries(indices)?));
+    Ok(View::constant(id, DType::I32, &[indices.len()]))
+}
+
+/// Indices as the entries of a table.
+fn entries(indices: &[i64]) -> Result<Vec<i32>, OpError> {
+    let entry = |index: &i64| {
+        i32::try_from(*index)
+            .map_err(|_| OpError::new("axis", format!("indices up to {}", i32::MAX), index.to_string()))
+    };
+    indices.iter().map(entry).collect()
 }
 
 /// Packs `f32` factors that are not parameters of the model.
@@ -224,4 +235,17 @@ pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, 
     let packing = Packing::new(ty.shape.to_vec(), Transform::None, packing::Layout::new(order.iter().copied()));
     let id = cx.plan.constant(PackedConstant::packed(constant, packing));
     Ok(View { operand: id.into(), dtype: ty.dtype, shape: ty.shape.to_vec(), strides })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::entries;
+
+    #[test]
+    fn indices_beyond_31_bits_are_refused() {
+        assert_eq!(entries(&[-1, 0, 2_147_483_647]), Ok(vec![-1, 0, i32::MAX]));
+        for index in [1i64 << 31, (1 << 32) + 1, -(1 << 31) - 1] {
+            assert_eq!(entries(&[0, index]).unwrap_err().found, index.to_string());
+        }
+    }
 }

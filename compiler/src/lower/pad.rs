@@ -28,7 +28,7 @@ impl Lower for Pad {
             } else {
                 at.strides[axis] = 0;
                 let source = |i| self.source(axis, x.shape[axis], i).map_or(-1, |at| at as i64);
-                tables.push((axis, index_table(cx, &(0..shape[axis]).map(source).collect::<Vec<_>>())));
+                tables.push((axis, index_table(cx, &(0..shape[axis]).map(source).collect::<Vec<_>>())?));
             }
         }
         let (x, out) = (x.moved(), out.moved());

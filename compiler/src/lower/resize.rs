@@ -37,11 +37,11 @@ impl Lower for Resize {
                 let view = cx.temp(&format!("axis{axis}"), TensorType::f32(shape), layout);
                 View::of(cx, view)
             };
-            lower_axis(op, cx, &ty, *axis, &from, &to);
+            lower_axis(op, cx, &ty, *axis, &from, &to)?;
             from = to;
         }
         if axes.is_empty() || outside {
-            lower_outside(op, cx, &ty, &from, &out);
+            lower_outside(op, cx, &ty, &from, &out)?;
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ fn lower_nearest(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, x: &View, 
     tables.iter().for_each(|(axis, _)| read[*axis] = 0);
     let input = call.input("x", &x, Affine::new(0, read));
     for (axis, picks) in tables {
-        let table = index_table(cx, &picks);
+        let table = index_table(cx, &picks)?;
         // Without samples outside, a table is only an index.
         let entry = if whole { Entry::Wrap(x.shape[axis]) } else { Entry::Skip };
         let table = call.table("source", &table, along(rank, 0, &[(axis, 1)]), entry);
@@ -79,14 +79,21 @@ fn lower_nearest(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, x: &View, 
 }
 
 /// Interpolates along one axis: a weighted sum of the samples of each coordinate.
-fn lower_axis(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, axis: usize, from: &View, to: &View) {
+fn lower_axis(
+    op: &Resize,
+    cx: &mut Lowering<'_>,
+    ty: &TensorType,
+    axis: usize,
+    from: &View,
+    to: &View,
+) -> Result<(), OpError> {
     let extent = from.shape[axis];
     let sources = (0..op.shape[axis]).map(|i| op.source(ty, axis, i).unwrap_or(0.0));
     let taps: Vec<Vec<(usize, f64)>> = sources.map(|at| op.taps(at, extent, axis)).collect();
     let most = taps.iter().map(Vec::len).max().unwrap_or(0);
     let padded = |tap: &Vec<(usize, f64)>, k: usize| tap.get(k).filter(|(_, weight)| *weight != 0.0).copied();
     let views = || taps.iter().flat_map(|tap| (0..most).map(move |k| padded(tap, k)));
-    let table = index_table(cx, &views().map(|s| s.map_or(-1, |(at, _)| at as i64)).collect::<Vec<_>>());
+    let table = index_table(cx, &views().map(|s| s.map_or(-1, |(at, _)| at as i64)).collect::<Vec<_>>())?;
     let weights = factors(cx, views().map(|s| s.map_or(0.0, |(_, weight)| weight as f32)).collect());
     let extents = [&to.shape[..], &[most]].concat();
     let rank = extents.len();
@@ -106,22 +113,24 @@ fn lower_axis(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, axis: usize, 
     body.push(Inst::Load(weight));
     call.compute(vec![float(0.0)], body, Combine::SumProduct, rounded(vec![Inst::Accumulated], to.dtype));
     call.run(cx);
+    Ok(())
 }
 
 /// Copies what was interpolated, with the extrapolation value outside the region of interest.
-fn lower_outside(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, from: &View, out: &View) {
+fn lower_outside(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, from: &View, out: &View) -> Result<(), OpError> {
     let rank = op.shape.len();
     let mut call = NestCall::new("resize_outside", &op.shape, 0, out, Affine::new(0, out.strides.clone()));
     call.input("x", from, Affine::new(0, from.strides.clone()));
     for axis in (0..rank).filter(|axis| !op.keeps(ty, *axis)) {
         let inside = |i: usize| if op.source(ty, axis, i).is_some() { 0 } else { -1 };
-        let table = index_table(cx, &(0..op.shape[axis]).map(inside).collect::<Vec<_>>());
+        let table = index_table(cx, &(0..op.shape[axis]).map(inside).collect::<Vec<_>>())?;
         call.table("inside", &table, along(rank, 0, &[(axis, 1)]), Entry::Skip);
     }
     let program = |first: Inst| if from.dtype == out.dtype { vec![first] } else { rounded(vec![first], out.dtype) };
     let fill = if from.dtype == DType::F32 { float(op.extrapolation) } else { number(out.dtype, op.extrapolation) };
     call.compute(program(fill), program(Inst::Load(0)), Combine::Last, Vec::new());
     call.run(cx);
+    Ok(())
 }
 
 /// Rounds the `f32` that a program ends in to elements of `dtype`, halves to even.

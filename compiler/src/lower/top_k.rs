@@ -24,7 +24,7 @@ impl Lower for TopK {
             return Ok(());
         }
         let count = x.shape[self.axis];
-        let numbers = index_table(cx, &(0..count as i64).collect::<Vec<_>>());
+        let numbers = index_table(cx, &(0..count as i64).collect::<Vec<_>>())?;
         let ranks = ranks(self, cx, &x, &numbers);
         select(self, cx, &ranks, &numbers, &indices);
         if let Some(values) = values {

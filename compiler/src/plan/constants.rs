@@ -48,6 +48,13 @@ impl NumberList {
         let bytes: Bytes = elements.flatten().collect::<Vec<u8>>().into();
         Self { count: bytes.len() / 4, hash: xxhash_rust::xxh3::xxh3_64(&bytes), elements: Some(bytes) }
     }
+
+    /// The smallest and largest number of a list of `i32`, if it has any and they are known.
+    pub fn range(&self) -> Option<(i64, i64)> {
+        let numbers =
+            || self.elements.iter().flat_map(|bytes| bytes.as_chunks().0).map(|n| i64::from(i32::from_le_bytes(*n)));
+        Some((numbers().min()?, numbers().max()?))
+    }
 }
 
 impl PartialEq for NumberList {

@@ -2,7 +2,7 @@
 //!
 //! In: a plan. Out: every way in which it breaks what emission relies on. Invariant of a valid plan: all that it names is there; each
 //! operand is at least as large as its kernel argument, and so is the memory at its place; nothing that is only read is written;
-//! the programs of loop nests compute with values of the kinds that their instructions take.
+//! loop nests touch what their operands have, and compute with values of the kinds that their instructions take.
 //! Anyone can change a plan, so this is asked right before code is made of it, not only by those who built it.
 
 use fornax_runtime::ALIGN;
@@ -63,8 +63,7 @@ fn check_counts(plan: &Plan, step: &KernelCall) -> Result<()> {
 
 /// [`verify`], that every value has a place, that constants are known, and that kernels are those of their specs: what emission asks for.
 ///
-/// What a kernel does inside of its arguments is taken from its spec and from the tables that its lowering made: who writes specs or
-/// tables of positions by hand answers for them.
+/// What a kernel of another family than loop nests does inside of its arguments is taken from its spec: its arguments are what it says.
 ///
 /// # Errors
 /// As [`verify`].
@@ -147,10 +146,11 @@ fn unnamed(plan: &Plan, step: &KernelCall) -> Option<String> {
 fn faults(plan: &Plan, step: &KernelCall) -> Vec<String> {
     let (kernel, mut faults) = (&step.kernel, Vec::new());
     let at = format!("{}: {}", step.node, kernel.name);
-    if let Spec::Loops(loops) = &kernel.spec
-        && let Err(fault) = loops.nest().check_kinds()
-    {
-        faults.push(format!("{at}: {fault}"));
+    if let Spec::Loops(loops) = &kernel.spec {
+        let nest = loops.nest();
+        let entries = |table: usize| positions(plan, *step.operands.get(nest.inputs.len() + table)?);
+        let found = [nest.check_kinds(), nest.check_bounds(entries)];
+        faults.extend(found.into_iter().filter_map(Result::err).map(|fault| format!("{at}: {fault}")));
     }
     for (index, (argument, operand)) in kernel.arguments.iter().zip(&step.operands).enumerate() {
         let (bytes, place) = (plan.extent(*operand), (plan.placement(*operand), plan.offset(*operand)));
@@ -211,6 +211,17 @@ fn is_table(plan: &Plan, operand: Operand) -> bool {
             matches!(plan.constants[id].contents, Contents::Generated(Generated::Indices(_)))
         }
         _ => false,
+    }
+}
+
+/// The smallest and largest entry of a table of positions that a lowering made, if they are known.
+fn positions(plan: &Plan, operand: Operand) -> Option<(i64, i64)> {
+    match plan.placement(operand) {
+        Placement::Constant(ConstId(id)) => match &plan.constants[id].contents {
+            Contents::Generated(Generated::Indices(list)) => list.range(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -325,6 +336,28 @@ mod tests {
         };
         let error = broken(pad(), swapped);
         assert!(error.contains("expected a table of positions"), "{error}");
+    }
+
+    #[test]
+    fn tables_of_positions_lead_inside() {
+        let gaps = |extent: usize| {
+            let node = "pad %x {mode=reflect, pads=[1, 1, 1, 1]}";
+            plan(&format!("graph @g(%x: f32[{extent},64]) {{ %y = {node} return %y as \"y\" }}"))
+        };
+        let swapped = |plan: &mut Plan| {
+            let larger = gaps(64);
+            let table = larger.steps.iter().find_map(|step| {
+                let trusted = (0..step.operands.len()).find(|at| trusts(&step.kernel, *at))?;
+                let Operand::Constant(ConstId(id)) = step.operands[trusted] else { return None };
+                Some(larger.constants[id].clone())
+            });
+            let step = plan.steps.iter().position(|step| (0..step.operands.len()).any(|at| trusts(&step.kernel, at)));
+            let at = (0..).find(|at| trusts(&plan.steps[step.unwrap()].kernel, *at)).unwrap();
+            plan.constants.push(table.unwrap());
+            plan.steps[step.unwrap()].operands[at] = Operand::Constant(ConstId(plan.constants.len() - 1));
+        };
+        let error = broken(gaps(4), swapped);
+        assert!(error.contains("x: expected elements of 256, found"), "{error}");
     }
 
     /// The text of a plan of one nest that adds an integer to a float.

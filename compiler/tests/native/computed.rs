@@ -33,9 +33,9 @@ const CASES: &[Case] = &[
     ("[2,4,5]", &["[5]"], "matmul"),
     ("[2,9,5]", &["[2,5,21]"], "matmul"),
     ("[9,7]", &["[19,7]", "[19]"], "gemm {trans_b=true,bias=true,activation=relu}"),
-    ("[3,7]", &["[7,33]", "[1,33]"], "gemm {bias=true,alpha=0.5,beta=3}"),
+    ("[3,7]", &["[7,33]", "[1,33]"], "gemm {bias=true,alpha=-1,beta=3}"),
     ("[7,9]", &["[7,40]", "[]"], "gemm {trans_a=true,bias=true,beta=0.3}"),
-    ("[70,9]", &["[20,70]"], "gemm {trans_a=true,trans_b=true,alpha=-2}"),
+    ("[70,9]", &["[20,70]"], "gemm {trans_a=true,trans_b=true,alpha=-1}"),
 ];
 
 /// The graph's inputs and nodes with the operands after the first as constants or as inputs.
@@ -91,6 +91,35 @@ fn computed_weights_run_on_the_kernels_of_constant_ones() {
             all.filter(|name| !name.starts_with("f32_pack_")).collect::<Vec<_>>()
         };
         assert_eq!(of(false), of(true), "{case:?}");
+    }
+}
+
+/// Matrices whose elements times `alpha` overflow, or lose digits, constant or computed.
+#[test]
+fn factors_of_a_product_do_not_leave_the_numbers() {
+    let of = |shape: &[usize], values: &[f32]| Literal::from_f32(shape, values);
+    let cases = [
+        (3e38f32, [1e-20f32, 2e-20], 1024.0f32),
+        (-2e38, [1e-30, 1e-35], 524_288.0),
+        (1e-38, [1e20, 3e25], 0.001_953_125),
+        (1e-44, [1e30, 1e35], 0.5),
+        (1.5, [1.0, -2.0], -4.0),
+    ];
+    for (w, x, alpha) in cases {
+        for (rows, bias) in [(1, ""), (40, ""), (1, ", %c"), (40, ", %c")] {
+            let (x, c) = (of(&[rows, 2], &x.repeat(rows)), of(&[1, 33], &[w * 1e-3; 33]));
+            let head = format!("%x: f32[{rows},2]");
+            let flags = format!("alpha={alpha},beta=2,activation=leaky_relu(0.5),bias={}", !bias.is_empty());
+            let node = format!("%y = gemm %x, %w{bias} {{{flags}}}");
+            let constant = |name: &str, shape: &str, v: f32, n: usize| {
+                format!("%{name} = constant f32{shape} [{}]\n", vec![format!("{v:e}"); n].join(", "))
+            };
+            let known = constant("w", "[2,33]", w, 66) + &constant("c", "[1,33]", w * 1e-3, 33);
+            assert_eq!(difference(&head, &format!("{known}{node}"), Some(vec![x.clone()]), 1e-6), Ok(()), "{node}");
+            let head = format!("{head}, %w: f32[2,33], %c: f32[1,33]");
+            let inputs = vec![x, of(&[2, 33], &[w; 66]), c];
+            assert_eq!(difference(&head, &node, Some(inputs), 1e-6), Ok(()), "{head} {node}");
+        }
     }
 }
 

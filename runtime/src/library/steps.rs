@@ -50,6 +50,9 @@ impl Tables {
 }
 
 /// What an argument means for a binding with these ports.
+///
+/// Whether the kernel reads it or writes it is in its code and nowhere else; a table that said so would be trusted as the code is. The
+/// compiler makes no code of a plan that writes what is only read.
 fn argument(value: u64, ports: &Ports, state: &StateParts) -> Option<Arg> {
     let offset = usize::try_from(value & ((1 << BASE_SHIFT) - 1)).ok()?;
     match value >> BASE_SHIFT {

@@ -116,7 +116,10 @@ impl Resize {
             return Some(i as f64);
         }
         let exact = self.coordinate(x, axis, i, |v| v);
-        let decided = || self.coordinate(x, axis, i, |v| f64::from(v as f32));
+        let decided = || match self.coordinates {
+            CoordinateMode::HalfPixelSymmetric => self.symmetric(x, axis, i),
+            _ => self.coordinate(x, axis, i, |v| f64::from(v as f32)),
+        };
         let at = if self.mode == ResizeMode::Nearest { decided() } else { exact };
         if self.coordinates == CoordinateMode::TfCropAndResize {
             let last = x.shape[axis] as f64 - 1.0;
@@ -148,6 +151,15 @@ impl Resize {
                 }
             }
         }
+    }
+
+    /// The coordinate of [`CoordinateMode::HalfPixelSymmetric`] as onnxruntime decides by it, which alone runs the rule: the offset of the
+    /// origin in `f32`, from a scaled extent that is not taken for the whole one, and the rest rounded once.
+    fn symmetric(&self, x: &TensorType, axis: usize, i: usize) -> f64 {
+        let (input, output, scale) = (x.shape[axis] as f32, self.shape[axis] as f32, self.scales[axis] as f32);
+        let offset = input / 2.0 * (1.0 - output / (scale * input));
+        let at = f64::from(offset) + (i as f64 + 0.5) / f64::from(scale) - 0.5;
+        f64::from(at as f32)
     }
 
     /// The sample of an axis of `extent` that is nearest to coordinate `at`; what is within a millionth of a half counts as one.
@@ -369,6 +381,28 @@ mod tests {
         // Output 1 of a scaled extent of 1.2 sits in the middle of the input.
         let y = line(&op(HalfPixelSymmetric), f64::from(0.6f32), 1, &[1.0, 3.0]);
         assert!((y[0] - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_symmetric_origin_decides_as_onnxruntime_does() {
+        // What its rule gives in its types of numbers; in f64 the first three would be 1, 1 and 2.
+        let floor = Resize {
+            coordinates: CoordinateMode::HalfPixelSymmetric,
+            nearest: NearestMode::Floor,
+            ..Resize::default()
+        };
+        let ceil = Resize { nearest: NearestMode::Ceil, ..floor.clone() };
+        let third = |out: f32| f64::from(out / 3.0);
+        for (op, scale, (input, output), i, expected) in [
+            (&floor, third(1.0), (3, 1), 0, 0.0),
+            (&floor, third(11.0), (3, 11), 5, 0.0),
+            (&floor, f64::from(0.6f32), (5, 3), 1, 1.0),
+            (&floor, f64::from(1.5f32), (3, 4), 3, 2.0),
+            (&ceil, f64::from(1.05f32), (5, 5), 2, 2.0),
+        ] {
+            let x: Vec<f32> = (0..input).map(|v| v as f32).collect();
+            assert_eq!(line(op, scale, output, &x)[i], expected, "{input} to {output} by {scale}");
+        }
     }
 
     #[test]

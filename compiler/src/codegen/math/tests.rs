@@ -94,6 +94,14 @@ fn a_nan_stays_unless_a_comparison_decides() {
 }
 
 #[test]
+fn a_limit_that_is_no_number_leaves_none() {
+    for (lo, hi) in [(f32::NAN, 6.0), (-1.0, f32::NAN), (f32::NAN, f32::NAN)] {
+        let ys = apply(Clip(lo, hi), vec![-f32::INFINITY, -2.0, -0.0, 3.0, f32::INFINITY, f32::NAN]);
+        assert!(ys.iter().all(|y| y.is_nan()), "{lo} to {hi}: {ys:?}");
+    }
+}
+
+#[test]
 fn infinities_give_the_stated_limits() {
     let inf = f32::INFINITY;
     let limits = |f| apply(f, vec![-inf, inf]);

@@ -9,6 +9,7 @@
 //! In: nests as operators write them. Out, after [`LoopNest::simplify`]: as few axes as possible, the output axis of the smallest
 //! stride innermost, no test that always holds.
 
+mod bounds;
 mod inline;
 mod kinds;
 mod order;

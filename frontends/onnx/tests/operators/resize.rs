@@ -38,6 +38,21 @@ fn axes_are_listed() {
     node.gives(f32s(&[1, 4], &[0.0, 0.0, 1.0, 1.0]));
 }
 
+/// By the standard an axis may be counted from the back; the reference of the onnx package leaves such axes as they are where
+/// proportions are kept, though not where they are stretched.
+#[test]
+fn proportions_are_kept_along_axes_counted_from_the_back() {
+    for policy in ["stretch", "not_larger", "not_smaller"] {
+        let shape = |axes: &[i64]| {
+            let node = Node::new("Resize", 18).input(iota(&[1, 2, 8, 7])).absent().absent().constant(i64s(&[12, 14]));
+            let node = node.ints("axes", axes).string("keep_aspect_ratio_policy", policy);
+            node.run().unwrap()[0].ty.shape.to_vec()
+        };
+        assert_eq!(shape(&[-2, -1]), shape(&[2, 3]), "{policy}");
+        assert_eq!(shape(&[-1, -2])[..2], [1, 2], "{policy}");
+    }
+}
+
 #[test]
 fn targets_are_checked() {
     let scales = || f32s(&[1], &[2.0]);

@@ -9,6 +9,10 @@ use fornax_ir::types::{Constant, DType, TensorType};
 
 /// What changes.
 pub trait Edit {
+    /// What takes the place of an input, by its number, if it becomes a constant.
+    fn input(&mut self, _number: usize) -> Option<Constant> {
+        None
+    }
     /// The type of an input.
     fn ty(&mut self, ty: &TensorType) -> TensorType {
         ty.clone()
@@ -28,8 +32,13 @@ pub fn rebuilt(graph: &Graph, edit: &mut dyn Edit) -> Option<Graph> {
     let mut b = GraphBuilder::new(graph.name.clone()).with_fold_limit(0);
     let mut values: HashMap<ValueId, ValueId> = HashMap::new();
     // Inputs and variables first and in their order, which is that of the interface.
-    for id in graph.inputs() {
-        values.insert((*id).into(), b.input_of(graph.name_of(*id), edit.ty(graph.ty(*id))));
+    for (number, id) in graph.inputs().iter().enumerate() {
+        let name = graph.name_of(*id);
+        let value = match edit.input(number) {
+            Some(constant) => b.constant(name, constant),
+            None => b.input_of(name, edit.ty(graph.ty(*id))),
+        };
+        values.insert((*id).into(), value);
     }
     for id in graph.variables() {
         let node = graph.node(*id);
