@@ -68,9 +68,10 @@ fn rounding_shows(alpha: f32, relative: f32) -> bool {
     (t + libm::logf(t) + 0.5) * relative.abs() > 0.6 * f32::EPSILON
 }
 
-/// `1 / (1 + exp(-x))`: 2 ulp of the larger of the result and 0.01. -inf gives 0, +inf gives 1.
+/// `1 / (1 + exp(-x))`: 2 ulp of the larger of the result and 0.01, monotone. -inf gives 0, +inf gives 1.
 pub(super) fn sigmoid(e: &mut dyn Emitter, xs: &[V]) {
-    denominator(e, 1.0, xs);
+    clip(e, -RANGE.1, -RANGE.0, xs);
+    one_plus_exp(e, 1.0, xs);
     constant_op(e, VOp::Div, 1.0, xs);
 }
 
