@@ -12,9 +12,9 @@ use support::efficientnet::{Exporter, Padding, b0};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The demo's logits for its sample input.
-const SIGNS: u64 = 0x7b86_11f9_d91c_c748;
+const SIGNS: u64 = 0xab2d_b797_f317_60f0;
 /// Logits of EfficientNet-B0 with seeded weights, for a seeded image of 64 by 64.
-const B0: u64 = 0xc22e_8117_4821_aeca;
+const B0: u64 = 0x3dd5_61fd_d255_2188;
 
 /// Targets with FMA that this machine runs; the others are named.
 fn targets() -> Vec<Target> {
