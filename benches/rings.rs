@@ -55,6 +55,7 @@ fn main() {
                 pads: [(k - 1) / 2; 2],
                 activation: Some(UnaryFn::Silu),
                 squeeze: true,
+                transposed: false,
             };
             let ring = Ring { inputs: *inputs, expand: Some(UnaryFn::Silu), depthwise: depthwise.clone() };
             let expansion: Conv = ring.expansion_of_all();

@@ -254,7 +254,11 @@ fn wrong_images() {
 
 #[test]
 fn wrong_use() {
-    fails(&["classify", MODEL], 2, "expected one of compile, scale, dataset, features, export, finetune, probe, eval, run");
+    fails(
+        &["classify", MODEL],
+        2,
+        "expected one of compile, scale, dataset, features, export, finetune, probe, eval, run",
+    );
     fails(&["run"], 2, "<MODEL>");
     fails(&["run", MODEL], 2, "--image");
     fails(&["run", MODEL, "--image", PHOTO, "--input", "x.npy"], 2, "cannot be used with");

@@ -3,18 +3,21 @@
 //! In: the graph of a classifier. Out: the node of the layer, what it reads, and its weights and biases where they are constants. A layer
 //! is a matrix product, with its bias or followed by one, or a 1x1 convolution of one pixel.
 
-use fornax_ir::graph::{Graph, NodeId, ValueId};
+#[cfg(feature = "train")]
+use fornax_ir::graph::NodeId;
+use fornax_ir::graph::{Graph, ValueId};
 use fornax_ir::ops::Op;
-use fornax_ir::scalar::BinaryFn;
 
 /// The last linear layer of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearLayer {
     /// The product or convolution.
+    #[cfg(feature = "train")]
     pub node: NodeId,
     /// What it reads: the pooled features.
     pub features: ValueId,
     /// The node that adds the biases, if it is another one.
+    #[cfg(feature = "train")]
     addition: Option<NodeId>,
 }
 
@@ -38,32 +41,51 @@ pub(crate) struct Head {
     pub features: usize,
 }
 
+/// Whether a product or convolution is a linear layer: a convolution if it has one pixel.
+fn is_linear(graph: &Graph, id: ValueId) -> bool {
+    let is_convolution = matches!(graph.producer(id).op(), Some(Op::Conv(_)));
+    let x = graph.operands(id.node)[0];
+    !is_convolution || graph.ty(x).shape[2..].iter().all(|extent| *extent == 1)
+}
+
 /// The last linear layer on the way back from the first output.
 pub(crate) fn linear_layer(graph: &Graph) -> Option<LinearLayer> {
     let mut id = graph.outputs().first().map(|(_, id)| *id)?;
+    #[cfg(feature = "train")]
     let mut addition = None;
     loop {
         let node = graph.producer(id);
         let operands = graph.operands(id.node);
         match node.op()? {
-            Op::Gemm(_) | Op::MatMul(_) => {
-                return Some(LinearLayer { node: id.node, features: *operands.first()?, addition });
-            }
-            // A 1x1 convolution of one pixel is a linear layer.
-            Op::Conv(_) if graph.ty(operands[0]).shape[2..].iter().all(|extent| *extent == 1) => {
-                return Some(LinearLayer { node: id.node, features: *operands.first()?, addition });
+            Op::Gemm(_) | Op::MatMul(_) | Op::Conv(_) if is_linear(graph, id) => {
+                return Some(LinearLayer {
+                    #[cfg(feature = "train")]
+                    node: id.node,
+                    features: *operands.first()?,
+                    #[cfg(feature = "train")]
+                    addition,
+                });
             }
             Op::Softmax(_) | Op::Reshape(_) | Op::Identity(_) | Op::Unary(_) | Op::Cast(_) | Op::Transpose(_) => {
                 id = *operands.first()?;
             }
             // A bias added by itself.
-            Op::Binary(op) => {
-                addition = (op.function == BinaryFn::Add).then_some(id.node);
+            Op::Binary(_) => {
+                #[cfg(feature = "train")]
+                {
+                    addition = is_addition(graph, id).then_some(id.node);
+                }
                 id = operands.into_iter().find(|operand| graph.producer(*operand).constant().is_none())?;
             }
             _ => return None,
         }
     }
+}
+
+/// Whether a node adds two values.
+#[cfg(feature = "train")]
+fn is_addition(graph: &Graph, id: ValueId) -> bool {
+    matches!(graph.producer(id).op(), Some(Op::Binary(op)) if op.function == fornax_ir::scalar::BinaryFn::Add)
 }
 
 /// Weights and biases of the last linear layer, if it is one whose classes can be exchanged.

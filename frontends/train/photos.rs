@@ -1,6 +1,6 @@
 //! Photos in memory: decoded once, resized as the network's preprocessing asks.
 //!
-//! In: a [`Dataset`]'s photos and what the network expects of one. Out: [`Photos`], from which any thread takes inputs of the network: as
+//! In: the photos of a [`super::dataset::Dataset`], and what the network expects of one. Out: [`Photos`], from which any thread takes inputs of the network: as
 //! they are evaluated, or changed for training. All are decoded before the first is used, so that a broken one is found then; those
 //! that do not fit into the bound on memory are read again when they are needed.
 

@@ -134,12 +134,12 @@ fn folded(graph: &Graph, expected: &[Literal]) -> Result<(), String> {
     Ok(())
 }
 
+/// The outputs of each inputs on each level.
+type OnLevels = Vec<(Target, Vec<Vec<Literal>>)>;
+
 /// The outputs of each inputs on every level of this machine; a refusal if no kernel computes the graph.
-pub fn levels(
-    graph: &Graph,
-    inputs: &[Vec<Literal>],
-) -> Result<Result<Vec<(Target, Vec<Vec<Literal>>)>, String>, String> {
-    let mut results: Vec<(Target, Vec<Vec<Literal>>)> = Vec::new();
+pub fn levels(graph: &Graph, inputs: &[Vec<Literal>]) -> Result<Result<OnLevels, String>, String> {
+    let mut results = OnLevels::new();
     for target in Target::runnable() {
         let plan = match plan_of(graph, &target) {
             Err(Error::Unsupported(refusals)) => return Ok(Err(refusals.join("; "))),
