@@ -1,0 +1,29 @@
+//! Training in native code against golden values of PyTorch in `f64`, and against the evaluator.
+//!
+//! The golden files are large and lie in `FORNAX_SHARED`; of their many cases a few run by default, all with `FORNAX_TRAINING=full`.
+
+#[path = "training/golden.rs"]
+mod golden;
+#[path = "training/gradients.rs"]
+mod gradients;
+#[path = "training/networks.rs"]
+mod networks;
+#[path = "training/optimisers.rs"]
+mod optimisers;
+#[path = "training/parts.rs"]
+mod parts;
+#[path = "training/probe.rs"]
+mod probe;
+#[path = "training/runs.rs"]
+mod runs;
+mod support;
+
+/// Whether every case is to run.
+fn full() -> bool {
+    std::env::var_os("FORNAX_TRAINING").is_some_and(|value| value == "full")
+}
+
+/// A line on standard error.
+fn say(line: &str) {
+    eprintln!("{line}");
+}
