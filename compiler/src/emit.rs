@@ -83,7 +83,8 @@ fn state(plan: &Plan, initial: usize) -> StateParts {
 /// Writes what the parameters and states of `plan` begin with into zeroed memory of the size of its state block.
 fn fill_state(plan: &Plan, block: &mut [u8]) {
     for variable in &plan.variables {
-        if let Some(bytes) = variable.initial.bytes() {
+        // Pages that stay untouched take no memory: half of what training begins with is zero.
+        if let Some(bytes) = variable.initial.bytes().filter(|bytes| bytes.iter().any(|byte| *byte != 0)) {
             block[variable.offset..][..bytes.len()].copy_from_slice(&bytes);
         }
     }
