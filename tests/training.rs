@@ -1,7 +1,9 @@
-//! Training in native code against golden values of PyTorch in `f64`, and against the evaluator.
+//! Training in native code against golden values of PyTorch in `f64`, and against the evaluator; and by itself: bits, states, what is learnt.
 //!
 //! The golden files are large and lie in `FORNAX_SHARED`; of their many cases a few run by default, all with `FORNAX_TRAINING=full`.
 
+#[path = "training/alone.rs"]
+mod alone;
 #[path = "training/golden.rs"]
 mod golden;
 #[path = "training/gradients.rs"]

@@ -64,6 +64,12 @@ impl Network {
         Self { architecture, weights: Box::new(bound) }
     }
 
+    /// A network of a spec and seeded weights.
+    pub fn seeded(spec: &str, seed: u64) -> Self {
+        let weights = Box::new(fornax::scaling::random::Random { seed });
+        Self { architecture: architecture(spec), weights }
+    }
+
     /// Its graph for an input `[images, channels, height, width]`.
     pub fn graph(&self, shape: [usize; 4], outputs: Outputs) -> Graph {
         let options = BuildOptions { batch: shape[0], side: (shape[2], shape[3]), outputs };

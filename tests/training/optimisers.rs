@@ -235,8 +235,7 @@ fn older_gradients() {
     figures.check();
 }
 
-/// Optimisers of `train`: losses and parameters within 1e-4; under AdamW without those whose gradient is zero, and within 5e-4, as its first
-/// steps move an element by the whole rate whatever its gradient: one of a gradient near zero may go the other way in `f32`.
+/// Optimisers of `train`: losses and parameters within 1e-4; under AdamW without those whose gradient is zero, and without [`faint`] elements.
 #[test]
 fn older_optimisers() {
     let Some(folder) = folder() else { return };
@@ -270,13 +269,34 @@ fn older_optimisers() {
         let mut summaries = json!({});
         kept.keys().for_each(|name| summaries[name] = case["per_tensor"][name].clone());
         figures.exact(&summaries, &kept, &BTreeSet::new());
-        let compared = if name == "adamw" { &kept } else { &exact.parameters };
-        let within = if name == "adamw" { 5e-4 } else { 1e-4 };
-        figures.relative("parameters", compared, &native.parameters, within);
+        if name == "adamw" {
+            let mut first = Exact::new(&whole, &choice);
+            first.gradients(&batch);
+            let mut counts = (0, 0);
+            for (name, gradient) in first.summed().iter().filter(|(name, _)| kept.contains_key(*name)) {
+                let faint = faint(gradient);
+                let strong = |values: &[f64]| -> Vec<f64> {
+                    values.iter().zip(&faint).filter(|(_, faint)| !**faint).map(|(value, _)| *value).collect()
+                };
+                let (gold, found) = (strong(&kept[name]), strong(&native.parameters[name]));
+                counts = (counts.0 + gold.len(), counts.1 + faint.len());
+                figures.add("parameters", apart(&gold, &found) / norm(&gold), 1e-4, name);
+            }
+            assert!(counts.0 * 100 >= counts.1 * 95, "{} of {} elements are compared", counts.0, counts.1);
+        } else {
+            figures.relative("parameters", &exact.parameters, &native.parameters, 1e-4);
+        }
         wrong.extend(figures.end());
     }
     left_out("train_golden.json", &left);
     fail(&wrong);
+}
+
+/// Elements whose gradient is less than a thousandth of a tensor's usual one. AdamW's first steps move an element by the whole rate
+/// whatever its gradient, so that one near zero may go the other way in `f32`.
+fn faint(gradient: &[f64]) -> Vec<bool> {
+    let least = 1e-3 * norm(gradient) / (gradient.len() as f64).sqrt();
+    gradient.iter().map(|value| value.abs() < least).collect()
 }
 
 fn owned((name, values): (&String, &Vec<f64>)) -> (String, Vec<f64>) {
