@@ -184,6 +184,8 @@ fn networks() {
             let mut single = Native::here(&graph(&network, &batch["input"], 1), &choice);
             let name = format!("{name}, one by one");
             wrong.extend(check(&name, case, &mut single, &mut Exact::new(&whole, &choice), &batch));
+            let [whole, single] = [&mut native, &mut single].map(|run| (run.gradients(&batch), run.summed()).1);
+            assert!(whole == single, "{name}: other bits than all at once");
         }
     }
     left_out("networks.json", &left);

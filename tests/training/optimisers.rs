@@ -235,7 +235,8 @@ fn older_gradients() {
     figures.check();
 }
 
-/// Optimisers of `train`: losses and parameters within 1e-4; under AdamW without those whose gradient is zero, and without [`faint`] elements.
+/// Optimisers of `train`: losses and parameters within 1e-4; under AdamW without those whose gradient is zero, and without [`faint`]
+/// elements.
 #[test]
 fn older_optimisers() {
     let Some(folder) = folder() else { return };

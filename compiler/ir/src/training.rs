@@ -10,7 +10,8 @@
 //!
 //! In: a graph of one input and one output of logits (a softmax at its end is left out), and what is to be trained. Out: three graphs with the same variables in the
 //! same order, so that their state blocks have one layout and are one block of memory. Invariants: what no trained parameter reaches stays
-//! inference code over constants; the gradients of images are sums, so that how many of them a run takes changes their rounding only.
+//! inference code over constants; the gradients of images are summed one image after the other, so that with fixed batch norms how many
+//! of them a run takes changes no bit of a network of convolutions and linear layers.
 //!
 //! A batch norm that stays **fixed** is folded: the convolution reads `w' = a w` and `b' = shift + a (bias - mean)` with
 //! `a = scale / sqrt(variance + epsilon)`, which are states that `update` keeps. Gradients are summed with respect to `w'` and `b'`, and

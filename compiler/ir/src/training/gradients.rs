@@ -9,7 +9,7 @@ use crate::differentiate::differentiate;
 use crate::error::{Error, OpError, Result};
 use crate::graph::{Graph, GraphBuilder, ValueId};
 use crate::ops::reduce::ReduceKind;
-use crate::ops::{BatchNorm, BatchStatistics, Conv, Gemm, Op, Reduce, Softmax};
+use crate::ops::{BatchNorm, BatchStatistics, Conv, Expand, Gemm, Op, Reduce, Softmax};
 use crate::scalar::UnaryFn;
 use crate::types::{Constant, TensorType};
 
@@ -195,11 +195,45 @@ fn accumulate(b: &mut GraphBuilder, name: &str, gradient: ValueId) -> Result<()>
             b.update(state, gradient);
         }
         None => {
-            let sum = Arithmetic::new(b, format!("sum.{name}")).add(state, gradient)?;
+            let sum = match images(b, gradient).filter(|_| unused) {
+                Some(x) => add_images(b, name, state, x, gradient)?,
+                None => Arithmetic::new(b, format!("sum.{name}")).add(state, gradient)?,
+            };
             b.update(state, sum);
         }
     }
     Ok(())
+}
+
+/// What a gradient is the sum of, if that is over several images.
+fn images(b: &GraphBuilder, gradient: ValueId) -> Option<ValueId> {
+    let Some(Op::Reduce(reduce)) = b.graph().producer(gradient).op() else { return None };
+    let x = b.graph().operands(gradient.node)[0];
+    let several =
+        reduce.kind == ReduceKind::Sum && !reduce.keepdims && reduce.axes.contains(&0) && b.ty(x).shape[0] > 1;
+    several.then_some(x)
+}
+
+/// A state and the sums of every image of `x`, added one image after the other: as if each had come by itself. That is a product with
+/// ones, which begins with the state.
+fn add_images(b: &mut GraphBuilder, name: &str, state: ValueId, x: ValueId, gradient: ValueId) -> Result<ValueId> {
+    let axes = match b.graph().producer(gradient).op() {
+        Some(Op::Reduce(reduce)) => reduce.axes.iter().copied().filter(|axis| *axis != 0).collect::<Vec<_>>(),
+        _ => Vec::new(),
+    };
+    let (ty, images) = (b.ty(gradient).clone(), b.ty(x).shape[0]);
+    let (shape, count) = (ty.shape.to_vec(), ty.shape.numel());
+    let mut a = Arithmetic::new(b, format!("sum.{name}"));
+    let rows = match axes.is_empty() {
+        true => x,
+        false => a.op(Reduce { kind: ReduceKind::Sum, axes, keepdims: false }, &[x])?,
+    };
+    let rows = a.reshape(rows, vec![images, count])?;
+    let one = a.number(x, 1.0);
+    let ones = a.op(Expand { shape: vec![1, images] }, &[one])?;
+    let before = a.reshape(state, vec![1, count])?;
+    let sum = a.op(Gemm { bias: true, ..Gemm::default() }, &[ones, rows, before])?;
+    a.reshape(sum, shape)
 }
 
 /// Zeros of a type.

@@ -73,8 +73,10 @@ fn check(optimiser: Optimiser, norm: Norm) {
                 let (g, s) = (gradients[name][i] * factor, [states[0][name][i], states[1][name][i]]);
                 let element = Element { w: *w, g, s, lr: lr * set.rate, decay: set.decay, t };
                 let (expected, next) = expected(optimiser, element);
+                // Lion goes by the sign, and a bias before a trained norm has a gradient that is zero but for rounding.
+                let signless = matches!(optimiser, Optimiser::Lion { .. }) && g.abs() < 1e-12;
                 assert!(
-                    (after[i] - expected).abs() < 1e-12,
+                    (after[i] - expected).abs() < 1e-12 || signless,
                     "{optimiser:?} {name}[{i}]: {expected}, found {}",
                     after[i]
                 );
