@@ -11,6 +11,7 @@ pub mod folder;
 pub mod logistic;
 pub mod metrics;
 pub mod outputs;
+mod parallel;
 pub mod photos;
 pub mod probe;
 pub mod random;

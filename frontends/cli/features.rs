@@ -2,17 +2,12 @@
 //!
 //! Every processor decodes, prepares and runs images of its own; the rows are in the order of the file names.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use fornax::{
-    DType, Error, Features, Image, ImageInput, Model, Options, Preprocess, Result, SessionOptions, Tensor, tensors,
-};
+use fornax::train::outputs::rows;
+use fornax::{Error, Features, Image, ImageInput, Model, Options, Preprocess, Result, Tensor, tensors};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -110,45 +105,12 @@ fn embed(
     threads: usize,
 ) -> Result<Vec<Vec<f32>>> {
     let bar = if stderr().is_terminal() { ProgressBar::new(files.len() as u64) } else { ProgressBar::hidden() };
-    let (next, rows) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    // Compiled once: the sessions share the program.
     let first = preprocess.tensor(&[Image::open(&files[0])?])?;
     let bindings = inputs::bindings(model, args.model.bindings(model)?, &[first])?;
-    model.bind(&bindings)?;
-    let run = || -> Result<()> {
-        let mut session = model.session(&SessionOptions { threads: 1, pin: false, bindings: bindings.clone() })?;
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(file) = files.get(at) else { return Ok(()) };
-            let ran = session.run(&[&preprocess.tensor(&[Image::open(file)?])?])?;
-            let row = row(&ran[0])?;
-            bar.inc(1);
-            if let Ok(mut rows) = rows.lock() {
-                rows.insert(at, row);
-            }
-        }
-    };
-    // After an error nobody begins another image.
-    let work = || run().inspect_err(|_| next.store(files.len(), Ordering::Relaxed));
-    let results: Vec<Result<()>> = std::thread::scope(|scope| {
-        // Where the system gives no more threads, those that there are do it all.
-        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-        let workers: Vec<_> = (1..threads).map_while(start).collect();
-        let own = work();
-        // A panic of a worker is one of the program.
-        let others = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        std::iter::once(own).chain(others).collect()
-    });
+    let tensor = |at: usize| preprocess.tensor(&[Image::open(&files[at])?]);
+    let rows = rows(model, &bindings, (files.len(), threads), &tensor, &|| bar.inc(1));
     bar.finish_and_clear();
-    results.into_iter().collect::<Result<()>>()?;
-    Ok(rows.into_inner().unwrap_or_default().into_values().collect())
-}
-
-fn row(features: &Tensor) -> Result<Vec<f32>> {
-    let values = features.as_f32().filter(|_| features.dtype() == DType::F32 && features.shape().first() == Some(&1));
-    let wrong =
-        || Error::usage("model", "f32 features of one image", format!("{}{}", features.dtype(), features.shape()));
-    values.map(<[f32]>::to_vec).ok_or_else(wrong)
+    rows
 }
 
 fn save(path: &Path, features: &Tensor, names: &[String]) -> Result<()> {

@@ -100,7 +100,7 @@ fn json_of(tried: &HeldOut) -> Value {
 }
 
 fn samples(args: &Args, model: &Model, photos: &Photos, classes: usize) -> Result<Samples> {
-    let rows = outputs(model, photos, args.read.threads(), &|| {})?;
+    let rows = outputs(model, photos, args.read.threads())?;
     let labels = photos.photos().iter().map(|photo| photo.class).collect();
     Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes)
 }

@@ -172,7 +172,7 @@ pub fn finetune(
     options.scope.names(&graph, &BTreeSet::new())?;
     let mut probed = None;
     if saved.is_none() || options.scope == Scope::Head {
-        let rows = outputs(&model.pooled(), train, options.threads, &|| {})?;
+        let rows = outputs(&model.pooled(), train, options.threads)?;
         let labels = train.photos().iter().map(|photo| photo.class).collect();
         let samples = Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes.len())?;
         probed = Some(probe(&samples, None, options.threads)?);
@@ -186,7 +186,7 @@ pub fn finetune(
         Ok((model, Evaluation::new(labels, probabilities, classes.len())))
     };
     let mut flow = probed.as_ref().map_or(Flow::Continue, |probed| tell(Event::Probed(probed)));
-    let mut epochs = Vec::new();
+    let (mut epochs, mut last) = (Vec::new(), None);
     if options.scope != Scope::Head && flow == Flow::Continue {
         let graph = with_constants(graph, &constants)?;
         let mut run = Run::new(&graph, &head, (train, val), classes.len(), options)?;
@@ -196,6 +196,8 @@ pub fn finetune(
         }
         constants.extend(run.step.constants(false)?);
         while epochs.len() < options.epochs && flow == Flow::Continue && !stalled(&epochs, options.patience) {
+            // Compiled for the validation, and not needed during an epoch.
+            last = None;
             let begun = Instant::now();
             let (loss, accuracy, lr);
             (loss, accuracy, lr, flow) = run.epoch(epochs.len(), tell)?;
@@ -203,14 +205,15 @@ pub fn finetune(
             if flow == Flow::Stop {
                 break;
             }
-            let (_, said) = evaluate(&constants)?;
+            let (trained, said) = evaluate(&constants)?;
             let (val_loss, val_accuracy) = (said.loss(), said.accuracy(1));
+            last = Some((trained, said));
             let (number, time) = (epochs.len() + 1, begun.elapsed());
             epochs.push(Epoch { number, loss, accuracy, val_loss, val_accuracy, lr, time });
             flow = tell(Event::Epoch(&epochs, &run.step));
         }
     }
-    let (model, evaluation) = evaluate(&constants)?;
+    let (model, evaluation) = last.map_or_else(|| evaluate(&constants), Ok)?;
     Ok(Finetuned { model, epochs, evaluation, stopped: flow == Flow::Stop })
 }
 
@@ -385,9 +388,8 @@ impl<'a> Run<'a> {
             |class: usize| (even + if class == label { 1.0 - self.options.smoothing } else { 0.0 }) / batch as f64;
         let mut draw = Draw::new(self.options.seed, Purpose::Dropout, epoch as u64, photo as u64);
         let kept = (1.0 / (1.0 - self.options.dropout)) as f32;
-        let ports = self.step.inputs().to_vec();
-        let mut tensors = Vec::with_capacity(ports.len());
-        for (at, port) in ports.iter().enumerate() {
+        let mut tensors = Vec::with_capacity(self.step.inputs().len());
+        for (at, port) in self.step.inputs().iter().enumerate() {
             let count = port.shape.numel();
             let values: Vec<f32> = match port.name.as_str() {
                 _ if at == 0 => values.to_vec(),

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     fn samples(count: usize, width: usize, classes: usize) -> Samples {
-        let mut draw = Draw::new(9, Purpose::Weights, 0, 0);
+        let mut draw = Draw::new(9, Purpose::Order, 0, 0);
         let labels: Vec<usize> = (0..count).map(|at| at % classes).collect();
         let mut feature = |label: usize, at: usize| (draw.normal() + f64::from(u8::from(at % classes == label))) as f32;
         let features = labels.iter().flat_map(|label| (0..width).map(|at| (*label, at)).collect::<Vec<_>>());

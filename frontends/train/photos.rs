@@ -5,13 +5,13 @@
 //! that do not fit into the bound on memory are read again when they are needed.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fornax_runtime::Tensor;
 
 use super::augment::Augment;
 use super::dataset::Photo;
+use super::parallel;
 use super::random::Draw;
 use crate::error::{Error, Result};
 use crate::images::{Crop, Image, Preprocess, Resampler, Resize};
@@ -53,35 +53,20 @@ impl Photos {
         threads: usize,
     ) -> Result<Self> {
         preprocess.check()?;
-        let results: Vec<Mutex<Option<Result<Image, String>>>> = photos.iter().map(|_| Mutex::default()).collect();
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some((photo, slot)) = {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                photos.get(at).zip(results.get(at))
-            } {
-                let read = Image::open(&photo.path).and_then(|image| resized(&image, preprocess));
-                *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(read.map_err(|e| e.to_string()));
-            }
-        };
-        std::thread::scope(|scope| {
-            (1..threads.max(1)).for_each(|_| drop(scope.spawn(work)));
-            work();
+        let left = AtomicU64::new(memory);
+        let read = parallel::map(threads, photos.len(), |at| {
+            let image = Image::open(&photos[at].path).and_then(|image| resized(&image, preprocess));
+            image.map(|image| kept(image, &left)).map_err(|e| e.to_string())
         });
         let mut loaded =
             Self { photos: Vec::new(), images: Vec::new(), preprocess: preprocess.clone(), skipped: Vec::new() };
-        let mut left = memory;
-        for (photo, result) in photos.into_iter().zip(results) {
-            match result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-                Some(Ok(image)) => {
-                    let bytes = image.pixels().len() as u64;
-                    let kept = left >= bytes;
-                    left -= if kept { bytes } else { 0 };
-                    loaded.images.push(kept.then_some(image));
+        for (photo, result) in photos.into_iter().zip(read) {
+            match result {
+                Ok(image) => {
+                    loaded.images.push(image);
                     loaded.photos.push(photo);
                 }
-                Some(Err(why)) => loaded.skipped.push((photo.path, why)),
-                None => {}
+                Err(why) => loaded.skipped.push((photo.path, why)),
             }
         }
         match bad {
@@ -149,6 +134,14 @@ impl Photos {
             }
         }
     }
+}
+
+/// The photo, if it fits into what is `left` of the memory: at once, so that no more is ever held. Which photos are read again changes
+/// nothing else.
+fn kept(image: Image, left: &AtomicU64) -> Option<Image> {
+    let bytes = image.pixels().len() as u64;
+    let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+    taken.is_ok().then_some(image)
 }
 
 /// Whether what is evaluated is a crop of the resized photo, in whole numbers.
@@ -240,6 +233,16 @@ mod tests {
                 assert_eq!(augmented(&kept, Kind::None), expected.as_f32().unwrap());
             }
         }
+    }
+
+    #[test]
+    fn no_more_than_the_memory_is_kept() {
+        let preprocess = preprocess(Resize::Exact(32, 32), Crop::None);
+        let kept = |memory| {
+            let loaded = Photos::load(photos(false).1, &preprocess, BadImages::Refuse, memory, 2).unwrap();
+            loaded.images.iter().flatten().count()
+        };
+        assert_eq!([0, 3071, 3072, 6143, 6144].map(kept), [0, 0, 1, 1, 2]);
     }
 
     #[test]

@@ -4,10 +4,8 @@
 //! class's photos are dealt to five folds in their order, and each fold is held out once. The least held-out cross-entropy decides, the
 //! larger penalty among equals.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::logistic::{Linear, Samples};
+use super::parallel;
 use crate::error::{Error, Result};
 
 /// Penalties that are tried.
@@ -56,35 +54,23 @@ pub fn probe(samples: &Samples, l2: Option<f64>, threads: usize) -> Result<Probe
 /// What cross-validation says of the penalties `tried`, of which there is at least one.
 pub fn cross_validated(samples: &Samples, tried: &[f64], threads: usize) -> Vec<HeldOut> {
     let folds = folds(samples.labels());
-    let results: Vec<Mutex<Vec<(f64, usize)>>> = (0..FOLDS).map(|_| Mutex::default()).collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some((fold, slot)) = {
-            let fold = next.fetch_add(1, Ordering::Relaxed);
-            results.get(fold).map(|slot| (fold, slot))
-        } {
-            let (Some(others), Some(held)) =
-                (samples.filtered(|at| folds[at] != fold), samples.filtered(|at| folds[at] == fold))
-            else {
-                continue;
-            };
-            let mut near: Option<Linear> = None;
-            for l2 in tried {
-                let layer = others.fit(*l2, near.as_ref());
-                slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(held.loss(&layer));
-                near = Some(layer);
-            }
-        }
+    let of_fold = |fold: usize| -> Vec<(f64, usize)> {
+        let (Some(others), Some(held)) =
+            (samples.filtered(|at| folds[at] != fold), samples.filtered(|at| folds[at] == fold))
+        else {
+            return Vec::new();
+        };
+        let mut near: Option<Linear> = None;
+        let loss = |l2: &f64| {
+            let layer = others.fit(*l2, near.as_ref());
+            let loss = held.loss(&layer);
+            near = Some(layer);
+            loss
+        };
+        tried.iter().map(loss).collect()
     };
-    std::thread::scope(|scope| {
-        (1..threads.clamp(1, FOLDS)).for_each(|_| drop(scope.spawn(work)));
-        work();
-    });
-    let results: Vec<Vec<(f64, usize)>> = results
-        .into_iter()
-        .map(|slot| slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
-        .filter(|fold| !fold.is_empty())
-        .collect();
+    let mut results = parallel::map(threads, FOLDS, of_fold);
+    results.retain(|fold| !fold.is_empty());
     let of_penalty = |(at, l2): (usize, &f64)| {
         let (losses, wrong): (Vec<f64>, Vec<usize>) = results.iter().map(|fold| fold[at]).unzip();
         let accuracy = 1.0 - wrong.iter().sum::<usize>() as f64 / samples.len() as f64;
@@ -109,7 +95,7 @@ mod tests {
     use super::*;
 
     fn samples(count: usize, noise: f64) -> Samples {
-        let mut draw = Draw::new(4, Purpose::Weights, 0, 0);
+        let mut draw = Draw::new(4, Purpose::Order, 0, 0);
         let labels: Vec<usize> = (0..count).map(|at| at % 3).collect();
         let row = |label: &usize| {
             (0..8).map(|at| (f64::from(u8::from(at == *label)) + noise * draw.normal()) as f32).collect()

@@ -4,11 +4,10 @@
 //! bits), near duplicates those whose perceptual hashes differ in at most [`NEAR`] of 64 bits. Invariant: findings do not depend on the threads.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::super::parallel;
 use super::{Dataset, Photo};
 use crate::images::Image;
 
@@ -61,7 +60,12 @@ impl Dataset {
     pub fn check(&self, threads: usize, progress: impl Fn() + Sync) -> Findings {
         let photos: Vec<&Photo> = self.photos().collect();
         let (mut broken, mut hashes) = (Vec::new(), Vec::new());
-        for (photo, looked) in look(&photos, threads, &progress).into_iter().enumerate() {
+        let one = |at: usize| {
+            let found = look(photos[at]);
+            progress();
+            found
+        };
+        for (photo, looked) in parallel::map(threads, photos.len(), one).into_iter().enumerate() {
             match looked {
                 Ok((bytes, picture)) => hashes.push((photo, bytes, picture)),
                 Err(message) => broken.push(Broken { photo, message }),
@@ -88,32 +92,8 @@ impl Dataset {
     }
 }
 
-/// The hashes of every photo.
-fn look(photos: &[&Photo], threads: usize, progress: &(impl Fn() + Sync)) -> Vec<Looked> {
-    let (next, looked) = (AtomicUsize::new(0), Mutex::new(vec![Err(String::new()); photos.len()]));
-    let work = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(photo) = photos.get(at) else { return };
-            let found = hashes(photo);
-            if let Ok(mut looked) = looked.lock() {
-                looked[at] = found;
-            }
-            progress();
-        }
-    };
-    std::thread::scope(|scope| {
-        // Where the system gives no more threads, those that there are do it all.
-        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-        let workers: Vec<_> = (1..threads).map_while(start).collect();
-        work();
-        drop(workers);
-    });
-    looked.into_inner().unwrap_or_default()
-}
-
 /// The hash of a photo's bytes, and of what it shows.
-fn hashes(photo: &Photo) -> Looked {
+fn look(photo: &Photo) -> Looked {
     let bytes = fornax_runtime::map_file(&photo.path, MOST_BYTES).map_err(|e| e.to_string())?;
     let image = Image::decode(&bytes).map_err(|found| format!("expected an image, found {found}"))?;
     Ok((xxh3_128(&bytes), image.fingerprint()))
