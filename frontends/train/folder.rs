@@ -118,11 +118,8 @@ impl Folder {
         let head =
             json!({"identity": self.identity, "epochs": epochs.iter().map(json_of).collect::<Vec<_>>()}).to_string();
         self.make()?;
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&(head.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(head.as_bytes());
-        bytes.extend_from_slice(state);
-        write_file(self.checkpoint(), &bytes)?;
+        let length = (head.len() as u64).to_le_bytes();
+        write_files(&[(&self.checkpoint(), &[MAGIC, &length, head.as_bytes(), state])])?;
         let lines: String = epochs.iter().map(|epoch| format!("{}\n", json_of(epoch))).collect();
         write_file(self.path.join("log.jsonl"), lines.as_bytes())
     }
@@ -181,11 +178,21 @@ fn identity(model: &Model, photos: [&[Photo]; 2], options: &FinetuneOptions) -> 
     let FinetuneOptions { weight_decay, smoothing, dropout, augment, flip, patience, seed, .. } = options;
     Ok(json!({
         "format": VERSION, "fornax": env!("CARGO_PKG_VERSION"), "model": format!("{:016x}", model.source().hash()),
+        "weights": weights(model)?,
         "photos": format!("{:016x}", hash.digest()), "train": format!("{scope:?}"), "epochs": epochs, "batch": batch, "lr": lr,
         "schedule": format!("{schedule:?}"), "warmup": warmup, "optimizer": format!("{optimiser:?}"),
         "weight-decay": weight_decay, "smoothing": smoothing, "dropout": dropout, "augment": format!("{augment:?}"),
         "flip": flip, "patience": patience, "seed": seed,
     }))
+}
+
+/// Hash of the files that the model was read from besides its own: a state dict, or external data.
+fn weights(model: &Model) -> Result<Value> {
+    let mut hash = Xxh3::new();
+    for path in model.source().files() {
+        hash.update(&fornax_runtime::map_file(&path, u64::MAX)?);
+    }
+    Ok(format!("{:016x}", hash.digest()).into())
 }
 
 fn json_of(epoch: &Epoch) -> Value {

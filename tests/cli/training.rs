@@ -146,6 +146,33 @@ fn threads_and_interruptions_change_no_bit_of_a_run() {
 }
 
 #[test]
+fn specs_are_trained_and_their_weights_belong_to_the_run() {
+    let (root, folder) = (photos(3, &["stop", "yield"]), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let spec = "base = \"efficientnet_b0\"\nwidth = 0.25\ndepth = 0.35\nresolution = 32\n";
+    fs::write(at("small.toml"), spec).unwrap();
+    let train = |output: &str, more: &[&str]| {
+        let (spec, output) = (at("small.toml"), at(output));
+        let fixed = ["finetune", &spec, path(root.path()), "-o", &output, "--epochs", "1", "--threads", "1"];
+        fornax(&[&fixed[..], more].concat())
+    };
+    let done = |output: std::process::Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    done(train("first", &["--seed", "1"]));
+    let weights = at("weights.safetensors");
+    fs::copy(at("first/model.safetensors"), &weights).unwrap();
+    done(train("second", &["--weights", &weights]));
+    let before = bytes(&folder.path().join("second"), "model.safetensors");
+    done(train("second", &["--weights", &weights, "--resume"]));
+    assert!(before == bytes(&folder.path().join("second"), "model.safetensors"));
+    done(train("third", &["--seed", "3"]));
+    fs::copy(at("third/model.safetensors"), &weights).unwrap();
+    let message = String::from_utf8(train("second", &["--weights", &weights, "--resume"]).stderr).unwrap();
+    assert!(message.contains("--resume: weights: expected"), "{message}");
+}
+
+#[test]
 fn what_cannot_be_trained_is_said() {
     let root = photos(2, &["stop", "yield"]);
     let run = root.path().with_extension("run");
