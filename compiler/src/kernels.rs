@@ -283,6 +283,10 @@ fn advance_single(e: &mut dyn Emitter, pointer: R, offset: R, size: usize) {
     e.free_r(scaled);
 }
 
+/// Cycles at the peak that pay for claiming a chunk. What one thread alone computes, the others fetch from its cache in the next
+/// step, so few layers are too small to share.
+const CHUNK: u64 = 27_500;
+
 /// A number of work units; one that 32 bits do not hold becomes the largest, which no plan takes.
 fn work_units(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)

@@ -10,6 +10,7 @@
 //! Vectors hold channels. The sums of some kernel rows stay in registers for a block, next to the gradients of a segment of a row, which
 //! each input column that is loaded meets; tiles are transposed on their way to memory. Chunks are channels, never pixels.
 
+use super::CHUNK;
 use super::sliding::{Run, Sliding, Tap, copy};
 use super::square::transpose;
 use super::weight_gradient::BLOCK;
@@ -41,8 +42,6 @@ pub struct Schedule {
 
 schedule_text!(Schedule, "Schedule" { "tile": tile, "rows": rows, "block": block });
 
-/// Cycles at the peak that pay for claiming a chunk.
-const CHUNK: u64 = 27_500;
 /// Channels that a chunk has a multiple of: a vector of any target.
 const VECTOR: usize = 16;
 /// Most outputs of a segment.

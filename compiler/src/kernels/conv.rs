@@ -54,6 +54,22 @@ impl Axis {
     pub fn plain(extent: usize) -> Self {
         Self { input: extent, output: extent, kernel: 1, stride: 1, dilation: 1, begin: 0 }
     }
+
+    /// Rows and columns, as the first two shapes of a kernel's name say them.
+    pub(super) fn read(name: &Parts<'_>) -> Option<[Self; 2]> {
+        let [output, kernel, stride, begin] = ['o', 'k', 's', 'p'].map(|letter| name.pair(1, letter));
+        let (output, kernel, stride, begin) = (output?, kernel?, stride?, begin?);
+        let dilation = name.pair(1, 'd').unwrap_or([1, 1]);
+        let axis = |at: usize, input: usize| Self {
+            input,
+            output: output[at],
+            kernel: kernel[at],
+            stride: stride[at],
+            dilation: dilation[at],
+            begin: begin[at],
+        };
+        Some([axis(0, name.one(0, 'h')?), axis(1, name.one(0, 'w')?)])
+    }
 }
 
 /// Order of the input's elements.
@@ -218,17 +234,7 @@ impl Family for Conv {
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
-        let [output, kernel, stride, begin] = ['o', 'k', 's', 'p'].map(|letter| name.pair(1, letter));
-        let (output, kernel, stride, begin) = (output?, kernel?, stride?, begin?);
-        let dilation = name.pair(1, 'd').unwrap_or([1, 1]);
-        let axis = |at: usize, input: usize| Axis {
-            input,
-            output: output[at],
-            kernel: kernel[at],
-            stride: stride[at],
-            dilation: dilation[at],
-            begin: begin[at],
-        };
+        let [rows, columns] = Axis::read(name)?;
         Some(Self {
             element: name.element()?,
             batch: name.one(0, 'n')?,
@@ -237,8 +243,8 @@ impl Family for Conv {
             filters: name.one(0, 'm')?,
             weights_per_image: name.has("each"),
             transposed: name.has("transposed"),
-            rows: axis(0, name.one(0, 'h')?),
-            columns: axis(1, name.one(0, 'w')?),
+            rows,
+            columns,
             input: if name.has("rows") { Input::RowMajor } else { Input::ChannelsLast },
             epilogue: (*name.epilogues.first()?).clone(),
         })

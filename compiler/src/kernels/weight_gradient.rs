@@ -111,24 +111,14 @@ impl Family for WeightGradient {
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
-        let [output, kernel, stride, begin] = ['o', 'k', 's', 'p'].map(|letter| name.pair(1, letter));
-        let (output, kernel, stride, begin) = (output?, kernel?, stride?, begin?);
-        let dilation = name.pair(1, 'd').unwrap_or([1, 1]);
-        let axis = |at: usize, input: usize| Axis {
-            input,
-            output: output[at],
-            kernel: kernel[at],
-            stride: stride[at],
-            dilation: dilation[at],
-            begin: begin[at],
-        };
+        let [rows, columns] = Axis::read(name)?;
         Some(Self {
             element: name.element()?,
             batch: name.one(0, 'n')?,
             channels: name.one(0, 'c')?,
             filters: name.one(0, 'm')?,
-            rows: axis(0, name.one(0, 'h')?),
-            columns: axis(1, name.one(0, 'w')?),
+            rows,
+            columns,
             input: if name.has("rows") { Input::RowMajor } else { Input::ChannelsLast },
             sum: name.has("sum"),
         })

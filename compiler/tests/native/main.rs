@@ -2,11 +2,12 @@
 //! must not depend on how chunks are claimed. Every row of a table that fails is reported.
 
 mod computed;
+mod functions;
+mod gradients;
 mod harness;
 
 use fornax_ir::ops::literal::Literal;
-use fornax_ir::types::random_values;
-use harness::{difference, kernels, steps};
+use harness::{difference, steps};
 
 /// Fails with every row of `(inputs, nodes)` that does not agree with the evaluator.
 fn check(rows: &[(&str, &str)]) {
@@ -192,84 +193,6 @@ fn channels_have_statistics() {
         ("%x: f32[2,3,5,4]", "%y, %v = batch_statistics %x"),
     ]);
     check_channel_last(&[&format!("%m, %v = batch_statistics %c\n{both}")]);
-}
-
-#[test]
-fn weights_of_convolutions_have_gradients() {
-    check_within(
-        1e-5,
-        &[
-            ("%x: f32[2,3,5,4], %g: f32[2,4,5,4]", "%y = conv_weight_gradient %x, %g"),
-            ("%x: f32[2,3,5,4], %g: f32[2,4,5,4]", "%y = conv_weight_gradient %x, %g {kernel=[3,3],pads=[1,1,1,1]}"),
-            (
-                "%x: f32[2,4,7,8], %g: f32[2,4,3,4]",
-                "%y = conv_weight_gradient %x, %g {kernel=[3,3],strides=[2,2],pads=[0,1,0,1],group=4}",
-            ),
-            (
-                "%x: f32[1,4,8,7], %g: f32[1,6,4,4], %s: f32[6,2,3,2]",
-                "%y = conv_weight_gradient %x, %g, %s {kernel=[3,2],strides=[1,2],pads=[0,1,0,1],dilations=[2,1],group=2,accumulate=true}",
-            ),
-            (
-                "%x: f32[2,3,9], %g: f32[2,4,7]",
-                "%y = conv_weight_gradient %x, %g {kernel=[3],strides=[1],pads=[0,0],dilations=[1]}",
-            ),
-        ],
-    );
-    let body = format!("{CHANNEL_LAST}%y = conv_weight_gradient %c, %c {{kernel=[3,3],pads=[1,1,1,1]}}");
-    check_within(1e-5, &[("%x: f32[2,3,3,4]", &body)]);
-}
-
-#[test]
-fn functions_and_maxima_have_gradients() {
-    let mut rows: Vec<(String, String)> = Vec::new();
-    for function in [
-        "relu",
-        "clip(-0.5, 0.5)",
-        "sigmoid",
-        "hard_sigmoid(0.2, 0.5)",
-        "hard_swish",
-        "silu",
-        "swish(1.7)",
-        "tanh",
-        "elu(0.7)",
-        "leaky_relu(0.1)",
-        "selu(1.6, 1.05)",
-        "celu(1.3)",
-        "thresholded_relu(0.25)",
-        "gelu",
-        "gelu_tanh",
-        "mish",
-        "softplus",
-        "softsign",
-        "abs",
-        "exp",
-        "erf",
-        "sin",
-        "cos",
-        "sqrt",
-        "log",
-        "reciprocal",
-    ] {
-        let argument =
-            if matches!(function, "sqrt" | "log" | "reciprocal") { "%z = exp %x\n" } else { "%z = add %x, %x\n" };
-        let nodes = format!("{argument}%y = unary_gradient %g, %z {{function={function}}}");
-        rows.push(("%x: f32[3,37], %g: f32[3,37]".into(), nodes));
-    }
-    for (windows, out) in [
-        ("kernel=[2,2],strides=[2,2]", "2,3"),
-        ("kernel=[3,3],strides=[2,2],pads=[1,1,1,1]", "3,3"),
-        ("kernel=[2,3],dilations=[2,1],pads=[1,2,0,1]", "4,7"),
-        ("kernel=[2,2],strides=[2,2],ceil_mode=true", "3,3"),
-    ] {
-        let nodes =
-            format!("%v, %i = max_pool %x {{{windows}}}\n%y = max_pool_gradient %g, %i {{extents=[5,6],{windows}}}");
-        rows.push((format!("%x: f32[2,3,5,6], %g: f32[2,3,{out}]"), nodes));
-    }
-    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
-    let windows = "kernel=[3,3],strides=[2,2],pads=[1,1,1,1]";
-    check_channel_last(&[&format!(
-        "%v, %i = max_pool %c {{{windows}}}\n%y = max_pool_gradient %v, %i {{extents=[3,4],{windows}}}"
-    )]);
 }
 
 #[test]
@@ -562,30 +485,6 @@ fn transposed_convolutions() {
     check_within(1e-5, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
 }
 
-/// Gradients of dense and depthwise weights have kernels, with an earlier sum too; the images of networks are read as they come.
-#[test]
-fn gradients_of_weights_have_kernels() {
-    let rows = [
-        ("%x: f32[2,40,30,20], %g: f32[2,17,30,20], %s: f32[17,40,1,1]", "%x, %g, %s {accumulate=true}"),
-        ("%x: f32[1,3,31,30], %g: f32[1,32,16,15]", "%x, %g {kernel=[3,3],strides=[2,2],pads=[1,0,1,1]}"),
-        (
-            "%x: f32[2,7,9,8], %g: f32[2,20,9,8], %s: f32[20,7,3,3]",
-            "%x, %g, %s {kernel=[3,3],pads=[1,1,1,1],accumulate=true}",
-        ),
-        ("%x: f32[2,19,40,31], %g: f32[2,19,20,16]", "%x, %g {kernel=[3,3],strides=[2,2],pads=[0,1,1,1],group=19}"),
-        (
-            "%x: f32[1,24,7,7], %g: f32[1,24,7,7], %s: f32[24,1,5,5]",
-            "%x, %g, %s {kernel=[5,5],pads=[2,2,2,2],group=24,accumulate=true}",
-        ),
-    ]
-    .map(|(header, call)| (header, format!("%y = conv_weight_gradient {call}")));
-    check_within(2e-4, &rows.each_ref().map(|(header, body)| (*header, body.as_str())));
-    for (header, body) in rows {
-        let names = kernels(header, &body);
-        assert_eq!(names.iter().filter(|name| name.contains("weight_gradient_n")).count(), 1, "{names:?}");
-    }
-}
-
 #[test]
 fn resampling() {
     let mut rows: Vec<(String, String)> = Vec::new();
@@ -625,111 +524,6 @@ fn resampling() {
         "%y = resize %c {mode=linear,shape=[2,5,6,4],scales=[1,1,2,1]}",
         "%y = resize %c {shape=[2,5,6,8],scales=[1,1,2,2]}",
     ]);
-}
-
-/// Values at which functions change their ways.
-const EDGES: [f32; 24] = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    0.5,
-    -0.5,
-    1.5,
-    -2.5,
-    2.0,
-    -2.0,
-    3.0,
-    1e-30,
-    -1e-30,
-    1e-42,
-    1e30,
-    -1e30,
-    1e-3,
-    100.0,
-    -100.0,
-    7.25,
-    f32::INFINITY,
-    f32::NEG_INFINITY,
-    f32::NAN,
-    f32::MAX,
-];
-
-#[test]
-fn functions_at_their_edges() {
-    let count = EDGES.len();
-    let line = Literal::from_f32([count], &EDGES);
-    let mut failures = Vec::new();
-    let mut try_one = |header: &str, body: &str, inputs: Vec<Literal>| {
-        if let Err(error) = difference(header, body, Some(inputs), 2e-6) {
-            failures.push(format!("{body}: {error}"));
-        }
-    };
-    for function in [
-        "relu",
-        "clip {p=[-1,6]}",
-        "sigmoid",
-        "tanh",
-        "elu {p=[1]}",
-        "leaky_relu {p=[0.1]}",
-        "neg",
-        "abs",
-        "exp",
-        "log",
-        "sqrt",
-        "reciprocal",
-        "floor",
-        "ceil",
-        "round",
-        "sign",
-        "erf",
-        "is_nan",
-        "softplus",
-        "hard_swish",
-    ] {
-        let (name, attributes) = function.split_once(' ').unwrap_or((function, ""));
-        try_one(&format!("%x: f32[{count}]"), &format!("%y = {name} %x {attributes}"), vec![line.clone()]);
-    }
-    let column = line.clone().reshaped([count, 1].into());
-    for function in ["add", "div", "min", "max", "pow", "fmod", "less", "greater_or_equal", "equal", "prelu"] {
-        let header = format!("%a: f32[{count},1], %b: f32[{count}]");
-        try_one(&header, &format!("%y = {function} %a, %b"), vec![column.clone(), line.clone()]);
-    }
-    for to in ["i8", "u8", "i32", "u32", "i64", "bool"] {
-        try_one(&format!("%x: f32[{count}]"), &format!("%y = cast %x {{to={to}}}"), vec![line.clone()]);
-    }
-    for kind in ["max", "min", "sum"] {
-        let header = format!("%x: f32[{count},1]");
-        try_one(&header, &format!("%y = reduce %x {{kind={kind},axes=[0]}}"), vec![column.clone()]);
-    }
-    for body in ["%y = arg_reduce %x", "%y = arg_reduce %x {min=true,select_last=true}"] {
-        try_one(&format!("%x: f32[{count}]"), body, vec![line.clone()]);
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-#[test]
-fn double_precision_functions_are_exact_to_a_unit() {
-    let values: Vec<f32> = random_values(11, 4000).into_iter().map(|v| v.powi(5) * 1e6).collect();
-    let exponents: Vec<f32> = random_values(12, 4000).into_iter().map(|v| v * 6.0).collect();
-    let ty = |values: &[f32]| Literal::from_f32([values.len()], values);
-    let bases: Vec<f32> = values.iter().map(|v| v.abs()).collect();
-    for body in ["%y = sin %a", "%y = cos %a"] {
-        difference("%a: f32[4000]", body, Some(vec![ty(&values)]), 1e-7).unwrap();
-    }
-    // Errors relative to the result, large or small.
-    difference(
-        "%a: f32[4000], %b: f32[4000]",
-        "%p = pow %a, %b\n%y = log %p",
-        Some(vec![ty(&bases), ty(&exponents)]),
-        1e-6,
-    )
-    .unwrap();
-    difference("%a: f32[4000], %b: f32[4000]", "%y = fmod %a, %b", Some(vec![ty(&values), ty(&exponents)]), 0.0)
-        .unwrap();
-    let large = Literal::from_f32([3], &[1e30, -3e38, 16777215.0]);
-    let small = Literal::from_f32([3], &[0.3, 1e-38, 3.0]);
-    difference("%a: f32[3], %b: f32[3]", "%y = fmod %a, %b", Some(vec![large, small]), 0.0).unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Vectors of 4 lanes are Cranelift's and take measured tiles. For wider ones, whose instructions are our own, the tile is the
 //! cheapest by [`Conv::slots`] of those that fit the registers.
 
+use super::super::CHUNK;
 use std::fmt;
 
 use super::Conv;
@@ -71,9 +72,6 @@ const TILE: usize = 12;
 const RUN: usize = 20;
 /// Cycles that the first pass through a tile's code takes: it is not in the L1.
 const CODE: usize = 300;
-/// Cycles at the peak that pay for claiming a chunk. What one thread alone computes, the others fetch from its cache in the next
-/// step, so few layers are too small to share.
-const CHUNK: u64 = 27_500;
 
 impl Conv {
     /// The schedule for a target.

@@ -2,6 +2,7 @@
 //!
 //! The tile is the cheapest of those that fit the registers, by the multiply-adds that could begin while it runs.
 
+use super::super::CHUNK;
 use std::fmt;
 
 use super::WeightGradient;
@@ -42,8 +43,6 @@ pub struct Schedule {
 
 schedule_text!(Schedule, "Schedule" { "lanes": lanes, "vectors": vectors, "elements": elements, "units": units });
 
-/// Cycles at the peak that pay for claiming a chunk.
-const CHUNK: u64 = 27_500;
 /// Most chunks of a kernel.
 const MOST_CHUNKS: u64 = 64;
 /// Cycles of a turn over pixels besides its products, and of a tile.

@@ -1,0 +1,111 @@
+//! Functions of one and two elements where they are hard: at their edges, and in double precision.
+
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::random_values;
+
+use super::harness::difference;
+
+/// Values at which functions change their ways.
+const EDGES: [f32; 24] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    1.5,
+    -2.5,
+    2.0,
+    -2.0,
+    3.0,
+    1e-30,
+    -1e-30,
+    1e-42,
+    1e30,
+    -1e30,
+    1e-3,
+    100.0,
+    -100.0,
+    7.25,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
+    f32::MAX,
+];
+
+#[test]
+fn functions_at_their_edges() {
+    let count = EDGES.len();
+    let line = Literal::from_f32([count], &EDGES);
+    let mut failures = Vec::new();
+    let mut try_one = |header: &str, body: &str, inputs: Vec<Literal>| {
+        if let Err(error) = difference(header, body, Some(inputs), 2e-6) {
+            failures.push(format!("{body}: {error}"));
+        }
+    };
+    for function in [
+        "relu",
+        "clip {p=[-1,6]}",
+        "sigmoid",
+        "tanh",
+        "elu {p=[1]}",
+        "leaky_relu {p=[0.1]}",
+        "neg",
+        "abs",
+        "exp",
+        "log",
+        "sqrt",
+        "reciprocal",
+        "floor",
+        "ceil",
+        "round",
+        "sign",
+        "erf",
+        "is_nan",
+        "softplus",
+        "hard_swish",
+    ] {
+        let (name, attributes) = function.split_once(' ').unwrap_or((function, ""));
+        try_one(&format!("%x: f32[{count}]"), &format!("%y = {name} %x {attributes}"), vec![line.clone()]);
+    }
+    let column = line.clone().reshaped([count, 1].into());
+    for function in ["add", "div", "min", "max", "pow", "fmod", "less", "greater_or_equal", "equal", "prelu"] {
+        let header = format!("%a: f32[{count},1], %b: f32[{count}]");
+        try_one(&header, &format!("%y = {function} %a, %b"), vec![column.clone(), line.clone()]);
+    }
+    for to in ["i8", "u8", "i32", "u32", "i64", "bool"] {
+        try_one(&format!("%x: f32[{count}]"), &format!("%y = cast %x {{to={to}}}"), vec![line.clone()]);
+    }
+    for kind in ["max", "min", "sum"] {
+        let header = format!("%x: f32[{count},1]");
+        try_one(&header, &format!("%y = reduce %x {{kind={kind},axes=[0]}}"), vec![column.clone()]);
+    }
+    for body in ["%y = arg_reduce %x", "%y = arg_reduce %x {min=true,select_last=true}"] {
+        try_one(&format!("%x: f32[{count}]"), body, vec![line.clone()]);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn double_precision_functions_are_exact_to_a_unit() {
+    let values: Vec<f32> = random_values(11, 4000).into_iter().map(|v| v.powi(5) * 1e6).collect();
+    let exponents: Vec<f32> = random_values(12, 4000).into_iter().map(|v| v * 6.0).collect();
+    let ty = |values: &[f32]| Literal::from_f32([values.len()], values);
+    let bases: Vec<f32> = values.iter().map(|v| v.abs()).collect();
+    for body in ["%y = sin %a", "%y = cos %a"] {
+        difference("%a: f32[4000]", body, Some(vec![ty(&values)]), 1e-7).unwrap();
+    }
+    // Errors relative to the result, large or small.
+    difference(
+        "%a: f32[4000], %b: f32[4000]",
+        "%p = pow %a, %b\n%y = log %p",
+        Some(vec![ty(&bases), ty(&exponents)]),
+        1e-6,
+    )
+    .unwrap();
+    difference("%a: f32[4000], %b: f32[4000]", "%y = fmod %a, %b", Some(vec![ty(&values), ty(&exponents)]), 0.0)
+        .unwrap();
+    let large = Literal::from_f32([3], &[1e30, -3e38, 16777215.0]);
+    let small = Literal::from_f32([3], &[0.3, 1e-38, 3.0]);
+    difference("%a: f32[3], %b: f32[3]", "%y = fmod %a, %b", Some(vec![large, small]), 0.0).unwrap();
+}
