@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fornax_compiler::internals::{Access, Layout, Operand, PlanBuilder};
+use fornax_compiler::internals::{Access, AxisOrder, Operand, PlanBuilder};
 use fornax_compiler::{Kernel, Port, Target, jit};
 use fornax_ir::types::{TensorType, random_values};
 use fornax_runtime::{Pool, Session, Tensor};
@@ -18,7 +18,7 @@ pub fn session(kernel: &Kernel, target: &Target) -> (Session, Vec<Tensor>) {
             inputs.push(Tensor::from_f32(ty.shape.clone(), &random_values(1, ty.shape.numel())).expect("memory"));
             operands.push(builder.input(port).into());
         } else {
-            let slot = builder.temp(argument.name.into(), ty, Layout::RowMajor);
+            let slot = builder.temp(argument.name.into(), ty, AxisOrder::RowMajor);
             outputs.push((port, slot));
             operands.push(slot.into());
         }

@@ -16,5 +16,5 @@ pub use crate::kernels::{
 };
 pub use crate::lower::lower;
 pub use crate::plan::builder::PlanBuilder;
-pub use crate::plan::{Layout, Operand};
+pub use crate::plan::{AxisOrder, Operand};
 pub use plain::plain;

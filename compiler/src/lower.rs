@@ -22,7 +22,7 @@ use fornax_runtime::VariableKind;
 
 use crate::error::{Error, Result};
 use crate::plan::builder::PlanBuilder;
-use crate::plan::{Layout, Plan, Port, ViewId};
+use crate::plan::{AxisOrder, Plan, Port, ViewId};
 use crate::target::Target;
 use context::{LoweredValue, Lowering, Pending};
 use fornax_ir::OpError;
@@ -226,5 +226,5 @@ fn leaving(
         exact: false,
         discrete: false,
     };
-    Ok(cx.operand_as(0, Layout::RowMajor).map_err(|e| e.at(name, what))?)
+    Ok(cx.operand_as(0, AxisOrder::RowMajor).map_err(|e| e.at(name, what))?)
 }

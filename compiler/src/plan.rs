@@ -4,19 +4,19 @@
 //! tensor, in the state block of the session or in the packed constants. Invariants: a step's operands are at least as large as its kernel's arguments; buffers that
 //! are live at the same time do not overlap; the plan prints, its target in the first line.
 
+mod axis_order;
 pub mod builder;
 mod constants;
-mod layout;
 mod parse;
 pub mod passes;
 mod print;
 mod verify;
 
+pub use axis_order::AxisOrder;
 pub use parse::parse;
 pub use verify::{verify, verify_placed};
 
 pub use constants::{Contents, Generated, PackedConstant, Pool};
-pub use layout::Layout;
 
 use fornax_runtime::VariableKind;
 
@@ -45,7 +45,7 @@ pub struct BufferView {
     /// Logical type.
     pub ty: TensorType,
     /// Physical order.
-    pub layout: Layout,
+    pub order: AxisOrder,
     /// The memory behind it.
     pub buffer: BufferId,
     /// Where it begins in that, bytes. A part of the channels of a larger map begins within; all else with its buffer.

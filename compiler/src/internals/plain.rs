@@ -5,7 +5,7 @@
 
 use crate::kernels::{Kernel, Loops};
 use crate::plan::{
-    Buffer, BufferId, BufferView, Contents, KernelCall, Layout, PackedConstant, Placement, Plan, ViewId,
+    AxisOrder, Buffer, BufferId, BufferView, Contents, KernelCall, PackedConstant, Placement, Plan, ViewId,
 };
 use fornax_ir::types::{Constant, TensorType};
 use fornax_runtime::ALIGN;
@@ -39,7 +39,7 @@ fn update_by_copies(plan: &mut Plan) {
     let back = updates.iter().zip(&kept).map(|((to, _), kept)| (*kept, *to));
     for (from, to) in out.chain(back) {
         let ty = &plan.views[from.0].ty;
-        let strides = Layout::RowMajor.strides(&ty.shape);
+        let strides = AxisOrder::RowMajor.strides(&ty.shape);
         let kernel = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &plan.target);
         let operands = vec![from.into(), to.into()];
         plan.steps.push(KernelCall { kernel, operands, node: "update".into(), origins: Vec::new() });

@@ -4,7 +4,7 @@ use super::Lower;
 use super::context::Lowering;
 use super::nests::{NestCall, View, expect_native, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::ArgReduce;
 use fornax_ir::ops::reduce::int_range;
@@ -14,7 +14,7 @@ impl Lower for ArgReduce {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = View::operand(cx, 0)?;
         expect_native("x", x.dtype)?;
-        let out = cx.output(Layout::RowMajor);
+        let out = cx.output(AxisOrder::RowMajor);
         let out = View::of(cx, out);
         // The reduced axis moves to the end.
         let moved = |mut list: Vec<i64>| {

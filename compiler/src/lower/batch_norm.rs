@@ -12,8 +12,8 @@ impl Lower for BatchNorm {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         expect_f32("x", cx.ty.dtype)?;
         let views = (0..5).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
-        let layout = cx.layout(0);
-        let out = cx.output(layout);
+        let order = cx.order(0);
+        let out = cx.output(order);
         let out = View::of(cx, out);
         let shape = cx.ty.shape.to_vec();
         let mut call = NestCall::new("batch_norm", &shape, 0, &out, Affine::new(0, out.strides.clone()));

@@ -5,7 +5,7 @@ use super::Lower;
 use super::context::Lowering;
 use super::nests::{NestCall, View, expect_f32, float};
 use crate::kernels::loops::nest::{Affine, Combine, Inst, Program};
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::BatchStatistics;
 use fornax_ir::scalar::BinaryFn;
@@ -15,11 +15,11 @@ impl Lower for BatchStatistics {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         expect_f32("x", cx.ty.dtype)?;
         let x = View::operand(cx, 0)?;
-        let mean = cx.output_of(0, Layout::RowMajor);
+        let mean = cx.output_of(0, AxisOrder::RowMajor);
         let mean = View::of(cx, mean);
         average(cx, "mean", &x, None, &mean);
         if cx.results[1].used {
-            let variance = cx.output_of(1, Layout::RowMajor);
+            let variance = cx.output_of(1, AxisOrder::RowMajor);
             let variance = View::of(cx, variance);
             average(cx, "variance", &x, Some(&mean), &variance);
         }
@@ -47,8 +47,8 @@ fn average(cx: &mut Lowering<'_>, name: &'static str, x: &View, mean: Option<&Vi
         return;
     }
     let rows = TensorType::f32(&x.shape[..rank - 1]);
-    let layout = cx.layout(0);
-    let view = cx.temp(name, rows, layout);
+    let order = cx.order(0);
+    let view = cx.temp(name, rows, order);
     let sums = View::of(cx, view);
     let mut write = sums.strides.clone();
     write.push(0);

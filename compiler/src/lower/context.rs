@@ -5,14 +5,14 @@
 
 use crate::kernels::{Kernel, Loops, Spec};
 use crate::plan::builder::PlanBuilder;
-use crate::plan::{Generated, Layout, Operand, PackedConstant, ViewId};
+use crate::plan::{AxisOrder, Generated, Operand, PackedConstant, ViewId};
 use crate::target::Target;
 use fornax_ir::graph::Part;
 use fornax_ir::types::{Constant, Payload, TensorType};
 use fornax_ir::{OpError, Remark, Verdict};
 use fornax_runtime::packing::Packing;
 
-/// A value on its way through a plan: known at compile time, or in one view per layout it was needed in.
+/// A value on its way through a plan: known at compile time, or in one view per order it was needed in.
 #[derive(Clone, Debug)]
 pub struct LoweredValue {
     pub ty: TensorType,
@@ -79,7 +79,7 @@ impl Lowering<'_> {
         self.operands[i].constant.as_ref()
     }
 
-    /// Operand `i` in whatever layout it is; a constant is stored row-major.
+    /// Operand `i` in whatever order it is; a constant is stored row-major.
     pub fn operand(&mut self, i: usize) -> Result<ViewId, OpError> {
         if let Some(view) = self.operands[i].views.first() {
             return Ok(*view);
@@ -87,63 +87,63 @@ impl Lowering<'_> {
         self.materialise(i)
     }
 
-    /// Operand `i` in `layout`, copied if it is in another one.
-    pub fn operand_as(&mut self, i: usize, layout: Layout) -> Result<ViewId, OpError> {
+    /// Operand `i` in `order`, copied if it is in another one.
+    pub fn operand_as(&mut self, i: usize, order: AxisOrder) -> Result<ViewId, OpError> {
         let first = self.operand(i)?;
-        if let Some(view) = self.operands[i].views.iter().find(|s| self.plan.view(**s).layout == layout) {
+        if let Some(view) = self.operands[i].views.iter().find(|s| self.plan.view(**s).order == order) {
             return Ok(*view);
         }
-        let view = self.convert(first, layout);
+        let view = self.convert(first, order);
         self.operands[i].views.push(view);
         Ok(view)
     }
 
-    /// The view's value in `layout`: itself, a view where both layouts coincide, or a copy.
-    pub fn convert(&mut self, view: ViewId, layout: Layout) -> ViewId {
+    /// The view's value in `order`: itself, a view where both orders coincide, or a copy.
+    pub fn convert(&mut self, view: ViewId, order: AxisOrder) -> ViewId {
         let from = self.plan.view(view).clone();
-        if from.layout == layout {
+        if from.order == order {
             return view;
         }
-        if Layout::coincide(&from.ty.shape) {
-            return self.plan.reinterpret(view, from.ty, layout);
+        if AxisOrder::coincide(&from.ty.shape) {
+            return self.plan.reinterpret(view, from.ty, order);
         }
-        let to = self.plan.temp(format!("{}.{}", from.name, layout_suffix(layout)), from.ty.clone(), layout);
-        let strides = from.layout.strides(&from.ty.shape);
+        let to = self.plan.temp(format!("{}.{}", from.name, order_suffix(order)), from.ty.clone(), order);
+        let strides = from.order.strides(&from.ty.shape);
         self.step(
-            Loops::copy(from.ty.dtype, &from.ty.shape, &strides, &layout.strides(&from.ty.shape)),
+            Loops::copy(from.ty.dtype, &from.ty.shape, &strides, &order.strides(&from.ty.shape)),
             &[view.into(), to.into()],
         );
         to
     }
 
-    /// The layout operand `i` is in.
-    pub fn layout(&self, i: usize) -> Layout {
-        self.operands[i].views.first().map_or(Layout::RowMajor, |view| self.plan.view(*view).layout)
+    /// The order operand `i` is in.
+    pub fn order(&self, i: usize) -> AxisOrder {
+        self.operands[i].views.first().map_or(AxisOrder::RowMajor, |view| self.plan.view(*view).order)
     }
 
-    /// The view of the node's first result, in `layout`. Called once, or [`Self::alias`] is.
-    pub fn output(&mut self, layout: Layout) -> ViewId {
-        self.output_of(0, layout)
+    /// The view of the node's first result, in `order`. Called once, or [`Self::alias`] is.
+    pub fn output(&mut self, order: AxisOrder) -> ViewId {
+        self.output_of(0, order)
     }
 
-    /// The view of result `i`, in `layout`. Called once for each result that is used, and may be for others.
-    pub fn output_of(&mut self, i: usize, layout: Layout) -> ViewId {
+    /// The view of result `i`, in `order`. Called once for each result that is used, and may be for others.
+    pub fn output_of(&mut self, i: usize, order: AxisOrder) -> ViewId {
         let result = &mut self.results[i];
-        let view = self.plan.temp(result.name.to_string(), result.ty.clone(), layout);
+        let view = self.plan.temp(result.name.to_string(), result.ty.clone(), order);
         result.view = Some(view);
         view
     }
 
     /// Makes the node's first result a view of `view`'s memory: the same bytes under the node's type.
-    pub fn alias(&mut self, view: ViewId, layout: Layout) -> ViewId {
-        let view = self.plan.reinterpret(view, self.ty.clone(), layout);
+    pub fn alias(&mut self, view: ViewId, order: AxisOrder) -> ViewId {
+        let view = self.plan.reinterpret(view, self.ty.clone(), order);
         self.results[0].view = Some(view);
         view
     }
 
     /// A view for an intermediate value.
-    pub fn temp(&mut self, suffix: &str, ty: TensorType, layout: Layout) -> ViewId {
-        self.plan.temp(format!("{}.{suffix}", self.node), ty, layout)
+    pub fn temp(&mut self, suffix: &str, ty: TensorType, order: AxisOrder) -> ViewId {
+        self.plan.temp(format!("{}.{suffix}", self.node), ty, order)
     }
 
     /// Adds a kernel call. `operands` are the kernel's arguments, in order.
@@ -186,15 +186,15 @@ impl Lowering<'_> {
         let ty = constant.ty.clone();
         let packing = Packing::plain(ty.shape.numel());
         let id = self.plan.constant(PackedConstant::packed(constant, packing));
-        let view = self.plan.constant_view(id, ty, Layout::RowMajor);
+        let view = self.plan.constant_view(id, ty, AxisOrder::RowMajor);
         self.operands[i].views.push(view);
         Ok(view)
     }
 }
 
-fn layout_suffix(layout: Layout) -> &'static str {
-    match layout {
-        Layout::RowMajor => "rows",
-        Layout::ChannelsLast => "last",
+fn order_suffix(order: AxisOrder) -> &'static str {
+    match order {
+        AxisOrder::RowMajor => "rows",
+        AxisOrder::ChannelsLast => "last",
     }
 }

@@ -10,7 +10,7 @@ use super::{depthwise, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::loops::nest::{Combine, Entry, Inst};
 use crate::kernels::{self, conv};
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::ConvTranspose;
 use fornax_ir::ops::window::Window;
@@ -71,8 +71,8 @@ fn native(op: &ConvTranspose, cx: &Lowering<'_>, windows: &[Window]) -> Option<N
 
 /// Adds the steps of a kernel.
 fn run(op: &ConvTranspose, cx: &mut Lowering<'_>, kernel: Native) -> Result<(), OpError> {
-    let x = cx.operand_as(0, Layout::ChannelsLast)?;
-    let y = cx.output(Layout::ChannelsLast);
+    let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
+    let y = cx.output(AxisOrder::ChannelsLast);
     let bias = op.bias.then_some(2);
     match kernel {
         Native::Depthwise(spec) => _ = depthwise::depthwise(cx, spec, x, (1, bias), y)?,
@@ -96,7 +96,7 @@ fn nest(op: &ConvTranspose, cx: &mut Lowering<'_>, windows: &[Window]) -> Result
     let order: Vec<usize> = (2..spatial + 2).chain([0, 1]).collect();
     let w = packed(cx, 1, &order)?;
     let bias = if op.bias { Some(View::operand(cx, 2)?) } else { None };
-    let out = cx.output(Layout::ChannelsLast);
+    let out = cx.output(AxisOrder::ChannelsLast);
     let out = View::of(cx, out);
     let (channels, filters) = (w.shape[0] / op.group, w.shape[1]);
     let taps = windows.iter().map(|w| w.kernel);

@@ -6,7 +6,7 @@ use super::convolve::{FEW_CHANNELS, NEAR, axis};
 use super::{decompose, depthwise};
 use crate::kernels::conv::{Axis, Input};
 use crate::kernels::{ChannelWeightGradient, Spec, WeightGradient};
-use crate::plan::{Layout, Operand};
+use crate::plan::{AxisOrder, Operand};
 use fornax_ir::OpError;
 use fornax_ir::ops::{ConvWeightGradient, Op};
 use fornax_ir::types::DType;
@@ -14,16 +14,16 @@ use fornax_ir::types::DType;
 impl Lower for ConvWeightGradient {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let channels = self.group > 1;
-        let few = cx.operand_type(0).shape[1] <= FEW_CHANNELS && !Layout::coincide(&cx.operand_type(0).shape);
-        let image = cx.layout(0) == Layout::RowMajor && few && !channels;
+        let few = cx.operand_type(0).shape[1] <= FEW_CHANNELS && !AxisOrder::coincide(&cx.operand_type(0).shape);
+        let image = cx.order(0) == AxisOrder::RowMajor && few && !channels;
         let input = if image { Input::RowMajor } else { Input::ChannelsLast };
         let spec: Option<Spec> = match channels {
             true => by_channel(self, cx)?.map(Spec::from),
             false => dense(self, cx, input)?.map(Spec::from),
         };
         let Some(spec) = spec else { return decompose::lower(&Op::from(self.clone()), cx) };
-        let x = cx.operand_as(0, if image { Layout::RowMajor } else { Layout::ChannelsLast })?;
-        let dy = cx.operand_as(1, Layout::ChannelsLast)?;
+        let x = cx.operand_as(0, if image { AxisOrder::RowMajor } else { AxisOrder::ChannelsLast })?;
+        let dy = cx.operand_as(1, AxisOrder::ChannelsLast)?;
         let mut operands: Vec<Operand> = vec![x.into(), dy.into()];
         if channels {
             let x = &cx.operand_type(0).shape;
@@ -31,11 +31,11 @@ impl Lower for ConvWeightGradient {
             operands.push(cx.zeros(row * cx.ty.dtype.size()));
         }
         // Channels innermost, which is row-major for a single tap and for a single channel.
-        let layout = Layout::ChannelsLast;
+        let order = AxisOrder::ChannelsLast;
         if self.accumulate {
-            operands.push(cx.operand_as(2, layout)?.into());
+            operands.push(cx.operand_as(2, order)?.into());
         }
-        operands.push(cx.output(layout).into());
+        operands.push(cx.output(order).into());
         cx.step(spec, &operands);
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::context::Lowering;
 use super::{dense, depthwise, discrete, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
-use crate::plan::{Layout, Operand, ViewId};
+use crate::plan::{AxisOrder, Operand, ViewId};
 use fornax_ir::ops::Conv;
 use fornax_ir::ops::window::Window;
 use fornax_ir::types::{DType, TensorType};
@@ -55,9 +55,9 @@ pub struct FusedOperands {
 }
 
 impl ConvCall<'_> {
-    /// The kernel for an input in `layout`; `None` for what these families do not cover: weights that are neither known nor computed as `f32`, other
+    /// The kernel for an input in `order`; `None` for what these families do not cover: weights that are neither known nor computed as `f32`, other
     /// element types, more than two spatial axes, wide padding of many columns.
-    pub fn native(&self, cx: &Lowering<'_>, layout: Layout) -> Result<Option<ConvKernel>, OpError> {
+    pub fn native(&self, cx: &Lowering<'_>, order: AxisOrder) -> Result<Option<ConvKernel>, OpError> {
         let usable = weights::usable(cx, self.weights) && self.bias.is_none_or(|bias| weights::usable(cx, bias));
         if self.x.dtype != DType::F32 || !usable {
             return Ok(None);
@@ -80,15 +80,15 @@ impl ConvCall<'_> {
         }
         let pixels = batch * rows.output * columns.output;
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
-        let rows_of_x = layout == Layout::ChannelsLast;
+        let rows_of_x = order == AxisOrder::ChannelsLast;
         if own && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
             let (element, activation) = (self.x.dtype, op.activation);
             let spec = kernels::Gemv { element, rows: pixels, inputs: channels, outputs: filters, activation };
             return Ok(Some(ConvKernel::Gemv(spec)));
         }
-        let input = match layout {
-            Layout::RowMajor => conv::Input::RowMajor,
-            Layout::ChannelsLast => conv::Input::ChannelsLast,
+        let input = match order {
+            AxisOrder::RowMajor => conv::Input::RowMajor,
+            AxisOrder::ChannelsLast => conv::Input::ChannelsLast,
         };
         let near =
             |axis: &conv::Axis, channels: usize| (axis.input * channels * axis.stride).max(axis.output * filters);
@@ -131,11 +131,11 @@ impl ConvCall<'_> {
         weights::are_integers(weights).then_some("its weights are integers")
     }
 
-    /// The layout to read an input in that is in layout `present`: as it is, if it is a row-major image of few channels.
-    pub fn input_layout(&self, present: Layout) -> Layout {
+    /// The order to read an input in that is in order `present`: as it is, if it is a row-major image of few channels.
+    pub fn input_order(&self, present: AxisOrder) -> AxisOrder {
         let few = self.x.shape[1] <= FEW_CHANNELS && self.op.group == 1 && self.x.bytes() <= NEAR;
-        let image = !Layout::coincide(&self.x.shape);
-        if present == Layout::RowMajor && few && image { Layout::RowMajor } else { Layout::ChannelsLast }
+        let image = !AxisOrder::coincide(&self.x.shape);
+        if present == AxisOrder::RowMajor && few && image { AxisOrder::RowMajor } else { AxisOrder::ChannelsLast }
     }
 
     /// Adds the step from `x` to `y`. Returns the view of the sums over the rows of `y`, if a depthwise `kernel` asks for them.
@@ -206,7 +206,7 @@ impl ConvCall<'_> {
             let batch = self.x.shape[0];
             let scale = ScaleWeights { element: spec.element, batch, filters: spec.filters, channels: spec.channels };
             let ty = TensorType::f32([batch * conv::padded(spec.filters) * spec.channels]);
-            let scaled = cx.temp("weights", ty, Layout::RowMajor);
+            let scaled = cx.temp("weights", ty, AxisOrder::RowMajor);
             cx.step(scale, &[weights, gate.into(), scaled.into()]);
             weights = scaled.into();
         }

@@ -7,7 +7,7 @@ use super::context::Lowering;
 use super::weights;
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{Conv, Gemv, Mean, conv, packing};
-use crate::plan::{Layout, Operand, ViewId};
+use crate::plan::{AxisOrder, Operand, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::{DType, TensorType};
@@ -118,7 +118,7 @@ pub fn squeeze_gate(
     let (view, spec) = squeeze(cx, source)?;
     let (batch, channels) = (spec.batch, spec.channels);
     let reduced = cx.operand_type(b1).shape.numel();
-    let means = cx.temp("mean", TensorType::f32([batch, channels]), Layout::RowMajor);
+    let means = cx.temp("mean", TensorType::f32([batch, channels]), AxisOrder::RowMajor);
     cx.part(&parts[..1]);
     cx.step(spec, &[view.into(), means.into()]);
     let mut x = means;
@@ -128,7 +128,7 @@ pub fn squeeze_gate(
         cx.part(&[part]);
         let spec = Gemv { element: DType::F32, rows: batch, inputs, outputs, activation: Some(function) };
         let bias = weights::padded_bias(cx, Some(b), outputs, spec.bias_len())?;
-        let y = cx.temp(name, TensorType::f32([batch, outputs]), Layout::RowMajor);
+        let y = cx.temp(name, TensorType::f32([batch, outputs]), AxisOrder::RowMajor);
         gemv(cx, spec, x.into(), Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;
         x = y;
     }

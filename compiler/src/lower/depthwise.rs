@@ -5,7 +5,7 @@
 use super::context::Lowering;
 use super::weights;
 use crate::kernels::Depthwise;
-use crate::plan::{Layout, Operand, ViewId};
+use crate::plan::{AxisOrder, Operand, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::ops::window::Window;
 use fornax_ir::scalar::UnaryFn;
@@ -78,5 +78,5 @@ pub fn constants(
 /// A view for the sums over each row, if the spec asks for them.
 pub fn sums(cx: &mut Lowering<'_>, spec: &Depthwise) -> Option<ViewId> {
     let ty = TensorType::f32([spec.batch, spec.output[0], spec.channels]);
-    spec.squeeze.then(|| cx.temp("sums", ty, Layout::RowMajor))
+    spec.squeeze.then(|| cx.temp("sums", ty, AxisOrder::RowMajor))
 }

@@ -1,12 +1,12 @@
 //! Loop nests for the operators that have kernel families of their own: every case that those do not cover.
 //!
-//! In: operands of any layout, constant or not. Out: one nest per sum. Accumulation follows the order of the fast families: from the
+//! In: operands of any order, constant or not. Out: one nest per sum. Accumulation follows the order of the fast families: from the
 //! bias, taps in order, then input channels ascending, by multiply-add.
 
 use super::context::Lowering;
 use super::nests::{NestCall, View, expect_f32, expect_native, factors, float, packed};
 use crate::kernels::loops::nest::{Affine, Combine, Inst, Program};
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::conv::Conv;
 use fornax_ir::ops::gemm::Gemm;
@@ -66,7 +66,7 @@ pub fn conv(cx: &mut Lowering<'_>, op: &Conv) -> Result<(), OpError> {
     let windows = op.windows(cx.operand_type(0), cx.operand_type(1))?;
     let x = View::operand(cx, 0)?;
     let residual = if op.residual { Some(View::operand(cx, cx.count() - 1)?) } else { None };
-    let out = cx.output(Layout::ChannelsLast);
+    let out = cx.output(AxisOrder::ChannelsLast);
     let out = View::of(cx, out);
     convolve(cx, op, &windows, [&x, &out], (1, op.bias.then_some(2)), residual)
 }
@@ -133,8 +133,8 @@ pub fn pool(cx: &mut Lowering<'_>, op: &Pool) -> Result<(), OpError> {
     let dtype = cx.ty.dtype;
     expect_native("x", dtype)?;
     let windows = op.windows(cx.operand_type(0))?;
-    let (spatial, x, layout) = (windows.len(), View::operand(cx, 0)?, cx.layout(0));
-    let out = cx.output(layout);
+    let (spatial, x, order) = (windows.len(), View::operand(cx, 0)?, cx.order(0));
+    let out = cx.output(order);
     let out = View::of(cx, out);
     let taps = windows.iter().map(|w| w.kernel);
     let extents: Vec<usize> = out.shape.iter().copied().chain(taps).collect();
@@ -173,7 +173,7 @@ pub fn gemm(cx: &mut Lowering<'_>, op: &Gemm) -> Result<(), OpError> {
     let a = View::operand(cx, 0)?;
     let b = if op.trans_b { packed(cx, 1, &[1, 0])? } else { View::operand(cx, 1)? };
     let c = if op.bias { Some(View::operand(cx, 2)?) } else { None };
-    let out = cx.output(Layout::RowMajor);
+    let out = cx.output(AxisOrder::RowMajor);
     let out = View::of(cx, out);
     let mut call = NestCall::new("gemm", &[m, n, k], 1, &out, along(3, 0, &[(0, out.strides[0]), (1, out.strides[1])]));
     let (row, column) = if op.trans_a { (1, 0) } else { (0, 1) };
@@ -211,7 +211,7 @@ pub fn matmul(cx: &mut Lowering<'_>) -> Result<(), OpError> {
     expect_native("a", dtype)?;
     let product = Product::new(cx.operand_type(0), cx.operand_type(1))?;
     let (a, b) = (View::operand(cx, 0)?, View::operand(cx, 1)?);
-    let out = cx.output(Layout::RowMajor);
+    let out = cx.output(AxisOrder::RowMajor);
     let out = View::of(cx, out);
     let batch = product.batch.rank();
     let extents: Vec<usize> = product.batch.iter().copied().chain([product.m, product.n, product.k]).collect();
@@ -241,14 +241,14 @@ pub fn matmul(cx: &mut Lowering<'_>) -> Result<(), OpError> {
 /// Softmax along any axis: the largest element, the sum of exponentials, then the quotients.
 pub fn softmax(cx: &mut Lowering<'_>, op: &Softmax) -> Result<(), OpError> {
     expect_f32("x", cx.ty.dtype)?;
-    let (x, layout, shape) = (View::operand(cx, 0)?, cx.layout(0), cx.ty.shape.to_vec());
+    let (x, order, shape) = (View::operand(cx, 0)?, cx.order(0), cx.ty.shape.to_vec());
     let line = shape[op.axis];
     let mut lines = shape.clone();
     lines[op.axis] = 1;
     let ty = TensorType::f32(lines.clone());
-    let [largest, sum] = ["largest", "sum"].map(|name| cx.temp(name, ty.clone(), Layout::RowMajor));
+    let [largest, sum] = ["largest", "sum"].map(|name| cx.temp(name, ty.clone(), AxisOrder::RowMajor));
     let [largest, sum] = [largest, sum].map(|view| View::of(cx, view));
-    let out = cx.output(layout);
+    let out = cx.output(order);
     let out = View::of(cx, out);
     let rank = shape.len();
     let extents: Vec<usize> = lines.iter().copied().chain([line]).collect();
@@ -289,11 +289,11 @@ pub fn softmax(cx: &mut Lowering<'_>, op: &Softmax) -> Result<(), OpError> {
 /// Squeeze-and-excite: means, two small products, the gate.
 pub fn squeeze_excite(cx: &mut Lowering<'_>, op: &SqueezeExcite) -> Result<(), OpError> {
     expect_f32("x", cx.ty.dtype)?;
-    let (x, layout, shape) = (View::operand(cx, 0)?, cx.layout(0), cx.ty.shape.to_vec());
+    let (x, order, shape) = (View::operand(cx, 0)?, cx.order(0), cx.ty.shape.to_vec());
     let [batch, channels, height, width] = shape[..] else { return Err(OpError::new("x", "rank 4", "another")) };
     let reduced = cx.operand_type(1).shape[0];
     let mut vector = |name: &str, len: usize| {
-        let view = cx.temp(name, TensorType::f32(vec![batch, len]), Layout::RowMajor);
+        let view = cx.temp(name, TensorType::f32(vec![batch, len]), AxisOrder::RowMajor);
         View::of(cx, view)
     };
     let [mean, hidden, gate] =
@@ -316,7 +316,7 @@ pub fn squeeze_excite(cx: &mut Lowering<'_>, op: &SqueezeExcite) -> Result<(), O
         call.compute(vec![Inst::Load(2)], vec![Inst::Load(0), Inst::Load(1)], Combine::SumProduct, finish);
         call.run(cx);
     }
-    let out = cx.output(layout);
+    let out = cx.output(order);
     let out = View::of(cx, out);
     let mut call = NestCall::new("gate", &shape, 0, &out, Affine::new(0, out.strides.clone()));
     call.input("x", &x, Affine::new(0, x.strides.clone()));

@@ -4,16 +4,16 @@ use super::Lower;
 use super::context::Lowering;
 use super::nests::{NestCall, View};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst};
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::Gather;
 
 impl Lower for Gather {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = View::operand(cx, 0)?.moved();
-        let indices = cx.operand_as(1, Layout::RowMajor)?;
+        let indices = cx.operand_as(1, AxisOrder::RowMajor)?;
         let indices = View::of(cx, indices);
-        let out = cx.output(Layout::RowMajor);
+        let out = cx.output(AxisOrder::RowMajor);
         let out = View::of(cx, out).moved();
         let (axis, rank) = (self.axis, indices.shape.len());
         let place = |data: &[i64], index: &[i64]| [&data[..axis], index, &data[axis + 1..]].concat();

@@ -11,8 +11,8 @@ impl Lower for GatherElements {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = View::operand(cx, 0)?.moved();
         let indices = View::operand(cx, 1)?;
-        let layout = cx.layout(1);
-        let out = cx.output(layout);
+        let order = cx.order(1);
+        let out = cx.output(order);
         let out = View::of(cx, out).moved();
         let mut rest = x.strides.clone();
         rest[self.axis] = 0;

@@ -6,7 +6,7 @@ use super::dense::{Matrix, Product};
 use super::nests::{NestCall, View, float};
 use super::weights;
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
-use crate::plan::{Layout, Operand};
+use crate::plan::{AxisOrder, Operand};
 use fornax_ir::OpError;
 use fornax_ir::ops::Gemm;
 use fornax_ir::scalar::BinaryFn;
@@ -47,7 +47,7 @@ fn scales_exactly(cx: &Lowering<'_>, alpha: f32) -> bool {
 /// The rows of the product in row-major order.
 fn rows(op: &Gemm, cx: &mut Lowering<'_>, extents: [usize; 2]) -> Result<Operand, OpError> {
     let as_it_is = !op.trans_a || extents.contains(&1);
-    if as_it_is { Ok(cx.operand_as(0, Layout::RowMajor)?.into()) } else { weights::transposed(cx, 0) }
+    if as_it_is { Ok(cx.operand_as(0, AxisOrder::RowMajor)?.into()) } else { weights::transposed(cx, 0) }
 }
 
 fn lower_product(op: &Gemm, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -57,7 +57,7 @@ fn lower_product(op: &Gemm, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let packing = Packing::new([outputs], Transform::scale(op.beta), layout);
     let bias = weights::bias(cx, op.bias.then_some(2), packing)?;
     let x = self::rows(op, cx, [rows, inputs])?;
-    let y = cx.output(Layout::RowMajor);
+    let y = cx.output(AxisOrder::RowMajor);
     product.lower(cx, x, Matrix { operand: 1, transposed: op.trans_b, factor: op.alpha }, bias, y)
 }
 
@@ -67,10 +67,10 @@ fn lower_scaled(op: &Gemm, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let product = Product { rows, inputs, outputs, activation: None };
     let none = weights::bias(cx, None, Packing::padded(outputs, product.bias_len()))?;
     let x = self::rows(op, cx, [rows, inputs])?;
-    let sums = cx.temp("product", TensorType::f32([rows, outputs]), Layout::RowMajor);
+    let sums = cx.temp("product", TensorType::f32([rows, outputs]), AxisOrder::RowMajor);
     product.lower(cx, x, Matrix { operand: 1, transposed: op.trans_b, factor: 1.0 }, none, sums)?;
     let c = if op.bias { Some(View::operand(cx, 2)?) } else { None };
-    let y = cx.output(Layout::RowMajor);
+    let y = cx.output(AxisOrder::RowMajor);
     let (sums, y) = (View::of(cx, sums), View::of(cx, y));
     let mut call = NestCall::new("scale", &[rows, outputs], 0, &y, Affine::new(0, y.strides.clone()));
     let mut body = vec![Inst::Load(call.input("x", &sums, Affine::new(0, sums.strides.clone()))), float(op.alpha)];

@@ -8,8 +8,8 @@ use fornax_ir::ops::Identity;
 impl Lower for Identity {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let view = cx.operand(0)?;
-        let layout = cx.layout(0);
-        cx.alias(view, layout);
+        let order = cx.order(0);
+        cx.alias(view, order);
         Ok(())
     }
 }

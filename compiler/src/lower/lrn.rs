@@ -12,8 +12,8 @@ use fornax_ir::scalar::{BinaryFn, UnaryFn};
 impl Lower for Lrn {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         expect_f32("x", cx.ty.dtype)?;
-        let (x, layout, shape) = (View::operand(cx, 0)?, cx.layout(0), cx.ty.shape.to_vec());
-        let out = cx.output(layout);
+        let (x, order, shape) = (View::operand(cx, 0)?, cx.order(0), cx.ty.shape.to_vec());
+        let out = cx.output(order);
         let out = View::of(cx, out);
         // The window, cut to what any channel can see.
         let reach = shape[1].saturating_sub(1);

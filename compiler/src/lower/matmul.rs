@@ -6,7 +6,7 @@ use super::dense::{self, Matrix};
 use super::weights;
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{Conv, conv};
-use crate::plan::{Layout, Operand};
+use crate::plan::{AxisOrder, Operand};
 use fornax_ir::OpError;
 use fornax_ir::ops::MatMul;
 use fornax_ir::ops::matmul::Product;
@@ -30,8 +30,8 @@ fn lower_one(op: &Product, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let rows = op.batch.numel() * op.m;
     let product = dense::Product { rows, inputs: op.k, outputs: op.n, activation: None };
     let bias = cx.zeros(product.bias_len() * 4);
-    let x = cx.operand_as(0, Layout::RowMajor)?.into();
-    let y = cx.output(Layout::RowMajor);
+    let x = cx.operand_as(0, AxisOrder::RowMajor)?.into();
+    let y = cx.output(AxisOrder::RowMajor);
     product.lower(cx, x, Matrix { operand: 1, transposed: false, factor: 1.0 }, bias, y)
 }
 
@@ -41,12 +41,12 @@ fn lower_batch(op: &Product, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let spec = Conv::pointwise(count * op.m, op.k, op.n, Epilogue::default()).per_image(count);
     let bias = cx.zeros(spec.bias_packing().len() * 4);
     let x = if cx.operand_type(0).shape.numel() == count * op.m * op.k {
-        cx.operand_as(0, Layout::RowMajor)?.into()
+        cx.operand_as(0, AxisOrder::RowMajor)?.into()
     } else {
         repeated(cx, 0, op, (&[op.m * op.k], None))?
     };
     let weights = repeated(cx, 1, op, (&[op.k, op.n], Some(conv::width(op.n))))?;
-    let y = cx.output(Layout::RowMajor);
+    let y = cx.output(AxisOrder::RowMajor);
     cx.step(spec, &[x, weights, bias, y.into()]);
     Ok(())
 }
@@ -75,7 +75,7 @@ fn repeated(
         }
         (op.batch.to_vec(), lead)
     };
-    let (extents, strides) = ([&batch[..], matrix].concat(), [lead, Layout::RowMajor.strides(matrix)].concat());
+    let (extents, strides) = ([&batch[..], matrix].concat(), [lead, AxisOrder::RowMajor.strides(matrix)].concat());
     let rank = extents.len();
     let layout = match width {
         None => packing::Layout::row_major(rank),
@@ -85,5 +85,5 @@ fn repeated(
     if each {
         return weights::pack(cx, i, packing);
     }
-    weights::packed_by_step(cx, i, Layout::RowMajor, (packing, strides))
+    weights::packed_by_step(cx, i, AxisOrder::RowMajor, (packing, strides))
 }

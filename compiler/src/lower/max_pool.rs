@@ -30,8 +30,8 @@ fn indices(op: &MaxPool, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let x = View::operand(cx, 0)?;
     expect_native("x", x.dtype)?;
     let windows = op.values().windows(cx.operand_type(0))?;
-    let (layout, spatial) = (cx.layout(0), windows.len());
-    let out = cx.output_of(1, layout);
+    let (order, spatial) = (cx.order(0), windows.len());
+    let out = cx.output_of(1, order);
     let out = View::of(cx, out);
     let extents: Vec<usize> = out.shape.iter().copied().chain(windows.iter().map(|w| w.kernel)).collect();
     let mut write = out.strides.clone();

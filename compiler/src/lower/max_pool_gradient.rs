@@ -15,9 +15,9 @@ impl Lower for MaxPoolGradient {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         expect_f32("dy", cx.ty.dtype)?;
         let (_, windows) = self.windows(cx.operand_type(0))?;
-        let (spatial, layout) = (windows.len(), cx.layout(0));
+        let (spatial, order) = (windows.len(), cx.order(0));
         let (dy, indices) = (View::operand(cx, 0)?, View::operand(cx, 1)?);
-        let out = cx.output(layout);
+        let out = cx.output(order);
         let out = View::of(cx, out);
         let extents: Vec<usize> = out.shape.iter().copied().chain(windows.iter().map(|w| w.kernel)).collect();
         let rank = extents.len();

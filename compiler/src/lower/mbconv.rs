@@ -7,7 +7,7 @@ use super::dense::{FEW_ROWS, Squeeze, squeeze_gate};
 use super::nests::View;
 use super::{fallback, ring};
 use crate::kernels::Gate;
-use crate::plan::{Layout, ViewId};
+use crate::plan::{AxisOrder, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::ops::mbconv::Part;
 use fornax_ir::ops::{Conv, MbConv, OneResult, Op, SqueezeExcite};
@@ -15,7 +15,7 @@ use fornax_ir::types::TensorType;
 
 impl Lower for MbConv {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        let x = cx.operand_as(0, Layout::ChannelsLast)?;
+        let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
         let mut inputs =
             vec![Stored { ty: cx.operand_type(0).clone(), place: Materialization::Image { view: x, sums: None } }];
         inputs.extend(
@@ -114,7 +114,7 @@ fn lower_expanded(
     cx.part(&[Part::Expand.name(), Part::Depthwise.name()]);
     if let Some(mut spec) = ring::choose(cx, &first, &second)? {
         spec.depthwise.squeeze = squeezes;
-        let view = cx.temp("depthwise", y.clone(), Layout::ChannelsLast);
+        let view = cx.temp("depthwise", y.clone(), AxisOrder::ChannelsLast);
         let sums = ring::ring(cx, spec, [&first, &second], [inputs[0].view()?, view])?;
         return Ok(Stored { ty: y, place: Materialization::Image { view, sums } });
     }
@@ -133,7 +133,7 @@ fn lower_conv(
     let types: Vec<_> = operands.iter().map(|operand| &operand.ty).collect();
     let (x, y) = (types[0], op.infer(&types)?);
     let call = call(op, operands, &y)?;
-    let mut kernel = call.native(cx, Layout::ChannelsLast)?;
+    let mut kernel = call.native(cx, AxisOrder::ChannelsLast)?;
     if let Some(ConvKernel::Depthwise(spec)) = &mut kernel {
         spec.squeeze = squeezes;
     }
@@ -146,7 +146,7 @@ fn lower_conv(
             *spec = spec.clone().per_image(batch);
             gate = Some(values);
         } else {
-            from = cx.temp("gated", x.clone(), Layout::ChannelsLast);
+            from = cx.temp("gated", x.clone(), AxisOrder::ChannelsLast);
             cx.part(&["squeeze_excite.gate"]);
             let gate = Gate { element: x.dtype, batch, pixels, channels: x.shape[1] };
             cx.step(gate, &[view.into(), values.into(), from.into()]);
@@ -156,9 +156,9 @@ fn lower_conv(
     let residual = operands.get(3).map(|value| value.view()).transpose()?;
     // The projection is the block's last operator.
     let to = if part == Part::Project {
-        cx.output(Layout::ChannelsLast)
+        cx.output(AxisOrder::ChannelsLast)
     } else {
-        cx.temp(part.name(), y.clone(), Layout::ChannelsLast)
+        cx.temp(part.name(), y.clone(), AxisOrder::ChannelsLast)
     };
     let sums = match kernel {
         Some(kernel) => call.lower(cx, kernel, [from, to], FusedOperands { residual, gate })?,

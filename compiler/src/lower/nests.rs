@@ -1,13 +1,13 @@
 //! From operands to loop nests: what the lowerings of generic operators share.
 //!
-//! In: operands of a node, in whatever layout they are. Out: kernel calls that read them through their strides, so that mixed layouts need
+//! In: operands of a node, in whatever order they are. Out: kernel calls that read them through their strides, so that mixed orders need
 //! no copies.
 
 use super::context::Lowering;
 use crate::kernels::Loops;
 use crate::kernels::loops::movement;
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, IndexTable, Inst, LoopNest, Output, Program};
-use crate::plan::{ConstId, Generated, Layout, Operand, PackedConstant, ViewId};
+use crate::plan::{AxisOrder, ConstId, Generated, Operand, PackedConstant, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::types::{DType, Payload, Shape};
 use fornax_runtime::packing::{self, Packing, Transform};
@@ -24,14 +24,14 @@ pub struct View {
 }
 
 impl View {
-    /// A view in its layout.
+    /// A view in its order.
     pub fn of(cx: &Lowering<'_>, view: ViewId) -> Self {
         let place = cx.plan.view(view);
-        let strides = place.layout.strides(&place.ty.shape).into_iter().map(|s| s as i64).collect();
+        let strides = place.order.strides(&place.ty.shape).into_iter().map(|s| s as i64).collect();
         Self { operand: view.into(), dtype: place.ty.dtype, shape: place.ty.shape.to_vec(), strides }
     }
 
-    /// Operand `i` of the node in its layout.
+    /// Operand `i` of the node in its order.
     pub fn operand(cx: &mut Lowering<'_>, i: usize) -> Result<Self, OpError> {
         let view = cx.operand(i)?;
         Ok(Self::of(cx, view))
@@ -39,7 +39,7 @@ impl View {
 
     /// A packed row-major constant.
     pub fn constant(constant: ConstId, dtype: DType, shape: &[usize]) -> Self {
-        let strides = Layout::RowMajor.strides(shape).into_iter().map(|s| s as i64).collect();
+        let strides = AxisOrder::RowMajor.strides(shape).into_iter().map(|s| s as i64).collect();
         Self { operand: constant.into(), dtype, shape: shape.to_vec(), strides }
     }
 
@@ -125,14 +125,14 @@ pub fn expect_f32(field: &str, dtype: DType) -> Result<(), OpError> {
     if dtype == DType::F32 { Ok(()) } else { Err(OpError::new(field, "native element type f32", dtype.name())) }
 }
 
-/// The layout an element-wise result of `shape` is computed in: that of an operand of the same shape, channel-last if there is one.
-pub fn common_layout(cx: &Lowering<'_>, shape: &[usize]) -> Layout {
+/// The order an element-wise result of `shape` is computed in: that of an operand of the same shape, channel-last if there is one.
+pub fn common_order(cx: &Lowering<'_>, shape: &[usize]) -> AxisOrder {
     let largest =
         (0..cx.count()).filter(|i| cx.constant(*i).is_none() && cx.operand_type(*i).shape.rank() == shape.len());
-    let layouts: Vec<(usize, Layout)> = largest.map(|i| (cx.operand_type(i).shape.numel(), cx.layout(i))).collect();
-    let most = layouts.iter().map(|(count, _)| *count).max();
-    let last = layouts.iter().any(|(count, layout)| Some(*count) == most && *layout == Layout::ChannelsLast);
-    if last { Layout::ChannelsLast } else { Layout::RowMajor }
+    let orders: Vec<(usize, AxisOrder)> = largest.map(|i| (cx.operand_type(i).shape.numel(), cx.order(i))).collect();
+    let most = orders.iter().map(|(count, _)| *count).max();
+    let last = orders.iter().any(|(count, order)| Some(*count) == most && *order == AxisOrder::ChannelsLast);
+    if last { AxisOrder::ChannelsLast } else { AxisOrder::RowMajor }
 }
 
 /// Lowers an element-wise operator: `body` computes an element from `Load(i)`, the element of operand `i` under broadcasting.
@@ -151,9 +151,9 @@ pub fn move_elements(cx: &mut Lowering<'_>, name: &str) -> Result<(), OpError> {
 
 fn store(cx: &mut Lowering<'_>, name: &str, body: Program, ty: fn(DType) -> DType) -> Result<(), OpError> {
     let shape: Shape = cx.ty.shape.clone();
-    let layout = common_layout(cx, &shape);
+    let order = common_order(cx, &shape);
     let views = (0..cx.count()).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
-    let out = cx.output(layout);
+    let out = cx.output(order);
     let mut out = View::of(cx, out);
     out.dtype = ty(out.dtype);
     let mut call = NestCall::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));
@@ -216,7 +216,7 @@ pub fn packed(cx: &mut Lowering<'_>, i: usize, order: &[usize]) -> Result<View, 
     }
     let Some(constant) = cx.constant(i).cloned() else {
         let from = View::operand(cx, i)?;
-        let view = cx.temp("packed", ty.clone(), Layout::RowMajor);
+        let view = cx.temp("packed", ty.clone(), AxisOrder::RowMajor);
         let to = View { strides, ..View::of(cx, view) };
         copy(
             cx,

@@ -13,8 +13,8 @@ use fornax_ir::types::{DType, TensorType};
 impl Lower for Pad {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = View::operand(cx, 0)?;
-        let layout = cx.layout(0);
-        let out = cx.output(layout);
+        let order = cx.order(0);
+        let out = cx.output(order);
         let out = View::of(cx, out);
         let shape = cx.ty.shape.to_vec();
         let padded = |axis: &usize| self.pads[*axis] != 0 || self.pads[*axis + shape.len()] != 0;

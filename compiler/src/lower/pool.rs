@@ -3,7 +3,7 @@
 use super::Lower;
 use super::context::Lowering;
 use crate::kernels::{self, pool, sliding::Sliding};
-use crate::plan::{Generated, Layout};
+use crate::plan::{AxisOrder, Generated};
 use fornax_ir::OpError;
 use fornax_ir::ops::Pool;
 use fornax_ir::ops::pool::PoolKind;
@@ -41,8 +41,8 @@ fn lower_native(_op: &Pool, cx: &mut Lowering<'_>, spec: kernels::Pool) -> Resul
         pool::Kind::Max => cx.plan.constant(Generated::fill(spec.sliding.row_len(), f32::NEG_INFINITY)).into(),
         _ => cx.zeros(spec.sliding.row_len() * spec.sliding.element.size()),
     };
-    let x = cx.operand_as(0, Layout::ChannelsLast)?;
-    let y = cx.output(Layout::ChannelsLast);
+    let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
+    let y = cx.output(AxisOrder::ChannelsLast);
     let mut operands = vec![x.into(), outside, y.into()];
     if spec.kind != pool::Kind::Max {
         let counts: Vec<f32> = (0..spec.sliding.output[0]).map(|at| spec.count(0, at) as f32).collect();

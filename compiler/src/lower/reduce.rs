@@ -5,7 +5,7 @@ use super::context::Lowering;
 use super::nests::{NestCall, View, expect_f32, expect_native, float};
 use crate::kernels::Mean;
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::Reduce;
 use fornax_ir::ops::reduce::{ReduceKind, int_range};
@@ -15,8 +15,8 @@ use fornax_ir::types::{DType, TensorType};
 impl Lower for Reduce {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         if let Some(spec) = mean_over_pixels(self, cx.operand_type(0)) {
-            let x = cx.operand_as(0, Layout::ChannelsLast)?;
-            let y = cx.output(Layout::ChannelsLast);
+            let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
+            let y = cx.output(AxisOrder::ChannelsLast);
             cx.step(spec, &[x.into(), y.into()]);
             return Ok(());
         }
@@ -25,13 +25,13 @@ impl Lower for Reduce {
         if matches!(self.kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp) {
             expect_f32("x", dtype)?;
         }
-        let layout = if self.keepdims { cx.layout(0) } else { Layout::RowMajor };
-        let out = cx.output(layout);
+        let order = if self.keepdims { cx.order(0) } else { AxisOrder::RowMajor };
+        let out = cx.output(order);
         let out = View::of(cx, out);
         let mut sums = Sums::new(self, &x, &out);
         if self.kind == ReduceKind::LogSumExp {
             let ty = TensorType::new(dtype, cx.ty.shape.clone());
-            let shift = cx.temp("shift", ty, layout);
+            let shift = cx.temp("shift", ty, order);
             let shift = View::of(cx, shift);
             sums.shift(cx, &shift);
             sums.log_sum_exp(&shift);

@@ -2,14 +2,14 @@
 
 use super::Lower;
 use super::context::Lowering;
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::Reshape;
 
 impl Lower for Reshape {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        let view = cx.operand_as(0, Layout::RowMajor)?;
-        cx.alias(view, Layout::RowMajor);
+        let view = cx.operand_as(0, AxisOrder::RowMajor)?;
+        cx.alias(view, AxisOrder::RowMajor);
         Ok(())
     }
 }

@@ -15,8 +15,8 @@ impl Lower for Resize {
         let op = self;
         let x = View::operand(cx, 0)?;
         let ty = cx.operand_type(0).clone();
-        let layout = cx.layout(0);
-        let out = cx.output(layout);
+        let order = cx.order(0);
+        let out = cx.output(order);
         let out = View::of(cx, out);
         if op.mode == ResizeMode::Nearest {
             return lower_nearest(op, cx, &ty, &x, &out);
@@ -34,7 +34,7 @@ impl Lower for Resize {
             let to = if last {
                 out.clone()
             } else {
-                let view = cx.temp(&format!("axis{axis}"), TensorType::f32(shape), layout);
+                let view = cx.temp(&format!("axis{axis}"), TensorType::f32(shape), order);
                 View::of(cx, view)
             };
             lower_axis(op, cx, &ty, *axis, &from, &to)?;

@@ -7,7 +7,7 @@ use super::context::Lowering;
 use super::convolve::{ConvCall, ConvKernel};
 use super::{depthwise as depthwise_step, weights};
 use crate::kernels::Ring;
-use crate::plan::{Layout, Operand, ViewId};
+use crate::plan::{AxisOrder, Operand, ViewId};
 use fornax_ir::{OpError, Verdict};
 
 /// Least predicted gain that is worth a ring. It also saves the memory of the map, so it may be a little slower than predicted of two
@@ -18,7 +18,7 @@ const LEAST_GAIN: f64 = 0.96;
 /// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
 /// than the L2, where it would be written to the next cache or memory and read again, and the cost model says that it pays.
 pub fn choose(cx: &mut Lowering<'_>, expand: &ConvCall<'_>, depthwise: &ConvCall<'_>) -> Result<Option<Ring>, OpError> {
-    let natives = (expand.native(cx, Layout::ChannelsLast)?, depthwise.native(cx, Layout::ChannelsLast)?);
+    let natives = (expand.native(cx, AxisOrder::ChannelsLast)?, depthwise.native(cx, AxisOrder::ChannelsLast)?);
     let (Some(ConvKernel::Dense(dense)), Some(ConvKernel::Depthwise(depthwise))) = natives else { return Ok(None) };
     let ring = Ring { inputs: dense.channels, expand: expand.op.activation, depthwise };
     let plain = expand.op.group == 1 && !expand.op.residual && dense == ring.expansion_of_all();

@@ -10,8 +10,8 @@ use fornax_ir::ops::Slice;
 impl Lower for Slice {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = View::operand(cx, 0)?;
-        let layout = cx.layout(0);
-        let out = cx.output(layout);
+        let order = cx.order(0);
+        let out = cx.output(order);
         let out = View::of(cx, out);
         let base = self.starts.iter().zip(&x.strides).map(|(start, stride)| *start as i64 * stride).sum();
         let read: Vec<i64> = (0..x.shape.len()).map(|axis| self.step(axis) * x.strides[axis]).collect();

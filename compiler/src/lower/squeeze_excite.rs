@@ -5,7 +5,7 @@ use super::context::Lowering;
 use super::dense::{Squeeze, squeeze_gate};
 use super::weights;
 use crate::kernels::Gate;
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::SqueezeExcite;
 
@@ -15,7 +15,7 @@ impl Lower for SqueezeExcite {
         if shape.contains(&0) || (1..5).any(|i| !weights::usable(cx, i)) {
             return super::fallback::squeeze_excite(cx, self);
         }
-        let x = cx.operand_as(0, Layout::ChannelsLast)?;
+        let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
         let gate = squeeze_gate(
             cx,
             Squeeze::Map(x),
@@ -23,7 +23,7 @@ impl Lower for SqueezeExcite {
             ([self.activation, self.gate], ["mean", "reduce", "expand"]),
         )?;
         cx.part(&["gate"]);
-        let y = cx.output(Layout::ChannelsLast);
+        let y = cx.output(AxisOrder::ChannelsLast);
         let spec = Gate { element: cx.ty.dtype, batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
         cx.step(spec, &[x.into(), gate.into(), y.into()]);
         Ok(())

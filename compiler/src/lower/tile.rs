@@ -10,8 +10,8 @@ use fornax_ir::ops::Tile;
 impl Lower for Tile {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = View::operand(cx, 0)?;
-        let layout = cx.layout(0);
-        let out = cx.output(layout);
+        let order = cx.order(0);
+        let out = cx.output(order);
         let out = View::of(cx, out);
         // Each axis of the result is two of the nest: the copy, and the element in it.
         let pairs = self.repeats.iter().zip(&x.shape);

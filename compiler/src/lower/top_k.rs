@@ -7,7 +7,7 @@ use super::Lower;
 use super::context::Lowering;
 use super::nests::{NestCall, View, expect_native, index_table};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
-use crate::plan::Layout;
+use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::TopK;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -17,9 +17,9 @@ impl Lower for TopK {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let x = View::operand(cx, 0)?;
         expect_native("x", x.dtype)?;
-        let indices = cx.output_of(1, Layout::RowMajor);
+        let indices = cx.output_of(1, AxisOrder::RowMajor);
         let indices = View::of(cx, indices);
-        let values = cx.results[0].used.then(|| cx.output_of(0, Layout::RowMajor));
+        let values = cx.results[0].used.then(|| cx.output_of(0, AxisOrder::RowMajor));
         if indices.elements() == 0 {
             return Ok(());
         }
@@ -66,7 +66,7 @@ fn across(op: &TopK, view: &View) -> Affine {
 /// For each element how many of its line come before it.
 fn ranks(op: &TopK, cx: &mut Lowering<'_>, x: &View, numbers: &View) -> View {
     let rank = x.shape.len();
-    let view = cx.temp("ranks", TensorType::new(DType::I32, x.shape.clone()), Layout::RowMajor);
+    let view = cx.temp("ranks", TensorType::new(DType::I32, x.shape.clone()), AxisOrder::RowMajor);
     let ranks = View::of(cx, view);
     let extents: Vec<usize> = x.shape.iter().copied().chain([x.shape[op.axis]]).collect();
     let own = |strides: &[i64]| Affine::new(0, strides.iter().copied().chain([0]).collect::<Vec<_>>());

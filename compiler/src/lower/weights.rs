@@ -8,7 +8,7 @@ use fornax_runtime::packing::{self, Packing};
 
 use super::context::Lowering;
 use crate::kernels::Pack;
-use crate::plan::{Generated, Layout, Operand, PackedConstant};
+use crate::plan::{AxisOrder, Generated, Operand, PackedConstant};
 use fornax_ir::OpError;
 use fornax_ir::types::{Constant, DType, Payload, TensorType};
 
@@ -53,32 +53,32 @@ fn computed(cx: &mut Lowering<'_>, i: usize, packing: Packing) -> Result<Operand
         let found = cx.operand_type(i).to_string();
         return Err(OpError::new(format!("operand {i}"), "a known constant or a computed tensor of f32", found));
     }
-    let (layout, shape) = (cx.layout(i), cx.operand_type(i).shape.clone());
-    match restride(&shape, &layout.strides(&shape), packing.extents()) {
-        Some(strides) => packed_by_step(cx, i, layout, (packing, strides)),
+    let (order, shape) = (cx.order(i), cx.operand_type(i).shape.clone());
+    match restride(&shape, &order.strides(&shape), packing.extents()) {
+        Some(strides) => packed_by_step(cx, i, order, (packing, strides)),
         None => {
-            let strides = Layout::RowMajor.strides(packing.extents());
-            packed_by_step(cx, i, Layout::RowMajor, (packing, strides))
+            let strides = AxisOrder::RowMajor.strides(packing.extents());
+            packed_by_step(cx, i, AxisOrder::RowMajor, (packing, strides))
         }
     }
 }
 
-/// Packs operand `i`, which is read in `layout` by the strides that come with the packing: 0 where it is repeated.
+/// Packs operand `i`, which is read in `order` by the strides that come with the packing: 0 where it is repeated.
 ///
 /// # Errors
 /// If no kernel writes such a packing.
 pub fn packed_by_step(
     cx: &mut Lowering<'_>,
     i: usize,
-    layout: Layout,
+    order: AxisOrder,
     (packing, strides): (Packing, Vec<usize>),
 ) -> Result<Operand, OpError> {
-    let from = cx.operand_as(i, layout)?;
+    let from = cx.operand_as(i, order)?;
     let text = packing.to_string();
     let len = packing.len();
     let spec = Pack::new(DType::F32, packing, strides)
         .ok_or_else(|| OpError::new(format!("operand {i}"), "a packing that a step can write", text))?;
-    let to = cx.temp(&format!("packed{i}"), TensorType::f32([len]), Layout::RowMajor);
+    let to = cx.temp(&format!("packed{i}"), TensorType::f32([len]), AxisOrder::RowMajor);
     cx.step(spec, &[from.into(), to.into()]);
     Ok(to.into())
 }

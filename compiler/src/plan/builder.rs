@@ -6,7 +6,7 @@
 use fornax_runtime::{ALIGN, VariableKind};
 
 use super::{
-    Buffer, BufferId, BufferView, ConstId, KernelCall, Layout, Operand, PackedConstant, Placement, Plan, Pool, Port,
+    AxisOrder, Buffer, BufferId, BufferView, ConstId, KernelCall, Operand, PackedConstant, Placement, Plan, Pool, Port,
     Variable, ViewId, verify,
 };
 use crate::error::Result;
@@ -56,7 +56,7 @@ impl PlanBuilder {
     /// The next network input, row-major.
     pub fn input(&mut self, port: Port) -> ViewId {
         let buffer = self.buffer(Placement::Input(self.inputs.len()), port.ty.bytes());
-        let view = self.push(port.name.clone(), port.ty.clone(), Layout::RowMajor, buffer);
+        let view = self.push(port.name.clone(), port.ty.clone(), AxisOrder::RowMajor, buffer);
         self.inputs.push(port);
         view
     }
@@ -67,25 +67,25 @@ impl PlanBuilder {
         self.state_bytes += ty.bytes().next_multiple_of(ALIGN);
         self.variables.push(Variable { kind, name: name.into(), offset, initial: initial.clone() });
         let buffer = self.buffer(Placement::State(offset), ty.bytes());
-        self.push(node.into(), ty, Layout::RowMajor, buffer)
+        self.push(node.into(), ty, AxisOrder::RowMajor, buffer)
     }
 
     /// A view in the arena.
-    pub fn temp(&mut self, name: String, ty: TensorType, layout: Layout) -> ViewId {
+    pub fn temp(&mut self, name: String, ty: TensorType, order: AxisOrder) -> ViewId {
         let buffer = self.buffer(Placement::Unplaced, ty.bytes());
-        self.push(name, ty, layout, buffer)
+        self.push(name, ty, order, buffer)
     }
 
     /// Another view of a view's memory, of as many bytes.
-    pub fn reinterpret(&mut self, view: ViewId, ty: TensorType, layout: Layout) -> ViewId {
+    pub fn reinterpret(&mut self, view: ViewId, ty: TensorType, order: AxisOrder) -> ViewId {
         let BufferView { name, buffer, .. } = self.views[view.0].clone();
-        self.push(name, ty, layout, buffer)
+        self.push(name, ty, order, buffer)
     }
 
     /// A view over a packed constant.
-    pub fn constant_view(&mut self, constant: ConstId, ty: TensorType, layout: Layout) -> ViewId {
+    pub fn constant_view(&mut self, constant: ConstId, ty: TensorType, order: AxisOrder) -> ViewId {
         let buffer = self.buffer(Placement::Constant(constant), ty.bytes());
-        self.push(format!("c{}", constant.0), ty, layout, buffer)
+        self.push(format!("c{}", constant.0), ty, order, buffer)
     }
 
     /// A constant; equal ones are stored once.
@@ -138,14 +138,14 @@ impl PlanBuilder {
             return;
         }
         let buffer = self.buffer(Placement::Output(index), port.ty.bytes());
-        let to = self.push(port.name.clone(), ty, Layout::RowMajor, buffer);
+        let to = self.push(port.name.clone(), ty, AxisOrder::RowMajor, buffer);
         self.copy(view, to, &port.name);
     }
 
     /// Copies one row-major view to another.
     fn copy(&mut self, from: ViewId, to: ViewId, node: &str) {
         let ty = &self.views[from.0].ty;
-        let strides = Layout::RowMajor.strides(&ty.shape);
+        let strides = AxisOrder::RowMajor.strides(&ty.shape);
         let copy = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &self.target);
         self.step(copy, vec![from.into(), to.into()], (node, &[]));
     }
@@ -155,8 +155,8 @@ impl PlanBuilder {
         BufferId(self.buffers.len() - 1)
     }
 
-    fn push(&mut self, name: String, ty: TensorType, layout: Layout, buffer: BufferId) -> ViewId {
-        self.views.push(BufferView { name, ty, layout, buffer, offset: 0 });
+    fn push(&mut self, name: String, ty: TensorType, order: AxisOrder, buffer: BufferId) -> ViewId {
+        self.views.push(BufferView { name, ty, order, buffer, offset: 0 });
         ViewId(self.views.len() - 1)
     }
 }

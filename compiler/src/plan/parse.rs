@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 
 use super::{
-    Buffer, BufferId, BufferView, ConstId, KernelCall, Layout, Operand, PackedConstant, Placement, Plan, Port,
+    AxisOrder, Buffer, BufferId, BufferView, ConstId, KernelCall, Operand, PackedConstant, Placement, Plan, Port,
     Variable, ViewId, verify,
 };
 use crate::error::{Error, Result};
@@ -298,8 +298,8 @@ impl<'p> Memory<'p> {
             if self.plan.buffers[buffer.0].bytes < bytes {
                 return Err(format!("{bytes} bytes, found {text}"));
             }
-            let (name, ty, layout) = (name.clone(), ty.clone(), Layout::RowMajor);
-            self.plan.views.push(BufferView { name, ty, layout, buffer, offset: 0 });
+            let (name, ty, order) = (name.clone(), ty.clone(), AxisOrder::RowMajor);
+            self.plan.views.push(BufferView { name, ty, order, buffer, offset: 0 });
             Ok(ViewId(self.plan.views.len() - 1))
         };
         let update = (typed(&to)?, typed(&from)?);
@@ -310,7 +310,7 @@ impl<'p> Memory<'p> {
     fn view(&mut self, text: &str, buffer: BufferId, bytes: usize) -> ViewId {
         let id = ViewId(self.plan.views.len());
         let ty = TensorType::new(DType::U8, [bytes]);
-        self.plan.views.push(BufferView { name: text.into(), ty, layout: Layout::RowMajor, buffer, offset: 0 });
+        self.plan.views.push(BufferView { name: text.into(), ty, order: AxisOrder::RowMajor, buffer, offset: 0 });
         self.views.insert(text.into(), id);
         id
     }

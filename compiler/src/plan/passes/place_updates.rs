@@ -6,7 +6,7 @@
 //! another one is read before it is overwritten.
 
 use crate::kernels::{Access, Kernel, Loops};
-use crate::plan::{Buffer, BufferId, BufferView, KernelCall, Layout, Operand, Placement, Plan, ViewId};
+use crate::plan::{AxisOrder, Buffer, BufferId, BufferView, KernelCall, Operand, Placement, Plan, ViewId};
 
 pub(super) fn run(plan: &mut Plan) {
     let updates = std::mem::take(&mut plan.updates);
@@ -38,7 +38,7 @@ impl Plan {
                 self.buffers.push(Buffer { placement: Placement::Unplaced, bytes: from.ty.bytes() });
                 let buffer = BufferId(self.buffers.len() - 1);
                 let name = format!("{}.before", from.name);
-                self.views.push(BufferView { name, ty: from.ty, layout: Layout::RowMajor, buffer, offset: 0 });
+                self.views.push(BufferView { name, ty: from.ty, order: AxisOrder::RowMajor, buffer, offset: 0 });
                 let kept = ViewId(self.views.len() - 1);
                 let node = self.views[variable.0].name.clone();
                 self.copy(*value, kept, &node);
@@ -54,7 +54,7 @@ impl Plan {
     /// Copies one row-major view to another.
     fn copy(&mut self, from: ViewId, to: ViewId, node: &str) {
         let ty = &self.views[from.0].ty;
-        let strides = Layout::RowMajor.strides(&ty.shape);
+        let strides = AxisOrder::RowMajor.strides(&ty.shape);
         let kernel = Kernel::new(Loops::copy(ty.dtype, &ty.shape, &strides, &strides), &self.target);
         if kernel.chunks > 0 {
             let operands = vec![from.into(), to.into()];

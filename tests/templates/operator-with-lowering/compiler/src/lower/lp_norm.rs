@@ -11,8 +11,8 @@ use fornax_ir::scalar::{BinaryFn, UnaryFn};
 impl Lower for LpNorm {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         expect_f32("x", cx.ty.dtype)?;
-        let (x, layout) = (View::operand(cx, 0)?, cx.layout(0));
-        let out = cx.output(layout);
+        let (x, order) = (View::operand(cx, 0)?, cx.order(0));
+        let out = cx.output(order);
         let out = View::of(cx, out);
         let spatial = x.shape.len() - 2;
         let write = [&out.strides[..2], &vec![0; spatial]].concat();

@@ -7,14 +7,14 @@ use fornax_runtime::packing;
 
 /// Physical order of a view's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Layout {
+pub enum AxisOrder {
     /// Logical axes outer to inner.
     RowMajor,
     /// Axis 0, then axes 2 and up, then axis 1 innermost. Equals row-major below rank 3.
     ChannelsLast,
 }
 
-impl Layout {
+impl AxisOrder {
     /// The order as data, for a tensor of `rank` axes.
     pub fn of_rank(self, rank: usize) -> packing::Layout {
         match self {
@@ -34,7 +34,7 @@ impl Layout {
         strides
     }
 
-    /// Whether both layouts put the elements of `shape` in the same order: one channel, or one pixel.
+    /// Whether both orders put the elements of `shape` in the same order: one channel, or one pixel.
     pub fn coincide(shape: &[usize]) -> bool {
         shape.len() < 3 || shape[1] == 1 || shape[2..].iter().all(|extent| *extent == 1)
     }
