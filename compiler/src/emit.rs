@@ -84,7 +84,7 @@ fn state(plan: &Plan, initial: usize) -> StateParts {
 fn fill_state(plan: &Plan, block: &mut [u8]) {
     for variable in &plan.variables {
         // Pages that stay untouched take no memory: half of what training begins with is zero.
-        if let Some(bytes) = variable.initial.bytes().filter(|bytes| bytes.iter().any(|byte| *byte != 0)) {
+        if let Some(bytes) = variable.initial.bytes().filter(|bytes| !fornax_runtime::is_zero(bytes)) {
             block[variable.offset..][..bytes.len()].copy_from_slice(&bytes);
         }
     }

@@ -86,6 +86,8 @@ impl Step {
         let (outputs, norms) = (new(&gradients)?, new(&update)?);
         let (optimiser, blocks) = (options.optimiser, blocks.len());
         let programs = [gradients, mapped, update];
+        // Graphs and plans took as much as the step needs from now on.
+        fornax_runtime::return_free_memory();
         Ok(Self { session, programs, optimiser, parameters, running, blocks, outputs, norms, times })
     }
 

@@ -1,7 +1,8 @@
 //! One aligned, zeroed block of memory: the arena of a session, the constants of a program, the data of a tensor.
 //!
 //! In: a size. Out: a block that begins on a multiple of [`ALIGN`] and may be read up to the next one after its end, so
-//! a vector load that starts inside the block never leaves the allocation. Its pages are committed as they are touched.
+//! a vector load that starts inside the block never leaves the allocation. Its pages are committed as they are touched. What is freed can
+//! be given back to the system ([`return_free_memory`]).
 #![allow(unsafe_code, reason = "owns raw memory whose alignment Vec<u8> cannot promise")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -96,6 +97,32 @@ impl Block {
     }
 }
 
+/// Copies `from` into zeroed memory of the same size, and leaves alone what is zero there: pages that nobody writes take no memory.
+pub(crate) fn copy_to_zeroed(from: &[u8], to: &mut [u8]) {
+    const PART: usize = 4096;
+    for (from, to) in from.chunks(PART).zip(to.chunks_mut(PART)) {
+        if !is_zero(from) {
+            to.copy_from_slice(from);
+        }
+    }
+}
+
+/// Whether all bytes are zero.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+}
+
+/// Gives memory that has been freed back to the system, where the allocator would keep it for later: to be called before a long run
+/// that needs little of what its preparation took.
+pub fn return_free_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the function takes no pointer, and changes no memory that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 impl Drop for Block {
     fn drop(&mut self) {
         if self.layout.size() != 0 {
@@ -108,6 +135,20 @@ impl Drop for Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_are_whole() {
+        for len in [0, 1, 16, 17, 4096, 4097, 3 * 4096 + 5] {
+            for at in [0, len / 2, len.saturating_sub(1)] {
+                let mut from = vec![0; len];
+                from.get_mut(at).into_iter().for_each(|byte| *byte = 1);
+                assert_eq!(is_zero(&from), len == 0, "{len} {at}");
+                let mut block = Block::zeroed(len, "test").unwrap();
+                copy_to_zeroed(&from, block.bytes_mut());
+                assert_eq!(block.bytes(), from);
+            }
+        }
+    }
 
     #[test]
     fn blocks_are_aligned_and_zero() {

@@ -11,7 +11,7 @@ use std::ptr::null_mut;
 use std::time::Instant;
 
 use crate::abi::ALIGN;
-use crate::arena::Block;
+use crate::arena::{Block, copy_to_zeroed};
 use crate::error::Error;
 use crate::pool::Pool;
 use crate::program::{Arg, Program, Step};
@@ -65,7 +65,7 @@ impl Frame {
         let &StateParts { bytes, initial, .. } = first.state();
         let mut state = Block::zeroed(bytes, "the state")?;
         // `Program::new` checked that the first elements lie among the constants.
-        state.bytes_mut().copy_from_slice(&first.constants()[initial..][..bytes]);
+        copy_to_zeroed(&first.constants()[initial..][..bytes], state.bytes_mut());
         programs.iter().try_for_each(|other| other.state().expect_same(first.state()))?;
         let bindings = programs.into_iter().map(|program| Bindings::new(program, &state));
         let programs = bindings.collect::<Result<_, Error>>()?;

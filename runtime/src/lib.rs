@@ -39,6 +39,7 @@ mod timeline;
 mod variables;
 
 pub use abi::{ABI_VERSION, ALIGN, KernelFn};
+pub use arena::{is_zero, return_free_memory};
 pub use cpu::{FloatGuard, allowed_cpus, available_threads, float_environment, model_name, pin_current_thread};
 pub use dtype::DType;
 pub use error::{Error, PortKind};

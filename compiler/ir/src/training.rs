@@ -9,7 +9,8 @@
 //! ```
 //!
 //! In: a graph of one input and one output of logits (a softmax at its end is left out), and what is to be trained. Out: three graphs with the same variables in the
-//! same order, so that their state blocks have one layout and are one block of memory. Invariants: what no trained parameter reaches stays
+//! same order, so that their state blocks have one layout and are one block of memory, which begins with what the gradients graph
+//! says. Invariants: what no trained parameter reaches stays
 //! inference code over constants; the gradients of images are summed one image after the other, so that with fixed batch norms how many
 //! of them a run takes changes no bit of a network of convolutions and linear layers.
 //!

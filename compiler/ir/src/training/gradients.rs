@@ -8,6 +8,7 @@ use super::{drop, optimiser};
 use crate::differentiate::differentiate;
 use crate::error::{Error, OpError, Result};
 use crate::graph::{Graph, GraphBuilder, ValueId};
+use crate::ops::literal::Literal;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{BatchNorm, BatchStatistics, Conv, Expand, Gemm, Op, Reduce, Softmax};
 use crate::scalar::UnaryFn;
@@ -176,7 +177,7 @@ fn follow(b: &mut GraphBuilder, norms: &[Running], options: &TrainingOptions<'_>
 /// Adds a gradient to the state that sums it, within the operator that makes it where that can.
 fn accumulate(b: &mut GraphBuilder, name: &str, gradient: ValueId) -> Result<()> {
     let (ty, key) = (b.ty(gradient).clone(), gradient_name(name));
-    let state = b.state(&format!("sum.{name}"), key, zeros(&ty));
+    let state = b.state(&format!("sum.{name}"), key, filled(&ty, 0.0));
     let unused = b.graph().users(gradient).is_empty() && !b.graph().is_output(gradient);
     let with_sum: Option<Op> = match b.graph().producer(gradient).op() {
         Some(Op::ConvWeightGradient(op)) if unused && !op.accumulate => {
@@ -236,7 +237,10 @@ fn add_images(b: &mut GraphBuilder, name: &str, state: ValueId, x: ValueId, grad
     a.reshape(sum, shape)
 }
 
-/// Zeros of a type.
-pub fn zeros(ty: &TensorType) -> Constant {
-    Constant::from_bytes(ty.clone(), vec![0; ty.bytes()])
+/// Elements of a float type, all equal. Zeros are asked of the system as such, so that they take no memory.
+pub fn filled(ty: &TensorType, value: f64) -> Constant {
+    if value == 0.0 && value.is_sign_positive() {
+        return Constant::from_bytes(ty.clone(), vec![0; ty.bytes()]);
+    }
+    Literal::new_float(ty.clone(), vec![value; ty.shape.numel()]).to_constant()
 }

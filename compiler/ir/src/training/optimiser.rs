@@ -4,11 +4,11 @@
 //! the velocity) and of Lion (Chen et al. 2023). Weight decay is added to the gradient by SGD and RMSprop, and decoupled in AdamW and Lion.
 
 use super::arithmetic::Arithmetic;
+use super::gradients::filled;
 use super::model::Parameter;
 use super::{Setting, TrainingOptions};
 use crate::error::Result;
 use crate::graph::{GraphBuilder, ValueId};
-use crate::ops::literal::Literal;
 use crate::scalar::UnaryFn;
 use crate::types::TensorType;
 
@@ -86,8 +86,7 @@ pub fn states(
     for parameter in parameters {
         for (state, value) in options.optimiser.states() {
             let (name, ty) = (state_name(state, &parameter.name), parameter.initial.ty.clone());
-            let count = ty.shape.numel();
-            b.state(&name, &name, Literal::new_float(ty, vec![*value; count]).to_constant());
+            b.state(&name, &name, filled(&ty, *value));
         }
     }
     if options.ema {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::arithmetic::Arithmetic;
-use super::gradients::{Built, folded_name, gradient_name};
+use super::gradients::{Built, filled, folded_name, gradient_name};
 use super::optimiser::{Rates, one, state_name, step};
 use super::{TrainingOptions, fold};
 use crate::differentiate::pull_back;
@@ -17,7 +17,8 @@ use crate::types::{Constant, TensorType};
 /// Added to the norm before the factor that clips is taken, as torch does.
 const CLIP_EPSILON: f64 = 1e-6;
 
-/// The variables that all graphs of a training have, in order.
+/// The variables that all graphs of a training have, in order. What they begin with, the gradients graph alone says: here they are zeros,
+/// which take no memory until they are written.
 pub struct Variables {
     all: Vec<Variable>,
 }
@@ -38,7 +39,7 @@ impl Variables {
             Some(Variable {
                 node: node.name.clone(),
                 key: variable.name.clone(),
-                initial: variable.initial.clone(),
+                initial: filled(&variable.initial.ty, 0.0),
                 is_parameter: node.mnemonic() == "parameter",
             })
         });
