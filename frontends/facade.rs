@@ -8,6 +8,7 @@
 mod compile;
 mod compiled;
 mod emit;
+mod exchange;
 mod export;
 mod head;
 mod library;
@@ -16,6 +17,7 @@ mod metadata;
 mod model;
 mod onnx;
 mod options;
+mod parted;
 mod pooled;
 #[cfg(feature = "train")]
 mod retrained;

@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod features;
 mod finetune;
+mod head;
 mod image_options;
 mod inputs;
 mod inspect;
@@ -67,6 +68,8 @@ enum Verb {
     Probe(Box<probe::Args>),
     /// Measure how good a classifier is on photos in folders of classes.
     Eval(Box<eval::Args>),
+    /// Put another classifier into a compiled library, without compiling.
+    Head(Box<head::Args>),
     /// Run a model on images or tensors.
     Run(Box<run::Args>),
     /// Show a model: summary, statistics, passes, plan, code.
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Verb::Finetune(args) => finetune::run(args, &mut out),
         Verb::Probe(args) => probe::run(args, &mut out),
         Verb::Eval(args) => eval::run(args, &mut out),
+        Verb::Head(args) => head::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),
         Verb::Bench(args) => bench::run(args, &mut out),
