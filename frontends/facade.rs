@@ -19,6 +19,7 @@ mod onnx;
 mod options;
 mod parted;
 mod pooled;
+mod respecified;
 #[cfg(feature = "train")]
 mod retrained;
 mod session;
