@@ -8,6 +8,7 @@
 mod compile;
 mod compiled;
 mod emit;
+mod exchange;
 mod export;
 mod head;
 mod library;
@@ -16,7 +17,9 @@ mod metadata;
 mod model;
 mod onnx;
 mod options;
+mod parted;
 mod pooled;
+mod respecified;
 #[cfg(feature = "train")]
 mod retrained;
 mod session;

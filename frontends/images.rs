@@ -19,6 +19,8 @@ mod input;
 mod pillow;
 mod preprocess;
 mod resample;
+#[cfg(feature = "images")]
+mod thumbnail;
 
 pub use conventions::ImageConvention;
 pub use filter::Interpolation;

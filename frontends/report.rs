@@ -1,8 +1,10 @@
-//! What was measured, and how it is shown: profiles, traces, latencies, charts.
+//! What was measured, and how it is shown: profiles, traces, latencies, charts, pages.
 
 pub mod chart;
 mod latency;
+pub mod page;
 mod peaks;
+pub mod plot;
 pub mod profile;
 mod rates;
 pub mod trace;

@@ -5,6 +5,7 @@
 //! architecture, on any number of threads, and when it is resumed.
 
 pub mod augment;
+pub mod classifier;
 pub mod dataset;
 pub mod finetune;
 pub mod folder;
@@ -15,6 +16,7 @@ mod parallel;
 pub mod photos;
 pub mod probe;
 pub mod random;
+pub mod report;
 pub mod schedule;
 pub mod scope;
 pub mod step;

@@ -27,6 +27,16 @@ pub enum Error {
          a library (`fornax compile`) runs from its file"
     )]
     ExecutableMemory(String),
+    /// A compiled library is not as this version writes it.
+    #[error("library: {what}: expected {expected}, found {found}")]
+    Library {
+        /// The part of it.
+        what: String,
+        /// What was expected of it.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// The runtime refused the program.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

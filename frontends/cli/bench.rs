@@ -68,7 +68,12 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
 }
 
 /// Milliseconds of each run after a warm-up of a fifth of the time, shortest first.
-fn measure(args: &LengthArgs, session: &mut Session, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<Vec<f64>> {
+pub fn measure(
+    args: &LengthArgs,
+    session: &mut Session,
+    inputs: &[&Tensor],
+    outputs: &mut [Tensor],
+) -> Result<Vec<f64>> {
     let length = args.length();
     let begun = Instant::now();
     for warm_up in 0.. {

@@ -7,7 +7,8 @@ use fornax::train::dataset::Dataset;
 use fornax::train::metrics::Evaluation;
 use fornax::train::outputs::probabilities;
 use fornax::train::photos::Photos;
-use fornax::{Error, ImageInput, Model, Result, classify};
+use fornax::train::report::Report;
+use fornax::{Bindings, Error, ImageInput, Model, Result, classify};
 use serde_json::{Value, json};
 
 use crate::image_options::ImageArgs;
@@ -28,6 +29,9 @@ pub struct Args {
     /// Write photo, class, prediction and the probability of each class as lines of comma-separated values.
     #[arg(long, value_name = "FILE.csv")]
     predictions: Option<PathBuf>,
+    /// Write a page with the confusion matrix, the classes, the calibration and the worst photos; it needs no other file.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     read: PhotoArgs,
     #[command(flatten)]
@@ -38,9 +42,10 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let model = args.model.open()?;
     let (classes, photos) = Dataset::labelled(&args.photos)?;
-    refuse_overwrite(&model, args.predictions.as_deref())?;
+    let written = args.predictions.iter().chain(&args.html).map(PathBuf::as_path);
+    refuse_overwrite(&model, written.clone())?;
     let files: Vec<PathBuf> = photos.iter().map(|photo| photo.path.clone()).collect();
-    refuse_overwrite_of(&files, args.predictions.as_deref())?;
+    refuse_overwrite_of(&files, written)?;
     let (preprocess, source) = args.image.resolve(&model, &ImageInput::of(model.inputs())?)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
     let photos = args.read.load(photos, &preprocess, out)?;
@@ -48,10 +53,26 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if let Some(path) = &args.predictions {
         fornax::write_file(path, predictions(&labels, &photos, &evaluation).as_bytes())?;
     }
+    if let Some(path) = &args.html {
+        fornax::write_file(path, page(args, &model, &labels, &photos, &evaluation)?.as_bytes())?;
+    }
     if out.json {
         return out.json(&summary(&labels, &photos, &evaluation));
     }
     Ok(write!(out.to, "{}", table(&labels, &evaluation))?)
+}
+
+/// The page.
+fn page(args: &Args, model: &Model, labels: &[String], photos: &Photos, evaluation: &Evaluation) -> Result<String> {
+    let network = args.model.file.model.display().to_string();
+    let settings = [
+        ("network".to_string(), network.clone()),
+        ("name".to_string(), model.name(&Bindings::default())?),
+        ("photos".to_string(), args.photos.display().to_string()),
+        ("preprocess".to_string(), photos.preprocess().to_string()),
+    ];
+    let (title, epochs, settings) = (&*format!("Evaluation of {network}"), &[][..], &settings[..]);
+    Ok(Report { title, labels, epochs, evaluation, photos, settings }.html())
 }
 
 /// Class names in the order of the outputs, and what the model says of the photos.
@@ -121,7 +142,7 @@ fn summary(labels: &[String], photos: &Photos, e: &Evaluation) -> Value {
         .iter()
         .zip(e.by_class())
         .map(|(label, of)| {
-            json!({"label": label, "photos": of.photos, "recall": of.recall(), "precision": of.precision()})
+            json!({"label": label, "photos": of.photos, "recall": of.recall(), "precision": of.precision(), "f1": of.f1()})
         })
         .collect();
     json!({

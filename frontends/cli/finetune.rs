@@ -31,7 +31,7 @@ pub struct Args {
     model: ModelArgs,
     /// Folder with `train` and `val`, each with a folder of photos for each class; or with the classes themselves.
     photos: PathBuf,
-    /// Folder to write: the network (.onnx, .safetensors, compiled), the log, and what --resume goes on from.
+    /// Folder to write: the network (.onnx, .safetensors, of a spec or preset .toml, compiled), a report, the log, and what --resume goes on from.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// Photos for validation: a folder with the same classes, or a share of each class; by default the `val` in the folder, else 0.2.
@@ -147,7 +147,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if let Some(error) = watch.failed.take() {
         return Err(error);
     }
-    let files = folder.write_model(&done.model)?;
+    let files = folder.write_model(&done, &dataset.classes, &val)?;
     report(args, &done, &files, out)
 }
 

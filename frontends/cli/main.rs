@@ -5,12 +5,14 @@
 //! goes away is no error.
 
 mod bench;
+mod choose;
 mod compile;
 mod dataset;
 mod eval;
 mod export;
 mod features;
 mod finetune;
+mod head;
 mod image_options;
 mod inputs;
 mod inspect;
@@ -67,6 +69,10 @@ enum Verb {
     Probe(Box<probe::Args>),
     /// Measure how good a classifier is on photos in folders of classes.
     Eval(Box<eval::Args>),
+    /// Compare networks on photos and on this machine: accuracy of a linear classifier, latency, the front of both.
+    Choose(Box<choose::Args>),
+    /// Put another classifier into a compiled library, without compiling.
+    Head(Box<head::Args>),
     /// Run a model on images or tensors.
     Run(Box<run::Args>),
     /// Show a model: summary, statistics, passes, plan, code.
@@ -102,6 +108,8 @@ fn main() -> ExitCode {
         Verb::Finetune(args) => finetune::run(args, &mut out),
         Verb::Probe(args) => probe::run(args, &mut out),
         Verb::Eval(args) => eval::run(args, &mut out),
+        Verb::Choose(args) => choose::run(args, &mut out),
+        Verb::Head(args) => head::run(args, &mut out),
         Verb::Run(args) => run::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),
         Verb::Bench(args) => bench::run(args, &mut out),

@@ -1,13 +1,17 @@
 //! `probe`: the best linear classifier over a network's features.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fornax::train::classifier::with_classifier;
 use fornax::train::dataset::{Dataset, DatasetOptions, Validation};
+use fornax::train::folder::{expect_new, write_network, write_report};
 use fornax::train::logistic::Samples;
-use fornax::train::outputs::outputs;
+use fornax::train::metrics::Evaluation;
+use fornax::train::outputs::{features_of, probabilities};
 use fornax::train::photos::Photos;
-use fornax::train::probe::{HeldOut, probe};
+use fornax::train::probe::{HeldOut, Probe, probe};
+use fornax::train::report::Report;
 use fornax::{Error, Features, ImageInput, Model, Options, Result};
 use serde_json::{Value, json};
 
@@ -27,6 +31,9 @@ pub struct Args {
     /// Photos for validation: a folder with the same classes, or a share of each class; by default the `val` in the folder, else 0.2.
     #[arg(long, value_name = "DIR|SHARE", value_parser = validation)]
     val: Option<Validation>,
+    /// Folder to write: the network with this classifier as its last layer, in the forms that finetune writes it in, and a report.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
     /// Penalty on squared weights, or auto: the best of several by five-fold cross-validation.
     #[arg(long, value_name = "X", default_value = "auto", value_parser = l2)]
     l2: L2,
@@ -50,22 +57,29 @@ fn l2(text: &str) -> Result<L2, String> {
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let dataset = Dataset::open(&args.photos, &DatasetOptions { validation: args.val.clone(), seed: 0 })?;
-    let model = args.model.open_with(Options { features: Some(Features::Pooled), ..Options::default() })?;
-    if matches!(model.features(), Some(Features::Reductions(_))) {
-        return Err(Error::usage("--features", "pooled", "reductions"));
+    dataset.notes.iter().for_each(|note| out.note(&format!("note: {note}")));
+    let (model, extractor) = open(args, dataset.classes.len())?;
+    if let Some(folder) = &args.output {
+        expect_new(folder)?;
     }
     let (preprocess, source) = args.image.resolve(&model, &ImageInput::of(model.inputs())?)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
     let classes = dataset.classes.len();
-    let train = args.read.load(dataset.training, &preprocess, out)?;
-    let val = args.read.load(dataset.validation, &preprocess, out)?;
+    let training = args.read.load(dataset.training, &preprocess, out)?;
+    let validation = args.read.load(dataset.validation, &preprocess, out)?;
     let begun = Instant::now();
-    let (train, val) = (samples(args, &model, &train, classes)?, samples(args, &model, &val, classes)?);
+    let threads = args.read.threads();
+    let samples = |photos: &Photos| features_of(&extractor, photos, classes, threads);
+    let (train, val) = (samples(&training)?, samples(&validation)?);
     let features = begun.elapsed();
     let found = probe(&train, args.l2.0, args.read.threads())?;
     let seconds = begun.elapsed().as_secs_f64();
     let accuracy = |samples: &Samples| 1.0 - samples.loss(&found.layer).1 as f64 / samples.len() as f64;
     let (on_train, on_val, loss) = (accuracy(&train), accuracy(&val), val.loss(&found.layer).0);
+    let files = match &args.output {
+        Some(folder) => write(args, folder, &model, &found, &dataset.classes, &validation)?,
+        None => Vec::new(),
+    };
     if out.json {
         let held_out: Vec<Value> = found.held_out.iter().map(json_of).collect();
         return out.json(&json!({
@@ -73,6 +87,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
             "train": {"photos": train.len(), "accuracy": on_train},
             "val": {"photos": val.len(), "accuracy": on_val, "cross_entropy": loss},
             "seconds": seconds, "feature_seconds": features.as_secs_f64(),
+            "files": files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         }));
     }
     if !found.held_out.is_empty() {
@@ -92,15 +107,57 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         100.0 * on_val,
         val.len()
     )?;
-    Ok(())
+    files.iter().try_for_each(|file| Ok(writeln!(out.to, "{}", file.display())?))
+}
+
+/// The network, and what makes features of photos: it without its last layer. Where nothing is written, that is all that is needed.
+fn open(args: &Args, classes: usize) -> Result<(Model, Model)> {
+    if args.output.is_some() {
+        let model = args.model.open_for(classes)?;
+        if model.features().is_some() {
+            return Err(Error::usage("--features", "none, for a network to be written", "features"));
+        }
+        let extractor = model.pooled();
+        return Ok((model, extractor));
+    }
+    let model = args.model.open_with(Options { features: Some(Features::Pooled), ..Options::default() })?;
+    if matches!(model.features(), Some(Features::Reductions(_))) {
+        return Err(Error::usage("--features", "pooled", "reductions"));
+    }
+    Ok((model.clone(), model))
+}
+
+/// Writes the network with the classifier into the folder. The names of the files.
+fn write(
+    args: &Args,
+    folder: &Path,
+    model: &Model,
+    found: &Probe,
+    classes: &[String],
+    validation: &Photos,
+) -> Result<Vec<PathBuf>> {
+    let trained = with_classifier(model, &found.layer, classes, validation.preprocess())?;
+    let probabilities = probabilities(&trained, validation, args.read.threads())?;
+    let truth = validation.photos().iter().map(|photo| photo.class).collect();
+    let evaluation = Evaluation::new(truth, probabilities, classes.len());
+    let mut files = write_network(folder, &trained)?;
+    let network = args.model.file.model.display().to_string();
+    let title = format!("A linear classifier over {network}");
+    let mut settings = vec![("network".to_string(), network), ("l2".to_string(), found.l2.to_string())];
+    let held_out = found.held_out.iter().find(|tried| tried.l2 == found.l2);
+    settings.extend(held_out.map(|best| ("held-out accuracy".to_string(), format!("{:.1} %", 100.0 * best.accuracy))));
+    let report = Report {
+        title: &title,
+        labels: classes,
+        epochs: &[],
+        evaluation: &evaluation,
+        photos: validation,
+        settings: &settings,
+    };
+    files.push(write_report(folder, &report)?);
+    Ok(files)
 }
 
 fn json_of(tried: &HeldOut) -> Value {
     json!({"l2": tried.l2, "cross_entropy": tried.loss, "accuracy": tried.accuracy})
-}
-
-fn samples(args: &Args, model: &Model, photos: &Photos, classes: usize) -> Result<Samples> {
-    let rows = outputs(model, photos, args.read.threads())?;
-    let labels = photos.photos().iter().map(|photo| photo.class).collect();
-    Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes)
 }

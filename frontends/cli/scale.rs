@@ -94,7 +94,8 @@ fn quantity(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "expected a number such as 8M or 4MiB".to_string())
 }
 
-fn milliseconds(text: &str) -> Result<f64, String> {
+/// A time such as `10ms` or `0.5s`, in milliseconds.
+pub fn milliseconds(text: &str) -> Result<f64, String> {
     let (number, factor) = match text.strip_suffix("ms") {
         Some(number) => (number, 1.0),
         None => (text.strip_suffix('s').ok_or("expected a time such as 10ms")?, 1e3),

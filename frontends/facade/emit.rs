@@ -15,6 +15,7 @@ use fornax_runtime::Arch;
 use super::compile::planned;
 use super::manifest::Description;
 use super::model::Model;
+use super::parted::Parted;
 use super::stats::{Counts, Stats, scores};
 use crate::classify::Scores;
 use crate::error::{Error, Result};
@@ -132,6 +133,7 @@ struct Binding {
     stats: Stats,
     scores: Scores,
     plans: Vec<Plan>,
+    parted: Option<Parted>,
 }
 
 impl Model {
@@ -181,6 +183,7 @@ impl Model {
             source: result.times.stage("source hash", || self.source().hash()),
             metadata: self.metadata(),
             weights,
+            head: bindings[0].parted.as_ref().and_then(|parted| parted.exchangeable(&compiled)),
         };
         let manifest = description.json().to_string();
         let image = result.times.stage("entry", || compiled.image(&options.name, &manifest, options.embed))?;
@@ -210,10 +213,11 @@ impl Model {
     fn plans(&self, bindings: &Bindings, targets: &[Target], times: &mut Times) -> Result<Binding> {
         let graph = times.stage("import", || self.graph(bindings))?;
         let counts = Counts::of(&graph)?;
+        let parted = times.stage("hash of the layers", || Parted::of(&graph))?;
         let planned = planned(graph, targets, None, self.options())?;
         times.extend(&planned.times);
         let stats = Stats::new(&counts, &planned.graph, &planned.plans[0]);
-        Ok(Binding { stats, scores: scores(&planned.graph), plans: planned.plans })
+        Ok(Binding { stats, scores: scores(&planned.graph), plans: planned.plans, parted })
     }
 }
 

@@ -3,27 +3,22 @@
 //! In: the graph of a classifier. Out: the node of the layer, what it reads, and its weights and biases where they are constants. A layer
 //! is a matrix product, with its bias or followed by one, or a 1x1 convolution of one pixel.
 
-#[cfg(feature = "train")]
-use fornax_ir::graph::NodeId;
-use fornax_ir::graph::{Graph, ValueId};
+use fornax_ir::graph::{Graph, NodeId, ValueId};
 use fornax_ir::ops::Op;
 
 /// The last linear layer of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearLayer {
     /// The product or convolution.
-    #[cfg(feature = "train")]
     pub node: NodeId,
     /// What it reads: the pooled features.
     pub features: ValueId,
     /// The node that adds the biases, if it is another one.
-    #[cfg(feature = "train")]
     addition: Option<NodeId>,
 }
 
 /// Weights and biases of a linear layer that are constants, by the names of their nodes.
 #[derive(Clone, PartialEq, Debug)]
-#[cfg(feature = "train")]
 pub(crate) struct Head {
     /// Name of the weights.
     pub weights: String,
@@ -51,30 +46,20 @@ fn is_linear(graph: &Graph, id: ValueId) -> bool {
 /// The last linear layer on the way back from the first output.
 pub(crate) fn linear_layer(graph: &Graph) -> Option<LinearLayer> {
     let mut id = graph.outputs().first().map(|(_, id)| *id)?;
-    #[cfg(feature = "train")]
     let mut addition = None;
     loop {
         let node = graph.producer(id);
         let operands = graph.operands(id.node);
         match node.op()? {
             Op::Gemm(_) | Op::MatMul(_) | Op::Conv(_) if is_linear(graph, id) => {
-                return Some(LinearLayer {
-                    #[cfg(feature = "train")]
-                    node: id.node,
-                    features: *operands.first()?,
-                    #[cfg(feature = "train")]
-                    addition,
-                });
+                return Some(LinearLayer { node: id.node, features: *operands.first()?, addition });
             }
             Op::Softmax(_) | Op::Reshape(_) | Op::Identity(_) | Op::Unary(_) | Op::Cast(_) | Op::Transpose(_) => {
                 id = *operands.first()?;
             }
             // A bias added by itself.
             Op::Binary(_) => {
-                #[cfg(feature = "train")]
-                {
-                    addition = is_addition(graph, id).then_some(id.node);
-                }
+                addition = is_addition(graph, id).then_some(id.node);
                 id = operands.into_iter().find(|operand| graph.producer(*operand).constant().is_none())?;
             }
             _ => return None,
@@ -83,13 +68,11 @@ pub(crate) fn linear_layer(graph: &Graph) -> Option<LinearLayer> {
 }
 
 /// Whether a node adds two values.
-#[cfg(feature = "train")]
 fn is_addition(graph: &Graph, id: ValueId) -> bool {
     matches!(graph.producer(id).op(), Some(Op::Binary(op)) if op.function == fornax_ir::scalar::BinaryFn::Add)
 }
 
 /// Weights and biases of the last linear layer, if it is one whose classes can be exchanged.
-#[cfg(feature = "train")]
 pub(crate) fn head(graph: &Graph) -> Option<Head> {
     let layer = linear_layer(graph)?;
     let operands = graph.operands(layer.node);

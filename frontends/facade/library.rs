@@ -17,6 +17,7 @@ use super::compile::check_arena;
 use super::compiled::Compiled;
 use super::manifest::Manifest;
 use super::options::{LibrarySource, Options};
+use super::pooled::POOLED;
 use super::source::Source;
 use super::stats::Stats;
 use crate::error::{Error, Result};
@@ -43,11 +44,18 @@ impl LibraryModel {
         let LibrarySource { weights, check_weights } = options.library.clone();
         let opening = LibraryOptions { check_weights, weights, file_bytes: options.limits.file_bytes };
         let library = times.stage("load", || Library::open_with(path, &opening))?;
-        times.stage("manifest", || Self::new(path, library, options.target.as_ref()))
+        let opened = times.stage("manifest", || Self::new(path, library, options.target.as_ref()))?;
+        match options.features {
+            Some(_) if opened.outputs != [POOLED] => {
+                let expected = "a network, or a library that was compiled with --features pooled";
+                Err(Error::usage("features", expected, path.display().to_string()))
+            }
+            _ => Ok(opened),
+        }
     }
 
     fn new(path: &Path, library: Library, target: Option<&Target>) -> Result<Self> {
-        let manifest = Manifest::parse(library.manifest())?;
+        let manifest = Manifest::of(&library)?;
         let level = match target {
             None => library.best_level()?,
             Some(target) => {

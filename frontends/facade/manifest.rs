@@ -9,11 +9,12 @@
 //!                "inputs": [{"name": "x", "dtype": "f32", "shape": [1,3,224,224], "bytes": 602112, "layout": "NCHW"}],
 //!                "outputs": [{"name": "y", "dtype": "f32", "shape": [1,1000], "bytes": 4000}],
 //!                "arena_bytes": 4899392, "scratch_bytes": 0, "stats": {"params": 5288548, …}}],
-//!  "scores": "logits", "preprocess": {…}, "labels": […], "metadata": {…}}
+//!  "scores": "logits", "head": {…}, "preprocess": {…}, "labels": […], "metadata": {…}}
 //! ```
 //!
 //! `arena_bytes` is what `arena_bytes` gives less `scratch_bytes` for each thread. `source` is the
-//! hash of the ONNX file without its external data. `preprocess` and `labels` are the entries of the model's metadata by
+//! hash of the ONNX file without its external data. `head` is what exchanging the last layer needs ([`super::exchange`]); it is there where that
+//! can be done. `preprocess` and `labels` are the entries of the model's metadata by
 //! these keys, `metadata` the others.
 
 use std::collections::BTreeMap;
@@ -21,10 +22,11 @@ use std::collections::BTreeMap;
 use fornax_compiler::aot::{self, Memory, Weights};
 use fornax_compiler::{Plan, Port, Target};
 use fornax_ir::inputs::Bindings;
-use fornax_runtime::{ABI_VERSION, Arch};
+use fornax_runtime::{ABI_VERSION, Arch, Library};
 use serde_json::{Map, Value, json};
 
 use super::metadata;
+use super::parted::Exchangeable;
 use super::stats::Stats;
 use crate::classify::Scores;
 use crate::error::{Error, Result};
@@ -52,71 +54,109 @@ pub(crate) struct Description<'a> {
     pub source: u64,
     pub metadata: &'a BTreeMap<String, String>,
     pub weights: &'a Weights,
+    /// Where the last layer lies, if it can be exchanged.
+    pub head: Option<Exchangeable>,
 }
 
 impl Description<'_> {
     /// The manifest.
     pub fn json(&self) -> Value {
-        // What the metadata says is for whoever reads it: entries that make no sense are kept as they are.
-        let layout = match metadata::preprocess(self.metadata).ok().flatten().map(|preprocess| preprocess.layout) {
-            Some(Layout::Nhwc) => Some("NHWC"),
-            Some(Layout::Nchw) => Some("NCHW"),
-            None => None,
-        };
         let memory = Memory::of(self.plans);
         let binding = |(number, levels): (usize, &Vec<Plan>)| {
             let plan = levels.first()?;
             Some(json!({
                 "dims": self.bindings[number].dims,
-                "inputs": plan.inputs.iter().map(|port| tensor(port, layout)).collect::<Vec<_>>(),
-                "outputs": plan.outputs.iter().map(|port| tensor(port, None)).collect::<Vec<_>>(),
+                "inputs": plan.inputs.iter().map(tensor).collect::<Vec<_>>(),
+                "outputs": plan.outputs.iter().map(tensor).collect::<Vec<_>>(),
                 "arena_bytes": memory[number].fixed,
                 "scratch_bytes": memory[number].stride,
                 "stats": self.stats[number],
             }))
         };
-        let scores = match metadata::scores(self.metadata).ok().flatten().unwrap_or(self.scores) {
-            Scores::Logits => "logits",
-            Scores::Probabilities => "probabilities",
-            Scores::LogProbabilities => "log_probabilities",
-        };
         let arch = self.targets.first().map_or(Arch::X86_64, |target| target.arch());
         let mut value = json!({
             "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": aot::format_version(self.plans)},
             "name": self.prefix,
-            "network": self.plans.first().and_then(|levels| levels.first()).map(|plan| plan.name.as_str()),
-            "source": format!("xxh3:{:016x}", self.source),
+            "network": null,
+            "source": null,
             "architecture": arch.name(),
             "levels": self.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "flags": self.flags,
-            "weights": {"bytes": self.weights.bytes.len(), "embedded": self.embed,
-                "hash": format!("xxh64:{:016x}", self.weights.hash)},
+            "weights": {"bytes": self.weights.bytes.len(), "embedded": self.embed, "hash": null},
             "bindings": self.plans.iter().enumerate().filter_map(binding).collect::<Vec<_>>(),
-            "scores": scores,
+            "scores": null,
         });
-        let mut rest = Map::new();
-        for (key, text) in self.metadata {
-            match STRUCTURED.contains(&key.as_str()).then(|| serde_json::from_str::<Value>(text)) {
-                Some(Ok(entry)) => value[key.as_str()] = entry,
-                _ => _ = rest.insert(key.clone(), text.as_str().into()),
-            }
+        if let Some(head) = &self.head {
+            value["head"] = json!(head);
         }
-        value["metadata"] = rest.into();
+        let name = self.plans.first().and_then(|levels| levels.first()).map_or("", |plan| plan.name.as_str());
+        describe(&mut value, (self.source, name), self.weights.hash, (self.metadata, self.scores));
         value
     }
 }
 
-fn tensor(port: &Port, layout: Option<&str>) -> Value {
-    let mut value = json!({
+fn tensor(port: &Port) -> Value {
+    json!({
         "name": port.name,
         "dtype": port.ty.dtype.to_string(),
         "shape": port.ty.shape.to_vec(),
         "bytes": port.ty.bytes(),
-    });
-    if let (Some(layout), 4) = (layout, port.ty.shape.len()) {
-        value["layout"] = layout.into();
+    })
+}
+
+/// Enters what a network's file and the values of its weights say: its name, its hash and that of the weights, and its metadata. The result ends in
+/// `scores` if the metadata does not know better.
+pub(crate) fn describe(
+    value: &mut Value,
+    (source, name): (u64, &str),
+    weights: u64,
+    (metadata, scores): (&BTreeMap<String, String>, Scores),
+) {
+    value["network"] = name.into();
+    value["source"] = format!("xxh3:{source:016x}").into();
+    value["weights"]["hash"] = format!("xxh64:{weights:016x}").into();
+    // What the metadata says is for whoever reads it: entries that make no sense are kept as they are.
+    value["scores"] = match metadata::scores(metadata).ok().flatten().unwrap_or(scores) {
+        Scores::Logits => "logits",
+        Scores::Probabilities => "probabilities",
+        Scores::LogProbabilities => "log_probabilities",
     }
-    value
+    .into();
+    let layout = metadata::preprocess(metadata).ok().flatten().map(|preprocess| match preprocess.layout {
+        Layout::Nhwc => "NHWC",
+        Layout::Nchw => "NCHW",
+    });
+    let bindings = value["bindings"].as_array_mut().into_iter().flatten();
+    for input in bindings.filter_map(|binding| binding["inputs"].as_array_mut()).flatten() {
+        let images = input["shape"].as_array().is_some_and(|shape| shape.len() == 4);
+        match (input.as_object_mut(), layout) {
+            (Some(input), Some(layout)) if images => _ = input.insert("layout".into(), layout.into()),
+            (Some(input), _) => _ = input.remove("layout"),
+            (None, _) => {}
+        }
+    }
+    if let Some(value) = value.as_object_mut() {
+        for key in STRUCTURED.into_iter().chain(["metadata"]) {
+            value.shift_remove(key);
+        }
+    }
+    let mut rest = Map::new();
+    for (key, text) in metadata {
+        match STRUCTURED.contains(&key.as_str()).then(|| serde_json::from_str::<Value>(text)) {
+            Some(Ok(entry)) => value[key.as_str()] = entry,
+            _ => _ = rest.insert(key.clone(), text.as_str().into()),
+        }
+    }
+    value["metadata"] = rest.into();
+}
+
+/// The manifest of a library.
+///
+/// # Errors
+/// [`Error::Input`] if it is no JSON.
+pub(crate) fn read(library: &Library) -> Result<Value> {
+    let wrong = |e: serde_json::Error| Error::input("manifest of the library", "JSON", e.to_string());
+    serde_json::from_str(library.manifest()).map_err(wrong)
 }
 
 /// What a manifest says about a library that is opened.
@@ -130,13 +170,13 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a manifest.
+    /// What the manifest of a library says.
     ///
     /// # Errors
     /// [`Error::Input`] naming the entry that is missing.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub fn of(library: &Library) -> Result<Self> {
         let wrong = |what: &str, found: String| Error::input("manifest of the library", what, found);
-        let value: Value = serde_json::from_str(text).map_err(|e| wrong("JSON", e.to_string()))?;
+        let value = read(library)?;
         let mut metadata = BTreeMap::new();
         for key in STRUCTURED {
             if let Some(entry) = value.get(key) {

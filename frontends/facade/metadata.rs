@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 use fornax_runtime::DType;
 use serde::Deserialize;
+#[cfg(feature = "train")]
+use serde_json::{Value, json};
 
 use crate::classify::Scores;
 use crate::error::{Error, Result};
@@ -89,6 +91,49 @@ pub(crate) fn preprocess(metadata: &BTreeMap<String, String>) -> Result<Option<P
     Ok(Some(result))
 }
 
+/// The entry `preprocess` that describes a preprocessing.
+#[cfg(feature = "train")]
+pub(crate) fn described(preprocess: &Preprocess) -> String {
+    let order = match preprocess.channel_order {
+        ChannelOrder::Rgb => "RGB",
+        ChannelOrder::Bgr => "BGR",
+        ChannelOrder::Gray => "gray",
+    };
+    let layout = if preprocess.layout == Layout::Nchw { "NCHW" } else { "NHWC" };
+    let Preprocess { interpolation, resampler, scale, mean, std, dtype, .. } = preprocess;
+    let mut value = json!({
+        "channel_order": order, "interpolation": interpolation.to_string(), "scale": scale, "mean": mean, "std": std,
+        "layout": layout, "dtype": if *dtype == DType::U8 { "uint8" } else { "float32" },
+    });
+    match resampler {
+        Resampler::Pillow => value["antialias"] = true.into(),
+        other => value["resampler"] = name_of(Resampler::NAMES, other).into(),
+    }
+    match preprocess.resize {
+        Resize::None => {}
+        Resize::ShortEdge(edge) => value["resize_short_edge"] = edge.into(),
+        Resize::Exact(height, width) => value["resize"] = json!([height, width]),
+    }
+    match preprocess.crop {
+        Crop::None => {}
+        Crop::Center(height, width) => value["crop"] = json!([height, width]),
+        Crop::TfV1 { padding } => value["crop_padding"] = padding.into(),
+        Crop::TfV2 { padding } => value["crop_padding"] = padding.into(),
+    }
+    value["crop_mode"] = match preprocess.crop {
+        Crop::None => Value::Null,
+        Crop::Center(..) => "center".into(),
+        Crop::TfV1 { .. } => "tf-v1".into(),
+        Crop::TfV2 { .. } => "tf-v2".into(),
+    };
+    value.to_string()
+}
+
+#[cfg(feature = "train")]
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
+    names.iter().find(|(_, known)| known == value).map_or("", |(name, _)| name)
+}
+
 fn crop(wire: &Wire) -> Result<Crop> {
     let padding = wire.crop_padding.unwrap_or(32);
     match (wire.crop_mode.as_deref(), wire.crop) {
@@ -156,6 +201,20 @@ mod tests {
         );
         assert_eq!((p.layout, p.dtype), (Layout::Nhwc, DType::U8));
         assert!(preprocess(&BTreeMap::new()).unwrap().is_none());
+    }
+
+    #[cfg(feature = "train")]
+    #[test]
+    fn what_is_described_reads_back() {
+        for json in [
+            r#"{"channel_order": "BGR", "resize": [64, 60], "resampler": "tf-legacy", "crop_mode": "tf-v2", "crop_padding": 9}"#,
+            r#"{"channel_order": "gray", "resize_short_edge": 73, "interpolation": "box", "crop": [64, 60], "scale": 0.1}"#,
+            r#"{"mean": [0.1, 0.25, 3], "std": [4, 5, 6.5], "layout": "NHWC", "dtype": "uint8", "resampler": "pillow-12"}"#,
+            r#"{"resize": [9, 9], "crop_mode": "tf-v1"}"#,
+        ] {
+            let read = parse(json).unwrap().unwrap();
+            assert_eq!(parse(&described(&read)).unwrap(), Some(read));
+        }
     }
 
     #[test]

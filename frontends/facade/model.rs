@@ -27,13 +27,19 @@ use super::source::Source;
 use super::spec::{SpecModel, open_spec};
 use super::stats::Stats;
 use crate::classify::Scores;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::images::Preprocess;
 
 /// How many programs a model keeps.
 const KEPT: usize = 4;
+
+/// The files that hold the network of a run's folder, first come first.
+const IN_FOLDER: [&str; 2] = ["model.toml", "model.onnx"];
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
 
 /// A model file, opened and checked.
 ///
@@ -75,16 +81,22 @@ impl Model {
         Self::open_with(path, &Options::default())
     }
 
-    /// Opens an ONNX file, a spec or preset, or a compiled library.
+    /// Opens an ONNX file, a spec or preset, a compiled library, or the network in the folder of a run: its `model.toml`, else its `model.onnx`.
     ///
     /// # Errors
-    /// As [`Model::open`].
+    /// As [`Model::open`]; [`Error::File`] for a folder without either.
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        let (path, mut times) = (path.as_ref(), Times::default());
+        let path = path.as_ref();
+        if path.is_dir() {
+            let network = IN_FOLDER.map(|name| path.join(name)).into_iter().find(|file| file.is_file());
+            let expected = format!("expected a model, or a folder with {}", IN_FOLDER.join(" or "));
+            return Self::open_with(network.ok_or_else(|| Error::file(path, expected))?, options);
+        }
+        let mut times = Times::default();
         let source: Box<dyn Source> = if Library::is_library(path) {
             Box::new(LibraryModel::open(path, options, &mut times)?)
         } else if let Some(spec) = open_spec(path, options.limits.file_bytes)? {
-            Box::new(times.stage("spec", || SpecModel::new(&spec, options))?)
+            Box::new(times.stage("spec", || SpecModel::new(&spec, folder_of(path), options))?)
         } else {
             Box::new(OnnxModel::open(path, options, &mut times)?)
         };
@@ -107,7 +119,7 @@ impl Model {
     /// [`Error::Spec`], [`Error::Weights`] naming what does not fit.
     pub fn from_spec(spec: &Spec, path: PathBuf, options: &Options) -> Result<Self> {
         let mut times = Times::default();
-        let source = times.stage("spec", || SpecModel::new(spec, options))?;
+        let source = times.stage("spec", || SpecModel::new(spec, folder_of(&path), options))?;
         Ok(Self::of(path, Box::new(source), options, times))
     }
 

@@ -10,13 +10,16 @@ use fornax_ir::graph::{Graph, Kind};
 use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_ir::types::{Constant, TensorType};
 use fornax_scaling::architecture::Architecture;
+use fornax_scaling::spec::Spec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::head::{self, Head};
+use super::metadata;
 use super::model::Model;
 use super::pooled::{POOLED, pooled};
 use super::source::Source;
 use crate::error::{Error, Result};
+use crate::images::Preprocess;
 
 /// A model with constants of its own.
 struct Retrained {
@@ -36,6 +39,18 @@ impl Model {
             let expected = "a network that ends in a linear layer with weights and biases of its own";
             Error::usage("model", expected, format!("{:?}", graph.name))
         })
+    }
+
+    /// What the metadata of this model says once it tells `classes` apart, in photos that are prepared as `preprocess` says.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if its own entry makes no sense.
+    pub(crate) fn metadata_for(&self, classes: &[String], preprocess: &Preprocess) -> Result<BTreeMap<String, String>> {
+        let mut all = BTreeMap::from([("labels".to_string(), serde_json::json!(classes).to_string())]);
+        if self.preprocess()?.as_ref() != Some(preprocess) {
+            all.insert("preprocess".to_string(), metadata::described(preprocess));
+        }
+        Ok(all)
     }
 
     /// The model with `constants` in place of its own of the same names, and `metadata` added to what it has.
@@ -59,7 +74,7 @@ struct Cut {
 
 impl Model {
     /// The classifier as a feature extractor: what its last linear layer reads, as the one output `pooled`.
-    pub(crate) fn pooled(&self) -> Model {
+    pub fn pooled(&self) -> Model {
         Model::derived(self, Box::new(Cut { model: self.clone() }))
     }
 }
@@ -118,6 +133,10 @@ impl Source for Retrained {
 
     fn architecture(&self) -> Option<&Architecture> {
         self.architecture.as_ref()
+    }
+
+    fn spec(&self) -> Option<&Spec> {
+        self.model.source().spec()
     }
 }
 

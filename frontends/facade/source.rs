@@ -11,6 +11,7 @@ use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_runtime::{Library, Port};
 use fornax_scaling::architecture::Architecture;
+use fornax_scaling::spec::Spec;
 
 use super::compile;
 use super::compiled::Compiled;
@@ -83,6 +84,11 @@ pub(crate) trait Source: Send + Sync {
 
     /// The network of a spec or preset.
     fn architecture(&self) -> Option<&Architecture> {
+        None
+    }
+
+    /// The spec that gives the network, but for its classes, if one does.
+    fn spec(&self) -> Option<&Spec> {
         None
     }
 

@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 
 /// An architecture with weights.
 pub(crate) struct SpecModel {
+    /// What it was made from, as it was asked for; none for an architecture.
+    spec: Option<Spec>,
     architecture: Architecture,
     weights: Arc<dyn Weights + Send + Sync>,
     outputs: Outputs,
@@ -54,15 +56,18 @@ pub fn open_spec(path: &Path, file_bytes: u64) -> Result<Option<Spec>> {
 }
 
 impl SpecModel {
-    /// Resolves a spec and binds its weights.
+    /// Resolves a spec and binds its weights: those of the options, else those that it names, a file in `folder`.
     ///
     /// # Errors
     /// [`Error::Spec`] and [`Error::Weights`] naming what does not fit.
-    pub fn new(spec: &Spec, options: &Options) -> Result<Self> {
+    pub fn new(spec: &Spec, folder: &Path, options: &Options) -> Result<Self> {
         let (features, file_bytes) = (options.features.as_ref(), options.limits.file_bytes);
-        let options = &options.scaled;
+        let own = spec.weights.as_ref().map(|name| folder.join(name));
+        let options = &ScaledOptions { weights: options.scaled.weights.clone().or(own), ..options.scaled.clone() };
         let mut spec = spec.clone();
-        spec.classes = options.classes.unwrap_or(spec.classes);
+        if let Some(classes) = options.classes.filter(|classes| *classes != spec.classes) {
+            (spec.classes, spec.labels) = (classes, None);
+        }
         if let Some(channels) = options.channels {
             set_channels(&mut spec, channels);
         }
@@ -109,9 +114,13 @@ impl SpecModel {
         };
         architecture.eps = options.eps.unwrap_or(architecture.eps);
         architecture.padding = options.padding.unwrap_or(architecture.padding);
-        let metadata = spec.preprocessing.as_ref().map(|images| metadata(images, side)).unwrap_or_default();
+        (spec.eps, spec.padding) = (architecture.eps, architecture.padding);
+        if side != (scale.side, scale.side) {
+            spec = spec.with_side(side.0);
+        }
+        let metadata = described(&spec, side);
         let bound = Self::over(architecture, weights, side, features)?;
-        Ok(Self { notes, metadata, weights_file: options.weights.clone(), ..bound })
+        Ok(Self { spec: Some(spec), notes, metadata, weights_file: options.weights.clone(), ..bound })
     }
 
     /// An architecture with random weights.
@@ -145,7 +154,8 @@ impl SpecModel {
         let wanted = BuildOptions { batch: 1, side, outputs: outputs.clone() };
         let output_names = output_names(&architecture, &wanted)?;
         let (notes, metadata, weights_file) = (Vec::new(), BTreeMap::new(), None);
-        Ok(Self { architecture, weights, outputs, side, weights_file, inputs, output_names, notes, metadata })
+        let spec = None;
+        Ok(Self { spec, architecture, weights, outputs, side, weights_file, inputs, output_names, notes, metadata })
     }
 }
 
@@ -200,6 +210,18 @@ impl Source for SpecModel {
     fn architecture(&self) -> Option<&Architecture> {
         Some(&self.architecture)
     }
+
+    fn spec(&self) -> Option<&Spec> {
+        self.spec.as_ref().filter(|_| self.side.0 == self.side.1)
+    }
+}
+
+/// The metadata of a network of this spec and input: what the spec says of images and classes, and the entries it has for itself.
+pub(super) fn described(spec: &Spec, side: (usize, usize)) -> BTreeMap<String, String> {
+    let mut all = spec.preprocessing.as_ref().map(|images| metadata_of(images, side)).unwrap_or_default();
+    all.extend(spec.labels.as_ref().map(|labels| ("labels".to_string(), json!(labels).to_string())));
+    all.extend(spec.metadata.clone());
+    all
 }
 
 /// Gives the network other channels. Photos are normalised by the means over the colours where they are grey, and by the grey ones where
@@ -244,7 +266,7 @@ fn classifier(
 }
 
 /// The entry `preprocess`; none for inputs that are no photos. A crop that is not square lies inside photos of every aspect.
-fn metadata(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap<String, String> {
+fn metadata_of(images: &Preprocessing, (height, width): (usize, usize)) -> BTreeMap<String, String> {
     let interpolation = match images.interpolation {
         Interpolation::Bilinear => "bilinear",
         Interpolation::Bicubic => "bicubic",
@@ -300,7 +322,7 @@ mod tests {
 
     fn open(spec: &Spec, weights: PathBuf, classes: Option<usize>) -> Result<SpecModel> {
         let scaled = ScaledOptions { weights: Some(weights), classes, ..ScaledOptions::default() };
-        SpecModel::new(spec, &Options { scaled, ..Options::default() })
+        SpecModel::new(spec, Path::new("."), &Options { scaled, ..Options::default() })
     }
 
     #[test]
@@ -334,7 +356,7 @@ mod tests {
     fn squash_leaves_a_margin_where_there_is_a_crop() {
         let of = |keys: &str, side: (usize, usize)| {
             let spec = spec(&format!("[preprocessing]\n{keys}\n"));
-            let text = &metadata(spec.preprocessing.as_ref().unwrap(), side)["preprocess"];
+            let text = &metadata_of(spec.preprocessing.as_ref().unwrap(), side)["preprocess"];
             let value: serde_json::Value = serde_json::from_str(text).unwrap();
             ["resize", "resize_short_edge", "crop"].map(|key| value[key].to_string())
         };
@@ -349,7 +371,7 @@ mod tests {
     fn photos_are_grey_for_one_channel_and_none_for_four() {
         let of = |channels: usize| {
             let spec = spec(&format!("channels = {channels}\n"));
-            let model = SpecModel::new(&spec, &Options::default()).unwrap();
+            let model = SpecModel::new(&spec, Path::new("."), &Options::default()).unwrap();
             let graph = model.graph(&Bindings::default()).unwrap();
             assert_eq!(graph.ty(graph.inputs()[0]).shape[1], channels);
             let Some(text) = model.metadata.get("preprocess") else { return "none".to_string() };
@@ -366,7 +388,7 @@ mod tests {
         let of = |channels: usize| {
             let scaled =
                 ScaledOptions { weights: Some(weights.clone()), channels: Some(channels), ..ScaledOptions::default() };
-            SpecModel::new(&spec(""), &Options { scaled, ..Options::default() }).unwrap()
+            SpecModel::new(&spec(""), Path::new("."), &Options { scaled, ..Options::default() }).unwrap()
         };
         let grey = of(1);
         assert!(grey.notes.iter().any(|note| note.contains("stem's filters over 3 channels are summed to 1")));
@@ -380,7 +402,9 @@ mod tests {
     #[test]
     fn patterns_need_a_state_dict() {
         let scaled = ScaledOptions { ignore: vec!["fc.*".into()], ..ScaledOptions::default() };
-        let Err(error) = SpecModel::new(&spec(""), &Options { scaled, ..Options::default() }) else { panic!() };
+        let Err(error) = SpecModel::new(&spec(""), Path::new("."), &Options { scaled, ..Options::default() }) else {
+            panic!()
+        };
         assert_eq!(error.exit_code(), 2);
     }
 

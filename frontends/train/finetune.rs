@@ -16,9 +16,9 @@ use fornax_ir::types::{Constant, TensorType};
 use fornax_runtime::{Pool, Tensor};
 
 use super::augment::{Augment, Kind};
-use super::logistic::{Linear, Samples};
+use super::classifier::fresh_head;
 use super::metrics::Evaluation;
-use super::outputs::{outputs, probabilities};
+use super::outputs::{features_of, probabilities};
 use super::photos::Photos;
 use super::probe::{Probe, probe};
 use super::random::{Draw, Purpose};
@@ -172,13 +172,11 @@ pub fn finetune(
     options.scope.names(&graph, &BTreeSet::new())?;
     let mut probed = None;
     if saved.is_none() || options.scope == Scope::Head {
-        let rows = outputs(&model.pooled(), train, options.threads)?;
-        let labels = train.photos().iter().map(|photo| photo.class).collect();
-        let samples = Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes.len())?;
+        let samples = features_of(&model.pooled(), train, classes.len(), options.threads)?;
         probed = Some(probe(&samples, None, options.threads)?);
     }
     let mut constants = fresh_head(&head, classes.len(), probed.as_ref().map(|probed| &probed.layer));
-    let metadata = BTreeMap::from([("labels".to_string(), serde_json::json!(classes).to_string())]);
+    let metadata = model.metadata_for(classes, train.preprocess())?;
     let evaluate = |constants: &BTreeMap<String, Constant>| -> Result<(Model, Evaluation)> {
         let model = model.retrained(constants.clone(), metadata.clone(), classes.len());
         let probabilities = probabilities(&model, val, options.threads)?;
@@ -255,31 +253,6 @@ fn network(model: &Model, photos: &Photos, classes: usize) -> Result<(Graph, Hea
     let graph = model.graph(&bindings)?;
     let head = model.head(&graph)?;
     Ok((graph, head))
-}
-
-/// The constants of a last layer of `classes` classes: those of `layer`, else zeros.
-fn fresh_head(head: &Head, classes: usize, layer: Option<&Linear>) -> BTreeMap<String, Constant> {
-    let features = head.features;
-    let weight =
-        |class: usize, feature: usize| layer.map_or(0.0, |layer| layer.weights[class * features + feature] as f32);
-    let weights: Vec<f32> = if head.by_feature {
-        (0..features).flat_map(|f| (0..classes).map(move |c| (c, f))).map(|(c, f)| weight(c, f)).collect()
-    } else {
-        (0..classes).flat_map(|c| (0..features).map(move |f| (c, f))).map(|(c, f)| weight(c, f)).collect()
-    };
-    let biases: Vec<f32> = (0..classes).map(|class| layer.map_or(0.0, |layer| layer.biases[class] as f32)).collect();
-    let resized = |shape: &[usize]| -> Vec<usize> {
-        let mut shape = shape.to_vec();
-        if let Some(extent) = shape.iter_mut().find(|extent| **extent == head.classes) {
-            *extent = classes;
-        }
-        shape
-    };
-    let mut shape = head.shape.clone();
-    shape[usize::from(head.by_feature)] = classes;
-    let weights = Constant::from_f32(shape, &weights);
-    let biases = Constant::from_f32(resized(&head.bias_shape), &biases);
-    BTreeMap::from([(head.weights.clone(), weights), (head.biases.clone(), biases)])
 }
 
 /// A run under way.

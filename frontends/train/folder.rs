@@ -3,13 +3,16 @@
 //! ```text
 //! run/model.onnx          the network, with classes, size, crop, mean and deviation in it
 //! run/model.safetensors   its weights, under the names of their source
-//! run/model.so, model.h   the network compiled
+//! run/model.toml          the network as a spec that names these weights, if it was made from a spec or preset
+//! run/model.so, model.h   model.onnx compiled
+//! run/report.html         curves, confusion, calibration, the worst photos
 //! run/log.jsonl           a line for each epoch
 //! run/state/checkpoint    parameters, moments and epochs after the last one: what --resume goes on from
 //! ```
 //!
 //! In: a network, epochs, the state of a step. Out: these files, each written aside and renamed, so that each is always whole.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,14 +22,18 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::dataset::Photo;
-use super::finetune::{Epoch, FinetuneOptions, Saved};
+use super::finetune::{Epoch, FinetuneOptions, Finetuned, Saved};
+use super::photos::Photos;
+use super::report::Report;
 use crate::error::{Error, Result};
-use crate::facade::{ArtifactOptions, Emit, Model};
+use crate::facade::{ArtifactOptions, Emit, Model, Options, ScaledOptions};
 use crate::files::{write_file, write_files};
 use crate::tensors::save_safetensors;
 
 /// What a checkpoint begins with.
 const MAGIC: &[u8; 8] = b"FNXTRAIN";
+/// The file of the weights.
+const WEIGHTS: &str = "model.safetensors";
 /// Version of the form of a checkpoint.
 const VERSION: u64 = 1;
 
@@ -34,6 +41,8 @@ const VERSION: u64 = 1;
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// The file of the network that the run began with, or its preset.
+    network: String,
     /// What a run that is resumed must have in common with this one.
     identity: Value,
 }
@@ -50,16 +59,15 @@ impl Folder {
         options: &FinetuneOptions,
         resume: bool,
     ) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::file(path, format!("expected a folder that can be written: {e}"));
-        let used = path.exists() && std::fs::read_dir(path).map_err(failed)?.next().is_some();
-        match (used, resume) {
+        match (is_used(path)?, resume) {
             (true, false) => {
                 return Err(Error::usage("--output", "a new or empty folder, or --resume", path.display().to_string()));
             }
             (false, true) => return Err(Error::usage("--resume", "a folder of a run", path.display().to_string())),
             _ => {}
         }
-        Ok(Self { path: path.to_path_buf(), identity: identity(model, photos, options)? })
+        let (path, network) = (path.to_path_buf(), model.path().display().to_string());
+        Ok(Self { path, network, identity: identity(model, photos, options)? })
     }
 
     /// Where the run ended; none if no epoch has ended.
@@ -102,8 +110,7 @@ impl Folder {
     /// [`Error::File`] if they cannot be made.
     pub fn make(&self) -> Result<()> {
         let state = self.path.join("state");
-        let failed = |e: std::io::Error| Error::file(&self.path, format!("expected a folder that can be written: {e}"));
-        std::fs::create_dir_all(state).map_err(failed)
+        std::fs::create_dir_all(state).map_err(|e| unwritable(&self.path, &e))
     }
 
     fn checkpoint(&self) -> PathBuf {
@@ -124,29 +131,108 @@ impl Folder {
         write_file(self.path.join("log.jsonl"), lines.as_bytes())
     }
 
-    /// Writes the network in every form. The names of the files.
+    /// Writes the network in every form, and the report. The names of the files.
     ///
     /// # Errors
-    /// As [`Model::export`] and [`Model::artifacts`]; [`Error::File`] if they cannot be written.
-    pub fn write_model(&self, model: &Model) -> Result<Vec<PathBuf>> {
+    /// As [`write_network`]; [`Error::File`] if the report cannot be written.
+    pub fn write_model(&self, done: &Finetuned, classes: &[String], validation: &Photos) -> Result<Vec<PathBuf>> {
         self.make()?;
-        let onnx = self.path.join("model.onnx");
-        let open = model.export(&Bindings::default(), false, true);
-        let bytes = open.or_else(|_| model.export(&Bindings::default(), false, false))?;
-        write_file(&onnx, &bytes)?;
-        let weights = self.path.join("model.safetensors");
-        write_weights(model, &weights)?;
-        let options = ArtifactOptions::new("net");
-        let artifacts = model.artifacts(&options, &Emit::LOADED)?;
-        let paths: Vec<PathBuf> =
-            artifacts.files.iter().map(|file| self.path.join(format!("model.{}", file.kind.suffix()))).collect();
-        let parts: Vec<Vec<&[u8]>> =
-            artifacts.files.iter().map(|file| file.parts.iter().map(|part| &part[..]).collect()).collect();
-        let files: Vec<(&Path, &[&[u8]])> =
-            paths.iter().zip(&parts).map(|(path, parts)| (path.as_path(), &parts[..])).collect();
-        write_files(&files)?;
-        Ok([onnx, weights].into_iter().chain(paths).collect())
+        let mut files = write_network(&self.path, &done.model)?;
+        let title = format!("Fine-tuning of {}", self.network);
+        let settings = self.settings();
+        let report = Report {
+            title: &title,
+            labels: classes,
+            epochs: &done.epochs,
+            evaluation: &done.evaluation,
+            photos: validation,
+            settings: &settings,
+        };
+        files.push(write_report(&self.path, &report)?);
+        Ok(files)
     }
+
+    /// What the run was asked to do, by the names of the options.
+    fn settings(&self) -> Vec<(String, String)> {
+        let hashes = ["format", "model", "weights", "photos"];
+        let own = self.identity.as_object().into_iter().flatten().filter(|(key, _)| !hashes.contains(&key.as_str()));
+        // Options are kept as Rust prints them: `Sgd { momentum: 0.9 }`.
+        let words = |text: &str| text.replace(" { ", ", ").replace(" }", "").replace(": ", " ");
+        let text = |value: &Value| match value {
+            Value::Null => "none".to_string(),
+            Value::Bool(given) => if *given { "yes" } else { "no" }.to_string(),
+            Value::String(text) => words(text),
+            other => other.to_string(),
+        };
+        let network = ("network".to_string(), self.network.clone());
+        [network].into_iter().chain(own.map(|(key, value)| (key.clone(), text(value)))).collect()
+    }
+}
+
+/// Checks that there is nothing yet in the folder that a network is written to.
+///
+/// # Errors
+/// [`Error::Usage`] if something is in it; [`Error::File`] if it cannot be read.
+pub fn expect_new(path: &Path) -> Result<()> {
+    match is_used(path)? {
+        true => Err(Error::usage("--output", "a new or empty folder", path.display().to_string())),
+        false => Ok(()),
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Error {
+    Error::file(path, format!("expected a folder that can be written: {error}"))
+}
+
+/// Whether there is something in a folder.
+fn is_used(path: &Path) -> Result<bool> {
+    let mut entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        found => found.map_err(|e| unwritable(path, &e))?,
+    };
+    Ok(entries.next().is_some())
+}
+
+/// Writes a network in every form into a folder, which is made if there is none. The names of the files.
+///
+/// # Errors
+/// As [`Model::export`] and [`Model::artifacts`]; [`Error::File`] if they cannot be written.
+pub fn write_network(folder: &Path, model: &Model) -> Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
+    let onnx = folder.join("model.onnx");
+    let open = model.export(&Bindings::default(), false, true);
+    let bytes = open.or_else(|_| model.export(&Bindings::default(), false, false))?;
+    write_file(&onnx, &bytes)?;
+    let weights = folder.join(WEIGHTS);
+    write_weights(model, &weights)?;
+    let mut written = vec![onnx, weights];
+    if let Some(spec) = model.to_spec(WEIGHTS)? {
+        written.push(folder.join("model.toml"));
+        write_file(folder.join("model.toml"), spec.as_bytes())?;
+    }
+    // As whoever compiles the file gets it.
+    let options = Options { scaled: ScaledOptions::default(), features: None, ..model.options().clone() };
+    let exported = Model::from_bytes(bytes, &options)?;
+    let artifacts = exported.artifacts(&ArtifactOptions::new("net"), &Emit::LOADED)?;
+    let paths: Vec<PathBuf> =
+        artifacts.files.iter().map(|file| folder.join(format!("model.{}", file.kind.suffix()))).collect();
+    let parts: Vec<Vec<&[u8]>> =
+        artifacts.files.iter().map(|file| file.parts.iter().map(|part| &part[..]).collect()).collect();
+    let files: Vec<(&Path, &[&[u8]])> =
+        paths.iter().zip(&parts).map(|(path, parts)| (path.as_path(), &parts[..])).collect();
+    write_files(&files)?;
+    written.extend(paths);
+    Ok(written)
+}
+
+/// Writes `report.html` into a folder that is there. Its name.
+///
+/// # Errors
+/// [`Error::File`] if it cannot be written.
+pub fn write_report(folder: &Path, report: &Report<'_>) -> Result<PathBuf> {
+    let path = folder.join("report.html");
+    write_file(&path, report.html().as_bytes())?;
+    Ok(path)
 }
 
 /// The constants of a network under the names they had in their file.

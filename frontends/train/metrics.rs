@@ -34,6 +34,12 @@ impl OfClass {
     pub fn precision(&self) -> Option<f64> {
         (self.taken > 0).then(|| self.right as f64 / self.taken as f64)
     }
+
+    /// The harmonic mean of both; none if it has no photos and none is taken for it.
+    pub fn f1(&self) -> Option<f64> {
+        let all = self.photos + self.taken;
+        (all > 0).then(|| 2.0 * self.right as f64 / all as f64)
+    }
 }
 
 /// Photos of like confidence: how many, the mean of the highest probability, the share told right.
@@ -168,6 +174,7 @@ mod tests {
         let classes = e.by_class();
         assert_eq!(classes[1], OfClass { photos: 3, right: 1, taken: 1 });
         assert_eq!([classes[0].recall(), classes[0].precision()], [Some(1.0), Some(1.0 / 3.0)]);
+        assert_eq!([classes[0].f1(), classes[1].f1(), OfClass::default().f1()], [Some(0.5), Some(0.5), None]);
         assert_eq!(e.worst(), [1, 3]);
         let loss = -(0.7f64.ln() + 0.3f64.ln() + 0.8f64.ln() + 0.4f64.ln() + 0.5f64.ln()) / 5.0;
         assert!((e.loss() - loss).abs() < 1e-12);

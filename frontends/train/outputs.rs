@@ -6,6 +6,7 @@
 use fornax_ir::inputs::Bindings;
 use fornax_runtime::Tensor;
 
+use super::logistic::Samples;
 use super::parallel::try_map;
 use super::photos::Photos;
 use crate::classify;
@@ -43,6 +44,16 @@ pub fn outputs(model: &Model, photos: &Photos, threads: usize) -> Result<Vec<Vec
         return Ok(Vec::new());
     }
     rows(model, &bindings(model, photos)?, (photos.len(), threads), &|at| photos.tensor(at), &|| {})
+}
+
+/// What a feature extractor makes of photos of `classes` classes, as [`outputs`].
+///
+/// # Errors
+/// As there; [`Error::Input`] if there are no photos, or a feature is not finite.
+pub fn features_of(model: &Model, photos: &Photos, classes: usize, threads: usize) -> Result<Samples> {
+    let rows = outputs(model, photos, threads)?;
+    let labels = photos.photos().iter().map(|photo| photo.class).collect();
+    Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes)
 }
 
 /// The probabilities of a classifier for every photo, on at most `threads` threads.

@@ -45,7 +45,7 @@ pub use dtype::DType;
 pub use error::{Error, PortKind};
 pub use features::{CpuFeatures, HostProof};
 pub use levels::{Arch, Level};
-pub use library::{Library, LibraryOptions};
+pub use library::{Library, LibraryOptions, Sections};
 pub use map::{map_file, release_pages, release_range};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;

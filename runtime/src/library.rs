@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::artifact::{Note, WeightsHead};
 use crate::error::Error;
 use crate::features::CpuFeatures;
 use crate::levels::Level;
@@ -74,9 +75,25 @@ impl Default for LibraryOptions {
 pub struct Library(Arc<Inner>);
 
 struct Inner {
-    tables: Tables,
+    tables: Arc<Tables>,
     kernels: Arc<Executable>,
     weights: Bytes,
+    sections: Sections,
+}
+
+/// What a library's file holds, for whoever writes another one of it.
+#[derive(Clone, Debug)]
+pub struct Sections {
+    /// The whole file.
+    pub file: Bytes,
+    /// The note that says where the others are.
+    pub note: Note,
+    /// The tables, which begin with a [`crate::artifact::Head`].
+    pub tables: Bytes,
+    /// The kernels.
+    pub kernels: Bytes,
+    /// Whether the weights are in the file.
+    pub embedded: bool,
 }
 
 impl Library {
@@ -102,7 +119,14 @@ impl Library {
             let bytes = file.bytes();
             let found = elf::find(path, bytes)?;
             let parts = parts::check(path, bytes, &found)?;
-            let tables = Tables::decode(path, &bytes.slice(parts.tables), found.note.version)?;
+            let sections = Sections {
+                file: bytes.clone(),
+                note: found.note,
+                tables: bytes.slice(parts.tables),
+                kernels: bytes.slice(parts.kernels.clone()),
+                embedded: parts.weights.is_some(),
+            };
+            let tables = Tables::decode(path, &sections.tables, found.note.version)?;
             let weights = weights::find(path, parts.weights.map(|range| bytes.slice(range)), options)?;
             if left > 0 && weights.is_ahead_of(&file, &tables.head) {
                 left -= 1;
@@ -110,7 +134,7 @@ impl Library {
             }
             let weights = weights.check(path, &tables.head, options)?;
             let kernels = Arc::new(file.executable(parts.kernels)?);
-            return Ok(Library(Arc::new(Inner { tables, kernels, weights })));
+            return Ok(Library(Arc::new(Inner { tables: Arc::new(tables), kernels, weights, sections })));
         }
     }
 
@@ -122,6 +146,34 @@ impl Library {
     /// The manifest: a JSON text, as the compiler wrote it. From C, `net_signature` gives it.
     pub fn manifest(&self) -> &str {
         &self.0.tables.manifest
+    }
+
+    /// The parts of the file.
+    pub fn sections(&self) -> &Sections {
+        &self.0.sections
+    }
+
+    /// The weights, as they would stand in a file of their own.
+    pub fn weights(&self) -> &Bytes {
+        &self.0.weights
+    }
+
+    /// The same library over other weights in memory, which begin at a multiple of 64. Their hash is not checked. Its manifest and the
+    /// results of its self test are still those of the file.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they are not of this library's layout, or differ where kernels compute addresses from them.
+    pub fn with_weights(&self, weights: Bytes) -> Result<Library, Error> {
+        let Inner { tables, kernels, sections, .. } = &*self.0;
+        let weights = weights::check(&tables.path, &tables.head, weights, false)?;
+        let guarded = WeightsHead::SIZE..(sections.note.guarded_bytes as usize).max(WeightsHead::SIZE);
+        if weights.get(guarded.clone()) != self.0.weights.get(guarded) {
+            let (field, path) = ("indices", tables.path.clone());
+            let (expected, found) = ("those of the library".into(), "others".into());
+            return Err(Error::Weights { path, field, expected, found });
+        }
+        let (tables, kernels, sections) = (Arc::clone(tables), Arc::clone(kernels), sections.clone());
+        Ok(Library(Arc::new(Inner { tables, kernels, weights, sections })))
     }
 
     /// Every level that the library has code for, in order of preference.

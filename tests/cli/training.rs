@@ -172,6 +172,198 @@ fn specs_are_trained_and_their_weights_belong_to_the_run() {
     assert!(message.contains("--resume: weights: expected"), "{message}");
 }
 
+/// Photos whose classes are called otherwise.
+fn renamed(classes: &[(&str, &str)]) -> tempfile::TempDir {
+    let own: Vec<&str> = classes.iter().map(|(class, _)| *class).collect();
+    let root = photos(4, &own);
+    for (class, name) in classes {
+        fs::rename(root.path().join(class), root.path().join(name)).unwrap();
+    }
+    root
+}
+
+/// A run of the linear classifier over the demo's network.
+fn probed(root: &Path, run: &Path) {
+    text(&["probe", "examples/signs.onnx", path(root), "-o", path(run), "--threads", "2"]);
+}
+
+#[test]
+fn a_classifier_is_exchanged_as_if_it_were_compiled() {
+    let runs = tempfile::tempdir().unwrap();
+    let at = |name: &str| runs.path().join(name);
+    let (first, second) =
+        (photos(4, &["stop", "yield"]), renamed(&[("turn_left", "left"), ("stop", "a \"long\" halt")]));
+    probed(first.path(), &at("first"));
+    probed(second.path(), &at("second"));
+    for weights in ["embed", "file"] {
+        let compile = |model: &str, output: &str| {
+            let (model, output) = (at(model), at(output));
+            text(&["compile", path(&model), "-o", path(&output), "--name", "net", "--weights", weights]);
+        };
+        compile("first/model.onnx", "old.so");
+        compile("second/model.onnx", "fresh.so");
+        let (old, second, new) = (at("old.so"), at("second"), at("new.so"));
+        text(&["head", path(&old), "--weights", path(&second), "-o", path(&new)]);
+        assert!(bytes(runs.path(), "new.so") == bytes(runs.path(), "fresh.so"), "{weights}");
+        if weights == "file" {
+            assert!(bytes(runs.path(), "new.weights") == bytes(runs.path(), "fresh.weights"));
+        }
+        let said = json(&["run", path(&new), "--image", "examples/photos/turn_left.jpg", "--json"]);
+        assert_eq!(said["results"][0]["top"][0]["label"], "left");
+        // In place, and back.
+        let before = bytes(runs.path(), "old.so");
+        text(&["head", path(&old), "--weights", path(&second)]);
+        assert!(bytes(runs.path(), "old.so") == bytes(runs.path(), "fresh.so"));
+        text(&["head", path(&old), "--weights", path(&at("first"))]);
+        assert!(bytes(runs.path(), "old.so") == before);
+    }
+}
+
+#[test]
+fn another_network_is_no_classifier_of_a_library() {
+    let runs = tempfile::tempdir().unwrap();
+    let at = |name: &str| runs.path().join(name);
+    let (two, three) = (photos(4, &["stop", "yield"]), photos(4, &["stop", "yield", "turn_left"]));
+    probed(two.path(), &at("two"));
+    probed(three.path(), &at("three"));
+    let output = finetune(two.path(), &at("all"), &["2", "--epochs", "1"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let library = at("two/model.so");
+    let before = fs::read(&library).unwrap();
+    let refused = |weights: &Path, expected: &str| {
+        let output = fornax(&["head", path(&library), "--weights", path(weights)]);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(expected) && output.status.code() == Some(2), "{message}");
+        message
+    };
+    let message = refused(&at("three"), "expected a classifier of 2 classes");
+    assert!(message.contains("one of 3 classes") && message.contains("`fornax compile "), "{message}");
+    let message = refused(&at("all"), "found a network that differs in more than that");
+    assert!(message.contains("all/model.onnx -o "), "{message}");
+    refused(&at("two/model.so"), "expected a trained network");
+    let output = fornax(&["head", "examples/signs.onnx", "--weights", path(&at("two"))]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("expected a compiled library"));
+    assert!(fs::read(&library).unwrap() == before, "what is refused changes nothing");
+}
+
+#[test]
+fn the_folder_of_a_run_is_a_model_with_its_spec() {
+    let (root, folder) = (photos(4, &["stop", "yield"]), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let spec = "base = \"efficientnet_b0\"\nwidth = 0.25\ndepth = 0.35\nresolution = 32\n";
+    fs::write(at("small.toml"), spec).unwrap();
+    let (small, photo) = (at("small.toml"), "examples/photos/stop.jpg");
+    // Preprocessing that a spec has words for, and one that it has none for.
+    for (name, more) in
+        [("plain", &[][..]), ("tf", &["--preprocess", "tf"]), ("grey", &["--mean", "0.25", "--resize", "80"])]
+    {
+        let run = at(name);
+        let fixed =
+            ["finetune", &small, path(root.path()), "-o", &run, "--epochs", "1", "--threads", "2", "--side", "64"];
+        text(&[&fixed[..], more].concat());
+        let answer = |model: &str| {
+            let said = json(&["run", model, "--image", photo, "--json"]);
+            said["results"][0]["top"].clone()
+        };
+        let answers = ["", "/model.toml", "/model.onnx", "/model.so"].map(|file| answer(&format!("{run}{file}")));
+        assert_eq!(answers[0].as_array().unwrap().len(), 2);
+        assert!(answers.iter().all(|own| *own == answers[0]), "{name}: {answers:?}");
+        let written = fs::read_to_string(format!("{run}/model.toml")).unwrap();
+        assert!(written.contains("labels = [\"stop\", \"yield\"]") && written.contains("resolution = 64"), "{written}");
+        assert_eq!(written.contains("[metadata]"), name == "tf", "{written}");
+    }
+    // A library of the spec takes the classifier of the spec.
+    let (probed, library, fresh) = (at("probed"), at("spec.so"), at("fresh.so"));
+    text(&["compile", &at("plain"), "-o", &library, "--name", "net"]);
+    text(&["probe", &at("plain"), path(root.path()), "-o", &probed, "--l2", "0.5"]);
+    text(&["compile", &probed, "-o", &fresh, "--name", "net"]);
+    assert!(fs::read(&library).unwrap() != fs::read(&fresh).unwrap());
+    text(&["head", &library, "--weights", &probed]);
+    assert!(fs::read(&library).unwrap() == fs::read(&fresh).unwrap());
+    // The next run begins with it, and has a spec again.
+    let (run, next) = (at("plain"), at("next"));
+    text(&["finetune", &run, path(root.path()), "-o", &next, "--epochs", "1", "--threads", "2"]);
+    assert!(fs::exists(format!("{next}/model.toml")).unwrap());
+    let output = fornax(&["run", path(root.path()), "--image", photo]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("expected a model, or a folder with model.toml or model.onnx"), "{message}");
+}
+
+#[test]
+fn networks_are_compared_as_probe_and_bench_find_them() {
+    let (root, folder) = (photos(6, &["stop", "yield", "turn_left"]), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    fs::copy("examples/signs.onnx", at("signs.onnx")).unwrap();
+    fs::write(at("broken.onnx"), "no network").unwrap();
+    text(&["export", "mobilenetv2-050", "--seed", "3", "--side", "32", "-o", &at("random.onnx")]);
+    let html = at("chart.html");
+    let fixed = ["choose", path(root.path()), path(folder.path()), "--seconds", "0.05", "--threads", "1"];
+    let output = fornax(&[&fixed[..], &["--json", "--latency", "10s", "--html", &html]].concat());
+    let warned = String::from_utf8(output.stderr).unwrap();
+    assert!(warned.contains("left out: broken"), "{warned}");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let networks = said["networks"].as_array().unwrap();
+    assert_eq!(networks.iter().map(|own| own["network"].as_str().unwrap()).collect::<Vec<_>>(), ["random", "signs"]);
+    let probed = json(&["probe", &at("signs.onnx"), path(root.path()), "--json", "--threads", "1"]);
+    let best = probed["held_out"].as_array().unwrap().iter().find(|tried| tried["l2"] == probed["l2"]).unwrap();
+    assert_eq!((&networks[1]["accuracy"], &networks[1]["l2"]), (&best["accuracy"], &best["l2"]));
+    assert_eq!(networks[1]["side"], 96);
+    let figures: Vec<[f64; 2]> =
+        networks.iter().map(|own| ["accuracy", "latency_ms"].map(|key| own[key].as_f64().unwrap())).collect();
+    let beaten = |[accuracy, ms]: [f64; 2]| {
+        figures.iter().any(|own| own[0] >= accuracy && own[1] <= ms && *own != [accuracy, ms])
+    };
+    for (own, figures) in networks.iter().zip(&figures) {
+        assert_eq!(own["front"], !beaten(*figures), "{said}");
+    }
+    let chosen: Vec<&Value> = networks.iter().filter(|own| own["chosen"] == true).collect();
+    assert_eq!((chosen.len(), &chosen[0]["front"]), (1, &true.into()));
+    assert!(said["command"].as_str().unwrap().starts_with("fornax finetune "), "{said}");
+    assert!(fs::read_to_string(&html).unwrap().contains("limit 10000 ms"));
+    // Nothing is as fast as that.
+    let output = fornax(&[&fixed[..], &["--latency", "0.0001ms"]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    for (more, expected) in [
+        (&["efficientnet-b0"][..], "--weights: expected NETWORK=FILE"),
+        (&["--preprocess", "other=timm"], "expected one of the networks (broken, random, signs), found other"),
+        (&["--preprocess", "signs=magic"], "expected NETWORK= and one of imagenet"),
+        (&["--latency", "soon"], "expected a time such as 10ms"),
+    ] {
+        let output = fornax(&[&fixed[..], more].concat());
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(expected) && output.status.code() == Some(2), "{more:?}: {message}");
+    }
+}
+
+#[test]
+fn networks_without_a_classifier_are_said() {
+    let (root, folder) = (photos(4, &["stop", "yield"]), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    // Features only: its last layer is gone.
+    text(&["export", "efficientnet-b0", "--seed", "1", "--side", "32", "--features", "pooled", "-o", &at("none.onnx")]);
+    text(&["compile", "examples/signs.onnx", "-o", &at("signs.so")]);
+    let (none, library, run) = (at("none.onnx"), at("signs.so"), at("run"));
+    let expected = "expected a network that ends in a linear layer";
+    for (arguments, expected) in [
+        (&["finetune", &none, path(root.path()), "-o", &run][..], expected),
+        (&["probe", &none, path(root.path()), "-o", &run], expected),
+        (&["probe", &none, path(root.path())], expected),
+        (&["choose", path(root.path()), &none], expected),
+        (
+            &["probe", &library, path(root.path())],
+            "expected a network, or a library that was compiled with --features pooled",
+        ),
+        (&["probe", &library, path(root.path()), "-o", &run], "as a library cannot be trained"),
+        (&["choose", path(root.path()), &library], "expected a network that can be trained"),
+        (&["head", &library, "--weights", &none], expected),
+    ] {
+        let output = fornax(arguments);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(expected) && output.status.code() == Some(2), "{arguments:?}: {message}");
+    }
+    assert!(!Path::new(&run).exists(), "nothing is left of what was refused");
+}
+
 #[test]
 fn what_cannot_be_trained_is_said() {
     let root = photos(2, &["stop", "yield"]);
@@ -197,7 +389,7 @@ fn the_page_on_fine_tuning_is_true() {
     let page = fs::read_to_string("docs/finetuning.md").unwrap();
     let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
-    assert_eq!(commands.len(), 6);
+    assert_eq!(commands.len(), 9);
     let folder = tempfile::tempdir().unwrap();
     let examples = std::env::current_dir().unwrap().join("examples");
     std::os::unix::fs::symlink(examples, folder.path().join("examples")).unwrap();
@@ -209,7 +401,22 @@ fn the_page_on_fine_tuning_is_true() {
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         said.push(String::from_utf8(output.stdout).unwrap());
     }
-    assert!(said[2].starts_with("8 epochs, validation 9"), "{}", said[2]);
-    assert!(said[3].contains("hospital"), "{}", said[3]);
-    assert_eq!(fs::read_to_string(folder.path().join("predictions.csv")).unwrap().lines().count(), 41);
+    assert!(said[4].starts_with("8 epochs, validation 9"), "{}", said[4]);
+    assert!(said[5].contains("hospital"), "{}", said[5]);
+    assert!(said[8].contains("signs.so"), "{}", said[8]);
+    let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    assert_eq!(read("predictions.csv").lines().count(), 41);
+    for (file, words) in [
+        ("run/report.html", ["<h2>Training</h2>", "hospital", "Adam"]),
+        ("probed/report.html", ["held-out accuracy", "hospital", "<h2>Calibration</h2>"]),
+        ("eval.html", ["<h2>Worst photos</h2>", "data:image/jpeg", "precision"]),
+        ("chart.html", ["<h2>Accuracy against latency</h2>", "<svg", "signs"]),
+    ] {
+        let page = read(file);
+        assert!(words.iter().all(|word| page.contains(word)), "{file}");
+        assert!(!page.contains("<script") && !page.contains("http"), "{file} needs nothing but itself");
+    }
+    // What was exchanged is what was compiled.
+    let [own, new] = ["probed/model.so", "signs.so"].map(|file| fs::read(folder.path().join(file)).unwrap());
+    assert!(own == new, "the same layer leaves the same bytes");
 }

@@ -14,21 +14,26 @@ mod entry;
 mod header;
 mod machine;
 mod object_file;
+mod relink;
 mod selftest;
 mod tables;
 mod weights;
 
 use std::collections::HashMap;
 
+use fornax_ir::types::Constant;
+use fornax_runtime::packing::Packing;
+
 use super::{compile_beside, distinct_in, with_helpers};
 use crate::error::{Error, Result, RuntimeError};
-use crate::plan::{Plan, verify_placed};
+use crate::plan::{Contents, PackedConstant, Plan, verify_placed};
 use crate::target::Arch;
 use crate::times::Times;
 pub use archive::write_archive;
 pub use elf::{SharedLibrary, write_shared_library};
 pub use header::write_header;
 pub use object_file::write_object;
+pub use relink::{Relinked, relink};
 use selftest::Selftest;
 pub use tables::{Memory, format_version};
 use weights::ConstantTable;
@@ -157,6 +162,19 @@ impl Compiled<'_> {
     /// The packed weights: the bytes of a weights file.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// Where the elements of the constant `like`, which stands for the model's parameter `name`, lie in the weights, and how they are packed;
+    /// none if anything else is made of them.
+    pub fn places(&self, name: &str, like: &Constant) -> Option<Vec<(usize, Packing)>> {
+        let place = |(constant, offset): (&PackedConstant, usize)| match &constant.contents {
+            Contents::Packed(source, packing) if source.origins == [name] && source.hash() == like.hash() => {
+                Some((offset, packing.clone()))
+            }
+            _ => None,
+        };
+        let places: Option<Vec<_>> = self.table.of_parameter(name).map(place).collect();
+        places.filter(|places| !places.is_empty())
     }
 
     /// What was left out and why, a line each.

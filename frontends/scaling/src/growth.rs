@@ -7,6 +7,8 @@ use crate::spec::{Scaling, Spec};
 /// The member of a spec's family at `phi`. A spec without scaling grows by the published bases: width 1.1, depth 1.2, side 1.15.
 pub fn grow(spec: &Spec, phi: f64) -> Spec {
     let mut grown = spec.clone();
+    // Those of the member at hand.
+    grown.weights = None;
     grown.scaling.get_or_insert_default().phi = phi;
     grown
 }

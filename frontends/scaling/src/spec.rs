@@ -173,6 +173,10 @@ pub struct Spec {
     pub activation: Activation,
     /// Outputs of the classifier.
     pub classes: usize,
+    /// Their names, if they are known; as many.
+    pub labels: Option<Vec<String>>,
+    /// State dict with the weights: the name of a file in the folder of the spec.
+    pub weights: Option<String>,
     /// Channels of the input.
     pub channels: usize,
     /// Padding of strided convolutions.
@@ -191,6 +195,8 @@ pub struct Spec {
     pub head: HeadSpec,
     /// Images, if known.
     pub preprocessing: Option<Preprocessing>,
+    /// Entries that an ONNX file of the network has in its metadata, over those that follow from the spec.
+    pub metadata: BTreeMap<String, String>,
     warnings: Vec<String>,
     locations: BTreeMap<String, Location>,
     file: Arc<str>,
@@ -248,6 +254,8 @@ impl Spec {
             repeat_rounding: RepeatRounding::Ceil,
             activation: Activation::Silu,
             classes: 1000,
+            labels: None,
+            weights: None,
             channels: COLOURS,
             padding: Padding::Symmetric,
             eps: 1e-5,
@@ -270,16 +278,24 @@ impl Spec {
                 shrink: true,
             },
             preprocessing: None,
+            metadata: BTreeMap::new(),
             warnings: Vec::new(),
             locations: BTreeMap::new(),
             file: "spec".into(),
         }
     }
 
-    /// The same family with final multipliers and no compound scaling.
+    /// The same family with final multipliers and no compound scaling. A member has weights of its own.
     pub fn with_multipliers(&self, multipliers: Multipliers) -> Self {
         let Multipliers { width, depth, side } = multipliers;
-        Self { width: Some(width), depth, resolution: side, scaling: None, warnings: Vec::new(), ..self.clone() }
+        let (scaling, weights, warnings) = (None, None, Vec::new());
+        Self { width: Some(width), depth, resolution: side, scaling, weights, warnings, ..self.clone() }
+    }
+
+    /// The same network for an input of another side.
+    pub fn with_side(&self, side: usize) -> Self {
+        let scaling = self.scaling.clone().map(|scaling| Scaling { resolution_base: 1.0, side_multiple: 1, ..scaling });
+        Self { resolution: side, scaling, ..self.clone() }
     }
 
     /// Whether a file of the user's, not a preset, says this key.

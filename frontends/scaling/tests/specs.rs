@@ -62,6 +62,22 @@ fn a_spec_overrides_its_base() {
 }
 
 #[test]
+fn labels_weights_and_metadata_are_written_and_read() {
+    let text = "base = \"efficientnet_b0\"\nclasses = 2\nlabels = [\"a \\\"b\\\"\", \"c\\nd\"]\nweights = \"w.safetensors\"\n\
+                [scaling]\nphi = 0.5\n[metadata]\n\"odd key\" = \"1\\n2\"\n";
+    let spec = parse(text);
+    let again = Spec::parse(&spec.to_toml(), "again.toml").unwrap();
+    assert_eq!((&again.labels, &again.weights, &again.metadata), (&spec.labels, &spec.weights, &spec.metadata));
+    assert_eq!(spec.labels.as_deref().unwrap(), ["a \"b\"", "c\nd"]);
+    assert_eq!(spec.metadata["odd key"], "1\n2");
+    // Another member of the family has no weights yet; another side changes nothing else.
+    assert_eq!(grow(&spec, 1.0).weights, None);
+    let moved = spec.with_side(100).resolve().unwrap();
+    assert_eq!(moved.multipliers.side, 100);
+    assert_eq!(moved.architecture.stages, spec.resolve().unwrap().architecture.stages);
+}
+
+#[test]
 fn channels_without_a_width_stay_as_they_stand() {
     let architecture =
         parse("stem = { filters = 20 }\nstages = [{ filters = 13, expansion = 3 }]\n").resolve().unwrap().architecture;
@@ -75,6 +91,15 @@ fn channels_without_a_width_stay_as_they_stand() {
 
 /// Refused specs and what their messages hold.
 const MALFORMED: &[(&str, &str)] = &[
+    (
+        "base = \"efficientnet_b0\"\nclasses = 3\nlabels = [\"a\"]\n",
+        "my.toml:3: `labels`: expected 3 names, one for each class, found 1",
+    ),
+    (
+        "base = \"efficientnet_b0\"\nweights = \"../w.pth\"\n",
+        "my.toml:2: `weights`: expected the name of a file in the spec's own folder, found \"../w.pth\"",
+    ),
+    ("base = \"efficientnet_b0\"\nweights = \"/w.pth\"\n", "expected the name of a file in the spec's own folder"),
     ("base = \"efficientnet_b0\"\nwidth = -1.0\n", "my.toml:2: `width`: expected a number from 0.01 to 64, found -1.0"),
     ("width = nan\nbase = \"efficientnet_b0\"\n", "my.toml:1: `width`: expected a number from 0.01 to 64, found nan"),
     ("depth = inf\nbase = \"efficientnet_b0\"\n", "my.toml:1: `depth`: expected a number from 0.01 to 100, found inf"),

@@ -9,7 +9,7 @@ use crate::sync::Arc;
 
 /// The program of a binding, on a level that the library has.
 pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Result<Program, Error> {
-    let Inner { tables, kernels, weights } = library;
+    let Inner { tables, kernels, weights, .. } = library;
     let Some(ports) = tables.bindings.get(binding) else {
         return Err(Error::NoBinding { path: tables.path.clone(), expected: tables.bindings.len(), found: binding });
     };

@@ -61,7 +61,8 @@ impl Found {
     }
 }
 
-fn check(path: &Path, head: &Head, bytes: Bytes, hash: bool) -> Result<Bytes, Error> {
+/// The weights at `path`, if they fit what the tables say; `hash` reads them whole.
+pub(super) fn check(path: &Path, head: &Head, bytes: Bytes, hash: bool) -> Result<Bytes, Error> {
     let wrong = |field, expected: &dyn Display, found: &dyn Display| {
         Err(Error::Weights { path: path.to_owned(), field, expected: expected.to_string(), found: found.to_string() })
     };

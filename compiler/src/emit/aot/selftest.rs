@@ -40,6 +40,14 @@ pub fn measure(compiled: &Compiled<'_>, reference: Option<&Plan>, threads: usize
         (None, Some(plan)) if plan.target.runs_here() => jit::compile(plan)?,
         _ => return Ok(None),
     };
+    run(program, threads).map(Some)
+}
+
+/// What a program says of the synthetic inputs.
+///
+/// # Errors
+/// [`crate::Error::Runtime`] if memory cannot be had.
+pub fn run(program: Program, threads: usize) -> Result<Selftest> {
     let inputs = inputs(program.inputs())?;
     let pool = Arc::new(Pool::at_most(threads, false).map_err(runtime)?);
     let mut session = Session::new(Arc::new(program), pool).map_err(runtime)?;
@@ -47,7 +55,7 @@ pub fn measure(compiled: &Compiled<'_>, reference: Option<&Plan>, threads: usize
     session.run(&inputs.iter().collect::<Vec<_>>(), &mut outputs).map_err(runtime)?;
     let hash = outputs.iter().fold(0, |hash, output| hash_of(output, hash));
     let samples = outputs.iter().enumerate().flat_map(|(number, output)| samples(number, output));
-    Ok(Some(Selftest { hash, samples: samples.collect() }))
+    Ok(Selftest { hash, samples: samples.collect() })
 }
 
 /// Plan `number`, of the first binding, as a program over the packed weights.

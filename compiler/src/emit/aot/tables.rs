@@ -297,14 +297,9 @@ impl Writer {
     fn join(self, mut head: Head, signature: &str) -> Result<Vec<u8>> {
         (head.steps, head.args) = ((self.steps.len() / Step::SIZE) as u32, (self.args.len() / 8) as u32);
         (head.ports, head.dims) = ((self.ports.len() / Port::SIZE) as u32, (self.dims.len() / 8) as u32);
-        (head.text_bytes, head.signature_bytes) = (self.text.len() as u32, signature.len() as u32);
+        head.text_bytes = self.text.len() as u32;
         let mut body = Vec::new();
-        let mut place = |bytes: &[u8]| {
-            let at = Head::SIZE + body.len();
-            body.extend_from_slice(bytes);
-            body.resize(body.len().next_multiple_of(8), 0);
-            at as u32
-        };
+        let mut place = |bytes: &[u8]| place(&mut body, bytes);
         // The table of the state stands right after the head.
         place(&self.state);
         head.bindings_at = place(&self.bindings);
@@ -316,24 +311,41 @@ impl Writer {
         head.dims_at = place(&self.dims);
         head.samples = place(&self.samples);
         head.text_at = place(&self.text);
-        head.signature_at = place(&[signature.as_bytes(), &[0]].concat());
-        let mut messages = Vec::new();
-        for text in Status::of_format(head.version).iter().map(|(.., message)| *message).chain(["unknown code"]) {
-            messages.push(place(&[text.as_bytes(), &[0]].concat()));
-        }
-        head.messages_at = place(&messages.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>());
-        let needed = (Head::SIZE + body.len()) as u64;
-        // Code reaches them by a signed distance of 32 bits.
-        let limit = i32::MAX as u64;
-        if needed > limit {
-            let what = "bytes of the tables of a library".into();
-            return Err(fornax_ir::Error::Limit { what, limit, needed, hint: None }.into());
-        }
-        let mut bytes = Vec::with_capacity(needed as usize);
-        head.write(&mut bytes);
-        bytes.extend(body);
-        Ok(bytes)
+        signed(head, body, signature)
     }
+}
+
+/// Appends bytes to the body, which stays at a multiple of 8; their offset from the head.
+fn place(body: &mut Vec<u8>, bytes: &[u8]) -> u32 {
+    let at = Head::SIZE + body.len();
+    body.extend_from_slice(bytes);
+    body.resize(body.len().next_multiple_of(8), 0);
+    at as u32
+}
+
+/// The tables of this head and body, which ends in the text, with what comes after that: signature and messages.
+///
+/// # Errors
+/// [`Error::Limit`] if they are larger than code can reach.
+pub fn signed(mut head: Head, mut body: Vec<u8>, signature: &str) -> Result<Vec<u8>> {
+    head.signature_bytes = signature.len() as u32;
+    head.signature_at = place(&mut body, &[signature.as_bytes(), &[0]].concat());
+    let mut messages = Vec::new();
+    for text in Status::of_format(head.version).iter().map(|(.., message)| *message).chain(["unknown code"]) {
+        messages.push(place(&mut body, &[text.as_bytes(), &[0]].concat()));
+    }
+    head.messages_at = place(&mut body, &messages.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>());
+    let needed = (Head::SIZE + body.len()) as u64;
+    // Code reaches them by a signed distance of 32 bits.
+    let limit = i32::MAX as u64;
+    if needed > limit {
+        let what = "bytes of the tables of a library".into();
+        return Err(fornax_ir::Error::Limit { what, limit, needed, hint: None }.into());
+    }
+    let mut bytes = Vec::with_capacity(needed as usize);
+    head.write(&mut bytes);
+    bytes.extend(body);
+    Ok(bytes)
 }
 
 const _: () = assert!(Sample::SIZE.is_multiple_of(8) && Step::SIZE.is_multiple_of(8) && Port::SIZE.is_multiple_of(8));

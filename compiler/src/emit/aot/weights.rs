@@ -69,6 +69,12 @@ impl<'a> ConstantTable<'a> {
         self.offsets[self.of_plan[plan][constant]]
     }
 
+    /// The constants that stand for the model's parameter `name`, and where they lie.
+    pub fn of_parameter(&self, name: &str) -> impl Iterator<Item = (&'a PackedConstant, usize)> {
+        let all = self.constants.iter().copied().zip(self.offsets.iter().copied());
+        all.filter(move |(constant, _)| constant.origins().iter().any(|origin| origin == name))
+    }
+
     fn hash_layout(&self, plans: &[&Plan]) -> u64 {
         let mut text = format!("{FORMAT_VERSION} {}\n", env!("CARGO_PKG_VERSION"));
         for (constant, offset) in self.constants.iter().zip(&self.offsets) {
@@ -106,15 +112,19 @@ impl<'a> ConstantTable<'a> {
         if let Some(plan) = self.state {
             emit::fill_state(plan, memory.slice_mut(self.initial, plan.state_bytes()));
         }
-        let hash = xxh64::xxh64(&memory.as_bytes()[WeightsHead::SIZE..], 0);
-        let (bytes, layout) = (self.bytes as u64, self.layout);
-        let head =
-            WeightsHead { magic: WEIGHTS_MAGIC, version: FORMAT_VERSION, bytes, layout, hash, ..Default::default() };
-        let mut header = Vec::with_capacity(WeightsHead::SIZE);
-        head.write(&mut header);
-        memory.slice_mut(0, WeightsHead::SIZE).copy_from_slice(&header);
-        Weights { bytes: Bytes::from_owner(Memory(memory)), guarded: self.guarded, hash }
+        sealed(memory, self.layout, self.guarded)
     }
+}
+
+/// Weights of a layout with their header before the constants, of which `guarded` bytes, the header's among them, are part of the program.
+pub fn sealed(mut memory: ConstantPool, layout: u64, guarded: usize) -> Weights {
+    let hash = xxh64::xxh64(&memory.as_bytes()[WeightsHead::SIZE..], 0);
+    let (magic, version, bytes) = (WEIGHTS_MAGIC, FORMAT_VERSION, memory.len() as u64);
+    let head = WeightsHead { magic, version, bytes, layout, hash, ..Default::default() };
+    let mut header = Vec::with_capacity(WeightsHead::SIZE);
+    head.write(&mut header);
+    memory.slice_mut(0, WeightsHead::SIZE).copy_from_slice(&header);
+    Weights { bytes: Bytes::from_owner(Memory(memory)), guarded, hash }
 }
 
 /// Refuses plans whose parameters and states differ: one state serves every binding and level of a library.

@@ -2,6 +2,8 @@
 //!
 //! In: text. Out: a [`Document`], whose types are right and whose values are unchecked; [`super::read`] checks them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -21,6 +23,8 @@ pub(crate) struct Document {
     pub depth: Number,
     pub resolution: Whole,
     pub classes: Whole,
+    pub labels: Option<Spanned<Vec<String>>>,
+    pub weights: Text,
     pub channels: Whole,
     pub activation: Text,
     pub padding: Text,
@@ -35,6 +39,7 @@ pub(crate) struct Document {
     pub stem: Option<StemTable>,
     pub head: Option<HeadTable>,
     pub stages: Option<Spanned<Vec<Spanned<StageTable>>>>,
+    pub metadata: Option<BTreeMap<String, String>>,
 }
 
 /// `[scaling]`.

@@ -2,6 +2,8 @@
 //!
 //! In: a [`Document`] and the spec it overrides. Out: the spec changed, or the first value that is refused.
 
+use std::path::{Component, Path};
+
 use toml::Spanned;
 
 use super::document::{
@@ -75,6 +77,12 @@ fn kernel_side(value: i64) -> Option<usize> {
     usize::try_from(value).ok().filter(|side| side % 2 == 1 && *side <= MAX_KERNEL)
 }
 
+/// Whether a text names a file and no folder.
+fn is_file_name(text: &str) -> bool {
+    let mut parts = Path::new(text).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == text)
+}
+
 /// Sets a field if the document has a value.
 fn set<T>(target: &mut T, value: Option<T>) {
     if let Some(value) = value {
@@ -124,6 +132,31 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Names of the classes, and the file with the weights.
+    fn labels(&mut self, document: &Document) -> Result<(), SpecError> {
+        if let Some(labels) = &document.labels {
+            self.note("labels", labels);
+            let (classes, found) = (self.spec.classes, labels.get_ref().len());
+            if found != classes {
+                let expected = format!("{classes} names, one for each class");
+                return Err(self.spec.refuse("labels", expected, found.to_string()));
+            }
+            self.spec.labels = Some(labels.get_ref().clone());
+        }
+        if let Some(weights) = &document.weights {
+            self.note("weights", weights);
+            // No spec makes anyone read what lies elsewhere.
+            if !is_file_name(weights.get_ref()) {
+                return Err(self.source.refuse("weights", weights, "the name of a file in the spec's own folder"));
+            }
+            self.spec.weights = Some(weights.get_ref().clone());
+        }
+        if let Some(metadata) = &document.metadata {
+            self.spec.metadata.extend(metadata.clone());
+        }
+        Ok(())
+    }
+
     fn coefficients(&mut self, document: &Document) -> Result<(), SpecError> {
         if let Some(width) = self.number("width", &document.width, 0.01, 64.0)? {
             self.spec.width = Some(width);
@@ -145,7 +178,12 @@ impl Reader<'_> {
 
     fn network(&mut self, document: &Document) -> Result<(), SpecError> {
         let classes = self.whole("classes", &document.classes, 1, MAX_CHANNELS)?;
+        if classes.is_some_and(|classes| classes != self.spec.classes) {
+            // Names and weights of the base are those of its classes.
+            (self.spec.labels, self.spec.weights) = (None, None);
+        }
         set(&mut self.spec.classes, classes);
+        self.labels(document)?;
         let channels = self.whole("channels", &document.channels, 1, MAX_INPUT_CHANNELS)?;
         if let (Some(channels), Some(images)) = (channels, &mut self.spec.preprocessing)
             && channels != images.mean.len()

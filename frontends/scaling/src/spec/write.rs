@@ -47,6 +47,11 @@ impl Spec {
         if let Some(preprocessing) = &self.preprocessing {
             write_preprocessing(preprocessing, &mut lines);
         }
+        if !self.metadata.is_empty() {
+            lines.table("metadata");
+            // Texts by texts are always TOML.
+            lines.0.push_str(&toml::to_string(&self.metadata).unwrap_or_default());
+        }
         lines.0
     }
 
@@ -63,6 +68,12 @@ impl Spec {
         lines.text("repeat_rounding", spelling(REPEAT_ROUNDINGS, &self.repeat_rounding));
         lines.text("activation", spelling(ACTIVATIONS, &self.activation));
         lines.value("classes", self.classes);
+        if let Some(labels) = &self.labels {
+            lines.0.push_str(&format!("labels = {}\n", toml::Value::from(labels.clone())));
+        }
+        if let Some(weights) = &self.weights {
+            lines.text("weights", weights);
+        }
         if self.channels != COLOURS {
             lines.value("channels", self.channels);
         }
