@@ -16,7 +16,8 @@ use fornax_ir::types::{Constant, TensorType};
 use fornax_runtime::{Pool, Tensor};
 
 use super::augment::{Augment, Kind};
-use super::logistic::{Linear, Samples};
+use super::classifier::{fresh, lift};
+use super::logistic::Samples;
 use super::metrics::Evaluation;
 use super::outputs::{outputs, probabilities};
 use super::photos::Photos;
@@ -177,8 +178,13 @@ pub fn finetune(
         let samples = Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes.len())?;
         probed = Some(probe(&samples, None, options.threads)?);
     }
-    let mut constants = fresh_head(&head, classes.len(), probed.as_ref().map(|probed| &probed.layer));
+    let mut constants = fresh(&head, classes.len(), probed.as_ref().map(|probed| &probed.layer));
     let metadata = BTreeMap::from([("labels".to_string(), serde_json::json!(classes).to_string())]);
+    if head.rectified && probed.is_some() {
+        let fresh = model.retrained(constants.clone(), metadata.clone(), classes.len());
+        let least = outputs(&fresh.least_score(), train, options.threads)?;
+        lift(&mut constants, &head, least.iter().flatten().fold(0.0, |least, own| own.min(least)));
+    }
     let evaluate = |constants: &BTreeMap<String, Constant>| -> Result<(Model, Evaluation)> {
         let model = model.retrained(constants.clone(), metadata.clone(), classes.len());
         let probabilities = probabilities(&model, val, options.threads)?;
@@ -255,31 +261,6 @@ fn network(model: &Model, photos: &Photos, classes: usize) -> Result<(Graph, Hea
     let graph = model.graph(&bindings)?;
     let head = model.head(&graph)?;
     Ok((graph, head))
-}
-
-/// The constants of a last layer of `classes` classes: those of `layer`, else zeros.
-fn fresh_head(head: &Head, classes: usize, layer: Option<&Linear>) -> BTreeMap<String, Constant> {
-    let features = head.features;
-    let weight =
-        |class: usize, feature: usize| layer.map_or(0.0, |layer| layer.weights[class * features + feature] as f32);
-    let weights: Vec<f32> = if head.by_feature {
-        (0..features).flat_map(|f| (0..classes).map(move |c| (c, f))).map(|(c, f)| weight(c, f)).collect()
-    } else {
-        (0..classes).flat_map(|c| (0..features).map(move |f| (c, f))).map(|(c, f)| weight(c, f)).collect()
-    };
-    let biases: Vec<f32> = (0..classes).map(|class| layer.map_or(0.0, |layer| layer.biases[class] as f32)).collect();
-    let resized = |shape: &[usize]| -> Vec<usize> {
-        let mut shape = shape.to_vec();
-        if let Some(extent) = shape.iter_mut().find(|extent| **extent == head.classes) {
-            *extent = classes;
-        }
-        shape
-    };
-    let mut shape = head.shape.clone();
-    shape[usize::from(head.by_feature)] = classes;
-    let weights = Constant::from_f32(shape, &weights);
-    let biases = Constant::from_f32(resized(&head.bias_shape), &biases);
-    BTreeMap::from([(head.weights.clone(), weights), (head.biases.clone(), biases)])
 }
 
 /// A run under way.

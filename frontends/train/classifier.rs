@@ -1,0 +1,79 @@
+//! The last layer of a network, for other classes.
+//!
+//! In: where a network ends, a linear classifier over its features or none. Out: weights and biases under the names that the layer's have.
+
+use std::collections::BTreeMap;
+
+use fornax_ir::types::Constant;
+
+use super::logistic::Linear;
+use crate::facade::Head;
+
+/// The constants of a last layer of `classes` classes, by name: those of `layer`, else zeros; where a ReLU follows, biases of one, since at
+/// zero nothing would be learnt.
+pub(super) fn fresh(head: &Head, classes: usize, layer: Option<&Linear>) -> BTreeMap<String, Constant> {
+    let features = head.features;
+    let weight =
+        |class: usize, feature: usize| layer.map_or(0.0, |layer| layer.weights[class * features + feature] as f32);
+    let weights: Vec<f32> = if head.by_feature {
+        (0..features).flat_map(|f| (0..classes).map(move |c| (c, f))).map(|(c, f)| weight(c, f)).collect()
+    } else {
+        (0..classes).flat_map(|c| (0..features).map(move |f| (c, f))).map(|(c, f)| weight(c, f)).collect()
+    };
+    let open = if head.rectified { 1.0 } else { 0.0 };
+    let biases: Vec<f32> = (0..classes).map(|class| layer.map_or(open, |layer| layer.biases[class] as f32)).collect();
+    let resized = |shape: &[usize]| -> Vec<usize> {
+        let mut shape = shape.to_vec();
+        if let Some(extent) = shape.iter_mut().find(|extent| **extent == head.classes) {
+            *extent = classes;
+        }
+        shape
+    };
+    let mut shape = head.shape.clone();
+    shape[usize::from(head.by_feature)] = classes;
+    let weights = Constant::from_f32(shape, &weights);
+    let biases = Constant::from_f32(resized(&head.bias_shape), &biases);
+    BTreeMap::from([(head.weights.clone(), weights), (head.biases.clone(), biases)])
+}
+
+/// Raises the scores of all classes alike where a ReLU reads them, given the `least` of them, at or below zero: by twice what it lacks, so
+/// that other photos' scores are left alone too. What all classes share changes no probability.
+pub(super) fn lift(constants: &mut BTreeMap<String, Constant>, head: &Head, least: f32) {
+    if let Some(biases) = constants.get_mut(&head.biases)
+        && let Some(values) = biases.to_f32()
+    {
+        let raised: Vec<f32> = values.iter().map(|value| value - 2.0 * least).collect();
+        *biases = Constant::from_f32(biases.ty.shape.clone(), &raised);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(rectified: bool) -> Head {
+        let [weights, biases] = ["w", "b"].map(String::from);
+        let (shape, bias_shape) = (vec![3, 2, 1, 1], vec![3]);
+        Head { weights, shape, by_feature: false, biases, bias_shape, classes: 3, features: 2, rectified }
+    }
+
+    #[test]
+    fn other_classes_have_other_shapes() {
+        let layer = Linear { weights: vec![1.0, 2.0, 3.0, 4.0], biases: vec![5.0, 6.0], width: 2 };
+        let made = fresh(&head(false), 2, Some(&layer));
+        assert_eq!(made["w"].ty.shape.to_vec(), [2, 2, 1, 1]);
+        assert_eq!((made["w"].to_f32(), made["b"].to_f32()), (Some(vec![1.0, 2.0, 3.0, 4.0]), Some(vec![5.0, 6.0])));
+        let turned = Head { by_feature: true, shape: vec![2, 3], ..head(false) };
+        assert_eq!(fresh(&turned, 2, Some(&layer))["w"].to_f32(), Some(vec![1.0, 3.0, 2.0, 4.0]));
+    }
+
+    #[test]
+    fn a_rectifier_is_left_open() {
+        let biases = |constants: &BTreeMap<String, Constant>| constants["b"].to_f32().unwrap();
+        assert_eq!(biases(&fresh(&head(false), 2, None)), [0.0, 0.0]);
+        let mut made = fresh(&head(true), 2, None);
+        assert_eq!(biases(&made), [1.0, 1.0]);
+        lift(&mut made, &head(true), -3.0);
+        assert_eq!(biases(&made), [7.0, 7.0]);
+    }
+}
