@@ -5,9 +5,11 @@
 //! architecture, on any number of threads, and when it is resumed.
 
 pub mod augment;
+mod classifier;
 pub mod dataset;
 pub mod finetune;
 pub mod folder;
+pub mod library;
 pub mod logistic;
 pub mod metrics;
 pub mod outputs;

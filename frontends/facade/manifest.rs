@@ -12,13 +12,16 @@
 //!  "scores": "logits", "preprocess": {…}, "labels": […], "metadata": {…}}
 //! ```
 //!
+//! That of a training step has `step` besides: `{"images": 1, "update": "AdamW, …", "trained": ["classifier.weight", …]}`, and the one
+//! binding that predicts.
+//!
 //! `arena_bytes` is what `arena_bytes` gives less `scratch_bytes` for each thread. `source` is the
 //! hash of the ONNX file without its external data. `preprocess` and `labels` are the entries of the model's metadata by
 //! these keys, `metadata` the others.
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::aot::{self, Memory, Weights};
+use fornax_compiler::aot::{Memory, Network, Weights};
 use fornax_compiler::{Plan, Port, Target};
 use fornax_ir::inputs::Bindings;
 use fornax_runtime::{ABI_VERSION, Arch};
@@ -45,7 +48,8 @@ pub(crate) struct Description<'a> {
     pub embed: bool,
     /// The options that it was compiled with.
     pub flags: &'a [String],
-    pub plans: &'a [Vec<Plan>],
+    pub network: Network<'a>,
+    /// Of each set of shapes.
     pub stats: Vec<&'a Stats>,
     pub scores: Scores,
     /// Hash of the model's file.
@@ -63,7 +67,8 @@ impl Description<'_> {
             Some(Layout::Nchw) => Some("NCHW"),
             None => None,
         };
-        let memory = Memory::of(self.plans);
+        let Network { plans, step } = self.network;
+        let memory = Memory::of(plans);
         let binding = |(number, levels): (usize, &Vec<Plan>)| {
             let plan = levels.first()?;
             Some(json!({
@@ -82,18 +87,22 @@ impl Description<'_> {
         };
         let arch = self.targets.first().map_or(Arch::X86_64, |target| target.arch());
         let mut value = json!({
-            "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": aot::format_version(self.plans)},
+            "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": self.network.format_version()},
             "name": self.prefix,
-            "network": self.plans.first().and_then(|levels| levels.first()).map(|plan| plan.name.as_str()),
+            "network": plans.first().and_then(|levels| levels.first()).map(|plan| plan.name.as_str()),
             "source": format!("xxh3:{:016x}", self.source),
             "architecture": arch.name(),
             "levels": self.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "flags": self.flags,
             "weights": {"bytes": self.weights.bytes.len(), "embedded": self.embed,
                 "hash": format!("xxh64:{:016x}", self.weights.hash)},
-            "bindings": self.plans.iter().enumerate().filter_map(binding).collect::<Vec<_>>(),
+            "bindings": plans.iter().take(self.stats.len()).enumerate().filter_map(binding).collect::<Vec<_>>(),
             "scores": scores,
         });
+        if let Some(step) = step {
+            let exported: Vec<&str> = step.exported.iter().map(|(_, name)| name.as_str()).collect();
+            value["step"] = json!({"images": step.images, "update": step.about, "trained": exported});
+        }
         let mut rest = Map::new();
         for (key, text) in self.metadata {
             match STRUCTURED.contains(&key.as_str()).then(|| serde_json::from_str::<Value>(text)) {
