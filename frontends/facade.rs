@@ -30,6 +30,8 @@ mod stats;
 #[cfg(feature = "train")]
 pub(crate) use compile::host;
 pub use compiled::Compiled;
+#[cfg(feature = "train")]
+pub(crate) use emit::StepParts;
 pub use emit::{Artifact, ArtifactOptions, Artifacts, Emit};
 #[cfg(feature = "train")]
 pub(crate) use head::Head;

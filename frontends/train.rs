@@ -9,6 +9,7 @@ pub mod classifier;
 pub mod dataset;
 pub mod finetune;
 pub mod folder;
+pub mod library;
 pub mod logistic;
 pub mod metrics;
 pub mod outputs;

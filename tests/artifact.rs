@@ -1,5 +1,7 @@
 //! Libraries compiled ahead of time: the bits of the JIT, through the loader and through C; the form of the file; wrong use.
 
+#[path = "artifact/step.rs"]
+mod step;
 mod support;
 
 use std::path::{Path, PathBuf};

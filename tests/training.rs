@@ -8,6 +8,8 @@ mod alone;
 mod golden;
 #[path = "training/gradients.rs"]
 mod gradients;
+#[path = "training/imported.rs"]
+mod imported;
 #[path = "training/networks.rs"]
 mod networks;
 #[path = "training/optimisers.rs"]

@@ -8,6 +8,7 @@ pub mod jit;
 mod pack;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -69,18 +70,22 @@ fn argument(plan: &Plan, offset: &dyn Fn(usize) -> usize, operand: Operand) -> A
     }
 }
 
-/// The parameters and states of `plan` for the runtime; what they begin with lies at `initial` among the constants.
-fn state(plan: &Plan, initial: usize) -> StateParts {
+/// The parameters and states of `plan` for the runtime; what the block begins with lies at `initial` among the constants, and zeros follow.
+fn state(plan: &Plan, initial: Range<usize>) -> StateParts {
     let variable = |variable: &plan::Variable| {
         let TensorType { dtype, shape } = variable.initial.ty.clone();
         let port = Port { name: variable.name.clone(), dtype, shape };
         Variable { kind: variable.kind, port, offset: variable.offset }
     };
     let (variables, bytes) = (plan.variables.iter().map(variable).collect::<Vec<_>>(), plan.state_bytes());
-    if variables.is_empty() { StateParts::default() } else { StateParts { variables, bytes, initial } }
+    if variables.is_empty() {
+        return StateParts::default();
+    }
+    StateParts { variables, bytes, initial: initial.start, initial_bytes: initial.len() }
 }
 
-/// Writes what the parameters and states of `plan` begin with into zeroed memory of the size of its state block.
+/// Writes what the parameters and states of `plan` begin with into zeroed memory: the beginning of its state block, up to where nothing but
+/// zeros follows.
 fn fill_state(plan: &Plan, block: &mut [u8]) {
     for variable in &plan.variables {
         // Pages that stay untouched take no memory: half of what training begins with is zero.

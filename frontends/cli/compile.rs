@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fornax::compiler::{clif, disassembly, distinct_kernels};
+use fornax::ir::training::Optimiser;
 use fornax::runtime::Arch;
+use fornax::train::library::{LibraryOptions, artifacts};
+use fornax::train::scope::Scope;
 use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
 use serde_json::json;
 
+use crate::finetune::optimizer;
 use crate::model_options::{FileArgs, ScaledArgs, check_dimension, dimensions, refuse_overwrite};
 use crate::output::Output;
 use crate::progress;
@@ -42,12 +46,30 @@ pub struct Args {
     weights: Vec<PathBuf>,
     #[command(flatten)]
     scaled: ScaledArgs,
+    #[command(flatten)]
+    step: StepArgs,
     /// Threads to compile on; one per CPU by default. The files do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Show where the time goes.
     #[arg(long)]
     time_passes: bool,
+}
+
+/// What of the network the library trains.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Training step")]
+struct StepArgs {
+    /// Compile a training step instead: functions that predict, update parameters and export them. What is trained: head, top:N (the
+    /// last N stages) or all. With --classes N the last layer begins anew, for N classes.
+    #[arg(long, value_name = "WHAT")]
+    train: Option<Scope>,
+    /// What turns gradients into steps: adamw, sgd (with Nesterov's momentum), rmsprop-tf or lion.
+    #[arg(long, value_name = "NAME", default_value = "adamw", value_parser = optimizer, requires = "train")]
+    optimizer: Optimiser,
+    /// Weight decay of what is neither a bias nor of a batch norm.
+    #[arg(long, value_name = "X", default_value_t = 0.0, requires = "train")]
+    weight_decay: f64,
 }
 
 /// A kind of output.
@@ -98,7 +120,10 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let mut options = Options { target: targets.last().cloned(), ..Options::default() };
     args.scaled.apply(weights.clone(), &mut options);
     let model = args.file.open(options)?;
-    args.scaled.check(&model)?;
+    match args.step.train {
+        Some(_) => args.scaled.check_besides_classes(&model)?,
+        None => args.scaled.check(&model)?,
+    }
     if weights.is_some() && model.architecture().is_none() {
         return Err(Error::usage("--weights FILE", "a spec or preset", args.file.model.display().to_string()));
     }
@@ -130,7 +155,13 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     kinds.dedup();
     let emit: Vec<Emit> =
         kinds.iter().filter_map(|kind| if let Kind::Artifact(emit) = kind { Some(*emit) } else { None }).collect();
-    let mut result = progress::during("compiling", || model.artifacts(&options, &emit))?;
+    if let Some(text) = kinds.iter().find(|kind| args.step.train.is_some() && !matches!(kind, Kind::Artifact(_))) {
+        return Err(Error::usage("--emit", "so, a, obj, header or weights with --train", text.suffix()));
+    }
+    let mut result = progress::during("compiling", || match args.step.train {
+        Some(scope) => artifacts(&model, &args.step.options(scope, args.scaled.classes()), &options, &emit),
+        None => model.artifacts(&options, &emit),
+    })?;
     result.notes.iter().for_each(|note| out.note(&format!("note: {}: {note}", args.file.model.display())));
     let mut texts = Vec::new();
     for kind in kinds.iter().filter(|kind| !matches!(kind, Kind::Artifact(_))) {
@@ -140,6 +171,20 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let written = write(&model, &output, &result, &texts)?;
     result.times.add("write", writing.elapsed());
     report(args, &result, &written, begun, out)
+}
+
+impl StepArgs {
+    fn options(&self, scope: Scope, classes: Option<usize>) -> LibraryOptions {
+        LibraryOptions { scope, classes, optimiser: self.optimizer, weight_decay: self.weight_decay }
+    }
+
+    /// As they were given.
+    fn flags(&self, classes: Option<usize>) -> Vec<String> {
+        let Some(train) = self.train else { return Vec::new() };
+        let mut flags = vec![format!("--train={train}"), format!("--weight-decay={}", self.weight_decay)];
+        flags.extend(classes.map(|classes| format!("--classes={classes}")));
+        flags
+    }
 }
 
 /// Whether the weights are embedded, and the state dict they come from.
@@ -228,6 +273,7 @@ fn flags(args: &Args) -> Vec<String> {
     let embed = weights(&args.weights).is_ok_and(|(embed, _)| embed);
     let mut flags = vec![format!("--cpu={}", args.cpu), format!("--weights={}", if embed { "embed" } else { "file" })];
     flags.extend(args.file.exact.then(|| "--exact".to_string()));
+    flags.extend(args.step.flags(args.scaled.classes()));
     flags.extend(args.target.iter().map(|target| format!("--target={target}")));
     flags.extend(args.dims.iter().map(|(name, values)| {
         let values: Vec<String> = values.iter().map(usize::to_string).collect();

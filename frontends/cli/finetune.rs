@@ -93,7 +93,8 @@ struct TrainingArgs {
     patience: Option<u16>,
 }
 
-fn optimizer(text: &str) -> Result<Optimiser, String> {
+/// An optimiser with its usual settings.
+pub fn optimizer(text: &str) -> Result<Optimiser, String> {
     Ok(match text {
         "adamw" => Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
         "sgd" => Optimiser::Sgd { momentum: 0.9, nesterov: true },

@@ -112,6 +112,16 @@ impl ScaledArgs {
         options.features = self.features.clone().or(options.features.take());
     }
 
+    /// Outputs of the classifier, where they were given.
+    pub fn classes(&self) -> Option<usize> {
+        self.classes.map(|classes| classes as usize)
+    }
+
+    /// Refuses what only a spec or preset takes, of a verb that exchanges the classifier of any model itself.
+    pub fn check_besides_classes(&self, model: &Model) -> Result<()> {
+        Self { classes: None, ..self.clone() }.check(model)
+    }
+
     /// Refuses what only a spec or preset takes.
     pub fn check(&self, model: &Model) -> Result<()> {
         let given = [

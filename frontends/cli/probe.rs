@@ -77,7 +77,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let accuracy = |samples: &Samples| 1.0 - samples.loss(&found.layer).1 as f64 / samples.len() as f64;
     let (on_train, on_val, loss) = (accuracy(&train), accuracy(&val), val.loss(&found.layer).0);
     let files = match &args.output {
-        Some(folder) => write(args, folder, &model, &found, &dataset.classes, &validation)?,
+        Some(folder) => write(args, folder, &model, &found, &dataset.classes, [&training, &validation])?,
         None => Vec::new(),
     };
     if out.json {
@@ -134,9 +134,9 @@ fn write(
     model: &Model,
     found: &Probe,
     classes: &[String],
-    validation: &Photos,
+    [training, validation]: [&Photos; 2],
 ) -> Result<Vec<PathBuf>> {
-    let trained = with_classifier(model, &found.layer, classes, validation.preprocess())?;
+    let trained = with_classifier(model, &found.layer, classes, training, args.read.threads())?;
     let probabilities = probabilities(&trained, validation, args.read.threads())?;
     let truth = validation.photos().iter().map(|photo| photo.class).collect();
     let evaluation = Evaluation::new(truth, probabilities, classes.len());

@@ -42,7 +42,17 @@ fn options_for(after: Option<&str>, options: &Options) -> CompileOptions {
 /// # Errors
 /// [`Error::Compiler`]; [`Error::Limit`] if the arena of a plan is too large.
 pub(crate) fn planned(graph: Graph, targets: &[Target], after: Option<&str>, options: &Options) -> Result<Planned> {
-    let planned = pipeline::plan_for(graph, targets, &options_for(after, options))?;
+    planned_with(graph, targets, &options_for(after, options), options)
+}
+
+/// [`planned`] with options of the stages' own, and the bounds of `options`.
+pub(crate) fn planned_with(
+    graph: Graph,
+    targets: &[Target],
+    compile: &CompileOptions,
+    options: &Options,
+) -> Result<Planned> {
+    let planned = pipeline::plan_for(graph, targets, compile)?;
     planned.plans.iter().try_for_each(|plan| check_arena(plan.arena_bytes, options))?;
     Ok(planned)
 }

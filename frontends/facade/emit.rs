@@ -4,15 +4,22 @@
 //! a weights file, each as the bytes to write. The bytes depend on the model and the options, not on the machine, the
 //! day or the folder.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use fornax_compiler::aot::{self, Memory};
+use fornax_compiler::aot::{self, Memory, Network, StepSpec};
+#[cfg(feature = "train")]
+use fornax_compiler::pipeline::CompileOptions;
 use fornax_compiler::{Plan, Target, Times};
+#[cfg(feature = "train")]
+use fornax_ir::graph::Graph;
 use fornax_ir::inputs::Bindings;
 use fornax_runtime::Arch;
 
 use super::compile::planned;
+#[cfg(feature = "train")]
+use super::compile::planned_with;
 use super::manifest::Description;
 use super::model::Model;
 use super::parted::Parted;
@@ -136,6 +143,19 @@ struct Binding {
     parted: Option<Parted>,
 }
 
+/// What a library is made of.
+struct Content<'a> {
+    /// One list of levels for each binding.
+    plans: Vec<Vec<Plan>>,
+    /// Of the sets of shapes.
+    stats: Vec<Stats>,
+    scores: Scores,
+    step: Option<StepSpec>,
+    metadata: &'a BTreeMap<String, String>,
+    /// The first binding for this machine, if none of the targets is.
+    reference: &'a dyn Fn(&Target) -> Result<Option<Plan>>,
+}
+
 impl Model {
     /// Compiles the model to files of the kinds in `emit`.
     ///
@@ -143,20 +163,65 @@ impl Model {
     /// As [`Model::plan`]; [`Error::Usage`] if the options do not fit together.
     pub fn artifacts(&self, options: &ArtifactOptions, emit: &[Emit]) -> Result<Artifacts> {
         check(options)?;
-        let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
         let mut times = self.times().clone();
         let mut bindings = Vec::new();
         for binding in &options.bindings {
             bindings.push(self.plans(binding, &options.targets, &mut times)?);
         }
-        let plans: Vec<Vec<Plan>> = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
-        let mut result = Artifacts { times, arena_bytes: arena_bytes(&plans), ..Artifacts::default() };
+        let plans = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
+        let scores = bindings[0].scores;
+        let stats = bindings.into_iter().map(|binding| binding.stats).collect();
+        let reference = |host: &Target| {
+            let graph = self.graph(&options.bindings[0])?;
+            Ok(planned(graph, std::slice::from_ref(host), None, self.options())?.plans.pop())
+        };
+        let content = Content { plans, stats, scores, step: None, metadata: self.metadata(), reference: &reference };
+        self.emit(&content, options, emit, times)
+    }
+
+    /// Compiles the parts of a training step of this model to files of the kinds in `emit`.
+    ///
+    /// # Errors
+    /// As [`Model::artifacts`].
+    #[cfg(feature = "train")]
+    pub(crate) fn step_artifacts(
+        &self,
+        StepParts { graphs, spec, metadata, compile }: StepParts,
+        options: &ArtifactOptions,
+        emit: &[Emit],
+    ) -> Result<Artifacts> {
+        check(options)?;
+        let mut times = self.times().clone();
+        let counts = Counts::of(&graphs[0])?;
+        let (mut plans, mut first) = (Vec::with_capacity(graphs.len()), None);
+        for graph in &graphs {
+            let planned = planned_with(graph.clone(), &options.targets, &compile, self.options())?;
+            times.extend(&planned.times);
+            first.get_or_insert_with(|| {
+                (Stats::new(&counts, &planned.graph, &planned.plans[0]), scores(&planned.graph))
+            });
+            plans.push(planned.plans);
+        }
+        let (stats, scores) = first.ok_or_else(|| Error::usage("step", "its parts", "none"))?;
+        let reference = |host: &Target| {
+            let host = std::slice::from_ref(host);
+            Ok(planned_with(graphs[0].clone(), host, &compile, self.options())?.plans.pop())
+        };
+        let (stats, step) = (vec![stats], Some(spec));
+        let content = Content { plans, stats, scores, step, metadata: &metadata, reference: &reference };
+        self.emit(&content, options, emit, times)
+    }
+
+    fn emit(&self, content: &Content<'_>, options: &ArtifactOptions, emit: &[Emit], times: Times) -> Result<Artifacts> {
+        let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
+        let network = Network { plans: &content.plans, step: content.step.as_ref() };
+        let mut result = Artifacts { times, arena_bytes: arena_bytes(&content.plans), ..Artifacts::default() };
         self.source().release_pages();
-        let header = || Bytes::from(aot::write_header(&options.name, &plans, options.embed));
+        let header = || Bytes::from(aot::write_header(&options.name, network, options.embed));
         if !emit.iter().any(|kind| kind.holds_code()) {
             for kind in emit {
                 let part = match kind {
-                    Emit::Weights => result.times.stage("pack", || aot::pack(&plans, threads))?.bytes,
+                    Emit::Weights => result.times.stage("pack", || aot::pack(network, threads))?.bytes,
                     _ => header(),
                 };
                 result.weights_bytes += if *kind == Emit::Weights { part.len() } else { 0 };
@@ -164,8 +229,12 @@ impl Model {
             }
             return Ok(result);
         }
-        let reference = self.reference(options)?;
-        let compiled = aot::compile(&plans, reference.as_ref(), threads, &mut result.times)?;
+        let reference = match Target::host() {
+            // Its bits are those of every machine with fused multiply-add.
+            Ok(host) if host.fma() && !options.targets.iter().any(Target::runs_here) => (content.reference)(&host)?,
+            _ => None,
+        };
+        let compiled = aot::compile(network, reference.as_ref(), threads, &mut result.times)?;
         self.source().release_pages();
         let weights = compiled.weights();
         result.notes = compiled.notes().to_vec();
@@ -177,11 +246,11 @@ impl Model {
             bindings: &options.bindings,
             embed: options.embed,
             flags: &options.flags,
-            plans: &plans,
-            stats: bindings.iter().map(|binding| &binding.stats).collect(),
-            scores: bindings[0].scores,
+            network,
+            stats: content.stats.iter().collect(),
+            scores: content.scores,
             source: result.times.stage("source hash", || self.source().hash()),
-            metadata: self.metadata(),
+            metadata: content.metadata,
             weights,
             head: bindings[0].parted.as_ref().and_then(|parted| parted.exchangeable(&compiled)),
         };
@@ -198,17 +267,6 @@ impl Model {
         Ok(result)
     }
 
-    /// The reference plan: the first binding for this machine, if none of the targets is. Its bits are those of every machine with fused multiply-add.
-    fn reference(&self, options: &ArtifactOptions) -> Result<Option<Plan>> {
-        match Target::host() {
-            Ok(host) if host.fma() && !options.targets.iter().any(Target::runs_here) => {
-                let graph = self.graph(&options.bindings[0])?;
-                Ok(planned(graph, &[host], None, self.options())?.plans.pop())
-            }
-            _ => Ok(None),
-        }
-    }
-
     /// The plans for one set of shapes, one per target.
     fn plans(&self, bindings: &Bindings, targets: &[Target], times: &mut Times) -> Result<Binding> {
         let graph = times.stage("import", || self.graph(bindings))?;
@@ -219,6 +277,19 @@ impl Model {
         let stats = Stats::new(&counts, &planned.graph, &planned.plans[0]);
         Ok(Binding { stats, scores: scores(&planned.graph), plans: planned.plans, parted })
     }
+}
+
+/// The parts of a training step.
+#[cfg(feature = "train")]
+pub(crate) struct StepParts {
+    /// `predict`, `gradients` and `update`.
+    pub graphs: [Graph; 3],
+    /// What they are besides graphs.
+    pub spec: StepSpec,
+    /// Metadata of the network.
+    pub metadata: BTreeMap<String, String>,
+    /// How they are compiled.
+    pub compile: CompileOptions,
 }
 
 fn arena_bytes(plans: &[Vec<Plan>]) -> usize {

@@ -1,18 +1,27 @@
 //! Where a classifier ends: its last linear layer.
 //!
 //! In: the graph of a classifier. Out: the node of the layer, what it reads, and its weights and biases where they are constants. A layer
-//! is a matrix product, with its bias or followed by one, or a 1x1 convolution of one pixel.
+//! is a matrix product, with its bias or followed by one, or a 1x1 convolution: of one pixel, or of all pixels of a map over which its
+//! results are averaged, a ReLU between the two or not (SqueezeNet).
 
 use fornax_ir::graph::{Graph, NodeId, ValueId};
-use fornax_ir::ops::Op;
+use fornax_ir::ops::pool::PoolKind;
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{Conv, Op, Pool, Reduce};
+use fornax_ir::scalar::UnaryFn;
 
 /// The last linear layer of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearLayer {
     /// The product or convolution.
     pub node: NodeId,
-    /// What it reads: the pooled features.
+    /// What it reads: the pooled features, or a map of them.
     pub features: ValueId,
+    /// Whether that is a map, over whose pixels the layer's results are averaged.
+    pub averaged: bool,
+    /// What a ReLU reads, if there is one before the results are averaged.
+    #[cfg(feature = "train")]
+    pub rectified: Option<ValueId>,
     /// The node that adds the biases, if it is another one.
     addition: Option<NodeId>,
 }
@@ -34,6 +43,8 @@ pub(crate) struct Head {
     pub classes: usize,
     /// Number of features.
     pub features: usize,
+    /// Whether scores pass a ReLU before they are averaged over a map: below zero a class neither scores nor learns.
+    pub rectified: bool,
 }
 
 /// Whether a product or convolution is a linear layer: a convolution if it has one pixel.
@@ -43,20 +54,59 @@ fn is_linear(graph: &Graph, id: ValueId) -> bool {
     !is_convolution || graph.ty(x).shape[2..].iter().all(|extent| *extent == 1)
 }
 
+/// Whether a convolution is a linear layer of every pixel.
+fn is_pointwise(graph: &Graph, id: ValueId, conv: &Conv) -> bool {
+    let plain = conv.group == 1 && !conv.residual && conv.activation.is_none();
+    let window = graph.operands(id.node).get(1).map_or(&[][..], |weight| &graph.ty(*weight).shape[2..]);
+    plain && conv.pads.iter().all(|pad| *pad == 0) && conv.strides.iter().chain(window).all(|extent| *extent == 1)
+}
+
+/// Whether a pool averages all pixels of a map.
+fn averages_all(graph: &Graph, x: ValueId, pool: &Pool) -> bool {
+    pool.kind == PoolKind::Average && pool.pads.iter().all(|pad| *pad == 0) && pool.kernel[..] == graph.ty(x).shape[2..]
+}
+
+/// Whether a reduction averages all pixels of a map.
+fn reduces_all(graph: &Graph, x: ValueId, reduce: &Reduce) -> bool {
+    reduce.kind == ReduceKind::Mean && reduce.axes.iter().copied().eq(2..graph.ty(x).shape.rank())
+}
+
 /// The last linear layer on the way back from the first output.
 pub(crate) fn linear_layer(graph: &Graph) -> Option<LinearLayer> {
     let mut id = graph.outputs().first().map(|(_, id)| *id)?;
     let mut addition = None;
+    #[cfg(feature = "train")]
+    let mut rectified = None;
+    let mut mean = false;
     loop {
         let node = graph.producer(id);
         let operands = graph.operands(id.node);
+        let x = *operands.first()?;
+        let layer = |averaged| {
+            Some(LinearLayer {
+                node: id.node,
+                features: x,
+                averaged,
+                #[cfg(feature = "train")]
+                rectified,
+                addition,
+            })
+        };
         match node.op()? {
-            Op::Gemm(_) | Op::MatMul(_) | Op::Conv(_) if is_linear(graph, id) => {
-                return Some(LinearLayer { node: id.node, features: *operands.first()?, addition });
+            Op::Gemm(_) | Op::MatMul(_) | Op::Conv(_) if is_linear(graph, id) => return layer(false),
+            Op::Conv(conv) if mean && is_pointwise(graph, id, conv) => return layer(true),
+            Op::Pool(pool) if averages_all(graph, x, pool) => (id, mean) = (x, true),
+            Op::Reduce(reduce) if reduces_all(graph, x, reduce) => (id, mean) = (x, true),
+            // Of what is averaged, nothing but a ReLU keeps the scores linear wherever they matter.
+            Op::Unary(unary) if mean => {
+                (unary.function == UnaryFn::Relu).then_some(())?;
+                #[cfg(feature = "train")]
+                {
+                    rectified = Some(x);
+                }
+                id = x;
             }
-            Op::Softmax(_) | Op::Reshape(_) | Op::Identity(_) | Op::Unary(_) | Op::Cast(_) | Op::Transpose(_) => {
-                id = *operands.first()?;
-            }
+            Op::Softmax(_) | Op::Reshape(_) | Op::Identity(_) | Op::Unary(_) | Op::Cast(_) | Op::Transpose(_) => id = x,
             // A bias added by itself.
             Op::Binary(_) => {
                 addition = is_addition(graph, id).then_some(id.node);
@@ -99,5 +149,6 @@ pub(crate) fn head(graph: &Graph) -> Option<Head> {
     let (biases, found) = bias?;
     let bias_shape = found.ty.shape.to_vec();
     let fits = found.ty.shape.numel() == classes && graph.users(operands[1]).len() == 1;
-    fits.then_some(Head { weights, shape, by_feature, biases, bias_shape, classes, features })
+    let rectified = layer.rectified.is_some();
+    fits.then_some(Head { weights, shape, by_feature, biases, bias_shape, classes, features, rectified })
 }

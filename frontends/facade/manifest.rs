@@ -12,6 +12,9 @@
 //!  "scores": "logits", "head": {…}, "preprocess": {…}, "labels": […], "metadata": {…}}
 //! ```
 //!
+//! That of a training step has `step` besides: `{"images": 1, "update": "AdamW, …", "trained": ["classifier.weight", …]}`, and the one
+//! binding that predicts.
+//!
 //! `arena_bytes` is what `arena_bytes` gives less `scratch_bytes` for each thread. `source` is the
 //! hash of the ONNX file without its external data. `head` is what exchanging the last layer needs ([`super::exchange`]); it is there where that
 //! can be done. `preprocess` and `labels` are the entries of the model's metadata by
@@ -19,7 +22,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::aot::{self, Memory, Weights};
+use fornax_compiler::aot::{Memory, Network, Weights};
 use fornax_compiler::{Plan, Port, Target};
 use fornax_ir::inputs::Bindings;
 use fornax_runtime::{ABI_VERSION, Arch, Library};
@@ -47,7 +50,8 @@ pub(crate) struct Description<'a> {
     pub embed: bool,
     /// The options that it was compiled with.
     pub flags: &'a [String],
-    pub plans: &'a [Vec<Plan>],
+    pub network: Network<'a>,
+    /// Of each set of shapes.
     pub stats: Vec<&'a Stats>,
     pub scores: Scores,
     /// Hash of the model's file.
@@ -61,7 +65,8 @@ pub(crate) struct Description<'a> {
 impl Description<'_> {
     /// The manifest.
     pub fn json(&self) -> Value {
-        let memory = Memory::of(self.plans);
+        let Network { plans, step } = self.network;
+        let memory = Memory::of(plans);
         let binding = |(number, levels): (usize, &Vec<Plan>)| {
             let plan = levels.first()?;
             Some(json!({
@@ -75,7 +80,7 @@ impl Description<'_> {
         };
         let arch = self.targets.first().map_or(Arch::X86_64, |target| target.arch());
         let mut value = json!({
-            "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": aot::format_version(self.plans)},
+            "fornax": {"version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION, "format": self.network.format_version()},
             "name": self.prefix,
             "network": null,
             "source": null,
@@ -83,13 +88,17 @@ impl Description<'_> {
             "levels": self.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "flags": self.flags,
             "weights": {"bytes": self.weights.bytes.len(), "embedded": self.embed, "hash": null},
-            "bindings": self.plans.iter().enumerate().filter_map(binding).collect::<Vec<_>>(),
+            "bindings": plans.iter().take(self.stats.len()).enumerate().filter_map(binding).collect::<Vec<_>>(),
             "scores": null,
         });
+        if let Some(step) = step {
+            let exported: Vec<&str> = step.exported.iter().map(|(_, name)| name.as_str()).collect();
+            value["step"] = json!({"images": step.images, "update": step.about, "trained": exported});
+        }
         if let Some(head) = &self.head {
             value["head"] = json!(head);
         }
-        let name = self.plans.first().and_then(|levels| levels.first()).map_or("", |plan| plan.name.as_str());
+        let name = plans.first().and_then(|levels| levels.first()).map_or("", |plan| plan.name.as_str());
         describe(&mut value, (self.source, name), self.weights.hash, (self.metadata, self.scores));
         value
     }

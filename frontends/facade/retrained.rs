@@ -6,17 +6,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use fornax_ir::graph::{Graph, Kind};
+use fornax_ir::graph::{Graph, Kind, ValueId};
 use fornax_ir::inputs::{Bindings, InputDecl};
+use fornax_ir::ops::reduce::ReduceKind;
+use fornax_ir::ops::{Op, Reshape};
 use fornax_ir::types::{Constant, TensorType};
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::spec::Spec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::head::{self, Head};
+use super::head::{self, Head, linear_layer};
 use super::metadata;
 use super::model::Model;
-use super::pooled::{POOLED, pooled};
+use super::pooled::{POOLED, pooled, reduced};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::images::Preprocess;
@@ -67,15 +69,33 @@ impl Model {
     }
 }
 
-/// A classifier without its last layer.
+/// What a classifier computes on the way to its scores.
 struct Cut {
     model: Model,
+    /// Name of the one output.
+    name: &'static str,
+    cut: fn(Graph) -> Result<Graph>,
 }
 
 impl Model {
     /// The classifier as a feature extractor: what its last linear layer reads, as the one output `pooled`.
     pub fn pooled(&self) -> Model {
-        Model::derived(self, Box::new(Cut { model: self.clone() }))
+        Model::derived(self, Box::new(Cut { model: self.clone(), name: POOLED, cut: pooled }))
+    }
+
+    /// The least of all scores that the ReLU after the classifier's last layer reads, as the one output `least`; see [`Head::rectified`].
+    pub(crate) fn least_score(&self) -> Model {
+        Model::derived(self, Box::new(Cut { model: self.clone(), name: LEAST, cut: least_score }))
+    }
+}
+
+/// Name of the output of [`Model::least_score`].
+const LEAST: &str = "least";
+
+fn least_score(graph: Graph) -> Result<Graph> {
+    match linear_layer(&graph).and_then(|layer| layer.rectified) {
+        Some(scores) => reduced(graph, scores, 1, ReduceKind::Min, LEAST),
+        None => Err(Error::usage("model", "a ReLU after the last linear layer", format!("{:?}", graph.name))),
     }
 }
 
@@ -85,7 +105,7 @@ impl Source for Cut {
     }
 
     fn outputs(&self) -> Vec<String> {
-        vec![POOLED.to_string()]
+        vec![self.name.to_string()]
     }
 
     fn metadata(&self) -> &BTreeMap<String, String> {
@@ -93,11 +113,11 @@ impl Source for Cut {
     }
 
     fn graph(&self, bindings: &Bindings) -> Result<Graph> {
-        pooled(self.model.graph(bindings)?)
+        (self.cut)(self.model.graph(bindings)?)
     }
 
     fn hash(&self) -> u64 {
-        xxh3_64(format!("pooled {:016x}", self.model.source().hash()).as_bytes())
+        xxh3_64(format!("{} {:016x}", self.name, self.model.source().hash()).as_bytes())
     }
 }
 
@@ -146,6 +166,7 @@ impl Source for Retrained {
 /// [`Error::Usage`] if a node has no such constant; [`Error::Graph`] if an operator refuses the new types.
 pub(crate) fn with_constants(mut graph: Graph, constants: &BTreeMap<String, Constant>) -> Result<Graph> {
     let mut missing: Vec<&str> = constants.keys().map(String::as_str).collect();
+    let mut before: BTreeMap<ValueId, TensorType> = BTreeMap::new();
     for id in graph.topological()? {
         let node = graph.node(id);
         if let (Some(own), Some(constant)) = (node.constant(), constants.get(&node.name)) {
@@ -156,9 +177,15 @@ pub(crate) fn with_constants(mut graph: Graph, constants: &BTreeMap<String, Cons
             node.kind = Kind::Constant(constant);
         } else if let Some(op) = node.op() {
             let operands = graph.operands(id);
+            let op = match (op, operands.first().and_then(|x| Some((before.get(x)?, graph.ty(*x))))) {
+                (Op::Reshape(reshape), Some((old, new))) => reshaped(reshape, old, new).into(),
+                _ => op.clone(),
+            };
             let types: Vec<&TensorType> = operands.iter().map(|operand| graph.ty(*operand)).collect();
             let types = op.infer(&types).map_err(|e| e.at(&node.name, op.name()))?;
+            before.extend(graph.values(id).map(|value| (value, graph.ty(value).clone())));
             let node = graph.node_mut(id);
+            node.kind = Kind::Op(op);
             let mut types = types.into_iter();
             node.ty = types.next().unwrap_or_else(|| node.ty.clone());
             node.more.iter_mut().zip(types).for_each(|(more, ty)| more.ty = ty);
@@ -168,4 +195,18 @@ pub(crate) fn with_constants(mut graph: Graph, constants: &BTreeMap<String, Cons
         Some(name) => Err(Error::usage("weights", "names of constants of the network", *name)),
         None => Ok(graph),
     }
+}
+
+/// A reshape of `old`, of whose axes one has another extent in `new`, as that of `new`: the one extent of its result that is the old one
+/// follows.
+fn reshaped(reshape: &Reshape, old: &TensorType, new: &TensorType) -> Reshape {
+    let mut changed = old.shape.iter().zip(new.shape.iter()).filter(|(old, new)| old != new);
+    let mut shape = reshape.shape.clone();
+    if let (Some((old, new)), None) = (changed.next(), changed.next()) {
+        let mut same = shape.iter_mut().filter(|extent| *extent == old);
+        if let (Some(extent), None) = (same.next(), same.next()) {
+            *extent = *new;
+        }
+    }
+    Reshape { shape }
 }

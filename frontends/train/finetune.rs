@@ -16,7 +16,7 @@ use fornax_ir::types::{Constant, TensorType};
 use fornax_runtime::{Pool, Tensor};
 
 use super::augment::{Augment, Kind};
-use super::classifier::fresh_head;
+use super::classifier::{fitted, fresh};
 use super::metrics::Evaluation;
 use super::outputs::{features_of, probabilities};
 use super::photos::Photos;
@@ -175,7 +175,10 @@ pub fn finetune(
         let samples = features_of(&model.pooled(), train, classes.len(), options.threads)?;
         probed = Some(probe(&samples, None, options.threads)?);
     }
-    let mut constants = fresh_head(&head, classes.len(), probed.as_ref().map(|probed| &probed.layer));
+    let mut constants = match &probed {
+        Some(probed) => fitted(model, &head, &probed.layer, classes, train, options.threads)?,
+        None => fresh(&head, classes.len(), None),
+    };
     let metadata = model.metadata_for(classes, train.preprocess())?;
     let evaluate = |constants: &BTreeMap<String, Constant>| -> Result<(Model, Evaluation)> {
         let model = model.retrained(constants.clone(), metadata.clone(), classes.len());

@@ -4,6 +4,7 @@
 //! resolution, or of blocks that the names of the parameters count (`blocks.3.…`, `features.3.…`).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::str::FromStr;
 
 use fornax_ir::graph::Graph;
@@ -21,6 +22,16 @@ pub enum Scope {
     /// Everything.
     #[default]
     All,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head => f.write_str("head"),
+            Self::Top(stages) => write!(f, "top:{stages}"),
+            Self::All => f.write_str("all"),
+        }
+    }
 }
 
 impl FromStr for Scope {

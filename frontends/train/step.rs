@@ -11,7 +11,7 @@ use std::sync::Arc;
 use fornax_compiler::pipeline::{CompileOptions, PipelineOptions, compile};
 use fornax_compiler::{Target, Times};
 use fornax_ir::graph::Graph;
-use fornax_ir::training::{Optimiser, Training, TrainingOptions};
+use fornax_ir::training::{Optimiser, Training, TrainingOptions, correction};
 use fornax_ir::types::{Constant, TensorType};
 use fornax_runtime::{Pool, Program, Session, Tensor};
 
@@ -69,7 +69,7 @@ impl Step {
     pub fn new(graph: &Graph, options: &TrainingOptions<'_>, target: &Target, pool: Arc<Pool>) -> Result<Self> {
         let mut times = Times::default();
         let training = times.stage("differentiate", || Training::new(graph, options))?;
-        let Training { gradients, mapped, update, parameters, running, blocks } = training;
+        let Training { gradients, mapped, update, parameters, running, blocks, .. } = training;
         let mut programs = Vec::with_capacity(3);
         for graph in [gradients, mapped, update] {
             let compiled = compile(graph, target, &options_of_graphs(), pool.threads())?;
@@ -154,13 +154,12 @@ impl Step {
     }
 
     fn rate(&self, name: &str, rates: &Rates) -> f64 {
-        let correction = |beta: f64| 1.0 / (1.0 - libm::pow(beta, rates.step as f64));
         match (name, self.optimiser) {
             ("lr", _) => rates.lr,
             ("clip", _) => rates.clip.min(f64::from(f32::MAX)),
             ("ema", _) => rates.ema,
-            ("correction1", Optimiser::AdamW { beta1, .. }) => correction(beta1),
-            ("correction2", Optimiser::AdamW { beta2, .. }) => correction(beta2),
+            ("correction1", Optimiser::AdamW { beta1, .. }) => correction(beta1, rates.step),
+            ("correction2", Optimiser::AdamW { beta2, .. }) => correction(beta2, rates.step),
             _ => 0.0,
         }
     }
@@ -217,7 +216,7 @@ impl Step {
 }
 
 /// Zeros as large as the parameters are written, not kept as constants.
-fn options_of_graphs() -> CompileOptions {
+pub(super) fn options_of_graphs() -> CompileOptions {
     PipelineOptions { fold_limit: FOLD_LIMIT, ..PipelineOptions::default() }.into()
 }
 

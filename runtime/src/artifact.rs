@@ -31,6 +31,18 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Version of note and tables of a library that has parameters or states: a [`StateTable`] follows the [`Head`].
 pub const FORMAT_WITH_STATE: u32 = 2;
 
+/// Version of note and tables of a library that holds a training step: a [`StepTable`] follows the [`StateTable`].
+pub const FORMAT_WITH_STEP: u32 = 3;
+
+/// The binding of a training step that computes logits with what the parameters hold.
+pub const STEP_PREDICT: usize = 0;
+/// The binding of a training step that adds the gradients of some images to sums.
+pub const STEP_GRADIENTS: usize = 1;
+/// The binding of a training step that moves the parameters along the sums, and clears these.
+pub const STEP_UPDATE: usize = 2;
+/// Names of the bindings of a training step, which are all that its library has.
+pub const STEP_BINDINGS: [&str; 3] = ["predict", "gradients", "update"];
+
 /// Base of a kernel argument that is null.
 pub const BASE_NULL: u64 = 0;
 /// Base of the arena.
@@ -78,7 +90,7 @@ macro_rules! records {
 records! {
     /// The description of the ELF note: where the parts are in the file, and the hash that guards them.
     struct Note {
-        /// [`FORMAT_VERSION`] or [`FORMAT_WITH_STATE`].
+        /// [`FORMAT_VERSION`], [`FORMAT_WITH_STATE`] or [`FORMAT_WITH_STEP`].
         version: u32,
         /// Zero.
         reserved: u32,
@@ -122,7 +134,7 @@ records! {
         reserved_c: u64,
     }
 
-    /// What follows the [`Head`] in a library of [`FORMAT_WITH_STATE`].
+    /// What follows the [`Head`] in a library of [`FORMAT_WITH_STATE`] or [`FORMAT_WITH_STEP`].
     struct StateTable {
         /// [`StateHead::layout`] that a state has.
         layout: u64,
@@ -134,6 +146,27 @@ records! {
         variables_at: u32,
         /// Number of variables.
         variables: u32,
+    }
+
+    /// What follows the [`StateTable`] in a library of [`FORMAT_WITH_STEP`].
+    struct StepTable {
+        /// How much of a state without its header the weights hold; the rest begins with zeros.
+        initial_bytes: u64,
+        /// Size of the file that `export` writes.
+        export_bytes: u64,
+        /// Offset of what that file begins with.
+        export_head_at: u32,
+        /// Size of what that file begins with.
+        export_head_bytes: u32,
+        /// Offset of the numbers, u32 each, of the variables that follow in that file.
+        exported_at: u32,
+        /// Number of these variables.
+        exported: u32,
+        /// Offset of a number for each plan, u32 each: how many of its first steps depend on variables alone, of which it writes none. Run
+        /// once, they need not run again until a variable has been written or the arena was used otherwise.
+        prologues_at: u32,
+        /// Images that a run of `predict` and `gradients` takes.
+        images: u32,
     }
 
     /// A parameter or state.
@@ -400,6 +433,42 @@ pub struct Call {
     pub threads: u64,
 }
 
+/// C's `fornax_step`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct StepCall {
+    /// `sizeof(fornax_step)`.
+    pub size: u32,
+    /// [`crate::ABI_VERSION`].
+    pub abi: u32,
+    /// Number of images, a multiple of [`StepTable::images`].
+    pub images: u32,
+    /// Number of the update, from 1.
+    pub number: u32,
+    /// The learning rate, the bits of an f32.
+    pub rate: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The images, one after the other.
+    pub input: u64,
+    /// A weight of each class of each image.
+    pub targets: u64,
+    /// Where the loss of each image goes.
+    pub loss: u64,
+    /// Where the logits of each image go.
+    pub logits: u64,
+    /// A filled state.
+    pub state: u64,
+    /// Its size.
+    pub state_bytes: u64,
+    /// An initialised arena.
+    pub arena: u64,
+    /// Its size.
+    pub arena_bytes: u64,
+    /// A [`Threads`], or null.
+    pub threads: u64,
+}
+
 macro_rules! statuses {
     ($($(#[$doc:meta])* $name:ident, $c:literal, $message:literal;)*) => {
         /// What the functions of a compiled library return.
@@ -411,10 +480,14 @@ macro_rules! statuses {
             /// Every status with its name in C, after the prefix, and what `strerror` says.
             pub const ALL: &[(Status, &str, &str)] = &[$((Status::$name, $c, $message),)*];
 
-            /// The statuses that a library of a version of the format returns: those about states only where there are any.
+            /// The statuses that a library of a version of the format returns: those about states and steps only where there are any.
             pub fn of_format(version: u32) -> &'static [(Status, &'static str, &'static str)] {
-                let stateless = Status::StateMissing as usize;
-                if version == FORMAT_VERSION { &Status::ALL[..stateless] } else { Status::ALL }
+                let known = match version {
+                    FORMAT_VERSION => Status::StateMissing as usize,
+                    FORMAT_WITH_STATE => Status::Step as usize,
+                    _ => Status::ALL.len(),
+                };
+                &Status::ALL[..known]
             }
         }
     };
@@ -465,6 +538,8 @@ statuses! {
     StateFormat, "E_STATE_FORMAT", "not a state of this network at a multiple of 64, or a saved one that is damaged";
     /// No such variable.
     StateName, "E_STATE_NAME", "the network has no parameter or state of this name";
+    /// Nonsense in `fornax_step`.
+    Step, "E_STEP", "a step of no images or of a part of a run, an update with the number 0, or a learning rate that is not finite";
 }
 
 /// What the text of a step's node holds: its name, and where the model's nodes that the step computes are others, their names, each

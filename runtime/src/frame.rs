@@ -62,10 +62,10 @@ impl Frame {
         let total = stride.checked_mul(pool.threads()).ok_or_else(|| failed(scratch_bytes))?;
         let scratch = Block::zeroed(total, "scratch")?;
         let first = programs.first().ok_or(Error::NoProgram)?;
-        let &StateParts { bytes, initial, .. } = first.state();
+        let &StateParts { bytes, initial, initial_bytes, .. } = first.state();
         let mut state = Block::zeroed(bytes, "the state")?;
         // `Program::new` checked that the first elements lie among the constants.
-        copy_to_zeroed(&first.constants()[initial..][..bytes], state.bytes_mut());
+        copy_to_zeroed(&first.constants()[initial..][..initial_bytes], &mut state.bytes_mut()[..initial_bytes]);
         programs.iter().try_for_each(|other| other.state().expect_same(first.state()))?;
         let bindings = programs.into_iter().map(|program| Bindings::new(program, &state));
         let programs = bindings.collect::<Result<_, Error>>()?;

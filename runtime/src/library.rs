@@ -189,17 +189,23 @@ impl Library {
         self.best_position().map(|position| self.0.tables.levels[position])
     }
 
-    /// Number of bindings.
+    /// Number of bindings: sets of shapes. The library of a training step has one.
     pub fn bindings(&self) -> usize {
-        self.0.tables.bindings.len()
+        if self.is_step() { 1 } else { self.0.tables.bindings.len() }
     }
 
-    /// Inputs of a binding, in the order of the model; none if there is no such binding.
+    /// Whether it holds a training step. Its programs are [`crate::artifact::STEP_PREDICT`], which is the binding,
+    /// [`crate::artifact::STEP_GRADIENTS`] and [`crate::artifact::STEP_UPDATE`]; [`crate::Session::of`] runs them over one state.
+    pub fn is_step(&self) -> bool {
+        self.0.tables.is_step()
+    }
+
+    /// Inputs of a binding or of a part of a training step, in the order of the model; none if there is no such binding.
     pub fn inputs(&self, binding: usize) -> &[Port] {
         self.0.tables.bindings.get(binding).map_or(&[], |ports| &ports.inputs)
     }
 
-    /// Outputs of a binding, in the order of the model; none if there is no such binding.
+    /// Outputs of a binding or of a part of a training step, in the order of the model; none if there is no such binding.
     pub fn outputs(&self, binding: usize) -> &[Port] {
         self.0.tables.bindings.get(binding).map_or(&[], |ports| &ports.outputs)
     }
@@ -209,7 +215,7 @@ impl Library {
         &self.0.tables.state.variables
     }
 
-    /// The program of a binding on a level; level 0 is the best. This takes the library at its word: see [`Library`] for what that
+    /// The program of a binding, or of a part of a training step, on a level; level 0 is the best. This takes the library at its word: see [`Library`] for what that
     /// rests on.
     ///
     /// # Errors

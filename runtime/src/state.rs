@@ -53,6 +53,8 @@ pub struct StateParts {
     pub bytes: usize,
     /// Where in the constants lies what the block begins with.
     pub initial: usize,
+    /// How much of the block lies there, a multiple of [`ALIGN`]; the rest begins with zeros.
+    pub initial_bytes: usize,
 }
 
 impl StateParts {
@@ -98,9 +100,13 @@ impl StateParts {
         if !self.bytes.is_multiple_of(ALIGN) {
             return bad("all", "size of the state", format!("a multiple of {ALIGN}"), &self.bytes);
         }
-        if !self.initial.is_multiple_of(ALIGN) || inside(self.initial, self.bytes, constants).is_none() {
-            let expected = format!("a multiple of {ALIGN} with {} bytes after it in {constants}", self.bytes);
+        if !self.initial.is_multiple_of(ALIGN) || inside(self.initial, self.initial_bytes, constants).is_none() {
+            let expected = format!("a multiple of {ALIGN} with {} bytes after it in {constants}", self.initial_bytes);
             return bad("all", "offset of the first elements", expected, &self.initial);
+        }
+        if !self.initial_bytes.is_multiple_of(ALIGN) || self.initial_bytes > self.bytes {
+            let expected = format!("a multiple of {ALIGN} up to {}", self.bytes);
+            return bad("all", "size of the first elements", expected, &self.initial_bytes);
         }
         let (mut end, mut names) = (0, std::collections::HashSet::new());
         for Variable { port, offset, .. } in &self.variables {
@@ -139,7 +145,8 @@ mod tests {
 
     #[test]
     fn contradictions_are_named() {
-        let good = StateParts { variables: vec![variable("w", 20, 0), variable("m", 1, 128)], bytes: 192, initial: 64 };
+        let variables = vec![variable("w", 20, 0), variable("m", 1, 128)];
+        let good = StateParts { variables, bytes: 192, initial: 64, initial_bytes: 192 };
         good.check(256).unwrap();
         let field = |change: &dyn Fn(&mut StateParts)| {
             let mut parts = good.clone();
@@ -150,7 +157,9 @@ mod tests {
             }
         };
         assert_eq!(field(&|parts| parts.bytes = 191), ("all".into(), "size of the state"));
-        assert_eq!(field(&|parts| parts.bytes = 256), ("all".into(), "offset of the first elements"));
+        assert_eq!(field(&|parts| parts.bytes = 128), ("all".into(), "size of the first elements"));
+        assert_eq!(field(&|parts| parts.initial_bytes = 32), ("all".into(), "size of the first elements"));
+        assert_eq!(field(&|parts| parts.initial_bytes = 256), ("all".into(), "offset of the first elements"));
         assert_eq!(field(&|parts| parts.initial = 63), ("all".into(), "offset of the first elements"));
         assert_eq!(field(&|parts| parts.initial = usize::MAX - 63), ("all".into(), "offset of the first elements"));
         assert_eq!(field(&|parts| parts.variables[1].offset = 64), ("m".into(), "offset"));
@@ -167,7 +176,7 @@ mod tests {
         let parts = |name, elements, offset, kind| {
             let mut variable = variable(name, elements, offset);
             variable.kind = kind;
-            StateParts { variables: vec![variable], bytes: 128, initial: 0 }.layout()
+            StateParts { variables: vec![variable], bytes: 128, initial: 0, initial_bytes: 128 }.layout()
         };
         let layout = parts("w", 4, 0, VariableKind::Parameter);
         assert_eq!(layout, parts("w", 4, 0, VariableKind::Parameter));

@@ -1,12 +1,31 @@
-//! ResNet-50 as torchvision spells it and the TorchScript exporter writes it: batch norms as nodes, the stride of a block in its 3x3
+//! ResNet-50 and ResNet-18 as torchvision spells them and the TorchScript exporter writes it: batch norms as nodes, the stride of a block in its 3x3
 //! convolution. Every initialiser is drawn by our own generator, so that the bytes are the same on every machine.
 
 use fornax_ir::types::random_values;
 
 use super::onnx::{Value, Writer};
 
-/// Stages: blocks, channels inside a block; a block ends in four times as many.
-const STAGES: [(usize, usize); 4] = [(3, 64), (4, 128), (6, 256), (3, 512)];
+/// Channels inside the blocks of each stage.
+const CHANNELS: [usize; 4] = [64, 128, 256, 512];
+
+/// A kind of block.
+#[derive(Clone, Copy)]
+enum Block {
+    /// Two convolutions of 3x3.
+    Basic,
+    /// One of 3x3 between two of 1x1.
+    Bottleneck,
+}
+
+impl Block {
+    /// Channels that a block ends in for each inside.
+    fn growth(self) -> usize {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck => 4,
+        }
+    }
+}
 
 /// How a convolution moves over its input: side of the window, stride.
 type Window = (usize, usize);
@@ -18,7 +37,16 @@ struct Net {
 
 /// The bytes of a ResNet-50 of `side` x `side` pixels and `classes` classes.
 pub fn resnet50(side: usize, classes: usize) -> Vec<u8> {
-    let mut net = Net { out: Writer::new("resnet50", 17), seed: 0 };
+    resnet("resnet50", [3, 4, 6, 3], Block::Bottleneck, side, classes)
+}
+
+/// The bytes of a ResNet-18 of `side` x `side` pixels and `classes` classes.
+pub fn resnet18(side: usize, classes: usize) -> Vec<u8> {
+    resnet("resnet18", [2; 4], Block::Basic, side, classes)
+}
+
+fn resnet(name: &str, blocks: [usize; 4], kind: Block, side: usize, classes: usize) -> Vec<u8> {
+    let mut net = Net { out: Writer::new(name, 17), seed: 0 };
     let (image, classes) = (side as i64, classes as i64);
     net.out.input("input", &[1, 3, image, image]);
     let stem = net.conv(["conv1", "bn1"], "input", (3, 64), (7, 2), 1.0);
@@ -27,11 +55,11 @@ pub fn resnet50(side: usize, classes: usize) -> Vec<u8> {
         [("kernel_shape", Value::Ints(&[3; 2])), ("strides", Value::Ints(&[2; 2])), ("pads", Value::Ints(&[1; 4]))];
     let mut x = net.out.node("MaxPool", &[&stem], "maxpool", &window);
     let mut channels = 64;
-    for (stage, (blocks, inner)) in STAGES.into_iter().enumerate() {
+    for (stage, (blocks, inner)) in blocks.into_iter().zip(CHANNELS).enumerate() {
         for block in 0..blocks {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-            x = net.block(&format!("layer{}.{block}", stage + 1), &x, channels, inner, stride);
-            channels = 4 * inner;
+            x = net.block(&format!("layer{}.{block}", stage + 1), &x, (channels, inner, stride), kind);
+            channels = kind.growth() * inner;
         }
     }
     let mean = net.out.node("GlobalAveragePool", &[&x], "avgpool", &[]);
@@ -84,21 +112,23 @@ impl Net {
         self.out.node("Relu", &[x], &format!("{x}.relu"), &[])
     }
 
-    /// A bottleneck block. Its branch is damped, so that sixteen additions in a row do not grow without bound.
-    fn block(&mut self, name: &str, x: &str, from: usize, inner: usize, stride: usize) -> String {
-        let to = 4 * inner;
+    /// A block. Its branch is damped, so that many additions in a row do not grow without bound.
+    fn block(&mut self, name: &str, x: &str, (from, inner, stride): (usize, usize, usize), kind: Block) -> String {
+        let to = kind.growth() * inner;
         let part = |kind: &str, i: usize| format!("{name}.{kind}{i}");
-        let mut y = x.to_string();
-        for (i, shape, window) in
-            [(1, (from, inner), (1, 1)), (2, (inner, inner), (3, stride)), (3, (inner, to), (1, 1))]
-        {
-            let gain = if i == 3 { 0.5 } else { 1.0 };
+        let layers = match kind {
+            Block::Basic => vec![((from, inner), (3, stride)), ((inner, inner), (3, 1))],
+            Block::Bottleneck => vec![((from, inner), (1, 1)), ((inner, inner), (3, stride)), ((inner, to), (1, 1))],
+        };
+        let (mut y, count) = (x.to_string(), layers.len());
+        for (i, (shape, window)) in (1..).zip(layers) {
+            let gain = if i == count { 0.5 } else { 1.0 };
             y = self.conv([&part("conv", i), &part("bn", i)], &y, shape, window, gain);
-            if i < 3 {
+            if i < count {
                 y = self.relu(&y);
             }
         }
-        let shortcut = if from == to {
+        let shortcut = if from == to && stride == 1 {
             x.to_string()
         } else {
             let parts = [0, 1].map(|i| format!("{name}.downsample.{i}"));

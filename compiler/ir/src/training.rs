@@ -5,10 +5,11 @@
 //!        │
 //!        ├─ gradients   x, targets ──▶ loss, logits; adds to the gradients' states
 //!        ├─ mapped      the gradients' states ──▶ the gradient of every parameter; writes nothing
-//!        └─ update      rates ──▶ parameters and the optimiser's states after a step; zeroes the gradients' states
+//!        ├─ update      rates ──▶ parameters and the optimiser's states after a step; zeroes the gradients' states
+//!        └─ predict     x ──▶ logits, with what the parameters hold; writes nothing
 //! ```
 //!
-//! In: a graph of one input and one output of logits (a softmax at its end is left out), and what is to be trained. Out: three graphs with the same variables in the
+//! In: a graph of one input and one output of logits (a softmax at its end is left out), and what is to be trained. Out: four graphs with the same variables in the
 //! same order, so that their state blocks have one layout and are one block of memory, which begins with what the gradients graph
 //! says. Invariants: what no trained parameter reaches stays
 //! inference code over constants; the gradients of images are summed one image after the other, so that with fixed batch norms how many
@@ -31,7 +32,7 @@ mod update;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::types::TensorType;
-pub use optimiser::Optimiser;
+pub use optimiser::{Optimiser, correction};
 
 /// What becomes of a batch norm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +88,8 @@ pub struct Training {
     pub mapped: Graph,
     /// Inputs of one element each: `lr`; the optimiser's own ([`Optimiser::inputs`]); `clip`, `ema` if asked for.
     pub update: Graph,
+    /// Inputs: the network's own. Outputs: `logits [m, K]` without masks, batch norms by their running averages.
+    pub predict: Graph,
     /// Names of the parameters that are trained, in the order of the graph.
     pub parameters: Vec<String>,
     /// Names of the running averages that follow the batch.
@@ -112,6 +115,7 @@ impl Training {
             parameters: built.parameters.iter().map(|parameter| parameter.name.clone()).collect(),
             running: built.running,
             blocks: built.blocks,
+            predict: built.predict,
             gradients: built.graph,
         })
     }

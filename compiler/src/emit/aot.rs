@@ -16,12 +16,14 @@ mod machine;
 mod object_file;
 mod relink;
 mod selftest;
+mod step;
 mod tables;
 mod weights;
 
 use std::collections::HashMap;
 
 use fornax_ir::types::Constant;
+use fornax_runtime::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP};
 use fornax_runtime::packing::Packing;
 
 use super::{compile_beside, distinct_in, with_helpers};
@@ -35,7 +37,8 @@ pub use header::write_header;
 pub use object_file::write_object;
 pub use relink::{Relinked, relink};
 use selftest::Selftest;
-pub use tables::{Memory, format_version};
+pub use step::{Rate, StepSpec};
+pub use tables::Memory;
 use weights::ConstantTable;
 pub use weights::Weights;
 
@@ -78,9 +81,49 @@ impl Kernels {
     }
 }
 
+/// What a library is made of.
+#[derive(Clone, Copy)]
+pub struct Network<'a> {
+    /// One list of levels for each binding.
+    pub plans: &'a [Vec<Plan>],
+    /// What the bindings are, if they are the parts of a training step.
+    pub step: Option<&'a StepSpec>,
+}
+
+impl<'a, T: AsRef<[Vec<Plan>]> + ?Sized> From<&'a T> for Network<'a> {
+    fn from(plans: &'a T) -> Self {
+        Self { plans: plans.as_ref(), step: None }
+    }
+}
+
+impl<'a> Network<'a> {
+    /// Whether its networks have parameters or states.
+    fn is_stateful(&self) -> bool {
+        self.plans.iter().flatten().any(|plan| !plan.variables.is_empty())
+    }
+
+    /// Version of the format: the first, unless there are parameters or states.
+    pub fn format_version(&self) -> u32 {
+        match (self.step, self.is_stateful()) {
+            (Some(_), _) => FORMAT_WITH_STEP,
+            (None, true) => FORMAT_WITH_STATE,
+            (None, false) => FORMAT_VERSION,
+        }
+    }
+
+    /// Every plan, after a look at what a library can hold.
+    fn checked(self) -> Result<Vec<&'a Plan>> {
+        let all: Vec<&'a Plan> = self.plans.iter().flatten().collect();
+        tables::check_limits(&all)?;
+        weights::check_state(&all)?;
+        self.step.map_or(Ok(()), |step| step.check(self.plans))?;
+        Ok(all)
+    }
+}
+
 /// Code and weights, before they are put into a file.
 pub struct Compiled<'a> {
-    plans: &'a [Vec<Plan>],
+    network: Network<'a>,
     table: ConstantTable<'a>,
     kernels: Kernels,
     placed: Vec<Vec<CodeRange>>,
@@ -89,26 +132,25 @@ pub struct Compiled<'a> {
     notes: Vec<String>,
 }
 
-/// Compiles plans, one list of levels per binding, on at most `threads` threads. Stages are added to `times`. `reference` is the first
+/// Compiles a network on at most `threads` threads. Stages are added to `times`. `reference` is the first
 /// binding for this machine, which computes the values of the self test if it runs none of the levels.
 ///
 /// # Errors
 /// [`Error::Codegen`] if the code generator refuses a kernel, [`Error::Runtime`] if memory cannot be had, [`Error::Plan`] if the
 /// plans' parameters and states differ, [`fornax_ir::Error::Limit`] if they have more inputs and outputs than a library can name.
 pub fn compile<'a>(
-    plans: &'a [Vec<Plan>],
+    network: impl Into<Network<'a>>,
     reference: Option<&Plan>,
     threads: usize,
     times: &mut Times,
 ) -> Result<Compiled<'a>> {
-    let all: Vec<&Plan> = plans.iter().flatten().collect();
-    tables::check_limits(&all)?;
-    weights::check_state(&all)?;
+    let network = network.into();
+    let all = network.checked()?;
     all.iter().try_for_each(|plan| verify_placed(plan))?;
-    let table = times.stage("table", || ConstantTable::new(&all));
+    let table = times.stage("table", || ConstantTable::new(&all, network.step));
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);
-    let levels = plans.first().map_or(0, Vec::len);
+    let levels = network.plans.first().map_or(0, Vec::len);
     let (mut kernels, mut placed) = (Kernels::default(), vec![Vec::new(); all.len()]);
     for level in 0..levels {
         let numbers: Vec<usize> = (level..all.len()).step_by(levels).collect();
@@ -125,7 +167,7 @@ pub fn compile<'a>(
     }
     drop(queue);
     let weights = times.stage("hash", || table.seal(memory));
-    let mut compiled = Compiled { plans, table, kernels, placed, weights, selftest: None, notes: Vec::new() };
+    let mut compiled = Compiled { network, table, kernels, placed, weights, selftest: None, notes: Vec::new() };
     match times.stage("selftest", || selftest::measure(&compiled, reference, threads)) {
         // The library runs from its file, where such a system lets it.
         Err(Error::ExecutableMemory(system)) => {
@@ -138,15 +180,13 @@ pub fn compile<'a>(
     Ok(compiled)
 }
 
-/// Packs the weights of plans, which need not be compiled.
+/// Packs the weights of a network, which need not be compiled.
 ///
 /// # Errors
 /// [`Error::Runtime`] if memory cannot be had, [`Error::Plan`] if the plans' parameters and states differ.
-pub fn pack<'a>(plans: &'a [Vec<Plan>], threads: usize) -> Result<Weights> {
-    let all: Vec<&'a Plan> = plans.iter().flatten().collect();
-    tables::check_limits(&all)?;
-    weights::check_state(&all)?;
-    let table = ConstantTable::new(&all);
+pub fn pack<'a>(network: impl Into<Network<'a>>, threads: usize) -> Result<Weights> {
+    let network = network.into();
+    let table = ConstantTable::new(&network.checked()?, network.step);
     let mut memory = table.memory().map_err(runtime)?;
     let queue = table.queue(&mut memory);
     with_helpers(threads.clamp(1, 8) - 1, &|| queue.work(), || queue.work());
@@ -197,11 +237,11 @@ impl Compiled<'_> {
     /// # Errors
     /// [`Error::Codegen`] or [`fornax_ir::Error::Limit`]: as for kernels.
     pub fn image(&self, prefix: &str, signature: &str, embed: bool) -> Result<ObjectImage> {
-        let Some(first) = self.plans.first().and_then(|levels| levels.first()) else {
+        let Some(first) = self.network.plans.first().and_then(|levels| levels.first()) else {
             return Err(Error::Plan(vec!["a library without plans".into()]));
         };
         let contents = tables::TableSpec {
-            plans: self.plans,
+            network: self.network,
             placed: &self.placed,
             table: &self.table,
             weights_hash: self.weights.hash,
@@ -210,10 +250,11 @@ impl Compiled<'_> {
         };
         let arch = first.target.arch();
         let state = !first.variables.is_empty();
-        let shape = entry::EntryOptions { arch, embedded: embed, simple: header::simple(first), state };
+        let rates = self.network.step.map(|step| &step.rates[..]);
+        let shape = entry::EntryOptions { arch, embedded: embed, simple: header::simple(first), state, rates };
         Ok(ObjectImage {
             arch,
-            format: tables::format_version(self.plans),
+            format: self.network.format_version(),
             prefix: prefix.to_string(),
             kernels: self.kernels.bytes.clone(),
             names: self.kernels.names.clone(),

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "generated code is vouched for")]
 
 use std::io;
+use std::ops::Range;
 
 use fornax_runtime::{ConstantPool, CpuFeatures, HostProof, KernelFn, Port, Program, ProgramParts, Step};
 
@@ -93,7 +94,8 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     let (executable, entries) = times.stage("install", || install(&code))?;
     let functions: Vec<Function> =
         functions.into_iter().map(|at| Function { kernel: entries[at], bytes: code[at].bytes.len() }).collect();
-    program(plan, proof, &functions, executable, Data { constants, offset: &|id| offsets[id], initial: total })
+    let initial = total..total + plan.state_bytes();
+    program(plan, proof, &functions, executable, Data { constants, offset: &|id| offsets[id], initial })
 }
 
 /// What a program reads and does not compute.
@@ -103,7 +105,7 @@ pub(super) struct Data<'a> {
     /// Where constant `k` of the plan lies among them.
     pub offset: &'a dyn Fn(usize) -> usize,
     /// Where the beginning of the state block lies among them.
-    pub initial: usize,
+    pub initial: Range<usize>,
 }
 
 /// A program from kernels that lie somewhere in `code`: those of step `k` at the offset `placed[k].0`, with `placed[k].1` bytes.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, NOTE_NAME, NOTE_TYPE, Note};
+use crate::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP, NOTE_NAME, NOTE_TYPE, Note};
 use crate::error::Error;
 
 /// First bytes of every ELF file.
@@ -52,10 +52,10 @@ pub(super) fn find(path: &Path, bytes: &[u8]) -> Result<Found, Error> {
         return Err(foreign(path, "notes", format!("one named {NOTE_NAME}"), "none".to_owned()));
     };
     match first(description, 0).map(u32::from_le_bytes) {
-        Some(FORMAT_VERSION | FORMAT_WITH_STATE) => {}
+        Some(FORMAT_VERSION | FORMAT_WITH_STATE | FORMAT_WITH_STEP) => {}
         version => {
             let found = version.map_or("none".to_owned(), |version| version.to_string());
-            let expected = format!("{FORMAT_VERSION} or {FORMAT_WITH_STATE}");
+            let expected = format!("{FORMAT_VERSION}, {FORMAT_WITH_STATE} or {FORMAT_WITH_STEP}");
             return Err(foreign(path, "version of the format", expected, found));
         }
     }

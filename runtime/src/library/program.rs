@@ -23,8 +23,7 @@ pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Resul
     let constants = ConstantPool::shared(weights.clone());
     let parts = ProgramParts {
         steps: tables.steps(&plan, ports, kernels)?,
-        // What a library's tables do not say: every step runs every time.
-        prologue: 0,
+        prologue: tables.prologue(binding, position)?,
         inputs: ports.inputs.clone(),
         outputs: ports.outputs.clone(),
         arena_bytes: size("size of the arena", plan.arena_bytes)?,

@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::damaged;
 use crate::artifact::{
-    self, Binding, FORMAT_WITH_STATE, Head, MAX_PORTS, Plan, Sample, StateTable, Status, TABLES_MAGIC, WeightsHead,
+    self, Binding, FORMAT_VERSION, FORMAT_WITH_STEP, Head, MAX_PORTS, Plan, STEP_BINDINGS, Sample, StateTable, Status,
+    StepTable, TABLES_MAGIC, WeightsHead,
 };
 use crate::dtype::DType;
 use crate::error::Error;
@@ -83,6 +84,8 @@ pub(super) struct Tables {
     pub manifest: String,
     /// Parameters and states; none in a library of the first version.
     pub state: StateParts,
+    /// For each plan, how many of its first steps are its prologue; none where no step is held.
+    prologues: Option<Records>,
     pub steps: Records,
     pub args: Records,
     plans: Records,
@@ -103,6 +106,7 @@ impl Tables {
             levels,
             bindings: Vec::new(),
             state: StateParts::default(),
+            prologues: None,
             steps: sections.records("steps", head.steps_at, head.steps as usize, artifact::Step::SIZE)?,
             args: sections.records("arguments", head.args_at, head.args as usize, size_of::<u64>())?,
             plans: sections.records("plans", head.plans_at, plans, Plan::SIZE)?,
@@ -115,10 +119,19 @@ impl Tables {
         let ports = sections.records("ports", head.ports_at, head.ports as usize, artifact::Port::SIZE)?;
         let dims = sections.records("extents", head.dims_at, head.dims as usize, size_of::<u64>())?;
         tables.bindings = tables.decode_bindings(&bindings, &ports, &dims)?;
-        if version == FORMAT_WITH_STATE {
-            tables.state = tables.decode_state(&sections, &dims)?;
+        if version == FORMAT_WITH_STEP {
+            let step = tables.decode_step(&sections)?;
+            tables.prologues = Some(sections.records("prologues", step.prologues_at, plans, size_of::<u32>())?);
+            tables.state = tables.decode_state(&sections, &dims, Some(step.initial_bytes))?;
+        } else if version != FORMAT_VERSION {
+            tables.state = tables.decode_state(&sections, &dims, None)?;
         }
         Ok(tables)
+    }
+
+    /// Whether the bindings are the parts of a training step.
+    pub fn is_step(&self) -> bool {
+        self.prologues.is_some()
     }
 
     /// Reads names for `records` records.
@@ -134,6 +147,15 @@ impl Tables {
         plan.ok_or_else(|| damaged(&self.path, "plans", "one per binding and level", index))
     }
 
+    /// How many of the first steps of that plan depend on variables alone.
+    pub fn prologue(&self, binding: usize, position: usize) -> Result<usize, Error> {
+        let Some(prologues) = &self.prologues else { return Ok(0) };
+        let index = u32::try_from(binding * self.levels.len() + position).unwrap_or(u32::MAX);
+        let row = prologues.rows(&self.path, index, 1)?.next().and_then(|row| row.first_chunk());
+        let count = row.map(|row| u32::from_le_bytes(*row) as usize);
+        count.ok_or_else(|| damaged(&self.path, "prologues", "one per binding and level", index))
+    }
+
     fn decode_bindings(&self, bindings: &Records, ports: &Records, dims: &Records) -> Result<Vec<Ports>, Error> {
         let mut texts = self.texts(self.head.ports as usize);
         let mut left = u64::from(self.head.ports);
@@ -144,7 +166,7 @@ impl Tables {
                 let expected = format_args!("{} in all bindings", self.head.ports);
                 damaged(&self.path, "ports", expected, format_args!("{count} more than {left} left"))
             })?;
-            let bases = count + u64::from(self.head.version == FORMAT_WITH_STATE);
+            let bases = count + u64::from(self.head.version != FORMAT_VERSION);
             if bases > MAX_PORTS {
                 let expected = format_args!("at most {MAX_PORTS} with a base of their own in a binding");
                 return Err(damaged(&self.path, "ports", expected, bases));
@@ -159,8 +181,28 @@ impl Tables {
         Ok(decoded)
     }
 
-    /// Parameters and states: at least one, one after the other, and their first elements among the constants.
-    fn decode_state(&self, sections: &Sections<'_>, dims: &Records) -> Result<StateParts, Error> {
+    /// What is said of a training step: which file `export` writes, how much of the state the weights hold.
+    fn decode_step(&self, sections: &Sections<'_>) -> Result<StepTable, Error> {
+        let table = sections.bytes.get(Head::SIZE + StateTable::SIZE..).and_then(StepTable::read);
+        let table =
+            table.ok_or_else(|| damaged(&self.path, "table of the step", "one after that of the state", "less"))?;
+        sections.section("export", table.export_head_at, table.export_head_bytes as usize)?;
+        sections.records("exported variables", table.exported_at, table.exported as usize, size_of::<u32>())?;
+        let expected = STEP_BINDINGS.len();
+        if self.head.bindings as usize != expected {
+            return Err(damaged(&self.path, "bindings of a step", expected, self.head.bindings));
+        }
+        Ok(table)
+    }
+
+    /// Parameters and states: at least one, one after the other, and their first elements among the constants: of the first
+    /// `initial_bytes`, or of all of them.
+    fn decode_state(
+        &self,
+        sections: &Sections<'_>,
+        dims: &Records,
+        initial_bytes: Option<u64>,
+    ) -> Result<StateParts, Error> {
         let wrong =
             |field: &str, expected: &dyn Display, found: &dyn Display| Err(damaged(&self.path, field, expected, found));
         let table = sections.bytes.get(Head::SIZE..).and_then(StateTable::read);
@@ -168,8 +210,9 @@ impl Tables {
         let count = table.variables;
         let rows = sections.records("variables", table.variables_at, count as usize, artifact::Variable::SIZE)?;
         let mut texts = self.texts(count as usize);
-        let mut state =
-            StateParts { bytes: table.bytes as usize, initial: table.initial as usize, ..Default::default() };
+        let (bytes, initial) = (table.bytes as usize, table.initial as usize);
+        let initial_bytes = initial_bytes.map_or(bytes, |bytes| bytes as usize);
+        let mut state = StateParts { bytes, initial, initial_bytes, ..Default::default() };
         for row in rows.rows(&self.path, 0, count)?.filter_map(artifact::Variable::read) {
             let artifact::Variable { bytes, offset, name, dtype, rank, first_dim, kind, .. } = row;
             let port = artifact::Port { bytes, name, dtype, rank, first_dim, ..artifact::Port::default() };

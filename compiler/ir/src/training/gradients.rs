@@ -1,5 +1,7 @@
 //! The graph that computes a loss and adds its gradients to states.
 
+use std::collections::BTreeMap;
+
 use super::TrainingOptions;
 use super::arithmetic::Arithmetic;
 use super::fold;
@@ -18,6 +20,8 @@ use crate::types::{Constant, TensorType};
 pub struct Built {
     /// The graph; its variables are those of all graphs.
     pub graph: Graph,
+    /// The network alone, over the same variables.
+    pub predict: Graph,
     /// Trained parameters.
     pub parameters: Vec<Parameter>,
     /// Folded batch norms.
@@ -64,6 +68,7 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     for (parameter, (_, value)) in model.parameters.iter().zip(&leaves) {
         b.graph_mut().replace_uses(parameter.value, *value);
     }
+    let network = b.graph().clone();
     let running = follow(&mut b, &model.running, options)?;
     if options.dropout {
         drop::dropout(&mut b, logits)?;
@@ -91,8 +96,36 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
         return Err(Error::NotDifferentiable(missed));
     }
     optimiser::states(&mut b, &model.parameters, &running, options)?;
+    let predict = predict(network, logits, &model.running, b.graph())?;
     let Model { parameters, folds, .. } = model;
-    Ok(Built { graph: b.finish(), parameters, folds, leaves: reached, running, blocks })
+    Ok(Built { graph: b.finish(), predict, parameters, folds, leaves: reached, running, blocks })
+}
+
+/// The network up to its logits, as it was before anything was added to it but parameters and folded weights: with the other variables of
+/// `gradients`, of which it reads the running averages of batch norms.
+fn predict(network: Graph, logits: ValueId, norms: &[Running], gradients: &Graph) -> Result<Graph> {
+    let mut b = GraphBuilder::of(network);
+    let mut states = BTreeMap::new();
+    for id in &gradients.variables()[b.graph().variables().len()..] {
+        let node = gradients.node(*id);
+        if let Some(variable) = node.variable() {
+            let state = b.state(&node.name, &variable.name, variable.initial.clone());
+            states.insert(variable.name.as_str(), state);
+        }
+    }
+    for running in norms {
+        let mut operands = b.graph().operands(running.norm);
+        for (i, (key, _)) in running.averages.iter().enumerate() {
+            operands[3 + i] = states.get(key.as_str()).copied().unwrap_or(operands[3 + i]);
+        }
+        if let Some(op) = b.graph().node(running.norm).op().cloned() {
+            b.graph_mut().set_op(running.norm, op, &operands);
+        }
+    }
+    b.graph_mut().set_outputs(vec![("logits".into(), logits)]);
+    b.graph_mut().remove_dead();
+    b.graph_mut().name.push_str(".predict");
+    Ok(b.finish())
 }
 
 /// Whether a leaf is no parameter that only folded weights are made of.

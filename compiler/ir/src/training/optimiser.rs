@@ -50,8 +50,8 @@ pub enum Optimiser {
 }
 
 impl Optimiser {
-    /// Names of the inputs of one element that a step takes besides `lr`. AdamW: `correction1` is `1 / (1 - beta1^t)` and `correction2`
-    /// `1 / (1 - beta2^t)` at step t, from 1.
+    /// Names of the inputs of one element that a step takes besides `lr`. AdamW: `correction1` is [`correction`] of `beta1`, `correction2`
+    /// that of `beta2`.
     pub fn inputs(&self) -> &'static [&'static str] {
         match self {
             Self::AdamW { .. } => &["correction1", "correction2"],
@@ -69,6 +69,20 @@ impl Optimiser {
             Self::Lion { .. } => &[("moment", 0.0)],
         }
     }
+}
+
+/// `1 / (1 - beta^step)` for a step from 1 on. The power is made of squares, the lowest bit of `step` first, so that code which is written
+/// elsewhere has the same bits.
+pub fn correction(beta: f64, step: u64) -> f64 {
+    let (mut power, mut square, mut left) = (1.0, beta, step);
+    while left > 0 {
+        if left & 1 == 1 {
+            power *= square;
+        }
+        square *= square;
+        left >>= 1;
+    }
+    1.0 / (1.0 - power)
 }
 
 /// The name of a state of a parameter or a running average: `velocity.w`, `ema.w`.

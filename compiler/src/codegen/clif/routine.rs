@@ -433,6 +433,43 @@ impl<'r, 'f> Val<'r, 'f> {
         self.routine.val(value)
     }
 
+    /// The bits of the product with another word, both f64.
+    pub fn times_f64(self, other: Val<'r, 'f>) -> Val<'r, 'f> {
+        self.of_doubles(other, |builder, a, b| builder.ins().fmul(a, b))
+    }
+
+    /// The bits of the difference from another word, both f64.
+    pub fn minus_f64(self, other: Val<'r, 'f>) -> Val<'r, 'f> {
+        self.of_doubles(other, |builder, a, b| builder.ins().fsub(a, b))
+    }
+
+    /// The bits of the quotient by another word, both f64.
+    pub fn over_f64(self, other: Val<'r, 'f>) -> Val<'r, 'f> {
+        self.of_doubles(other, |builder, a, b| builder.ins().fdiv(a, b))
+    }
+
+    /// The bits of the f32 nearest to it, an f64.
+    pub fn f64_to_f32(self) -> Val<'r, 'f> {
+        let mut builder = self.routine.0.borrow_mut();
+        let double = builder.ins().bitcast(types::F64, MemFlagsData::new(), self.value);
+        let float = builder.ins().fdemote(types::F32, double);
+        let bits = builder.ins().bitcast(types::I32, MemFlagsData::new(), float);
+        let value = builder.ins().uextend(types::I64, bits);
+        self.routine.val(value)
+    }
+
+    fn of_doubles(
+        self,
+        other: Val<'r, 'f>,
+        operation: impl FnOnce(&mut FunctionBuilder<'f>, Value, Value) -> Value,
+    ) -> Val<'r, 'f> {
+        let mut builder = self.routine.0.borrow_mut();
+        let [a, b] = [self.value, other.value].map(|bits| builder.ins().bitcast(types::F64, MemFlagsData::new(), bits));
+        let result = operation(&mut builder, a, b);
+        let value = builder.ins().bitcast(types::I64, MemFlagsData::new(), result);
+        self.routine.val(value)
+    }
+
     fn float(self) -> Value {
         let mut builder = self.routine.0.borrow_mut();
         let bits = builder.ins().ireduce(types::I32, self.value);

@@ -9,12 +9,15 @@ mod levels;
 mod run;
 mod selftest;
 mod state;
+mod step;
 
 use std::mem::offset_of;
 
-use fornax_runtime::artifact::{Binding, FORMAT_VERSION, FORMAT_WITH_STATE, Head, Status};
+use fornax_runtime::artifact::{
+    Binding, FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP, Head, STEP_GRADIENTS, STEP_PREDICT, Status,
+};
 
-use super::machine;
+use super::{Rate, machine};
 use crate::codegen::clif;
 use crate::codegen::clif::routine::{Reference, Routine, Val, assemble};
 use crate::error::Result;
@@ -81,6 +84,22 @@ pub enum Symbol {
     ParameterSet,
     /// Finds one by its name.
     StateFind,
+    /// A run that may leave out the prologue.
+    Execute,
+    /// Bytes of an arena for every part of a step.
+    StepArenaBytes,
+    /// Logits of images.
+    Predict,
+    /// Gradients of images.
+    Gradients,
+    /// Moves the parameters.
+    Update,
+    /// Both.
+    TrainingStep,
+    /// Writes the trained parameters as a file.
+    Export,
+    /// Goes through images with a binding.
+    OverImages,
 }
 
 /// A function of a library.
@@ -102,7 +121,7 @@ pub const ALIGN: usize = 16;
 
 /// What the functions depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct EntryOptions {
+pub struct EntryOptions<'a> {
     pub arch: Arch,
     /// Whether the library holds weights.
     pub embedded: bool,
@@ -110,6 +129,8 @@ pub struct EntryOptions {
     pub simple: bool,
     /// Whether it has parameters or states.
     pub state: bool,
+    /// What the inputs of the update are, if it holds a training step.
+    pub rates: Option<&'a [Rate]>,
 }
 
 /// Writes the body of a function over its parameters.
@@ -119,8 +140,13 @@ type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 
 ///
 /// # Errors
 /// [`crate::Error::Codegen`] if Cranelift refuses one: a bug of ours.
-pub fn functions(shape: EntryOptions) -> Result<Vec<Function>> {
-    let EntryOptions { arch, embedded, state, .. } = shape;
+pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
+    let EntryOptions { arch, embedded, state, rates, .. } = shape;
+    let format = match (rates, state) {
+        (Some(_), _) => FORMAT_WITH_STEP,
+        (None, true) => FORMAT_WITH_STATE,
+        (None, false) => FORMAT_VERSION,
+    };
     let x86 = arch == Arch::X86_64;
     // They run on the baseline of the architecture.
     let isa = clif::isa(&Target::multi(arch).swap_remove(0))?;
@@ -129,13 +155,13 @@ pub fn functions(shape: EntryOptions) -> Result<Vec<Function>> {
         (Symbol::Init, "init", true, 5, &|f, p| init::init(f, [p[0], p[1], p[2], p[3], p[4]], embedded)),
         (Symbol::Run, "run", true, 1, &|f, p| match state {
             true => f.int(Status::StateMissing as u64),
-            false => run::run(f, p[0], None),
+            false => run::run(f, p[0], None, None),
         }),
         (Symbol::RunSimple, "run_simple", true, 3, &|f, p| run::run_simple(f, [p[0], p[1], p[2]])),
         (Symbol::Selftest, "selftest", true, 2, &|f, p| selftest::selftest(f, [p[0], p[1]], shape)),
         (Symbol::SelftestBytes, "selftest_bytes", true, 0, &|f, _| tables(f).u64(offset_of!(Head, selftest_bytes))),
         (Symbol::Signature, "signature", true, 0, &|f, _| signature(f)),
-        (Symbol::Strerror, "strerror", true, 1, &|f, p| strerror(f, p[0], state)),
+        (Symbol::Strerror, "strerror", true, 1, &|f, p| strerror(f, p[0], format)),
         (Symbol::Region, "region", false, 5, &|f, p| run::region(f, [p[0], p[1], p[2], p[3], p[4]])),
         (Symbol::Worker, "worker", false, 3, &|f, p| run::worker(f, [p[0], p[1], p[2]])),
         (Symbol::Bind, "bind", false, 6, &|f, p| run::bind(f, [p[0], p[1], p[2], p[3], p[4], p[5]])),
@@ -147,9 +173,12 @@ pub fn functions(shape: EntryOptions) -> Result<Vec<Function>> {
         (Symbol::Fill, "fill", false, 4, &|f, p| selftest::fill(f, [p[0], p[1], p[2], p[3]])),
     ];
     let of_state: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
-        (Symbol::RunWithState, "run_with_state", true, 3, &|f, p| run::run(f, p[0], Some([p[1], p[2]]))),
+        (Symbol::RunWithState, "run_with_state", true, 3, &|f, p| match rates {
+            Some(_) => f.call(Symbol::Execute as u32, [p[0], p[1], p[2], f.int(0)]),
+            None => run::run(f, p[0], Some([p[1], p[2]]), None),
+        }),
         (Symbol::StateBytes, "state_bytes", true, 0, &|f, _| state::bytes(f)),
-        (Symbol::StateInit, "state_init", true, 3, &|f, p| state::init(f, [p[0], p[1], p[2]])),
+        (Symbol::StateInit, "state_init", true, 3, &|f, p| state::init(f, [p[0], p[1], p[2]], rates.is_some())),
         (Symbol::StateSave, "state_save", true, 4, &|f, p| state::save(f, [p[0], p[1], p[2], p[3]])),
         (Symbol::StateLoad, "state_load", true, 4, &|f, p| state::load(f, [p[0], p[1], p[2], p[3]])),
         (Symbol::ParameterGet, "parameter_get", true, 5, &|f, p| {
@@ -160,8 +189,20 @@ pub fn functions(shape: EntryOptions) -> Result<Vec<Function>> {
         }),
         (Symbol::StateFind, "state_find", false, 1, &|f, p| state::find(f, p[0])),
     ];
+    let of_step: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
+        (Symbol::StepArenaBytes, "step_arena_bytes", true, 1, &|f, p| step::arena_bytes(f, p[0])),
+        (Symbol::Predict, "predict", true, 1, &|f, p| step::over_all(f, p[0], STEP_PREDICT)),
+        (Symbol::Gradients, "gradients", true, 1, &|f, p| step::over_all(f, p[0], STEP_GRADIENTS)),
+        (Symbol::Update, "update", true, 1, &|f, p| step::update(f, p[0], rates.unwrap_or_default())),
+        (Symbol::TrainingStep, "step", true, 1, &|f, p| step::step(f, p[0])),
+        (Symbol::Export, "export", true, 4, &|f, p| step::export(f, [p[0], p[1], p[2], p[3]])),
+        (Symbol::OverImages, "over_images", false, 2, &|f, p| step::over_images(f, [p[0], p[1]])),
+        (Symbol::Execute, "execute", false, 4, &|f, p| run::run(f, p[0], Some([p[1], p[2]]), Some(p[3]))),
+    ];
     let mut functions = Vec::new();
-    for (symbol, name, exported, params, write) in code.iter().chain(of_state.iter().filter(|_| state)) {
+    let of_state = of_state.iter().filter(|_| state);
+    let of_step = of_step.iter().filter(|_| rates.is_some());
+    for (symbol, name, exported, params, write) in code.iter().chain(of_state).chain(of_step) {
         if *symbol == Symbol::RunSimple && (state || !shape.simple) {
             continue;
         }
@@ -223,8 +264,7 @@ fn signature<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
 }
 
 /// `const char *strerror(int code)`: the message after the last one is for those it does not know.
-fn strerror<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>, state: bool) -> Val<'r, 'f> {
-    let format = if state { FORMAT_WITH_STATE } else { FORMAT_VERSION };
+fn strerror<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>, format: u32) -> Val<'r, 'f> {
     let (number, tables, count) = (number.low(), tables(f), Status::of_format(format).len());
     let number = f.select(number.below(count), number, count);
     let message = tables + tables.u32(offset_of!(Head, messages_at)) + number * 4usize;

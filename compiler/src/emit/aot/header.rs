@@ -3,13 +3,14 @@
 //! In: plans and prefix. Out: the declarations of the exported functions, the types they take, the numbers of codes and
 //! levels, and the sizes of the tensors of each binding. It compiles as C99 and as C++, and together with the headers of other libraries.
 
+mod step;
+
 use std::fmt::Write;
 
 use fornax_runtime::ABI_VERSION;
-use fornax_runtime::artifact::{StateHead, Status};
+use fornax_runtime::artifact::{STEP_BINDINGS, StateHead, Status};
 
-use super::Memory;
-use super::tables::format_version;
+use super::{Memory, Network};
 use crate::plan::{Plan, Port, Variable};
 use fornax_ir::types::DType;
 
@@ -53,7 +54,9 @@ typedef struct fornax_call {
 ";
 
 /// The header of a library.
-pub fn write_header(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String {
+pub fn write_header<'a>(prefix: &str, network: impl Into<Network<'a>>, embedded: bool) -> String {
+    let network = network.into();
+    let Network { plans, step } = network;
     let upper = prefix.to_uppercase();
     let mut out = String::new();
     let first = plans.first().and_then(|levels| levels.first());
@@ -65,16 +68,19 @@ pub fn write_header(prefix: &str, plans: &[Vec<Plan>], embedded: bool) -> String
     put(&mut out, &format!("#ifndef FORNAX_ABI\n#define FORNAX_ABI {ABI_VERSION}u\n#endif\n"));
     put(&mut out, TYPES);
     put(&mut out, "/* What the functions return. */\nenum {");
-    for (number, (_, code, message)) in Status::of_format(format_version(plans)).iter().enumerate() {
+    for (number, (_, code, message)) in Status::of_format(network.format_version()).iter().enumerate() {
         put(&mut out, &format!("  {upper}_{code} = {number}, /* {message} */"));
     }
     put(&mut out, "};\n");
     levels(&mut out, &upper, plans);
-    bindings(&mut out, &upper, plans);
+    bindings(&mut out, &upper, network);
     if let Some(plan) = first.filter(|plan| !plan.variables.is_empty()) {
         variables(&mut out, &upper, plan);
         functions(&mut out, prefix, false, embedded);
         out.push_str(&STATE_FUNCTIONS.replace("{prefix}", prefix));
+        if let Some(step) = step {
+            step::write(&mut out, prefix, plans, step);
+        }
     } else {
         functions(&mut out, prefix, first.is_some_and(simple), embedded);
     }
@@ -102,11 +108,16 @@ fn levels(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
     put(out, "};\n");
 }
 
-fn bindings(out: &mut String, upper: &str, plans: &[Vec<Plan>]) {
+fn bindings(out: &mut String, upper: &str, Network { plans, step }: Network<'_>) {
     let memory = Memory::of(plans);
-    put(out, "/* Bindings: sets of shapes.");
+    put(
+        out,
+        if step.is_some() { "/* Bindings: the parts of a training step." } else { "/* Bindings: sets of shapes." },
+    );
     for (number, (plan, memory)) in plans.iter().filter_map(|levels| levels.first()).zip(&memory).enumerate() {
-        put(out, &format!(" * {number}: arena of {} bytes on one thread", memory.arena_bytes(1)));
+        let name =
+            STEP_BINDINGS.get(number).filter(|_| step.is_some()).map_or(String::new(), |name| format!(" {name},"));
+        put(out, &format!(" * {number}:{name} arena of {} bytes on one thread", memory.arena_bytes(1)));
         for (kind, ports) in [("input", &plan.inputs), ("output", &plan.outputs)] {
             for (index, port) in ports.iter().enumerate() {
                 let name = comment(&port.name);

@@ -31,7 +31,7 @@ pub struct Selftest {
 /// # Errors
 /// [`crate::Error::Runtime`] if memory cannot be had, [`crate::Error::ExecutableMemory`] if none can be for code.
 pub fn measure(compiled: &Compiled<'_>, reference: Option<&Plan>, threads: usize) -> Result<Option<Selftest>> {
-    let first = compiled.plans.first().map_or(&[][..], Vec::as_slice);
+    let first = compiled.network.plans.first().map_or(&[][..], Vec::as_slice);
     // A level without fused multiply-add stands for itself only.
     let fused = first.iter().any(|plan| plan.target.fma());
     let runnable = first.iter().rposition(|plan| plan.target.runs_here() && plan.target.fma() == fused);
@@ -60,14 +60,14 @@ pub fn run(program: Program, threads: usize) -> Result<Selftest> {
 
 /// Plan `number`, of the first binding, as a program over the packed weights.
 fn program(compiled: &Compiled<'_>, number: usize) -> Result<Program> {
-    let plan = &compiled.plans[0][number];
+    let plan = &compiled.network.plans[0][number];
     let placed: Vec<(usize, usize)> =
         compiled.placed[number].iter().map(|placed| (placed.offset, placed.bytes)).collect();
     let constants = ConstantPool::shared(compiled.weights.bytes.clone());
     let constants = constants.ok_or_else(|| runtime("packed weights are not aligned"))?;
     let bytes = compiled.kernels.bytes.clone();
     let code = MachineCode { name: "kernels".into(), bytes, align: x86::ALIGN as u64 };
-    let (offset, initial) = (|id| compiled.table.offset(number, id), compiled.table.initial);
+    let (offset, initial) = (|id| compiled.table.offset(number, id), compiled.table.initial());
     jit::program_of(plan, code, &placed, jit::Data { constants, offset: &offset, initial })
 }
 

@@ -4,15 +4,16 @@
 //! only offsets.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use fornax_runtime::artifact::{
-    ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, FORMAT_VERSION,
-    FORMAT_WITH_STATE, Head, MAX_PORTS, Port, Sample, StateHead, StateTable, Status, Step, TABLES_MAGIC, Variable,
+    ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Head, MAX_PORTS, Port,
+    Sample, StateHead, StateTable, Status, Step, TABLES_MAGIC, Variable,
 };
 use fornax_runtime::{ALIGN, Arg, artifact};
 
 use super::weights::ConstantTable;
-use super::{CodeRange, Selftest};
+use super::{CodeRange, Network, Selftest};
 use crate::emit;
 use crate::error::Result;
 use crate::plan::{Operand, Plan};
@@ -108,8 +109,7 @@ fn staged(bytes: usize) -> usize {
 
 /// What the tables say.
 pub struct TableSpec<'a> {
-    /// The plans, one list of levels per binding.
-    pub plans: &'a [Vec<Plan>],
+    pub network: Network<'a>,
     /// Where the kernel of each step of each plan lies.
     pub placed: &'a [Vec<CodeRange>],
     pub table: &'a ConstantTable<'a>,
@@ -127,24 +127,25 @@ impl TableSpec<'_> {
     /// # Errors
     /// [`Error::Limit`] if a part is larger than the tables can say.
     pub fn bytes(&self) -> Result<Vec<u8>> {
+        let Network { plans, step } = self.network;
         let mut writer = Writer::default();
-        let memory = Memory::of(self.plans);
-        for (binding, levels) in self.plans.iter().enumerate() {
+        let memory = Memory::of(plans);
+        for (binding, levels) in plans.iter().enumerate() {
             writer.binding(&memory[binding], levels);
         }
-        for (number, plan) in self.plans.iter().flatten().enumerate() {
+        for (number, plan) in plans.iter().flatten().enumerate() {
             writer.plan(plan, number, self.table, &self.placed[number]);
         }
-        let first = self.plans.iter().flatten().next();
+        let first = plans.iter().flatten().next();
         let mut head = Head {
             magic: TABLES_MAGIC,
-            version: format_version(self.plans),
+            version: self.network.format_version(),
             arch: first.map_or(Arch::HOST, |plan| plan.target.arch()).number(),
             weights_bytes: self.table.bytes as u64,
             layout: self.table.layout,
             weights_hash: self.weights_hash,
             selftest_bytes: memory.first().map_or(0, |memory| self.selftest_bytes(memory)) as u64,
-            bindings: self.plans.len() as u32,
+            bindings: plans.len() as u32,
             front_bytes: memory.first().map_or(0, |memory| memory.front) as u32,
             ..Head::default()
         };
@@ -154,29 +155,25 @@ impl TableSpec<'_> {
             head.samples_len = selftest.samples.len() as u32;
             selftest.samples.iter().for_each(|sample| sample.write(&mut writer.samples));
         }
-        let levels = self.plans.first().map_or(&[][..], Vec::as_slice);
+        let levels = plans.first().map_or(&[][..], Vec::as_slice);
         head.levels = levels.len() as u32;
         levels.iter().for_each(|plan| writer.levels.extend(plan.target.level.number.to_le_bytes()));
         if let Some(plan) = levels.first().filter(|plan| !plan.variables.is_empty()) {
-            writer.state(plan, self.table.initial);
+            let initial = self.table.initial();
+            let step = step.map(|step| step.records(plan, plans, initial.len(), Head::SIZE + StateTable::SIZE));
+            writer.state(plan, initial, &step.unwrap_or_default());
         }
         writer.join(head, self.signature)
     }
 
     /// Bytes that `selftest` needs: an arena, addresses and sizes of the tensors, a call, the tensors, a state.
     fn selftest_bytes(&self, memory: &Memory) -> usize {
-        let Some(plan) = self.plans.first().and_then(|levels| levels.first()) else { return 0 };
+        let Some(plan) = self.network.plans.first().and_then(|levels| levels.first()) else { return 0 };
         let ports = || plan.inputs.iter().chain(&plan.outputs);
         let tensors: usize = ports().map(|port| port.ty.bytes().next_multiple_of(ALIGN)).sum();
         let state = if plan.variables.is_empty() { 0 } else { StateHead::SIZE + plan.state_bytes() };
         memory.arena_bytes(1) + (16 * ports().count() + size_of::<Call>()).next_multiple_of(ALIGN) + tensors + state
     }
-}
-
-/// Version of the format: the first, unless there are parameters or states.
-pub fn format_version(plans: &[Vec<Plan>]) -> u32 {
-    let stateful = plans.iter().flatten().any(|plan| !plan.variables.is_empty());
-    if stateful { FORMAT_WITH_STATE } else { FORMAT_VERSION }
 }
 
 /// The arrays as they grow.
@@ -190,7 +187,7 @@ struct Writer {
     ports: Vec<u8>,
     dims: Vec<u8>,
     samples: Vec<u8>,
-    /// The [`StateTable`] and its variables.
+    /// The [`StateTable`], what there is of a step, and the variables.
     state: Vec<u8>,
     text: Vec<u8>,
     texts: HashMap<String, u32>,
@@ -254,17 +251,19 @@ impl Writer {
         }
     }
 
-    /// The parameters and states of a plan, which are those of all plans; `initial` is where they begin in the weights.
-    fn state(&mut self, plan: &Plan, initial: usize) {
+    /// The parameters and states of a plan, which are those of all plans; `initial` is where they begin in the weights, and `step` the
+    /// records of a training step.
+    fn state(&mut self, plan: &Plan, initial: Range<usize>, step: &[u8]) {
         let parts = emit::state(plan, initial);
         let table = StateTable {
             layout: parts.layout(),
             bytes: parts.bytes as u64,
-            initial: initial as u64,
-            variables_at: (Head::SIZE + StateTable::SIZE) as u32,
+            initial: parts.initial as u64,
+            variables_at: (Head::SIZE + StateTable::SIZE + step.len()) as u32,
             variables: parts.variables.len() as u32,
         };
         table.write(&mut self.state);
+        self.state.extend(step);
         for (variable, planned) in parts.variables.iter().zip(&plan.variables) {
             let port = &variable.port;
             let record = Variable {

@@ -4,12 +4,15 @@
 //! [`WeightsHead`], and the packed bytes. The places depend on shapes and packings, never on values: [`ConstantTable::layout`] is the same for
 //! two models that differ in their weights only.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use fornax_runtime::artifact::{FORMAT_VERSION, WEIGHTS_MAGIC, WeightsHead};
 use fornax_runtime::{ConstantPool, Error as RuntimeError};
 use xxhash_rust::{xxh3, xxh64};
 
 use super::super::pack;
+use super::step::StepSpec;
 use crate::emit;
 use crate::error::{Error, Result};
 use crate::plan::{PackedConstant, Plan, Pool};
@@ -25,7 +28,7 @@ pub struct ConstantTable<'a> {
     /// The plan whose parameters and states these are; they are the same in all plans.
     state: Option<&'a Plan>,
     /// Offset of what the state block begins with, after the constants.
-    pub initial: usize,
+    initial: usize,
     /// Size with the header.
     pub bytes: usize,
     /// Size of the beginning that is part of the program; see `Plan::fixed`.
@@ -36,7 +39,7 @@ pub struct ConstantTable<'a> {
 
 impl<'a> ConstantTable<'a> {
     /// The constants of `plans`.
-    pub fn new(plans: &[&'a Plan]) -> Self {
+    pub fn new(plans: &[&'a Plan], step: Option<&StepSpec>) -> Self {
         let mut pool: Pool<&'a PackedConstant> = Pool::default();
         let mut of_plan: Vec<Vec<usize>> = Vec::with_capacity(plans.len());
         let mut fixed = Vec::new();
@@ -57,11 +60,16 @@ impl<'a> ConstantTable<'a> {
         let offsets: Vec<usize> = offsets.into_iter().map(|offset| offset + WeightsHead::SIZE).collect();
         let initial = total + WeightsHead::SIZE;
         let state = plans.first().copied().filter(|plan| !plan.variables.is_empty());
-        let bytes = initial + state.map_or(0, Plan::state_bytes);
+        let bytes = initial + state.map_or(0, |plan| step.map_or(plan.state_bytes(), |step| step.initial_bytes(plan)));
         let guarded = offsets.get(fixed.iter().filter(|fixed| **fixed).count()).copied().unwrap_or(initial);
         let mut table = Self { constants, offsets, of_plan, state, initial, bytes, guarded, layout: 0 };
         table.layout = table.hash_layout(plans);
         table
+    }
+
+    /// Where in the weights lies what the state block begins with, as far as these hold it; zeros follow.
+    pub fn initial(&self) -> Range<usize> {
+        self.initial..self.bytes
     }
 
     /// Offset of constant `constant` of plan number `plan`.
@@ -91,7 +99,7 @@ impl<'a> ConstantTable<'a> {
             }
         }
         if let Some(plan) = self.state {
-            text.push_str(&format!("state {:x}\n", emit::state(plan, self.initial).layout()));
+            text.push_str(&format!("state {:x}\n", emit::state(plan, self.initial()).layout()));
         }
         xxh3::xxh3_64(text.as_bytes())
     }
@@ -110,7 +118,7 @@ impl<'a> ConstantTable<'a> {
     /// Writes the header before the packed constants.
     pub fn seal(&self, mut memory: ConstantPool) -> Weights {
         if let Some(plan) = self.state {
-            emit::fill_state(plan, memory.slice_mut(self.initial, plan.state_bytes()));
+            emit::fill_state(plan, memory.slice_mut(self.initial, self.initial().len()));
         }
         sealed(memory, self.layout, self.guarded)
     }

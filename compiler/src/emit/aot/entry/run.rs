@@ -11,8 +11,14 @@ use fornax_runtime::artifact::{
 use super::{Symbol, needed, record, refuse, tables};
 use crate::codegen::clif::routine::{Routine, Val};
 
-/// `int run(const fornax_call *call)`, or `int run_with_state(const fornax_call *call, void *state, size_t n)`.
-pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r, 'f>; 2]>) -> Val<'r, 'f> {
+/// `int run(const fornax_call *call)`, or `int run_with_state(const fornax_call *call, void *state, size_t n)`, or in a library of a training step
+/// that with the parameter `continued`: whether the arena holds what the prologue of the same run has left there.
+pub fn run<'r, 'f>(
+    f: &'r Routine<'f>,
+    call: Val<'r, 'f>,
+    state: Option<[Val<'r, 'f>; 2]>,
+    continued: Option<Val<'r, 'f>>,
+) -> Val<'r, 'f> {
     let tables = tables(f);
     refuse(f, call.is(0u64), Status::Null);
     refuse(f, call.u32(offset_of!(Call, size)).is_not(size_of::<Call>()), Status::Abi);
@@ -36,7 +42,9 @@ pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r,
         after.set_u64(0, state + StateHead::SIZE);
     }
     sides.stage(f, bases, 0);
-    let plan = plan(tables, index, arena);
+    let number = plan_number(tables, index, arena);
+    let plan = record(tables, offset_of!(Head, plans_at), number, Plan::SIZE);
+    let left_out = continued.map(|continued| f.select(continued.is(0u64), 0u64, super::step::prologue(f, number)));
     let own = front + binding.u64(offset_of!(Binding, staging_bytes));
     bases.set_u64(8 * BASE_NULL as usize, 0u64);
     bases.set_u64(8 * BASE_ARENA as usize, own);
@@ -44,7 +52,10 @@ pub fn run<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, state: Option<[Val<'r,
     arena.set_u32(offset_of!(ArenaHead, failed), 0u64);
     arena.set_u64(offset_of!(ArenaHead, scratch), own + plan.u64(offset_of!(Plan, arena_bytes)));
     arena.set_u64(offset_of!(ArenaHead, stride), binding.u64(offset_of!(Binding, scratch_stride)));
-    steps(f, tables, plan, arena, call.u64(offset_of!(Call, threads)));
+    let first = plan.u32(offset_of!(Plan, first_step));
+    let range = (first, plan.u32(offset_of!(Plan, steps)));
+    let range = left_out.map_or(range, |left_out| (range.0 + left_out, range.1 - left_out));
+    steps(f, tables, range, arena, call.u64(offset_of!(Call, threads)));
     sides.stage(f, bases, 1);
     f.int(Status::Ok as u64)
 }
@@ -75,11 +86,10 @@ fn check_arena<'r, 'f>(
     arena.set_u64(offset_of!(ArenaHead, workers), workers.get());
 }
 
-/// The plan of a binding on the level of the arena.
-fn plan<'r, 'f>(tables: Val<'r, 'f>, binding: Val<'r, 'f>, arena: Val<'r, 'f>) -> Val<'r, 'f> {
+/// The number of the plan of a binding on the level of the arena.
+fn plan_number<'r, 'f>(tables: Val<'r, 'f>, binding: Val<'r, 'f>, arena: Val<'r, 'f>) -> Val<'r, 'f> {
     let levels = tables.u32(offset_of!(Head, levels));
-    let index = binding * levels + arena.u32(offset_of!(ArenaHead, level));
-    record(tables, offset_of!(Head, plans_at), index, Plan::SIZE)
+    binding * levels + arena.u32(offset_of!(ArenaHead, level))
 }
 
 /// The inputs and the outputs of a call: ports, how many, addresses, sizes.
@@ -159,13 +169,19 @@ pub fn copy<'r, 'f>(f: &'r Routine<'f>, [to, from, n]: [Val<'r, 'f>; 3]) -> Val<
     f.int(0)
 }
 
-/// Calls every kernel of a plan, on the host's threads if it has any.
-fn steps<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, plan: Val<'r, 'f>, arena: Val<'r, 'f>, threads: Val<'r, 'f>) {
+/// Calls the kernels of steps, so many from the first one, on the host's threads if it has any.
+fn steps<'r, 'f>(
+    f: &'r Routine<'f>,
+    tables: Val<'r, 'f>,
+    (first, count): (Val<'r, 'f>, Val<'r, 'f>),
+    arena: Val<'r, 'f>,
+    threads: Val<'r, 'f>,
+) {
     let kernels = f.address(Symbol::Kernels as u32);
     let bases = arena + ArenaHead::SIZE;
     let front = arena + tables.u32(offset_of!(Head, front_bytes));
-    let first = record(tables, offset_of!(Head, steps_at), plan.u32(offset_of!(Plan, first_step)), Step::SIZE);
-    f.repeat(plan.u32(offset_of!(Plan, steps)), |i| {
+    let first = record(tables, offset_of!(Head, steps_at), first, Step::SIZE);
+    f.repeat(count, |i| {
         let step = first + i * Step::SIZE;
         let count = step.u32(offset_of!(Step, args));
         let args = record(tables, offset_of!(Head, args_at), step.u32(offset_of!(Step, first_arg)), 8);

@@ -13,7 +13,7 @@ use crate::target::Arch;
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// `int selftest(void *arena, size_t n)`: the arena is initialised and has room for the tensors after it.
-pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape: EntryOptions) -> Val<'r, 'f> {
+pub fn selftest<'r, 'f>(f: &'r Routine<'f>, [arena, n]: [Val<'r, 'f>; 2], shape: EntryOptions<'_>) -> Val<'r, 'f> {
     let tables = tables(f);
     check(f, tables, arena, n);
     let binding = record(tables, offset_of!(Head, bindings_at), f.int(0), Binding::SIZE);

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 
 use fornax_runtime::artifact::{
-    ARENA_MAGIC, ArenaHead, Head, STATE_MAGIC, STATE_VERSION, StateHead, StateTable, Status, Variable,
+    ARENA_MAGIC, ArenaHead, Head, STATE_MAGIC, STATE_VERSION, StateHead, StateTable, Status, StepTable, Variable,
 };
 
 use super::{Symbol, refuse, tables};
@@ -55,7 +55,8 @@ fn write_head<'r, 'f>(f: &'r Routine<'f>, head: Val<'r, 'f>, hash: Val<'r, 'f>) 
 }
 
 /// `int state_init(void *state, size_t n, const void *arena)`: the first elements, from the weights of an initialised arena.
-pub fn init<'r, 'f>(f: &'r Routine<'f>, [state, n, arena]: [Val<'r, 'f>; 3]) -> Val<'r, 'f> {
+/// In the library of a training step the weights hold the beginning, and the rest is zero.
+pub fn init<'r, 'f>(f: &'r Routine<'f>, [state, n, arena]: [Val<'r, 'f>; 3], step: bool) -> Val<'r, 'f> {
     check_block(f, state, n);
     refuse(f, arena.is(0u64), Status::Null);
     refuse(f, (arena & 63u64).is_not(0u64), Status::ArenaAlign);
@@ -63,7 +64,13 @@ pub fn init<'r, 'f>(f: &'r Routine<'f>, [state, n, arena]: [Val<'r, 'f>; 3]) -> 
     refuse(f, arena.u64(offset_of!(ArenaHead, magic)).is_not(magic), Status::ArenaInit);
     let table = table(f);
     let first = arena.u64(offset_of!(ArenaHead, weights)) + table.u64(offset_of!(StateTable, initial));
-    f.call(Symbol::Copy as u32, [state + StateHead::SIZE, first, table.u64(offset_of!(StateTable, bytes))]);
+    let all = table.u64(offset_of!(StateTable, bytes));
+    let held = if step { super::step::table(f).u64(offset_of!(StepTable, initial_bytes)) } else { all };
+    f.call(Symbol::Copy as u32, [state + StateHead::SIZE, first, held]);
+    if step {
+        let rest = state + StateHead::SIZE + held;
+        f.repeat((all - held) >> 3u64, |i| (rest + i * 8usize).set_u64(0, 0u64));
+    }
     write_head(f, state, f.int(0));
     f.int(Status::Ok as u64)
 }

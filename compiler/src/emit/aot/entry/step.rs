@@ -1,0 +1,190 @@
+//! The functions of a library that holds a training step.
+//!
+//! In: a [`StepCall`] with images, and a state. Out: runs of the library's three bindings, one after the other: as many of `predict` or `gradients`
+//! as the images take, one of `update`. What a run's prologue leaves in the arena depends on the state alone, which `predict` and `gradients` change
+//! in their sums only; so within a call it runs once, and no call trusts the arena of another.
+
+use std::mem::offset_of;
+
+use fornax_runtime::ABI_VERSION;
+use fornax_runtime::artifact::{
+    Binding, Call, Head, Port, STEP_BINDINGS, STEP_GRADIENTS, STEP_PREDICT, STEP_UPDATE, StateHead, StateTable, Status,
+    StepCall, StepTable, Variable,
+};
+
+use super::{Symbol, needed, record, refuse, run, state, tables};
+use crate::codegen::clif::routine::{Routine, Val};
+use crate::emit::aot::Rate;
+
+/// Address of the [`StepTable`].
+pub fn table<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
+    tables(f) + (Head::SIZE + StateTable::SIZE)
+}
+
+/// Length of the prologue of the plan of this number.
+pub fn prologue<'r, 'f>(f: &'r Routine<'f>, plan: Val<'r, 'f>) -> Val<'r, 'f> {
+    let tables = tables(f);
+    (tables + table(f).u32(offset_of!(StepTable, prologues_at)) + plan * 4usize).u32(0)
+}
+
+/// The record of a binding.
+fn binding<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>) -> Val<'r, 'f> {
+    record(tables(f), offset_of!(Head, bindings_at), number, Binding::SIZE)
+}
+
+/// `size_t step_arena_bytes(uint32_t threads)`: what the most demanding part needs.
+pub fn arena_bytes<'r, 'f>(f: &'r Routine<'f>, threads: Val<'r, 'f>) -> Val<'r, 'f> {
+    let threads = threads.low();
+    let (threads, most) = (f.select(threads.is(0u64), 1u64, threads), f.var(0u64));
+    f.repeat(STEP_BINDINGS.len(), |number| {
+        let own = needed(binding(f, number), threads);
+        most.set(f.select(most.get().below(own), own, most.get()));
+    });
+    most.get()
+}
+
+/// Refuses a description that is absent or of another version.
+fn check<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>) {
+    refuse(f, step.is(0u64), Status::Null);
+    refuse(f, step.u32(offset_of!(StepCall, size)).is_not(size_of::<StepCall>()), Status::Abi);
+    refuse(f, step.u32(offset_of!(StepCall, abi)).is_not(u64::from(ABI_VERSION)), Status::Abi);
+}
+
+/// `int predict(const fornax_step *)` and `int gradients(const fornax_step *)`.
+pub fn over_all<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, number: usize) -> Val<'r, 'f> {
+    check(f, step);
+    f.call(Symbol::OverImages as u32, [step, f.int(number as u64)])
+}
+
+/// `int over_images(const fornax_step *, binding)`: runs `predict` or `gradients` for all images.
+pub fn over_images<'r, 'f>(f: &'r Routine<'f>, [step, number]: [Val<'r, 'f>; 2]) -> Val<'r, 'f> {
+    let (each, images) = (table(f).u32(offset_of!(StepTable, images)), step.u32(offset_of!(StepCall, images)));
+    let runs = f.divide(images, each);
+    refuse(f, images.is(0u64) | (runs * each).is_not(images), Status::Step);
+    // Of `predict` the one input and the one output, of `gradients` both.
+    let fields = |fields: [usize; 2]| fields.map(|field| step.u64(field));
+    let inputs = fields([offset_of!(StepCall, input), offset_of!(StepCall, targets)]);
+    let outputs = fields([offset_of!(StepCall, loss), offset_of!(StepCall, logits)]);
+    let gradients = number.is(STEP_GRADIENTS as u64);
+    let count = f.select(gradients, 2u64, 1u64);
+    let outputs = [f.select(gradients, outputs[0], outputs[1]), outputs[1]];
+    let ports = ports(f, binding(f, number));
+    let lists = [f.stack(32), f.stack(32)];
+    for (at, address) in inputs.into_iter().chain(outputs).enumerate() {
+        // The ports of `predict` are its input and its output; what `gradients` alone has is not read.
+        let (side, slot) = (at / 2, at % 2);
+        let used = f.int(slot as u64).below(count);
+        let port = ports + f.select(used, count * side + slot, 0u64) * Port::SIZE;
+        refuse(f, used & address.is(0u64), Status::Null);
+        lists[side].set_u64(8 * slot, address);
+        lists[side].set_u64(16 + 8 * slot, port.u64(offset_of!(Port, bytes)));
+    }
+    let call = f.stack(size_of::<Call>() as u32);
+    let sides = lists.map(|list| (count, list, list + 16u64));
+    describe(f, call, step, number, sides);
+    let (state, n) = (step.u64(offset_of!(StepCall, state)), step.u64(offset_of!(StepCall, state_bytes)));
+    f.repeat(runs, |at| {
+        let code = f.call(Symbol::Execute as u32, [call, state, n, at]).low();
+        f.return_if(code.is_not(Status::Ok as u64), code);
+        for (list, slot) in lists.into_iter().flat_map(|list| [(list, 0), (list, 1)]) {
+            list.set_u64(8 * slot, list.u64(8 * slot) + list.u64(16 + 8 * slot));
+        }
+    });
+    f.int(Status::Ok as u64)
+}
+
+/// Address of the ports of a binding.
+fn ports<'r, 'f>(f: &'r Routine<'f>, binding: Val<'r, 'f>) -> Val<'r, 'f> {
+    record(tables(f), offset_of!(Head, ports_at), binding.u32(offset_of!(Binding, first_port)), Port::SIZE)
+}
+
+/// Writes a `fornax_call` of a binding, on the threads of the step.
+fn describe<'r, 'f>(
+    f: &'r Routine<'f>,
+    call: Val<'r, 'f>,
+    step: Val<'r, 'f>,
+    number: Val<'r, 'f>,
+    sides: [run::Tensors<'r, 'f>; 2],
+) {
+    let arena = step.u64(offset_of!(StepCall, arena));
+    run::describe(f, call, sides, (arena, step.u64(offset_of!(StepCall, arena_bytes))));
+    call.set_u32(offset_of!(Call, binding), number);
+    call.set_u64(offset_of!(Call, threads), step.u64(offset_of!(StepCall, threads)));
+}
+
+/// `int update(const fornax_step *)`.
+pub fn update<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, rates: &[Rate]) -> Val<'r, 'f> {
+    check(f, step);
+    check_rate(f, step);
+    let count = rates.len();
+    let (values, lists) = (f.stack(4 * count.max(1) as u32), f.stack(16 * count.max(1) as u32));
+    let number = step.u32(offset_of!(StepCall, number));
+    let float = f.call(Symbol::FloatEnter as u32, []);
+    for (at, rate) in rates.iter().enumerate() {
+        let value = match rate {
+            Rate::Learning => step.u32(offset_of!(StepCall, rate)),
+            Rate::Correction(beta) => correction(f, *beta, number),
+        };
+        values.set_u32(4 * at, value);
+        lists.set_u64(8 * at, values + 4 * at);
+        lists.set_u64(8 * (count + at), 4u64);
+    }
+    f.call(Symbol::FloatLeave as u32, [float]);
+    let call = f.stack(size_of::<Call>() as u32);
+    let none = f.int(0);
+    let inputs = (f.int(count as u64), lists, lists + 8 * count);
+    describe(f, call, step, f.int(STEP_UPDATE as u64), [inputs, (none, none, none)]);
+    let (state, n) = (step.u64(offset_of!(StepCall, state)), step.u64(offset_of!(StepCall, state_bytes)));
+    f.call(Symbol::Execute as u32, [call, state, n, none])
+}
+
+/// Refuses an update that has no number, or a learning rate that is none.
+fn check_rate<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>) {
+    const INFINITE: u64 = 0x7f80_0000;
+    let infinite = (step.u32(offset_of!(StepCall, rate)) & INFINITE).is(INFINITE);
+    refuse(f, infinite | step.u32(offset_of!(StepCall, number)).is(0u64), Status::Step);
+}
+
+/// The f32 nearest to [`fornax_ir::training::correction`], which multiplies the same numbers in the same order.
+fn correction<'r, 'f>(f: &'r Routine<'f>, beta: f64, number: Val<'r, 'f>) -> Val<'r, 'f> {
+    let one = f.int(1f64.to_bits());
+    let (power, square) = (f.var(one), f.var(beta.to_bits()));
+    f.repeat(u32::BITS as usize, |bit| {
+        let with = power.get().times_f64(square.get());
+        power.set(f.select(((number >> bit) & 1u64).is_not(0u64), with, power.get()));
+        square.set(square.get().times_f64(square.get()));
+    });
+    one.over_f64(one.minus_f64(power.get())).f64_to_f32()
+}
+
+/// `int step(const fornax_step *)`: nothing is done if the update would be refused for its numbers.
+pub fn step<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>) -> Val<'r, 'f> {
+    check(f, step);
+    check_rate(f, step);
+    let code = f.call(Symbol::Gradients as u32, [step]).low();
+    f.return_if(code.is_not(Status::Ok as u64), code);
+    f.call(Symbol::Update as u32, [step])
+}
+
+/// `int export(const void *state, size_t n, void *file, size_t bytes)`.
+pub fn export<'r, 'f>(f: &'r Routine<'f>, [from, n, file, bytes]: [Val<'r, 'f>; 4]) -> Val<'r, 'f> {
+    let (tables, table) = (tables(f), table(f));
+    state::check(f, from, n);
+    refuse(f, file.is(0u64), Status::Null);
+    refuse(f, bytes.is_not(table.u64(offset_of!(StepTable, export_bytes))), Status::StateSize);
+    let head = table.u32(offset_of!(StepTable, export_head_bytes));
+    f.call(Symbol::Copy as u32, [file, tables + table.u32(offset_of!(StepTable, export_head_at)), head]);
+    let numbers = tables + table.u32(offset_of!(StepTable, exported_at));
+    let variables = tables + (tables + Head::SIZE).u32(offset_of!(StateTable, variables_at));
+    let to = f.var(file + head);
+    f.repeat(table.u32(offset_of!(StepTable, exported)), |i| {
+        let variable = variables + (numbers + i * 4usize).u32(0) * Variable::SIZE;
+        let size = variable.u64(offset_of!(Variable, bytes));
+        let held = from + StateHead::SIZE + variable.u64(offset_of!(Variable, offset));
+        f.call(Symbol::Copy as u32, [to.get(), held, size]);
+        to.set(to.get() + size);
+    });
+    f.int(Status::Ok as u64)
+}
+
+const _: () = assert!(STEP_PREDICT == 0, "what STEP_GRADIENTS is not");
