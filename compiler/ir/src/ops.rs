@@ -179,6 +179,11 @@ macro_rules! table {
                 self.inner().infer(inputs)
             }
 
+            /// Every mnemonic of every operator, in table order.
+            pub fn mnemonics() -> Vec<&'static str> {
+                [$(&table!(@list $($mnemonics)+)[..]),*].concat()
+            }
+
             /// Reads an operator from its mnemonic and attributes; `None` if no operator has that mnemonic.
             pub fn parse(mnemonic: &str, reader: AttrReader) -> Option<Result<Self, OpError>> {
                 $(if table!(@list $($mnemonics)+).contains(&mnemonic) {

@@ -7,7 +7,7 @@ use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::{DType, TensorType};
 
 use crate::agree::Limit;
-use crate::rows::{Row, check};
+use crate::rows::{Row, tables};
 use crate::values::{line, many};
 
 /// The types that kernels compute with.
@@ -44,7 +44,8 @@ fn stated(f: UnaryFn, expected: f64) -> Limit {
     }
 }
 
-fn functions() -> impl Iterator<Item = UnaryFn> {
+/// Every function with the parameters it is tried with.
+pub fn functions() -> impl Iterator<Item = UnaryFn> {
     UnaryFn::MNEMONICS.iter().flat_map(|name| PARAMETERS.iter().filter_map(|p| UnaryFn::from_spelling(name, p)))
 }
 
@@ -58,8 +59,7 @@ fn written(f: UnaryFn) -> (String, String) {
     (name.to_owned(), attributes)
 }
 
-#[test]
-fn functions_of_one_element() {
+fn functions_of_one_element() -> Vec<Row> {
     let mut rows = Vec::new();
     for (f, dtype) in functions().flat_map(|f| NATIVE.map(|dtype| (f, dtype))) {
         let (name, p) = written(f);
@@ -91,13 +91,11 @@ fn functions_of_one_element() {
         };
         rows.push(Row { text, inputs: vec![vec![x]], limit: Box::new(users) });
     }
-    let count = check(&rows);
-    assert!(count > 100_000, "{count}");
+    rows
 }
 
 /// Fused into convolutions, depthwise ones and products whose sums are their operand.
-#[test]
-fn functions_behind_sums() {
+fn functions_behind_sums() -> Vec<Row> {
     let mut rows = Vec::new();
     for f in functions().filter(|f| !matches!(f, UnaryFn::Not | UnaryFn::IsNan)) {
         let (name, p) = written(f);
@@ -126,8 +124,7 @@ fn functions_behind_sums() {
             rows.push(Row { text, inputs: vec![vec![x]], limit: Box::new(limit) });
         }
     }
-    let count = check(&rows);
-    assert!(count > 100_000, "{count}");
+    rows
 }
 
 fn stated_of_two(function: BinaryFn, dtype: DType, expected: f64) -> Limit {
@@ -139,8 +136,7 @@ fn stated_of_two(function: BinaryFn, dtype: DType, expected: f64) -> Limit {
     }
 }
 
-#[test]
-fn functions_of_two_elements() {
+fn functions_of_two_elements() -> Vec<Row> {
     let mut rows = Vec::new();
     for (function, dtype) in BinaryFn::ALL.iter().flat_map(|f| NATIVE.map(|dtype| (*f, dtype))) {
         let b = line(dtype);
@@ -160,13 +156,11 @@ fn functions_of_two_elements() {
         );
         rows.push(Row { text, inputs: vec![vec![a, b]], limit: Box::new(limit) });
     }
-    let count = check(&rows);
-    assert!(count > 100_000, "{count}");
+    rows
 }
 
 /// With a number that is a constant, so that rewrites which look for it have their chance.
-#[test]
-fn functions_of_an_element_and_a_number() {
+fn functions_of_an_element_and_a_number() -> Vec<Row> {
     let mut rows = Vec::new();
     for (function, dtype) in BinaryFn::ALL.iter().flat_map(|f| NATIVE.map(|dtype| (*f, dtype))) {
         let x = line(dtype);
@@ -194,12 +188,10 @@ fn functions_of_an_element_and_a_number() {
             }
         }
     }
-    let count = check(&rows);
-    assert!(count > 100_000, "{count}");
+    rows
 }
 
-#[test]
-fn choices() {
+fn choices() -> Vec<Row> {
     let mut rows = Vec::new();
     for dtype in NATIVE {
         let b = line(dtype);
@@ -211,12 +203,10 @@ fn choices() {
         let a = b.clone().reshaped([n, 1].into());
         rows.push(Row { text, inputs: vec![vec![c, a, b]], limit: Box::new(|_, _, _, _| Limit::Bits) });
     }
-    let count = check(&rows);
-    assert!(count > 10_000, "{count}");
+    rows
 }
 
-#[test]
-fn conversions() {
+fn conversions() -> Vec<Row> {
     let mut rows = Vec::new();
     for (from, to) in NATIVE.iter().flat_map(|from| NATIVE.map(|to| (*from, to))) {
         let x = many(from);
@@ -227,6 +217,14 @@ fn conversions() {
         );
         rows.push(Row { text, inputs: vec![vec![x]], limit: Box::new(|_, _, _, _| Limit::Bits) });
     }
-    let count = check(&rows);
-    assert!(count > 10_000, "{count}");
+    rows
+}
+
+tables! {
+    functions_of_one_element: 100_000,
+    functions_behind_sums: 100_000,
+    functions_of_two_elements: 100_000,
+    functions_of_an_element_and_a_number: 100_000,
+    choices: 10_000,
+    conversions: 10_000,
 }

@@ -4,12 +4,15 @@
 //! extents that are all the same, with one user and several. Out: that run time, constant folding and the evaluator agree within what is
 //! stated of each function, whichever operands are known beforehand ([`agree`]); a case is an operator with its operands. Of functions of
 //! one and two elements alone there are more than 100 000; each test says how many it has seen.
+//! Every operator is in a table ([`coverage`]).
 
 mod agree;
 #[path = "../../ir/tests/support/compare.rs"]
 #[expect(dead_code, reason = "what rewritten graphs are compared by")]
 mod compare;
+mod coverage;
 mod elements;
+mod gradients;
 mod graphs;
 mod maps;
 #[path = "../../ir/tests/support/random.rs"]

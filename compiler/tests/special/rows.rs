@@ -40,3 +40,21 @@ pub fn check(rows: &[Row]) -> usize {
     assert!(wrong.is_empty(), "{} of {} rows\n{}", wrong.len(), rows.len(), wrong.join("\n"));
     parts.iter().map(|(count, _)| count).sum()
 }
+
+/// Makes a test of each table, which is a function that gives rows and the least number of elements to be compared, and lists them for
+/// [`coverage`](crate::coverage).
+macro_rules! tables {
+    ($($table:ident: $least:literal,)*) => {
+        /// Every table of this file.
+        pub const TABLES: &[fn() -> Vec<Row>] = &[$($table),*];
+
+        mod tests {
+            $(#[test]
+            fn $table() {
+                let count = crate::rows::check(&super::$table());
+                assert!(count >= $least, "{count}");
+            })*
+        }
+    };
+}
+pub(crate) use tables;
