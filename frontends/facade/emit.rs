@@ -151,6 +151,8 @@ struct Content<'a> {
     stats: Vec<Stats>,
     scores: Scores,
     step: Option<StepSpec>,
+    /// Of the first binding, where its last layer can be exchanged.
+    parted: Option<Parted>,
     metadata: &'a BTreeMap<String, String>,
     /// The first binding for this machine, if none of the targets is.
     reference: &'a dyn Fn(&Target) -> Result<Option<Plan>>,
@@ -169,13 +171,14 @@ impl Model {
             bindings.push(self.plans(binding, &options.targets, &mut times)?);
         }
         let plans = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
-        let scores = bindings[0].scores;
+        let (scores, parted) = (bindings[0].scores, bindings[0].parted.take());
         let stats = bindings.into_iter().map(|binding| binding.stats).collect();
         let reference = |host: &Target| {
             let graph = self.graph(&options.bindings[0])?;
             Ok(planned(graph, std::slice::from_ref(host), None, self.options())?.plans.pop())
         };
-        let content = Content { plans, stats, scores, step: None, metadata: self.metadata(), reference: &reference };
+        let (step, metadata) = (None, self.metadata());
+        let content = Content { plans, stats, scores, step, parted, metadata, reference: &reference };
         self.emit(&content, options, emit, times)
     }
 
@@ -207,8 +210,8 @@ impl Model {
             let host = std::slice::from_ref(host);
             Ok(planned_with(graphs[0].clone(), host, &compile, self.options())?.plans.pop())
         };
-        let (stats, step) = (vec![stats], Some(spec));
-        let content = Content { plans, stats, scores, step, metadata: &metadata, reference: &reference };
+        let (stats, step, parted) = (vec![stats], Some(spec), None);
+        let content = Content { plans, stats, scores, step, parted, metadata: &metadata, reference: &reference };
         self.emit(&content, options, emit, times)
     }
 
@@ -252,7 +255,7 @@ impl Model {
             source: result.times.stage("source hash", || self.source().hash()),
             metadata: content.metadata,
             weights,
-            head: bindings[0].parted.as_ref().and_then(|parted| parted.exchangeable(&compiled)),
+            head: content.parted.as_ref().and_then(|parted| parted.exchangeable(&compiled)),
         };
         let manifest = description.json().to_string();
         let image = result.times.stage("entry", || compiled.image(&options.name, &manifest, options.embed))?;

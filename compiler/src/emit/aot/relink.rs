@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use fornax_runtime::artifact::{FORMAT_WITH_STATE, Head, Sample};
+use fornax_runtime::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, Head, Sample};
 use fornax_runtime::{Arch, ConstantPool, DType, Level, Library, Port};
 use object::elf;
 
@@ -43,8 +43,13 @@ pub fn relink(
 ) -> Result<Relinked> {
     let sections = library.sections();
     let head = Head::read(&sections.tables).ok_or_else(|| wrong("tables", "a head", "fewer bytes"))?;
-    let (arch, state) = (Arch::HOST, head.version == FORMAT_WITH_STATE);
-    let shape = entry::EntryOptions { arch, embedded: sections.embedded, simple: simple(library), state };
+    let state = match head.version {
+        FORMAT_WITH_STATE => true,
+        FORMAT_VERSION => false,
+        other => return Err(wrong("format", &format!("{FORMAT_VERSION} or {FORMAT_WITH_STATE}, of inference"), other)),
+    };
+    let arch = Arch::HOST;
+    let shape = entry::EntryOptions { arch, embedded: sections.embedded, simple: simple(library), state, rates: None };
     // Half of the work has nothing to do with the weights.
     let (functions, others) = std::thread::scope(|scope| {
         let functions = scope.spawn(|| entry::functions(shape));

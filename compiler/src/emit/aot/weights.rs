@@ -135,7 +135,8 @@ pub fn sealed(mut memory: ConstantPool, layout: u64, guarded: usize) -> Weights 
     Weights { bytes: Bytes::from_owner(Memory(memory)), guarded, hash }
 }
 
-/// Refuses plans whose parameters and states differ: one state serves every binding and level of a library.
+/// Refuses plans whose parameters and states differ: one state serves every binding and level of a library. What it begins with, the first
+/// plan says.
 ///
 /// # Errors
 /// [`Error::Plan`] naming the first that differs.
@@ -143,7 +144,11 @@ pub fn check_state(plans: &[&Plan]) -> Result<()> {
     let Some((first, others)) = plans.split_first() else { return Ok(()) };
     for plan in others {
         let count = first.variables.len().max(plan.variables.len());
-        let differs = (0..count).find(|at| first.variables.get(*at) != plan.variables.get(*at));
+        let place = |plan: &Plan, at: usize| {
+            let variable = plan.variables.get(at);
+            variable.map(|v| (v.kind, v.name.clone(), v.offset, v.initial.ty.clone()))
+        };
+        let differs = (0..count).find(|at| place(first, *at) != place(plan, *at));
         if let Some(at) = differs {
             let text = |plan: &Plan| {
                 let variable = plan.variables.get(at);
