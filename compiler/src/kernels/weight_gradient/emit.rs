@@ -5,7 +5,11 @@ use super::schedule::{Lanes, Schedule, even};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, Mem, R, V, VOp};
 use crate::kernels::conv::{Axis, Input};
+use crate::kernels::LINE;
 use crate::kernels::square::transpose;
+
+/// Pixels of a block below which its sums are in memory before what they are added to could be.
+const FEW_PIXELS: usize = 16;
 
 /// The operands of a tile.
 #[derive(Clone, Copy)]
@@ -66,6 +70,13 @@ pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
         let pixels = Pixels { rows: none, columns: none, pass };
         return writer.units(e, (first, end), [x, dy, y], sum, pixels, [none, none]);
     }
+    if rows * columns == 1 {
+        // The sums of a tile of weights stay near from image to image.
+        let [row, column] = [0, 0].map(|first| e.integer(first));
+        let [bottom, right] = [spec.rows.output, spec.columns.output].map(|end| e.integer(end as i64));
+        let pixels = Pixels { rows: bottom, columns: right, pass };
+        return writer.units(e, (first, end), [x, dy, y], sum, pixels, [row, column]);
+    }
     e.repeat(Count::Times(spec.batch as u32), &mut |e| {
         let [height, width] = spec.block();
         let (row, column) = (e.integer(0), e.r());
@@ -90,8 +101,7 @@ pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
             e.add_imm(row, row, height as i64);
         });
         [row, column].into_iter().for_each(|r| e.free_r(r));
-        e.add_imm(x, x, strides(spec)[3] as i64);
-        e.add_imm(dy, dy, (spec.element.size() * spec.filters * spec.rows.output * spec.columns.output) as i64);
+        writer.next_image(e, [x, dy]);
     });
 }
 
@@ -131,7 +141,35 @@ fn met(e: &mut dyn Emitter, axis: &Axis, tap: R, [from, end]: [R; 2]) -> [R; 2] 
 }
 
 impl Writer<'_> {
-    /// A range of units, given by its first and its number, for a block that begins at a row and column.
+    /// Moves the operands on by an image.
+    fn next_image(&self, e: &mut dyn Emitter, [x, dy]: [R; 2]) {
+        let spec = self.spec;
+        e.add_imm(x, x, strides(spec)[3] as i64);
+        e.add_imm(dy, dy, (spec.element.size() * spec.filters * spec.rows.output * spec.columns.output) as i64);
+    }
+
+    /// Runs `body` for each image where an image is a block, with its operands and the number of images before it; else once.
+    fn images(
+        &self,
+        e: &mut dyn Emitter,
+        operands: [R; 2],
+        pixels: Pixels,
+        body: &mut dyn FnMut(&mut dyn Emitter, [R; 2], Pixels),
+    ) {
+        if self.spec.blocks() != [1, 1] || self.spec.batch <= 1 {
+            return body(e, operands, pixels);
+        }
+        let (operands, pass) = (operands.map(|r| copy(e, r)), copy(e, pixels.pass));
+        e.repeat(Count::Times(self.spec.batch as u32), &mut |e| {
+            body(e, operands, Pixels { pass, ..pixels });
+            self.next_image(e, operands);
+            e.add_imm(pass, pass, 1);
+        });
+        operands.into_iter().chain([pass]).for_each(|r| e.free_r(r));
+    }
+
+    /// A range of units, given by its first and its number, for a block that begins at a row and column, or for the one block of every
+    /// image.
     fn units(
         &self,
         e: &mut dyn Emitter,
@@ -172,7 +210,9 @@ impl Writer<'_> {
                 e.add_imm(at, at, -(spec.columns.begin as i64));
                 advance(e, from, at, strides(spec)[1]);
                 advance(e, dy, left, spec.element.size() * spec.filters);
-                self.sizes(e, tile, [from, dy, y], sum, pixels);
+                self.images(e, [from, dy], pixels, &mut |e, [from, dy], pixels| {
+                    self.sizes(e, tile, [from, dy, y], sum, pixels);
+                });
                 for r in [y].into_iter().chain(sum) {
                     e.add_imm(r, r, (SINGLE * spec.channels) as i64);
                 }
@@ -278,6 +318,7 @@ impl Writer<'_> {
             Lanes::Channels => (x, dy, y_element),
             Lanes::Filters => (dy, x, x_element),
         };
+        self.prefetch(e, size, vectors, &p);
         let sums: Vec<Vec<V>> = (0..size).map(|_| vectors.iter().map(|_| e.v()).collect()).collect();
         sums.iter().flatten().for_each(|v| e.zero(*v));
         let rows = [p.lanes, p.broadcast].map(|r| copy(e, r));
@@ -306,6 +347,23 @@ impl Writer<'_> {
         });
         rows.into_iter().for_each(|r| e.free_r(r));
         self.store(e, sums, vectors, &p, pixels.pass);
+    }
+
+    /// Asks for what the sums of a tile will be added to: it is in no cache where there are more weights than pixels.
+    fn prefetch(&self, e: &mut dyn Emitter, size: usize, vectors: &[usize], p: &Pointers) {
+        let [height, width] = self.spec.block();
+        if height * width < FEW_PIXELS {
+            return;
+        }
+        let [element, lane] = self.weight_strides();
+        let lanes: usize = vectors.iter().sum();
+        let (lines, length) = match self.schedule.lanes {
+            Lanes::Channels => ((0..size).map(|j| j * element).collect::<Vec<_>>(), lanes * lane),
+            Lanes::Filters => ((0..lanes).map(|i| i * lane).collect(), size * element),
+        };
+        for (line, offset) in lines.into_iter().flat_map(|line| (0..length).step_by(LINE).map(move |at| (line, at))) {
+            e.prefetch(p.sum.unwrap_or(p.y).at(line + offset));
+        }
     }
 
     /// Adds the sums of a block to what the blocks before it gave.
