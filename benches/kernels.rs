@@ -13,8 +13,8 @@ use std::fmt;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use fornax_compiler::internals::{
-    ChannelWeightGradient, Conv, ConvAxis, ConvInput, Depthwise, Epilogue, Gate, Gemv, Mean, Pool, PoolKind, Sliding,
-    Softmax, Spec, WeightGradient,
+    ChannelWeightGradient, Conv, ConvAxis, ConvInput, Depthwise, Epilogue, EpilogueOp, Gate, Gemv, Mean, Pool,
+    PoolKind, Sliding, Softmax, Spec, WeightGradient,
 };
 use fornax_compiler::{Kernel, Target};
 use fornax_ir::scalar::UnaryFn;
@@ -109,8 +109,10 @@ fn depthwise_spec((channels, extent, k, s): &(usize, usize, usize, usize), silu:
         strides: [*s; 2],
         dilations: [1; 2],
         pads,
-        activation: silu.then_some(UnaryFn::Silu),
-        squeeze: silu,
+        epilogue: match silu {
+            true => Epilogue::new(Some(UnaryFn::Silu), false, false).then(EpilogueOp::Sum),
+            false => Epilogue::default(),
+        },
         transposed: false,
     }
 }

@@ -4,6 +4,7 @@ use super::Lower;
 use super::context::Lowering;
 use super::convolve::{FEW_CHANNELS, NEAR, axis};
 use super::{decompose, depthwise};
+use crate::codegen::epilogue::Epilogue;
 use crate::kernels::conv::{Axis, Input};
 use crate::kernels::{ChannelWeightGradient, Spec, WeightGradient};
 use crate::plan::{AxisOrder, Operand};
@@ -61,7 +62,7 @@ fn by_channel(op: &ConvWeightGradient, cx: &Lowering<'_>) -> Result<Option<Chann
     let (x, dy) = (cx.operand_type(0), cx.operand_type(1));
     let (_, windows) = op.windows(x, dy)?;
     let single = op.group == x.shape[1] && op.group == dy.shape[1];
-    let spec = depthwise::spec(x, &windows, None, false).filter(|_| single && x.dtype == DType::F32);
+    let spec = depthwise::spec(x, &windows, Epilogue::default()).filter(|_| single && x.dtype == DType::F32);
     let spec = spec.map(|spec| ChannelWeightGradient { sliding: spec.sliding(), sum: op.accumulate });
     Ok(spec.filter(ChannelWeightGradient::applies))
 }

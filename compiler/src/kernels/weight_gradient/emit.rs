@@ -4,8 +4,8 @@ use super::WeightGradient;
 use super::schedule::{Lanes, Schedule, even};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, Mem, R, V, VOp};
-use crate::kernels::conv::{Axis, Input};
 use crate::kernels::LINE;
+use crate::kernels::conv::{Axis, Input};
 use crate::kernels::square::transpose;
 
 /// Pixels of a block below which its sums are in memory before what they are added to could be.
