@@ -158,7 +158,7 @@ fn depthwise(bencher: Bencher<'_, '_>, case: &Case) {
 fn weight_gradient_cases() -> Vec<Case> {
     let spec = |channels, filters, axis, input| {
         let (element, batch, rows, columns, sum) = (DType::F32, 1, axis, axis, true);
-        WeightGradient { element, batch, channels, filters, rows, columns, input, sum }
+        WeightGradient { element, batch, channels, filters, rows, columns, input, gate: false, sum }
     };
     let stem = ConvAxis { input: 224, output: 112, kernel: 3, stride: 2, dilation: 1, begin: 0 };
     let pointwise = POINTWISE.iter().map(|(pixels, channels, filters, _)| {

@@ -9,6 +9,7 @@ pub(crate) mod fold_constants;
 pub(crate) mod fold_pad;
 pub(crate) mod fuse_activation;
 pub(crate) mod fuse_data_gradient;
+pub(crate) mod fuse_gate;
 pub(crate) mod fuse_gemm;
 pub(crate) mod fuse_grouped_conv;
 pub(crate) mod fuse_mbconv;

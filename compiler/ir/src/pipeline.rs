@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::{verify, verify_sizes};
 use crate::passes::{
-    Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_data_gradient, fuse_gemm,
+    Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_data_gradient, fuse_gate, fuse_gemm,
     fuse_grouped_conv, fuse_mbconv, fuse_residual, fuse_slope, fuse_squeeze_excite, recognize_activation,
     remove_identity,
 };
@@ -67,6 +67,11 @@ pub const PASSES: &[Pass] = &[
         name: "fuse_data_gradient",
         about: "end data gradients of convolutions in what passes them on",
         run: fuse_data_gradient::run,
+    },
+    Pass {
+        name: "fuse_gate",
+        about: "gate the sums of weight gradients in place of what they are sums of",
+        run: fuse_gate::run,
     },
     // After fuse_activation: it looks for projections that end in activation and gate.
     Pass {

@@ -19,6 +19,10 @@ fn weights_of_convolutions_have_gradients() {
                 "%y = conv_weight_gradient %x, %g, %s {kernel=[3,2],strides=[1,2],pads=[0,1,0,1],dilations=[2,1],group=2,accumulate=true}",
             ),
             (
+                "%x: f32[2,4,7,8], %g: f32[2,4,3,4], %e: f32[2,4,1,1]",
+                "%y = conv_weight_gradient %x, %g, %e {kernel=[3,3],strides=[2,2],pads=[0,1,0,1],group=4,gate=true}",
+            ),
+            (
                 "%x: f32[2,3,9], %g: f32[2,4,7]",
                 "%y = conv_weight_gradient %x, %g {kernel=[3],strides=[1],pads=[0,0],dilations=[1]}",
             ),
@@ -86,6 +90,10 @@ fn functions_and_maxima_have_gradients() {
 fn gradients_of_weights_have_kernels() {
     let rows = [
         ("%x: f32[2,40,30,20], %g: f32[2,17,30,20], %s: f32[17,40,1,1]", "%x, %g, %s {accumulate=true}"),
+        (
+            "%x: f32[2,40,7,6], %g: f32[2,17,7,6], %e: f32[2,40,1,1], %s: f32[17,40,1,1]",
+            "%x, %g, %e, %s {gate=true,accumulate=true}",
+        ),
         ("%x: f32[1,3,31,30], %g: f32[1,32,16,15]", "%x, %g {kernel=[3,3],strides=[2,2],pads=[1,0,1,1]}"),
         (
             "%x: f32[2,7,9,8], %g: f32[2,20,9,8], %s: f32[20,7,3,3]",
