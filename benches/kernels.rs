@@ -13,8 +13,8 @@ use std::fmt;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use fornax_compiler::internals::{
-    ChannelWeightGradient, Conv, ConvAxis, ConvInput, Depthwise, Epilogue, Gate, Gemv, Mean, Pool, PoolKind, Sliding,
-    Softmax, Spec, WeightGradient,
+    ChannelWeightGradient, Conv, ConvAxis, ConvInput, Depthwise, Epilogue, EpilogueOp, Gate, Gemv, Mean, Pool,
+    PoolKind, Sliding, Softmax, Spec, WeightGradient,
 };
 use fornax_compiler::{Kernel, Target};
 use fornax_ir::scalar::UnaryFn;
@@ -109,8 +109,10 @@ fn depthwise_spec((channels, extent, k, s): &(usize, usize, usize, usize), silu:
         strides: [*s; 2],
         dilations: [1; 2],
         pads,
-        activation: silu.then_some(UnaryFn::Silu),
-        squeeze: silu,
+        epilogue: match silu {
+            true => Epilogue::new(Some(UnaryFn::Silu), false, false).then(EpilogueOp::Sum),
+            false => Epilogue::default(),
+        },
         transposed: false,
     }
 }
@@ -156,7 +158,7 @@ fn depthwise(bencher: Bencher<'_, '_>, case: &Case) {
 fn weight_gradient_cases() -> Vec<Case> {
     let spec = |channels, filters, axis, input| {
         let (element, batch, rows, columns, sum) = (DType::F32, 1, axis, axis, true);
-        WeightGradient { element, batch, channels, filters, rows, columns, input, sum }
+        WeightGradient { element, batch, channels, filters, rows, columns, input, gate: false, sum }
     };
     let stem = ConvAxis { input: 224, output: 112, kernel: 3, stride: 2, dilation: 1, begin: 0 };
     let pointwise = POINTWISE.iter().map(|(pixels, channels, filters, _)| {

@@ -8,7 +8,7 @@ mod support;
 
 use std::time::Instant;
 
-use fornax_compiler::internals::{Conv, Depthwise, Ring};
+use fornax_compiler::internals::{Conv, Depthwise, Epilogue, EpilogueOp, Ring};
 use fornax_compiler::{Kernel, Target};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
@@ -53,8 +53,7 @@ fn main() {
                 strides: [*s; 2],
                 dilations: [1; 2],
                 pads: [(k - 1) / 2; 2],
-                activation: Some(UnaryFn::Silu),
-                squeeze: true,
+                epilogue: Epilogue::new(Some(UnaryFn::Silu), false, false).then(EpilogueOp::Sum),
                 transposed: false,
             };
             let ring = Ring { inputs: *inputs, expand: Some(UnaryFn::Silu), depthwise: depthwise.clone() };

@@ -1,8 +1,9 @@
-//! Where the time of a training step goes: `cargo bench --bench training -- [model] [threads] [batch]`
+//! Where the time of a training step goes: `cargo bench --bench training -- [model] [threads] [batch] [images]`
 //!
-//! The model (a preset, spec or ONNX file; EfficientNet-B0 by default) is trained whole, batch norms fixed, AdamW. For every kind of
-//! kernel: calls, milliseconds an image, share of the FMA peak that this process measures; then the time of an image's gradients, of an
-//! update, and of a step of `batch` images (16 by default).
+//! The model (a preset, spec or ONNX file; EfficientNet-B0 by default) is trained whole, batch norms fixed, AdamW, by runs of `images`
+//! images (1 by default). For every kind of kernel: calls, milliseconds an image, share of the FMA peak that this process measures; then
+//! the time of an image's gradients, of an update, and of a step of `batch` images (16 by default) from its first run, which packs the
+//! weights anew, to the end of the update.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,14 @@ fn main() {
     let (name, threads, batch) = (word(0, "efficientnet-b0"), word(1, "1"), word(2, "16"));
     let (threads, batch): (usize, usize) = (threads.parse().expect("threads"), batch.parse().expect("a batch"));
     let model = Model::open(&name).expect("a model");
-    let graph = model.graph(&Bindings::default()).expect("a graph");
+    let images: usize = word(3, "1").parse().expect("images");
+    let mut bindings = Bindings::default();
+    let input = &model.inputs()[0];
+    let plain = model.graph(&bindings).expect("a graph");
+    let mut shape = plain.ty(plain.inputs()[0]).shape.to_vec();
+    shape[0] = images;
+    bindings.shapes.insert(input.name.clone(), shape);
+    let graph = model.graph(&bindings).expect("a graph");
     let options = TrainingOptions {
         trained: &|_| true,
         norms: &|_| Norm::Fixed,
@@ -58,7 +66,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Time by the first word of a kernel's name, of the fastest of several runs of each step.
+/// Time an image by the first word of a kernel's name, of the fastest of several runs of each step.
 fn kinds(step: &mut Step, inputs: &[&Tensor], threads: usize) {
     let program = Arc::clone(step.program());
     let mut best = vec![u64::MAX; program.steps().len()];
@@ -71,7 +79,9 @@ fn kinds(step: &mut Step, inputs: &[&Tensor], threads: usize) {
     let mut found: HashMap<String, (usize, f64, u64, u64)> = HashMap::new();
     for (at, kernel) in program.steps().iter().enumerate().skip(program.prologue()) {
         let entry = found.entry(kind(&kernel.name)).or_default();
-        *entry = (entry.0 + 1, entry.1 + best[at] as f64 / 1e6, entry.2 + kernel.flops, entry.3 + kernel.bytes);
+        let time = best[at] as f64 / 1e6 / step.images() as f64;
+        let (flops, bytes) = (kernel.flops / step.images() as u64, kernel.bytes / step.images() as u64);
+        *entry = (entry.0 + 1, entry.1 + time, entry.2 + flops, entry.3 + bytes);
         if std::env::args().any(|word| word == "--steps") {
             println!(
                 "{:8.1} us {:6.1} GF/s  {}  ; {}",
@@ -104,26 +114,25 @@ fn kind(name: &str) -> String {
     }
 }
 
-/// Medians of an image's gradients, and of an update.
+/// Medians of an image's gradients, of an update, and of steps as a whole.
 fn totals(step: &mut Step, inputs: &[&Tensor], batch: usize) {
-    let median = |times: &mut Vec<Duration>| {
+    let median = |mut times: Vec<Duration>| {
         times.sort();
         ms(times[times.len() / 2])
     };
-    let (mut gradients, mut updates) = (Vec::new(), Vec::new());
+    let (mut gradients, mut updates, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..5 {
-        for _ in 0..batch {
+        let first = Instant::now();
+        for _ in 0..batch.div_ceil(step.images()) {
             let begun = Instant::now();
             step.gradients(inputs).expect("a run");
-            gradients.push(begun.elapsed());
+            gradients.push(begun.elapsed() / step.images() as u32);
         }
         let begun = Instant::now();
         step.update(&Rates::new(1e-6, round + 1)).expect("an update");
         updates.push(begun.elapsed());
+        steps.push(first.elapsed());
     }
-    let (image, update) = (median(&mut gradients), median(&mut updates));
-    println!(
-        "{image:.2} ms an image, {update:.2} ms an update, {:.1} ms a step of {batch}",
-        image * batch as f64 + update
-    );
+    let (image, update, whole) = (median(gradients), median(updates), median(steps));
+    println!("{image:.2} ms an image, {update:.2} ms an update, {whole:.1} ms a step of {batch}");
 }

@@ -222,6 +222,8 @@ pub trait Emitter {
     fn min(&mut self, d: R, a: R, b: R);
     /// `d = max(a, b)`, signed
     fn max(&mut self, d: R, a: R, b: R);
+    /// Asks for the cache line at `at`, which may be any memory: what is computed does not change.
+    fn prefetch(&mut self, _at: Mem) {}
     /// `d = *at`, 64 bits
     fn load_r(&mut self, d: R, at: Mem);
     /// `*at = s`, 64 bits

@@ -4,7 +4,7 @@
 
 mod plain;
 
-pub use crate::codegen::epilogue::Epilogue;
+pub use crate::codegen::epilogue::{Epilogue, EpilogueOp};
 pub use crate::codegen::math::error_bound;
 pub use crate::emit::{MachineCode, compile as compile_kernels};
 pub use crate::kernels::conv::{Axis as ConvAxis, Input as ConvInput, Schedule as ConvSchedule};

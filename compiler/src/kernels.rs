@@ -8,7 +8,7 @@
 mod kind;
 pub mod name;
 pub mod packing;
-mod parts;
+pub mod parts;
 #[cfg(test)]
 mod sizes;
 pub mod sliding;
@@ -19,6 +19,7 @@ pub mod testing;
 pub mod text;
 
 use crate::codegen::elements::SINGLE;
+use crate::codegen::epilogue::Map;
 use crate::codegen::{Emitter, R};
 use crate::target::{Cost, Machine, Target};
 use fornax_ir::types::DType;
@@ -80,6 +81,16 @@ impl Argument {
     pub fn in_place_of(mut self, index: usize) -> Self {
         self.in_place = Some(index);
         self
+    }
+}
+
+impl Map {
+    /// A map of an epilogue, of `count` elements, as an argument.
+    pub fn argument(self, element: DType, count: usize) -> Argument {
+        match self {
+            Self::Residual | Self::Factor | Self::At => Argument::read(self.name(), element, count),
+            Self::Slope => Argument::write(self.name(), element, count),
+        }
     }
 }
 

@@ -53,11 +53,14 @@ macro_rules! table {
 
 table! {
     conv::Conv;
+    conv_with_slope::ConvWithSlope;
     conv_transpose::ConvTranspose;
+    conv_data_gradient::ConvDataGradient;
     conv_weight_gradient::ConvWeightGradient;
     batch_norm::BatchNorm;
     batch_statistics::BatchStatistics;
     unary::Unary;
+    unary_with_slope::UnaryWithSlope;
     unary_gradient::UnaryGradient;
     binary::Binary;
     select::Where;

@@ -263,6 +263,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codegen::epilogue::Epilogue;
     use crate::kernels::{Depthwise, Loops, Spec};
     use fornax_ir::scalar::UnaryFn;
     use fornax_ir::types::DType;
@@ -297,8 +298,7 @@ mod tests {
                 strides: [1, 1],
                 dilations: [1, 1],
                 pads: [3, 3],
-                activation,
-                squeeze: false,
+                epilogue: Epilogue::new(activation, false, false),
                 transposed: false,
             })
         };

@@ -205,11 +205,14 @@ impl std::ops::Deref for Op {
 
 table! {
     conv::Conv "convolution with bias, residual and activation" ["conv"];
+    conv_with_slope::ConvWithSlope "convolution with the slope of its activation" ["conv_with_slope"];
     conv_transpose::ConvTranspose "transposed convolution" ["conv_transpose"];
+    conv_data_gradient::ConvDataGradient "gradient of a convolution's operand, and what follows it" ["conv_data_gradient"];
     conv_weight_gradient::ConvWeightGradient "gradient of a convolution's weights" ["conv_weight_gradient"];
     batch_norm::BatchNorm "batch normalisation" ["batch_norm"];
     batch_statistics::BatchStatistics "mean and variance of each channel" ["batch_statistics"];
     unary::Unary "element-wise function" [..UnaryFn::MNEMONICS];
+    unary_with_slope::UnaryWithSlope "element-wise function with its derivative" ["unary_with_slope"];
     unary_gradient::UnaryGradient "gradient of an element-wise function" ["unary_gradient"];
     binary::Binary "element-wise function of two operands" [..BinaryFn::MNEMONICS];
     select::Where "element-wise choice" ["where"];

@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::{verify, verify_sizes};
 use crate::passes::{
-    Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_gemm, fuse_grouped_conv, fuse_mbconv,
-    fuse_residual, fuse_squeeze_excite, recognize_activation, remove_identity,
+    Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_data_gradient, fuse_gate, fuse_gemm,
+    fuse_grouped_conv, fuse_mbconv, fuse_residual, fuse_slope, fuse_squeeze_excite, recognize_activation,
+    remove_identity,
 };
 use crate::remark::Remark;
 
@@ -59,6 +60,19 @@ pub const PASSES: &[Pass] = &[
     },
     // After fuse_activation, which decides whether the activation comes before the addition.
     Pass { name: "fuse_residual", about: "add residuals inside convolutions", run: fuse_residual::run },
+    // After fuse_activation, which takes activations that no gradient passes, and fuse_residual: sums come before activations.
+    Pass { name: "fuse_slope", about: "keep slopes of activations in place of their arguments", run: fuse_slope::run },
+    // After fuse_slope, which makes gradients of activations products.
+    Pass {
+        name: "fuse_data_gradient",
+        about: "end data gradients of convolutions in what passes them on",
+        run: fuse_data_gradient::run,
+    },
+    Pass {
+        name: "fuse_gate",
+        about: "gate the sums of weight gradients in place of what they are sums of",
+        run: fuse_gate::run,
+    },
     // After fuse_activation: it looks for projections that end in activation and gate.
     Pass {
         name: "fuse_squeeze_excite",

@@ -8,7 +8,7 @@ mod derivative;
 
 use std::hash::{Hash, Hasher};
 
-pub use derivative::{Expression, Step};
+pub use derivative::{Expression, Step, WithSlope};
 
 /// Declares the functions of one element, a row each: what it is, its variant with parameters, its mnemonic, whether it may end a
 /// convolution or matrix product (`activation`) or not (`function`), the error that computing it in `f32` may have (see

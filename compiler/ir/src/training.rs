@@ -31,6 +31,7 @@ mod update;
 
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::passes::{Context, recognize_activation};
 use crate::types::TensorType;
 pub use optimiser::{Optimiser, correction};
 
@@ -106,7 +107,9 @@ impl Training {
     /// rule, all of them; parameters that the loss does not change with, or only in steps, as below a quantised layer; a batch norm that cannot be folded because a scale over its deviation is not finite, or cannot be trained
     /// because a channel has one element.
     pub fn new(graph: &Graph, options: &TrainingOptions<'_>) -> Result<Self> {
-        let model = model::Model::new(graph, options)?;
+        // An activation that a file spells in arithmetic is one to differentiate too: one derivative, not one for each of its operators.
+        let graph = recognize_activation::run(graph.clone(), &mut Context::new("recognize_activation", 0))?;
+        let model = model::Model::new(&graph, options)?;
         let built = gradients::build(model, options)?;
         let variables = update::Variables::of(&built);
         Ok(Self {

@@ -4,7 +4,7 @@
 //! an ordered list of steps, printed in the kernel's name. Any producer calls [`Epilogue::store`] at its store point, so adding an
 //! activation touches no kernel.
 
-use super::{Element, Emitter, Mem, V, VOp, math};
+use super::{Element, Emitter, Mem, R, V, VOp, math};
 use crate::target::Machine;
 use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, HardSigmoid, HardSwish, LeakyRelu, Neg, Relu};
 use fornax_ir::types::DType;
@@ -16,27 +16,86 @@ const TOGETHER: usize = 8;
 const GROUP: usize = 2;
 /// Registers that an activation needs for each output, its value among them, and for all of them; most need no more than SiLU.
 const ACTIVATION: (usize, usize) = (4, 2);
+/// The same where the activation's slope is kept.
+const WITH_SLOPE: (usize, usize) = (5, 3);
 
 /// Multiply-adds in whose time a function of the exponential is evaluated (measured: 8 to 17, a division among them).
 const TRANSCENDENTAL: u64 = 12;
+
+/// Bytes of a map that stay in a cache.
+const NEAR: usize = 1 << 18;
 
 /// One step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum EpilogueOp {
     /// Adds the element of another tensor at the same place.
     Residual,
+    /// Multiplies by the element of another tensor at the same place.
+    Factor,
+    /// Multiplies by the derivative of a function at the element of another tensor at the same place.
+    Derivative(UnaryFn),
     /// Applies a function.
     Apply(UnaryFn),
+    /// Applies a function and stores its derivative into another tensor at the same place; see [`UnaryFn::with_slope`].
+    ApplyWithSlope(UnaryFn),
     /// Adds the value to a running sum; the sum over a row's pixels for a squeeze.
     Sum,
 }
 
+/// A map of the results' shape and order that an epilogue reads or writes besides the results.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Map {
+    /// What is added.
+    Residual,
+    /// What is multiplied by.
+    Factor,
+    /// Where a derivative is taken.
+    At,
+    /// Where slopes go.
+    Slope,
+}
+
+/// Something for each [`Map`] that an epilogue has.
+pub type Maps<T> = [Option<T>; 4];
+
+impl Map {
+    /// All of them, those that are written last.
+    pub const ALL: [Self; 4] = [Self::Residual, Self::Factor, Self::At, Self::Slope];
+
+    /// What stands there, as an argument of a kernel.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Residual => "residual",
+            Self::Factor => "factor",
+            Self::At => "at",
+            Self::Slope => "slope",
+        }
+    }
+}
+
 impl EpilogueOp {
+    /// The map that the step reads or writes.
+    fn map(self) -> Option<Map> {
+        match self {
+            Self::Residual => Some(Map::Residual),
+            Self::Factor => Some(Map::Factor),
+            Self::Derivative(_) => Some(Map::At),
+            Self::ApplyWithSlope(_) => Some(Map::Slope),
+            Self::Apply(_) | Self::Sum => None,
+        }
+    }
+
     /// The step that `words` begin with, and how many of them it takes.
     fn read(words: &[&str]) -> Option<(Self, usize)> {
         match *words.first()? {
             "add" => return Some((Self::Residual, 1)),
+            "times" => return Some((Self::Factor, 1)),
             "sum" => return Some((Self::Sum, 1)),
+            first @ ("slope" | "derivative") => {
+                let (Self::Apply(function), used) = Self::read(&words[1..])? else { return None };
+                let step = if first == "slope" { Self::ApplyWithSlope } else { Self::Derivative };
+                return Some((step(function), used + 1));
+            }
             _ => {}
         }
         // Names of functions have one or two words, then parameters.
@@ -63,8 +122,8 @@ pub struct Output {
     pub to: Mem,
     /// How many of its lanes exist.
     pub lanes: usize,
-    /// The element to add in [`EpilogueOp::Residual`].
-    pub residual: Option<Mem>,
+    /// The elements of other maps at the same place.
+    pub maps: Maps<Mem>,
     /// The running sum of [`EpilogueOp::Sum`]. Lanes that do not exist hold undefined bytes.
     pub sum: Option<V>,
 }
@@ -90,7 +149,27 @@ impl Epilogue {
         &self.0
     }
 
-    /// Whether outputs need [`Output::residual`].
+    /// The maps that outputs need in [`Output::maps`], in the order of [`Map::ALL`].
+    pub fn maps(&self) -> impl Iterator<Item = Map> {
+        Map::ALL.into_iter().filter(|map| self.0.iter().any(|step| step.map() == Some(*map)))
+    }
+
+    /// Pointers to its maps, which are the kernel's arguments from `first` on.
+    pub fn pointers(&self, e: &mut dyn Emitter, first: usize) -> Maps<R> {
+        let mut pointers = Maps::default();
+        for (i, map) in self.maps().enumerate() {
+            pointers[map as usize] = Some(e.pointer(first + i));
+        }
+        pointers
+    }
+
+    /// Whether maps take part that no cache has, of results of so many bytes: those of a training step, where all that the backward half
+    /// reads has left the caches meanwhile. Kernels then ask for what a tile reads and writes before they compute it.
+    pub fn is_far(&self, bytes: usize) -> bool {
+        bytes > NEAR && self.maps().any(|map| map != Map::Residual)
+    }
+
+    /// Whether a residual is added.
     pub fn residual(&self) -> bool {
         self.0.contains(&EpilogueOp::Residual)
     }
@@ -103,7 +182,9 @@ impl Epilogue {
     /// Multiply-adds that could begin while so many outputs go through the steps, in vectors.
     pub fn slots(&self, outputs: u64, machine: &Machine) -> f64 {
         let step = |step: &EpilogueOp| match step {
-            EpilogueOp::Residual | EpilogueOp::Sum => 1,
+            EpilogueOp::Residual | EpilogueOp::Factor | EpilogueOp::Sum => 1,
+            EpilogueOp::Derivative(_) => 4,
+            EpilogueOp::ApplyWithSlope(_) => TRANSCENDENTAL + 4,
             EpilogueOp::Apply(Relu | Abs | Neg) => 1,
             EpilogueOp::Apply(Clip(..)) => 2,
             EpilogueOp::Apply(LeakyRelu(_) | HardSigmoid(..) | HardSwish) => 4,
@@ -114,13 +195,17 @@ impl Epilogue {
 
     /// The steps as a suffix of a kernel's name: `_add_silu`, `_clip_0_6`, or nothing.
     pub fn suffix(&self) -> String {
+        let function = |before: &str, f: &UnaryFn| {
+            let (name, parameters) = f.spelling();
+            parameters.iter().fold(format!("{before}_{name}"), |text, p| format!("{text}_{p}"))
+        };
         let word = |step: &EpilogueOp| match step {
             EpilogueOp::Residual => "_add".into(),
+            EpilogueOp::Factor => "_times".into(),
             EpilogueOp::Sum => "_sum".into(),
-            EpilogueOp::Apply(f) => {
-                let (name, parameters) = f.spelling();
-                parameters.iter().fold(format!("_{name}"), |text, p| format!("{text}_{p}"))
-            }
+            EpilogueOp::Derivative(f) => function("_derivative", f),
+            EpilogueOp::ApplyWithSlope(f) => function("_slope", f),
+            EpilogueOp::Apply(f) => function("", f),
         };
         self.0.iter().map(word).collect()
     }
@@ -156,28 +241,52 @@ impl Epilogue {
         if e.lanes(Element::F32) <= 4 {
             return if outputs <= TOGETHER { TOGETHER } else { GROUP };
         }
-        let simple = |step: &EpilogueOp| !matches!(step, EpilogueOp::Apply(f) if !matches!(f, UnaryFn::Relu | UnaryFn::Clip(..)));
-        let (each, shared) = if self.0.iter().all(simple) { (1, 2) } else { ACTIVATION };
+        let needs = |step: &EpilogueOp| match step {
+            EpilogueOp::ApplyWithSlope(_) => WITH_SLOPE,
+            EpilogueOp::Apply(Relu | Clip(..)) | EpilogueOp::Residual | EpilogueOp::Factor | EpilogueOp::Sum => (1, 2),
+            EpilogueOp::Apply(_) | EpilogueOp::Derivative(_) => ACTIVATION,
+        };
+        let (each, shared) = self.0.iter().map(needs).max().unwrap_or((1, 2));
         let most = (e.budget().saturating_sub(shared) / each).max(1);
         outputs.div_ceil(outputs.div_ceil(most).max(1)).max(1)
     }
 }
 
 fn apply(e: &mut dyn Emitter, step: EpilogueOp, element: DType, group: &[Output]) {
+    let mem = |output: &Output| step.map().and_then(|map| output.maps[map as usize]);
+    let values: Vec<V> = group.iter().map(|output| output.value).collect();
     match step {
-        EpilogueOp::Residual => {
+        EpilogueOp::Residual | EpilogueOp::Factor => {
+            let op = if step == EpilogueOp::Residual { VOp::Add } else { VOp::Mul };
             for output in group {
-                if let Some(from) = output.residual {
-                    let addend = e.v();
-                    e.load_f32(addend, from, element, output.lanes);
-                    e.op(VOp::Add, Element::F32, output.value, output.value, addend);
-                    e.free_v(addend);
+                if let Some(from) = mem(output) {
+                    let other = e.v();
+                    e.load_f32(other, from, element, output.lanes);
+                    e.op(op, Element::F32, output.value, output.value, other);
+                    e.free_v(other);
                 }
             }
         }
-        EpilogueOp::Apply(f) => {
-            let values: Vec<V> = group.iter().map(|output| output.value).collect();
-            math::unary(e, f, &values);
+        EpilogueOp::Derivative(f) => {
+            let load = |output: &Output| {
+                let at = e.v();
+                mem(output).into_iter().for_each(|from| e.load_f32(at, from, element, output.lanes));
+                at
+            };
+            let at: Vec<V> = group.iter().map(load).collect();
+            math::derivative(e, f, &at);
+            for (value, slope) in values.iter().zip(at) {
+                e.op(VOp::Mul, Element::F32, *value, *value, slope);
+                e.free_v(slope);
+            }
+        }
+        EpilogueOp::Apply(f) => math::unary(e, f, &values),
+        EpilogueOp::ApplyWithSlope(f) => {
+            let slopes = math::with_slope(e, f, &values);
+            for (output, slope) in group.iter().zip(slopes) {
+                mem(output).into_iter().for_each(|to| e.store_f32(slope, to, element, output.lanes));
+                e.free_v(slope);
+            }
         }
         EpilogueOp::Sum => {
             for output in group {
@@ -202,7 +311,8 @@ mod tests {
             let (value, sum) = (e.v(), e.constant(100.0));
             let [from, residual, to, total] = [0, 1, 2, 3].map(|i| e.pointer(i));
             e.load(value, from.at(0), 1);
-            let output = Output { value, to: to.at(0), lanes: 1, residual: Some(residual.at(0)), sum: Some(sum) };
+            let maps = Map::ALL.map(|map| (map != Map::Slope).then(|| residual.at(0)));
+            let output = Output { value, to: to.at(0), lanes: 1, maps, sum: Some(sum) };
             epilogue.store(e, DType::F32, &[output]);
             e.store(sum, total.at(0), 1);
         });

@@ -9,11 +9,13 @@ mod exp;
 mod log;
 mod round;
 mod saturating;
+mod slope;
 #[cfg(test)]
 mod tests;
 mod trigonometric;
 
 pub use double::{power, remainder};
+pub use slope::{derivative, with_slope};
 
 use super::{Cmp, Element, Emitter, V, VOp};
 use fornax_ir::scalar::UnaryFn;

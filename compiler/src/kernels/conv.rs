@@ -22,7 +22,7 @@ mod strip;
 mod tests;
 mod tile;
 
-use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
+use super::{Access, Argument, Family, KernelName, LayerKind, Parts, work_units};
 use crate::codegen::Emitter;
 use crate::codegen::epilogue::Epilogue;
 use crate::target::{Cost, Machine, Target};
@@ -259,11 +259,10 @@ impl Family for Conv {
             Argument::read("weights", element, sets * self.weight_len()),
             Argument::read("bias", DType::F32, padded(self.filters) * self.groups),
         ];
-        if self.epilogue.residual() {
-            arguments.push(Argument::read("residual", element, output));
-        }
+        arguments.extend(self.epilogue.maps().map(|map| map.argument(element, output)));
         let y = Argument::write("y", element, output);
-        arguments.push(if self.epilogue.residual() { y.in_place_of(3) } else { y });
+        let reads = arguments.get(3).is_some_and(|map| map.access == Access::Read);
+        arguments.push(if reads { y.in_place_of(3) } else { y });
         arguments
     }
 

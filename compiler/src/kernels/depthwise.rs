@@ -1,7 +1,7 @@
 //! Depthwise convolution, channel-last: `y = activation(conv(x, w) + bias)`, and the sum of every output row for squeeze-and-excite.
 //!
 //! In: `x [N, H, W, C]`, weights `[taps][stride]` with [`Depthwise::tap_stride`] floats per tap, bias of as many floats, a row of zeros. Out:
-//! `y [N, OH, OW, C]`, and with `squeeze` one partial sum per row `[N, OH, C]`. Either map may be a part of the channels of a larger one:
+//! `y [N, OH, OW, C]`, and with a sum in the epilogue one partial sum per row `[N, OH, C]`. Either map may be a part of the channels of a larger one:
 //! then other values lie between its pixels, which are not touched.
 //!
 //! Each output starts from the bias and takes its taps in order (row, column) by FMA. A tap above or below the map reads the row of
@@ -13,14 +13,12 @@
 //! A segment's outputs for one vector of channels stay in accumulators; each input is loaded once and used by every output it
 //! reaches; the weights of one kernel row are in registers. The loops are those of [`Sliding`].
 
-use super::parts::function;
-use super::sliding::{At, Cell, Run, Schedule, Sliding, Tap, copy};
-use super::{Argument, ChannelPart, Family, KernelName, LINE, LayerKind, Parts};
+use super::sliding::{self, At, Cell, Run, Schedule, Sliding, Tap, copy};
+use super::{Access, Argument, ChannelPart, Family, KernelName, LINE, LayerKind, Parts};
 use crate::codegen::elements::SINGLE;
-use crate::codegen::epilogue::{Epilogue, EpilogueOp, Output};
+use crate::codegen::epilogue::{Epilogue, Maps, Output};
 use crate::codegen::{Element, Emitter, R, REACH, V};
 use crate::target::{Cost, Machine, Target};
-use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
 use fornax_runtime::packing::{Layout, Packing, Transform};
 
@@ -48,10 +46,8 @@ pub struct Depthwise {
     pub dilations: [usize; 2],
     /// Padding above and left.
     pub pads: [usize; 2],
-    /// Activation.
-    pub activation: Option<UnaryFn>,
-    /// Whether row sums are written too.
-    pub squeeze: bool,
+    /// What follows the bias; with a sum, row sums are written too.
+    pub epilogue: Epilogue,
     /// Whether the windows slide over the output, and `pads` are taken off it.
     pub transposed: bool,
 }
@@ -75,6 +71,11 @@ impl Depthwise {
         Packing::new([self.channels, self.kernel[0] * self.kernel[1]], Transform::None, layout)
     }
 
+    /// See [`Epilogue::is_far`].
+    fn is_far(&self) -> bool {
+        self.epilogue.is_far(self.element.size() * self.sliding().output_len())
+    }
+
     /// Whether there is a kernel; see [`Sliding::applies`]. The taps of a channel are apart by constants, too.
     pub fn applies(&self) -> bool {
         self.sliding().applies() && self.weight_len() * self.element.size() <= REACH
@@ -92,7 +93,6 @@ impl Depthwise {
     pub(super) fn read_with(name: &Parts<'_>, epilogue: &Epilogue) -> Option<Self> {
         let Sliding { element, batch, channels, gaps, input, output, kernel, strides, dilations, pads, transposed } =
             Sliding::read(name, name.shapes().checked_sub(3)?)?;
-        let (activation, squeeze) = (function(epilogue), epilogue.sum());
         Some(Self {
             element,
             batch,
@@ -104,26 +104,19 @@ impl Depthwise {
             strides,
             dilations,
             pads,
-            activation,
-            squeeze,
+            epilogue: epilogue.clone(),
             transposed,
         })
     }
 
     /// A kernel's name with extents, bias and epilogue.
     pub(super) fn label(&self, name: KernelName) -> KernelName {
-        self.sliding().label(name).bias(&self.epilogue())
+        self.sliding().label(name).bias(&self.epilogue)
     }
 
     /// The arithmetic, for weights and bias that begin at the first channel, and sums of all rows.
     pub(super) fn cell(&self, [weights, bias]: [R; 2], sums: Option<R>) -> impl Cell {
         Segment { spec: self, sliding: self.sliding(), weights, bias, sums }
-    }
-
-    /// What happens to an accumulator before it is stored.
-    fn epilogue(&self) -> Epilogue {
-        let epilogue = Epilogue::new(self.activation, false, false);
-        if self.squeeze { epilogue.then(EpilogueOp::Sum) } else { epilogue }
     }
 }
 
@@ -147,14 +140,18 @@ impl Family for Depthwise {
 
     fn arguments(&self) -> Vec<Argument> {
         let (sliding, element) = (self.sliding(), self.element);
+        let maps: Vec<Argument> = self.epilogue.maps().map(|map| map.argument(element, sliding.output_len())).collect();
+        let y = Argument::write_all_but("y", element, sliding.output_len(), sliding.gaps[1]);
+        let reads = maps.first().is_some_and(|map| map.access == Access::Read);
         let mut arguments = vec![
             Argument::read("x", element, sliding.input_len()),
             Argument::read("weights", element, self.weight_len()),
             Argument::read("bias", DType::F32, self.tap_stride()),
             Argument::read("zeros", element, sliding.row_len()),
-            Argument::write_all_but("y", element, sliding.output_len(), sliding.gaps[1]),
+            if reads { y.in_place_of(5) } else { y },
         ];
-        if self.squeeze {
+        arguments.extend(maps);
+        if self.epilogue.sum() {
             arguments.push(Argument::write("sums", DType::F32, self.batch * self.output[0] * self.channels));
         }
         arguments
@@ -162,7 +159,13 @@ impl Family for Depthwise {
 
     /// Next to the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, one to spare.
     fn schedule(&self, target: &Target) -> Schedule {
-        self.sliding().schedule(target, self.kernel[1] + 4, self.kernel[0] * self.kernel[1] * self.element.size())
+        let bytes = self.kernel[0] * self.kernel[1] * self.element.size();
+        let mut schedule = self.sliding().schedule(target, self.kernel[1] + 4, bytes);
+        if self.is_far() {
+            // Whole pixels, as far as their weights stay near: what lies together in memory is read and written together.
+            schedule.block = sliding::widest(self.channels, bytes);
+        }
+        schedule
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
@@ -185,21 +188,25 @@ impl Family for Depthwise {
     /// Taps with all operands near, and what follows them.
     fn cost(&self, _schedule: &Schedule, machine: &Machine) -> Cost {
         let outputs = (self.batch * self.output[0] * self.output[1] * self.channels) as u64;
-        let after = machine.issued(self.epilogue().slots(outputs, machine));
+        let after = machine.issued(self.epilogue.slots(outputs, machine));
         Cost::near(machine.attained(self.flops() as f64) + after, self.bytes())
     }
 
     fn spread(&self, argument: usize, part: &ChannelPart) -> Option<Self> {
-        let map = [0, 4].iter().position(|map| *map == argument)?;
+        // Maps of the epilogue are like `y`, which therefore stays dense beside them.
+        let beside = self.epilogue.maps().next().is_some();
+        let map = [0, 4].iter().position(|map| *map == argument && !(beside && *map == 4))?;
         let Sliding { gaps, .. } = self.sliding().spread(map, part)?;
         Some(Self { gaps, ..self.clone() })
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let [x, weights, bias, zeros, y] = [0, 1, 2, 3, 4].map(|i| e.pointer(i));
-        let sums = self.squeeze.then(|| e.pointer(5));
+        let maps = self.epilogue.pointers(e, 5);
+        let sums = self.epilogue.sum().then(|| e.pointer(5 + self.epilogue.maps().count()));
         let cell = self.cell([weights, bias], sums);
-        self.sliding().emit(e, schedule, self.squeeze, [x, zeros, y], &cell);
+        let outputs: Vec<R> = [y].into_iter().chain(maps.into_iter().flatten()).collect();
+        self.sliding().emit(e, schedule, self.epilogue.sum(), [x, zeros], &outputs, &cell);
     }
 }
 
@@ -226,6 +233,13 @@ impl Cell for Segment<'_> {
     }
 
     fn vector(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, lanes: usize) {
+        if self.spec.is_far() {
+            // The same channels of the next segment: pixels lie one after the other, rows too.
+            let pixels = (run.start + run.width..).take(run.width);
+            for (map, pixel) in at.outputs.iter().flat_map(|map| pixels.clone().map(move |pixel| (map, pixel))) {
+                e.prefetch(map.at(pixel * at.pixels[1]));
+            }
+        }
         let accumulators: Vec<V> = (0..run.width).map(|_| e.v()).collect();
         let (bias, all) = (e.v(), e.lanes(Element::F32));
         e.load(bias, at.moving[1].at(0), all);
@@ -237,11 +251,15 @@ impl Cell for Segment<'_> {
         }
         let sum = at.moving.get(2).map(|sum| (*sum, partial(e, run, *sum, lanes)));
         let output = |(t, acc): (usize, &V)| {
-            let to = at.y.at((run.start + t) * at.pixels[1]);
-            Output { value: *acc, to, lanes, residual: None, sum: sum.map(|(_, total)| total) }
+            let offset = (run.start + t) * at.pixels[1];
+            let mut maps = Maps::default();
+            for (map, r) in self.spec.epilogue.maps().zip(&at.outputs[1..]) {
+                maps[map as usize] = Some(r.at(offset));
+            }
+            Output { value: *acc, to: at.outputs[0].at(offset), lanes, maps, sum: sum.map(|(_, total)| total) }
         };
         let outputs: Vec<Output> = accumulators.iter().enumerate().map(output).collect();
-        self.spec.epilogue().store(e, self.spec.element, &outputs);
+        self.spec.epilogue.store(e, self.spec.element, &outputs);
         if let Some((sum, total)) = sum {
             e.store(total, sum.at(0), lanes);
             e.free_v(total);
@@ -298,8 +316,10 @@ fn partial(e: &mut dyn Emitter, run: &Run, sum: R, lanes: usize) -> V {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, testing};
+    use super::super::testing;
     use super::*;
+    use crate::codegen::epilogue::EpilogueOp;
+    use fornax_ir::scalar::UnaryFn;
 
     /// (batch, channels, input, kernel, strides, dilations, pads before and after)
     type Case = (usize, usize, [usize; 2], [usize; 2], [usize; 2], [usize; 2], [usize; 2]);
@@ -321,7 +341,7 @@ mod tests {
     fn spec((batch, channels, input, kernel, strides, dilations, pads): Case) -> Depthwise {
         let extent = |i: usize| (input[i] + 2 * pads[i] - dilations[i] * (kernel[i] - 1) - 1) / strides[i] + 1;
         let output = [extent(0), extent(1)];
-        let (element, activation, squeeze) = (DType::F32, None, true);
+        let (element, epilogue) = (DType::F32, Epilogue::default().then(EpilogueOp::Sum));
         let gaps = [0, 0];
         Depthwise {
             element,
@@ -334,16 +354,20 @@ mod tests {
             strides,
             dilations,
             pads,
-            activation,
-            squeeze,
+            epilogue,
             transposed: false,
         }
+    }
+
+    /// An activation and the sums of rows.
+    fn after(activation: UnaryFn) -> Epilogue {
+        Epilogue::new(Some(activation), false, false).then(EpilogueOp::Sum)
     }
 
     /// From the result of a case to its operand.
     fn transposed(case: Case) -> Depthwise {
         let spec = spec(case);
-        Depthwise { input: spec.output, output: spec.input, squeeze: false, transposed: true, ..spec }
+        Depthwise { input: spec.output, output: spec.input, epilogue: Epilogue::default(), transposed: true, ..spec }
     }
 
     /// Value and sum of magnitudes of every output of a transposed convolution, in f64.
@@ -445,7 +469,7 @@ mod tests {
     #[test]
     fn no_schedule_changes_a_bit() {
         testing::report(CASES.iter().map(|case| {
-            let s = Depthwise { activation: Some(UnaryFn::Silu), ..spec(*case) };
+            let s = Depthwise { epilogue: after(UnaryFn::Silu), ..spec(*case) };
             let operands = operands(&s);
             let operands = [0, 1, 2, 3].map(|i| &operands[i][..]);
             let own = testing::run(s.clone(), &operands);
@@ -470,7 +494,7 @@ mod tests {
     fn parts_of_channels_are_read_and_written_in_place() {
         testing::report(CASES.iter().flat_map(|case| [[5, 0], [0, 7], [37, 16]].map(|gaps| (case, gaps))).map(
             |(case, gaps)| {
-                let dense = Depthwise { activation: Some(UnaryFn::Silu), ..spec(*case) };
+                let dense = Depthwise { epilogue: after(UnaryFn::Silu), ..spec(*case) };
                 let s = Depthwise { gaps, ..dense.clone() };
                 let [x, weights, bias, zeros] = operands(&dense);
                 let expected = testing::run(dense.clone(), &[&x, &weights, &bias, &zeros]);
@@ -510,7 +534,7 @@ mod tests {
     fn narrow_elements() {
         testing::report(CASES.iter().map(|case| {
             testing::narrow(|element| {
-                let s = Depthwise { element, activation: Some(UnaryFn::Relu), ..spec(*case) };
+                let s = Depthwise { element, epilogue: after(UnaryFn::Relu), ..spec(*case) };
                 let operands = operands(&s).into();
                 (s, operands)
             })
@@ -536,7 +560,7 @@ mod tests {
         let target = Target::host().expect("a supported host");
         let wide = |kernel: usize, extent: usize, channels: usize| {
             let case = (1, channels, [extent; 2], [kernel; 2], [1, 1], [1, 1], [kernel / 2; 2]);
-            Depthwise { activation: Some(UnaryFn::Silu), ..spec(case) }
+            Depthwise { epilogue: after(UnaryFn::Silu), ..spec(case) }
         };
         testing::report([wide(11, 100, 72), wide(9, 56, 67), wide(7, 56, 67), wide(5, 13, 3)].into_iter().map(|s| {
             let kernel = super::super::Kernel::new(s.clone(), &target);

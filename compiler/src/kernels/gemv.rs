@@ -7,7 +7,7 @@
 use super::parts::function;
 use super::{Argument, Family, KernelName, LayerKind, Parts, packing, work_units};
 use crate::codegen::elements::SINGLE;
-use crate::codegen::epilogue::{Epilogue, Output};
+use crate::codegen::epilogue::{Epilogue, Maps, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
 use crate::target::{Machine, Target};
 use fornax_ir::scalar::UnaryFn;
@@ -202,7 +202,7 @@ impl Gemv {
         let output = |(i, acc): (usize, &V)| {
             let first = (first + i) * lanes;
             let to = y.at(first * size);
-            Output { value: *acc, to, lanes: lanes.min(width - first), residual: None, sum: None }
+            Output { value: *acc, to, lanes: lanes.min(width - first), maps: Maps::default(), sum: None }
         };
         let outputs: Vec<Output> = accumulators.iter().enumerate().map(output).collect();
         self.epilogue().store(e, element, &outputs);

@@ -99,7 +99,9 @@ impl KernelName {
     /// Whether a function is applied to its results.
     pub fn activated(&self) -> bool {
         let applied = |section: &Section| match section {
-            Section::Bias(epilogue) => epilogue.steps().iter().any(|step| matches!(step, EpilogueOp::Apply(_))),
+            Section::Bias(epilogue) => {
+                epilogue.steps().iter().any(|step| matches!(step, EpilogueOp::Apply(_) | EpilogueOp::ApplyWithSlope(_)))
+            }
             _ => false,
         };
         self.sections.iter().any(applied)

@@ -79,6 +79,6 @@ impl<'a> Parts<'a> {
 pub fn function(epilogue: &Epilogue) -> Option<UnaryFn> {
     epilogue.steps().iter().find_map(|step| match step {
         EpilogueOp::Apply(function) => Some(*function),
-        EpilogueOp::Residual | EpilogueOp::Sum => None,
+        _ => None,
     })
 }

@@ -111,7 +111,7 @@ impl Family for Pool {
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let [x, outside, y] = [0, 1, 2].map(|i| e.pointer(i));
         let counts = (self.kind != Kind::Max).then(|| e.pointer(3));
-        self.sliding.emit(e, schedule, false, [x, outside, y], &Window { spec: self, counts });
+        self.sliding.emit(e, schedule, false, [x, outside], &[y], &Window { spec: self, counts });
     }
 }
 
@@ -165,7 +165,7 @@ impl Cell for Window<'_> {
             self.divide(e, run, *count, &accumulators);
         }
         for (t, acc) in accumulators.iter().enumerate() {
-            e.store_f32(*acc, at.y.at((run.start + t) * output), element, lanes);
+            e.store_f32(*acc, at.outputs[0].at((run.start + t) * output), element, lanes);
         }
         accumulators.into_iter().for_each(|v| e.free_v(v));
     }

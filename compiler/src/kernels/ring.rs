@@ -195,7 +195,7 @@ impl Family for Ring {
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
         let [x, weights, bias, taps, bias_after, zeros, y] = [0, 1, 2, 3, 4, 5, 6].map(|i| e.pointer(i));
-        let sums = self.depthwise.squeeze.then(|| e.pointer(7));
+        let sums = self.depthwise.epilogue.sum().then(|| e.pointer(7));
         let cell = self.depthwise.cell([taps, bias_after], sums);
         let range = conv::Range { first: e.r(), end: e.r() };
         e.begin(range.first);
@@ -204,7 +204,7 @@ impl Family for Ring {
         for part in self.parts(schedule.block) {
             let sliding = Sliding { channels: part.channels, ..self.depthwise.sliding() };
             let pixels = [part.channels, self.depthwise.channels].map(|channels| self.size() * channels);
-            let rows = Rows::new(&sliding, &schedule.rows, self.depthwise.squeeze, pixels, &cell);
+            let rows = Rows::new(&sliding, &schedule.rows, self.depthwise.epilogue.sum(), pixels, &cell);
             let expansion = self.expansion(part.channels);
             let writer = Writer { ring: self, schedule, part, expansion, rows, cell: &cell, zeros, y };
             let (unit, count) = (e.r(), e.r());

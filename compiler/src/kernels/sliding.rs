@@ -79,8 +79,8 @@ pub struct At<'a> {
     pub rows: &'a [R],
     /// The window row that each of them meets.
     pub window: &'a [usize],
-    /// The output row.
-    pub y: R,
+    /// The row of each map of the output's layout, the output first.
+    pub outputs: &'a [R],
     /// What [`Cell::moving`] gave, advanced to the channels.
     pub moving: &'a [R],
     /// What [`Cell::fixed`] gave.
@@ -213,7 +213,7 @@ impl Sliding {
         let even = [14, 7].into_iter().chain(narrower).find(fits);
         let tiles = self.output[1].div_ceil(most).max(1);
         let work = self.output[1].max(1) * self.kernel[0] * self.kernel[1];
-        let near = (Machine::NOMINAL.l1 / 8 * 5 / bytes.max(1)).max(16);
+        let near = near(bytes);
         let blocks = self.channels.div_ceil((WORK / work.max(1)).clamp(64, near.max(64))).max(1);
         Schedule {
             tile: even.unwrap_or_else(|| (self.output[1].div_ceil(tiles) / grain * grain).max(grain)),
@@ -280,39 +280,50 @@ impl Sliding {
         runs
     }
 
-    /// Writes the loops over work units, segments and vectors of channels. `pointers` are the input map, a row of elements
-    /// that stand for rows outside of it, and the output map.
-    pub fn emit(&self, e: &mut dyn Emitter, schedule: &Schedule, first_apart: bool, pointers: [R; 3], cell: &dyn Cell) {
-        let ([x, outside, y], size) = (pointers, self.element.size());
+    /// Writes the loops over work units, segments and vectors of channels. `inputs` are the input map and a row of elements that
+    /// stand for rows outside of it; `outputs` are the output map and others of its layout.
+    pub fn emit(
+        &self,
+        e: &mut dyn Emitter,
+        schedule: &Schedule,
+        first_apart: bool,
+        inputs: [R; 2],
+        outputs: &[R],
+        cell: &dyn Cell,
+    ) {
+        let ([x, outside], size) = (inputs, self.element.size());
         let mut writer = Rows::new(self, schedule, first_apart, [0, 1].map(|map| self.pitch(map) * size), cell);
+        writer.outputs = outputs.len();
         let blocks = self.channels.div_ceil(schedule.block);
         let (chunk, units) = (e.r(), e.r());
         e.begin(chunk);
         e.end(units);
         e.sub(units, units, chunk);
         e.repeat(Count::Register(units), &mut |e| {
-            let (row, block, out) = (e.r(), e.r(), e.r());
+            let (row, block) = (e.r(), e.r());
+            let outs: Vec<R> = outputs.iter().map(|_| e.r()).collect();
             e.div_imm(row, chunk, blocks as u32);
             e.mul_imm(block, row, blocks as i64);
             e.sub(block, chunk, block);
             let rows = if self.transposed { Vec::new() } else { self.row_pointers(e, row, x, outside) };
-            e.mul_imm(out, row, (self.output[1] * self.pitch(1) * size) as i64);
-            e.add(out, out, y);
+            e.mul_imm(outs[0], row, (self.output[1] * self.pitch(1) * size) as i64);
+            outs[1..].iter().for_each(|out| e.copy(*out, outs[0]));
+            outs.iter().zip(outputs).for_each(|(out, map)| e.add(*out, *out, *map));
             if self.transposed {
-                self.residues(e, &mut writer, (row, block), [x, outside, out]);
-                [row, block, out].into_iter().for_each(|r| e.free_r(r));
+                self.residues(e, &mut writer, (row, block), [x, outside], &outs);
+                [row, block].into_iter().chain(outs).for_each(|r| e.free_r(r));
             } else {
-                self.output_row(e, &writer, (row, block), (rows, out));
+                self.output_row(e, &writer, (row, block), (rows, outs));
             }
             e.add_imm(chunk, chunk, 1);
         });
     }
 
     /// One block of an output row that reads `rows`; `row`, `block` and the pointers are lost.
-    fn output_row(&self, e: &mut dyn Emitter, writer: &Rows<'_>, (row, block): (R, R), (rows, out): (Vec<R>, R)) {
+    fn output_row(&self, e: &mut dyn Emitter, writer: &Rows<'_>, (row, block): (R, R), (rows, outs): (Vec<R>, Vec<R>)) {
         let (cell, size) = (writer.cell, self.element.size());
         let (moving, fixed) = (cell.moving(e, row), cell.fixed(e, row));
-        let maps = rows.into_iter().chain([out]).map(|r| (r, size));
+        let maps = rows.into_iter().chain(outs).map(|r| (r, size));
         let bases: Vec<(R, usize)> = maps.chain(moving).collect();
         advance(e, row, (block, writer.schedule.block), &bases);
         writer.block(e, block, &bases, &fixed);
@@ -321,7 +332,14 @@ impl Sliding {
     }
 
     /// One block of output row `row` of a transposed map: by the residue of the row, the window rows that meet input rows.
-    fn residues(&self, e: &mut dyn Emitter, writer: &mut Rows<'_>, (row, block): (R, R), [x, outside, out]: [R; 3]) {
+    fn residues(
+        &self,
+        e: &mut dyn Emitter,
+        writer: &mut Rows<'_>,
+        (row, block): (R, R),
+        [x, outside]: [R; 2],
+        outs: &[R],
+    ) {
         let (stride, row_bytes) = (self.strides[0], (self.row_len() * self.element.size()) as i64);
         let (image, at, residue) = (e.r(), e.r(), e.r());
         e.div_imm(image, row, self.output[0] as u32);
@@ -350,8 +368,9 @@ impl Sliding {
                     pointer
                 };
                 let rows = writer.window.iter().map(|k| pointer(e, k)).collect();
-                let [row, block, out] = [row, block, out].map(|r| copy(e, r));
-                self.output_row(e, writer, (row, block), (rows, out));
+                let [row, block] = [row, block].map(|r| copy(e, r));
+                let outs = outs.iter().map(|r| copy(e, *r)).collect();
+                self.output_row(e, writer, (row, block), (rows, outs));
             };
             if stride == 1 {
                 body(e);
@@ -396,6 +415,8 @@ pub struct Rows<'a> {
     pixels: [usize; 2],
     /// The window row that each input row meets.
     window: Vec<usize>,
+    /// Maps of the output's layout.
+    outputs: usize,
     cell: &'a dyn Cell,
 }
 
@@ -409,10 +430,10 @@ impl<'a> Rows<'a> {
         cell: &'a dyn Cell,
     ) -> Self {
         let (runs, window) = (sliding.runs(schedule.tile, first_apart), (0..sliding.kernel[0]).collect());
-        Self { sliding, schedule, runs, pixels, window, cell }
+        Self { sliding, schedule, runs, pixels, window, outputs: 1, cell }
     }
 
-    /// All channels of one output row. `bases` are the input rows of the window from the top, the output row, and what
+    /// All channels of one output row. `bases` are the input rows of the window from the top, the rows of the outputs, and what
     /// [`Cell::moving`] gave, each with the size of its elements; `fixed` is what [`Cell::fixed`] gave.
     pub fn row(&self, e: &mut dyn Emitter, bases: &[(R, usize)], fixed: &[R]) {
         let block = e.r();
@@ -470,12 +491,13 @@ impl<'a> Rows<'a> {
         (count, lanes): (Count, usize),
     ) {
         let (window, [input, output], stride) = (self.window.len(), self.pixels, self.sliding.strides[1]);
+        let maps = window + self.outputs;
         let segment = |e: &mut dyn Emitter, bases: &[(R, usize)]| {
             let walk = copies(e, bases);
             let at: Vec<R> = walk.iter().map(|(r, _)| *r).collect();
             e.repeat(count, &mut |e| {
-                let ((rows, y), moving) = (at.split_at(window), &at[window + 1..]);
-                let at = At { rows, window: &self.window, y: y[0], moving, fixed, pixels: self.pixels };
+                let (rows, outputs, moving) = (&at[..window], &at[window..maps], &at[maps..]);
+                let at = At { rows, window: &self.window, outputs, moving, fixed, pixels: self.pixels };
                 self.cell.vector(e, run, &at, lanes);
                 step(e, &walk, lanes);
             });
@@ -491,11 +513,23 @@ impl<'a> Rows<'a> {
             for (row, _) in &walk[..window] {
                 e.add_imm(*row, *row, (columns * input) as i64);
             }
-            let y = walk[window].0;
-            e.add_imm(y, y, (run.width * output) as i64);
+            for (map, _) in &walk[window..maps] {
+                e.add_imm(*map, *map, (run.width * output) as i64);
+            }
         });
         free(e, walk);
     }
+}
+
+/// Channels of which `bytes` each stay in the L1.
+fn near(bytes: usize) -> usize {
+    (Machine::NOMINAL.l1 / 8 * 5 / bytes.max(1)).max(16)
+}
+
+/// The largest even block of channels of which `bytes` each stay in the L1, a multiple of 16.
+pub fn widest(channels: usize, bytes: usize) -> usize {
+    let blocks = channels.div_ceil(near(bytes).max(64)).max(1);
+    channels.div_ceil(blocks).next_multiple_of(16).max(16)
 }
 
 /// Fresh registers with the values of pointers, and the sizes that stand with them.

@@ -1,11 +1,12 @@
 //! The gradient of a dense convolution's weights: products of the operand and the gradient of the result, summed over pixels.
 //!
-//! In: `x`, channel-last or a row-major image; `dy`, channel-last; perhaps a sum of earlier images. Out: `[M, KH, KW, C]`, which is row-major
+//! In: `x`, channel-last or a row-major image; `dy`, channel-last; perhaps factors of each image's channels, `[N, C]`; perhaps a sum of
+//! earlier images. Out: `[M, KH, KW, C]`, which is row-major
 //! `[M, C, 1, 1]` for a single tap.
 //!
 //! Bits: the pixels of `dy` are cut into blocks, images ascending, whole rows of at most [`BLOCK`] pixels or pieces of one row. A block's sum
 //! starts from zero and takes its pixels in ascending order, one FMA each; those that a tap leads into the padding take no part. It is
-//! added to what the blocks before it gave, the first to the earlier sum. So images in one run or in several give the same bits.
+//! multiplied by the factor of its channel, if there are such, and added to what the blocks before it gave, the first to the earlier sum. So images in one run or in several give the same bits.
 //!
 //! A tile of weights stays in registers for a block: a vector of channels or of filters by some elements of the other, broadcast. Chunks
 //! are parts of the weights, never of the pixels.
@@ -42,6 +43,8 @@ pub struct WeightGradient {
     pub columns: Axis,
     /// Order of `x`.
     pub input: Input,
+    /// Whether channels have factors.
+    pub gate: bool,
     /// Whether there is an earlier sum.
     pub sum: bool,
 }
@@ -107,6 +110,7 @@ impl Family for WeightGradient {
             ])
             .shape(&geometry)
             .word_if(self.input == Input::RowMajor, "rows")
+            .word_if(self.gate, "gated")
             .word_if(self.sum, "sum")
     }
 
@@ -120,6 +124,7 @@ impl Family for WeightGradient {
             rows,
             columns,
             input: if name.has("rows") { Input::RowMajor } else { Input::ChannelsLast },
+            gate: name.has("gated"),
             sum: name.has("sum"),
         })
     }
@@ -130,10 +135,14 @@ impl Family for WeightGradient {
             Argument::read("x", self.element, self.batch * self.channels * rows.input * columns.input),
             Argument::read("dy", self.element, self.batch * self.filters * rows.output * columns.output),
         ];
+        if self.gate {
+            arguments.push(Argument::read("gate", DType::F32, self.batch * self.channels));
+        }
         let y = Argument::write("y", DType::F32, self.weights());
         if self.sum {
+            let y = y.in_place_of(arguments.len());
             arguments.push(Argument::read("sum", DType::F32, self.weights()));
-            arguments.push(y.in_place_of(2));
+            arguments.push(y);
         } else {
             arguments.push(y);
         }

@@ -19,7 +19,7 @@ impl Lower for Conv {
         let last = cx.count() - 1;
         let residual = if self.residual { Some(cx.operand_as(last, AxisOrder::ChannelsLast)?) } else { None };
         let to = cx.output(AxisOrder::ChannelsLast);
-        call.lower(cx, kernel, [from, to], FusedOperands { residual, gate: None })?;
+        call.lower(cx, kernel, [from, to], FusedOperands { residual, ..FusedOperands::default() })?;
         Ok(())
     }
 }

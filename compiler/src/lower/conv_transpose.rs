@@ -10,13 +10,13 @@ use super::{depthwise, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::loops::nest::{Combine, Entry, Inst};
 use crate::kernels::{self, conv};
-use crate::plan::AxisOrder;
+use crate::plan::{AxisOrder, Operand, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::ops::ConvTranspose;
 use fornax_ir::ops::window::Window;
 
 /// The kernel of a transposed convolution.
-enum Native {
+pub(super) enum Native {
     /// One filter per channel.
     Depthwise(kernels::Depthwise),
     /// Every pixel by itself.
@@ -29,15 +29,15 @@ impl Lower for ConvTranspose {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         expect_f32("x", cx.ty.dtype)?;
         let windows = self.windows(cx.operand_type(0), cx.operand_type(1))?;
-        match native(self, cx, &windows) {
-            Some(kernel) => run(self, cx, kernel),
+        match native(self, cx, &windows, &Epilogue::default()) {
+            Some(kernel) => run(cx, kernel, self.bias.then_some(2), &[]),
             None => nest(self, cx, &windows),
         }
     }
 }
 
 /// The kernel, if there is one: at most two axes, weights that can be packed, nothing added around the result.
-fn native(op: &ConvTranspose, cx: &Lowering<'_>, windows: &[Window]) -> Option<Native> {
+pub(super) fn native(op: &ConvTranspose, cx: &Lowering<'_>, windows: &[Window], epilogue: &Epilogue) -> Option<Native> {
     let (x, y) = (cx.operand_type(0), &cx.ty);
     let usable = weights::usable(cx, 1) && (!op.bias || weights::usable(cx, 2));
     if !usable || windows.iter().any(|window| window.begin < 0) {
@@ -47,14 +47,15 @@ fn native(op: &ConvTranspose, cx: &Lowering<'_>, windows: &[Window]) -> Option<N
     if groups == channels
         && filters == channels
         && channels > 1
-        && let Some(spec) = depthwise::transposed(x, windows)
+        && let Some(spec) = depthwise::transposed(x, windows, epilogue.clone())
     {
         return Some(Native::Depthwise(spec));
     }
     let own = |w: &Window| (w.kernel, w.stride, w.begin, w.output) == (1, 1, 0, w.input);
     if groups == 1 && windows.iter().all(own) {
         let rows = batch * windows.iter().map(|w| w.input).product::<usize>();
-        return Some(Native::Product(Product { rows, inputs: channels, outputs: filters, activation: None }));
+        let product = Product { rows, inputs: channels, outputs: filters, epilogue: epilogue.clone() };
+        return product.applies().then_some(Native::Product(product));
     }
     let [rows, columns] = match windows {
         [columns] => [conv::Axis::plain(1), axis(*columns)],
@@ -64,26 +65,30 @@ fn native(op: &ConvTranspose, cx: &Lowering<'_>, windows: &[Window]) -> Option<N
     let [rows, columns] = [rows, columns].map(|axis| conv::Axis { input: axis.output, output: axis.input, ..axis });
     let far = (columns.input * channels).max(columns.output * filters * columns.stride);
     let (channels, filters) = (channels / groups, filters / groups);
-    let flat = kernels::Conv::pointwise(1, channels, filters, Epilogue::default());
+    let flat = kernels::Conv::pointwise(1, channels, filters, epilogue.clone());
     let spec = kernels::Conv { batch, groups, rows, columns, transposed: true, ..flat };
     (far.saturating_mul(4) <= NEAR && spec.is_compact()).then_some(Native::Dense(spec))
 }
 
-/// Adds the steps of a kernel.
-fn run(op: &ConvTranspose, cx: &mut Lowering<'_>, kernel: Native) -> Result<(), OpError> {
+/// Adds the steps of a kernel. `bias` and `maps` are operands: of the result's channels, and the maps of its epilogue in order.
+pub(super) fn run(cx: &mut Lowering<'_>, kernel: Native, bias: Option<usize>, maps: &[usize]) -> Result<(), OpError> {
     let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
+    let maps = maps.iter().map(|operand| cx.operand_as(*operand, AxisOrder::ChannelsLast));
+    let maps: Vec<ViewId> = maps.collect::<Result<_, _>>()?;
     let y = cx.output(AxisOrder::ChannelsLast);
-    let bias = op.bias.then_some(2);
     match kernel {
-        Native::Depthwise(spec) => _ = depthwise::depthwise(cx, spec, x, (1, bias), y)?,
+        Native::Depthwise(spec) => _ = depthwise::depthwise(cx, spec, x, (1, bias), (y, &maps))?,
         Native::Product(product) => {
             let bias = weights::padded_bias(cx, bias, product.outputs, product.bias_len())?;
-            product.lower(cx, x.into(), Matrix { operand: 1, transposed: false, factor: 1.0 }, bias, y)?;
+            let matrix = Matrix { operand: 1, transposed: false, factor: 1.0 };
+            product.lower(cx, x.into(), matrix, bias, (y, &maps))?;
         }
         Native::Dense(spec) => {
             let weights = weights::pack(cx, 1, spec.weight_packing())?;
             let bias = weights::bias(cx, bias, spec.bias_packing())?;
-            cx.step(spec, &[x.into(), weights, bias, y.into()]);
+            let mut operands = vec![x.into(), weights, bias];
+            operands.extend(maps.into_iter().chain([y]).map(Operand::from));
+            cx.step(spec, &operands);
         }
     }
     Ok(())

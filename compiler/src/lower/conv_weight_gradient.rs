@@ -4,6 +4,7 @@ use super::Lower;
 use super::context::Lowering;
 use super::convolve::{FEW_CHANNELS, NEAR, axis};
 use super::{decompose, depthwise};
+use crate::codegen::epilogue::Epilogue;
 use crate::kernels::conv::{Axis, Input};
 use crate::kernels::{ChannelWeightGradient, Spec, WeightGradient};
 use crate::plan::{AxisOrder, Operand};
@@ -25,6 +26,10 @@ impl Lower for ConvWeightGradient {
         let x = cx.operand_as(0, if image { AxisOrder::RowMajor } else { AxisOrder::ChannelsLast })?;
         let dy = cx.operand_as(1, AxisOrder::ChannelsLast)?;
         let mut operands: Vec<Operand> = vec![x.into(), dy.into()];
+        if self.gate {
+            // One element for each channel of each image, whatever the order.
+            operands.push(cx.operand(2)?.into());
+        }
         if channels {
             let x = &cx.operand_type(0).shape;
             let row = x[1] * x[3];
@@ -33,7 +38,7 @@ impl Lower for ConvWeightGradient {
         // Channels innermost, which is row-major for a single tap and for a single channel.
         let order = AxisOrder::ChannelsLast;
         if self.accumulate {
-            operands.push(cx.operand_as(2, order)?.into());
+            operands.push(cx.operand_as(2 + usize::from(self.gate), order)?.into());
         }
         operands.push(cx.output(order).into());
         cx.step(spec, &operands);
@@ -52,7 +57,8 @@ fn dense(op: &ConvWeightGradient, cx: &Lowering<'_>, input: Input) -> Result<Opt
     };
     let near = [x, dy, &weights].iter().all(|ty| ty.bytes() <= NEAR);
     let (element, batch, channels, filters) = (x.dtype, x.shape[0], x.shape[1], dy.shape[1]);
-    let spec = WeightGradient { element, batch, channels, filters, rows, columns, input, sum: op.accumulate };
+    let (gate, sum) = (op.gate, op.accumulate);
+    let spec = WeightGradient { element, batch, channels, filters, rows, columns, input, gate, sum };
     Ok((element == DType::F32 && near).then(|| spec.flattened()))
 }
 
@@ -60,8 +66,8 @@ fn dense(op: &ConvWeightGradient, cx: &Lowering<'_>, input: Input) -> Result<Opt
 fn by_channel(op: &ConvWeightGradient, cx: &Lowering<'_>) -> Result<Option<ChannelWeightGradient>, OpError> {
     let (x, dy) = (cx.operand_type(0), cx.operand_type(1));
     let (_, windows) = op.windows(x, dy)?;
-    let single = op.group == x.shape[1] && op.group == dy.shape[1];
-    let spec = depthwise::spec(x, &windows, None, false).filter(|_| single && x.dtype == DType::F32);
+    let single = !op.gate && op.group == x.shape[1] && op.group == dy.shape[1];
+    let spec = depthwise::spec(x, &windows, Epilogue::default()).filter(|_| single && x.dtype == DType::F32);
     let spec = spec.map(|spec| ChannelWeightGradient { sliding: spec.sliding(), sum: op.accumulate });
     Ok(spec.filter(ChannelWeightGradient::applies))
 }

@@ -50,6 +50,8 @@ pub enum ConvKernel {
 pub struct FusedOperands {
     /// Added to the result; channel-last.
     pub residual: Option<ViewId>,
+    /// Where the slopes of the activation go; channel-last.
+    pub slope: Option<ViewId>,
     /// Factors of each image's input channels, `[N, C]`, that the packed weights take on.
     pub gate: Option<ViewId>,
 }
@@ -74,7 +76,7 @@ impl ConvCall<'_> {
             && filters == channels
             && channels > 1
             && !op.residual
-            && let Some(spec) = depthwise::spec(self.x, &windows, op.activation, false)
+            && let Some(spec) = depthwise::spec(self.x, &windows, Epilogue::new(op.activation, false, false))
         {
             return Ok(Some(ConvKernel::Depthwise(spec)));
         }
@@ -150,7 +152,10 @@ impl ConvCall<'_> {
         extra: FusedOperands,
     ) -> Result<Option<ViewId>, OpError> {
         match kernel {
-            ConvKernel::Depthwise(spec) => depthwise::depthwise(cx, spec, x, (self.weights, self.bias), y),
+            ConvKernel::Depthwise(spec) => {
+                let maps: Vec<ViewId> = extra.slope.into_iter().collect();
+                depthwise::depthwise(cx, spec, x, (self.weights, self.bias), (y, &maps))
+            }
             ConvKernel::Gemv(spec) => {
                 let bias = weights::padded_bias(cx, self.bias, spec.outputs, spec.bias_len())?;
                 let matrix = dense::Matrix { operand: self.weights, transposed: true, factor: 1.0 };
@@ -211,7 +216,7 @@ impl ConvCall<'_> {
             weights = scaled.into();
         }
         let mut operands = vec![x.into(), weights, bias];
-        operands.extend(extra.residual.map(Operand::from));
+        operands.extend(extra.residual.into_iter().chain(extra.slope).map(Operand::from));
         operands.push(y.into());
         cx.step(spec, &operands);
         Ok(())

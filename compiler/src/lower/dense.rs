@@ -6,6 +6,7 @@
 use super::context::Lowering;
 use super::weights;
 use crate::codegen::epilogue::Epilogue;
+use crate::kernels::parts::function;
 use crate::kernels::{Conv, Gemv, Mean, conv, packing};
 use crate::plan::{AxisOrder, Operand, ViewId};
 use fornax_ir::OpError;
@@ -27,14 +28,15 @@ pub struct Matrix {
 }
 
 /// A product of rows with a matrix.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Product {
     pub rows: usize,
     /// Inputs of each output.
     pub inputs: usize,
     /// Outputs of each row.
     pub outputs: usize,
-    pub activation: Option<UnaryFn>,
+    /// What follows the bias.
+    pub epilogue: Epilogue,
 }
 
 impl Product {
@@ -43,8 +45,13 @@ impl Product {
     }
 
     fn gemv(&self) -> Gemv {
-        let Self { rows, inputs, outputs, activation, .. } = *self;
-        Gemv { element: DType::F32, rows, inputs, outputs, activation }
+        let Self { rows, inputs, outputs, .. } = *self;
+        Gemv { element: DType::F32, rows, inputs, outputs, activation: function(&self.epilogue) }
+    }
+
+    /// Whether there is a kernel: those for few rows have no epilogue but an activation.
+    pub fn applies(&self) -> bool {
+        !self.is_gemv() || self.epilogue == Epilogue::new(function(&self.epilogue), false, false)
     }
 
     /// Floats of the packed bias.
@@ -52,7 +59,7 @@ impl Product {
         if self.is_gemv() { self.gemv().bias_len() } else { conv::padded(self.outputs) }
     }
 
-    /// Adds the step `y = activation(x matrix + bias)`.
+    /// Adds the step `y = epilogue(x matrix + bias)`, for which [`Self::applies`] holds; `maps` are those of the epilogue.
     ///
     /// # Errors
     /// If the matrix is not [`weights::usable`].
@@ -62,16 +69,18 @@ impl Product {
         x: Operand,
         matrix: Matrix,
         bias: Operand,
-        y: ViewId,
+        (y, maps): (ViewId, &[ViewId]),
     ) -> Result<(), OpError> {
         if self.is_gemv() {
             return gemv(cx, self.gemv(), x, matrix, bias, y);
         }
-        let Self { rows, inputs, outputs, activation } = *self;
+        let Self { rows, inputs, outputs, .. } = *self;
         let packing = packing::panels([inputs, outputs], matrix.transposed, matrix.factor, conv::width(outputs));
         let weights = weights::pack(cx, matrix.operand, packing)?;
-        let spec = Conv::pointwise(rows, inputs, outputs, Epilogue::new(activation, false, false));
-        cx.step(spec, &[x, weights, bias, y.into()]);
+        let spec = Conv::pointwise(rows, inputs, outputs, self.epilogue.clone());
+        let mut operands = vec![x, weights, bias];
+        operands.extend(maps.iter().chain([&y]).map(|view| Operand::from(*view)));
+        cx.step(spec, &operands);
         Ok(())
     }
 }

@@ -4,15 +4,15 @@
 
 use super::context::Lowering;
 use super::weights;
+use crate::codegen::epilogue::Epilogue;
 use crate::kernels::Depthwise;
 use crate::plan::{AxisOrder, Operand, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::ops::window::Window;
-use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::TensorType;
 
 /// The kernel for windows over `x [N, C, H, W]`, if there is one: a map of two axes, a window and a row of bounded size.
-pub fn spec(x: &TensorType, windows: &[Window], activation: Option<UnaryFn>, squeeze: bool) -> Option<Depthwise> {
+pub fn spec(x: &TensorType, windows: &[Window], epilogue: Epilogue) -> Option<Depthwise> {
     let (&[h, w], &[batch, channels, _, _]) = (windows, &x.shape[..]) else { return None };
     let pair = |f: fn(&Window) -> usize| [f(&h), f(&w)];
     let pads = [usize::try_from(h.begin).ok()?, usize::try_from(w.begin).ok()?];
@@ -27,22 +27,22 @@ pub fn spec(x: &TensorType, windows: &[Window], activation: Option<UnaryFn>, squ
         strides: pair(|w| w.stride),
         dilations: pair(|w| w.dilation),
         pads,
-        activation,
-        squeeze,
+        epilogue,
         transposed: false,
     };
     spec.applies().then_some(spec)
 }
 
 /// As [`spec`], of the transposed convolution of `x`: `windows` are those of the convolution from its result to `x`.
-pub fn transposed(x: &TensorType, windows: &[Window]) -> Option<Depthwise> {
-    let spec = spec(x, windows, None, false)?;
+pub fn transposed(x: &TensorType, windows: &[Window], epilogue: Epilogue) -> Option<Depthwise> {
+    let spec = spec(x, windows, epilogue)?;
     let (input, output) = (spec.output, spec.input);
     Some(Depthwise { input, output, transposed: true, ..spec }).filter(Depthwise::applies)
 }
 
-/// Adds the step `y = activation(conv(x, weight) + bias)`; `x` and `y` are channel-last. Operands `weight` and `bias` are usable
-/// (see [`weights::usable`]). Returns the view of the sums over each row of `y`, `[N, OH, C]`, if the spec asks for them.
+/// Adds the step `y = epilogue(conv(x, weight) + bias)`; `x`, `y` and the `maps` of the epilogue are channel-last. Operands `weight` and
+/// `bias` are usable (see [`weights::usable`]). Returns the view of the sums over each row of `y`, `[N, OH, C]`, if the spec asks for
+/// them.
 ///
 /// # Errors
 /// If `weight` or `bias` is not usable.
@@ -51,10 +51,11 @@ pub fn depthwise(
     spec: Depthwise,
     x: ViewId,
     (weight, bias): (usize, Option<usize>),
-    y: ViewId,
+    (y, maps): (ViewId, &[ViewId]),
 ) -> Result<Option<ViewId>, OpError> {
     let [weights, bias, zeros] = constants(cx, &spec, (weight, bias))?;
     let mut operands = vec![x.into(), weights, bias, zeros, y.into()];
+    operands.extend(maps.iter().copied().map(Operand::from));
     let sums = sums(cx, &spec);
     operands.extend(sums.map(Operand::from));
     cx.step(spec, &operands);
@@ -78,5 +79,5 @@ pub fn constants(
 /// A view for the sums over each row, if the spec asks for them.
 pub fn sums(cx: &mut Lowering<'_>, spec: &Depthwise) -> Option<ViewId> {
     let ty = TensorType::f32([spec.batch, spec.output[0], spec.channels]);
-    spec.squeeze.then(|| cx.temp("sums", ty, AxisOrder::RowMajor))
+    spec.epilogue.sum().then(|| cx.temp("sums", ty, AxisOrder::RowMajor))
 }

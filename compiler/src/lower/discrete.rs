@@ -59,7 +59,7 @@ fn role(graph: &Graph, id: NodeId, op: &Op, operand: usize) -> Role {
     use Role::{Ends, Passes, Steps};
     let passes_if = |condition: bool| if condition { Passes } else { Ends };
     match op {
-        Op::UnaryGradient(_) => Ends,
+        Op::UnaryGradient(_) | Op::UnaryWithSlope(_) | Op::ConvWithSlope(_) => Ends,
         Op::Unary(unary) => match unary.function {
             UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round | UnaryFn::Sign => Steps,
             function => passes_if(is_piecewise_linear(Some(function))),

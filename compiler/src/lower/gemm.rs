@@ -5,6 +5,7 @@ use super::context::Lowering;
 use super::dense::{Matrix, Product};
 use super::nests::{NestCall, View, float};
 use super::weights;
+use crate::codegen::epilogue::Epilogue;
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::{AxisOrder, Operand};
 use fornax_ir::OpError;
@@ -52,23 +53,23 @@ fn rows(op: &Gemm, cx: &mut Lowering<'_>, extents: [usize; 2]) -> Result<Operand
 
 fn lower_product(op: &Gemm, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let (rows, inputs, outputs) = op.extents(cx.operand_type(0), cx.operand_type(1))?;
-    let product = Product { rows, inputs, outputs, activation: op.activation };
+    let product = Product { rows, inputs, outputs, epilogue: Epilogue::new(op.activation, false, false) };
     let layout = packing::Layout::row_major(1).block(0, product.bias_len());
     let packing = Packing::new([outputs], Transform::scale(op.beta), layout);
     let bias = weights::bias(cx, op.bias.then_some(2), packing)?;
     let x = self::rows(op, cx, [rows, inputs])?;
     let y = cx.output(AxisOrder::RowMajor);
-    product.lower(cx, x, Matrix { operand: 1, transposed: op.trans_b, factor: op.alpha }, bias, y)
+    product.lower(cx, x, Matrix { operand: 1, transposed: op.trans_b, factor: op.alpha }, bias, (y, &[]))
 }
 
 /// The product first, then `alpha` times it: what `alpha` would do to the matrix is not known, or not exact.
 fn lower_scaled(op: &Gemm, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let (rows, inputs, outputs) = op.extents(cx.operand_type(0), cx.operand_type(1))?;
-    let product = Product { rows, inputs, outputs, activation: None };
+    let product = Product { rows, inputs, outputs, epilogue: Epilogue::default() };
     let none = weights::bias(cx, None, Packing::padded(outputs, product.bias_len()))?;
     let x = self::rows(op, cx, [rows, inputs])?;
     let sums = cx.temp("product", TensorType::f32([rows, outputs]), AxisOrder::RowMajor);
-    product.lower(cx, x, Matrix { operand: 1, transposed: op.trans_b, factor: 1.0 }, none, sums)?;
+    product.lower(cx, x, Matrix { operand: 1, transposed: op.trans_b, factor: 1.0 }, none, (sums, &[]))?;
     let c = if op.bias { Some(View::operand(cx, 2)?) } else { None };
     let y = cx.output(AxisOrder::RowMajor);
     let (sums, y) = (View::of(cx, sums), View::of(cx, y));

@@ -28,11 +28,11 @@ impl Lower for MatMul {
 /// The product of all rows with one matrix.
 fn lower_one(op: &Product, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let rows = op.batch.numel() * op.m;
-    let product = dense::Product { rows, inputs: op.k, outputs: op.n, activation: None };
+    let product = dense::Product { rows, inputs: op.k, outputs: op.n, epilogue: Epilogue::default() };
     let bias = cx.zeros(product.bias_len() * 4);
     let x = cx.operand_as(0, AxisOrder::RowMajor)?.into();
     let y = cx.output(AxisOrder::RowMajor);
-    product.lower(cx, x, Matrix { operand: 1, transposed: false, factor: 1.0 }, bias, y)
+    product.lower(cx, x, Matrix { operand: 1, transposed: false, factor: 1.0 }, bias, (y, &[]))
 }
 
 /// A product for each index of the batch, every one with a matrix of its own.

@@ -6,6 +6,7 @@ use super::convolve::{ConvCall, ConvKernel, FusedOperands};
 use super::dense::{FEW_ROWS, Squeeze, squeeze_gate};
 use super::nests::View;
 use super::{fallback, ring};
+use crate::codegen::epilogue::EpilogueOp;
 use crate::kernels::Gate;
 use crate::plan::{AxisOrder, ViewId};
 use fornax_ir::OpError;
@@ -113,7 +114,9 @@ fn lower_expanded(
     let second = call(op, operands, &y)?;
     cx.part(&[Part::Expand.name(), Part::Depthwise.name()]);
     if let Some(mut spec) = ring::choose(cx, &first, &second)? {
-        spec.depthwise.squeeze = squeezes;
+        if squeezes {
+            spec.depthwise.epilogue = spec.depthwise.epilogue.then(EpilogueOp::Sum);
+        }
         let view = cx.temp("depthwise", y.clone(), AxisOrder::ChannelsLast);
         let sums = ring::ring(cx, spec, [&first, &second], [inputs[0].view()?, view])?;
         return Ok(Stored { ty: y, place: Materialization::Image { view, sums } });
@@ -134,8 +137,8 @@ fn lower_conv(
     let (x, y) = (types[0], op.infer(&types)?);
     let call = call(op, operands, &y)?;
     let mut kernel = call.native(cx, AxisOrder::ChannelsLast)?;
-    if let Some(ConvKernel::Depthwise(spec)) = &mut kernel {
-        spec.squeeze = squeezes;
+    if let (Some(ConvKernel::Depthwise(spec)), true) = (&mut kernel, squeezes) {
+        spec.epilogue = std::mem::take(&mut spec.epilogue).then(EpilogueOp::Sum);
     }
     let (mut from, mut gate) = (operands[0].view()?, None);
     if let Materialization::Gated { view, gate: values } = operands[0].place {
@@ -161,7 +164,7 @@ fn lower_conv(
         cx.temp(part.name(), y.clone(), AxisOrder::ChannelsLast)
     };
     let sums = match kernel {
-        Some(kernel) => call.lower(cx, kernel, [from, to], FusedOperands { residual, gate })?,
+        Some(kernel) => call.lower(cx, kernel, [from, to], FusedOperands { residual, gate, slope: None })?,
         // A window of more taps than the kernels have.
         None => {
             let windows = op.windows(x, types[1])?;

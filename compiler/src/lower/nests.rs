@@ -9,6 +9,7 @@ use crate::kernels::loops::movement;
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, IndexTable, Inst, LoopNest, Output, Program};
 use crate::plan::{AxisOrder, ConstId, Generated, Operand, PackedConstant, ViewId};
 use fornax_ir::OpError;
+use fornax_ir::scalar::Step;
 use fornax_ir::types::{DType, Payload, Shape};
 use fornax_runtime::packing::{self, Packing, Transform};
 
@@ -141,19 +142,44 @@ pub fn map(cx: &mut Lowering<'_>, name: &str, body: Program) -> Result<(), OpErr
         expect_native("operand", cx.operand_type(i).dtype)?;
     }
     expect_native("result", cx.ty.dtype)?;
-    store(cx, name, body, |dtype| dtype)
+    store(cx, 0, name, body, |dtype| dtype)
+}
+
+/// As [`map`], of one of the results of an operator whose results have all the type of the first.
+pub fn map_result(cx: &mut Lowering<'_>, result: usize, name: &str, body: Program) -> Result<(), OpError> {
+    expect_native("result", cx.ty.dtype)?;
+    store(cx, result, name, body, |dtype| dtype)
+}
+
+/// An expression of operand `argument` as a program.
+pub fn expression(steps: &[Step], argument: usize) -> Program {
+    let inst = |step: &Step| match *step {
+        Step::Argument => Inst::Load(argument),
+        Step::Number(number) => float(number as f32),
+        Step::Unary(function, a) => Inst::Unary(function, a),
+        Step::Binary(function, a, b) => Inst::Binary(function, a, b),
+        Step::Select(condition, a, b) => Inst::Select(condition, a, b),
+    };
+    steps.iter().map(inst).collect()
 }
 
 /// Lowers an operator that moves whole elements of any type: `body` gives the element of the result from `Load(i)`.
 pub fn move_elements(cx: &mut Lowering<'_>, name: &str) -> Result<(), OpError> {
-    store(cx, name, vec![Inst::Load(0)], movement)
+    store(cx, 0, name, vec![Inst::Load(0)], movement)
 }
 
-fn store(cx: &mut Lowering<'_>, name: &str, body: Program, ty: fn(DType) -> DType) -> Result<(), OpError> {
+/// Stores what `body` computes as a result of the operator, both under the element types that `ty` makes of theirs.
+fn store(
+    cx: &mut Lowering<'_>,
+    result: usize,
+    name: &str,
+    body: Program,
+    ty: fn(DType) -> DType,
+) -> Result<(), OpError> {
     let shape: Shape = cx.ty.shape.clone();
     let order = common_order(cx, &shape);
     let views = (0..cx.count()).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
-    let out = cx.output(order);
+    let out = cx.output_of(result, order);
     let mut out = View::of(cx, out);
     out.dtype = ty(out.dtype);
     let mut call = NestCall::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));

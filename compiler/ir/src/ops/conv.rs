@@ -15,6 +15,7 @@ use super::shapes::{
 use super::window::{Window, WindowAttrs, taps};
 use super::{
     Binary, ConvTranspose, ConvWeightGradient, Decomposition, GradientContext, OneResult, Unary, UnaryGradient,
+    gradient,
 };
 use crate::error::OpError;
 use crate::scalar::{BinaryFn, UnaryFn};
@@ -214,30 +215,11 @@ impl OneResult for Conv {
     }
 
     fn gradient(&self, cx: &mut GradientContext<'_>) -> Result<(), OpError> {
-        let (dy, x, w) = (cx.dy()?, cx.operand(0), cx.operand(1));
-        let mut dz = dy;
+        let mut dz = cx.dy()?;
         if let Some(function) = self.activation {
-            dz = cx.op(UnaryGradient { function }, &[dy, cx.result(0)])?;
+            dz = cx.op(UnaryGradient { function }, &[dz, cx.result(0)])?;
         }
-        if cx.wanted(0) {
-            let windows = self.windows(cx.ty(x), cx.ty(w))?;
-            let dx = cx.op(self.transposed(&windows), &[dz, w])?;
-            cx.set(0, dx)?;
-        }
-        if cx.wanted(1) {
-            let kernel = cx.shape(w).split_off(2);
-            let dw = cx.op(ConvWeightGradient::of(self, &kernel), &[x, dz])?;
-            cx.set(1, dw)?;
-        }
-        if self.bias && cx.wanted(2) {
-            let db = cx.sum_channels(dz)?;
-            cx.set(2, db)?;
-        }
-        let last = cx.operands() - 1;
-        if self.residual && cx.wanted(last) {
-            cx.set(last, dz)?;
-        }
-        Ok(())
+        self.gradient_of_sums(cx, dz)
     }
 
     fn unfused(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
@@ -259,6 +241,33 @@ impl OneResult for Conv {
 }
 
 impl Conv {
+    /// Sets the gradients of the operands from `dz`, that of what the activation is applied to.
+    ///
+    /// # Errors
+    /// What shape rules say.
+    pub fn gradient_of_sums(&self, cx: &mut GradientContext<'_>, dz: gradient::Value) -> Result<(), OpError> {
+        let (x, w) = (cx.operand(0), cx.operand(1));
+        if cx.wanted(0) {
+            let windows = self.windows(cx.ty(x), cx.ty(w))?;
+            let dx = cx.op(self.transposed(&windows), &[dz, w])?;
+            cx.set(0, dx)?;
+        }
+        if cx.wanted(1) {
+            let kernel = cx.shape(w).split_off(2);
+            let dw = cx.op(ConvWeightGradient::of(self, &kernel), &[x, dz])?;
+            cx.set(1, dw)?;
+        }
+        if self.bias && cx.wanted(2) {
+            let db = cx.sum_channels(dz)?;
+            cx.set(2, db)?;
+        }
+        let last = cx.operands() - 1;
+        if self.residual && cx.wanted(last) {
+            cx.set(last, dz)?;
+        }
+        Ok(())
+    }
+
     /// The transposed convolution that takes a gradient of the result to one of the operand, for the convolution's own windows.
     pub fn transposed(&self, windows: &[Window]) -> ConvTranspose {
         ConvTranspose {

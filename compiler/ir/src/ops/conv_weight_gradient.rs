@@ -1,8 +1,8 @@
 //! The gradient of a convolution's weights: `dw[m, c, k] = sum over n, p of x[n, g C / group + c, p stride + k dilation - pad] dy[n, m, p]`,
 //! `g` being the group of filter `m`; positions in the padding count nothing.
 //!
-//! Operands: `x [N, C, spatial…]`, the operand of the convolution; `dy [N, M, out…]`, the gradient of its result; then, if
-//! `accumulate`, `sum [M, C / group, kernel…]`, which is added. Result `[M, C / group, kernel…]`, the shape of the weights.
+//! Operands: `x [N, C, spatial…]`, the operand of the convolution; `dy [N, M, out…]`, the gradient of its result; then, if `gate`,
+//! `gate [N, C, 1…]`, which multiplies `x`: what a squeeze-and-excite has gated need not be kept; then, if `accumulate`, `sum [M, C / group, kernel…]`, which is added. Result `[M, C / group, kernel…]`, the shape of the weights.
 
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -29,6 +29,8 @@ attributes! {
         pub dilations: Vec<usize> = vec![1, 1],
         /// Number of groups.
         pub group: usize = 1,
+        /// Whether the operand of the convolution is `x` times an operand.
+        pub gate: bool = false,
         /// Whether the last operand is added to the result.
         pub accumulate: bool = false,
     }
@@ -48,6 +50,7 @@ impl ConvWeightGradient {
             pads: conv.pads.clone(),
             dilations: conv.dilations.clone(),
             group: conv.group,
+            gate: false,
             accumulate: false,
         }
     }
@@ -91,13 +94,17 @@ impl OneResult for ConvWeightGradient {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, OpError> {
-        expect_operands(inputs, 2 + usize::from(self.accumulate))?;
+        expect_operands(inputs, 2 + usize::from(self.gate) + usize::from(self.accumulate))?;
         let (x, dy) = (inputs[0], inputs[1]);
         expect_float("x", x)?;
         expect_dtype("dy", x.dtype, dy)?;
         let (weights, _) = self.windows(x, dy)?;
+        if self.gate {
+            let shape: Shape = x.shape[..2].iter().copied().chain(x.shape[2..].iter().map(|_| 1)).collect();
+            expect_type("gate", x.dtype, &shape, inputs[2])?;
+        }
         if self.accumulate {
-            expect_type("sum", x.dtype, &weights.shape, inputs[2])?;
+            expect_type("sum", x.dtype, &weights.shape, inputs[inputs.len() - 1])?;
         }
         Ok(weights)
     }
@@ -116,9 +123,9 @@ impl OneResult for ConvWeightGradient {
         let types: Vec<_> = inputs.iter().map(|operand| &operand.ty).collect();
         let ty = self.infer(&types)?;
         let (x, dy) = (inputs[0].floats("x")?, inputs[1].floats("dy")?);
-        let mut sums = match inputs.get(2) {
-            Some(sum) => sum.floats("sum")?.to_vec(),
-            None => vec![0.0; ty.shape.numel()],
+        let mut sums = match self.accumulate {
+            true => inputs[inputs.len() - 1].floats("sum")?.to_vec(),
+            false => vec![0.0; ty.shape.numel()],
         };
         if ty.shape.contains(&0) || types[1].shape.contains(&0) {
             return Ok(Literal::new_float(ty, sums));
@@ -128,6 +135,14 @@ impl OneResult for ConvWeightGradient {
         let plane = |shape: &Shape| shape[2..].iter().product::<usize>();
         let (elements, positions, kernel) = (plane(&types[0].shape), plane(&types[1].shape), plane(&ty.shape));
         let (channels, filters, inner) = (types[0].shape[1], ty.shape[0], ty.shape[1]);
+        let gated: Vec<f64> = match self.gate {
+            true => {
+                let gate = inputs[2].floats("gate")?;
+                x.iter().enumerate().map(|(i, x)| x * gate[i / elements]).collect()
+            }
+            false => Vec::new(),
+        };
+        let x = if self.gate { &gated[..] } else { x };
         for (n, m) in (0..types[0].shape[0]).flat_map(|n| (0..filters).map(move |m| (n, m))) {
             let dy = &dy[(n * filters + m) * positions..][..positions];
             let first = n * channels + m / (filters / self.group) * inner;
@@ -161,6 +176,9 @@ impl OneResult for ConvWeightGradient {
         let mut parts = Decomposition::over(inputs);
         let (images, group, inner) = (x[0], self.group, x[1] / self.group);
         let mut channels = 0;
+        if self.gate {
+            channels = parts.step(Binary { function: BinaryFn::Mul }, &[0, 2])?;
+        }
         if group > 1 {
             channels = parts.step(Reshape { shape: with_extents(&[images, group, inner]) }, &[channels])?;
             channels = parts.step(Transpose { perm: axes(&[2, 1, 0]) }, &[channels])?;
@@ -179,8 +197,19 @@ impl OneResult for ConvWeightGradient {
         }
         let mut result = parts.step(Transpose { perm: axes(&[1, 0]) }, &[sums])?;
         if self.accumulate {
-            result = parts.step(Binary { function: BinaryFn::Add }, &[result, 2])?;
+            result = parts.step(Binary { function: BinaryFn::Add }, &[result, inputs.len() - 1])?;
         }
+        Ok(Some(parts.with_results([result])))
+    }
+
+    fn unfused(&self, inputs: &[&TensorType]) -> Result<Option<Decomposition>, OpError> {
+        if !self.gate {
+            return Ok(None);
+        }
+        let mut parts = Decomposition::over(inputs);
+        let x = parts.step(Binary { function: BinaryFn::Mul }, &[0, 2])?;
+        let operands: Vec<usize> = [x, 1].into_iter().chain(3..inputs.len()).collect();
+        let result = parts.step(Self { gate: false, ..self.clone() }, &operands)?;
         Ok(Some(parts.with_results([result])))
     }
 
@@ -228,6 +257,25 @@ mod tests {
         let sum = Literal::from_f32([1, 1, 1, 3], &[0.5, 1.0, -1.0]);
         let op = ConvWeightGradient { accumulate: true, ..op };
         assert_eq!(run(&op, &[&x, &dy, &sum]).1, [20.5, 32.0, 41.0]);
+    }
+
+    #[test]
+    fn gates_are_of_images_and_channels() {
+        let x = Literal::from_f32([2, 2, 1], &[1.0, 2.0, 3.0, 4.0]);
+        let (dy, gate) =
+            (Literal::from_f32([2, 1, 1], &[1.0, 10.0]), Literal::from_f32([2, 2, 1], &[1.0, 0.5, 2.0, 3.0]));
+        let op = ConvWeightGradient {
+            kernel: vec![1],
+            strides: vec![1],
+            pads: vec![0; 2],
+            dilations: vec![1],
+            gate: true,
+            ..ConvWeightGradient::default()
+        };
+        assert_eq!(run(&op, &[&x, &dy, &gate]).1, [61.0, 121.0]);
+        let parts = evaluate(&Op::from(op.clone()), &[&x, &dy, &gate]).unwrap().unwrap();
+        assert_eq!(parts[0].to_f64(), [61.0, 121.0]);
+        assert_eq!(op.infer(&[&x.ty, &dy.ty, &dy.ty]).unwrap_err().field, "gate");
     }
 
     #[test]

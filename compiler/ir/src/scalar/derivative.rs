@@ -30,6 +30,11 @@ pub struct Expression {
 impl Expression {
     /// The value for an argument, in `f64`.
     pub fn eval(&self, argument: f64) -> f64 {
+        self.values(argument).last().copied().unwrap_or(0.0)
+    }
+
+    /// The value of each step for an argument, in `f64`.
+    fn values(&self, argument: f64) -> Vec<f64> {
         let mut values: Vec<f64> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             values.push(match *step {
@@ -40,7 +45,7 @@ impl Expression {
                 Step::Select(condition, a, b) => values[if values[condition] != 0.0 { a } else { b }],
             });
         }
-        values.last().copied().unwrap_or(0.0)
+        values
     }
 
     fn push(&mut self, step: Step) -> usize {
@@ -97,7 +102,60 @@ impl Expression {
     }
 }
 
+/// A function and its derivative at the same argument, in steps that both share.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct WithSlope {
+    /// The steps; the last one is the derivative.
+    pub expression: Expression,
+    /// The step that is the function's value.
+    pub value: usize,
+}
+
+impl WithSlope {
+    /// The function's value and its derivative, in `f64`.
+    pub fn eval(&self, argument: f64) -> [f64; 2] {
+        let values = self.expression.values(argument);
+        [values.get(self.value), values.last()].map(|value| value.copied().unwrap_or(0.0))
+    }
+}
+
 impl UnaryFn {
+    /// The function with its derivative, where they share the steps that are dear: those of the sigmoid. For an activation of this kind, to
+    /// keep the derivative from when the value is computed costs less than to keep the argument and begin anew.
+    ///
+    /// The value may differ in the last place from that of the function by itself: it is a product with the sigmoid, not a quotient.
+    pub fn with_slope(self) -> Option<WithSlope> {
+        let mut e = Expression::default();
+        let x = e.push(Step::Argument);
+        let value = match self {
+            Self::Sigmoid => {
+                let s = e.unary(Self::Sigmoid, x);
+                let rest = e.one_minus(s);
+                e.mul(s, rest);
+                s
+            }
+            Self::Silu | Self::Swish(_) => {
+                // s + z s (1 - s), z = alpha x, s = sigmoid(z)
+                let z = if let Self::Swish(alpha) = self { e.times(alpha, x) } else { x };
+                let s = e.unary(Self::Sigmoid, z);
+                let value = e.mul(x, s);
+                let scaled = if let Self::Swish(alpha) = self { e.times(alpha, value) } else { value };
+                let rest = e.one_minus(s);
+                let product = e.mul(scaled, rest);
+                e.add(s, product);
+                value
+            }
+            Self::Tanh => {
+                let value = e.unary(Self::Tanh, x);
+                let square = e.mul(value, value);
+                e.one_minus(square);
+                value
+            }
+            _ => return None,
+        };
+        Some(WithSlope { expression: e, value })
+    }
+
     /// The derivative of the function in its argument; `None` of what has none: logical functions.
     ///
     /// `clip` and `hard_sigmoid` are flat at both ends of their range (torch's `hardtanh`), the left derivative holds where the right
@@ -355,6 +413,18 @@ mod tests {
                 }
                 assert!((near - exact).abs() < 1e-7 * exact.abs().max(1.0), "{function:?} at {x}: {exact}, {near}");
             }
+        }
+    }
+
+    #[test]
+    fn values_and_slopes_are_those_of_the_function() {
+        let together: Vec<_> = FUNCTIONS.iter().filter_map(|f| Some((*f, f.with_slope()?))).collect();
+        assert_eq!(together.len(), 4);
+        for ((function, both), k) in together.iter().flat_map(|pair| (-400..400).map(move |k| (pair, k))) {
+            let x = f64::from(k) * 0.0317;
+            let expected = [function.eval(x), function.derivative().unwrap().eval(x)];
+            let near = both.eval(x).iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-14 * b.abs().max(1.0));
+            assert!(near, "{function:?} at {x}: {:?}, {expected:?}", both.eval(x));
         }
     }
 

@@ -9,7 +9,7 @@ use super::model::{Fold, Model, Parameter, Running};
 use super::{drop, optimiser};
 use crate::differentiate::differentiate;
 use crate::error::{Error, OpError, Result};
-use crate::graph::{Graph, GraphBuilder, ValueId};
+use crate::graph::{Graph, GraphBuilder, NodeId, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{BatchNorm, BatchStatistics, Conv, Expand, Gemm, Op, Reduce, Softmax};
@@ -78,14 +78,12 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     b.graph_mut().set_outputs(vec![("loss".into(), loss), ("logits".into(), logits)]);
     b.graph_mut().remove_dead();
     let values: Vec<ValueId> = leaves.iter().map(|(_, value)| *value).collect();
+    let last_uses = last_uses(&b, &values)?;
     let gradients = differentiate(&mut b, loss, &values)?;
     let (mut reached, mut missed) = (Vec::with_capacity(leaves.len()), Vec::new());
-    for ((name, _), gradient) in leaves.into_iter().zip(gradients) {
+    for (((name, _), gradient), last_use) in leaves.into_iter().zip(gradients).zip(last_uses) {
         match gradient {
-            Some(gradient) => {
-                accumulate(&mut b, &name, gradient)?;
-                reached.push(name);
-            }
+            Some(gradient) => reached.push((name, gradient, last_use)),
             None if used_directly(&model, &name) => {
                 missed.push(format!("{name}: the loss changes with it in steps or not at all"))
             }
@@ -95,10 +93,18 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     if !missed.is_empty() {
         return Err(Error::NotDifferentiable(missed));
     }
+    // Updates as the backward half comes to them: each sum is computed right after the gradient that it and the next layer read.
+    let mut order: Vec<_> = reached.iter().collect();
+    order.sort_by_key(|(.., last_use)| std::cmp::Reverse(*last_use));
+    for (name, gradient, _) in order {
+        accumulate(&mut b, name, *gradient)?;
+    }
     optimiser::states(&mut b, &model.parameters, &running, options)?;
-    let predict = predict(network, logits, &model.running, b.graph())?;
+    let graph = b.finish().renumbered()?;
+    let predict = predict(network, logits, &model.running, &graph)?;
     let Model { parameters, folds, .. } = model;
-    Ok(Built { graph: b.finish(), predict, parameters, folds, leaves: reached, running, blocks })
+    let leaves = reached.into_iter().map(|(name, ..)| name).collect();
+    Ok(Built { graph, predict, parameters, folds, leaves, running, blocks })
 }
 
 /// The network up to its logits, as it was before anything was added to it but parameters and folded weights: with the other variables of
@@ -126,6 +132,14 @@ fn predict(network: Graph, logits: ValueId, norms: &[Running], gradients: &Graph
     b.graph_mut().remove_dead();
     b.graph_mut().name.push_str(".predict");
     Ok(b.finish())
+}
+
+/// Where in the order of the graph each value is read last.
+fn last_uses(b: &GraphBuilder, values: &[ValueId]) -> Result<Vec<usize>> {
+    let order = b.graph().topological()?;
+    let places: BTreeMap<NodeId, usize> = order.into_iter().zip(0..).collect();
+    let last = |value: &ValueId| b.graph().users(*value).iter().filter_map(|(user, _)| places.get(user).copied()).max();
+    Ok(values.iter().map(|value| last(value).unwrap_or(0)).collect())
 }
 
 /// Whether a leaf is no parameter that only folded weights are made of.

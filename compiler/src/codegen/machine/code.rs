@@ -49,6 +49,7 @@ pub enum Inst {
     DivImm(Id, Id, u32),
     Min(Id, Id, Id),
     Max(Id, Id, Id),
+    Prefetch(Address),
     LoadR(Id, Address),
     StoreR(Id, Address),
     IntOp(IntOp, Id, Id, Id),
@@ -143,6 +144,7 @@ impl Inst {
                 f(General, b, Read);
                 f(General, d, Write);
             }
+            Prefetch(at) => f(General, at.base, Read),
             LoadR(d, at) | LoadInt(d, at, _) => {
                 f(General, at.base, Read);
                 f(General, d, Write);

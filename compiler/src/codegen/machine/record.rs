@@ -226,6 +226,11 @@ impl Emitter for Recorder {
         self.push(Inst::Max(d, a, b));
     }
 
+    fn prefetch(&mut self, at: Mem) {
+        let at = self.address(at);
+        self.push(Inst::Prefetch(at));
+    }
+
     fn load_r(&mut self, d: R, at: Mem) {
         let at = self.address(at);
         let d = self.set_r(d);

@@ -113,6 +113,7 @@ impl Allocator<'_> {
             | Inst::DivImm(..)
             | Inst::Min(..)
             | Inst::Max(..)
+            | Inst::Prefetch(..)
             | Inst::LoadR(..)
             | Inst::StoreR(..)
             | Inst::IntOp(..)

@@ -68,6 +68,10 @@ impl Allocator<'_> {
             Inst::DivImm(d, a, value) => self.div_imm(d, a, value),
             Inst::Min(d, a, b) => self.choose(Op::Cmovg_r64_rm64, d, a, b),
             Inst::Max(d, a, b) => self.choose(Op::Cmovl_r64_rm64, d, a, b),
+            Inst::Prefetch(at) => {
+                let at = self.at(at)?;
+                self.machine.asm.with_place(at, |m| Instruction::with1(Op::Prefetcht0_m8, m))
+            }
             Inst::LoadR(d, at) => {
                 let from = self.at(at)?;
                 let to = self.write_r(d)?;

@@ -5,8 +5,9 @@ use super::strip::{Strip, StripGroup};
 use super::tile::{Kind, TilePointers};
 use super::{Conv, PANEL, Schedule, Split, padded};
 use crate::codegen::elements::SINGLE;
+use crate::codegen::epilogue::Maps;
 use crate::codegen::{Count, Element, Emitter, R};
-use crate::kernels::{Family, advance};
+use crate::kernels::advance;
 
 /// Pointers of the current group and strip.
 #[derive(Clone, Copy)]
@@ -14,11 +15,17 @@ struct Pointers {
     x: R,
     weights: R,
     bias: R,
-    residual: Option<R>,
+    /// Of the maps that the epilogue reads or writes next to `y`.
+    maps: Maps<R>,
     y: R,
 }
 
 impl Pointers {
+    /// `y` and the maps that are like it.
+    fn outputs(&self) -> impl Iterator<Item = R> {
+        std::iter::once(self.y).chain(self.maps.into_iter().flatten())
+    }
+
     /// Fresh registers with the same values.
     fn duplicate(&self, e: &mut dyn Emitter) -> Self {
         let copy = |e: &mut dyn Emitter, from: R| {
@@ -30,21 +37,20 @@ impl Pointers {
             x: copy(e, self.x),
             weights: copy(e, self.weights),
             bias: copy(e, self.bias),
-            residual: self.residual.map(|r| copy(e, r)),
+            maps: self.maps.map(|map| map.map(|r| copy(e, r))),
             y: copy(e, self.y),
         }
     }
 
     fn free(&self, e: &mut dyn Emitter) {
-        for r in [self.x, self.weights, self.bias, self.y].into_iter().chain(self.residual) {
+        for r in [self.x, self.weights, self.bias].into_iter().chain(self.outputs()) {
             e.free_r(r);
         }
     }
 
     /// What moves with the output channels, the weights aside, and the size of its elements.
     fn by_channel(&self, size: usize) -> Vec<(R, usize)> {
-        let maps = [self.y].into_iter().chain(self.residual).map(|r| (r, size));
-        [(self.bias, SINGLE)].into_iter().chain(maps).collect()
+        [(self.bias, SINGLE)].into_iter().chain(self.outputs().map(|r| (r, size))).collect()
     }
 
     /// Moves on by output channels of elements of a size; the weights by as many bytes as the caller says.
@@ -92,14 +98,9 @@ impl<'a> Writer<'a> {
 /// Writes the kernel.
 pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
     let writer = Writer::new(conv, schedule, e.lanes(Element::F32));
-    let arguments = conv.arguments().len();
-    let p = Pointers {
-        x: e.pointer(0),
-        weights: e.pointer(1),
-        bias: e.pointer(2),
-        residual: (arguments == 5).then(|| e.pointer(3)),
-        y: e.pointer(arguments - 1),
-    };
+    let [x, weights, bias] = [0, 1, 2].map(|i| e.pointer(i));
+    let maps = conv.epilogue.pointers(e, 3);
+    let p = Pointers { x, weights, bias, maps, y: e.pointer(3 + conv.epilogue.maps().count()) };
     let (first, end) = (e.r(), e.r());
     e.begin(first);
     e.end(end);
@@ -123,11 +124,11 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
     });
 }
 
-/// Writes a convolution of one group without residual in full, for `pointers` to input, weights, bias and output.
+/// Writes a convolution of one group, whose epilogue has no maps, in full, for `pointers` to input, weights, bias and output.
 pub fn image(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter, pointers: [R; 4]) {
     let [x, weights, bias, y] = pointers;
     let writer = Writer::new(conv, schedule, e.lanes(Element::F32));
-    writer.strips(e, &Pointers { x, weights, bias, residual: None, y }, None, None);
+    writer.strips(e, &Pointers { x, weights, bias, maps: Maps::default(), y }, None, None);
 }
 
 impl Writer<'_> {
@@ -258,7 +259,7 @@ impl Writer<'_> {
         let (conv, strides) = (self.conv, self.conv.strides());
         let p = p.duplicate(e);
         let (image, offset) = (e.r(), e.r());
-        for r in [p.y].into_iter().chain(p.residual) {
+        for r in p.outputs() {
             e.mul_imm(offset, row, (self.size() * conv.columns.output * conv.groups * conv.filters) as i64);
             e.add(r, r, offset);
         }
@@ -380,24 +381,23 @@ impl Writer<'_> {
         let p = p.duplicate(e);
         e.add_imm(p.x, p.x, before);
         let offset = e.r();
-        for r in [p.y].into_iter().chain(p.residual) {
+        for r in p.outputs() {
             e.add_imm(r, r, (first + run.pixel * output) as i64);
         }
         if let Some((from, _)) = part {
             e.mul_imm(offset, from, (run.size * input) as i64);
             e.add(p.x, p.x, offset);
             e.mul_imm(offset, from, (run.size * output) as i64);
-            for r in [p.y].into_iter().chain(p.residual) {
+            for r in p.outputs() {
                 e.add(r, r, offset);
             }
         }
         e.free_r(offset);
-        let place =
-            TilePointers { x: p.x, weights: p.weights, bias: p.bias, residual: p.residual, y: p.y, kernel_rows };
+        let place = TilePointers { x: p.x, weights: p.weights, bias: p.bias, maps: p.maps, y: p.y, kernel_rows };
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
             conv.tile(self.schedule, e, kind, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);
-            for r in [p.y].into_iter().chain(p.residual) {
+            for r in p.outputs() {
                 e.add_imm(r, r, (run.size * output) as i64);
             }
         });

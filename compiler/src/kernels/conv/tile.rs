@@ -4,8 +4,9 @@ use super::phase::{Phase, Run};
 use super::strip::Strip;
 use super::{Conv, Input, Schedule};
 use crate::codegen::elements::SINGLE;
-use crate::codegen::epilogue::Output;
+use crate::codegen::epilogue::{Maps, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
+use crate::kernels::LINE;
 
 /// Where a tile reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +17,8 @@ pub struct TilePointers {
     pub weights: R,
     /// Bias of the strip.
     pub bias: R,
-    /// Residual of the first pixel.
-    pub residual: Option<R>,
+    /// The epilogue's maps at the first pixel.
+    pub maps: Maps<R>,
     /// Output of the first pixel.
     pub y: R,
     /// Kernel rows inside the image; all of them if there is no register.
@@ -68,6 +69,9 @@ impl Conv {
         let unroll = if kind.run.clipped { schedule.unroll.div_ceil(2) } else { schedule.unroll };
         let Kind { phase, run, strip } = kind;
         let tile = Tile { conv: self, unroll, phase, run, strip, strides: self.strides() };
+        if self.epilogue.is_far(self.element.size() * self.pixels() * self.groups * self.filters) {
+            tile.prefetch(e, place);
+        }
         let sums = tile.start(e, place);
         let (x, w) = (e.r(), e.r());
         e.copy(x, place.x);
@@ -121,6 +125,18 @@ impl Tile<'_> {
             }
         }
         sums
+    }
+
+    /// Asks for what the epilogue reads and writes.
+    fn prefetch(&self, e: &mut dyn Emitter, place: &TilePointers) {
+        let (size, width) = (self.conv.element.size(), e.lanes(Element::F32));
+        let pixel = size * self.phase.pitch * self.conv.groups * self.conv.filters;
+        let bytes = size * width * self.strip.vectors.len();
+        for map in place.maps.into_iter().flatten().chain([place.y]) {
+            for p in 0..self.run.size {
+                (0..bytes).step_by(LINE).for_each(|line| e.prefetch(map.at(p * pixel + line)));
+            }
+        }
     }
 
     /// Adds all taps of one kernel row; leaves `w` at the next row's weights.
@@ -217,7 +233,7 @@ impl Tile<'_> {
                     value: *value,
                     to: place.y.at(offset),
                     lanes: vector.lanes,
-                    residual: place.residual.map(|r| r.at(offset)),
+                    maps: place.maps.map(|map| map.map(|r| r.at(offset))),
                     sum: None,
                 });
             }

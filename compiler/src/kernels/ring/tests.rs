@@ -1,6 +1,7 @@
 //! The bits of both kernels one after the other, whatever the schedule.
 
 use super::{Ring, Schedule};
+use crate::codegen::epilogue::{Epilogue, EpilogueOp};
 use crate::kernels::conv::{self, Split};
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::{Family, sliding, testing};
@@ -27,7 +28,9 @@ const CASES: &[Case] = &[
 
 fn spec(([batch, inputs, channels], [input, kernel, strides, pads]): Case) -> Ring {
     let output = [0, 1].map(|i| (input[i] + 2 * pads[i] - kernel[i]) / strides[i] + 1);
-    let (element, activation, dilations, squeeze) = (DType::F32, Some(UnaryFn::Silu), [1, 1], batch != 3);
+    let (element, activation, dilations) = (DType::F32, Some(UnaryFn::Silu), [1, 1]);
+    let epilogue = Epilogue::new(activation, false, false);
+    let epilogue = if batch != 3 { epilogue.then(EpilogueOp::Sum) } else { epilogue };
     let depthwise = Depthwise {
         element,
         batch,
@@ -39,8 +42,7 @@ fn spec(([batch, inputs, channels], [input, kernel, strides, pads]): Case) -> Ri
         strides,
         dilations,
         pads,
-        activation,
-        squeeze,
+        epilogue,
         transposed: false,
     };
     Ring { inputs, expand: Some(UnaryFn::Relu), depthwise }
@@ -180,8 +182,7 @@ fn a_ring_gains_where_traffic_outweighs_the_rows_that_bands_share() {
             strides: [1; 2],
             dilations: [1; 2],
             pads: [k / 2; 2],
-            activation: Some(UnaryFn::Silu),
-            squeeze: true,
+            epilogue: Epilogue::new(Some(UnaryFn::Silu), false, false).then(EpilogueOp::Sum),
             transposed: false,
         };
         Ring { inputs, expand: Some(UnaryFn::Silu), depthwise }.gain(&"x86-64-v4".parse().unwrap())

@@ -4,8 +4,42 @@ use super::WeightGradient;
 use super::schedule::{Lanes, Schedule, even};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, Mem, R, V, VOp};
+use crate::kernels::LINE;
 use crate::kernels::conv::{Axis, Input};
 use crate::kernels::square::transpose;
+
+/// Pixels of a block below which its sums are in memory before what they are added to could be.
+const FEW_PIXELS: usize = 16;
+
+/// The operands of a block.
+#[derive(Clone, Copy)]
+struct Operands {
+    x: R,
+    dy: R,
+    /// The factors of the image's channels, if there are any.
+    gate: Option<R>,
+    /// The earlier sum, if there is one.
+    sum: Option<R>,
+    /// The weights.
+    y: R,
+}
+
+impl Operands {
+    /// Fresh registers with the same values.
+    fn duplicate(&self, e: &mut dyn Emitter) -> Self {
+        let [x, dy, y] = [self.x, self.dy, self.y].map(|r| copy(e, r));
+        Self { x, dy, gate: self.gate.map(|r| copy(e, r)), sum: self.sum.map(|r| copy(e, r)), y }
+    }
+
+    fn free(self, e: &mut dyn Emitter) {
+        [self.x, self.dy, self.y].into_iter().chain(self.gate).chain(self.sum).for_each(|r| e.free_r(r));
+    }
+
+    /// The weights and the earlier sum, which move alike.
+    fn weights(&self) -> impl Iterator<Item = R> {
+        [self.y].into_iter().chain(self.sum)
+    }
+}
 
 /// The operands of a tile.
 #[derive(Clone, Copy)]
@@ -14,10 +48,8 @@ struct Pointers {
     lanes: R,
     /// What is broadcast.
     broadcast: R,
-    /// The earlier sum, if there is one.
-    sum: Option<R>,
-    /// The weights.
-    y: R,
+    /// All of them, at the tile.
+    at: Operands,
 }
 
 /// The pixels of a block that a tap meets, and whether there are blocks before it.
@@ -49,8 +81,10 @@ fn strides(spec: &WeightGradient) -> [usize; 4] {
 pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
     let writer = Writer { spec, schedule, side: e.lanes(Element::F32) };
     let [x, dy] = [0, 1].map(|i| e.pointer(i));
-    let sum = spec.sum.then(|| e.pointer(2));
-    let y = e.pointer(2 + usize::from(spec.sum));
+    let gate = spec.gate.then(|| e.pointer(2));
+    let sum = spec.sum.then(|| e.pointer(2 + usize::from(spec.gate)));
+    let y = e.pointer(2 + usize::from(spec.gate) + usize::from(spec.sum));
+    let operands = Operands { x, dy, gate, sum, y };
     let (first, end, last) = (e.r(), e.r(), e.integer(spec.units(schedule) as i64));
     e.begin(first);
     e.mul_imm(first, first, schedule.units as i64);
@@ -64,7 +98,14 @@ pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
         // No pixels: the earlier sum, or nothing but zeros.
         let none = e.integer(0);
         let pixels = Pixels { rows: none, columns: none, pass };
-        return writer.units(e, (first, end), [x, dy, y], sum, pixels, [none, none]);
+        return writer.units(e, (first, end), operands, pixels, [none, none]);
+    }
+    if rows * columns == 1 {
+        // The sums of a tile of weights stay near from image to image.
+        let [row, column] = [0, 0].map(|first| e.integer(first));
+        let [bottom, right] = [spec.rows.output, spec.columns.output].map(|end| e.integer(end as i64));
+        let pixels = Pixels { rows: bottom, columns: right, pass };
+        return writer.units(e, (first, end), operands, pixels, [row, column]);
     }
     e.repeat(Count::Times(spec.batch as u32), &mut |e| {
         let [height, width] = spec.block();
@@ -82,7 +123,7 @@ pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
                 let bottom = end_of(e, row, height, spec.rows.output);
                 let right = end_of(e, column, width, spec.columns.output);
                 let pixels = Pixels { rows: bottom, columns: right, pass };
-                writer.units(e, (first, end), [x, dy, y], sum, pixels, [row, column]);
+                writer.units(e, (first, end), operands, pixels, [row, column]);
                 [bottom, right].into_iter().for_each(|r| e.free_r(r));
                 e.add_imm(pass, pass, 1);
                 e.add_imm(column, column, width as i64);
@@ -90,8 +131,7 @@ pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
             e.add_imm(row, row, height as i64);
         });
         [row, column].into_iter().for_each(|r| e.free_r(r));
-        e.add_imm(x, x, strides(spec)[3] as i64);
-        e.add_imm(dy, dy, (spec.element.size() * spec.filters * spec.rows.output * spec.columns.output) as i64);
+        writer.next_image(e, operands);
     });
 }
 
@@ -131,13 +171,42 @@ fn met(e: &mut dyn Emitter, axis: &Axis, tap: R, [from, end]: [R; 2]) -> [R; 2] 
 }
 
 impl Writer<'_> {
-    /// A range of units, given by its first and its number, for a block that begins at a row and column.
+    /// Moves the operands on by an image.
+    fn next_image(&self, e: &mut dyn Emitter, Operands { x, dy, gate, .. }: Operands) {
+        let spec = self.spec;
+        e.add_imm(x, x, strides(spec)[3] as i64);
+        gate.into_iter().for_each(|r| e.add_imm(r, r, (SINGLE * spec.channels) as i64));
+        e.add_imm(dy, dy, (spec.element.size() * spec.filters * spec.rows.output * spec.columns.output) as i64);
+    }
+
+    /// Runs `body` for each image where an image is a block, with its operands and the number of images before it; else once.
+    fn images(
+        &self,
+        e: &mut dyn Emitter,
+        operands: Operands,
+        pixels: Pixels,
+        body: &mut dyn FnMut(&mut dyn Emitter, Operands, Pixels),
+    ) {
+        if self.spec.blocks() != [1, 1] || self.spec.batch <= 1 {
+            return body(e, operands, pixels);
+        }
+        let (operands, pass) = (operands.duplicate(e), copy(e, pixels.pass));
+        e.repeat(Count::Times(self.spec.batch as u32), &mut |e| {
+            body(e, operands, Pixels { pass, ..pixels });
+            self.next_image(e, operands);
+            e.add_imm(pass, pass, 1);
+        });
+        operands.free(e);
+        e.free_r(pass);
+    }
+
+    /// A range of units, given by its first and its number, for a block that begins at a row and column, or for the one block of every
+    /// image.
     fn units(
         &self,
         e: &mut dyn Emitter,
         (first, count): (R, R),
-        [x, dy, y]: [R; 3],
-        sum: Option<R>,
+        operands: Operands,
         pixels: Pixels,
         [row, column]: [R; 2],
     ) {
@@ -150,44 +219,46 @@ impl Writer<'_> {
             e.mul_imm(tile, kernel_row, tiles as i64);
             e.sub(tile, unit, tile);
             let [top, rows] = met(e, &spec.rows, kernel_row, [row, pixels.rows]);
-            let [x, dy, y] = [x, dy, y].map(|r| copy(e, r));
-            let sum = sum.map(|r| copy(e, r));
+            let unit_at = operands.duplicate(e);
             let [_, _, x_row, _] = strides(spec);
             // The first row of x that the kernel row meets.
             let at = e.r();
             e.mul_imm(at, top, spec.rows.stride as i64);
             advance(e, at, kernel_row, spec.rows.dilation);
             e.add_imm(at, at, -(spec.rows.begin as i64));
-            advance(e, x, at, x_row);
-            advance(e, dy, top, spec.element.size() * spec.filters * spec.columns.output);
-            let weights = [y].into_iter().chain(sum);
-            weights.for_each(|r| advance(e, r, kernel_row, SINGLE * spec.channels * spec.columns.kernel));
+            advance(e, unit_at.x, at, x_row);
+            advance(e, unit_at.dy, top, spec.element.size() * spec.filters * spec.columns.output);
+            for r in unit_at.weights() {
+                advance(e, r, kernel_row, SINGLE * spec.channels * spec.columns.kernel);
+            }
             let tap = e.integer(0);
             e.repeat(Count::Times(spec.columns.kernel as u32), &mut |e| {
                 let [left, columns] = met(e, &spec.columns, tap, [column, pixels.columns]);
                 let pixels = Pixels { rows, columns, ..pixels };
-                let [from, dy] = [x, dy].map(|r| copy(e, r));
+                let [x, dy] = [unit_at.x, unit_at.dy].map(|r| copy(e, r));
                 e.mul_imm(at, left, spec.columns.stride as i64);
                 advance(e, at, tap, spec.columns.dilation);
                 e.add_imm(at, at, -(spec.columns.begin as i64));
-                advance(e, from, at, strides(spec)[1]);
+                advance(e, x, at, strides(spec)[1]);
                 advance(e, dy, left, spec.element.size() * spec.filters);
-                self.sizes(e, tile, [from, dy, y], sum, pixels);
-                for r in [y].into_iter().chain(sum) {
+                self.images(e, Operands { x, dy, ..unit_at }, pixels, &mut |e, operands, pixels| {
+                    self.sizes(e, tile, operands, pixels);
+                });
+                for r in unit_at.weights() {
                     e.add_imm(r, r, (SINGLE * spec.channels) as i64);
                 }
                 e.add_imm(tap, tap, 1);
-                [left, columns, from, dy].into_iter().for_each(|r| e.free_r(r));
+                [left, columns, x, dy].into_iter().for_each(|r| e.free_r(r));
             });
-            let own = [kernel_row, tile, top, rows, x, dy, y, at, tap];
-            own.into_iter().chain(sum).for_each(|r| e.free_r(r));
+            unit_at.free(e);
+            [kernel_row, tile, top, rows, at, tap].into_iter().for_each(|r| e.free_r(r));
             e.add_imm(unit, unit, 1);
         });
         e.free_r(unit);
     }
 
     /// Tile `tile` of the broadcast elements: the first ones have one more than the others.
-    fn sizes(&self, e: &mut dyn Emitter, tile: R, [x, dy, y]: [R; 3], sum: Option<R>, pixels: Pixels) {
+    fn sizes(&self, e: &mut dyn Emitter, tile: R, operands: Operands, pixels: Pixels) {
         let (spec, kind) = (self.spec, self.schedule.lanes);
         let sizes: Vec<(usize, usize)> = even(spec.broadcast(kind), self.schedule.elements).collect();
         let (mut element, mut first) = (0, 0);
@@ -195,21 +266,20 @@ impl Writer<'_> {
             let body = &mut |e: &mut dyn Emitter| {
                 let own = copy(e, tile);
                 e.add_imm(own, own, -(first as i64));
-                let [x, dy, y] = [x, dy, y].map(|r| copy(e, r));
-                let sum = sum.map(|r| copy(e, r));
+                let at = operands.duplicate(e);
                 let (broadcast, lanes, bytes) = match kind {
-                    Lanes::Channels => (dy, x, spec.element.size()),
-                    Lanes::Filters => (x, dy, strides(spec)[0]),
+                    Lanes::Channels => (at.dy, at.x, spec.element.size()),
+                    Lanes::Filters => (at.x, at.dy, strides(spec)[0]),
                 };
-                e.add_imm(broadcast, broadcast, (element * bytes) as i64);
-                advance(e, broadcast, own, size * bytes);
-                let step = self.weight_strides()[0];
-                for r in [y].into_iter().chain(sum) {
+                let gates = at.gate.filter(|_| kind == Lanes::Filters).map(|gate| (gate, SINGLE));
+                let weights = at.weights().map(|r| (r, self.weight_strides()[0]));
+                for (r, step) in [(broadcast, bytes)].into_iter().chain(weights).chain(gates) {
                     e.add_imm(r, r, (element * step) as i64);
                     advance(e, r, own, size * step);
                 }
-                self.strips(e, size, Pointers { lanes, broadcast, sum, y }, pixels);
-                [own, x, dy, y].into_iter().chain(sum).for_each(|r| e.free_r(r));
+                self.strips(e, size, Pointers { lanes, broadcast, at }, pixels);
+                at.free(e);
+                e.free_r(own);
             };
             match sizes.len() {
                 1 => body(e),
@@ -254,8 +324,10 @@ impl Writer<'_> {
             };
             self.tile(e, (size, &(0..vectors).map(lanes).collect::<Vec<_>>()), p, pixels);
             e.add_imm(p.lanes, p.lanes, (vectors * self.side * self.spec.element.size()) as i64);
-            for r in [p.y].into_iter().chain(p.sum) {
-                e.add_imm(r, r, (vectors * self.side * self.weight_strides()[1]) as i64);
+            let gates = p.at.gate.filter(|_| self.schedule.lanes == Lanes::Channels).map(|gate| (gate, SINGLE));
+            let weights = p.at.weights().map(|r| (r, self.weight_strides()[1]));
+            for (r, step) in weights.chain(gates) {
+                e.add_imm(r, r, (vectors * self.side * step) as i64);
             }
         };
         for (i, (vectors, count)) in strips.iter().copied().enumerate() {
@@ -278,6 +350,7 @@ impl Writer<'_> {
             Lanes::Channels => (x, dy, y_element),
             Lanes::Filters => (dy, x, x_element),
         };
+        self.prefetch(e, size, vectors, &p);
         let sums: Vec<Vec<V>> = (0..size).map(|_| vectors.iter().map(|_| e.v()).collect()).collect();
         sums.iter().flatten().for_each(|v| e.zero(*v));
         let rows = [p.lanes, p.broadcast].map(|r| copy(e, r));
@@ -308,9 +381,26 @@ impl Writer<'_> {
         self.store(e, sums, vectors, &p, pixels.pass);
     }
 
+    /// Asks for what the sums of a tile will be added to: it is in no cache where there are more weights than pixels.
+    fn prefetch(&self, e: &mut dyn Emitter, size: usize, vectors: &[usize], p: &Pointers) {
+        let [height, width] = self.spec.block();
+        if height * width < FEW_PIXELS {
+            return;
+        }
+        let [element, lane] = self.weight_strides();
+        let lanes: usize = vectors.iter().sum();
+        let (lines, length) = match self.schedule.lanes {
+            Lanes::Channels => ((0..size).map(|j| j * element).collect::<Vec<_>>(), lanes * lane),
+            Lanes::Filters => ((0..lanes).map(|i| i * lane).collect(), size * element),
+        };
+        for (line, offset) in lines.into_iter().flat_map(|line| (0..length).step_by(LINE).map(move |at| (line, at))) {
+            e.prefetch(p.at.sum.unwrap_or(p.at.y).at(line + offset));
+        }
+    }
+
     /// Adds the sums of a block to what the blocks before it gave.
     fn store(&self, e: &mut dyn Emitter, sums: Vec<Vec<V>>, vectors: &[usize], p: &Pointers, pass: R) {
-        let [element, lane] = self.weight_strides();
+        let ([element, lane], p) = (self.weight_strides(), &p.at);
         let (source, own) = self.source(e, p, pass);
         match self.schedule.lanes {
             Lanes::Channels => {
@@ -318,6 +408,10 @@ impl Writer<'_> {
                     let place = move |(i, v)| (v, j * element + i * self.side * lane, vectors[i]);
                     line.into_iter().enumerate().map(place).collect::<Vec<_>>()
                 };
+                for (i, lanes) in vectors.iter().enumerate() {
+                    let lines: Vec<V> = sums.iter().map(|line| line[i]).collect();
+                    pass_gate(e, p.gate.map(|gate| gate.at(i * self.side * SINGLE)), &lines, *lanes);
+                }
                 let outputs: Vec<(V, usize, usize)> = sums.into_iter().enumerate().flat_map(line).collect();
                 add(e, &outputs, source, p);
                 outputs.into_iter().for_each(|(v, ..)| e.free_v(v));
@@ -328,8 +422,9 @@ impl Writer<'_> {
                         let (count, mut square) = (lines.len(), lines.iter().map(|v| v[i]).collect::<Vec<_>>());
                         square.resize(self.side, square[0]);
                         let place = |(row, v)| (v, (i * self.side + row) * lane + group * self.side * element, count);
-                        let rows = transpose(e, square).into_iter().take(*lanes).enumerate().map(place);
-                        add(e, &rows.collect::<Vec<_>>(), source, p);
+                        let rows: Vec<V> = transpose(e, square).into_iter().take(*lanes).collect();
+                        pass_gate(e, p.gate.map(|gate| gate.at(group * self.side * SINGLE)), &rows, count);
+                        add(e, &rows.into_iter().enumerate().map(place).collect::<Vec<_>>(), source, p);
                     }
                 }
                 sums.into_iter().flatten().for_each(|v| e.free_v(v));
@@ -339,7 +434,7 @@ impl Writer<'_> {
     }
 
     /// Where the sum so far is, if there is one in every block or in all but the first; and a register that this takes.
-    fn source(&self, e: &mut dyn Emitter, p: &Pointers, pass: R) -> (Source, Option<R>) {
+    fn source(&self, e: &mut dyn Emitter, p: &Operands, pass: R) -> (Source, Option<R>) {
         let [rows, columns] = self.spec.blocks();
         let several = self.spec.batch * rows * columns > 1;
         match (p.sum, several) {
@@ -355,6 +450,16 @@ impl Writer<'_> {
     }
 }
 
+/// Multiplies vectors over channels by the factors of these, if there are any.
+fn pass_gate(e: &mut dyn Emitter, gate: Option<Mem>, vectors: &[V], lanes: usize) {
+    if let Some(from) = gate {
+        let factors = e.v();
+        e.load(factors, from, lanes);
+        vectors.iter().for_each(|v| e.op(VOp::Mul, Element::F32, *v, *v, factors));
+        e.free_v(factors);
+    }
+}
+
 /// Where the sum so far is.
 #[derive(Clone, Copy)]
 enum Source {
@@ -367,7 +472,7 @@ enum Source {
 }
 
 /// Stores vectors, of some lanes each, at offsets in the weights, after the sum so far is added.
-fn add(e: &mut dyn Emitter, outputs: &[(V, usize, usize)], source: Source, p: &Pointers) {
+fn add(e: &mut dyn Emitter, outputs: &[(V, usize, usize)], source: Source, p: &Operands) {
     let add = |e: &mut dyn Emitter, from: R| {
         let before = e.v();
         for (v, offset, lanes) in outputs {

@@ -133,8 +133,9 @@ mod tests {
     /// What vectors hold, how many, and elements, of a 1x1 convolution of `pixels`, `channels` and `filters`.
     fn tile([pixels, channels, filters]: [usize; 3], (lanes, registers): (usize, usize)) -> (Lanes, usize, usize) {
         let (rows, columns) = (Axis::plain(1), Axis::plain(pixels));
-        let (element, batch, input, sum) = (DType::F32, 1, Input::ChannelsLast, false);
-        let spec = WeightGradient { element, batch, channels, filters, rows, columns, input, sum };
+        let (element, batch, input) = (DType::F32, 1, Input::ChannelsLast);
+        let (gate, sum) = (false, false);
+        let spec = WeightGradient { element, batch, channels, filters, rows, columns, input, gate, sum };
         let schedule = spec.plan(lanes, registers);
         (schedule.lanes, schedule.vectors, schedule.elements)
     }

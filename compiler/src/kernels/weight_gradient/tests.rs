@@ -33,21 +33,24 @@ fn spec(([batch, channels, filters], axes): Case, input: Input, sum: bool) -> We
         let output = (input + begin + end - dilation * (kernel - 1) - 1) / stride + 1;
         Axis { input, output, kernel, stride, dilation, begin }
     });
-    let spec = WeightGradient { element: DType::F32, batch, channels, filters, rows, columns, input, sum };
+    let (element, gate) = (DType::F32, false);
+    let spec = WeightGradient { element, batch, channels, filters, rows, columns, input, gate, sum };
     spec.flattened()
 }
 
-/// The operands: `x`, `dy`, and the earlier sum if there is one.
+/// The operands: `x`, `dy`, then factors and the earlier sum if there are such.
 fn operands(s: &WeightGradient) -> Vec<Vec<f32>> {
     let x = values(1, s.batch * s.channels * s.rows.input * s.columns.input);
     let dy = values(2, s.batch * s.filters * s.rows.output * s.columns.output);
-    [x, dy].into_iter().chain(s.sum.then(|| values(3, s.weights()))).collect()
+    let gate = s.gate.then(|| values(4, s.batch * s.channels));
+    [x, dy].into_iter().chain(gate).chain(s.sum.then(|| values(3, s.weights()))).collect()
 }
 
 /// The weights by the definition: blocks by blocks, and pixel by pixel, fused as said.
 fn expected(s: &WeightGradient, operands: &[Vec<f32>]) -> Vec<f32> {
     let (r, c, [height, width]) = (&s.rows, &s.columns, s.block());
-    let mut y = operands.get(2).cloned().unwrap_or_else(|| vec![0.0; s.weights()]);
+    let earlier = operands.get(2 + usize::from(s.gate));
+    let mut y = earlier.cloned().unwrap_or_else(|| vec![0.0; s.weights()]);
     let x = |n: usize, row: usize, column: usize, channel: usize| match s.input {
         Input::ChannelsLast => operands[0][((n * r.input + row) * c.input + column) * s.channels + channel],
         Input::RowMajor => operands[0][((n * s.channels + channel) * r.input + row) * c.input + column],
@@ -72,7 +75,7 @@ fn expected(s: &WeightGradient, operands: &[Vec<f32>]) -> Vec<f32> {
                     }
                 }
             }
-            *y += sum;
+            *y += if s.gate { sum * operands[2][n * s.channels + channel] } else { sum };
         }
     }
     y
@@ -98,6 +101,8 @@ fn check(s: &WeightGradient) -> Option<String> {
 #[test]
 fn pixels_are_summed_as_said_by_every_schedule() {
     report(CASES.iter().flat_map(|case| [false, true].map(|sum| check(&spec(*case, Input::ChannelsLast, sum)))));
+    let gated = |case: &Case, sum| WeightGradient { gate: true, ..spec(*case, Input::ChannelsLast, sum) };
+    report(CASES.iter().flat_map(|case| [false, true].map(|sum| check(&gated(case, sum)))));
     report(CASES.iter().filter(|(extents, _)| extents[1] <= 3).map(|case| check(&spec(*case, Input::RowMajor, true))));
 }
 

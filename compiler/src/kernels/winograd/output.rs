@@ -191,7 +191,7 @@ impl Writer<'_> {
             e.op(VOp::Add, Element::F32, value, value, addend);
             let offset = element.size() * column * self.spec.filters;
             let (to, residual) = (y.at(offset), residual.map(|r| r.at(offset)));
-            outputs.push(Output { value, to, lanes: lanes.real, residual, sum: None });
+            outputs.push(Output { value, to, lanes: lanes.real, maps: [residual, None, None, None], sum: None });
         }
         e.free_v(addend);
         self.spec.epilogue.store(e, element, &outputs);

@@ -46,7 +46,12 @@ pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
         Op::Pad(pad) => padding(out, id, pad),
         Op::Identity(_) => node("Identity", Vec::new()),
         Op::SqueezeExcite(_) | Op::MbConv(_) => return Err(FUSED),
-        Op::ConvWeightGradient(_) | Op::UnaryGradient(_) | Op::MaxPoolGradient(_) => return Err(GRADIENT),
+        Op::ConvWeightGradient(_)
+        | Op::ConvDataGradient(_)
+        | Op::ConvWithSlope(_)
+        | Op::UnaryWithSlope(_)
+        | Op::UnaryGradient(_)
+        | Op::MaxPoolGradient(_) => return Err(GRADIENT),
         Op::ConvTranspose(conv) => return rest::conv_transpose(out, id, conv),
         Op::BatchStatistics(_) => rest::batch_statistics(out, id),
         Op::ArgReduce(arg) => {
