@@ -345,6 +345,32 @@ mod tests {
         assert_eq!(bytes, content);
     }
 
+    /// Bytes that the map around `address` has in memory.
+    fn resident(address: usize) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let holds = |line: &&str| {
+            let bounds = line.split(' ').next().and_then(|word| word.split_once('-'));
+            let number = |digits| usize::from_str_radix(digits, 16);
+            matches!(bounds.map(|(a, b)| (number(a), number(b))), Some((Ok(a), Ok(b))) if (a..b).contains(&address))
+        };
+        let own = maps.lines().skip_while(|line| !holds(line));
+        let size = own.into_iter().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        size.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    #[test]
+    fn whole_pages_inside_are_released() {
+        let (page, count) = (rustix::param::page_size(), 24);
+        let file = file_of(&vec![3; count * page]);
+        let bytes = map_file(file.path(), u64::MAX).unwrap();
+        assert!(bytes.iter().all(|b| *b == 3));
+        assert_eq!(resident(bytes.as_ptr().addr()), count * page);
+        release_pages(&bytes[page + 1..9 * page - 1]);
+        assert_eq!(resident(bytes.as_ptr().addr()), (count - 6) * page);
+        release_pages(&bytes[10 * page..12 * page]);
+        assert_eq!(resident(bytes.as_ptr().addr()), (count - 8) * page);
+    }
+
     #[test]
     fn released_spans_read_the_same() {
         let content: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();

@@ -238,3 +238,25 @@ impl AttrValue for crate::scalar::UnaryFn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::parse;
+
+    #[test]
+    fn an_attribute_of_another_kind_says_what_it_should_be() {
+        for (node, field, expected) in [
+            ("softmax %x {log=1}", "log", "true or false"),
+            ("softmax %x {axis=half}", "axis", "an integer"),
+            ("transpose %x {perm=1}", "perm", "a list of an integer"),
+            ("cast %x {to=f33}", "to", "an element type"),
+            ("batch_norm %x, %x, %x, %x, %x {epsilon=[1]}", "epsilon", "a number"),
+            ("reduce %x {kind=median}", "kind", "one of sum "),
+            ("conv %x, %x {activation=clip(0)}", "activation", "a function such as silu or clip(0, 6)"),
+        ] {
+            let error = parse(&format!("graph @g(%x: f32[4]) {{\n%y = {node}\nreturn %y as \"y\"\n}}")).unwrap_err();
+            let (message, says) = (error.to_string(), format!("expected {field}: {expected}"));
+            assert!(message.contains(&says), "{node}: {message}");
+        }
+    }
+}

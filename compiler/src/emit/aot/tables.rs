@@ -383,4 +383,13 @@ mod tests {
         let arena = Plan { arena_bytes: (1 << 48) + 1, ..plan(1) };
         assert!(check_limits(&[&arena]).unwrap_err().to_string().contains("arena"));
     }
+
+    #[test]
+    fn threads_have_the_largest_scratch_of_a_level_and_two_lines_between() {
+        let level = |scratch_bytes: usize| Plan { scratch_bytes, ..plan(1) };
+        let memory = Memory::of(&[vec![level(0), level(100), level(64)], vec![level(64)], vec![level(0)]]);
+        let a_thread = |memory: &Memory| memory.arena_bytes(3) - memory.arena_bytes(2);
+        assert_eq!(memory.iter().map(a_thread).collect::<Vec<_>>(), [128 + 128, 64 + 128, 0]);
+        assert_eq!(memory[0].arena_bytes(0), memory[2].arena_bytes(0), "scratch is all that differs");
+    }
 }

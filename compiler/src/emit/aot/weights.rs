@@ -179,3 +179,38 @@ impl AsRef<[u8]> for Memory {
         self.0.as_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::plan_of;
+    use crate::plan::{Contents, Operand, Placement};
+    use fornax_ir::graph::parse;
+
+    /// Whether a constant has no counterpart in the model, or a kernel computes addresses from it.
+    fn is_guarded(plan: &Plan, constant: usize) -> bool {
+        let reads = |operand: Operand| matches!(plan.placement(operand), Placement::Constant(id) if id.0 == constant);
+        let calls = plan.steps.iter().flat_map(|step| step.kernel.arguments.iter().zip(&step.operands));
+        matches!(plan.constants[constant].contents, Contents::Generated(_))
+            || calls.into_iter().any(|(argument, operand)| argument.addresses && reads(*operand))
+    }
+
+    #[test]
+    fn what_is_not_the_models_lies_first_and_is_guarded() {
+        let text = "graph @g(%x: f32[1,16,8,8]) {\n%i = constant i64[3] [5, 0, 11]\n%w = constant f32[8,3,1,1] random(1)\n\
+                    %b = constant f32[8] random(2)\n%a = gather %x, %i {axis=1}\n%c = conv %a, %w, %b {bias=true}\n\
+                    %y = resize %c {mode=linear,shape=[1,8,11,13],scales=[1,1,1.375,1.625]}\nreturn %y as \"y\"\n}";
+        let graph = parse(text).unwrap();
+        let plans = ["x86-64", "x86-64-v4"].map(|target| plan_of(&graph, &target.parse().unwrap()).unwrap());
+        let table = ConstantTable::new(&plans.each_ref());
+        let mut counts = [0, 0];
+        for (number, plan) in plans.iter().enumerate() {
+            for constant in 0..plan.constants.len() {
+                let guarded = is_guarded(plan, constant);
+                counts[usize::from(guarded)] += 1;
+                assert_eq!(table.offset(number, constant) < table.guarded, guarded, "constant {constant}\n{plan}");
+            }
+        }
+        assert!(counts.iter().all(|count| *count >= 4), "{counts:?}");
+    }
+}
