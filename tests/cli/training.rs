@@ -197,7 +197,7 @@ fn the_page_on_fine_tuning_is_true() {
     let page = fs::read_to_string("docs/finetuning.md").unwrap();
     let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
-    assert_eq!(commands.len(), 6);
+    assert_eq!(commands.len(), 8);
     let folder = tempfile::tempdir().unwrap();
     let examples = std::env::current_dir().unwrap().join("examples");
     std::os::unix::fs::symlink(examples, folder.path().join("examples")).unwrap();
@@ -210,6 +210,7 @@ fn the_page_on_fine_tuning_is_true() {
         said.push(String::from_utf8(output.stdout).unwrap());
     }
     assert!(said[2].starts_with("8 epochs, validation 9"), "{}", said[2]);
-    assert!(said[3].contains("hospital"), "{}", said[3]);
+    // The network, and the training step made of it.
+    assert!(said[3].contains("hospital") && said[7].contains("hospital"), "{} {}", said[3], said[7]);
     assert_eq!(fs::read_to_string(folder.path().join("predictions.csv")).unwrap().lines().count(), 41);
 }
