@@ -4,6 +4,8 @@
 
 #[path = "training/alone.rs"]
 mod alone;
+#[path = "training/example.rs"]
+mod example;
 #[path = "training/golden.rs"]
 mod golden;
 #[path = "training/gradients.rs"]

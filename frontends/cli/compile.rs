@@ -6,7 +6,8 @@ use std::time::Instant;
 use fornax::compiler::{clif, disassembly, distinct_kernels};
 use fornax::ir::training::Optimiser;
 use fornax::runtime::Arch;
-use fornax::train::library::{LibraryOptions, artifacts};
+use fornax::train::library::artifacts;
+use fornax::train::recipe::Recipe;
 use fornax::train::scope::Scope;
 use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
 use serde_json::json;
@@ -132,6 +133,8 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         let found = format!("a compiled library ({})", args.file.model.display());
         return Err(Error::usage("model", "an ONNX file", found));
     }
+    let classes = args.scaled.classes().filter(|_| args.step.train.is_some());
+    let model = classes.map_or(Ok(model.clone()), |classes| model.for_classes(classes, None))?;
     let bindings = bindings(args, &model)?;
     let stem = Path::new(args.file.model.file_stem().unwrap_or_default());
     let output = args.output.clone().unwrap_or_else(|| with_suffix(stem, "so"));
@@ -159,7 +162,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         return Err(Error::usage("--emit", "so, a, obj, header or weights with --train", text.suffix()));
     }
     let mut result = progress::during("compiling", || match args.step.train {
-        Some(scope) => artifacts(&model, &args.step.options(scope, args.scaled.classes()), &options, &emit),
+        Some(scope) => artifacts(&model, &args.step.recipe(scope), &options, &emit),
         None => model.artifacts(&options, &emit),
     })?;
     result.notes.iter().for_each(|note| out.note(&format!("note: {}: {note}", args.file.model.display())));
@@ -174,8 +177,8 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
 }
 
 impl StepArgs {
-    fn options(&self, scope: Scope, classes: Option<usize>) -> LibraryOptions {
-        LibraryOptions { scope, classes, optimiser: self.optimizer, weight_decay: self.weight_decay }
+    fn recipe(&self, scope: Scope) -> Recipe {
+        Recipe { scope, optimiser: self.optimizer, weight_decay: self.weight_decay }
     }
 
     /// As they were given.

@@ -55,7 +55,8 @@ impl Model {
         Ok(all)
     }
 
-    /// The model with `constants` in place of its own of the same names, and `metadata` added to what it has.
+    /// The model with `constants` in place of its own of the same names, for `classes` classes; `metadata` is added to what it has, but for the
+    /// labels, which are those of `metadata` or none.
     pub(crate) fn retrained(
         &self,
         constants: BTreeMap<String, Constant>,
@@ -63,6 +64,7 @@ impl Model {
         classes: usize,
     ) -> Model {
         let mut all = self.metadata().clone();
+        all.remove("labels");
         all.extend(metadata);
         let architecture = self.architecture().map(|own| Architecture { classes, ..own.clone() });
         Model::derived(self, Box::new(Retrained { model: self.clone(), constants, metadata: all, architecture }))

@@ -14,6 +14,48 @@ use super::photos::Photos;
 use crate::error::{Error, Result};
 use crate::facade::{Head, Model};
 
+impl Model {
+    /// The classifier with a new last layer for `classes` classes, all of them as likely; their names, if there are any, become its labels. It
+    /// stays as it is if it has as many classes already and no other names are given.
+    ///
+    /// ```
+    /// let signs = fornax::Model::open("examples/signs.onnx")?;
+    /// let other = signs.for_classes(2, Some(&["cat".to_string(), "dog".to_string()]))?;
+    /// assert_eq!(other.labels()?.map(|labels| labels.len()), Some(2));
+    /// # Ok::<(), fornax::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there are fewer than two classes, another number of names, or the network does not end in a linear layer with
+    /// weights and biases of its own; as [`Model::graph`] without bindings.
+    pub fn for_classes(&self, classes: usize, labels: Option<&[String]>) -> Result<Model> {
+        if classes < 2 {
+            return Err(Error::usage("--classes", "at least two to tell apart", classes.to_string()));
+        }
+        if let Some(labels) = labels.filter(|labels| labels.len() != classes) {
+            return Err(Error::usage("labels", format!("{classes}, one for each class"), labels.len().to_string()));
+        }
+        let head = self.head(&self.graph(&Bindings::default())?)?;
+        if labels.is_none() && head.classes == classes {
+            return Ok(self.clone());
+        }
+        let labels = labels.map(|labels| ("labels".to_string(), serde_json::json!(labels).to_string()));
+        Ok(self.retrained(fresh(&head, classes, None), labels.into_iter().collect(), classes))
+    }
+
+    /// The model with other weights: what [`super::step::Step::constants`] gives, by the names of the constants in its graph.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the graph has no constant of a name, [`Error::Graph`] if one does not fit; as [`Model::graph`] without bindings.
+    pub fn with_weights(&self, weights: BTreeMap<String, Constant>) -> Result<Model> {
+        let labels = self.metadata().get_key_value("labels").map(|(key, value)| (key.clone(), value.clone()));
+        let classes = self.architecture().map_or(0, |architecture| architecture.classes);
+        let model = self.retrained(weights, labels.into_iter().collect(), classes);
+        model.graph(&Bindings::default())?;
+        Ok(model)
+    }
+}
+
 /// The classifier `model` with `layer`, which was found with `photos` of `classes`, as its last one. The photos are run again, on at
 /// most `threads` threads, where a ReLU reads the layer's scores.
 ///

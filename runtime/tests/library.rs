@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fornax_runtime::artifact::{Binding, Head, Note, StateTable, Step, Variable, WeightsHead, selftest_bits};
+use fornax_runtime::artifact::{
+    Binding, Head, Note, StateTable, Step, StepTable, Variable, WeightsHead, selftest_bits,
+};
 use fornax_runtime::{DType, Error, Library, LibraryOptions, Pool, Program, Session, Tensor};
 use support::{CHUNK, CHUNKS, File, Image, LEVELS, MANIFEST, weights};
 use tempfile::TempDir;
@@ -252,7 +254,7 @@ fn foreign_files_are_told() {
     assert_eq!(changed(57, 255), "ELF program headers");
     assert_eq!(changed(39, 255), "ELF program headers");
     assert_eq!(changed(file.note.start - 2, b'?'), "notes");
-    assert_eq!(changed(file.note.start, 3), "version of the format");
+    assert_eq!(changed(file.note.start, 4), "version of the format");
     assert_eq!(changed(file.note.start - 16, 60), "description of the note");
     assert!(matches!(Library::open("/dev/zero"), Err(Error::NotAFile { .. })));
     assert!(matches!(Library::open(folder.path("absent")), Err(Error::Io { .. })));
@@ -285,7 +287,9 @@ fn limits_on_size_hold() {
 #[test]
 fn every_truncation_is_found() {
     let folder = Folder::new(&[]);
-    for (embed, image) in [(true, Image::new()), (false, Image::new()), (true, Image::with_state())] {
+    for (embed, image) in
+        [(true, Image::new()), (false, Image::new()), (true, Image::with_state()), (true, Image::with_step())]
+    {
         let file = image.file(embed);
         let lengths =
             (0..400).chain((400..file.bytes.len()).step_by(97)).chain(file.bytes.len() - 40..file.bytes.len());
@@ -299,7 +303,7 @@ fn every_truncation_is_found() {
 #[test]
 fn every_changed_bit_is_found() {
     let folder = Folder::new(&[]);
-    for file in [Image::new().file(true), Image::with_state().file(true)] {
+    for file in [Image::new().file(true), Image::with_state().file(true), Image::with_step().file(true)] {
         let mut bytes = file.bytes.clone();
         let constants = file.weights.start + 64..file.weights.end;
         for at in (0..bytes.len()).filter(|at| !constants.contains(at)) {
@@ -473,6 +477,44 @@ fn parameters_and_states_are_the_sessions_own() {
     let mut other = session(1);
     other.copy_state(&first).unwrap();
     check_session(&mut other, 1, 3.0);
+}
+
+#[test]
+fn the_parts_of_a_step_share_a_state() {
+    let mut image = Image::with_step();
+    // The first kernel reads the input, so it is no prologue; that of the second binding's plans is none at all.
+    let folder = Folder::new(&image.file(true).bytes);
+    let library = Library::open(&folder.library).unwrap();
+    assert!(library.is_step() && library.bindings() == 1 && library.inputs(2).len() == 1);
+    let programs = [0, 1, 2].map(|part| Arc::new(library.program(part, 0).unwrap()));
+    let session = Session::of(programs.to_vec(), Arc::new(Pool::new(2, false).unwrap())).unwrap();
+    assert_eq!(session.parameter("n").unwrap().as_f32(), Some(&[0.0][..]), "what the weights do not hold");
+    assert_ne!(session.parameter("c").unwrap().as_f32().unwrap()[1], 0.0);
+    image.step.as_mut().unwrap().1[0] = 1;
+    let folder = Folder::new(&image.file(true).bytes);
+    let error = Library::open(&folder.library).unwrap().program(0, LEVELS[0]).unwrap_err().to_string();
+    assert!(error.contains("prologue") && error.contains("no input"), "{error}");
+}
+
+#[test]
+fn contradictions_in_a_step_are_named() {
+    let changed = |change: &dyn Fn(&mut Image)| {
+        let mut image = Image::with_step();
+        change(&mut image);
+        error(&image)
+    };
+    let table = |change: fn(&mut StepTable)| changed(&|image| change(&mut image.step.as_mut().unwrap().0));
+    for bytes in [32, 704, u64::MAX - 63] {
+        let message = changed(&|image| image.step.as_mut().unwrap().0.initial_bytes = bytes);
+        assert!(message.contains("first elements"), "{bytes}: {message}");
+    }
+    assert!(table(|step| step.prologues_at = 1 << 30).contains("prologues: expected inside the tables"));
+    assert!(table(|step| step.exported = 1 << 30).contains("exported variables: expected inside the tables"));
+    assert!(table(|step| step.export_head_bytes = 1 << 30).contains("export: expected inside the tables"));
+    let bindings = changed(&|image| {
+        image.bindings.pop();
+    });
+    assert!(bindings.contains("bindings of a step: expected 3, found 2"), "{bindings}");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! A training step as a library: the bits of the one in memory, through the loader and through C.
 
-use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 
-use fornax::ir::training::{Norm, Optimiser, Setting, TrainingOptions};
+use fornax::ir::training::Optimiser;
 use fornax::runtime::artifact::{STEP_GRADIENTS, STEP_PREDICT, STEP_UPDATE};
-use fornax::train::library::{LibraryOptions, artifacts};
+use fornax::train::library::artifacts;
+use fornax::train::recipe::Recipe;
 use fornax::train::scope::Scope;
 use fornax::train::step::{Rates, Step};
 
@@ -28,23 +28,13 @@ fn targets() -> Vec<f32> {
     (0..IMAGES * 12).map(|at| target(at) / IMAGES as f32).collect()
 }
 
+fn recipe(optimiser: Optimiser) -> Recipe {
+    Recipe { scope: Scope::All, optimiser, weight_decay: DECAY }
+}
+
 /// The demo's training step in memory, and what it has after twenty steps: losses, and itself.
 fn in_memory(optimiser: Optimiser, threads: usize) -> (Vec<f32>, Step) {
-    let graph = signs().graph(&Bindings::default()).unwrap();
-    let names = Scope::All.names(&graph, &BTreeSet::new()).unwrap();
-    let options = TrainingOptions {
-        trained: &|name| names.contains(name),
-        norms: &|_| Norm::Fixed,
-        momentum: 0.1,
-        dropout: false,
-        drop_path: false,
-        optimiser,
-        setting: &|_, ty| Setting { rate: 1.0, decay: if ty.shape.rank() > 1 { DECAY } else { 0.0 } },
-        clip: false,
-        ema: false,
-    };
-    let pool = Arc::new(Pool::new(threads, false).unwrap());
-    let mut step = Step::new(&graph, &options, &Target::host().unwrap(), pool).unwrap();
+    let mut step = recipe(optimiser).step(&signs(), &Bindings::default(), threads).unwrap();
     let mut losses = Vec::new();
     for number in 1..=STEPS {
         for (image, target) in tensors_of(&step.inputs()[0].shape.clone(), &step.inputs()[1].shape.clone()) {
@@ -68,9 +58,8 @@ fn tensors_of(image: &[usize], target: &[usize]) -> Vec<(Tensor, Tensor)> {
 
 fn library(optimiser: Optimiser, targets: Vec<Target>, kinds: &[Emit]) -> Folder {
     let folder = Folder(tempfile::tempdir().unwrap());
-    let trained = LibraryOptions { scope: Scope::All, classes: None, optimiser, weight_decay: DECAY };
     let options = ArtifactOptions { targets, ..ArtifactOptions::new("net") };
-    for file in artifacts(&signs(), &trained, &options, kinds).unwrap().files {
+    for file in artifacts(&signs(), &recipe(optimiser), &options, kinds).unwrap().files {
         std::fs::write(folder.path("net", file.kind), file.parts.concat()).unwrap();
     }
     folder
@@ -208,9 +197,9 @@ fn the_header_of_a_step_is_c_and_cpp() {
 #[test]
 fn a_step_for_other_classes() {
     let folder = Folder(tempfile::tempdir().unwrap());
-    let trained = LibraryOptions { classes: Some(5), ..LibraryOptions::default() };
-    let options = ArtifactOptions::new("net");
-    for file in artifacts(&signs(), &trained, &options, &[Emit::So]).unwrap().files {
+    let (recipe, options) = (Recipe { scope: Scope::Head, ..Recipe::default() }, ArtifactOptions::new("net"));
+    let five = signs().for_classes(5, None).unwrap();
+    for file in artifacts(&five, &recipe, &options, &[Emit::So]).unwrap().files {
         std::fs::write(folder.path("net", file.kind), file.parts.concat()).unwrap();
     }
     let model = Model::open(folder.path("net", Emit::So)).unwrap();
@@ -220,13 +209,46 @@ fn a_step_for_other_classes() {
     let parameters = library.variables().iter().filter(|v| v.kind == fornax::runtime::VariableKind::Parameter);
     let shapes: Vec<Vec<usize>> = parameters.map(|variable| variable.port.shape.to_vec()).collect();
     assert_eq!(shapes, [vec![5, 448], vec![5]]);
-    let refused = |trained: LibraryOptions, options: &ArtifactOptions| {
-        artifacts(&signs(), &trained, options, &[Emit::So]).unwrap_err().to_string()
+    let refused = |recipe: Recipe, options: &ArtifactOptions| {
+        artifacts(&signs(), &recipe, options, &[Emit::So]).unwrap_err().to_string()
     };
-    let one = refused(LibraryOptions { classes: Some(1), ..trained }, &options);
+    let one = signs().for_classes(1, None).unwrap_err().to_string();
     assert!(one.contains("--classes: expected at least two"), "{one}");
-    let decay = refused(LibraryOptions { weight_decay: f64::NAN, ..trained }, &options);
+    let decay = refused(Recipe { weight_decay: f64::NAN, ..recipe }, &options);
     assert!(decay.contains("--weight-decay: expected a number from 0"), "{decay}");
     let two = ArtifactOptions { bindings: vec![Bindings::default(); 2], ..options };
-    assert!(refused(trained, &two).contains("expected one set of shapes"));
+    assert!(refused(recipe, &two).contains("expected one set of shapes"));
+}
+
+/// The program that the page on fine-tuning names, built as its first lines say.
+#[test]
+fn the_example_learns_on_the_device() {
+    let Some(mut cc) = c_compiler("cc") else { return };
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let (recipe, options) = (Recipe { scope: Scope::Head, ..Recipe::default() }, ArtifactOptions::new("adapt"));
+    let two = signs().for_classes(2, None).unwrap();
+    for file in artifacts(&two, &recipe, &options, &[Emit::Archive, Emit::Header]).unwrap().files {
+        std::fs::write(folder.path("adapt", file.kind), file.parts.concat()).unwrap();
+    }
+    let (program, exported) = (folder.0.path().join("adapt"), folder.0.path().join("adapt.safetensors"));
+    cc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-I"])
+        .arg(folder.0.path())
+        .arg(support::examples().join("c/adapt.c"));
+    succeed(cc.arg(folder.path("adapt", Emit::Archive)).arg("-o").arg(&program));
+    let said = succeed(Command::new(&program).arg(support::examples().join("signs.input.npy")).arg(&exported));
+    assert!(said.ends_with("8 of 8 new pictures right\n"), "{said}");
+    let learnt = two.with_weights(
+        tensors::load(&exported)
+            .unwrap()
+            .into_iter()
+            .map(|one| {
+                let ty = fornax_ir::types::TensorType::new(one.tensor.dtype(), one.tensor.shape().clone());
+                let constant = fornax_ir::types::Constant::from_bytes(ty, one.tensor.bytes().to_vec());
+                (one.name.unwrap(), constant)
+            })
+            .collect(),
+    );
+    // The sign is not upside down.
+    let scores = run(&learnt.unwrap(), 1, &signs_input())[0].as_f32().unwrap().to_vec();
+    assert!(scores[0] > scores[1], "{scores:?}");
 }

@@ -389,7 +389,7 @@ fn the_page_on_fine_tuning_is_true() {
     let page = fs::read_to_string("docs/finetuning.md").unwrap();
     let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
-    assert_eq!(commands.len(), 9);
+    assert_eq!(commands.len(), 11);
     let folder = tempfile::tempdir().unwrap();
     let examples = std::env::current_dir().unwrap().join("examples");
     std::os::unix::fs::symlink(examples, folder.path().join("examples")).unwrap();
@@ -419,4 +419,6 @@ fn the_page_on_fine_tuning_is_true() {
     // What was exchanged is what was compiled.
     let [own, new] = ["probed/model.so", "signs.so"].map(|file| fs::read(folder.path().join(file)).unwrap());
     assert!(own == new, "the same layer leaves the same bytes");
+    // A training step as a library is a network too.
+    assert!(said[10].contains("hospital"), "{}", said[10]);
 }

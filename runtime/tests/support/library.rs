@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use fornax_runtime::artifact::{
-    BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, FORMAT_VERSION, FORMAT_WITH_STATE, Head,
-    NOTE_NAME, NOTE_TYPE, Note, Plan, Port, StateTable, Status, Step, TABLES_MAGIC, Variable, WEIGHTS_MAGIC,
-    WeightsHead,
+    BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, FORMAT_VERSION, FORMAT_WITH_STATE,
+    FORMAT_WITH_STEP, Head, NOTE_NAME, NOTE_TYPE, Note, Plan, Port, StateTable, Status, Step, StepTable, TABLES_MAGIC,
+    Variable, WEIGHTS_MAGIC, WeightsHead,
 };
 use fornax_runtime::{Arch, DType, StateParts, VariableKind};
 use xxhash_rust::xxh64::{Xxh64, xxh64};
@@ -109,6 +109,8 @@ pub struct Image {
     /// Parameters and states; where there are any, the library is of the second format.
     pub state: StateTable,
     pub variables: Vec<Variable>,
+    /// Of a training step: its table, and the length of each plan's prologue.
+    pub step: Option<(StepTable, Vec<u32>)>,
 }
 
 /// The bytes of a library, and where its parts are.
@@ -176,6 +178,7 @@ impl Image {
             weights,
             state: StateTable::default(),
             variables: Vec::new(),
+            step: None,
         };
         let names = ["double", "add", "first node", "second node", "x", "y"].map(|name| image.add_text(name));
         CHUNKS.into_iter().for_each(|chunks| image.add_binding(chunks, names));
@@ -209,6 +212,20 @@ impl Image {
         for arg in image.args.iter_mut().filter(|arg| **arg >> BASE_SHIFT == BASE_WEIGHTS) {
             *arg = (BASE_PORTS + 2) << BASE_SHIFT;
         }
+        image
+    }
+
+    /// The same as the parts of a training step, whose state begins with zeros after the parameter.
+    pub fn with_step() -> Image {
+        let mut image = Image::with_state();
+        let names = ["double", "add", "first node", "second node", "x", "y"].map(|name| image.add_text(name));
+        image.add_binding(CHUNKS[0], names);
+        for arg in image.args.iter_mut().filter(|arg| **arg >> BASE_SHIFT == BASE_WEIGHTS) {
+            *arg = (BASE_PORTS + 2) << BASE_SHIFT;
+        }
+        image.head.version = FORMAT_WITH_STEP;
+        let table = StepTable { initial_bytes: 576, images: 1, ..StepTable::default() };
+        image.step = Some((table, vec![0; image.plans.len()]));
         image
     }
 
@@ -267,12 +284,20 @@ impl Image {
             };
         }
         if !self.variables.is_empty() {
+            let mut step = Vec::new();
+            if let Some((table, prologues)) = &self.step {
+                let prologues_at = (Head::SIZE + StateTable::SIZE + StepTable::SIZE) as u32 + table.prologues_at;
+                StepTable { prologues_at, ..*table }.write(&mut step);
+                prologues.iter().for_each(|prologue| step.extend(prologue.to_le_bytes()));
+                step.resize(step.len().next_multiple_of(8), 0);
+            }
             let state = StateTable {
-                variables_at: (Head::SIZE + StateTable::SIZE) as u32,
+                variables_at: (Head::SIZE + StateTable::SIZE + step.len()) as u32,
                 variables: self.variables.len() as u32,
                 ..self.state
             };
             state.write(&mut rest);
+            rest.extend(step);
             self.variables.iter().for_each(|variable| variable.write(&mut rest));
         }
         section!(bindings, bindings_at, bindings, Binding::write);
@@ -311,7 +336,11 @@ impl Image {
         let weights = if embed { add_part(&mut bytes, PAGE, &self.weights) } else { 0..0 };
         bytes.extend(b"sections that only debuggers read");
         let description = Note {
-            version: if self.variables.is_empty() { FORMAT_VERSION } else { FORMAT_WITH_STATE },
+            version: match (self.variables.is_empty(), &self.step) {
+                (true, _) => FORMAT_VERSION,
+                (_, None) => FORMAT_WITH_STATE,
+                (_, Some(_)) => FORMAT_WITH_STEP,
+            },
             tables: tables.start as u64,
             tables_bytes: tables.len() as u64,
             kernels: kernels.start as u64,

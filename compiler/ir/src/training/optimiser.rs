@@ -222,3 +222,17 @@ fn shrunk(a: &mut Arithmetic<'_>, setting: Setting, lr: ValueId, w: ValueId) -> 
 pub fn one(like: &TensorType) -> TensorType {
     TensorType::new(like.dtype, [1])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::correction;
+
+    #[test]
+    fn corrections_are_powers() {
+        for (beta, step) in [(0.9, 1), (0.9, 2), (0.999, 7), (0.999, 1000), (0.5, 31)] {
+            let expected = 1.0 / (1.0 - f64::powi(beta, step));
+            assert!((correction(beta, step as u64) - expected).abs() <= 1e-12 * expected, "{beta}^{step}");
+        }
+        assert_eq!((correction(0.999, u64::MAX), correction(0.0, 1)), (1.0, 1.0));
+    }
+}

@@ -167,7 +167,7 @@ pub struct Run {
 impl Run {
     pub fn new(choice: &Choice) -> Self {
         let graphs = training(&network(&weights(), IMAGES, false, &Masks::default()), choice).unwrap();
-        [&graphs.gradients, &graphs.mapped, &graphs.update]
+        [&graphs.gradients, &graphs.mapped, &graphs.update, &graphs.predict]
             .into_iter()
             .for_each(|graph| fornax_ir::graph::verify(graph).unwrap_or_else(|e| panic!("{e}\n{graph}")));
         let variables = Environment::new(&graphs.gradients).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fornax_ir::graph::{Graph, evaluate, evaluate_in};
 use fornax_ir::training::{Norm, Optimiser};
 
 use crate::network::*;
@@ -138,4 +139,35 @@ fn all_graphs_have_the_same_variables() {
         let inputs: Vec<&str> = run.graphs.update.inputs().iter().map(|id| run.graphs.update.name_of(*id)).collect();
         assert_eq!(inputs, ["lr", "correction1", "correction2", "clip", "ema"]);
     }
+}
+
+/// What the network of the parameters and running averages as they are now says, in `predict` and written out.
+#[test]
+fn predictions_follow_what_is_trained() {
+    for norm in [Norm::Fixed, Norm::Trained] {
+        let mut run = Run::new(&Choice { norm, ..PLAIN });
+        let names = |graph: &Graph| -> Vec<String> {
+            graph.variables().iter().filter_map(|id| Some(graph.node(*id).variable()?.name.clone())).collect()
+        };
+        assert_eq!(names(&run.graphs.predict), names(&run.graphs.gradients), "{norm:?}");
+        let [x, targets] = data();
+        run.gradients(&[x.clone(), targets]);
+        run.update(&[0.1]);
+        let mut after = weights();
+        for (name, value) in &mut after {
+            *value = run.variables.get(name).cloned().unwrap_or_else(|| value.clone());
+        }
+        let network = network(&after, IMAGES, false, &Masks::default());
+        let expected = evaluate(&network, std::slice::from_ref(&x)).unwrap()[0].to_f64();
+        let before = run.get("fc.weight");
+        let logits = evaluate_in(&run.graphs.predict, &[x], &mut run.variables).unwrap()[0].to_f64();
+        for (expected, logits) in expected.chunks(CLASSES).zip(logits.chunks(CLASSES)) {
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            let apart = expected.iter().zip(logits).map(|(p, logit)| (p - logit.exp() / sum).abs());
+            assert!(apart.fold(0.0, f64::max) < 1e-12, "{norm:?}: {expected:?}, {logits:?}");
+        }
+        assert_eq!(run.get("fc.weight"), before, "predictions change nothing");
+    }
+    let masked = Run::new(&Choice { masks: true, ..PLAIN });
+    assert_eq!(masked.graphs.predict.inputs().len(), 1, "no masks");
 }

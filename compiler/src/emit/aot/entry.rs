@@ -14,7 +14,8 @@ mod step;
 use std::mem::offset_of;
 
 use fornax_runtime::artifact::{
-    Binding, FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP, Head, STEP_GRADIENTS, STEP_PREDICT, Status,
+    Binding, FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP, Head, STEP_GRADIENTS, STEP_PREDICT, StateTable,
+    Status,
 };
 
 use super::{Rate, machine};
@@ -236,6 +237,11 @@ fn refuse<'f>(f: &Routine<'f>, condition: Val<'_, 'f>, error: Status) {
 /// Address of the tables.
 fn tables<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
     f.address(Symbol::Tables as u32)
+}
+
+/// Address of the [`fornax_runtime::artifact::StepTable`], in the library of a training step.
+fn step_table<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
+    tables(f) + (Head::SIZE + StateTable::SIZE)
 }
 
 /// Address of the record number `index` of an array whose offset stands in the head.

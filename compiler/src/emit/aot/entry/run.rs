@@ -5,10 +5,10 @@ use std::mem::offset_of;
 use fornax_runtime::ABI_VERSION;
 use fornax_runtime::artifact::{
     ARENA_MAGIC, ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Head, Plan,
-    Port, StateHead, Status, Step, Threads,
+    Port, StateHead, Status, Step, StepTable, Threads,
 };
 
-use super::{Symbol, needed, record, refuse, tables};
+use super::{Symbol, needed, record, refuse, step_table, tables};
 use crate::codegen::clif::routine::{Routine, Val};
 
 /// `int run(const fornax_call *call)`, or `int run_with_state(const fornax_call *call, void *state, size_t n)`, or in a library of a training step
@@ -44,7 +44,7 @@ pub fn run<'r, 'f>(
     sides.stage(f, bases, 0);
     let number = plan_number(tables, index, arena);
     let plan = record(tables, offset_of!(Head, plans_at), number, Plan::SIZE);
-    let left_out = continued.map(|continued| f.select(continued.is(0u64), 0u64, super::step::prologue(f, number)));
+    let left_out = continued.map(|continued| f.select(continued.is(0u64), 0u64, prologue(f, number)));
     let own = front + binding.u64(offset_of!(Binding, staging_bytes));
     bases.set_u64(8 * BASE_NULL as usize, 0u64);
     bases.set_u64(8 * BASE_ARENA as usize, own);
@@ -90,6 +90,11 @@ fn check_arena<'r, 'f>(
 fn plan_number<'r, 'f>(tables: Val<'r, 'f>, binding: Val<'r, 'f>, arena: Val<'r, 'f>) -> Val<'r, 'f> {
     let levels = tables.u32(offset_of!(Head, levels));
     binding * levels + arena.u32(offset_of!(ArenaHead, level))
+}
+
+/// Length of the prologue of the plan of this number, in the library of a training step.
+fn prologue<'r, 'f>(f: &'r Routine<'f>, plan: Val<'r, 'f>) -> Val<'r, 'f> {
+    (tables(f) + step_table(f).u32(offset_of!(StepTable, prologues_at)) + plan * 4usize).u32(0)
 }
 
 /// The inputs and the outputs of a call: ports, how many, addresses, sizes.

@@ -9,7 +9,7 @@ use fornax_runtime::artifact::{
     ARENA_MAGIC, ArenaHead, Head, STATE_MAGIC, STATE_VERSION, StateHead, StateTable, Status, StepTable, Variable,
 };
 
-use super::{Symbol, refuse, tables};
+use super::{Symbol, refuse, step_table, tables};
 use crate::codegen::clif::routine::{Routine, Val};
 
 /// Address of the [`StateTable`].
@@ -65,7 +65,7 @@ pub fn init<'r, 'f>(f: &'r Routine<'f>, [state, n, arena]: [Val<'r, 'f>; 3], ste
     let table = table(f);
     let first = arena.u64(offset_of!(ArenaHead, weights)) + table.u64(offset_of!(StateTable, initial));
     let all = table.u64(offset_of!(StateTable, bytes));
-    let held = if step { super::step::table(f).u64(offset_of!(StepTable, initial_bytes)) } else { all };
+    let held = if step { step_table(f).u64(offset_of!(StepTable, initial_bytes)) } else { all };
     f.call(Symbol::Copy as u32, [state + StateHead::SIZE, first, held]);
     if step {
         let rest = state + StateHead::SIZE + held;

@@ -12,20 +12,9 @@ use fornax_runtime::artifact::{
     StepCall, StepTable, Variable,
 };
 
-use super::{Symbol, needed, record, refuse, run, state, tables};
+use super::{Symbol, needed, record, refuse, run, state, step_table, tables};
 use crate::codegen::clif::routine::{Routine, Val};
 use crate::emit::aot::Rate;
-
-/// Address of the [`StepTable`].
-pub fn table<'r, 'f>(f: &'r Routine<'f>) -> Val<'r, 'f> {
-    tables(f) + (Head::SIZE + StateTable::SIZE)
-}
-
-/// Length of the prologue of the plan of this number.
-pub fn prologue<'r, 'f>(f: &'r Routine<'f>, plan: Val<'r, 'f>) -> Val<'r, 'f> {
-    let tables = tables(f);
-    (tables + table(f).u32(offset_of!(StepTable, prologues_at)) + plan * 4usize).u32(0)
-}
 
 /// The record of a binding.
 fn binding<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>) -> Val<'r, 'f> {
@@ -58,7 +47,7 @@ pub fn over_all<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, number: usize) ->
 
 /// `int over_images(const fornax_step *, binding)`: runs `predict` or `gradients` for all images.
 pub fn over_images<'r, 'f>(f: &'r Routine<'f>, [step, number]: [Val<'r, 'f>; 2]) -> Val<'r, 'f> {
-    let (each, images) = (table(f).u32(offset_of!(StepTable, images)), step.u32(offset_of!(StepCall, images)));
+    let (each, images) = (step_table(f).u32(offset_of!(StepTable, images)), step.u32(offset_of!(StepCall, images)));
     let runs = f.divide(images, each);
     refuse(f, images.is(0u64) | (runs * each).is_not(images), Status::Step);
     // Of `predict` the one input and the one output, of `gradients` both.
@@ -168,7 +157,7 @@ pub fn step<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>) -> Val<'r, 'f> {
 
 /// `int export(const void *state, size_t n, void *file, size_t bytes)`.
 pub fn export<'r, 'f>(f: &'r Routine<'f>, [from, n, file, bytes]: [Val<'r, 'f>; 4]) -> Val<'r, 'f> {
-    let (tables, table) = (tables(f), table(f));
+    let (tables, table) = (tables(f), step_table(f));
     state::check(f, from, n);
     refuse(f, file.is(0u64), Status::Null);
     refuse(f, bytes.is_not(table.u64(offset_of!(StepTable, export_bytes))), Status::StateSize);
