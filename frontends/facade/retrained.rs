@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use fornax_ir::graph::{Graph, Kind, ValueId};
 use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_ir::ops::reduce::ReduceKind;
@@ -159,6 +160,10 @@ impl Source for Retrained {
 
     fn spec(&self) -> Option<&Spec> {
         self.model.source().spec()
+    }
+
+    fn stored(&self, name: &str, constant: &Constant) -> Option<(String, Vec<usize>, Bytes)> {
+        self.model.source().stored(name, constant)
     }
 }
 

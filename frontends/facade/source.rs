@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use fornax_compiler::Target;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
+use fornax_ir::types::Constant;
 use fornax_runtime::{Library, Port};
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::spec::Spec;
@@ -89,6 +91,12 @@ pub(crate) trait Source: Send + Sync {
 
     /// The spec that gives the network, but for its classes, if one does.
     fn spec(&self) -> Option<&Spec> {
+        None
+    }
+
+    /// Name, shape and elements of the constant of node `name` as a file of the state dict's kind holds them; none if they are those of the graph.
+    fn stored(&self, name: &str, constant: &Constant) -> Option<(String, Vec<usize>, Bytes)> {
+        let _ = (name, constant);
         None
     }
 

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, Dim, InputDecl};
+use fornax_ir::types::Constant;
 use fornax_runtime::DType;
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::build::{BuildOptions, Outputs, build, output_names};
+use fornax_scaling::parameters::{Parameter, parameters};
 use fornax_scaling::random::Random;
 use fornax_scaling::spec::{COLOURS, Interpolation, Preprocessing, Spec};
 use fornax_scaling::weights::{Classifier, Fit, Hints, Scheme, StateDict, Weights};
@@ -29,8 +32,9 @@ pub(crate) struct SpecModel {
     weights: Arc<dyn Weights + Send + Sync>,
     outputs: Outputs,
     side: (usize, usize),
-    /// The state dict, if the weights are from one.
+    /// The state dict, if the weights are from one, and whose names it has.
     weights_file: Option<PathBuf>,
+    scheme: Option<Scheme>,
     /// The one input.
     inputs: Vec<InputDecl>,
     /// Names of the outputs.
@@ -78,6 +82,7 @@ impl SpecModel {
         let mut notes =
             vec![format!("width {:.4}, depth {:.4}, input {} x {}", scale.width, scale.depth, side.0, side.1)];
         notes.extend(resolved.warnings.into_iter().map(|warning| format!("warning: {warning}")));
+        let mut naming = None;
         let weights: Arc<dyn Weights + Send + Sync> = match &options.weights {
             None => {
                 if let Some(pattern) = options.ignore.first() {
@@ -90,6 +95,7 @@ impl SpecModel {
                 let state = StateDict::open(path, file_bytes)?.without(&options.ignore)?;
                 notes.extend(state.notes().iter().cloned());
                 let scheme = state.scheme()?;
+                naming = Some(scheme);
                 let hints = Hints::beside(path);
                 let defaults = scheme.defaults(&architecture, &hints);
                 notes.extend(
@@ -120,7 +126,8 @@ impl SpecModel {
         }
         let metadata = described(&spec, side);
         let bound = Self::over(architecture, weights, side, features)?;
-        Ok(Self { spec: Some(spec), notes, metadata, weights_file: options.weights.clone(), ..bound })
+        let (spec, weights_file) = (Some(spec), options.weights.clone());
+        Ok(Self { spec, notes, metadata, weights_file, scheme: naming, ..bound })
     }
 
     /// An architecture with random weights.
@@ -154,8 +161,20 @@ impl SpecModel {
         let wanted = BuildOptions { batch: 1, side, outputs: outputs.clone() };
         let output_names = output_names(&architecture, &wanted)?;
         let (notes, metadata, weights_file) = (Vec::new(), BTreeMap::new(), None);
-        let spec = None;
-        Ok(Self { spec, architecture, weights, outputs, side, weights_file, inputs, output_names, notes, metadata })
+        let (spec, scheme) = (None, None);
+        Ok(Self {
+            spec,
+            architecture,
+            weights,
+            outputs,
+            side,
+            weights_file,
+            scheme,
+            inputs,
+            output_names,
+            notes,
+            metadata,
+        })
     }
 }
 
@@ -209,6 +228,13 @@ impl Source for SpecModel {
 
     fn architecture(&self) -> Option<&Architecture> {
         Some(&self.architecture)
+    }
+
+    fn stored(&self, name: &str, constant: &Constant) -> Option<(String, Vec<usize>, Bytes)> {
+        let all = parameters(&self.architecture);
+        let found = all.into_iter().find(|parameter| parameter.name == name)?;
+        let parameter = Parameter { shape: constant.ty.shape.to_vec(), ..found };
+        Some(self.scheme?.stored(&self.architecture, &parameter, &constant.bytes()?))
     }
 
     fn spec(&self) -> Option<&Spec> {
@@ -297,7 +323,6 @@ fn metadata_of(images: &Preprocessing, (height, width): (usize, usize)) -> BTree
 mod tests {
     use super::*;
     use fornax_scaling::architecture::Padding;
-    use fornax_scaling::parameters::parameters;
 
     /// A state dict in timm's names under `name`, for a network of 10 classes.
     fn state_dict(folder: &Path, name: &str) -> PathBuf {

@@ -235,7 +235,7 @@ pub fn write_report(folder: &Path, report: &Report<'_>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The constants of a network under the names they had in their file.
+/// The constants of a network under the names, and in the form, that they had in their file.
 fn write_weights(model: &Model, path: &Path) -> Result<()> {
     let graph = model.graph(&Bindings::default())?;
     let mut tensors = Vec::new();
@@ -244,6 +244,10 @@ fn write_weights(model: &Model, path: &Path) -> Result<()> {
         let Some(constant) = node.constant().filter(|constant| constant.ty.dtype == fornax_runtime::DType::F32) else {
             continue;
         };
+        if let Some((name, shape, bytes)) = model.source().stored(&node.name, constant) {
+            tensors.push((name, Tensor::from_bytes(constant.ty.dtype, shape, &bytes)?));
+            continue;
+        }
         let (name, ty) = (constant.origins.first().unwrap_or(&node.name).clone(), &constant.ty);
         if let Some(bytes) = constant.bytes() {
             tensors.push((name, Tensor::from_bytes(ty.dtype, ty.shape.clone(), &bytes)?));
@@ -300,4 +304,59 @@ fn epoch_of(value: &Value) -> Option<Epoch> {
         lr: number("lr")?,
         time: Duration::try_from_secs_f64(number("seconds")?).ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facade::open_spec;
+    use fornax_ir::types::Constant;
+    use fornax_scaling::parameters::parameters;
+    use fornax_scaling::random::Random;
+    use fornax_scaling::weights::{Scheme, Weights};
+    use std::collections::BTreeMap;
+
+    /// Every constant of a model by its name.
+    fn constants(model: &Model) -> BTreeMap<String, Constant> {
+        let graph = model.graph(&Bindings::default()).unwrap();
+        let nodes: Vec<_> = graph.ids().map(|id| graph.node(id).clone()).collect();
+        nodes.into_iter().filter_map(|node| Some((node.name.clone(), node.constant()?.clone()))).collect()
+    }
+
+    /// Convolutions of Keras have their axes elsewhere, and MobileNetV3's head is a matrix in torchvision's files.
+    #[test]
+    fn weights_are_written_as_their_source_has_them() {
+        for (base, scheme) in [
+            ("efficientnet_b0", Scheme::Keras),
+            ("efficientnet_b0", Scheme::Torchvision),
+            ("mobilenetv3_small_100", Scheme::TorchvisionMobileNetV3),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            let text = format!(
+                "base = \"{base}\"\nwidth = 0.25\nresolution = 32\nclasses = 10\nweights = \"given.safetensors\"\n"
+            );
+            std::fs::write(at("given.toml"), text).unwrap();
+            let network = open_spec(&at("given.toml"), 1 << 20).unwrap().unwrap().resolve().unwrap().architecture;
+            let tensor = |parameter: &fornax_scaling::parameters::Parameter| {
+                let elements = Random { seed: 3 }.constant(parameter).unwrap().bytes().unwrap();
+                let (name, shape, bytes) = scheme.stored(&network, parameter, &elements);
+                (name, Tensor::from_bytes(fornax_runtime::DType::F32, shape, &bytes).unwrap())
+            };
+            let tensors: Vec<(String, Tensor)> = parameters(&network).iter().map(tensor).collect();
+            let views: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            save_safetensors(at("given.safetensors"), &views, &[]).unwrap();
+            let given = Model::open(at("given.toml")).unwrap();
+            write_weights(&given, &at(WEIGHTS)).unwrap();
+            std::fs::write(at("model.toml"), given.to_spec(WEIGHTS).unwrap().unwrap()).unwrap();
+            let again = Model::open(at("model.toml")).unwrap();
+            assert!(constants(&given) == constants(&again), "{base} {scheme:?}");
+            let written = crate::tensors::load(&at(WEIGHTS)).unwrap();
+            for (name, tensor) in &tensors {
+                let own = written.iter().find(|own| own.name.as_ref() == Some(name));
+                let own = own.unwrap_or_else(|| panic!("{scheme:?}: {name}"));
+                assert_eq!(own.tensor.shape(), tensor.shape(), "{scheme:?}: {name}");
+            }
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod outline;
 pub mod random;
 pub mod schemes;
 mod stem;
+mod stored;
 mod torch;
 
 use fornax_ir::types::Constant;
