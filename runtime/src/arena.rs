@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn copies_are_whole() {
-        for len in [0, 1, 16, 17, 4096, 4097, 3 * 4096 + 5] {
+        for len in [0_usize, 1, 16, 17, 4096, 4097, 3 * 4096 + 5] {
             for at in [0, len / 2, len.saturating_sub(1)] {
                 let mut from = vec![0; len];
                 from.get_mut(at).into_iter().for_each(|byte| *byte = 1);
