@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use self::networks::Network;
 use crate::measured::{self, LengthArgs, seconds};
+use crate::model_options::refuse_overwrite_of;
 use crate::output::Output;
 use crate::scale::milliseconds;
 use crate::train_options::PhotoArgs;
@@ -90,8 +91,12 @@ struct Row {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let dataset = Dataset::open(&args.photos, &DatasetOptions::default())?;
     dataset.notes.iter().for_each(|note| out.note(&format!("note: {note}")));
+    let networks = networks::all(args)?;
+    let mut read: Vec<PathBuf> = networks.iter().flat_map(Network::files).collect();
+    read.extend(dataset.photos().map(|photo| photo.path.clone()));
+    refuse_overwrite_of(&read, args.html.as_deref())?;
     let mut rows = Vec::new();
-    for network in networks::all(args)? {
+    for network in networks {
         match measure(args, &network, &dataset.training, dataset.classes.len(), out) {
             Ok(row) => rows.push(row),
             // Whatever else lies in a folder of networks is no reason to say nothing of the others.

@@ -1,8 +1,10 @@
-//! A network that was trained, as a spec again.
+//! A network that was trained, as what it came from: a state dict, and a spec.
 //!
-//! In: a model that was made from a spec or preset, with the classes and preprocessing it has now. Out: the spec that
-//! gives this network from its weights.
+//! In: a model with the weights, classes and preprocessing it has now. Out: its weights as a state dict, and, if it was
+//! made from a spec or preset, the spec that gives this network from them.
 
+use fornax_ir::inputs::Bindings;
+use fornax_runtime::{DType, Tensor};
 use fornax_scaling::spec::{Interpolation, Preprocessing};
 
 use super::metadata;
@@ -37,6 +39,27 @@ impl Model {
             }
         }
         Ok(Some(spec.to_toml()))
+    }
+}
+
+impl Model {
+    /// The weights: the `f32` constants of the network under the names, and in the form, that they have in the state dict or file
+    /// they came from.
+    ///
+    /// # Errors
+    /// As [`Model::graph`]; [`Error::Runtime`] if memory cannot be had.
+    pub fn state_dict(&self) -> Result<Vec<(String, Tensor)>> {
+        let graph = self.graph(&Bindings::default())?;
+        let mut tensors = Vec::new();
+        for node in graph.ids().map(|id| graph.node(id)) {
+            let Some(constant) = node.constant().filter(|constant| constant.ty.dtype == DType::F32) else { continue };
+            let name = constant.origins.first().unwrap_or(&node.name).clone();
+            let as_it_is = || Some((name, constant.ty.shape.to_vec(), constant.bytes()?));
+            if let Some((name, shape, bytes)) = self.source().stored(&node.name, constant).or_else(as_it_is) {
+                tensors.push((name, Tensor::from_bytes(DType::F32, shape, &bytes)?));
+            }
+        }
+        Ok(tensors)
     }
 }
 

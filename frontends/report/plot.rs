@@ -319,9 +319,9 @@ pub fn scatter([x_name, y_name]: [&str; 2], points: &[Point], bound: Option<f64>
         ));
     }
     let spots: Vec<(f64, f64)> = points.iter().map(|point| (x(point.x), y.at(point.y))).collect();
-    for (point, (spot, anchor)) in
-        points.iter().zip(labels(points, &spots, boxes_along(&line), [left, right, top, bottom]))
-    {
+    let mut taken = boxes_along(&line);
+    taken.extend(bound.map(|bound| [x(bound) - 1.0, x(bound) + 1.0, top, bottom]));
+    for (point, (spot, anchor)) in points.iter().zip(labels(points, &spots, taken, [left, right, top, bottom])) {
         figure.text(if point.front { "name" } else { "" }, spot, anchor, &point.label);
     }
     figure.end()

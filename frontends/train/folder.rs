@@ -235,24 +235,9 @@ pub fn write_report(folder: &Path, report: &Report<'_>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The constants of a network under the names, and in the form, that they had in their file.
+/// The weights of a network as a state dict.
 fn write_weights(model: &Model, path: &Path) -> Result<()> {
-    let graph = model.graph(&Bindings::default())?;
-    let mut tensors = Vec::new();
-    for id in graph.ids() {
-        let node = graph.node(id);
-        let Some(constant) = node.constant().filter(|constant| constant.ty.dtype == fornax_runtime::DType::F32) else {
-            continue;
-        };
-        if let Some((name, shape, bytes)) = model.source().stored(&node.name, constant) {
-            tensors.push((name, Tensor::from_bytes(constant.ty.dtype, shape, &bytes)?));
-            continue;
-        }
-        let (name, ty) = (constant.origins.first().unwrap_or(&node.name).clone(), &constant.ty);
-        if let Some(bytes) = constant.bytes() {
-            tensors.push((name, Tensor::from_bytes(ty.dtype, ty.shape.clone(), &bytes)?));
-        }
-    }
+    let tensors = model.state_dict()?;
     let views: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     save_safetensors(path, &views, &[])
 }

@@ -319,7 +319,7 @@ fn networks_are_compared_as_probe_and_bench_find_them() {
     let chosen: Vec<&Value> = networks.iter().filter(|own| own["chosen"] == true).collect();
     assert_eq!((chosen.len(), &chosen[0]["front"]), (1, &true.into()));
     assert!(said["command"].as_str().unwrap().starts_with("fornax finetune "), "{said}");
-    assert!(fs::read_to_string(&html).unwrap().contains("limit 10000 ms"));
+    assert!(fs::read_to_string(&html).unwrap().contains(" ms of 10000 ms"));
     // Nothing is as fast as that.
     let output = fornax(&[&fixed[..], &["--latency", "0.0001ms"]].concat());
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
@@ -328,6 +328,7 @@ fn networks_are_compared_as_probe_and_bench_find_them() {
         (&["--preprocess", "other=timm"], "expected one of the networks (broken, random, signs), found other"),
         (&["--preprocess", "signs=magic"], "expected NETWORK= and one of imagenet"),
         (&["--latency", "soon"], "expected a time such as 10ms"),
+        (&["--html", &at("signs.onnx")], "output: expected another file than the model or its data"),
     ] {
         let output = fornax(&[&fixed[..], more].concat());
         let message = String::from_utf8(output.stderr).unwrap();

@@ -111,6 +111,11 @@ impl Network {
         inside.unwrap_or_else(|| self.path.clone())
     }
 
+    /// The files that it is read from, as far as the arguments name them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        [self.file()].into_iter().chain(self.weights.clone()).collect()
+    }
+
     /// The network with its weights.
     ///
     /// # Errors

@@ -17,8 +17,8 @@ pub(super) fn html(args: &Args, rows: &[Row], classes: &[String], photos: usize,
     tiles.extend(best.map(|row| (format!("{:.1} %", 100.0 * row.accuracy), "most accurate", named(row))));
     tiles.extend(fastest.map(|row| (format!("{:.2} ms", row.latency_ms), "fastest", named(row))));
     if let (Some(limit), Some(row)) = (args.latency, rows.iter().find(|row| row.chosen)) {
-        let more = format!("{:.1} %, {:.2} ms", 100.0 * row.accuracy, row.latency_ms);
-        tiles.push((named(row), "to fine-tune", format!("{more}; limit {limit} ms")));
+        let more = format!("{}, {:.2} ms of {limit} ms", named(row), row.latency_ms);
+        tiles.push((format!("{:.1} %", 100.0 * row.accuracy), "to fine-tune", more));
     }
     page.tiles(&tiles);
     let points: Vec<Point> = rows.iter().map(point).collect();
