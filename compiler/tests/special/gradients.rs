@@ -18,8 +18,8 @@ fn steps(f: UnaryFn, x: f64) -> Vec<f64> {
     (1..=steps.len()).map(prefix).collect()
 }
 
-/// How far `dy f'(x)` may be off: not at all where the slope is a number of the function, else by the roundings of a slope that is
-/// computed in several steps.
+/// How far `dy f'(x)` may be off: not at all where the slope is a number of the function, else by the roundings of a
+/// slope that is computed in several steps.
 fn stated(f: UnaryFn, dy: f64, x: f64) -> Limit {
     use UnaryFn::*;
     if matches!(f, Relu | Clip(..) | LeakyRelu(_) | ThresholdedRelu(_) | Neg | Abs | Floor | Ceil | Round | Sign) {

@@ -41,8 +41,8 @@ pub fn check(rows: &[Row]) -> usize {
     parts.iter().map(|(count, _)| count).sum()
 }
 
-/// Makes a test of each table, which is a function that gives rows and the least number of elements to be compared, and lists them for
-/// [`coverage`](crate::coverage).
+/// Makes a test of each table, which is a function that gives rows and the least number of elements to be compared, and
+/// lists them for [`coverage`](crate::coverage).
 macro_rules! tables {
     ($($table:ident: $least:literal,)*) => {
         /// Every table of this file.

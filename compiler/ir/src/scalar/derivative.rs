@@ -439,7 +439,8 @@ mod tests {
         assert!(Not.derivative().is_none() && IsNan.derivative().is_none());
     }
 
-    /// Where a parameter lets a value cross the kink (a slope of the other sign, a threshold below 0), the argument is kept.
+    /// Where a parameter lets a value cross the kink (a slope of the other sign, a threshold below 0), the argument
+    /// is kept.
     #[test]
     fn a_value_may_stand_for_the_argument() {
         let kinked = [Relu, Clip(-0.5, 0.5), Clip(0.0, 6.0), LeakyRelu(0.1), LeakyRelu(-0.1)];
