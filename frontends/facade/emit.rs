@@ -195,7 +195,8 @@ impl Model {
     ) -> Result<Artifacts> {
         check(options)?;
         let mut times = self.times().clone();
-        let counts = Counts::of(&graphs[0])?;
+        // Those of the network: in the parts of a step its weights are variables.
+        let counts = Counts::of(&self.graph(&options.bindings[0])?)?;
         let (mut plans, mut first) = (Vec::with_capacity(graphs.len()), None);
         for graph in &graphs {
             let planned = planned_with(graph.clone(), &options.targets, &compile, self.options())?;

@@ -125,7 +125,11 @@ fn c_programs_train() {
     if c_compiler("cc").is_none() {
         return;
     }
-    for optimiser in [ADAMW, Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 }] {
+    let rmsprop = Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 };
+    // Linked in other ways and with another optimiser, on the best level.
+    for (optimiser, libraries) in
+        [(ADAMW, &[("net.so", &[][..]), ("net.o", &["best"])][..]), (rmsprop, &[("net.o", &["best"])])]
+    {
         let kinds = [Emit::So, Emit::Object, Emit::Header];
         let folder = library(optimiser, Target::multi(Arch::HOST), &kinds);
         let (losses, step) = in_memory(optimiser, 2);
@@ -141,14 +145,15 @@ fn c_programs_train() {
         std::fs::write(dir.join("end.bin"), step.save_state()).unwrap();
         let [_, shared] = abi_source();
         let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/step.c");
-        for library in ["net.so", "net.o"] {
+        for (library, arguments) in libraries {
             let program = dir.join(format!("with {library}"));
             let strict =
                 ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1"];
             let mut cc = Command::new("cc");
             cc.args(strict).arg("-I").arg(dir).arg("-I").arg(&shared).arg(&source);
             succeed(cc.arg(dir.join(library)).args(["-pthread", "-o"]).arg(&program));
-            let text = succeed(Command::new(&program).current_dir(dir).env("LD_LIBRARY_PATH", dir));
+            let mut command = Command::new(&program);
+            let text = succeed(command.args(*arguments).current_dir(dir).env("LD_LIBRARY_PATH", dir));
             assert!(text.ends_with("all checks hold\n"), "{library}: {text}");
         }
         exported_as(&dir.join("exported.safetensors"), &step);
@@ -218,6 +223,26 @@ fn a_step_for_other_classes() {
     assert!(decay.contains("--weight-decay: expected a number from 0"), "{decay}");
     let two = ArtifactOptions { bindings: vec![Bindings::default(); 2], ..options };
     assert!(refused(recipe, &two).contains("expected one set of shapes"));
+}
+
+#[test]
+fn a_step_takes_the_weights_of_another_network() {
+    let (recipe, folder) = (Recipe { scope: Scope::Head, ..Recipe::default() }, Folder(tempfile::tempdir().unwrap()));
+    let write = |model: &Model, name: &str, kinds: &[Emit]| {
+        let options = ArtifactOptions { embed: false, ..ArtifactOptions::new(name) };
+        for file in artifacts(model, &recipe, &options, kinds).unwrap().files {
+            std::fs::write(folder.path(name, file.kind), file.parts.concat()).unwrap();
+        }
+    };
+    let (first, second) = (b0(1), b0(2));
+    write(&first, "net", &[Emit::So, Emit::Weights]);
+    write(&second, "other", &[Emit::Weights]);
+    let path = folder.path("net", Emit::So);
+    let library = LibrarySource { weights: Some(folder.path("other", Emit::Weights)), check_weights: false };
+    let replaced = Model::open_with(&path, &Options { library, ..Options::default() }).unwrap();
+    let found = [Model::open(&path).unwrap(), replaced].map(|model| run(&model, 1, &picture(1)).remove(0));
+    let expected = [first, second].map(|model| run(&model, 1, &picture(1)).remove(0));
+    assert!(close(&expected[0], &found[0]) && close(&expected[1], &found[1]) && !close(&found[0], &found[1]));
 }
 
 /// The program that the page on fine-tuning names, built as its first lines say.

@@ -384,6 +384,28 @@ fn what_cannot_be_trained_is_said() {
     _ = fs::remove_dir_all(run);
 }
 
+/// A network of others, whose classifier is a convolution under an average: its features, and the last layer made of them.
+#[test]
+fn squeezenet_takes_other_classes() {
+    let shared = std::env::var_os("FORNAX_SHARED").unwrap_or_else(|| "../shared".into());
+    let model = Path::new(&shared).join("models/squeezenet1.1_imagenet/model.onnx");
+    if !model.exists() {
+        eprintln!("SKIPPED: {} is not there; set FORNAX_SHARED to the shared test data", model.display());
+        return;
+    }
+    let (root, runs) = (photos(5, &["stop", "yield", "turn_left"]), tempfile::tempdir().unwrap());
+    let run = runs.path().join("run");
+    let common = [path(&model), path(root.path()), "--preprocess", "imagenet", "--threads", "2", "--json"];
+    let probed = json(&[&["probe"][..], &common].concat());
+    let done = json(&[&["finetune", "-o", path(&run), "--train", "head"][..], &common].concat());
+    assert_eq!((&probed["features"], &done["val_accuracy"]), (&512.into(), &probed["val"]["accuracy"]));
+    let loss = |value: &Value| value.as_f64().unwrap();
+    let (own, probed) = (loss(&done["val_loss"]), loss(&probed["val"]["cross_entropy"]));
+    assert!((own - probed).abs() < 1e-4 * probed.max(1.0), "{own}, {probed}");
+    let said = json(&["run", path(&run.join("model.so")), "--image", "examples/photos/yield.jpg", "--json"]);
+    assert_eq!(said["results"][0]["top"][0]["label"], "yield", "{said}");
+}
+
 /// The commands of the page, in order, in a folder of their own.
 #[test]
 fn the_page_on_fine_tuning_is_true() {

@@ -190,27 +190,19 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
         }),
         (Symbol::StateFind, "state_find", false, 1, &|f, p| state::find(f, p[0])),
     ];
-    let of_step: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
-        (Symbol::StepArenaBytes, "step_arena_bytes", true, 1, &|f, p| step::arena_bytes(f, p[0])),
-        (Symbol::Predict, "predict", true, 1, &|f, p| step::over_all(f, p[0], STEP_PREDICT)),
-        (Symbol::Gradients, "gradients", true, 1, &|f, p| step::over_all(f, p[0], STEP_GRADIENTS)),
-        (Symbol::Update, "update", true, 1, &|f, p| step::update(f, p[0], rates.unwrap_or_default())),
-        (Symbol::TrainingStep, "step", true, 1, &|f, p| step::step(f, p[0])),
-        (Symbol::Export, "export", true, 4, &|f, p| step::export(f, [p[0], p[1], p[2], p[3]])),
-        (Symbol::OverImages, "over_images", false, 2, &|f, p| step::over_images(f, [p[0], p[1]])),
-        (Symbol::Execute, "execute", false, 4, &|f, p| run::run(f, p[0], Some([p[1], p[2]]), Some(p[3]))),
-    ];
     let mut functions = Vec::new();
-    let of_state = of_state.iter().filter(|_| state);
-    let of_step = of_step.iter().filter(|_| rates.is_some());
-    for (symbol, name, exported, params, write) in code.iter().chain(of_state).chain(of_step) {
-        if *symbol == Symbol::RunSimple && (state || !shape.simple) {
-            continue;
-        }
-        let assembled = assemble(&*isa, name, *params, write)?;
+    let mut add = |symbol, name, exported, params, write: &Write<'_>| {
+        let assembled = assemble(&*isa, name, params, write)?;
         let (bytes, references) = (assembled.bytes, assembled.references);
-        functions.push(Function { symbol: *symbol, name, exported: *exported, bytes, references });
+        functions.push(Function { symbol, name, exported, bytes, references });
+        Ok(())
+    };
+    for (symbol, name, exported, params, write) in code.iter().chain(of_state.iter().filter(|_| state)) {
+        if *symbol != Symbol::RunSimple || (shape.simple && !state) {
+            add(*symbol, name, *exported, *params, *write)?;
+        }
     }
+    rates.map_or(Ok(()), |rates| of_step(rates, &mut add))?;
     let mut machine = vec![
         (Symbol::FloatEnter, "float_enter", machine::float_enter(arch)),
         (Symbol::FloatLeave, "float_leave", machine::float_leave(arch)),
@@ -227,6 +219,21 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
     });
     functions.extend(machine);
     Ok(functions)
+}
+
+/// Adds a function: its symbol, name, whether programs see it, number of parameters, body.
+type Add<'a> = dyn FnMut(Symbol, &'static str, bool, usize, &Write<'_>) -> Result<()> + 'a;
+
+/// The functions of a training step, with what the inputs of its update are.
+fn of_step(rates: &[Rate], add: &mut Add<'_>) -> Result<()> {
+    add(Symbol::StepArenaBytes, "step_arena_bytes", true, 1, &|f, p| step::arena_bytes(f, p[0]))?;
+    add(Symbol::Predict, "predict", true, 1, &|f, p| step::over_all(f, p[0], STEP_PREDICT))?;
+    add(Symbol::Gradients, "gradients", true, 1, &|f, p| step::over_all(f, p[0], STEP_GRADIENTS))?;
+    add(Symbol::Update, "update", true, 1, &|f, p| step::update(f, p[0], rates))?;
+    add(Symbol::TrainingStep, "step", true, 1, &|f, p| step::step(f, p[0]))?;
+    add(Symbol::Export, "export", true, 4, &|f, p| step::export(f, [p[0], p[1], p[2], p[3]]))?;
+    add(Symbol::OverImages, "over_images", false, 2, &|f, p| step::over_images(f, [p[0], p[1]]))?;
+    add(Symbol::Execute, "execute", false, 4, &|f, p| run::run(f, p[0], Some([p[1], p[2]]), Some(p[3])))
 }
 
 /// Returns `error` where `condition` holds.

@@ -52,10 +52,7 @@ pub fn run<'r, 'f>(
     arena.set_u32(offset_of!(ArenaHead, failed), 0u64);
     arena.set_u64(offset_of!(ArenaHead, scratch), own + plan.u64(offset_of!(Plan, arena_bytes)));
     arena.set_u64(offset_of!(ArenaHead, stride), binding.u64(offset_of!(Binding, scratch_stride)));
-    let first = plan.u32(offset_of!(Plan, first_step));
-    let range = (first, plan.u32(offset_of!(Plan, steps)));
-    let range = left_out.map_or(range, |left_out| (range.0 + left_out, range.1 - left_out));
-    steps(f, tables, range, arena, call.u64(offset_of!(Call, threads)));
+    steps(f, tables, (plan, left_out), arena, call.u64(offset_of!(Call, threads)));
     sides.stage(f, bases, 1);
     f.int(Status::Ok as u64)
 }
@@ -174,19 +171,22 @@ pub fn copy<'r, 'f>(f: &'r Routine<'f>, [to, from, n]: [Val<'r, 'f>; 3]) -> Val<
     f.int(0)
 }
 
-/// Calls the kernels of steps, so many from the first one, on the host's threads if it has any.
+/// Calls the kernels of a plan, but for so many of its first steps as are left out, on the host's threads if it has any.
 fn steps<'r, 'f>(
     f: &'r Routine<'f>,
     tables: Val<'r, 'f>,
-    (first, count): (Val<'r, 'f>, Val<'r, 'f>),
+    (plan, left_out): (Val<'r, 'f>, Option<Val<'r, 'f>>),
     arena: Val<'r, 'f>,
     threads: Val<'r, 'f>,
 ) {
     let kernels = f.address(Symbol::Kernels as u32);
     let bases = arena + ArenaHead::SIZE;
     let front = arena + tables.u32(offset_of!(Head, front_bytes));
+    let first = plan.u32(offset_of!(Plan, first_step));
+    let first = left_out.map_or(first, |left_out| first + left_out);
     let first = record(tables, offset_of!(Head, steps_at), first, Step::SIZE);
-    f.repeat(count, |i| {
+    let count = plan.u32(offset_of!(Plan, steps));
+    f.repeat(left_out.map_or(count, |left_out| count - left_out), |i| {
         let step = first + i * Step::SIZE;
         let count = step.u32(offset_of!(Step, args));
         let args = record(tables, offset_of!(Head, args_at), step.u32(offset_of!(Step, first_arg)), 8);
