@@ -95,9 +95,10 @@ pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
     let [rows, columns] = spec.blocks();
     let pass = e.integer(0);
     if spec.batch * rows * columns == 0 {
-        // No pixels: the earlier sum, or nothing but zeros.
+        // No pixels: the earlier sum, or nothing but zeros, and no image that has a gate.
         let none = e.integer(0);
         let pixels = Pixels { rows: none, columns: none, pass };
+        let operands = Operands { gate: None, ..operands };
         return writer.units(e, (first, end), operands, pixels, [none, none]);
     }
     if rows * columns == 1 {
