@@ -202,7 +202,7 @@ mod tests {
                     %y = resize %c {mode=linear,shape=[1,8,11,13],scales=[1,1,1.375,1.625]}\nreturn %y as \"y\"\n}";
         let graph = parse(text).unwrap();
         let plans = ["x86-64", "x86-64-v4"].map(|target| plan_of(&graph, &target.parse().unwrap()).unwrap());
-        let table = ConstantTable::new(&plans.each_ref());
+        let table = ConstantTable::new(&plans.each_ref(), None);
         let mut counts = [0, 0];
         for (number, plan) in plans.iter().enumerate() {
             for constant in 0..plan.constants.len() {
