@@ -10,6 +10,7 @@ pub mod finetune;
 pub mod folder;
 pub mod logistic;
 pub mod metrics;
+pub mod mix;
 pub mod outputs;
 mod parallel;
 pub mod photos;
