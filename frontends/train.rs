@@ -5,17 +5,24 @@
 //! architecture, on any number of threads, and when it is resumed.
 
 pub mod augment;
+mod batches;
 pub mod dataset;
+pub mod events;
 pub mod finetune;
 pub mod folder;
 pub mod logistic;
 pub mod metrics;
 pub mod mix;
+pub mod options;
 pub mod outputs;
 mod parallel;
 pub mod photos;
 pub mod probe;
 pub mod random;
+pub mod range;
+mod run;
 pub mod schedule;
 pub mod scope;
+mod sound;
+pub mod statistics;
 pub mod step;
