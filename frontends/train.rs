@@ -54,20 +54,28 @@
 //! [`library::artifacts`] compiles such a step for devices without a compiler.
 
 pub mod augment;
+mod batches;
 pub mod classifier;
 pub mod dataset;
+pub mod events;
 pub mod finetune;
 pub mod folder;
 pub mod library;
 pub mod logistic;
 pub mod metrics;
+pub mod mix;
+pub mod options;
 pub mod outputs;
 mod parallel;
 pub mod photos;
 pub mod probe;
 pub mod random;
+pub mod range;
 pub mod recipe;
 pub mod report;
+mod run;
 pub mod schedule;
 pub mod scope;
+mod sound;
+pub mod statistics;
 pub mod step;

@@ -2,6 +2,8 @@
 
 #[path = "cli/compiling.rs"]
 mod compiling;
+#[path = "cli/finetuning.rs"]
+mod finetuning;
 #[path = "cli/measuring.rs"]
 mod measuring;
 #[path = "cli/scaling.rs"]

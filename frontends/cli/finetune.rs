@@ -1,15 +1,18 @@
 //! `finetune`: from photos in folders of classes to a network that tells them apart.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::ArgAction;
 use fornax::ir::training::Optimiser;
 use fornax::train::augment::Kind;
-use fornax::train::dataset::{Dataset, DatasetOptions, Validation};
-use fornax::train::finetune::{Event, FinetuneOptions, Finetuned, Flow, finetune};
+use fornax::train::dataset::{Dataset, DatasetOptions, Photo, Validation};
+use fornax::train::finetune::{Balance, Event, FinetuneOptions, Finetuned, Flow, MicroBatch, Norms, finetune};
 use fornax::train::folder::Folder;
+use fornax::train::mix::Mix;
+use fornax::train::options;
 use fornax::train::schedule::Shape;
 use fornax::train::scope::Scope;
 use fornax::{Error, ImageInput, Result};
@@ -24,6 +27,9 @@ use crate::model_options::ModelArgs;
 use crate::output::Output;
 use crate::train_options::PhotoArgs;
 
+/// How many photos that are there twice are listed.
+const LISTED: usize = 8;
+
 /// Arguments of `finetune`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -34,7 +40,8 @@ pub struct Args {
     /// Folder to write: the network (.onnx, .safetensors, of a spec or preset .toml, compiled), a report, the log, and what --resume goes on from.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Photos for validation: a folder with the same classes, or a share of each class; by default the `val` in the folder, else 0.2.
+    /// Photos for validation: a folder with the same classes, or a share of each class; by default the `val` in the
+    /// folder, else 0.2.
     #[arg(long, value_name = "DIR|SHARE", value_parser = validation)]
     val: Option<Validation>,
     /// Go on from where the run in --output ended.
@@ -52,18 +59,26 @@ pub struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Training")]
 struct TrainingArgs {
-    /// What is trained: head, top:N (the last N stages) or all. The last layer begins as the best linear classifier over the features.
+    /// What is trained: all, top:N (the last N stages) or head. The head comes first in any case: the last layer begins
+    /// as the best linear classifier over the features, and head ends there.
     #[arg(long, value_name = "WHAT", default_value = "all")]
     train: Scope,
+    /// Batch norms: fixed (they keep their statistics), train (they use the batch's, running averages follow) or stats
+    /// (statistics are taken anew over the photos before training, then fixed).
+    #[arg(long, value_name = "NAME", default_value = "fixed")]
+    bn: Norms,
     /// How often each photo is seen.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     epochs: u32,
     /// Photos of a step.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
-    /// The highest learning rate.
-    #[arg(long, value_name = "X", default_value_t = 1e-3)]
-    lr: f64,
+    /// Photos that are computed at once, a number or auto. It changes memory and time, and no bit.
+    #[arg(long, value_name = "N|auto", default_value = "auto")]
+    micro_batch: MicroBatch,
+    /// The highest learning rate; auto looks for one by a short test.
+    #[arg(long, value_name = "X|auto", default_value = "0.001", value_parser = rate)]
+    lr: Rate,
     /// How the rate changes: cosine, onecycle or constant.
     #[arg(long, value_name = "NAME", default_value = "cosine")]
     schedule: Shape,
@@ -76,21 +91,68 @@ struct TrainingArgs {
     /// Weight decay of what is neither a bias nor of a batch norm.
     #[arg(long, value_name = "X", default_value_t = 0.02)]
     weight_decay: f64,
+    /// Factor on the rate of each stage from the last layer down: 0.8 trains early stages more slowly.
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    layer_decay: f64,
+    /// Cut gradients to this norm, over all parameters together.
+    #[arg(long, value_name = "X")]
+    clip: Option<f64>,
+    /// Validate and write averages of the parameters over the steps, of which the old ones keep up to this share, such
+    /// as 0.99.
+    #[arg(long, value_name = "X")]
+    ema: Option<f64>,
     /// Share of the target that goes to all classes alike.
     #[arg(long, value_name = "X", default_value_t = 0.05)]
     smoothing: f64,
     /// Share of the features that is dropped before the last layer.
     #[arg(long, value_name = "X", default_value_t = 0.2)]
     dropout: f64,
-    /// How photos are changed: none, or light (another crop, another light).
+    /// Share of the images that skip the last residual block's branch; of the blocks before it proportionally fewer.
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    drop_path: f64,
+    /// Classes of unequal size: none, weights (rare ones count more) or sampler (rare ones come more often).
+    #[arg(long, value_name = "NAME", default_value = "none")]
+    balance: Balance,
+    /// Blend photos with others, by shares of the beta distribution with this parameter, such as 0.2.
+    #[arg(long, value_name = "A", default_value_t = 0.0)]
+    mixup: f64,
+    /// Put boxes of other photos into photos, of sizes by the beta distribution with this parameter, such as 1.
+    #[arg(long, value_name = "A", default_value_t = 0.0)]
+    cutmix: f64,
+    /// How photos are changed: none, light (another crop, another light) or rand (another crop, RandAugment, random
+    /// erasing).
     #[arg(long, value_name = "NAME", default_value = "light")]
     augment: Kind,
-    /// Mirror half of the photos. Not for digits, text, or what has a left and a right.
-    #[arg(long)]
+    /// Least and largest part of a photo's area that a crop takes; 0.6:1 by default.
+    #[arg(long, value_name = "A:B", value_parser = parts)]
+    crop_scale: Option<(f64, f64)>,
+    /// Mirror half of the photos: on or off. Not for digits, text, or what has a left and a right.
+    #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = on_or_off)]
     flip: bool,
     /// Stop after so many epochs without a lower loss on the validation.
     #[arg(long, value_name = "N")]
     patience: Option<u16>,
+}
+
+/// A learning rate; none is to be found.
+#[derive(Clone, Copy)]
+struct Rate(Option<f64>);
+
+fn rate(text: &str) -> Result<Rate> {
+    options::lr(text).map(Rate)
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".into()),
+    }
+}
+
+fn parts(text: &str) -> Result<(f64, f64), String> {
+    let parts = text.split_once(':').and_then(|(least, most)| Some((least.parse().ok()?, most.parse().ok()?)));
+    parts.ok_or_else(|| "expected A:B, such as 0.35:1".into())
 }
 
 /// An optimiser with its usual settings.
@@ -106,22 +168,30 @@ pub fn optimizer(text: &str) -> Result<Optimiser, String> {
 
 impl Args {
     fn options(&self) -> FinetuneOptions {
-        let TrainingArgs { train, epochs, batch, lr, schedule, warmup, optimizer, .. } = self.training;
-        let TrainingArgs { weight_decay, smoothing, dropout, augment, flip, patience, .. } = self.training;
+        let own = &self.training;
         FinetuneOptions {
-            scope: train,
-            epochs: epochs as usize,
-            batch: batch as usize,
-            lr,
-            schedule,
-            warmup,
-            optimiser: optimizer,
-            weight_decay,
-            smoothing,
-            dropout,
-            augment,
-            flip,
-            patience: patience.map(usize::from),
+            scope: own.train,
+            norms: own.bn,
+            epochs: own.epochs as usize,
+            batch: own.batch as usize,
+            micro_batch: own.micro_batch,
+            lr: own.lr.0,
+            schedule: own.schedule,
+            warmup: own.warmup,
+            optimiser: own.optimizer,
+            weight_decay: own.weight_decay,
+            layer_decay: own.layer_decay,
+            clip: own.clip,
+            ema: own.ema,
+            smoothing: own.smoothing,
+            dropout: own.dropout,
+            drop_path: own.drop_path,
+            balance: own.balance,
+            mix: Mix { mixup: own.mixup, cutmix: own.cutmix },
+            augment: own.augment,
+            crop_scale: own.crop_scale,
+            flip: own.flip,
+            patience: own.patience.map(usize::from),
             seed: self.model.seed(),
             threads: self.read.threads(),
         }
@@ -131,8 +201,11 @@ impl Args {
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let options = args.options();
+    options.check()?;
     let dataset = Dataset::open(&args.photos, &DatasetOptions { validation: args.val.clone(), seed: options.seed })?;
     dataset.notes.iter().for_each(|note| out.note(&format!("note: {note}")));
+    outside(&args.output, &args.photos)?;
+    duplicates(&dataset, options.threads).iter().for_each(|line| out.warn(line));
     let model = args.model.open_for(dataset.classes.len())?;
     let (preprocess, source) = args.image.resolve(&model, &ImageInput::of(model.inputs())?)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
@@ -150,6 +223,43 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     }
     let files = folder.write_model(&done, &dataset.classes, &val)?;
     report(args, &done, &files, out)
+}
+
+/// Fails if the folder of a run is among the photos, where it would be taken for a class.
+fn outside(output: &Path, photos: &Path) -> Result<()> {
+    let there = |path: &Path| {
+        path.ancestors()
+            .find_map(|part| if part.as_os_str().is_empty() { Path::new(".") } else { part }.canonicalize().ok())
+    };
+    let inside =
+        there(output).zip(photos.canonicalize().ok()).is_some_and(|(output, photos)| output.starts_with(photos));
+    if !inside {
+        return Ok(());
+    }
+    let expected = format!("a folder outside that of the photos, {}", photos.display());
+    Err(Error::usage("--output", expected, output.display().to_string()))
+}
+
+/// A line for each photo that is there twice and should not be: for training and for validation, or of several classes.
+fn duplicates(dataset: &Dataset, threads: usize) -> Vec<String> {
+    let photos: Vec<&Photo> = dataset.photos().collect();
+    let mut lines = Vec::new();
+    for group in dataset.equal(threads).into_iter().filter(|group| group.leak || group.conflict) {
+        let why = match (group.leak, group.conflict) {
+            (true, false) => "both to train and to validate",
+            (false, _) => "of several classes",
+            (true, true) => "both to train and to validate, and of several classes",
+        };
+        let names: Vec<String> =
+            group.photos.iter().map(|at| dataset.relative(&photos[*at].path).display().to_string()).collect();
+        lines.push(format!("the same photo, {why}: {}", names.join("  ")));
+    }
+    let more = lines.len().saturating_sub(LISTED);
+    lines.truncate(LISTED);
+    if more > 0 {
+        lines.push(format!("and {more} more photos like these; `fornax dataset` lists all"));
+    }
+    lines
 }
 
 fn report(args: &Args, done: &Finetuned, files: &[PathBuf], out: &mut Output<'_>) -> Result<()> {
@@ -205,6 +315,7 @@ impl<'a> Watch<'a> {
                     self.say(&format!("linear classifier: {:.1} % held out, l2 {}", 100.0 * best.accuracy, best.l2));
                 }
             }
+            Event::Rate(rate) => self.say(&format!("learning rate: {rate:.2e}")),
             Event::Step { epoch, done, steps, loss } => {
                 self.bar.set_length(*steps as u64);
                 self.bar.set_position(*done as u64);

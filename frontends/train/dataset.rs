@@ -5,9 +5,10 @@
 //! photos/CLASS/**         a share of each class    the validation half is drawn: seeded, and stratified
 //! ```
 //!
-//! In: a folder. Out: a [`Dataset`], or one error with every fault of the folders, a line each. Whether the photos themselves can be read is for
-//! [`Dataset::check`]. Invariant: there are two classes or more, each has a photo for training, a photo of the validation half has one of
-//! these classes, and the order of classes and photos, and the half that is drawn, depend on names and the seed only.
+//! In: a folder. Out: a [`Dataset`], or one error with every fault of the folders, a line each. Whether the photos
+//! themselves can be read is for [`Dataset::check`]. Invariant: there are two classes or more, each has a photo for
+//! training, a photo of the validation half has one of these classes, and the order of classes and photos, and the half
+//! that is drawn, depend on names and the seed only.
 
 mod check;
 mod folder;
@@ -75,8 +76,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads the folders below `root`. Files and folders with hidden names, and those that systems leave behind, are passed over; a link is
-    /// followed once.
+    /// Reads the folders below `root`. Files and folders with hidden names, and those that systems leave behind, are
+    /// passed over; a link is followed once, and not back to the folder of all classes.
     ///
     /// # Errors
     /// [`Error::Dataset`] with every fault; [`Error::Usage`] for a share that is none.
@@ -119,7 +120,8 @@ impl Dataset {
         Ok(Self { root: root.to_owned(), classes, training, validation, validation_folder: found, notes })
     }
 
-    /// The photos of a folder of classes, or of the validation half in it, none of them set apart: class names, and the photos in order.
+    /// The photos of a folder of classes, or of the validation half in it, none of them set apart: class names, and the
+    /// photos in order.
     ///
     /// # Errors
     /// As [`Dataset::open`], but that one class is enough.
@@ -158,8 +160,8 @@ impl Dataset {
     }
 }
 
-/// The folder with the classes for training, and the one for validation if there is one. A folder `train` is a half only if there is nothing
-/// beside it but other halves: else it is a class like the others.
+/// The folder with the classes for training, and the one for validation if there is one. A folder `train` is a half
+/// only if there is nothing beside it but other halves: else it is a class like the others.
 fn halves(root: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
     let names: Vec<_> = subfolders(root)?.into_iter().filter_map(|path| Some(path.file_name()?.to_owned())).collect();
     let half =

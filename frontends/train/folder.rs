@@ -249,16 +249,12 @@ fn identity(model: &Model, photos: [&[Photo]; 2], options: &FinetuneOptions) -> 
         let size = std::fs::metadata(&photo.path).map_or(0, |found| found.len());
         hash.update(format!("{} {} {size}\n", photo.path.display(), photo.class).as_bytes());
     }
-    let FinetuneOptions { scope, epochs, batch, lr, schedule, warmup, optimiser, .. } = options;
-    let FinetuneOptions { weight_decay, smoothing, dropout, augment, flip, patience, seed, .. } = options;
-    Ok(json!({
+    let mut all = json!({
         "format": VERSION, "fornax": env!("CARGO_PKG_VERSION"), "model": format!("{:016x}", model.source().hash()),
-        "weights": weights(model)?,
-        "photos": format!("{:016x}", hash.digest()), "train": format!("{scope:?}"), "epochs": epochs, "batch": batch, "lr": lr,
-        "schedule": format!("{schedule:?}"), "warmup": warmup, "optimizer": format!("{optimiser:?}"),
-        "weight-decay": weight_decay, "smoothing": smoothing, "dropout": dropout, "augment": format!("{augment:?}"),
-        "flip": flip, "patience": patience, "seed": seed,
-    }))
+        "weights": weights(model)?, "photos": format!("{:016x}", hash.digest()),
+    });
+    options.identity().into_iter().for_each(|(key, value)| all[key] = value);
+    Ok(all)
 }
 
 /// Hash of the files that the model was read from besides its own: a state dict, or external data.

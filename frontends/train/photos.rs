@@ -11,10 +11,11 @@ use fornax_runtime::Tensor;
 
 use super::augment::Augment;
 use super::dataset::Photo;
+use super::mix::Geometry;
 use super::parallel;
 use super::random::Draw;
 use crate::error::{Error, Result};
-use crate::images::{Crop, Image, Preprocess, Resampler, Resize};
+use crate::images::{Crop, Image, Layout, Preprocess, Resampler, Resize};
 
 /// What happens to photos that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -118,13 +119,19 @@ impl Photos {
         values.map(<[f32]>::to_vec).ok_or_else(|| Error::input("input", "a network of f32", tensor.dtype().to_string()))
     }
 
+    /// Where the pixels of an input of height and width `size` are.
+    pub(crate) fn geometry(&self, size: (usize, usize)) -> Geometry {
+        let Preprocess { layout, .. } = self.preprocess;
+        Geometry { size, channels: self.preprocess.channels(), planes: layout == Layout::Nchw }
+    }
+
     /// The values of photo `at` as training sees it, for an input of height and width `size`.
     ///
     /// # Errors
     /// As [`Photos::evaluated`].
     pub fn augmented(&self, at: usize, augment: &Augment, size: (usize, usize), draw: &mut Draw) -> Result<Vec<f32>> {
-        if augment.is_none() {
-            return self.evaluated(at);
+        if augment.is_still() {
+            return Ok(augment.still(self.evaluated(at)?, self.geometry(size), draw));
         }
         match &self.images[at] {
             Some(image) => augment.values(image, &self.preprocess, size, draw),
@@ -177,7 +184,7 @@ mod tests {
     use super::super::augment::Kind;
     use super::super::random::Purpose;
     use super::*;
-    use crate::images::{ChannelOrder, Interpolation, Layout};
+    use crate::images::{ChannelOrder, Interpolation};
     use fornax_runtime::DType;
 
     fn preprocess(resize: Resize, crop: Crop) -> Preprocess {
@@ -230,7 +237,11 @@ mod tests {
                     photos.augmented(at, &Augment::of(kind, true), (32, 32), &mut draw).unwrap()
                 };
                 assert_eq!(augmented(&kept, Kind::Light), augmented(&read_again, Kind::Light));
-                assert_eq!(augmented(&kept, Kind::None), expected.as_f32().unwrap());
+                let still = augmented(&kept, Kind::None);
+                let geometry = Geometry { size: (32, 32), channels: 3, planes: true };
+                let mut draw = Draw::new(1, Purpose::Augment, 0, at as u64);
+                let values = expected.as_f32().unwrap().to_vec();
+                assert_eq!(still, Augment::of(Kind::None, true).still(values, geometry, &mut draw));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Random numbers that depend on what they are for, not on what was drawn before.
 //!
-//! In: a seed, and the purpose, epoch and photo of a draw. Out: a sequence of its own. Nothing has to be kept between epochs, so a
-//! run that is resumed, or whose photos are prepared on other threads, draws the same numbers.
+//! In: a seed, and the purpose, epoch and photo of a draw. Out: a sequence of its own. Nothing has to be kept between
+//! epochs, so a run that is resumed, or whose photos are prepared on other threads, draws the same numbers.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -14,6 +14,14 @@ pub enum Purpose {
     Augment = 2,
     /// Which features are dropped.
     Dropout = 3,
+    /// Which branches of residual blocks are skipped.
+    DropPath = 4,
+    /// How a photo is mixed with another.
+    Mix = 5,
+    /// Which photos an epoch has, where that is not all of them.
+    Sample = 6,
+    /// The order in which photos are looked at before training.
+    Look = 7,
 }
 
 /// A sequence of random numbers.
@@ -58,6 +66,31 @@ impl Draw {
         (-2.0 * libm::log(radius)).sqrt() * libm::cos(std::f64::consts::TAU * angle)
     }
 
+    /// A number of the beta distribution with both parameters `a`, above 0.
+    pub fn beta(&mut self, a: f64) -> f64 {
+        let (x, y) = (self.gamma(a), self.gamma(a));
+        // Both may vanish where `a` is tiny: the distribution is then a toss of a coin.
+        if x + y > 0.0 { x / (x + y) } else { (self.bits() >> 63) as f64 }
+    }
+
+    /// A number of the gamma distribution of shape `a`, above 0 (Marsaglia, Tsang 2000).
+    fn gamma(&mut self, a: f64) -> f64 {
+        if a < 1.0 {
+            let more = self.gamma(a + 1.0);
+            return more * libm::pow(1.0 - self.unit(), 1.0 / a);
+        }
+        let d = a - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x) * (1.0 + c * x) * (1.0 + c * x);
+            let u = 1.0 - self.unit();
+            if v > 0.0 && libm::log(u) < 0.5 * x * x + d - d * v + d * libm::log(v) {
+                return d * v;
+            }
+        }
+    }
+
     /// Puts `items` in a random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
@@ -85,6 +118,24 @@ mod tests {
         distinct.dedup();
         assert_eq!(distinct.len(), all.len());
         assert_eq!(first(7, Purpose::Augment, 3, 9), first(7, Purpose::Augment, 3, 9));
+    }
+
+    #[test]
+    fn the_beta_distribution_has_its_moments() {
+        for a in [0.05, 0.2, 0.8, 1.0, 4.0] {
+            let mut draw = Draw::new(8, Purpose::Mix, 0, 0);
+            let all: Vec<f64> = (0..20_000).map(|_| draw.beta(a)).collect();
+            let mean = all.iter().sum::<f64>() / 20_000.0;
+            let variance = all.iter().map(|x| (x - 0.5) * (x - 0.5)).sum::<f64>() / 20_000.0;
+            assert!(all.iter().all(|x| (0.0..=1.0).contains(x)));
+            assert!(
+                (mean - 0.5).abs() < 0.015 && (variance - 0.25 / (2.0 * a + 1.0)).abs() < 0.005,
+                "{a}: {mean} {variance}"
+            );
+        }
+        // So small that powers vanish.
+        let mut draw = Draw::new(8, Purpose::Mix, 0, 1);
+        assert!((0..100).map(|_| draw.beta(1e-9)).all(|x| x == 0.0 || x == 1.0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use fornax_ir::training::{Norm, Optimiser, Setting, Training, TrainingOptions};
 use fornax_ir::types::TensorType;
 use fornax_runtime::Pool;
 
-use super::scope::Scope;
+use super::scope::{Layers, Scope};
 use super::step::Step;
 use crate::error::{Error, Result};
 use crate::facade::Model;
@@ -70,7 +70,7 @@ impl Recipe {
             let head = model.head(graph)?;
             of_head.extend([head.weights, head.biases]);
         }
-        let names = self.scope.names(graph, &of_head)?;
+        let names = Layers::new(graph, &of_head)?.names(self.scope)?;
         run(&TrainingOptions {
             trained: &|name| names.contains(name),
             norms: &|_| Norm::Fixed,

@@ -1,7 +1,7 @@
 //! Which parameters are trained.
 //!
-//! In: the graph of a classifier, and how much of it is to be trained. Out: the names of the constants. A stage is a run of layers of one
-//! resolution, or of blocks that the names of the parameters count (`blocks.3.…`, `features.3.…`).
+//! In: the graph of a classifier, and how much of it is to be trained. Out: the names of the constants. A stage is a
+//! run of layers of one resolution, or of blocks that the names of the parameters count (`blocks.3.…`, `features.3.…`).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -47,32 +47,59 @@ impl FromStr for Scope {
     }
 }
 
-impl Scope {
-    /// Names of the constants of `graph` that are trained, and may be.
+/// What can be trained of a network, by its stages.
+pub struct Layers {
+    /// Names of constants and their stages, from 0, in the order of the network.
+    stages: Vec<(String, usize)>,
+    /// Names of the constants of the last linear layer.
+    head: BTreeSet<String>,
+}
+
+impl Layers {
+    /// Of a classifier whose last layer has the constants `head`.
+    ///
+    /// # Errors
+    /// If the graph has a circle.
+    pub fn new(graph: &Graph, head: &BTreeSet<String>) -> Result<Self> {
+        Ok(Self { stages: stages(graph)?, head: head.clone() })
+    }
+
+    /// The last stage.
+    fn last(&self) -> usize {
+        self.stages.iter().map(|(_, stage)| *stage).max().unwrap_or(0)
+    }
+
+    /// Names of the constants that are trained, and may be.
     ///
     /// # Errors
     /// [`Error::Usage`] if there are fewer stages.
-    pub fn names(self, graph: &Graph, head: &BTreeSet<String>) -> Result<BTreeSet<String>> {
-        let stages = stages(graph)?;
-        let last = stages.iter().map(|(_, stage)| *stage).max().unwrap_or(0);
-        let from = match self {
-            Self::Head => return Ok(head.clone()),
-            Self::All => 0,
-            Self::Top(count) if count > last + 1 => {
-                return Err(Error::usage(
-                    "--train",
-                    format!("top:N of at most {} stages", last + 1),
-                    format!("top:{count}"),
-                ));
+    pub fn names(&self, scope: Scope) -> Result<BTreeSet<String>> {
+        let stages = self.last() + 1;
+        let from = match scope {
+            Scope::Head => return Ok(self.head.clone()),
+            Scope::All => 0,
+            Scope::Top(count) if count > stages => {
+                let expected = format!("top:N of at most {stages} stages");
+                return Err(Error::usage("--train", expected, format!("top:{count}")));
             }
-            Self::Top(count) => last + 1 - count,
+            Scope::Top(count) => stages - count,
         };
-        Ok(stages.into_iter().filter(|(_, stage)| *stage >= from).map(|(name, _)| name).collect())
+        Ok(self.stages.iter().filter(|(_, stage)| *stage >= from).map(|(name, _)| name.clone()).collect())
+    }
+
+    /// The rate of a constant over that of the last layer: `decay` to the power of its distance from it in stages, of
+    /// which the last one is 1.
+    pub fn rate(&self, name: &str, decay: f64) -> f64 {
+        if decay == 1.0 || self.head.contains(name) {
+            return 1.0;
+        }
+        let stage = self.stages.iter().find(|(known, _)| known == name).map_or(0, |(_, stage)| *stage);
+        libm::pow(decay, (self.last() - stage + 1) as f64)
     }
 }
 
-/// Every constant that a convolution, a product or a batch norm reads, and its stage, in the order of the network. What comes before the
-/// first counted block belongs to the first stage, what comes after the last one to the last.
+/// Every constant that a convolution, a product or a batch norm reads, and its stage, in the order of the network. What
+/// comes before the first counted block belongs to the first stage, what comes after the last one to the last.
 fn stages(graph: &Graph) -> Result<Vec<(String, usize)>> {
     let mut found: Vec<(String, Option<usize>, Vec<usize>)> = Vec::new();
     let mut seen = BTreeSet::new();

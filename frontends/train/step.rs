@@ -112,6 +112,11 @@ impl Step {
         &self.parameters
     }
 
+    /// Names of the running averages that follow the batches.
+    pub fn running(&self) -> &[String] {
+        &self.running
+    }
+
     /// How long the parts of its making took.
     pub fn times(&self) -> &Times {
         &self.times

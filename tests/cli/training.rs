@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{fornax, text};
 
 /// The demo's photos in a folder for each class, each `copies` times.
-fn photos(copies: usize, classes: &[&str]) -> tempfile::TempDir {
+pub(super) fn photos(copies: usize, classes: &[&str]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for class in classes {
         let folder = root.path().join(class);
@@ -22,7 +22,7 @@ fn photos(copies: usize, classes: &[&str]) -> tempfile::TempDir {
     root
 }
 
-fn path(path: &Path) -> &str {
+pub(super) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -82,7 +82,7 @@ fn finetune(root: &Path, run: &Path, more: &[&str]) -> std::process::Output {
     fornax(&[&fixed[..], more].concat())
 }
 
-fn bytes(run: &Path, file: &str) -> Vec<u8> {
+pub(super) fn bytes(run: &Path, file: &str) -> Vec<u8> {
     fs::read(run.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
@@ -375,7 +375,7 @@ fn what_cannot_be_trained_is_said() {
         (&["1", "--smoothing", "1"], "--smoothing: expected a share"),
         (&["1", "--optimizer", "adam"], "expected adamw, sgd, rmsprop-tf or lion"),
         (&["1", "--resume"], "--resume: expected a folder of a run"),
-        (&["1", "--augment", "wild"], "none or light"),
+        (&["1", "--augment", "wild"], "none, light or rand"),
     ] {
         let output = finetune(root.path(), &run, more);
         let message = String::from_utf8(output.stderr).unwrap();

@@ -1,7 +1,8 @@
 //! What the photos of a dataset are: broken files, duplicates, and photos of one half that are in the other too.
 //!
-//! In: a dataset; every photo is read and decoded once, on several threads. Out: [`Findings`]. Equal are files of the same bytes (a hash of 128
-//! bits), near duplicates those whose perceptual hashes differ in at most [`NEAR`] of 64 bits. Invariant: findings do not depend on the threads.
+//! In: a dataset; every photo is read and decoded once, on several threads. Out: [`Findings`]. Equal are files of the
+//! same bytes (a hash of 128 bits), near duplicates those whose perceptual hashes differ in at most [`NEAR`] of 64
+//! bits. Invariant: findings do not depend on the threads.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,8 +12,8 @@ use super::super::parallel;
 use super::{Dataset, Photo};
 use crate::images::Image;
 
-/// The most bits between the perceptual hashes of near duplicates. A photo scaled by 2/3 and compressed again moves up to 2; different photos of
-/// the road signs are 12 apart or more.
+/// The most bits between the perceptual hashes of near duplicates. A photo scaled by 2/3 and compressed again moves up
+/// to 2; different photos of the road signs are 12 apart or more.
 pub const NEAR: u32 = 4;
 
 /// Parts of a hash: of hashes that are within [`NEAR`] bits at least one part is equal.
@@ -71,25 +72,43 @@ impl Dataset {
                 Err(message) => broken.push(Broken { photo, message }),
             }
         }
-        let mut equal: BTreeMap<u128, Vec<usize>> = BTreeMap::new();
-        hashes.iter().for_each(|(photo, bytes, _)| equal.entry(*bytes).or_default().push(*photo));
+        let equal = equal(hashes.iter().map(|(photo, bytes, _)| (*photo, *bytes)));
+        // Groups of which every member has the same bytes are said already.
+        let bytes: HashMap<usize, u128> = hashes.iter().map(|(photo, bytes, _)| (*photo, *bytes)).collect();
+        let mut near = alike(&hashes.iter().map(|(photo, _, picture)| (*photo, *picture)).collect::<Vec<_>>());
+        near.retain(|members| members.iter().any(|photo| bytes[photo] != bytes[&members[0]]));
+        Findings { broken, equal: self.groups(equal), near: self.groups(near) }
+    }
+
+    /// Files of equal bytes, read on `threads` threads and not decoded; those that cannot be read are passed over.
+    pub fn equal(&self, threads: usize) -> Vec<Group> {
+        let photos: Vec<&Photo> = self.photos().collect();
+        let hash =
+            |at: usize| fornax_runtime::map_file(&photos[at].path, MOST_BYTES).ok().map(|bytes| xxh3_128(&bytes));
+        let hashes = parallel::map(threads, photos.len(), hash);
+        self.groups(equal(hashes.into_iter().enumerate().filter_map(|(photo, hash)| Some((photo, hash?)))))
+    }
+
+    /// Those of `groups` that have several members, in order.
+    fn groups(&self, groups: Vec<Vec<usize>>) -> Vec<Group> {
+        let photos: Vec<&Photo> = self.photos().collect();
         let group = |members: Vec<usize>| Group {
             leak: members.iter().any(|at| *at < self.training.len())
                 && members.iter().any(|at| *at >= self.training.len()),
             conflict: members.iter().any(|at| photos[*at].class != photos[members[0]].class),
             photos: members,
         };
-        let in_order = |groups: Vec<Vec<usize>>| {
-            let mut groups: Vec<Group> = groups.into_iter().filter(|members| members.len() > 1).map(group).collect();
-            groups.sort_by(|a, b| a.photos.cmp(&b.photos));
-            groups
-        };
-        // Groups of which every member has the same bytes are said already.
-        let bytes: HashMap<usize, u128> = hashes.iter().map(|(photo, bytes, _)| (*photo, *bytes)).collect();
-        let mut near = alike(&hashes.iter().map(|(photo, _, picture)| (*photo, *picture)).collect::<Vec<_>>());
-        near.retain(|members| members.iter().any(|photo| bytes[photo] != bytes[&members[0]]));
-        Findings { broken, equal: in_order(equal.into_values().collect()), near: in_order(near) }
+        let mut groups: Vec<Group> = groups.into_iter().filter(|members| members.len() > 1).map(group).collect();
+        groups.sort_by(|a, b| a.photos.cmp(&b.photos));
+        groups
     }
+}
+
+/// Photos by their hashes.
+fn equal(hashes: impl Iterator<Item = (usize, u128)>) -> Vec<Vec<usize>> {
+    let mut equal: BTreeMap<u128, Vec<usize>> = BTreeMap::new();
+    hashes.for_each(|(photo, bytes)| equal.entry(bytes).or_default().push(photo));
+    equal.into_values().collect()
 }
 
 /// The hash of a photo's bytes, and of what it shows.

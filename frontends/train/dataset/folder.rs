@@ -86,9 +86,11 @@ pub(super) fn scan(root: &Path, except: Option<&Path>) -> Result<Half> {
 }
 
 impl Half {
-    /// The photos in a folder and those in it.
+    /// The photos in a folder and those in it. A link back to the folder of all classes leads nowhere: what is there is
+    /// of other classes.
     fn photos(&mut self, folder: &Path) -> Vec<PathBuf> {
         let (mut open, mut found, mut seen) = (vec![folder.to_owned()], Vec::new(), BTreeSet::new());
+        seen.extend(fs::metadata(&self.root).map(|found| (found.dev(), found.ino())));
         while let Some(folder) = open.pop() {
             let identity = fs::metadata(&folder).map(|found| (found.dev(), found.ino()));
             let read =
