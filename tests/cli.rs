@@ -204,7 +204,7 @@ fn labels_from_a_file() {
 fn wrong_models() {
     let scratch = Scratch::new();
     fails(&["inspect", "absent.onnx"], 1, "cannot read absent.onnx: No such file");
-    fails(&["inspect", "examples"], 1, "expected a regular file, found a directory");
+    fails(&["inspect", "examples"], 1, "expected a model, or a folder with model.toml or model.onnx");
     fails(&["inspect", &scratch.file("text.onnx", b"this is a text file\n")], 1, "not an ONNX model");
     fails(&["inspect", &scratch.file("empty.onnx", b"")], 1, "not an ONNX model: the file is empty");
     fails(&["bench", &scratch.name("nothing")], 1, "nothing");
@@ -259,7 +259,7 @@ fn wrong_use() {
     fails(
         &["classify", MODEL],
         2,
-        "expected one of compile, scale, dataset, features, export, finetune, probe, eval, run",
+        "expected one of compile, scale, dataset, features, export, finetune, probe, eval, choose, head, run",
     );
     fails(&["run"], 2, "<MODEL>");
     fails(&["run", MODEL], 2, "--image");

@@ -67,6 +67,7 @@ fn the_manifest_says_what_a_host_needs() {
         "weights",
         "bindings",
         "scores",
+        "head",
         "labels",
         "preprocess",
         "metadata",

@@ -162,7 +162,7 @@ fn trained(model: &Model) -> [Evaluation; 2] {
     };
     let load = |photos: &[Photo]| Photos::load(photos.to_vec(), &preprocess, BadImages::Refuse, 1 << 24, 2).unwrap();
     let (train, val) = (load(&dataset.training), load(&dataset.validation));
-    [(Scope::Head, 0), (Scope::All, 2)].map(|(scope, epochs)| {
+    [(Scope::Head, 1), (Scope::All, 2)].map(|(scope, epochs)| {
         let options = FinetuneOptions { scope, epochs, threads: 2, ..FinetuneOptions::default() };
         let told = &mut |_: Event<'_>| Flow::Continue;
         let done = finetune(model, (&train, &val), &dataset.classes, &options, None, told).expect("a run");

@@ -100,7 +100,55 @@ fn weights_of_convolutions() -> Vec<Row> {
     rows
 }
 
+/// Weights that leave a map as it is: each channel by itself, and all by all.
+const AS_IT_IS: [(&str, &str); 2] = [
+    ("%w = constant f32[4,1,1,1] [1, 1, 1, 1]", "group=4"),
+    ("%w = constant f32[4,4,1,1] [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]", "group=1"),
+];
+
+/// Values and slopes of activations, behind convolutions and by themselves. Nothing is promised next to the largest number, where
+/// their steps overflow.
+fn slopes_beside_values() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for function in ["silu", "tanh"] {
+        for results in ["%y, %s", "%a, %y"] {
+            let close = || near(1e-5, |v| v.abs() > 1e37);
+            rows.extend(rows_of(&format!("{results} = unary_with_slope %v {{function={function}}}"), &SHARES, close()));
+            for (weights, group) in AS_IT_IS {
+                let node = format!("{weights}\n{results} = conv_with_slope %v, %w {{{group},activation={function}}}");
+                rows.extend(rows_of(&node, &SHARES, close()));
+            }
+        }
+    }
+    rows
+}
+
+/// Gradients of what convolutions read, and what follows in their epilogues.
+fn data_of_convolutions() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for node in [
+        "%w = constant f32[4,4,3,3] random(3)\n%y = conv_data_gradient %v, %w {pads=[1,1,1,1]}",
+        "%w = constant f32[4,1,3,3] random(3)\n%y = conv_data_gradient %v, %w {group=4,pads=[1,1,1,1]}",
+    ] {
+        rows.extend(rows_of(node, &SHARES, |graph, inputs| summed(graph, inputs, 36.0)));
+    }
+    for (weights, group) in AS_IT_IS {
+        for (operands, attributes) in [
+            ("%x", "residual=true"),
+            ("%x", "factor=true"),
+            ("%x", "function=clip(0, 6)"),
+            ("%v, %x, %x", "residual=true,factor=true,function=relu"),
+        ] {
+            let node = format!("{weights}\n%y = conv_data_gradient %v, %w, {operands} {{{group},{attributes}}}");
+            rows.extend(rows_of(&node, &SHARES, near(1e-5, |v| v.abs() > 1e38)));
+        }
+    }
+    rows
+}
+
 tables! {
+    slopes_beside_values: 1_000,
+    data_of_convolutions: 1_000,
     slopes: 100_000,
     maxima: 5_000,
     weights_of_convolutions: 1_000,

@@ -5,7 +5,7 @@ use crate::graph::{GraphBuilder, ValueId};
 use crate::ops::literal::Literal;
 use crate::ops::{Binary, Expand, Op, Reshape, Unary};
 use crate::scalar::{BinaryFn, UnaryFn};
-use crate::types::TensorType;
+use crate::types::{Constant, TensorType};
 
 /// Adds operators whose names begin with that of what they are for.
 pub struct Arithmetic<'a> {
@@ -100,4 +100,12 @@ impl<'a> Arithmetic<'a> {
         let (zero, shape) = (self.number(like, 0.0), self.b.ty(like).shape.to_vec());
         self.op(Expand { shape }, &[zero])
     }
+}
+
+/// Elements of a float type, all equal. Zeros are asked of the system as such, so that they take no memory.
+pub fn filled(ty: &TensorType, value: f64) -> Constant {
+    if value == 0.0 && value.is_sign_positive() {
+        return Constant::from_bytes(ty.clone(), vec![0; ty.bytes()]);
+    }
+    Literal::new_float(ty.clone(), vec![value; ty.shape.numel()]).to_constant()
 }

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::TrainingOptions;
-use super::arithmetic::Arithmetic;
+use super::arithmetic::{Arithmetic, filled};
 use super::fold;
 use super::model::{Fold, Model, Parameter, Running};
 use super::{drop, optimiser};
 use crate::differentiate::differentiate;
 use crate::error::{Error, OpError, Result};
 use crate::graph::{Graph, GraphBuilder, NodeId, ValueId};
-use crate::ops::literal::Literal;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{BatchNorm, BatchStatistics, Conv, Expand, Gemm, Op, Reduce, Softmax};
 use crate::scalar::UnaryFn;
-use crate::types::{Constant, TensorType};
+use crate::types::TensorType;
 
 /// The gradients graph, and what the other graphs need to know of it.
 pub struct Built {
@@ -282,12 +281,4 @@ fn add_images(b: &mut GraphBuilder, name: &str, state: ValueId, x: ValueId, grad
     let before = a.reshape(state, vec![1, count])?;
     let sum = a.op(Gemm { bias: true, ..Gemm::default() }, &[ones, rows, before])?;
     a.reshape(sum, shape)
-}
-
-/// Elements of a float type, all equal. Zeros are asked of the system as such, so that they take no memory.
-pub fn filled(ty: &TensorType, value: f64) -> Constant {
-    if value == 0.0 && value.is_sign_positive() {
-        return Constant::from_bytes(ty.clone(), vec![0; ty.bytes()]);
-    }
-    Literal::new_float(ty.clone(), vec![value; ty.shape.numel()]).to_constant()
 }

@@ -3,8 +3,7 @@
 //! The formulas are those of torch's optimisers, of timm's `RMSpropTF` (s begins at 1, epsilon inside the root, the learning rate inside
 //! the velocity) and of Lion (Chen et al. 2023). Weight decay is added to the gradient by SGD and RMSprop, and decoupled in AdamW and Lion.
 
-use super::arithmetic::Arithmetic;
-use super::gradients::filled;
+use super::arithmetic::{Arithmetic, filled};
 use super::model::Parameter;
 use super::{Setting, TrainingOptions};
 use crate::error::Result;

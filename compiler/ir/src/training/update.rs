@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::arithmetic::Arithmetic;
-use super::gradients::{Built, filled, folded_name, gradient_name};
+use super::arithmetic::{Arithmetic, filled};
+use super::gradients::{Built, folded_name, gradient_name};
 use super::optimiser::{Rates, one, state_name, step};
 use super::{TrainingOptions, fold};
 use crate::differentiate::pull_back;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fornax_ir::graph::{Graph, evaluate, evaluate_in};
+use fornax_ir::graph::{Graph, Node, evaluate, evaluate_in};
 use fornax_ir::training::{Norm, Optimiser};
 
 use crate::network::*;
@@ -133,7 +133,9 @@ fn all_graphs_have_the_same_variables() {
         let run = Run::new(&Choice { optimiser, norm, extras: true, masks: true, ..PLAIN });
         let [first, rest @ ..] = [&run.graphs.gradients, &run.graphs.mapped, &run.graphs.update].map(|graph| {
             let nodes = graph.variables().iter().map(|id| graph.node(*id));
-            nodes.map(|node| (node.mnemonic(), node.variable().cloned())).collect::<Vec<_>>()
+            let place =
+                |node: &Node| (node.mnemonic(), node.variable().map(|v| (v.name.clone(), v.initial.ty.clone())));
+            nodes.map(place).collect::<Vec<_>>()
         });
         assert!(rest.iter().all(|variables| *variables == first));
         let inputs: Vec<&str> = run.graphs.update.inputs().iter().map(|id| run.graphs.update.name_of(*id)).collect();
