@@ -137,7 +137,7 @@ fn data_of_convolutions() -> Vec<Row> {
             ("%x", "residual=true"),
             ("%x", "factor=true"),
             ("%x", "function=clip(0, 6)"),
-            ("%v, %x, %x", "residual=true,factor=true,function=relu"),
+            ("%v, %x", "residual=true,factor=true"),
         ] {
             let node = format!("{weights}\n%y = conv_data_gradient %v, %w, {operands} {{{group},{attributes}}}");
             rows.extend(rows_of(&node, &SHARES, near(1e-5, |v| v.abs() > 1e38)));
