@@ -20,7 +20,6 @@ pub(crate) struct LinearLayer {
     /// Whether that is a map, over whose pixels the layer's results are averaged.
     pub averaged: bool,
     /// What a ReLU reads, if there is one before the results are averaged.
-    #[cfg(feature = "train")]
     pub rectified: Option<ValueId>,
     /// The node that adds the biases, if it is another one.
     addition: Option<NodeId>,
@@ -75,23 +74,13 @@ fn reduces_all(graph: &Graph, x: ValueId, reduce: &Reduce) -> bool {
 pub(crate) fn linear_layer(graph: &Graph) -> Option<LinearLayer> {
     let mut id = graph.outputs().first().map(|(_, id)| *id)?;
     let mut addition = None;
-    #[cfg(feature = "train")]
     let mut rectified = None;
     let mut mean = false;
     loop {
         let node = graph.producer(id);
         let operands = graph.operands(id.node);
         let x = *operands.first()?;
-        let layer = |averaged| {
-            Some(LinearLayer {
-                node: id.node,
-                features: x,
-                averaged,
-                #[cfg(feature = "train")]
-                rectified,
-                addition,
-            })
-        };
+        let layer = |averaged| Some(LinearLayer { node: id.node, features: x, averaged, rectified, addition });
         match node.op()? {
             Op::Gemm(_) | Op::MatMul(_) | Op::Conv(_) if is_linear(graph, id) => return layer(false),
             Op::Conv(conv) if mean && is_pointwise(graph, id, conv) => return layer(true),
@@ -100,10 +89,7 @@ pub(crate) fn linear_layer(graph: &Graph) -> Option<LinearLayer> {
             // Of what is averaged, nothing but a ReLU keeps the scores linear wherever they matter.
             Op::Unary(unary) if mean => {
                 (unary.function == UnaryFn::Relu).then_some(())?;
-                #[cfg(feature = "train")]
-                {
-                    rectified = Some(x);
-                }
+                rectified = Some(x);
                 id = x;
             }
             Op::Softmax(_) | Op::Reshape(_) | Op::Identity(_) | Op::Unary(_) | Op::Cast(_) | Op::Transpose(_) => id = x,

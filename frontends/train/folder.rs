@@ -332,7 +332,7 @@ mod tests {
             std::fs::write(at("model.toml"), given.to_spec(WEIGHTS).unwrap().unwrap()).unwrap();
             let again = Model::open(at("model.toml")).unwrap();
             assert!(constants(&given) == constants(&again), "{base} {scheme:?}");
-            let written = crate::tensors::load(&at(WEIGHTS)).unwrap();
+            let written = crate::tensors::load(at(WEIGHTS)).unwrap();
             for (name, tensor) in &tensors {
                 let own = written.iter().find(|own| own.name.as_ref() == Some(name));
                 let own = own.unwrap_or_else(|| panic!("{scheme:?}: {name}"));

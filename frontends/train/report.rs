@@ -49,9 +49,8 @@ impl Report<'_> {
             page.section("Training", "", &curves(self.epochs));
         }
         let rows = "A row is what photos show, a column what they are taken for.";
-        match self.labels.len() {
-            0..=MATRIX => page.section("Confusion", rows, &self.matrix()),
-            _ => {}
+        if self.labels.len() <= MATRIX {
+            page.section("Confusion", rows, &self.matrix());
         }
         let pairs = self.pairs();
         if !pairs.is_empty() {

@@ -13,7 +13,6 @@ use crate::graph::{Graph, GraphBuilder, NodeId, ValueId};
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{BatchNorm, BatchStatistics, Conv, Expand, Gemm, Op, Reduce, Softmax};
 use crate::scalar::UnaryFn;
-use crate::types::TensorType;
 
 /// The gradients graph, and what the other graphs need to know of it.
 pub struct Built {

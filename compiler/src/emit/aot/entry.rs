@@ -199,7 +199,7 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
     };
     for (symbol, name, exported, params, write) in code.iter().chain(of_state.iter().filter(|_| state)) {
         if *symbol != Symbol::RunSimple || (shape.simple && !state) {
-            add(*symbol, name, *exported, *params, *write)?;
+            add(*symbol, name, *exported, *params, write)?;
         }
     }
     rates.map_or(Ok(()), |rates| of_step(rates, &mut add))?;
