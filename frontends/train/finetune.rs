@@ -163,24 +163,17 @@ fn network(model: &Model, photos: &Photos, images: usize) -> Result<(Graph, Head
     Ok((graph, head))
 }
 
-/// Elements of a network's maps that keep the threads busy for long enough: more images share a call of a network with
-/// fewer.
-const BUSY: usize = 1 << 22;
-/// The most images of a call that nobody asked for.
-const MOST: usize = 16;
-
 /// The graph for as many images as a call of the gradients program takes; `one` is that for one image.
 fn calls(one: Graph, options: &FinetuneOptions, graph: impl Fn(usize) -> Result<Graph>) -> Result<Graph> {
     match (options.norms, options.micro_batch) {
         (Norms::Trained, _) => graph(options.batch),
         (_, MicroBatch::Of(1)) => Ok(one),
         (_, MicroBatch::Of(images)) => graph(images.min(options.batch)),
-        (_, MicroBatch::Auto) => {
-            let elements: usize =
-                one.ids().filter(|id| one.node(*id).op().is_some()).map(|id| one.ty(id).shape.numel()).sum();
-            let images = (BUSY / elements.max(1)).min(options.batch.min(MOST)).max(1);
+        // As many as threads: steps of one image are too short for several threads to share, and more images leave the caches.
+        (_, MicroBatch::Auto) => match options.threads.clamp(1, options.batch) {
+            1 => Ok(one),
             // A network that is for one image only takes one at a time.
-            if images == 1 { Ok(one) } else { graph(images).or(Ok(one)) }
-        }
+            images => graph(images).or(Ok(one)),
+        },
     }
 }

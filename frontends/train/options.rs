@@ -131,7 +131,7 @@ impl FromStr for Norms {
 /// Photos of a run of the gradients program.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum MicroBatch {
-    /// One for networks of large maps, more for those whose maps are so small that threads would wait for one another.
+    /// As many as there are threads.
     #[default]
     Auto,
     /// So many.
