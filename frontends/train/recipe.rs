@@ -78,9 +78,14 @@ impl Recipe {
             dropout: false,
             drop_path: false,
             optimiser: self.optimiser,
-            setting: &|_, ty: &TensorType| Setting { rate: 1.0, decay: if ty.shape.rank() > 1 { decay } else { 0.0 } },
+            setting: &|_, ty: &TensorType| Setting { rate: 1.0, decay: decay_of(decay, ty) },
             clip: false,
             ema: false,
         })
     }
+}
+
+/// The weight decay of a parameter of type `ty`, given that of weights: none for what has one axis, biases and batch norms.
+pub(super) fn decay_of(weights: f64, ty: &TensorType) -> f64 {
+    if ty.shape.rank() > 1 { weights } else { 0.0 }
 }

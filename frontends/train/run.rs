@@ -19,6 +19,7 @@ use super::events::{Event, Flow};
 use super::options::{FinetuneOptions, Norms};
 use super::photos::Photos;
 use super::random::{Draw, Purpose};
+use super::recipe::decay_of;
 use super::schedule::Schedule;
 use super::scope::Layers;
 use super::step::{Rates, Step};
@@ -85,7 +86,7 @@ impl<'a> Run<'a> {
             optimiser: options.optimiser,
             setting: &|name, ty: &TensorType| Setting {
                 rate: layers.rate(name, options.layer_decay),
-                decay: if ty.shape.rank() > 1 { options.weight_decay } else { 0.0 },
+                decay: decay_of(options.weight_decay, ty),
             },
             clip: options.clip.is_some(),
             ema: options.ema.is_some(),
