@@ -128,3 +128,26 @@ fn arithmetic(f: BinaryFn) -> VOp {
         other => unreachable!("{} in a derivative", other.name()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derivatives_have_only_what_there_is_code_for() {
+        let parameters: [&[f32]; 3] = [&[], &[0.5], &[0.25, 0.75]];
+        let spelled =
+            |name: &&str| parameters.iter().filter_map(|p| UnaryFn::from_spelling(name, p)).collect::<Vec<_>>();
+        let all: Vec<UnaryFn> = UnaryFn::MNEMONICS.iter().flat_map(spelled).collect();
+        let of = |f: &UnaryFn| [f.derivative(), f.with_slope().map(|both| both.expression)];
+        let expressions: Vec<_> = all.iter().flat_map(of).flatten().collect();
+        assert!(expressions.len() > 30, "{}", expressions.len());
+        for step in expressions.iter().flat_map(|expression| &expression.steps) {
+            if let Step::Binary(f, ..) = step
+                && comparison(*f).is_none()
+            {
+                arithmetic(*f);
+            }
+        }
+    }
+}
