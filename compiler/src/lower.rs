@@ -15,6 +15,7 @@ mod fallback;
 mod nests;
 mod ring;
 mod weights;
+mod windows;
 
 use std::collections::BTreeMap;
 

@@ -110,6 +110,8 @@ pub struct Conv {
 
 /// Most tiles of a row that may be written out one by one.
 const MOST_TILES: usize = 16;
+/// Most taps of a kernel row that are.
+const WIDEST: usize = 16;
 /// Most residues of a row that may be.
 const MOST_PHASES: usize = 4;
 
@@ -159,7 +161,7 @@ impl Conv {
         }
         let runs = self.phases().into_iter().flat_map(|phase| phase.runs(1));
         let own = runs.filter(|run| run.clipped).map(|run| run.tiles).sum::<usize>();
-        own <= MOST_TILES && self.columns.kernel <= 16
+        own <= MOST_TILES && (self.columns.kernel <= WIDEST || own == 0 && !self.transposed)
     }
 
     /// Pixels of the output.

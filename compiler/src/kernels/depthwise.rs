@@ -11,13 +11,14 @@
 //! cover it, by (row, column) of the input, ascending. The weights are packed alike.
 //!
 //! A segment's outputs for one vector of channels stay in accumulators; each input is loaded once and used by every output it
-//! reaches; the weights of one kernel row are in registers. The loops are those of [`Sliding`].
+//! reaches; the weights of one kernel row are in registers. The loops are those of [`Sliding`]. Windows too wide to be spelled out take their
+//! taps in loops, a few columns at a time ([`Sliding::loops`]).
 
 use super::sliding::{self, At, Cell, Run, Schedule, Sliding, Tap, copy};
 use super::{Access, Argument, ChannelPart, Family, KernelName, LINE, LayerKind, Parts};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Epilogue, Maps, Output};
-use crate::codegen::{Element, Emitter, R, REACH, V};
+use crate::codegen::{Count, Element, Emitter, R, REACH, V};
 use crate::target::{Cost, Machine, Target};
 use fornax_ir::types::DType;
 use fornax_runtime::packing::{Layout, Packing, Transform};
@@ -52,6 +53,9 @@ pub struct Depthwise {
     pub transposed: bool,
 }
 
+/// Columns of a window that are taken together where they are taken in a loop.
+const GROUP: usize = 4;
+
 impl Depthwise {
     /// Elements from one tap's weights to the next: an odd number of cache lines, so that taps of the same channel fall into
     /// different cache sets.
@@ -76,9 +80,16 @@ impl Depthwise {
         self.epilogue.is_far(self.element.size() * self.sliding().output_len())
     }
 
-    /// Whether there is a kernel; see [`Sliding::applies`]. The taps of a channel are apart by constants, too.
+    /// Whether there is a kernel; see [`Sliding::applies`] and [`Sliding::loops`]. The taps of a channel are apart by constants, too.
     pub fn applies(&self) -> bool {
-        self.sliding().applies() && self.weight_len() * self.element.size() <= REACH
+        let (sliding, taps) = (self.sliding(), self.kernel[0].saturating_mul(self.kernel[1]));
+        let near = taps.saturating_mul(self.tap_stride()).saturating_mul(self.element.size()) <= REACH;
+        near && (sliding.applies() || sliding.loops())
+    }
+
+    /// Columns of a window whose weights are in registers together.
+    fn columns(&self) -> usize {
+        if self.sliding().loops() { self.kernel[1].min(GROUP) } else { self.kernel[1] }
     }
 
     /// Its windows.
@@ -160,7 +171,7 @@ impl Family for Depthwise {
     /// Next to the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, one to spare.
     fn schedule(&self, target: &Target) -> Schedule {
         let bytes = self.kernel[0] * self.kernel[1] * self.element.size();
-        let mut schedule = self.sliding().schedule(target, self.kernel[1] + 4, bytes);
+        let mut schedule = self.sliding().schedule(target, self.columns() + 4, bytes);
         if self.is_far() {
             // Whole pixels, as far as their weights stay near: what lies together in memory is read and written together.
             schedule.block = sliding::widest(self.channels, bytes);
@@ -245,9 +256,14 @@ impl Cell for Segment<'_> {
         e.load(bias, at.moving[1].at(0), all);
         accumulators.iter().for_each(|acc| e.copy_v(*acc, bias));
         e.free_v(bias);
-        let taps = self.sliding.taps(run);
-        for (row, k) in at.rows.iter().zip(at.window) {
-            self.kernel_row(e, &taps, (*row, *k, at), &accumulators, lanes);
+        let (columns, weights) = (self.spec.kernel[1], at.moving[0]);
+        if self.sliding.loops() {
+            self.in_loops(e, run, at, &accumulators, lanes);
+        } else {
+            let taps = self.sliding.taps(run);
+            for (row, k) in at.rows.iter().zip(at.window) {
+                self.columns(e, (&taps, columns), (*row, at.pixels[0]), (weights, k * columns), &accumulators, lanes);
+            }
         }
         let sum = at.moving.get(2).map(|sum| (*sum, partial(e, run, *sum, lanes)));
         let output = |(t, acc): (usize, &V)| {
@@ -269,22 +285,51 @@ impl Cell for Segment<'_> {
 }
 
 impl Segment<'_> {
-    /// The taps of kernel row `k`, which meets an input row: each input column is loaded once and added to every output it reaches.
-    fn kernel_row(
+    /// The taps of all kernel rows, [`GROUP`] columns at a time.
+    fn in_loops(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, accumulators: &[V], lanes: usize) {
+        let ([rows, columns], [down, along]) = (self.spec.kernel, self.spec.dilations);
+        let (pixel, tap) = (at.pixels[0], self.spec.tap_stride() * self.spec.element.size());
+        let (row, weights) = (copy(e, at.rows[0]), copy(e, at.moving[0]));
+        let taps = |count: usize| {
+            let column = |t: usize, j: usize| ((run.start + t) * self.spec.strides[1] + j * along, t, j);
+            let mut taps: Vec<Tap> = (0..run.width).flat_map(|t| (0..count).map(move |j| column(t, j))).collect();
+            taps.sort_unstable();
+            taps
+        };
+        let mut group = |e: &mut dyn Emitter, count: usize| {
+            self.columns(e, (&taps(count), count), (row, pixel), (weights, 0), accumulators, lanes);
+            e.add_imm(row, row, (count * along * pixel) as i64);
+            e.add_imm(weights, weights, (count * tap) as i64);
+        };
+        let (whole, rest) = (columns / GROUP, columns % GROUP);
+        let next = (self.spec.input[1] * down) as i64 - (columns * along) as i64;
+        e.repeat(Count::Times(rows as u32), &mut |e| {
+            e.repeat(Count::Times(whole as u32), &mut |e| group(e, GROUP));
+            if rest > 0 {
+                group(e, rest);
+            }
+            e.add_imm(row, row, next * pixel as i64);
+        });
+        [row, weights].into_iter().for_each(|r| e.free_r(r));
+    }
+
+    /// `taps` in a number of columns of one input row: each input column is loaded once and added to every output it reaches. The row comes with
+    /// the bytes from one pixel to the next, the weights with the tap that the first column is.
+    fn columns(
         &self,
         e: &mut dyn Emitter,
-        taps: &[Tap],
-        (row, k, at): (R, usize, &At<'_>),
+        (taps, columns): (&[Tap], usize),
+        (row, pixel): (R, usize),
+        (weights, first): (R, usize),
         accumulators: &[V],
         lanes: usize,
     ) {
-        let (columns, element) = (self.spec.kernel[1], self.spec.element);
+        let element = self.spec.element;
         let tap_bytes = self.spec.tap_stride() * element.size();
-        let (weights, pixel) = (at.moving[0], at.pixels[0]);
         let load = |j: usize| {
             taps.iter().any(|(_, _, used)| *used == j).then(|| {
                 let (v, all) = (e.v(), e.lanes(Element::F32));
-                e.load_f32(v, weights.at((k * columns + j) * tap_bytes), element, all);
+                e.load_f32(v, weights.at((first + j) * tap_bytes), element, all);
                 v
             })
         };
@@ -336,6 +381,9 @@ mod tests {
         (1, 16, [30, 31], [3, 3], [1, 1], [1, 1], [1, 1]),
         (1, 4, [12, 40], [11, 11], [1, 1], [1, 1], [5, 5]),
         (1, 7, [4, 4], [1, 1], [1, 1], [1, 1], [0, 0]),
+        (1, 20, [1, 60], [1, 31], [1, 1], [1, 1], [0, 0]),
+        (2, 17, [31, 19], [13, 14], [2, 1], [1, 1], [0, 0]),
+        (1, 5, [40, 40], [12, 3], [1, 2], [3, 2], [0, 0]),
     ];
 
     fn spec((batch, channels, input, kernel, strides, dilations, pads): Case) -> Depthwise {
@@ -546,6 +594,8 @@ mod tests {
         let s = spec(CASES[0]);
         assert!(s.applies() && spec(CASES[9]).applies());
         assert!(!Depthwise { kernel: [12, 3], ..s.clone() }.applies());
+        assert!(Depthwise { kernel: [12, 3], pads: [0, 0], input: [18, 9], ..s.clone() }.applies());
+        assert!(!Depthwise { kernel: [12, 3], pads: [0, 0], input: [17, 9], ..s.clone() }.applies());
         assert!(!Depthwise { channels: 1 << 40, ..s.clone() }.applies());
         // The last tap of a channel lies 2 GiB after the first.
         let wide = |channels: usize| Depthwise { kernel: [9, 1], channels, input: [1, 1], output: [1, 1], ..s.clone() };

@@ -72,7 +72,7 @@ impl Ring {
     /// Whether there is a kernel: the window lies dense in the rows, its rows overlap or touch, and its code and offsets are bounded.
     pub fn applies(&self) -> bool {
         let d = &self.depthwise;
-        d.dilations[0] == 1 && d.strides[0] <= d.kernel[0] && d.applies()
+        d.dilations[0] == 1 && d.strides[0] <= d.kernel[0] && d.sliding().applies() && d.applies()
     }
 
     /// Bytes of the expanded map of one image.

@@ -14,7 +14,7 @@ use crate::codegen::{Count, Element, Emitter, R};
 use crate::target::{Machine, Target, Vectors};
 use fornax_ir::types::DType;
 
-/// Widest window.
+/// Widest window whose taps are spelled out.
 const WIDEST: usize = 11;
 /// Largest constant offset, bytes.
 const LARGEST: usize = 1 << 28;
@@ -116,6 +116,24 @@ impl Sliding {
         }
     }
 
+    /// Whether taps are met in loops: those of a wider window, of which none may lie outside of the map. Then a cell finds one row, the first.
+    pub fn loops(&self) -> bool {
+        let meets = |axis: usize| {
+            let last = |count: usize, step: usize| count.saturating_sub(1).saturating_mul(step);
+            let reach = last(self.output[axis], self.strides[axis])
+                .saturating_add(last(self.kernel[axis], self.dilations[axis]));
+            self.pads[axis] == 0 && reach < self.input[axis]
+        };
+        let row = self.input[1].max(self.output[1]).saturating_mul(self.channels).saturating_mul(SINGLE);
+        let dense = !self.transposed && self.gaps == [0, 0] && row <= LARGEST;
+        dense && self.kernel.iter().any(|k| *k > WIDEST) && meets(0) && meets(1)
+    }
+
+    /// Rows that a cell finds.
+    fn rows(&self) -> usize {
+        if self.loops() { 1 } else { self.kernel[0] }
+    }
+
     /// Outputs after which a row meets the same taps again.
     fn grain(&self) -> usize {
         if self.transposed { self.strides[1] } else { 1 }
@@ -205,7 +223,8 @@ impl Sliding {
     pub fn schedule(&self, target: &Target, registers: usize, bytes: usize) -> Schedule {
         // Two outputs of 512 bits end per cycle, four cycles after they began, and weights are loaded anew for every tile.
         let Vectors { lanes, registers: all, .. } = target.vectors();
-        let limit = if lanes > 4 && all >= 32 && self.kernel[1] <= 5 { 14 } else { 8 };
+        let few = self.kernel[1] <= 5 || self.loops();
+        let limit = if lanes > 4 && all >= 32 && few { 14 } else { 8 };
         let most = all.saturating_sub(registers).clamp(1, limit).min(self.output[1].max(1));
         let narrower = (most.div_ceil(2)..=most).rev();
         let grain = self.grain();
@@ -401,7 +420,7 @@ impl Sliding {
             e.select_below(pointer, at, self.input[0] as u32, inside, outside);
             pointer
         };
-        let rows = (0..self.kernel[0]).map(|k| pointer(e, k)).collect();
+        let rows = (0..self.rows()).map(|k| pointer(e, k)).collect();
         [image, first, at, inside].into_iter().for_each(|r| e.free_r(r));
         rows
     }
@@ -429,7 +448,7 @@ impl<'a> Rows<'a> {
         pixels: [usize; 2],
         cell: &'a dyn Cell,
     ) -> Self {
-        let (runs, window) = (sliding.runs(schedule.tile, first_apart), (0..sliding.kernel[0]).collect());
+        let (runs, window) = (sliding.runs(schedule.tile, first_apart), (0..sliding.rows()).collect());
         Self { sliding, schedule, runs, pixels, window, outputs: 1, cell }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::convolve::{ConvCall, FusedOperands};
+use super::convolve::{ConvCall, ConvKernel, FusedOperands};
 use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::Conv;
@@ -15,7 +15,10 @@ impl Lower for Conv {
         let Some(kernel) = call.native(cx, order)? else {
             return super::fallback::conv(cx, self);
         };
-        let from = cx.operand_as(0, order)?;
+        let from = match kernel {
+            ConvKernel::Padded(..) => cx.operand(0)?,
+            _ => cx.operand_as(0, order)?,
+        };
         let last = cx.count() - 1;
         let residual = if self.residual { Some(cx.operand_as(last, AxisOrder::ChannelsLast)?) } else { None };
         let to = cx.output(AxisOrder::ChannelsLast);

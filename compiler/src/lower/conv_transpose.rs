@@ -6,6 +6,7 @@ use super::convolve::{NEAR, axis};
 use super::dense::{Matrix, Product};
 use super::fallback::along;
 use super::nests::{NestCall, View, expect_f32, float, index_table, packed};
+use super::windows::plane;
 use super::{depthwise, weights};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::loops::nest::{Combine, Entry, Inst};
@@ -47,7 +48,8 @@ pub(super) fn native(op: &ConvTranspose, cx: &Lowering<'_>, windows: &[Window], 
     if groups == channels
         && filters == channels
         && channels > 1
-        && let Some(spec) = depthwise::transposed(x, windows, epilogue.clone())
+        && let Some(plane) = plane(windows)
+        && let Some(spec) = depthwise::transposed(x, plane, epilogue.clone())
     {
         return Some(Native::Depthwise(spec));
     }
@@ -57,12 +59,8 @@ pub(super) fn native(op: &ConvTranspose, cx: &Lowering<'_>, windows: &[Window], 
         let product = Product { rows, inputs: channels, outputs: filters, epilogue: epilogue.clone() };
         return product.applies().then_some(Native::Product(product));
     }
-    let [rows, columns] = match windows {
-        [columns] => [conv::Axis::plain(1), axis(*columns)],
-        [rows, columns] => [axis(*rows), axis(*columns)],
-        _ => return None,
-    };
-    let [rows, columns] = [rows, columns].map(|axis| conv::Axis { input: axis.output, output: axis.input, ..axis });
+    let [rows, columns] =
+        plane(windows)?.map(axis).map(|axis| conv::Axis { input: axis.output, output: axis.input, ..axis });
     let far = (columns.input * channels).max(columns.output * filters * columns.stride);
     let (channels, filters) = (channels / groups, filters / groups);
     let flat = kernels::Conv::pointwise(1, channels, filters, epilogue.clone());

@@ -3,6 +3,7 @@
 use super::Lower;
 use super::context::Lowering;
 use super::convolve::{FEW_CHANNELS, NEAR, axis};
+use super::windows::plane;
 use super::{decompose, depthwise};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::conv::{Axis, Input};
@@ -67,7 +68,8 @@ fn by_channel(op: &ConvWeightGradient, cx: &Lowering<'_>) -> Result<Option<Chann
     let (x, dy) = (cx.operand_type(0), cx.operand_type(1));
     let (_, windows) = op.windows(x, dy)?;
     let single = !op.gate && op.group == x.shape[1] && op.group == dy.shape[1];
-    let spec = depthwise::spec(x, &windows, Epilogue::default()).filter(|_| single && x.dtype == DType::F32);
+    let Some(plane) = plane(&windows).filter(|_| single && x.dtype == DType::F32) else { return Ok(None) };
+    let spec = depthwise::spec(x, plane, Epilogue::default());
     let spec = spec.map(|spec| ChannelWeightGradient { sliding: spec.sliding(), sum: op.accumulate });
     Ok(spec.filter(ChannelWeightGradient::applies))
 }

@@ -4,7 +4,7 @@
 //! pack weights and bias which are no constants.
 
 use super::context::Lowering;
-use super::{dense, depthwise, discrete, weights};
+use super::{dense, depthwise, discrete, weights, windows};
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
 use crate::plan::{AxisOrder, Operand, ViewId};
@@ -43,6 +43,8 @@ pub enum ConvKernel {
     Winograd(winograd::Choice),
     /// Everything else.
     Dense(kernels::Conv),
+    /// One of these over the input with its padding written out, whose windows these are.
+    Padded(Box<ConvKernel>, [Window; 2]),
 }
 
 /// Slots that only some convolutions have.
@@ -58,27 +60,34 @@ pub struct FusedOperands {
 
 impl ConvCall<'_> {
     /// The kernel for an input in `order`; `None` for what these families do not cover: weights that are neither known nor computed as `f32`, other
-    /// element types, more than two spatial axes, wide padding of many columns.
+    /// element types, more than two spatial axes.
     pub fn native(&self, cx: &Lowering<'_>, order: AxisOrder) -> Result<Option<ConvKernel>, OpError> {
         let usable = weights::usable(cx, self.weights) && self.bias.is_none_or(|bias| weights::usable(cx, bias));
         if self.x.dtype != DType::F32 || !usable {
             return Ok(None);
         }
-        let windows = self.op.windows(self.x, cx.operand_type(self.weights))?;
-        let [rows, columns] = match windows[..] {
-            [columns] => [conv::Axis::plain(1), axis(columns)],
-            [rows, columns] => [axis(rows), axis(columns)],
-            _ => return Ok(None),
+        let Some(plane) = windows::plane(&self.op.windows(self.x, cx.operand_type(self.weights))?) else {
+            return Ok(None);
         };
+        if let Some(kernel) = self.over(cx, order, plane) {
+            return Ok(Some(kernel));
+        }
+        // A window wider than the code that is written out for those at the edges. Where zeros are padding, they are multiplied.
+        let written = plane.map(windows::written_out);
+        let finite = weights::constant(cx, self.weights).is_some_and(weights::are_finite);
+        let padded = || self.over(cx, AxisOrder::ChannelsLast, written);
+        let kernel = if finite && written != plane { padded() } else { None };
+        Ok(kernel.map(|kernel| ConvKernel::Padded(Box::new(kernel), plane)))
+    }
+
+    /// The kernel for windows over rows and columns of an input in `order`.
+    fn over(&self, cx: &Lowering<'_>, order: AxisOrder, plane: [Window; 2]) -> Option<ConvKernel> {
+        let [rows, columns] = plane.map(axis);
         let (op, groups) = (self.op, self.op.group);
         let (batch, channels, filters) = (self.x.shape[0], self.x.shape[1], self.y.shape[1]);
-        if groups == channels
-            && filters == channels
-            && channels > 1
-            && !op.residual
-            && let Some(spec) = depthwise::spec(self.x, &windows, Epilogue::new(op.activation, false, false))
-        {
-            return Ok(Some(ConvKernel::Depthwise(spec)));
+        if groups == channels && filters == channels && channels > 1 && !op.residual {
+            let spec = depthwise::spec(self.x, plane, Epilogue::new(op.activation, false, false));
+            return spec.map(ConvKernel::Depthwise);
         }
         let pixels = batch * rows.output * columns.output;
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
@@ -86,7 +95,7 @@ impl ConvCall<'_> {
         if own && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
             let (element, activation) = (self.x.dtype, op.activation);
             let spec = kernels::Gemv { element, rows: pixels, inputs: channels, outputs: filters, activation };
-            return Ok(Some(ConvKernel::Gemv(spec)));
+            return Some(ConvKernel::Gemv(spec));
         }
         let input = match order {
             AxisOrder::RowMajor => conv::Input::RowMajor,
@@ -95,7 +104,7 @@ impl ConvCall<'_> {
         let near =
             |axis: &conv::Axis, channels: usize| (axis.input * channels * axis.stride).max(axis.output * filters);
         if near(&columns, channels).saturating_mul(4) > NEAR {
-            return Ok(None);
+            return None;
         }
         let (channels, filters) = (channels / groups, filters / groups);
         let epilogue = Epilogue::new(op.activation, op.residual, op.activation_first);
@@ -114,10 +123,10 @@ impl ConvCall<'_> {
         };
         let inexact = winograd::choose(&spec).filter(|choice| choice.pays() && self.needs_exact(cx).is_none());
         if let Some(choice) = inexact {
-            return Ok(Some(ConvKernel::Winograd(choice)));
+            return Some(ConvKernel::Winograd(choice));
         }
         let compact = spec.is_compact();
-        Ok(compact.then(|| ConvKernel::Dense(spec.flattened())))
+        compact.then(|| ConvKernel::Dense(spec.flattened()))
     }
 
     /// Why no algorithm may compute it that rounds differently from the definition, if there is a reason.
@@ -169,6 +178,11 @@ impl ConvCall<'_> {
             ConvKernel::Dense(spec) => {
                 self.dense(cx, spec, [x, y], extra)?;
                 Ok(None)
+            }
+            ConvKernel::Padded(kernel, plane) => {
+                cx.remark(Verdict::Made, "padding written out: for windows as wide", &[]);
+                let x = windows::pad(cx, x, &plane);
+                self.lower(cx, *kernel, [x, y], extra)
             }
         }
     }

@@ -11,9 +11,9 @@ use fornax_ir::OpError;
 use fornax_ir::ops::window::Window;
 use fornax_ir::types::TensorType;
 
-/// The kernel for windows over `x [N, C, H, W]`, if there is one: a map of two axes, a window and a row of bounded size.
-pub fn spec(x: &TensorType, windows: &[Window], epilogue: Epilogue) -> Option<Depthwise> {
-    let (&[h, w], &[batch, channels, _, _]) = (windows, &x.shape[..]) else { return None };
+/// The kernel for windows over rows and columns of `x [N, C, …]`, if there is one: a window and a row of bounded size.
+pub fn spec(x: &TensorType, [h, w]: [Window; 2], epilogue: Epilogue) -> Option<Depthwise> {
+    let &[batch, channels, ..] = &x.shape[..] else { return None };
     let pair = |f: fn(&Window) -> usize| [f(&h), f(&w)];
     let pads = [usize::try_from(h.begin).ok()?, usize::try_from(w.begin).ok()?];
     let spec = Depthwise {
@@ -34,7 +34,7 @@ pub fn spec(x: &TensorType, windows: &[Window], epilogue: Epilogue) -> Option<De
 }
 
 /// As [`spec`], of the transposed convolution of `x`: `windows` are those of the convolution from its result to `x`.
-pub fn transposed(x: &TensorType, windows: &[Window], epilogue: Epilogue) -> Option<Depthwise> {
+pub fn transposed(x: &TensorType, windows: [Window; 2], epilogue: Epilogue) -> Option<Depthwise> {
     let spec = spec(x, windows, epilogue)?;
     let (input, output) = (spec.output, spec.input);
     Some(Depthwise { input, output, transposed: true, ..spec }).filter(Depthwise::applies)

@@ -36,6 +36,11 @@ pub fn are_integers(constant: &Constant) -> bool {
     elements.iter().map(|bytes| f32::from_le_bytes(*bytes)).all(|w| w.fract() == 0.0 && w.abs() < 16_777_216.0)
 }
 
+/// Whether all elements of an `f32` constant are numbers, none of them infinite.
+pub fn are_finite(constant: &Constant) -> bool {
+    constant.to_f32().is_some_and(|elements| elements.iter().all(|w| w.is_finite()))
+}
+
 /// Packs operand `i`, for which [`usable`] holds.
 ///
 /// # Errors

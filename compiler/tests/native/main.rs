@@ -267,6 +267,13 @@ fn convolutions() {
         ("[3,4,11]", "[5,4,3]", "strides=[2],pads=[1,0],dilations=[1]"),
         ("[1,2,4,5,6]", "[3,2,2,3,2]", "strides=[1,2,1],pads=[0,1,0,1,1,1],dilations=[1,1,2]"),
         ("[0,2,4,4]", "[3,2,1,1]", "strides=[1,1]"),
+        ("[1,3,1,90]", "[4,3,1,20]", "pads=[0,9,0,10]"),
+        ("[1,3,90,1]", "[4,3,21,1]", "pads=[10,0,10,0],strides=[2,1]"),
+        ("[2,3,11,1]", "[5,3,3,1]", "pads=[1,0,1,0]"),
+        ("[1,4,70]", "[6,2,33]", "strides=[1],pads=[40,3],group=2,dilations=[2]"),
+        ("[2,9,40]", "[9,1,31]", "strides=[1],dilations=[1],pads=[15,15],group=9"),
+        ("[2,9,40,1]", "[9,1,7,1]", "pads=[3,0,3,0],group=9"),
+        ("[1,18,20,17]", "[18,1,13,15]", "pads=[6,7,6,7],strides=[2,1],group=18"),
     ]
     .into_iter()
     .flat_map(|(x, w, attributes)| {
@@ -288,6 +295,23 @@ fn convolutions() {
     })
     .collect();
     check_within(1e-4, &rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn wide_windows_have_kernels() {
+    for (x, w, attributes, expected) in [
+        ("[1,16,1,90]", "[8,16,1,20]", "pads=[0,9,0,10]", &["pad_1x16x1x109", "conv_n1"][..]),
+        ("[1,16,1,90]", "[8,16,1,20]", "strides=[1,1]", &["conv_n1"]),
+        ("[1,16,90,1]", "[8,16,3,1]", "pads=[1,0,1,0]", &["conv_n1"]),
+        ("[1,16,90]", "[16,1,31]", "strides=[1],dilations=[1],pads=[15,15],group=16", &["pad_1x16x1x120", "depthwise"]),
+        ("[1,16,9,40]", "[16,1,13,13]", "pads=[6,6,6,6],group=16", &["pad_1x16x21x52", "depthwise"]),
+    ] {
+        let body = format!("%w = constant f32{w} random(1)\n%y = conv %x, %w {{{attributes}}}");
+        let mut names = harness::kernels(&format!("%x: f32{x}"), &body);
+        names.retain(|name| !name.contains("copy"));
+        let all = names.len() == expected.len() && names.iter().zip(expected).all(|(name, word)| name.contains(word));
+        assert!(all, "{x} {w} {attributes}: {names:?}");
+    }
 }
 
 /// Depthwise convolutions of parts of channels, whose copies are left out.

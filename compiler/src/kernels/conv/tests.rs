@@ -36,6 +36,8 @@ const CASES: &[Case] = &[
     ([1, 2, 7, 12], [plain(9), plain(11)]),
     ([1, 1, 2, 3], [[1, 3, 1, 1, 1, 1], [1, 3, 1, 1, 1, 1]]),
     ([1, 1, 3, 4], [[2, 2, 2, 1, 3, 3], [3, 2, 2, 1, 3, 3]]),
+    ([1, 1, 3, 18], [plain(1), [50, 20, 1, 1, 0, 0]]),
+    ([1, 2, 3, 5], [[5, 2, 1, 1, 1, 0], [60, 17, 2, 3, 0, 0]]),
 ];
 
 /// Lanes and registers of wide vectors.
@@ -305,6 +307,11 @@ fn wide_padding_of_many_columns_is_declined() {
     };
     assert!(spec(1, 1).is_compact());
     assert!(!spec(36, 36).is_compact());
+    let wide = |begin| {
+        let columns = Axis { input: 40, output: 20 + 2 * begin, kernel: 21, stride: 1, dilation: 1, begin };
+        Conv { columns, ..Conv::pointwise(1, 8, 8, Epilogue::default()) }.is_compact()
+    };
+    assert!(wide(0) && !wide(1));
 }
 
 /// A batch whose images have weights of their own gives, bit by bit, what each image gives alone.

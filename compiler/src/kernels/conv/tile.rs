@@ -2,7 +2,7 @@
 
 use super::phase::{Phase, Run};
 use super::strip::Strip;
-use super::{Conv, Input, Schedule};
+use super::{Conv, Input, Schedule, WIDEST};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Maps, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
@@ -147,6 +147,16 @@ impl Tile<'_> {
         if !self.run.clipped && contiguous && self.strides.channel == size {
             // The taps of a row lie one after the other: one long run of channels.
             self.products(e, sums, &all, columns.kernel * self.conv.channels, (x, 0), w);
+            return;
+        }
+        if !self.run.clipped && columns.kernel > WIDEST {
+            let at = e.r();
+            e.copy(at, x);
+            e.repeat(Count::Times(columns.kernel as u32), &mut |e| {
+                self.products(e, sums, &all, self.conv.channels, (at, 0), w);
+                e.add_imm(at, at, (columns.dilation * self.strides.pixel) as i64);
+            });
+            e.free_r(at);
             return;
         }
         for tap in 0..columns.kernel {
