@@ -296,7 +296,7 @@ impl Segment<'_> {
             taps.sort_unstable();
             taps
         };
-        let mut group = |e: &mut dyn Emitter, count: usize| {
+        let group = |e: &mut dyn Emitter, count: usize| {
             self.columns(e, (&taps(count), count), (row, pixel), (weights, 0), accumulators, lanes);
             e.add_imm(row, row, (count * along * pixel) as i64);
             e.add_imm(weights, weights, (count * tap) as i64);

@@ -54,6 +54,12 @@ impl<'a> Attributes<'a> {
         Ok(self.find(name, kind::FLOATS)?.map(|a| a.floats.clone()))
     }
 
+    /// A list of strings.
+    pub fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>> {
+        let Some(attribute) = self.find(name, kind::STRINGS)? else { return Ok(None) };
+        attribute.strings.iter().map(|text| self.utf8(name, text)).collect::<Result<_>>().map(Some)
+    }
+
     /// A tensor.
     pub fn tensor(&self, name: &str) -> Result<Option<Constant>> {
         let Some(attribute) = self.find(name, kind::TENSOR)? else { return Ok(None) };

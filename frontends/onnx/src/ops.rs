@@ -14,6 +14,7 @@ pub(crate) mod normalization;
 pub(crate) mod pool;
 pub(crate) mod power;
 pub(crate) mod quantize;
+pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod rotary;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::context::ImportFn;
 use crate::ops::{
-    activation, constant, conv, elementwise, linear, movement, normalization, pool, power, quantize, reduce, resize,
-    rotary, shape, unary,
+    activation, constant, conv, elementwise, linear, movement, normalization, pool, power, quantize, recurrent, reduce,
+    resize, rotary, shape, unary,
 };
 use crate::schema;
 
@@ -45,6 +45,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Expand", 8, shape::expand_to),
     ("EyeLike", 9, constant::eye_like),
     ("Flatten", 1, shape::flatten),
+    ("GRU", 1, recurrent::gru),
     ("Gather", 1, movement::gather),
     ("GatherElements", 11, movement::gather_elements),
     ("Gelu", 20, activation::gelu),
@@ -59,6 +60,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("InstanceNormalization", 1, normalization::instance_normalization),
     ("IsInf", 10, activation::is_inf),
     ("LRN", 1, normalization::lrn),
+    ("LSTM", 1, recurrent::lstm),
     ("LayerNormalization", 1, normalization::layer_normalization),
     ("Less", 1, elementwise::less),
     ("LessOrEqual", 12, elementwise::less_or_equal),
@@ -82,6 +84,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("QLinearMatMul", 10, quantize::qlinear_matmul),
     ("QuantizeLinear", 10, quantize::quantize_linear),
     ("RMSNormalization", 23, normalization::rms_normalization),
+    ("RNN", 1, recurrent::rnn),
     ("Range", 11, constant::range),
     ("ReduceL1", 1, reduce::reduce_l1),
     ("ReduceL2", 1, reduce::reduce_l2),

@@ -12,6 +12,7 @@ mod node;
 mod normalization;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
 mod rules;

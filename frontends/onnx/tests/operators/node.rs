@@ -100,6 +100,17 @@ impl Node {
         self.attribute(AttributeProto { name: name.into(), s, type_, ..Default::default() })
     }
 
+    /// Adds an attribute of strings.
+    pub fn strings(self, name: &str, texts: &[&str]) -> Self {
+        let strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        self.attribute(AttributeProto {
+            name: name.into(),
+            strings,
+            type_: AttributeType::STRINGS.into(),
+            ..Default::default()
+        })
+    }
+
     /// Adds a tensor attribute.
     pub fn tensor(self, name: &str, value: Literal) -> Self {
         let (t, type_) = (Some(tensor(&value)).into(), AttributeType::TENSOR.into());
