@@ -32,8 +32,10 @@ pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         Constant::from_i64([], &[attrs.require_int("value_int")?])
     } else if let Some(values) = attrs.ints("value_ints")? {
         Constant::from_i64([values.len()], &values)
+    } else if let Some(values) = attrs.sparse_tensor("sparse_value")? {
+        values
     } else {
-        for name in ["sparse_value", "value_string", "value_strings"] {
+        for name in ["value_string", "value_strings"] {
             if attrs.has(name) {
                 return Err(cx.unsupported(name));
             }

@@ -11,6 +11,12 @@ use super::support::{self, axis, binary, broadcast, cast, reshape};
 
 /// `Gemm`. Before version 7, C broadcasts only where the attribute `broadcast` says so.
 pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let fixed = cx.version() < 7 && !cx.attrs().flag("broadcast", false)?;
+    Ok(vec![gemm_of(cx, !fixed)?])
+}
+
+/// The product that the node's attributes describe; whether C may broadcast.
+pub(crate) fn gemm_of(cx: &mut Context<'_>, broadcasts: bool) -> Result<ValueId> {
     let (a, b, c) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let (alpha, beta) = (cx.attrs().float("alpha", 1.0)?, cx.attrs().float("beta", 1.0)?);
     let trans_a = cx.attrs().flag("transA", false)?;
@@ -23,11 +29,10 @@ pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     if let Some(c) = c {
         let (a, b) = (cx.shape(a), cx.shape(b));
         let result = [a[usize::from(trans_a)], b[usize::from(!trans_b)]];
-        let fixed = cx.version() < 7 && !cx.attrs().flag("broadcast", false)?;
-        let fits = if fixed {
-            cx.shape(c)[..] == result
-        } else {
+        let fits = if broadcasts {
             broadcast(&result, cx.shape(c)).as_deref() == Some(&result[..])
+        } else {
+            cx.shape(c)[..] == result
         };
         if !fits {
             return Err(cx.error("C", format!("a shape that broadcasts to {result:?}"), cx.ty(c).to_string()));
@@ -35,7 +40,7 @@ pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let op = Gemm { alpha, beta, trans_a, trans_b, bias: c.is_some(), ..Gemm::default() };
     let operands: Vec<ValueId> = [a, b].into_iter().chain(c).collect();
-    Ok(vec![cx.emit(op, &operands)?])
+    cx.emit(op, &operands)
 }
 
 /// `MatMul`.

@@ -30,6 +30,11 @@ pub(crate) fn average_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// The operand and the window.
 fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<(ValueId, Pool)> {
     let x = cx.input(0)?;
+    Ok((x, window(cx, kind, x)?))
+}
+
+/// The window that the node's attributes describe, over the spatial axes of `x`.
+pub(super) fn window(cx: &Context<'_>, kind: PoolKind, x: ValueId) -> Result<Pool> {
     expect_rank(cx, "X", x, 3)?;
     let spatial = cx.shape(x)[2..].to_vec();
     let window = Window::of(cx, &spatial, None)?;
@@ -43,7 +48,7 @@ fn pool(cx: &mut Context<'_>, kind: PoolKind) -> Result<(ValueId, Pool)> {
         }
     }
     let Window { kernel, strides, dilations, pads } = window;
-    Ok((x, Pool { kind, kernel, strides, pads, dilations, ceil_mode, count_include_pad }))
+    Ok(Pool { kind, kernel, strides, pads, dilations, ceil_mode, count_include_pad })
 }
 
 /// Whether extents round up. `auto_pad` fixes the extents by itself; for VALID the standard's formula and its shape
