@@ -16,3 +16,4 @@ mod reduce;
 mod resize;
 mod rules;
 mod shape;
+mod values;
