@@ -136,6 +136,17 @@ impl Error {
         Self::Usage { what: what.into(), expected: expected.into(), found: found.into() }
     }
 
+    /// Whether all that is missing are shapes of inputs that the model leaves open.
+    pub fn is_unbound(&self) -> bool {
+        matches!(self, Self::Model { error, .. } if matches!(**error, fornax_onnx::Error::Unbound(_)))
+    }
+
+    /// Whether all that is missing are values of inputs, which decide shapes.
+    pub fn wants_values(&self) -> bool {
+        let known = |why: &String| why.contains("known at compile time");
+        matches!(self, Self::Model { error, .. } if matches!(&**error, fornax_onnx::Error::Unsupported(all) if all.iter().all(known)))
+    }
+
     /// The exit code of the command line: 1 model or input, 2 usage, 3 mismatch, 4 unsupported, 5 limit exceeded.
     pub fn exit_code(&self) -> u8 {
         match self {

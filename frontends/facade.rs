@@ -26,6 +26,7 @@ mod session;
 mod source;
 mod spec;
 mod stats;
+mod values;
 
 #[cfg(feature = "train")]
 pub(crate) use compile::host;

@@ -46,7 +46,7 @@ pub use fornax_compiler as compiler;
 pub use fornax_compiler::Target;
 pub use fornax_ir as ir;
 pub use fornax_ir::inputs::{Bindings, Dim, InputDecl};
-pub use fornax_onnx::{Limits, operators};
+pub use fornax_onnx::{Limits, Outline, operators};
 pub use fornax_runtime as runtime;
 pub use fornax_runtime::{DType, Port, Shape, Tensor};
 pub use fornax_scaling as scaling;

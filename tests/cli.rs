@@ -2,6 +2,8 @@
 
 #[path = "cli/compiling.rs"]
 mod compiling;
+#[path = "cli/files.rs"]
+mod files;
 #[path = "cli/finetuning.rs"]
 mod finetuning;
 #[path = "cli/measuring.rs"]

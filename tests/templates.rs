@@ -77,7 +77,7 @@ fn is_test(path: &str) -> bool {
     path.split('/').any(|part| part == "tests")
 }
 
-/// `text` with the lines that `edit` adds.
+/// `text` with the lines that `edit` adds, or puts instead of one.
 fn edited(text: &str, edit: &str, name: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     let mut at = None;
@@ -91,10 +91,16 @@ fn edited(text: &str, edit: &str, name: &str) -> String {
             at = Some(anchor(place) + 1);
         } else if let Some(place) = line.strip_prefix("@before ") {
             at = Some(anchor(place));
+        } else if let Some(place) = line.strip_prefix("@instead ") {
+            // What the tree has made otherwise.
+            let line = anchor(place);
+            lines.remove(line);
+            at = Some(line);
         } else if line == "@end" {
             at = Some(lines.len());
         } else {
-            let next = at.unwrap_or_else(|| panic!("{name}: expected @after, @before or @end, found `{line}`"));
+            let next =
+                at.unwrap_or_else(|| panic!("{name}: expected @after, @before, @instead or @end, found `{line}`"));
             lines.insert(next, line);
             at = Some(next + 1);
         }

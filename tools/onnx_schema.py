@@ -63,7 +63,7 @@ def operand(parameter, optional):
     """`name:type`, with `?` where it may be absent and `*` where there may be several."""
     option = onnx.defs.OpSchema.FormalParameterOption
     several = parameter.option == option.Variadic
-    mark = "*" if several else "?" if optional or parameter.option == option.Optional else ""
+    mark = ("*" if parameter.is_homogeneous else "**") if several else "?" if optional or parameter.option == option.Optional else ""
     kind = parameter.type_str
     if "(" in kind:
         kind = TYPES.get(kind[7:-1], "none")
@@ -124,8 +124,8 @@ def table():
         "# Schemas of the operators of ONNX's default domain. Written by tools/onnx_schema.py: do not edit.",
         "#",
         "# Below each operator, the versions that changed it: inputs, outputs, attributes and the element types of each type",
-        "# variable, as far as they differ from the version before; `-` is none. `?` may be absent, `*` is any number, `!` is",
-        "# required; the type `none` is one that the IR does not have.",
+        "# variable, as far as they differ from the version before; `-` is none. `?` may be absent, `*` is any number, `**` of several",
+        "# types, `!` is required; the type `none` is one that the IR does not have.",
     ]
     lines += [f"set {name} {members}" for name, members in SETS.items()]
     for name in sorted(history):
@@ -142,4 +142,5 @@ def main():
         sys.exit(f"{TABLE}: expected the table that onnx {onnx.__version__} gives, found another")
 
 
-main()
+if __name__ == "__main__":
+    main()

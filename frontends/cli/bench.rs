@@ -47,11 +47,11 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if args.time_passes {
         return stages::run(&args.measured, out);
     }
-    let model = args.measured.model.open()?;
+    let (model, given) = args.measured.open()?;
     if let Some(path) = &args.save {
         tensors::check_suffix(path, model.outputs().len())?;
     }
-    let (mut session, tensors) = args.measured.session(&model)?;
+    let (mut session, tensors) = args.measured.session(&model, given)?;
     let input: Vec<&Tensor> = tensors.iter().collect();
     let mut outputs = session.run(&input)?;
     if let Some(path) = &args.save {

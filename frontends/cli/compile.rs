@@ -13,7 +13,7 @@ use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, 
 use serde_json::json;
 
 use crate::finetune::optimizer;
-use crate::model_options::{FileArgs, ScaledArgs, check_dimension, dimensions, refuse_overwrite};
+use crate::model_options::{FileArgs, ScaledArgs, bind_shapes, check_dimension, dimensions, refuse_overwrite, shape};
 use crate::output::Output;
 use crate::progress;
 
@@ -38,9 +38,13 @@ pub struct Args {
     /// Target triple: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; this machine's by default.
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// Value for a symbolic dimension; several, separated by commas, compile a shape specialization each, over the same weights.
+    /// Value for a symbolic dimension, or for an axis of an input (x.2=224); several, separated by commas, compile a shape specialization
+    /// each, over the same weights. A batch of 1 that the file fixes is opened again, where the network allows it.
     #[arg(long = "dim", value_name = "NAME=N[,N]", value_parser = extents)]
     dims: Vec<(String, Vec<usize>)>,
+    /// Shape of an input that leaves it open: x=1x3x224x224.
+    #[arg(long = "shape", value_name = "INPUT=NxN", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
     /// Where the weights go: embed (the default), or file (next to the library, with the suffix .weights); and, for a spec or
     /// preset, the state dict (.safetensors) they come from.
     #[arg(long, value_name = "WHERE|FILE")]
@@ -239,8 +243,9 @@ fn targets(args: &Args) -> Result<Vec<Target>> {
 fn bindings(args: &Args, model: &Model) -> Result<Vec<Bindings>> {
     let known = dimensions(model);
     let mut all = vec![Bindings::default()];
+    bind_shapes(model, &args.shapes, &mut all[0])?;
     for (name, values) in &args.dims {
-        check_dimension(&known, name)?;
+        check_dimension(model, &known, name)?;
         let with = |bindings: &Bindings, value: &usize| {
             let mut bindings = bindings.clone();
             bindings.dims.insert(name.clone(), *value);
@@ -281,6 +286,10 @@ fn flags(args: &Args) -> Vec<String> {
     flags.extend(args.dims.iter().map(|(name, values)| {
         let values: Vec<String> = values.iter().map(usize::to_string).collect();
         format!("--dim={name}={}", values.join(","))
+    }));
+    flags.extend(args.shapes.iter().map(|(name, shape)| {
+        let extents: Vec<String> = shape.iter().map(usize::to_string).collect();
+        format!("--shape={name}={}", extents.join("x"))
     }));
     flags
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::image_options::ImageArgs;
 use crate::inputs;
-use crate::model_options::{ModelArgs, refuse_overwrite, refuse_overwrite_of};
+use crate::model_options::{ModelArgs, bound_inputs, refuse_overwrite, refuse_overwrite_of};
 use crate::output::Output;
 
 /// Arguments of `features`.
@@ -49,7 +49,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let written = std::iter::once(&args.output).chain(&args.list).map(PathBuf::as_path);
     refuse_overwrite(&model, written.clone())?;
     refuse_overwrite_of(&files, written)?;
-    let input = ImageInput::of(model.inputs())?;
+    let input = ImageInput::of(&bound_inputs(&model, &args.model.bindings(&model)?))?;
     let (preprocess, source) = args.image.resolve(&model, &input)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
     let threads = args.threads.map_or_else(fornax::runtime::available_threads, usize::from).min(files.len());

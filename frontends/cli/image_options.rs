@@ -58,9 +58,7 @@ impl ImageArgs {
                 (convention.preprocess(&self.sized(input)?), "as asked for")
             }
             (None, Some(preprocess)) => (preprocess, "from the model's metadata"),
-            (None, None) => {
-                (ImageConvention::Imagenet.preprocess(&self.sized(input)?), "by default; the model does not say")
-            }
+            (None, None) => self.by_convention(ImageConvention::Imagenet, input),
         };
         if let Some(order) = self.channel_order {
             let channels = |order| if order == ChannelOrder::Gray { 1 } else { 3 };
@@ -87,6 +85,16 @@ impl ImageArgs {
         }
         result.check()?;
         Ok((result, source))
+    }
+
+    /// What is done where the model does not say; images keep their size where it leaves that open, too.
+    fn by_convention(&self, convention: ImageConvention, input: &ImageInput) -> (Preprocess, &'static str) {
+        if let Ok(sized) = self.sized(input) {
+            return (convention.preprocess(&sized), "by default; the model does not say");
+        }
+        let mut own = convention.preprocess(&ImageInput { height: 1, width: 1, ..input.clone() });
+        (own.resize, own.crop) = (Resize::None, Crop::None);
+        (own, "by default, at the image's own size; the model does not say")
     }
 
     /// The input with the height and width that the options give where the model leaves them open.

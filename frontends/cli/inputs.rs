@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use fornax::ir::types::random_values;
 use fornax::tensors::{self, NamedTensor};
-use fornax::{Bindings, DType, Dim, Error, InputDecl, Model, Result, Tensor};
+use fornax::{Bindings, DType, Dim, Error, InputDecl, Model, Options, Result, Tensor};
+
+use crate::model_options::ModelArgs;
 
 /// The tensors of one `--input`.
 pub struct Given {
@@ -15,16 +17,33 @@ pub struct Given {
     tensors: Vec<NamedTensor>,
 }
 
-/// Reads the files. What comes before `=` is a name, unless the whole argument is a file.
+/// Reads the files.
 pub fn read(arguments: &[String]) -> Result<Vec<Given>> {
     let one = |argument: &String| {
-        let (name, path) = match argument.split_once('=') {
-            Some((name, path)) if !Path::new(argument).exists() => (Some(name.to_string()), PathBuf::from(path)),
-            _ => (None, PathBuf::from(argument)),
-        };
-        Ok(Given { name, tensors: tensors::load(&path)?, path })
+        let (name, path) = split(argument);
+        Ok(Given { name: name.map(str::to_string), tensors: tensors::load(path)?, path: path.to_path_buf() })
     };
     arguments.iter().map(one).collect()
+}
+
+/// The name and the file of `[NAME=]FILE`, either of which may have `=` in it: no name where the whole argument is a file, else what comes before
+/// the first `=` that a file follows.
+fn split(argument: &str) -> (Option<&str>, &Path) {
+    let whole = Path::new(argument);
+    if whole.exists() {
+        return (None, whole);
+    }
+    let places = || argument.match_indices('=').map(|(at, _)| at);
+    let found = places().find(|at| Path::new(&argument[at + 1..]).exists()).or(places().next());
+    found.map_or((None, whole), |at| (Some(&argument[..at]), Path::new(&argument[at + 1..])))
+}
+
+/// Opens the model, with its defaults as inputs that are among the names of the tensors given.
+pub fn open(model: &ModelArgs, given: &[Given]) -> Result<Model> {
+    let opened = model.open()?;
+    let named = |default: &String| given.iter().any(|given| given.name.as_ref() == Some(default));
+    let fed: Vec<String> = opened.defaults().into_iter().filter(named).collect();
+    if fed.is_empty() { Ok(opened) } else { model.open_with(Options { fed, ..Options::default() }) }
 }
 
 /// Puts tensors in the order of the model's inputs.
@@ -74,7 +93,7 @@ fn names(inputs: &[InputDecl]) -> String {
     inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The bindings of `base`, and the shapes of tensors given for all inputs.
+/// The bindings of `base`, the shapes of tensors given for all inputs, and the values of those that decide shapes.
 ///
 /// # Errors
 /// [`Error::Usage`] if a tensor has another extent than `base` gives its dimension.
@@ -88,9 +107,13 @@ pub fn bindings(model: &Model, base: Bindings, tensors: &[Tensor]) -> Result<Bin
                 return Err(Error::usage(what, format!("{expected}, as --dim says"), found.to_string()));
             }
         }
+        if let Some(expected) = base.shapes.get(&input.name).filter(|expected| expected[..] != tensor.shape()[..]) {
+            let found = tensor.shape().to_string();
+            return Err(Error::usage(input.name.as_str(), format!("{expected:?}, as --shape says"), found));
+        }
         shapes.insert(input.name.clone(), tensor.shape().to_vec());
     }
-    Ok(Bindings { shapes, ..base })
+    model.with_values(Bindings { shapes, ..base }, &tensors.iter().collect::<Vec<_>>())
 }
 
 /// Seeded noise in [-1, 1) for float inputs, zeros for others, in the shapes that the bindings give.

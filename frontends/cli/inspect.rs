@@ -6,10 +6,10 @@ use fornax::ir::graph::dot;
 use fornax::ir::graph::verify;
 use fornax::ir::remark::{self, Remark};
 use fornax::runtime::Library;
-use fornax::{Bindings, Error, Model, Result, Stats};
+use fornax::{Bindings, Error, Model, Outline, Result, Stats};
 use serde_json::json;
 
-use crate::model_options::ModelArgs;
+use crate::model_options::{ModelArgs, note_all};
 use crate::output::Output;
 use crate::progress;
 
@@ -228,10 +228,44 @@ fn kernels(plan: &Plan, (flag, pattern): (&str, &str), code: impl Fn(&Kernel) ->
     Ok(text)
 }
 
+/// What a model is that leaves dimensions open: what its file declares and holds.
+fn of_outline(outline: &Outline, open: &Error, model: &Model, out: &mut Output<'_>) -> Result<()> {
+    let nodes: usize = outline.operators.values().sum();
+    if out.json {
+        let port = |input: &fornax::InputDecl| json!({"name": input.name, "type": input.ty()});
+        let inputs: Vec<_> = model.inputs().iter().map(port).collect();
+        let outputs: Vec<&String> = outline.outputs.iter().map(|(name, _)| name).collect();
+        let keys: Vec<&String> = model.metadata().keys().collect();
+        return out
+            .json(&json!({"version": 1, "name": outline.name, "inputs": inputs, "outputs": outputs, "metadata": keys,
+            "imported_nodes": nodes, "operators": outline.operators, "obstacle": open.to_string()}));
+    }
+    writeln!(out.to, "{} ({})", outline.name, model.path().display())?;
+    for input in model.inputs() {
+        writeln!(out.to, "input       {}  {}", input.name, input.ty())?;
+    }
+    for (name, ty) in &outline.outputs {
+        writeln!(out.to, "output      {name}  {ty}")?;
+    }
+    if !model.metadata().is_empty() {
+        let keys: Vec<&str> = model.metadata().keys().map(String::as_str).collect();
+        writeln!(out.to, "metadata    {}", keys.join(", "))?;
+    }
+    writeln!(out.to, "operators   {nodes} in the file")?;
+    for (name, count) in &outline.operators {
+        writeln!(out.to, "  {name:<16} {count:>5}")?;
+    }
+    Ok(writeln!(out.to, "cannot be compiled yet: {open}")?)
+}
+
 /// What the model is, as declared and after the passes; it need not be compilable.
 fn summary(model: &Model, bindings: &Bindings, out: &mut Output<'_>) -> Result<()> {
-    let imported = model.graph(bindings)?;
+    let imported = match (model.graph(bindings), model.outline()) {
+        (Err(error), Some(outline)) if error.is_unbound() => return of_outline(&outline, &error, model, out),
+        (imported, _) => imported?,
+    };
     verify(&imported)?;
+    note_all(model, &imported.notes);
     let nodes = imported.ids().filter(|id| imported.node(*id).op().is_some()).count();
     let stats = progress::during("planning", || model.stats(bindings));
     if out.json {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fornax::{Model, Result, Session, Tensor};
 
+use crate::inputs::Given;
 use crate::model_options::{ModelArgs, ThreadArgs};
 use crate::{inputs, progress};
 
@@ -44,12 +45,18 @@ pub fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl MeasuredArgs {
-    /// A session for `model`, and its inputs.
-    pub fn session(&self, model: &Model) -> Result<(Session, Vec<Tensor>)> {
+    /// Opens the model, for the inputs given.
+    pub fn open(&self) -> Result<(Model, Vec<Given>)> {
+        let given = inputs::read(&self.inputs)?;
+        Ok((inputs::open(&self.model, &given)?, given))
+    }
+
+    /// A session for `model`, and its inputs: those given, if any are.
+    pub fn session(&self, model: &Model, given: Vec<Given>) -> Result<(Session, Vec<Tensor>)> {
         let bindings = self.model.bindings(model)?;
-        let tensors = match self.inputs.is_empty() {
+        let tensors = match given.is_empty() {
             true => inputs::noise(model, &bindings)?,
-            false => inputs::assign(inputs::read(&self.inputs)?, model)?,
+            false => inputs::assign(given, model)?,
         };
         let bindings = inputs::bindings(model, bindings, &tensors)?;
         let session = progress::during("compiling", || self.threads.session(model, bindings))?;

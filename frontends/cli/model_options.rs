@@ -8,7 +8,7 @@ use clap::Args;
 use fornax::scaling::architecture::Padding;
 use fornax::scaling::spec::MAX_INPUT_CHANNELS;
 use fornax::{
-    Bindings, Dim, Error, Features, LibrarySource, Limits, Model, Options, Result, ScaledOptions, Session,
+    Bindings, Dim, Error, Features, InputDecl, LibrarySource, Limits, Model, Options, Result, ScaledOptions, Session,
     SessionOptions, Target,
 };
 
@@ -17,9 +17,13 @@ use fornax::{
 pub struct ModelArgs {
     #[command(flatten)]
     pub file: FileArgs,
-    /// Value for a symbolic dimension; `batch` is axis 0 of every input, and 1 by default.
+    /// Value for a symbolic dimension, or for an axis of an input (x.2=224); `batch` is axis 0 of every input, and 1 by default. A batch of
+    /// 1 that the file fixes is opened again, where the network allows it.
     #[arg(long = "dim", value_name = "NAME=N", value_parser = pair::<usize>)]
     dims: Vec<(String, usize)>,
+    /// Shape of an input that leaves it open: x=1x3x224x224.
+    #[arg(long = "shape", value_name = "INPUT=NxN", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
     /// CPU level to compile for (see targets), or native: that of this machine.
     #[arg(long, value_name = "NAME", default_value = "native")]
     cpu: Cpu,
@@ -160,6 +164,14 @@ fn pair<T: std::str::FromStr>(text: &str) -> Result<(String, T), String> {
     Ok((name.to_string(), value.parse().map_err(|_| format!("expected a whole number after `=`, found `{value}`"))?))
 }
 
+/// `INPUT=NxN`; nothing after `=` is a scalar.
+pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, shape) = text.rsplit_once('=').ok_or("expected INPUT=NxN, such as x=1x3x224x224")?;
+    let extents: Result<Vec<usize>, _> = shape.split('x').filter(|_| !shape.is_empty()).map(str::parse).collect();
+    let extents = extents.map_err(|_| format!("expected extents such as 1x3x224x224 after `=`, found `{shape}`"))?;
+    Ok((name.to_string(), extents))
+}
+
 /// A CPU level to compile for; none is this machine's own.
 #[derive(Clone)]
 struct Cpu(Option<Target>);
@@ -258,11 +270,49 @@ impl ModelArgs {
         let known = dimensions(model);
         let mut bindings = Bindings::default();
         for (name, size) in &self.dims {
-            check_dimension(&known, name)?;
+            check_dimension(model, &known, name)?;
             bindings.dims.insert(name.clone(), *size);
         }
+        bind_shapes(model, &self.shapes, &mut bindings)?;
         Ok(bindings)
     }
+}
+
+/// Adds the shapes given for inputs of `model` to `bindings`.
+pub fn bind_shapes(model: &Model, shapes: &[(String, Vec<usize>)], bindings: &mut Bindings) -> Result<()> {
+    let names = || model.inputs().iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
+    for (name, shape) in shapes {
+        if !model.inputs().iter().any(|input| input.name == *name) {
+            return Err(Error::usage("--shape", format!("an input of the model ({})", names()), name.as_str()));
+        }
+        if bindings.shapes.insert(name.clone(), shape.clone()).is_some_and(|other| other != *shape) {
+            return Err(Error::usage("--shape", "one shape for each input", format!("two for {name}")));
+        }
+    }
+    Ok(())
+}
+
+/// The inputs of `model` with what `bindings` give of their shapes.
+pub fn bound_inputs(model: &Model, bindings: &Bindings) -> Vec<InputDecl> {
+    let extent = |input: &InputDecl, axis: usize, dim: &Dim| {
+        let by_axis = bindings.dims.get(&format!("{}.{axis}", input.name));
+        let by_name = match dim {
+            Dim::Symbol(name) => bindings.dims.get(name),
+            Dim::Known(1) if axis == 0 => bindings.dims.get("batch"),
+            _ => None,
+        };
+        by_axis.or(by_name).map_or_else(|| dim.clone(), |extent| Dim::Known(*extent))
+    };
+    let bound = |input: &InputDecl| match bindings.shapes.get(&input.name) {
+        Some(shape) => {
+            InputDecl { dims: shape.iter().map(|n| Dim::Known(*n)).collect(), ranked: true, ..input.clone() }
+        }
+        None => {
+            let dims = input.dims.iter().enumerate().map(|(axis, dim)| extent(input, axis, dim)).collect();
+            InputDecl { dims, ..input.clone() }
+        }
+    };
+    model.inputs().iter().map(bound).collect()
 }
 
 /// Refuses to write over what `model` was read from.
@@ -282,7 +332,7 @@ pub fn refuse_overwrite_of<'p>(read: &[PathBuf], paths: impl IntoIterator<Item =
     }
 }
 
-/// Names of the dimensions that `--dim` may give.
+/// Names of the dimensions that `--dim` may give, without axes of inputs.
 pub fn dimensions(model: &Model) -> Vec<String> {
     let mut known = vec!["batch".to_string()];
     for dim in model.inputs().iter().flat_map(|input| &input.dims) {
@@ -295,12 +345,22 @@ pub fn dimensions(model: &Model) -> Vec<String> {
     known
 }
 
-/// Refuses a name that is not among `known`.
-pub fn check_dimension(known: &[String], name: &str) -> Result<()> {
-    if known.iter().any(|other| other == name) {
+/// Refuses a name that is neither among `known` nor an axis of an input.
+pub fn check_dimension(model: &Model, known: &[String], name: &str) -> Result<()> {
+    let axis = |input: &InputDecl| {
+        let axis = name.strip_prefix(&input.name).and_then(|rest| rest.strip_prefix('.'));
+        axis.and_then(|axis| axis.parse::<usize>().ok()).is_some_and(|axis| axis < input.dims.len())
+    };
+    if known.iter().any(|other| other == name) || model.inputs().iter().any(axis) {
         return Ok(());
     }
-    Err(Error::usage("--dim", format!("a dimension of the model ({})", known.join(", ")), name))
+    let expected = format!("a dimension of the model ({}), or an axis of an input such as x.2", known.join(", "));
+    Err(Error::usage("--dim", expected, name))
+}
+
+/// What is odd about a model, on standard error, which may be closed.
+pub fn note_all(model: &Model, notes: &[String]) {
+    notes.iter().for_each(|note| _ = writeln!(io::stderr(), "note: {}: {note}", model.path().display()));
 }
 
 /// How many threads.
@@ -324,6 +384,9 @@ impl ThreadArgs {
         let threads = self.threads.map_or_else(fornax::runtime::available_threads, usize::from);
         let pin = self.pin || threads == fornax::runtime::allowed_cpus().len();
         let session = model.session(&SessionOptions { threads, pin, bindings })?;
+        if let Some(compiled) = session.compiled() {
+            note_all(model, compiled.notes());
+        }
         let given = session.pool().threads();
         if given < threads {
             // Standard error may be closed.

@@ -51,8 +51,8 @@ enum By {
 
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
-    let model = args.measured.model.open()?;
-    let (mut session, tensors) = args.measured.session(&model)?;
+    let (model, given) = args.measured.open()?;
+    let (mut session, tensors) = args.measured.session(&model, given)?;
     let input: Vec<&Tensor> = tensors.iter().collect();
     let (profile, peaks) = progress::during("measuring", || -> Result<_> {
         let peaks = Peaks::measure();

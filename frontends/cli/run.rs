@@ -8,7 +8,8 @@ use fornax::{Error, Image, ImageInput, Model, Result, Session, Tensor, tensors};
 use serde_json::json;
 
 use crate::image_options::ImageArgs;
-use crate::model_options::{ModelArgs, ThreadArgs};
+use crate::inputs::Given;
+use crate::model_options::{ModelArgs, ThreadArgs, bound_inputs};
 use crate::output::Output;
 use crate::{inputs, progress};
 
@@ -41,7 +42,8 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
-    let model = args.model.open()?;
+    let given = inputs::read(&args.inputs)?;
+    let model = inputs::open(&args.model, &given)?;
     if let Some(path) = &args.save {
         tensors::check_suffix(path, model.outputs().len())?;
     }
@@ -55,11 +57,16 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if args.images.is_empty() && args.inputs.is_empty() && !model.inputs().is_empty() {
         return Err(Error::usage("input", "--image or --input", "neither"));
     }
-    if args.images.is_empty() { on_tensors(args, &model, labels, out) } else { on_images(args, &model, labels, out) }
+    if args.images.is_empty() {
+        on_tensors(args, given, &model, labels, out)
+    } else {
+        on_images(args, &model, labels, out)
+    }
 }
 
 fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut Output<'_>) -> Result<()> {
-    let input = ImageInput::of(model.inputs())?;
+    let base = args.model.bindings(model)?;
+    let input = ImageInput::of(&bound_inputs(model, &base))?;
     let (preprocess, source) = args.image.resolve(model, &input)?;
     out.note(&format!("preprocess: {preprocess} ({source})"));
     // Images are run one by one, so that each may have its own size, unless the model takes a fixed number at once.
@@ -75,7 +82,7 @@ fn on_images(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut 
             let tensor = preprocess.tensor(&images)?;
             let tensors = [tensor];
             if session.is_none() {
-                let bindings = inputs::bindings(model, args.model.bindings(model)?, &tensors)?;
+                let bindings = inputs::bindings(model, base.clone(), &tensors)?;
                 session = Some(args.threads.session(model, bindings)?);
             }
             let Some(session) = &mut session else { continue };
@@ -165,8 +172,14 @@ fn print_classes(results: &[(PathBuf, Vec<Class>)], out: &mut Output<'_>) -> Res
     Ok(())
 }
 
-fn on_tensors(args: &Args, model: &Model, labels: Option<Vec<String>>, out: &mut Output<'_>) -> Result<()> {
-    let tensors = inputs::assign(inputs::read(&args.inputs)?, model)?;
+fn on_tensors(
+    args: &Args,
+    given: Vec<Given>,
+    model: &Model,
+    labels: Option<Vec<String>>,
+    out: &mut Output<'_>,
+) -> Result<()> {
+    let tensors = inputs::assign(given, model)?;
     let bindings = inputs::bindings(model, args.model.bindings(model)?, &tensors)?;
     let mut session = progress::during("compiling", || args.threads.session(model, bindings))?;
     let begun = Instant::now();

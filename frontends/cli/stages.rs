@@ -19,7 +19,7 @@ use crate::process::peak_rss;
 pub fn run(measured: &MeasuredArgs, out: &mut Output<'_>) -> Result<()> {
     let given = inputs::read(&measured.inputs)?;
     let begun = Instant::now();
-    let model = measured.model.open()?;
+    let model = inputs::open(&measured.model, &given)?;
     let mut stages = model.times().clone();
     let opened = begun.elapsed();
     let bindings = measured.model.bindings(&model)?;

@@ -28,7 +28,7 @@ pub fn run(measured: &MeasuredArgs, save: Option<&Path>, out: &mut Output<'_>) -
     let given = inputs::read(&measured.inputs)?;
     let base = peak_rss();
     let begun = Instant::now();
-    let model = measured.model.open()?;
+    let model = inputs::open(&measured.model, &given)?;
     let bindings = measured.model.bindings(&model)?;
     let tensors = match given.is_empty() {
         true => inputs::noise(&model, &bindings)?,

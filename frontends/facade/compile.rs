@@ -95,9 +95,10 @@ pub(crate) fn compile(
     times.stage("release", &release);
     let program = planned.emit(threads)?;
     release();
-    let Planned { graph, plans, times: stages, .. } = planned;
+    let Planned { mut graph, plans, times: stages, .. } = planned;
     times.extend(&stages);
     let (scores, stats) = times.stage("summary", || (scores(&graph), Stats::new(&counts, &graph, &plans[0])));
     let kernels = distinct_kernels(&plans[0]).0.len();
-    Ok(Compiled { program: Arc::new(program), scores, kernels, stats, times, time: begun.elapsed() })
+    let (program, notes, time) = (Arc::new(program), std::mem::take(&mut graph.notes), begun.elapsed());
+    Ok(Compiled { program, scores, kernels, stats, notes, values: Vec::new(), times, time })
 }

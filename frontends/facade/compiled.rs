@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fornax_compiler::Times;
-use fornax_runtime::{Port, Program};
+use fornax_ir::types::Constant;
+use fornax_runtime::{Port, Program, Tensor};
 
 use super::stats::Stats;
 use crate::classify::Scores;
@@ -17,6 +18,9 @@ pub struct Compiled {
     pub(crate) stats: Stats,
     pub(crate) scores: Scores,
     pub(crate) kernels: usize,
+    pub(crate) notes: Vec<String>,
+    /// What it takes for granted: an input's number, and its value.
+    pub(crate) values: Vec<(usize, Constant)>,
     pub(crate) times: Times,
     pub(crate) time: Duration,
 }
@@ -45,6 +49,21 @@ impl Compiled {
     /// Number of distinct kernels.
     pub fn kernels(&self) -> usize {
         self.kernels
+    }
+
+    /// Whether it is for inputs of these shapes, and of these values where it was compiled for values.
+    pub(crate) fn fits(&self, inputs: &[&Tensor]) -> bool {
+        let ports = self.inputs();
+        let value =
+            |(at, value): &(usize, Constant)| value.bytes().is_some_and(|bytes| bytes[..] == *inputs[*at].bytes());
+        ports.len() == inputs.len()
+            && ports.iter().map(|port| &port.shape).eq(inputs.iter().map(|tensor| tensor.shape()))
+            && self.values.iter().all(value)
+    }
+
+    /// What is odd about the model file, a line each: declared shapes that are not the computed ones, a batch that was opened again.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The stages from the decoded file to callable code.

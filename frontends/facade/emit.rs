@@ -123,7 +123,7 @@ pub struct Artifacts {
     pub files: Vec<Artifact>,
     /// Stages and their times.
     pub times: Times,
-    /// What was left out and why, a line each.
+    /// What is odd about the model file, and what was left out and why, a line each.
     pub notes: Vec<String>,
     /// Distinct kernels of all levels, 0 if only weights were packed.
     pub kernels: usize,
@@ -141,6 +141,7 @@ struct Binding {
     scores: Scores,
     plans: Vec<Plan>,
     parted: Option<Parted>,
+    notes: Vec<String>,
 }
 
 /// What a library is made of.
@@ -172,6 +173,7 @@ impl Model {
         }
         let plans = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
         let (scores, parted) = (bindings[0].scores, bindings[0].parted.take());
+        let notes: Vec<String> = bindings.iter().flat_map(|binding| binding.notes.iter().cloned()).collect();
         let stats = bindings.into_iter().map(|binding| binding.stats).collect();
         let reference = |host: &Target| {
             let graph = self.graph(&options.bindings[0])?;
@@ -179,7 +181,9 @@ impl Model {
         };
         let (step, metadata) = (None, self.metadata());
         let content = Content { plans, stats, scores, step, parted, metadata, reference: &reference };
-        self.emit(&content, options, emit, times)
+        let mut result = self.emit(&content, options, emit, times)?;
+        result.notes.splice(0..0, notes);
+        Ok(result)
     }
 
     /// Compiles the parts of a training step of this model to files of the kinds in `emit`.
@@ -241,7 +245,7 @@ impl Model {
         let compiled = aot::compile(network, reference.as_ref(), threads, &mut result.times)?;
         self.source().release_pages();
         let weights = compiled.weights();
-        result.notes = compiled.notes().to_vec();
+        result.notes.extend_from_slice(compiled.notes());
         result.kernels = compiled.kernels();
         (result.kernel_bytes, result.weights_bytes) = (compiled.kernel_bytes(), weights.bytes.len());
         let description = Description {
@@ -279,7 +283,8 @@ impl Model {
         let planned = planned(graph, targets, None, self.options())?;
         times.extend(&planned.times);
         let stats = Stats::new(&counts, &planned.graph, &planned.plans[0]);
-        Ok(Binding { stats, scores: scores(&planned.graph), plans: planned.plans, parted })
+        let (scores, notes) = (scores(&planned.graph), planned.graph.notes);
+        Ok(Binding { stats, scores, plans: planned.plans, parted, notes })
     }
 }
 

@@ -155,7 +155,8 @@ impl Source for LibraryModel {
         let kernels: BTreeSet<usize> = program.steps().iter().map(|step| step.kernel as usize).collect();
         let (scores, stats) = (self.manifest.scores, self.manifest.stats[binding].clone());
         let (program, time) = (Arc::new(program), begun.elapsed());
-        Ok(Some(Compiled { program, scores, kernels: kernels.len(), stats, times, time }))
+        let (kernels, notes, values) = (kernels.len(), Vec::new(), Vec::new());
+        Ok(Some(Compiled { program, scores, kernels, stats, notes, values, times, time }))
     }
 
     fn library(&self) -> Option<&Library> {
@@ -167,6 +168,7 @@ impl Source for LibraryModel {
 fn has(port: &Port, input: &InputDecl, name: &str, extent: usize) -> bool {
     let named = |(axis, dim): (usize, &Dim)| match dim {
         _ if axis == 0 && name == "batch" => true,
+        _ if name.rsplit_once('.').is_some_and(|of| of == (&port.name, &axis.to_string())) => true,
         Dim::Symbol(own) => own == name,
         _ => false,
     };

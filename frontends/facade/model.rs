@@ -13,6 +13,8 @@ use fornax_compiler::pipeline::{Optimised, Planned};
 use fornax_compiler::{Plan, Target, Times};
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
+use fornax_ir::types::Constant;
+use fornax_onnx::Outline;
 use fornax_runtime::{Library, Port, Shape};
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::spec::Spec;
@@ -167,6 +169,16 @@ impl Model {
         self.source().outputs()
     }
 
+    /// Inputs that have a value in the file: [`Options::fed`] makes them inputs that are given.
+    pub fn defaults(&self) -> Vec<String> {
+        self.source().defaults()
+    }
+
+    /// What an ONNX file holds whatever the shapes are: for those that leave dimensions open.
+    pub fn outline(&self) -> Option<Outline> {
+        self.source().outline()
+    }
+
     /// Its key-value metadata.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.source().metadata()
@@ -304,7 +316,13 @@ impl Model {
         let (begun, mut times) = (Instant::now(), Times::default());
         let graph = times.stage("import", || self.graph(bindings))?;
         let shapes: Vec<Shape> = graph.inputs().iter().map(|id| graph.node(*id).ty.shape.clone()).collect();
-        let same = |entry: &Entry| entry.compiled.inputs().iter().map(|port| &port.shape).eq(shapes.iter());
+        let named = self.inputs().iter().enumerate();
+        let values = named.filter_map(|(at, input)| Some((at, bindings.values.get(&input.name)?.clone())));
+        let values: Vec<(usize, Constant)> = values.collect();
+        let same = |entry: &Entry| {
+            let (compiled, own) = (&entry.compiled, entry.compiled.inputs().iter().map(|port| &port.shape));
+            own.eq(shapes.iter()) && compiled.values == values
+        };
         if let Some(found) = self.lookup(same) {
             let mut cache = self.0.cache.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(entry) = cache.first_mut().filter(|entry| Arc::ptr_eq(&entry.compiled, &found)) {
@@ -314,6 +332,7 @@ impl Model {
         }
         let (target, release) = (self.target()?, || self.source().release_pages());
         let compiled = compile::compile(graph, &target, self.options(), threads, release, (begun, times))?;
+        let compiled = Compiled { values, ..compiled };
         Ok(self.keep(bindings, Arc::new(compiled)))
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fornax_compiler::Times;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
-use fornax_onnx::OnnxFile;
+use fornax_onnx::{OnnxFile, Outline};
 
 use super::options::{Features, Options};
 use super::pooled::{POOLED, pooled};
@@ -46,7 +46,11 @@ impl OnnxModel {
         times: &mut Times,
     ) -> Result<Self> {
         let path = path.to_path_buf();
-        match times.stage("decode", || OnnxFile::from_bytes(bytes.clone(), folder, &options.limits)) {
+        let read = || {
+            let mut file = OnnxFile::from_bytes(bytes.clone(), folder, &options.limits)?;
+            options.fed.iter().try_for_each(|name| file.feed(name)).map(|()| file)
+        };
+        match times.stage("decode", read) {
             Ok(file) => {
                 let (metadata, features) = (file.metadata(), options.features.clone());
                 Ok(Self { path, bytes, file, metadata, features })
@@ -63,6 +67,14 @@ impl Source for OnnxModel {
 
     fn outputs(&self) -> Vec<String> {
         if self.features.is_some() { vec![POOLED.to_string()] } else { self.file.outputs() }
+    }
+
+    fn defaults(&self) -> Vec<String> {
+        self.file.defaults()
+    }
+
+    fn outline(&self) -> Option<Outline> {
+        Some(self.file.outline())
     }
 
     fn metadata(&self) -> &BTreeMap<String, String> {

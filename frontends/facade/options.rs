@@ -26,6 +26,8 @@ pub struct Options {
     pub scaled: ScaledOptions,
     /// What the network computes, if not its declared outputs.
     pub features: Option<Features>,
+    /// Inputs of an ONNX file that have an initializer as their default, and are to be given when it runs.
+    pub fed: Vec<String>,
 }
 
 /// What a network computes instead of its declared outputs.
@@ -80,6 +82,7 @@ impl Default for Options {
             library: LibrarySource::default(),
             scaled: ScaledOptions::default(),
             features: None,
+            fed: Vec::new(),
         }
     }
 }

@@ -10,7 +10,7 @@ use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor, Timeline};
 
 use super::compiled::Compiled;
 use super::model::Model;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How many sets of shapes a session keeps memory for.
 const KEPT: usize = 4;
@@ -68,7 +68,8 @@ impl Session {
         let threads = if options.threads == 0 { fornax_runtime::available_threads() } else { options.threads };
         let compiled = match model.bind_on(threads, &options.bindings) {
             Ok(compiled) => Some(compiled),
-            Err(Error::Model { error, .. }) if matches!(*error, fornax_onnx::Error::Unbound(_)) => None,
+            // What is left open, or must be known of inputs, comes with the first run.
+            Err(error) if error.is_unbound() || error.wants_values() => None,
             Err(error) => return Err(error),
         };
         let mut session = Self { model, pool: Arc::new(Pool::at_most(threads, options.pin)?), bound: Vec::new() };
@@ -144,11 +145,7 @@ impl Session {
 
     /// The memory for the shapes of `inputs`; it becomes the one used last.
     fn fitting(&mut self, inputs: &[&Tensor]) -> Result<&mut fornax_runtime::Session> {
-        let fits = |compiled: &Compiled| {
-            let shapes = compiled.inputs().iter().map(|port| &port.shape);
-            compiled.inputs().len() == inputs.len() && shapes.eq(inputs.iter().map(|tensor| tensor.shape()))
-        };
-        match self.bound.iter().position(|(compiled, _)| fits(compiled)) {
+        match self.bound.iter().position(|(compiled, _)| compiled.fits(inputs)) {
             Some(0) => {}
             Some(at) => {
                 let (front, rest) = self.bound.split_at_mut(at);
@@ -156,7 +153,7 @@ impl Session {
                 self.bound[..=at].rotate_right(1);
             }
             None => {
-                let bindings = self.bindings(inputs)?;
+                let bindings = self.model.with_values(self.bindings(inputs)?, inputs)?;
                 let compiled = self.model.bind_on(self.pool.threads(), &bindings)?;
                 self.keep(compiled)?;
             }

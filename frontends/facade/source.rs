@@ -11,6 +11,7 @@ use fornax_compiler::Target;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, InputDecl};
 use fornax_ir::types::Constant;
+use fornax_onnx::Outline;
 use fornax_runtime::{Library, Port};
 use fornax_scaling::architecture::Architecture;
 use fornax_scaling::spec::Spec;
@@ -28,6 +29,16 @@ pub(crate) trait Source: Send + Sync {
 
     /// Names of its outputs.
     fn outputs(&self) -> Vec<String>;
+
+    /// Inputs that have a value in the file, and are inputs only if they are to be given.
+    fn defaults(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What the file holds before its shapes are known, if that is not all.
+    fn outline(&self) -> Option<Outline> {
+        None
+    }
 
     /// Its key-value metadata.
     fn metadata(&self) -> &BTreeMap<String, String>;

@@ -40,6 +40,9 @@ pub struct Writer {
     opset: i64,
 }
 
+/// A dimension that is neither fixed nor named.
+pub const UNNAMED: i64 = i64::MIN;
+
 /// An attribute value.
 pub enum Value<'a> {
     Int(i64),
@@ -59,7 +62,9 @@ impl Writer {
         let mut shape = TensorShapeProto::new();
         for dim in dims {
             let mut d = tensor_shape_proto::Dimension::new();
-            if *dim < 0 {
+            if *dim == UNNAMED {
+                // Neither an extent nor a name.
+            } else if *dim < 0 {
                 d.set_dim_param(format!("dim{}", -dim));
             } else {
                 d.set_dim_value(*dim);
@@ -77,9 +82,23 @@ impl Writer {
         info
     }
 
-    /// Declares an `f32` input; a negative extent is symbolic.
+    /// Declares an `f32` input; a negative extent is symbolic, and [`UNNAMED`] open without a name.
     pub fn input(&mut self, name: &str, dims: &[i64]) {
         self.graph.input.push(Self::value_info(name, dims));
+    }
+
+    /// Declares an `f32` input without a shape.
+    pub fn input_of_any_rank(&mut self, name: &str) {
+        let mut info = Self::value_info(name, &[]);
+        info.type_.as_mut().expect("a type").mut_tensor_type().shape = None.into();
+        self.graph.input.push(info);
+    }
+
+    /// Declares an `i64` input.
+    pub fn input_of_integers(&mut self, name: &str, dims: &[i64]) {
+        let mut info = Self::value_info(name, dims);
+        info.type_.as_mut().expect("a type").mut_tensor_type().elem_type = tensor_proto::DataType::INT64 as i32;
+        self.graph.input.push(info);
     }
 
     /// Declares an `f32` output.

@@ -109,3 +109,31 @@ fn double_precision_functions_are_exact_to_a_unit() {
     let small = Literal::from_f32([3], &[0.3, 1e-38, 3.0]);
     difference("%a: f32[3], %b: f32[3]", "%y = fmod %a, %b", Some(vec![large, small]), 0.0).unwrap();
 }
+
+/// A power with a known exponent is products, a root or a reciprocal: within a unit of what `pow` gives, and the same at special values.
+#[test]
+fn known_exponents_are_products_and_roots() {
+    let special = [0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-40, 3e38, -3e38, 1e-20, 2.5];
+    let mut values: Vec<f32> = random_values(13, 4000).into_iter().map(|v| v.powi(3) * 1e9).collect();
+    values.extend(special);
+    let x = || Literal::from_f32([values.len()], &values);
+    for exponent in [0.5, -0.5, 1.0, -1.0, 2.0, 3.0] {
+        let header = format!("%x: f32[{}]", values.len());
+        for shape in ["[]", "[1]"] {
+            let body = format!("%e = constant f32{shape} [{exponent}]\n%y = pow %x, %e");
+            difference(&header, &body, Some(vec![x()]), 1.2e-7).unwrap_or_else(|e| panic!("{exponent}: {e}"));
+        }
+        // Small values apart, so that the tolerance is relative: bits of one unit.
+        let body = format!("%e = constant f32[] [{exponent}]\n%z = pow %x, %e\n%y = abs %z\n%l = log %y");
+        let apart = values.iter().map(|v| v.abs().max(1e-12)).collect::<Vec<f32>>();
+        difference(&header, &body, Some(vec![Literal::from_f32([apart.len()], &apart)]), 5e-7).unwrap();
+    }
+    // Another exponent stays a power.
+    difference(
+        "%x: f32[3]",
+        "%e = constant f32[] [2.5]\n%y = pow %x, %e",
+        Some(vec![Literal::from_f32([3], &[1.0, 2.0, 3.0])]),
+        1e-6,
+    )
+    .unwrap();
+}

@@ -4,6 +4,7 @@ use fornax_ir::types::Constant;
 
 use crate::error::{Error, Result, short};
 use crate::proto::{AttributeProto, GraphProto, NodeProto, attribute_type as kind};
+use crate::sparse;
 use crate::tensors::TensorLoader;
 
 /// The attributes of one node.
@@ -57,7 +58,7 @@ impl<'a> Attributes<'a> {
     /// A list of strings.
     pub fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>> {
         let Some(attribute) = self.find(name, kind::STRINGS)? else { return Ok(None) };
-        attribute.strings.iter().map(|text| self.utf8(name, text)).collect::<Result<_>>().map(Some)
+        attribute.strings.iter().map(|bytes| self.utf8(name, bytes)).collect::<Result<_>>().map(Some)
     }
 
     /// A tensor.
@@ -65,6 +66,13 @@ impl<'a> Attributes<'a> {
         let Some(attribute) = self.find(name, kind::TENSOR)? else { return Ok(None) };
         let tensor = attribute.t.as_ref().ok_or_else(|| self.error(name, "a tensor", "none"))?;
         self.loader.load(tensor, &format!("{}.{name}", self.node_name())).map(Some)
+    }
+
+    /// A sparse tensor, as a dense one.
+    pub fn sparse_tensor(&self, name: &str) -> Result<Option<Constant>> {
+        let Some(attribute) = self.find(name, kind::SPARSE_TENSOR)? else { return Ok(None) };
+        let tensor = attribute.sparse_tensor.as_ref().ok_or_else(|| self.error(name, "a sparse tensor", "none"))?;
+        sparse::load(self.loader, tensor, &format!("{}.{name}", self.node_name())).map(Some)
     }
 
     /// A graph.
@@ -153,6 +161,7 @@ fn stored(a: &AttributeProto) -> Vec<i32> {
         (kind::FLOATS, !a.floats.is_empty()),
         (kind::INTS, !a.ints.is_empty()),
         (kind::STRINGS, !a.strings.is_empty()),
+        (kind::SPARSE_TENSOR, a.sparse_tensor.is_some()),
     ]
     .into_iter()
     .filter_map(|(code, filled)| filled.then_some(code))

@@ -1,10 +1,12 @@
 //! Declared inputs of an ONNX graph, and the sizes that make them static.
 //!
 //! In: declared dimensions and a [`Bindings`]. Out: one static shape per input. A given shape (or value) of an input
-//! wins, then a dimension's name; axis 0 of an input counts as the batch whatever its name: `batch` binds it, and it
-//! defaults to 1. A name has one size in the whole model. Everything that stays unbound is listed in one error.
+//! wins, then one axis of it (`x.2`), then a dimension's name; axis 0 of an input counts as the batch whatever its name: `batch`
+//! binds it, and it defaults to 1. A name has one size in the whole model. Everything that stays unbound is listed in one error.
+//! A batch of 1 that the file fixes is opened again where another is asked for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use fornax_ir::inputs::{Bindings, Dim, InputDecl};
 use fornax_ir::types::{DType, Shape, TensorType};
@@ -12,7 +14,7 @@ use fornax_ir::types::{DType, Shape, TensorType};
 use crate::error::{Error, Result, short};
 use crate::limits::Limits;
 use crate::proto::{DimensionValue, TypeProto, ValueInfoProto};
-use crate::tensors::element_type;
+use crate::tensors::{element_type, is_foreign};
 
 /// The dimension name that stands for axis 0 of every input.
 const BATCH: &str = "batch";
@@ -24,13 +26,25 @@ pub(crate) struct Declared {
     pub dims: Option<Vec<Dim>>,
 }
 
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.dims {
+            Some(dims) => write!(f, "{}{}", self.dtype, show(dims)),
+            None => write!(f, "{} of any rank", self.dtype),
+        }
+    }
+}
+
 /// Reads a declared type; `None` if no type is declared.
 pub(crate) fn declared(place: &str, ty: Option<&TypeProto>) -> Result<Option<Declared>> {
     let Some(ty) = ty else { return Ok(None) };
     let Some(tensor) = &ty.tensor_type else {
-        return Err(Error::model(place, "type", "a tensor type", "another type"));
+        return Err(Error::Unsupported(vec![format!("{place}: a type other than dense tensors")]));
     };
-    let dtype = element_type(tensor.elem_type).map_err(|e| Error::model(place, "element type", "a numeric type", e))?;
+    let dtype = element_type(tensor.elem_type).map_err(|found| match is_foreign(tensor.elem_type) {
+        true => Error::Unsupported(vec![format!("{place}: elements of type {found}")]),
+        false => Error::model(place, "element type", "a numeric type", found),
+    })?;
     let dim = |value: &Option<DimensionValue>| match value {
         Some(DimensionValue::Extent(extent)) => usize::try_from(*extent).map_or(Dim::Unknown, Dim::Known),
         Some(DimensionValue::Symbol(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
@@ -65,7 +79,79 @@ pub(crate) fn show(dims: &[Dim]) -> String {
 }
 
 /// The static shape of every input.
-pub(crate) fn bind(inputs: &[InputDecl], bindings: &Bindings, limits: &Limits) -> Result<Vec<Shape>> {
+pub(crate) struct Bound {
+    /// The shapes, in order of the inputs.
+    pub shapes: Vec<Shape>,
+    /// The batch, if the file fixes it to 1 and another was asked for.
+    pub reopened: Option<usize>,
+}
+
+/// Binds everything that the declarations leave open.
+pub(crate) fn bind(inputs: &[InputDecl], bindings: &Bindings, limits: &Limits) -> Result<Bound> {
+    let mut inputs = inputs.to_vec();
+    let mut bindings = bindings.clone();
+    let reopened = bind_axes(&mut inputs, &mut bindings)?.or(reopen_batch(&mut inputs, &bindings));
+    let shapes = static_shapes(&inputs, &bindings, limits)?;
+    Ok(Bound { shapes, reopened })
+}
+
+/// Fixes the axes that [`Bindings::dims`] name as `x.2`: the extent of an axis without a name, the size of the name of others. The batch, where
+/// that opens one that the file fixes to 1.
+fn bind_axes(inputs: &mut [InputDecl], bindings: &mut Bindings) -> Result<Option<usize>> {
+    let symbol = |name: &str| inputs.iter().flat_map(|i| &i.dims).any(|d| matches!(d, Dim::Symbol(s) if s == name));
+    let (by_name, by_axis) = std::mem::take(&mut bindings.dims)
+        .into_iter()
+        .partition(|(name, _)| symbol(name) || axis_of(inputs, name).is_none());
+    bindings.dims = by_name;
+    let mut reopened = None;
+    for (name, size) in BTreeMap::<String, usize>::from(by_axis) {
+        let Some((at, axis)) = axis_of(inputs, &name) else { continue };
+        let whole = show(&inputs[at].dims);
+        let wrong = |expected: String| Error::Binding { name: short(&name), expected, found: size.to_string() };
+        let dim = &mut inputs[at].dims[axis];
+        match dim {
+            Dim::Symbol(symbol) => match bindings.dims.insert(symbol.clone(), size) {
+                Some(other) if other != size => return Err(wrong(format!("one size for {}", short(symbol)))),
+                _ => {}
+            },
+            Dim::Unknown => *dim = Dim::Known(size),
+            Dim::Known(extent) if *extent == size => {}
+            Dim::Known(1) if axis == 0 && reopened.is_none_or(|batch| batch == size) => {
+                *dim = Dim::Known(size);
+                reopened = Some(size);
+            }
+            Dim::Known(_) => {
+                return Err(wrong(format!("the fixed axis {axis} of input {} {whole}", short(&inputs[at].name))));
+            }
+        }
+    }
+    Ok(reopened)
+}
+
+/// Opens axis 0 of the inputs that have it fixed to 1, where another batch is asked for and no input leaves it open.
+fn reopen_batch(inputs: &mut [InputDecl], bindings: &Bindings) -> Option<usize> {
+    let batch = *bindings.dims.get(BATCH).filter(|batch| **batch != 1)?;
+    let named = |dim: &Dim| matches!(dim, Dim::Symbol(name) if name == BATCH);
+    let open = |input: &InputDecl| !matches!(input.dims.first(), Some(Dim::Known(_))) || input.dims.iter().any(named);
+    if inputs.iter().any(open) {
+        return None;
+    }
+    let mut reopened = None;
+    for dim in inputs.iter_mut().filter_map(|input| input.dims.first_mut()).filter(|dim| **dim == Dim::Known(1)) {
+        *dim = Dim::Known(batch);
+        reopened = Some(batch);
+    }
+    reopened
+}
+
+/// The input and the axis that `x.2` names.
+fn axis_of(inputs: &[InputDecl], name: &str) -> Option<(usize, usize)> {
+    let (input, axis) = name.rsplit_once('.')?;
+    let (at, axis) = (inputs.iter().position(|i| i.name == input)?, axis.parse().ok()?);
+    (axis < inputs[at].dims.len()).then_some((at, axis))
+}
+
+fn static_shapes(inputs: &[InputDecl], bindings: &Bindings, limits: &Limits) -> Result<Vec<Shape>> {
     let sizes = symbol_sizes(inputs, bindings)?;
     let mut unbound = Vec::new();
     let mut shapes = Vec::with_capacity(inputs.len());
@@ -158,7 +244,11 @@ fn symbol_sizes<'a>(inputs: &'a [InputDecl], bindings: &'a Bindings) -> Result<B
             let mut names: Vec<&str> = symbols().collect();
             names.sort_unstable();
             names.dedup();
-            let expected = format!("one of the dimensions {}", names.join(", "));
+            let axes = "an axis of an input such as x.2";
+            let expected = match &names[..] {
+                [] => axes.to_string(),
+                names => format!("one of the dimensions {}, or {axes}", names.join(", ")),
+            };
             return Err(Error::Binding { name: short(name), expected, found: "a name the model does not have".into() });
         } else {
             check_batch(inputs, *size)?;

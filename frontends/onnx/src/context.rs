@@ -12,8 +12,10 @@ use fornax_ir::types::{Constant, DType, Shape, TensorType};
 
 use crate::assembly::Assembly;
 use crate::attributes::{Attributes, node_name};
+use crate::domain::standard_domain;
 use crate::error::{Error, Result, short};
 use crate::proto::NodeProto;
+use crate::refusals::variant;
 use crate::tensors::TensorLoader;
 
 /// Imports one node: one result per ONNX output, in order.
@@ -24,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub(crate) node: &'a NodeProto,
     pub(crate) version: i64,
     pub(crate) inputs: Vec<Option<ValueId>>,
+    /// The batch, where the file fixes it to 1 and another was asked for.
+    pub(crate) reopened: Option<usize>,
     /// Number of leading inputs that the import function asked for.
     pub(crate) asked: Cell<usize>,
     pub(crate) assembly: &'a mut Assembly,
@@ -34,6 +38,11 @@ impl<'a> Context<'a> {
     /// The operator type.
     pub fn op_type(&self) -> &'a str {
         &self.node.op_type
+    }
+
+    /// The operator's domain, the default one as the empty name.
+    pub fn domain(&self) -> &'a str {
+        standard_domain(&self.node.domain)
     }
 
     /// The node's name, or its first output's where it has none.
@@ -100,6 +109,12 @@ impl<'a> Context<'a> {
     /// The constant behind a value, if it is known.
     pub fn constant(&self, id: ValueId) -> Option<&Constant> {
         self.assembly.graph().producer(id).constant()
+    }
+
+    /// The batch that was opened again, if `x` has it: a computed value of that extent along axis 0. What the file then says of
+    /// axis 0 as 1 means the batch.
+    pub fn reopened_batch(&self, x: ValueId) -> Option<usize> {
+        self.reopened.filter(|batch| self.shape(x).first() == Some(batch) && self.constant(x).is_none())
     }
 
     /// Elements of an i32 or i64 value that must be known; `what` names it in errors.
@@ -199,12 +214,13 @@ impl<'a> Context<'a> {
 
     /// The refusal of a variant of the operator.
     pub fn unsupported(&self, why: impl Into<String>) -> Error {
-        Error::Unsupported(vec![format!("{} ({}): {}", short(self.op_type()), short(self.name()), why.into())])
+        Error::Unsupported(vec![variant(&short(self.op_type()), &short(self.name()), &why.into())])
     }
 
     fn known(&self, id: ValueId, what: &str) -> Result<Literal> {
-        let constant =
-            self.constant(id).ok_or_else(|| self.error(what, "a value known at compile time", "a computed one"))?;
+        let computed =
+            || self.unsupported(format!("{what}: expected a value known at compile time, found a computed one"));
+        let constant = self.constant(id).ok_or_else(computed)?;
         Literal::from_constant(constant).map_err(|e| self.error(what, e.expected, e.found))
     }
 }

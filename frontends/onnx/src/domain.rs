@@ -8,7 +8,7 @@ use crate::proto::OperatorSetId;
 /// Newest version of the standard operator set that is read.
 const NEWEST_OPSET: i64 = 28;
 
-/// Opset versions by domain, the standard domain as the empty name.
+/// Opset versions by domain, the standard domain as the empty name. Of several imports of a domain the last counts, as in onnxruntime.
 pub(crate) fn opsets(place: &str, imports: &[OperatorSetId]) -> Result<BTreeMap<String, i64>> {
     let mut opsets = BTreeMap::new();
     for import in imports {
@@ -19,14 +19,22 @@ pub(crate) fn opsets(place: &str, imports: &[OperatorSetId]) -> Result<BTreeMap<
             let field = format!("opset version of domain {}", show_domain(domain));
             return Err(Error::model(place, field, range, import.version.to_string()));
         }
-        if let Some(other) = opsets.insert(domain.to_string(), import.version)
-            && other != import.version
-        {
-            let found = format!("{other} and {}", import.version);
-            return Err(Error::model(place, format!("opset of domain {}", show_domain(domain)), "one version", found));
-        }
+        opsets.insert(domain.to_string(), import.version);
     }
     Ok(opsets)
+}
+
+/// A note for each domain that is imported with different versions.
+pub(crate) fn imported_twice(imports: &[OperatorSetId]) -> Vec<String> {
+    let mut versions: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    imports.iter().for_each(|i| versions.entry(standard_domain(&i.domain)).or_default().push(i.version));
+    let mut notes = Vec::new();
+    for (domain, versions) in versions {
+        if let Some(last) = versions.last().filter(|last| versions.iter().any(|version| version != *last)) {
+            notes.push(format!("domain {} is imported as {versions:?}; the last counts, {last}", show_domain(domain)));
+        }
+    }
+    notes
 }
 
 /// The domain with the long name of the standard one shortened to nothing.

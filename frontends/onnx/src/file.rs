@@ -1,25 +1,47 @@
 //! An opened model: mapped, decoded, and checked as far as that is possible without shapes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use fornax_ir::inputs::InputDecl;
-use fornax_ir::types::Constant;
 use prost::Message;
 
-use crate::bindings::{declared, input_decl, matches, show};
-use crate::domain::opsets;
+use crate::bindings::{declared, input_decl, matches};
+use crate::domain::{imported_twice, opsets, standard_domain};
 use crate::error::{Error, Result, short};
 use crate::external::ExternalFiles;
 use crate::functions::Functions;
+use crate::initializers::Initializers;
 use crate::limits::Limits;
+use crate::names::{distinct, plain_name};
 use crate::order::{Body, order};
-use crate::proto::{GraphProto, ModelProto};
+use crate::proto::{GraphProto, ModelProto, ValueInfoProto};
 use crate::tensors::TensorLoader;
 
 /// Newest version of the file format that is read.
 const NEWEST_IR: i64 = 14;
+
+/// A graph of nothing.
+static EMPTY: GraphProto = GraphProto {
+    node: Vec::new(),
+    name: String::new(),
+    initializer: Vec::new(),
+    input: Vec::new(),
+    output: Vec::new(),
+    sparse_initializer: Vec::new(),
+};
+
+/// What a file holds whatever its shapes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// Name of the network.
+    pub name: String,
+    /// Name and declared type of each output, `?` where none is declared.
+    pub outputs: Vec<(String, String)>,
+    /// How many nodes there are of each operator, as far as outputs depend on them; functions of the file count as one.
+    pub operators: BTreeMap<String, usize>,
+}
 
 /// A model file, decoded and checked. Its tensors are slices of the mapped file.
 pub struct OnnxFile {
@@ -27,9 +49,11 @@ pub struct OnnxFile {
     pub(crate) loader: TensorLoader,
     pub(crate) opsets: BTreeMap<String, i64>,
     pub(crate) functions: Functions,
-    pub(crate) initializers: HashMap<String, Constant>,
+    pub(crate) initializers: Initializers,
     /// Nodes of the main graph to import, in order.
     pub(crate) order: Vec<usize>,
+    /// What is odd about it, a line each.
+    pub(crate) notes: Vec<String>,
     inputs: Vec<InputDecl>,
 }
 
@@ -56,11 +80,12 @@ impl OnnxFile {
         let graph = model.graph.as_ref().ok_or_else(|| Error::NotOnnx("there is no graph".into()))?;
         Limits::check("graph", "nodes", limits.nodes, graph.node.len() as u64)?;
         let loader = TensorLoader { limits: limits.clone(), external: ExternalFiles::new(base_dir) };
-        let initializers = initializers(graph, &loader)?;
+        let initializers = Initializers::of(graph, &loader)?;
         let inputs = graph_inputs(graph, &initializers)?;
         let functions = Functions::new(&model.functions)?;
         let order = graph_order(graph, &initializers, &inputs)?;
-        Ok(Self { opsets, functions, initializers, order, inputs, loader, model })
+        let notes = imported_twice(&model.opset_import);
+        Ok(Self { opsets, functions, initializers, order, notes, inputs, loader, model })
     }
 
     /// Graph inputs that are not initializers, in order.
@@ -68,9 +93,48 @@ impl OnnxFile {
         &self.inputs
     }
 
-    /// Names of the graph outputs, in order.
+    /// Names of the graph outputs, in order; one that is listed twice is `y` and `y_2`.
     pub fn outputs(&self) -> Vec<String> {
-        self.graph().output.iter().map(|o| o.name.clone()).collect()
+        distinct(self.graph().output.iter().map(|o| o.name.as_str()))
+    }
+
+    /// Inputs that have an initializer, which is their value unless they are fed, in order.
+    pub fn defaults(&self) -> Vec<String> {
+        let inputs = self.graph().input.iter().map(|info| &info.name);
+        inputs.filter(|name| self.initializers.contains(name)).cloned().collect()
+    }
+
+    /// Makes an input that has an initializer one that is given, as any other.
+    ///
+    /// # Errors
+    /// [`Error::Binding`] if there is no such input; [`Error::Model`] if it has no type.
+    pub fn feed(&mut self, name: &str) -> Result<()> {
+        let defaults = self.defaults();
+        if !defaults.iter().any(|other| other == name) {
+            let names: Vec<String> = defaults.iter().map(|name| short(name)).collect();
+            let expected = format!("an input with an initializer ({})", names.join(", "));
+            return Err(Error::Binding { name: short(name), expected, found: "none of this name".into() });
+        }
+        self.initializers.remove(name);
+        self.inputs = graph_inputs(self.model.graph.as_ref().unwrap_or(&EMPTY), &self.initializers)?;
+        Ok(())
+    }
+
+    /// What the file holds whatever the shapes are.
+    pub fn outline(&self) -> Outline {
+        let graph = self.graph();
+        let mut operators = BTreeMap::new();
+        for node in self.order.iter().map(|at| &graph.node[*at]) {
+            let domain = standard_domain(&node.domain);
+            let name = if domain.is_empty() { node.op_type.clone() } else { format!("{domain}.{}", node.op_type) };
+            *operators.entry(name).or_default() += 1;
+        }
+        let output = |(info, name): (&ValueInfoProto, String)| {
+            let declared = declared(&name, info.r#type.as_ref()).ok().flatten();
+            (name, declared.map_or_else(|| "?".to_string(), |ty| ty.to_string()))
+        };
+        let outputs = graph.output.iter().zip(self.outputs()).map(output).collect();
+        Outline { name: plain_name(&graph.name), outputs, operators }
     }
 
     /// The files of external data that it was read from.
@@ -85,14 +149,6 @@ impl OnnxFile {
 
     /// The main graph.
     pub(crate) fn graph(&self) -> &GraphProto {
-        static EMPTY: GraphProto = GraphProto {
-            node: Vec::new(),
-            name: String::new(),
-            initializer: Vec::new(),
-            input: Vec::new(),
-            output: Vec::new(),
-            sparse_initializer: Vec::new(),
-        };
         self.model.graph.as_ref().unwrap_or(&EMPTY)
     }
 }
@@ -138,58 +194,34 @@ fn model_opsets(model: &ModelProto) -> Result<BTreeMap<String, i64>> {
     }
 }
 
-fn initializers(graph: &GraphProto, loader: &TensorLoader) -> Result<HashMap<String, Constant>> {
-    if let Some(sparse) = graph.sparse_initializer.first() {
-        let name = sparse.values.as_ref().map_or("", |v| &v.name);
-        return Err(Error::tensor(short(name), "storage", "a dense tensor", "a sparse one"));
-    }
-    let mut initializers = HashMap::with_capacity(graph.initializer.len());
-    for tensor in &graph.initializer {
-        if tensor.name.is_empty() {
-            return Err(Error::model("graph", "initializer", "a name", "none"));
-        }
-        let constant = loader.load(tensor, &tensor.name)?.with_origins(vec![tensor.name.clone()]);
-        if initializers.insert(tensor.name.clone(), constant).is_some() {
-            return Err(Error::tensor(short(&tensor.name), "name", "a unique one", "two initializers of this name"));
-        }
-    }
-    Ok(initializers)
-}
-
 /// The inputs that are not initializers; those that are must agree with theirs.
-fn graph_inputs(graph: &GraphProto, initializers: &HashMap<String, Constant>) -> Result<Vec<InputDecl>> {
+fn graph_inputs(graph: &GraphProto, initializers: &Initializers) -> Result<Vec<InputDecl>> {
     let mut names = HashSet::new();
     let mut inputs = Vec::new();
     for info in &graph.input {
         if info.name.is_empty() || !names.insert(info.name.as_str()) {
             return Err(Error::model("graph", "input", "a unique name", format!("`{}`", short(&info.name))));
         }
-        let Some(constant) = initializers.get(&info.name) else {
+        if !initializers.contains(&info.name) {
             inputs.push(input_decl(info)?);
-            continue;
-        };
+        }
+        let Some(constant) = initializers.constants.get(&info.name) else { continue };
         let place = format!("input {}", short(&info.name));
         let Some(ty) = declared(&place, info.r#type.as_ref())? else { continue };
         let dims_agree = ty.dims.as_ref().is_none_or(|dims| matches(dims, &constant.ty.shape));
         if ty.dtype != constant.ty.dtype || !dims_agree {
-            let declared = format!("{}{}", ty.dtype, ty.dims.as_ref().map_or(String::new(), |d| show(d)));
-            return Err(Error::model(place, "type", declared, format!("an initializer of {}", constant.ty)));
+            return Err(Error::model(place, "type", ty.to_string(), format!("an initializer of {}", constant.ty)));
         }
     }
     Ok(inputs)
 }
 
-fn graph_order(
-    graph: &GraphProto,
-    initializers: &HashMap<String, Constant>,
-    inputs: &[InputDecl],
-) -> Result<Vec<usize>> {
+fn graph_order(graph: &GraphProto, initializers: &Initializers, inputs: &[InputDecl]) -> Result<Vec<usize>> {
     let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     if outputs.is_empty() {
         return Err(Error::model("graph", "output", "at least one", "none"));
     }
-    let reserved: HashSet<&str> =
-        initializers.keys().map(String::as_str).chain(inputs.iter().map(|i| i.name.as_str())).collect();
+    let reserved: HashSet<&str> = initializers.names().chain(inputs.iter().map(|i| i.name.as_str())).collect();
     let defined = |name: &str| reserved.contains(name);
     order(&Body { place: "graph", nodes: &graph.node, defined: &defined, reserved: &reserved, outputs: &outputs })
 }

@@ -6,6 +6,8 @@
 
 mod branch;
 mod call;
+mod repeat;
+pub(crate) mod sequences;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,11 +15,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use fornax_ir::graph::{Graph, ValueId};
 use fornax_ir::inputs::{Bindings, Dim};
-use fornax_ir::types::{Constant, Shape, TensorType};
+use fornax_ir::types::{Constant, TensorType};
 
 use crate::assembly::Assembly;
 use crate::attributes::node_name;
-use crate::bindings::{bind, declared, matches, show};
+use crate::bindings::{Bound, bind, declared, matches, show};
 use crate::context::Context;
 use crate::domain::{show_domain, standard_domain};
 use crate::error::{Error, Result, short};
@@ -38,6 +40,18 @@ pub(crate) enum NamedValue {
     Absent,
     /// The result of something unsupported.
     Refused,
+    /// A sequence of tensors, by its number in the importer's list.
+    Sequence(usize),
+}
+
+impl NamedValue {
+    /// The value of the graph, if it is one.
+    fn id(self) -> Option<ValueId> {
+        match self {
+            Self::Known(id) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// The names visible to the nodes of one graph or function body.
@@ -63,8 +77,12 @@ pub(crate) struct Importer<'m> {
     pub calls: Vec<usize>,
     /// Nested graphs being inlined.
     pub depth: u64,
+    /// The batch, where the file fixes it to 1 and another was asked for.
+    reopened: Option<usize>,
     initializers: HashMap<&'m str, ValueId>,
     imported: u64,
+    /// The sequences made so far.
+    sequences: Vec<Vec<ValueId>>,
 }
 
 impl OnnxFile {
@@ -73,31 +91,40 @@ impl OnnxFile {
     /// # Errors
     /// [`Error`] naming every unbound dimension, every unsupported operator, or the first node at fault.
     pub fn import(&self, bindings: &Bindings) -> Result<Graph> {
-        let shapes = bind(self.inputs(), bindings, &self.loader.limits)?;
-        let mut graph = build(self, &shapes, &bindings.values)?;
+        let bound = bind(self.inputs(), bindings, &self.loader.limits)?;
+        let mut graph = build(self, &bound, &bindings.values)?;
         graph.metadata = self.metadata();
-        self.check_outputs(&graph)?;
+        graph.notes = self.notes.clone();
+        if let Some(batch) = bound.reopened {
+            graph.notes.push(format!("the file fixes the batch to 1; it is opened again as {batch}"));
+        }
+        self.check_outputs(&mut graph, bound.reopened)?;
         Ok(graph)
     }
 
-    /// Compares the declared types of the outputs with the inferred ones.
-    fn check_outputs(&self, graph: &Graph) -> Result<()> {
+    /// Compares the declared types of the outputs with the inferred ones. What the file declares of a shape decides nothing, so that a difference is worth
+    /// a note only, unless the batch is opened again: then every output must have it.
+    fn check_outputs(&self, graph: &mut Graph, reopened: Option<usize>) -> Result<()> {
         // Exporters that leave the batch open often declare the outputs for the batch they traced with.
         let open_batch = self.inputs().iter().any(|i| !matches!(i.dims.first(), Some(Dim::Known(_))));
-        for (info, (name, id)) in self.graph().output.iter().zip(graph.outputs()) {
-            let place = format!("output {}", short(name));
+        for (at, info) in self.graph().output.iter().enumerate() {
+            let (place, ty) = (format!("output {}", short(&info.name)), graph.ty(graph.outputs()[at].1));
+            if let Some(batch) = reopened.filter(|batch| ty.shape.first() != Some(batch)) {
+                let expected = format!("the batch of {batch} that was asked for, of which the file fixes 1");
+                return Err(Error::model(place, "axis 0", expected, ty.shape.to_string()));
+            }
             let Some(wanted) = declared(&place, info.r#type.as_ref())? else { continue };
-            let ty = graph.ty(*id);
             if wanted.dtype != ty.dtype {
                 return Err(Error::model(place, "element type", wanted.dtype.name(), ty.dtype.name()));
             }
             let Some(mut dims) = wanted.dims else { continue };
             let text = show(&dims);
-            if let (true, Some(first)) = (open_batch, dims.first_mut()) {
+            if let (true, Some(first)) = (open_batch || reopened.is_some(), dims.first_mut()) {
                 *first = Dim::Unknown;
             }
             if !matches(&dims, &ty.shape) {
-                return Err(Error::model(place, "shape", format!("{text} as declared"), ty.shape.to_string()));
+                let note = format!("{place}: declared as {text}, computed as {}", ty.shape);
+                graph.notes.push(note);
             }
         }
         Ok(())
@@ -106,22 +133,25 @@ impl OnnxFile {
 
 /// Builds the graph of `file` for inputs of the given shapes. Inputs in `known` are replaced by their values where they
 /// are read.
-fn build(file: &OnnxFile, shapes: &[Shape], known: &BTreeMap<String, Constant>) -> Result<Graph> {
+fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> Result<Graph> {
     let graph = file.graph();
     let outputs = graph.node.iter().flat_map(|n| &n.output);
     let inputs = file.inputs().iter().map(|i| &i.name);
-    let reserved = outputs.chain(inputs).chain(file.initializers.keys()).filter(|name| !name.is_empty());
+    let named = outputs.chain(inputs).map(String::as_str);
+    let reserved = named.chain(file.initializers.names()).filter(|name| !name.is_empty());
     let mut importer = Importer {
         file,
-        assembly: Assembly::new(&plain_name(&graph.name), file.loader.limits.clone(), reserved.map(String::as_str)),
+        assembly: Assembly::new(&plain_name(&graph.name), file.loader.limits.clone(), reserved),
         refusals: Refusals::default(),
         calls: Vec::new(),
         depth: 0,
+        reopened: bound.reopened,
         initializers: HashMap::new(),
         imported: 0,
+        sequences: Vec::new(),
     };
     let mut values = HashMap::new();
-    for (input, shape) in file.inputs().iter().zip(shapes) {
+    for (input, shape) in file.inputs().iter().zip(&bound.shapes) {
         let id = importer.assembly.input(&input.name, TensorType::new(input.dtype, shape.clone()));
         let value = known.get(&input.name).map(|v| importer.assembly.constant(&input.name, v.clone()));
         values.insert(input.name.clone(), NamedValue::Known(value.unwrap_or(id)));
@@ -129,10 +159,16 @@ fn build(file: &OnnxFile, shapes: &[Shape], known: &BTreeMap<String, Constant>) 
     let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
     importer.nodes(&mut scope, &graph.node, &file.order)?;
     importer.refusals.finish()?;
-    for output in &graph.output {
+    for (output, name) in graph.output.iter().zip(file.outputs()) {
         match importer.value(&scope, &output.name) {
-            Some(NamedValue::Known(id)) => importer.assembly.output(&output.name, id),
-            _ => return Err(Error::model("graph", "output", "a computed value", short(&output.name))),
+            Some(NamedValue::Known(id)) => importer.assembly.output(&name, id),
+            Some(NamedValue::Sequence(_)) => {
+                return Err(Error::Unsupported(vec![format!("output {}: a sequence", short(&output.name))]));
+            }
+            _ => {
+                importer.refusals.finish()?;
+                return Err(Error::model("graph", "output", "a computed value", short(&output.name)));
+            }
         }
     }
     Ok(importer.assembly.finish())
@@ -163,7 +199,12 @@ impl<'m> Importer<'m> {
             // Only the main graph sees the model's initializers; a function body sees nothing around it.
             None if scope.prefix.is_some() => None,
             None => {
-                let (name, constant) = self.file.initializers.get_key_value(name)?;
+                let initializers = &self.file.initializers;
+                if let Some((name, why)) = initializers.foreign.get_key_value(name) {
+                    self.refusals.initializer(name, why);
+                    return Some(NamedValue::Refused);
+                }
+                let (name, constant) = initializers.constants.get_key_value(name)?;
                 let assembly = &mut self.assembly;
                 let add = || assembly.parameter(name, constant.clone());
                 Some(NamedValue::Known(*self.initializers.entry(name).or_insert_with(add)))
@@ -197,22 +238,25 @@ impl<'m> Importer<'m> {
             let expected = format!("an imported domain ({})", imported.join(", "));
             return Err(Error::model(short(node_name(node)), "domain", expected, show_domain(domain)));
         };
+        if domain.is_empty()
+            && let Some(results) = self.structural(scope, node, operands, version)?
+        {
+            return Ok(results);
+        }
         let refused = vec![NamedValue::Refused; node.output.len()];
-        let function = registry::lookup(domain, &node.op_type, version);
-        if function.is_none() && !(domain.is_empty() && node.op_type == "If") {
+        let Some(function) = registry::lookup(domain, &node.op_type, version) else {
             self.refusals.operator(node, version);
             return Ok(refused);
+        };
+        if operands.contains(&NamedValue::Refused) {
+            return Ok(refused);
         }
-        let inputs = operands.iter().map(|value| match value {
-            NamedValue::Known(id) => Some(Some(*id)),
-            NamedValue::Absent => Some(None),
-            NamedValue::Refused => None,
-        });
-        let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return Ok(refused) };
-        let loader = &self.file.loader;
-        let mut cx = Context { node, version, inputs, asked: Cell::new(0), assembly: &mut self.assembly, loader };
+        if operands.iter().any(|operand| matches!(operand, NamedValue::Sequence(_))) {
+            self.refusals.variants(node, vec!["a sequence as an operand".into()]);
+            return Ok(refused);
+        }
+        let mut cx = self.context(node, operands, version);
         let bound = schema::check(&cx)?;
-        let Some(function) = function else { return self.branch(scope, node, operands) };
         let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
             true => cx.all_inputs_asked().and_then(|()| schema::check_results(&cx, bound, &ids)).map(|()| ids),
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
@@ -220,11 +264,42 @@ impl<'m> Importer<'m> {
         match results {
             Ok(ids) => Ok(ids.into_iter().map(NamedValue::Known).collect()),
             Err(Error::Unsupported(why)) => {
-                self.refusals.variants(why);
+                self.refusals.variants(node, why);
                 Ok(refused)
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// What an import function sees of a node; operands that are no tensors are absent.
+    fn context<'a>(&'a mut self, node: &'a NodeProto, operands: &[NamedValue], version: i64) -> Context<'a> {
+        let inputs = operands.iter().map(|operand| operand.id()).collect();
+        let (reopened, assembly, loader) = (self.reopened, &mut self.assembly, &self.file.loader);
+        Context { node, version, inputs, reopened, asked: Cell::new(0), assembly, loader }
+    }
+
+    /// The results of a node that stands for others: one with a body, or of sequences. None of an operator of tensors.
+    fn structural(
+        &mut self,
+        scope: &Scope<'_>,
+        node: &NodeProto,
+        operands: &[NamedValue],
+        version: i64,
+    ) -> Result<Option<Vec<NamedValue>>> {
+        if !registry::is_structural(&node.op_type, version) {
+            return self.on_sequences(scope, node, operands, version);
+        }
+        schema::check(&self.context(node, operands, version))?;
+        if operands.contains(&NamedValue::Refused) {
+            return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
+        }
+        match node.op_type.as_str() {
+            "If" => self.branch(scope, node, operands),
+            "Loop" => self.repeat(scope, node, operands, version),
+            "Scan" => self.scan(scope, node, operands, version),
+            _ => return self.on_sequences(scope, node, operands, version),
+        }
+        .map(Some)
     }
 
     /// Gives results that this node computed the model's names of them.

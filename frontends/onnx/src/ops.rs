@@ -5,20 +5,30 @@
 //! [`Context::unsupported`](crate::context::Context::unsupported), never an approximation.
 
 pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod constant;
 pub(crate) mod conv;
+pub(crate) mod early;
+pub(crate) mod einsum;
 pub(crate) mod elementwise;
+pub(crate) mod fused;
+pub(crate) mod indexing;
 pub(crate) mod linear;
+pub(crate) mod losses;
 pub(crate) mod movement;
 pub(crate) mod normalization;
 pub(crate) mod pool;
 pub(crate) mod power;
+pub(crate) mod qlinear;
 pub(crate) mod quantize;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod rotary;
+pub(crate) mod sampling;
 pub(crate) mod shape;
-mod support;
+pub(crate) mod spectral;
+pub(crate) mod support;
+pub(crate) mod trigonometry;
 pub(crate) mod unary;
 mod window;

@@ -34,11 +34,7 @@ pub(crate) fn order(body: &Body<'_>) -> Result<Vec<usize>> {
     }
     let sorted = sort(body, &operands)?;
     let mut live = vec![false; body.nodes.len()];
-    let mut seen = HashSet::new();
     for output in body.outputs {
-        if !seen.insert(*output) {
-            return Err(Error::model(body.place, "output", "unique names", format!("{} twice", short(output))));
-        }
         match producers.get(output) {
             Some(node) => live[*node] = true,
             None if !output.is_empty() && (body.defined)(output) => {}
@@ -92,7 +88,7 @@ fn node_operands(body: &Body<'_>, node: &NodeProto, producers: &HashMap<&str, us
 }
 
 /// Every name that a nested graph reads; prost bounds how deep graphs nest.
-fn names_read<'a>(graph: &'a GraphProto, names: &mut Vec<&'a str>) {
+pub(crate) fn names_read<'a>(graph: &'a GraphProto, names: &mut Vec<&'a str>) {
     names.extend(graph.output.iter().map(|o| o.name.as_str()));
     for node in &graph.node {
         names.extend(node.input.iter().map(String::as_str));

@@ -146,11 +146,15 @@ pub(crate) struct TensorProto {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Segment {}
 
-/// A sparse tensor; only its name is read, to refuse it.
+/// A sparse tensor: the elements that are not zero, where they are, and the shape of the whole.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct SparseTensorProto {
     #[prost(message, optional, tag = "1")]
     pub values: Option<TensorProto>,
+    #[prost(message, optional, tag = "2")]
+    pub indices: Option<TensorProto>,
+    #[prost(int64, repeated, tag = "3")]
+    pub dims: Vec<i64>,
 }
 
 /// Name and type of a value.
@@ -234,6 +238,7 @@ pub(crate) mod attribute_type {
     pub const FLOATS: i32 = 6;
     pub const INTS: i32 = 7;
     pub const STRINGS: i32 = 8;
+    pub const SPARSE_TENSOR: i32 = 11;
 
     /// Names of the attribute types by their codes, as in onnx.proto.
     const NAMES: [&str; 15] = [

@@ -15,15 +15,16 @@ const NAMED: usize = 8;
 #[derive(Default)]
 pub(crate) struct Refusals {
     operators: BTreeMap<String, Vec<String>>,
-    variants: Vec<String>,
+    initializers: BTreeMap<String, Vec<String>>,
+    /// Nodes by operator type and what of it is refused.
+    variants: BTreeMap<(String, String), Vec<String>>,
 }
 
 impl Refusals {
     /// Adds a node whose operator has no import function at this opset version.
     pub fn operator(&mut self, node: &NodeProto, version: i64) {
         let domain = standard_domain(&node.domain);
-        let note = match schema::of(&node.op_type, version) {
-            _ if !domain.is_empty() => String::new(),
+        let note = match schema::of(domain, &node.op_type, version) {
             Found::Since(since) => format!(", which has it since {since}"),
             Found::Removed(at) => format!(", which has it no longer since {at}"),
             Found::Schema(_) | Found::Unknown => String::new(),
@@ -32,20 +33,44 @@ impl Refusals {
         self.operators.entry(operator).or_default().push(short(node_name(node)));
     }
 
-    /// Adds variants that an import function refused.
-    pub fn variants(&mut self, why: Vec<String>) {
-        self.variants.extend(why);
+    /// Adds an initializer that a node reads and that is not known, once.
+    pub fn initializer(&mut self, name: &str, why: &[String]) {
+        self.initializers.insert(name.to_string(), why.to_vec());
+    }
+
+    /// Adds variants of its operator that the import function of `node` refused.
+    pub fn variants(&mut self, node: &NodeProto, why: Vec<String>) {
+        let (op, name) = (short(&node.op_type), short(node_name(node)));
+        let prefix = variant(&op, &name, "");
+        for why in why {
+            let why = why.strip_prefix(&prefix).map_or(why.clone(), str::to_string);
+            self.variants.entry((op.clone(), why)).or_default().push(name.clone());
+        }
     }
 
     /// Fails if there is anything.
     pub fn finish(&mut self) -> Result<()> {
-        let operators = std::mem::take(&mut self.operators).into_iter().map(|(operator, nodes)| {
-            let more = nodes.len().saturating_sub(NAMED);
-            let named = nodes.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{operator} ({named}{more})")
-        });
-        let all: Vec<String> = operators.chain(std::mem::take(&mut self.variants)).collect();
+        let operators = std::mem::take(&mut self.operators)
+            .into_iter()
+            .map(|(operator, nodes)| format!("{operator} ({})", named(&nodes)));
+        let initializers = std::mem::take(&mut self.initializers).into_values().flatten();
+        let variants = std::mem::take(&mut self.variants);
+        let variants = variants.into_iter().map(|((op, why), nodes)| variant(&op, &named(&nodes), &why));
+        let all: Vec<String> = operators.chain(initializers).chain(variants).collect();
         if all.is_empty() { Ok(()) } else { Err(Error::Unsupported(all)) }
+    }
+}
+
+/// The refusal of a variant of an operator at some nodes.
+pub(crate) fn variant(op: &str, nodes: &str, why: &str) -> String {
+    format!("{op} ({nodes}): {why}")
+}
+
+/// The first nodes, and how many more there are.
+fn named(nodes: &[String]) -> String {
+    let first = nodes[..nodes.len().min(NAMED)].join(", ");
+    match nodes.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }

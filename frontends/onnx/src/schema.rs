@@ -1,8 +1,9 @@
-//! The standard's schemas: what a node of the default domain may have at its opset version.
+//! Schemas: what a node may have at its opset version.
 //!
 //! In: a node with the types of its operands, and then of its results. Out: nothing, or an error that names operator, field,
 //! opset, what the schema has and what was found. The table is `schema/table.txt`, which `tools/onnx_schema.py` writes from the `onnx`
-//! package. An operator that the table does not have is not looked at.
+//! package, and `schema/microsoft.txt`, which `tools/onnxruntime_schema.py` writes of what ONNX Runtime has besides. An operator that
+//! neither has is not looked at.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +34,8 @@ pub(crate) enum Found {
 }
 
 /// The schema of an operator at a version.
-pub(crate) fn of(op_type: &str, version: i64) -> Found {
-    let Some(versions) = versions(op_type) else { return Found::Unknown };
+pub(crate) fn of(domain: &str, op_type: &str, version: i64) -> Found {
+    let Some(versions) = versions(domain, op_type) else { return Found::Unknown };
     match versions.iter().rfind(|(since, _)| *since <= version) {
         Some((_, Some(schema))) => Found::Schema(schema),
         Some((at, None)) => Found::Removed(*at),
@@ -47,7 +48,7 @@ pub(crate) type Bound = BTreeMap<&'static str, (DType, &'static str)>;
 
 /// Fails unless attributes, number and element types of the operands are as the schema has them.
 pub(crate) fn check(cx: &Context<'_>) -> Result<Bound> {
-    let Found::Schema(schema) = of(cx.op_type(), cx.version()) else { return Ok(Bound::new()) };
+    let Found::Schema(schema) = of(cx.domain(), cx.op_type(), cx.version()) else { return Ok(Bound::new()) };
     attributes(cx, schema)?;
     counts(cx, schema)?;
     let mut bound = Bound::new();
@@ -60,7 +61,7 @@ pub(crate) fn check(cx: &Context<'_>) -> Result<Bound> {
 
 /// Fails unless the element types of the results that are asked for are as the schema has them.
 pub(crate) fn check_results(cx: &Context<'_>, mut bound: Bound, results: &[ValueId]) -> Result<()> {
-    let Found::Schema(schema) = of(cx.op_type(), cx.version()) else { return Ok(()) };
+    let Found::Schema(schema) = of(cx.domain(), cx.op_type(), cx.version()) else { return Ok(()) };
     for (slot, (id, name)) in results.iter().zip(&cx.node.output).enumerate() {
         let Some(operand) = at(&schema.outputs, slot).filter(|_| !name.is_empty()) else { continue };
         element_type(cx, schema, operand, cx.ty(*id).dtype, &mut bound)?;
@@ -71,7 +72,7 @@ pub(crate) fn check_results(cx: &Context<'_>, mut bound: Bound, results: &[Value
 /// Why the operator set of a version does not have a node; element types that `types` does not know are not looked at.
 pub(crate) fn fault(node: &NodeProto, version: i64, types: impl Fn(&str) -> Option<DType>) -> Option<String> {
     let op = &node.op_type;
-    let Found::Schema(schema) = of(op, version) else { return Some(format!("opset {version} has no {op}")) };
+    let Found::Schema(schema) = of("", op, version) else { return Some(format!("opset {version} has no {op}")) };
     let known = |name: &str| schema.attributes.iter().any(|attribute| attribute.name == name);
     if let Some(other) = node.attribute.iter().find(|attribute| !known(&attribute.name)) {
         return Some(format!("{op} of opset {version} has no attribute {}", other.name));
@@ -113,7 +114,7 @@ fn attributes(cx: &Context<'_>, schema: &'static Schema) -> Result<()> {
 /// What is wrong with an attribute that the schema does not have.
 fn unknown_attribute(cx: &Context<'_>, schema: &Schema, name: &str) -> crate::error::Error {
     let version = cx.version();
-    let all = versions(cx.op_type()).unwrap_or_default();
+    let all = versions(cx.domain(), cx.op_type()).unwrap_or_default();
     let has = |(_, schema): &&(i64, Option<Schema>)| {
         schema.as_ref().is_some_and(|schema| schema.attributes.iter().any(|known| known.name == name))
     };
@@ -145,7 +146,7 @@ fn counts(cx: &Context<'_>, schema: &Schema) -> Result<()> {
         }
     }
     // Names may be empty where exporters write them so; positions must be there.
-    let least = schema.inputs.iter().filter(|operand| operand.required).count();
+    let least = schema.inputs.iter().rposition(|operand| operand.required).map_or(0, |last| last + 1);
     if cx.node.input.len() < least {
         let found = cx.node.input.len();
         let first = schema.inputs.get(found).map_or("", |operand| operand.name);
@@ -166,6 +167,9 @@ fn element_type(
     if !allowed.contains(&found) {
         let names: Vec<&str> = allowed.iter().map(|dtype| dtype.name()).collect();
         return Err(cx.error(operand.name, format!("{} (opset {version})", one_of(&names)), found.name()));
+    }
+    if operand.mixed {
+        return Ok(());
     }
     match bound.insert(operand.kind, (found, operand.name)) {
         Some((first, name)) if first != found => {

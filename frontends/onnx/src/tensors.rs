@@ -29,9 +29,11 @@ impl TensorLoader {
         if tensor.segment.is_some() {
             return Err(Error::tensor(place, "segment", "a whole tensor", "one segment of a tensor"));
         }
-        let dtype = element_type(tensor.data_type)
-            .map_err(|found| Error::tensor(&place, "data_type", "a numeric element type", found))?;
-        let ty = TensorType::new(dtype, self.shape(tensor, &place)?);
+        let dtype = element_type(tensor.data_type).map_err(|found| match is_foreign(tensor.data_type) {
+            true => Error::Unsupported(vec![format!("tensor {place}: elements of type {found}")]),
+            false => Error::tensor(&place, "data_type", "a numeric element type", found),
+        })?;
+        let ty = TensorType::new(dtype, self.shape(&tensor.dims, &place)?);
         let external = tensor.data_location == EXTERNAL || !tensor.external_data.is_empty();
         let storages = storages(tensor);
         let expected = if external { "external data only" } else { "one storage field" };
@@ -51,11 +53,12 @@ impl TensorLoader {
         Ok(Constant::from_bytes(ty, normal_bools(dtype, payload)))
     }
 
-    fn shape(&self, tensor: &TensorProto, place: &str) -> Result<Shape> {
+    /// The shape that `dims` give, within the limits.
+    pub fn shape(&self, dims: &[i64], place: &str) -> Result<Shape> {
         let axis = |d: &i64| {
             usize::try_from(*d).map_err(|_| Error::tensor(place, "dims", "extents of 0 or more", d.to_string()))
         };
-        let shape: Shape = tensor.dims.iter().map(axis).collect::<Result<_>>()?;
+        let shape: Shape = dims.iter().map(axis).collect::<Result<_>>()?;
         self.limits.check_shape(place, &shape)?;
         Ok(shape)
     }
@@ -115,6 +118,11 @@ pub(crate) fn element_type(code: i32) -> Result<DType, String> {
         21..=23 | 25..=26 => return Err("a type below 8 bits".into()),
         _ => return Err(format!("the unknown type {code}")),
     })
+}
+
+/// Whether ONNX has the element type and the IR has not.
+pub(crate) fn is_foreign(code: i32) -> bool {
+    matches!(code, 8 | 14 | 15 | 17..=26)
 }
 
 /// Names of the storage fields that hold anything.

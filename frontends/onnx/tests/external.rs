@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use fornax_ir::inputs::Bindings;
@@ -103,4 +104,28 @@ fn a_model_in_memory_has_no_folder() {
     let mut model = model(vec![], vec![value("t", FLOAT, None)], vec![]);
     model.graph.mut_or_insert_default().initializer = vec![external(&[("location", "w.bin")])];
     assert!(refusal(&model).contains("expected a model read from a file"));
+}
+
+#[test]
+fn data_is_in_several_files_and_beyond_2_gib() {
+    let (_outer, inner) = folders();
+    let far = 5u64 << 29;
+    // A sparse file: it takes no room on the disk.
+    let mut large = fs::File::create(inner.join("large.bin")).unwrap();
+    large.set_len(far + 8).unwrap();
+    large.seek(SeekFrom::Start(far)).unwrap();
+    large.write_all(&[5.0f32, 6.0].map(f32::to_le_bytes).concat()).unwrap();
+    let tensor = |name: &str, location: &str, offset: u64| TensorProto {
+        name: name.into(),
+        ..external(&[("location", location), ("offset", &offset.to_string()), ("length", "8")])
+    };
+    let nodes = vec![node("Add", &["a", "b"], &["t"])];
+    let mut model = model(vec![], vec![ValueInfoProto { name: "t".into(), ..Default::default() }], nodes);
+    model.graph.mut_or_insert_default().initializer = vec![tensor("a", "sub/w.bin", 8), tensor("b", "large.bin", far)];
+    let path = inner.join("model.onnx");
+    fs::write(&path, bytes(&model)).unwrap();
+    let file = OnnxFile::open(&path, &Limits::default()).unwrap();
+    assert_eq!(file.external_files().len(), 2);
+    let graph = file.import(&Bindings::default()).unwrap();
+    assert_eq!(graph.producer(graph.outputs()[0].1).constant().unwrap().to_f32().unwrap(), [8.0, 10.0]);
 }

@@ -4,11 +4,13 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use fornax_ir::graph::evaluate;
 use fornax_ir::inputs::{Bindings, Dim};
+use fornax_ir::ops::literal::Literal;
 use fornax_ir::types::{Constant, Shape};
 use fornax_onnx::{Error, Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, ModelProto, NodeProto, StringStringEntryProto};
+use onnx_protobuf::{AttributeProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use support::*;
 
 fn bindings(dims: &[(&str, usize)], shapes: &[(&str, &[usize])]) -> Bindings {
@@ -60,7 +62,7 @@ fn bindings_that_fit_nothing_are_refused() {
     let rows: &[(Bindings, &str)] = &[
         (
             bindings(&[("W", 1)], &[]),
-            "binding W: expected one of the dimensions H, found a name the model does not have",
+            "binding W: expected one of the dimensions H, or an axis of an input such as x.2, found a name the model does not have",
         ),
         (bindings(&[("batch", 3)], &[]), "binding batch: expected the fixed axis 0 of input x0 [2,H], found 3"),
         (bindings(&[], &[("x", &[2, 2])]), "binding x: expected one of the inputs x0, found [2,2]"),
@@ -167,7 +169,6 @@ fn every_fault_of_a_graph_is_named() {
             graph(&["y"], vec![relu("w", "y")]),
             "y: input 0: expected a value that a node, an input or an initializer defines, found w, undefined",
         ),
-        (graph(&["y", "y"], vec![relu("x", "y")]), "graph: output: expected unique names, found y twice"),
         (graph(&[], vec![relu("x", "y")]), "graph: output: expected at least one, found none"),
         (
             graph(&["y"], vec![node("Relu", &["x", "x"], &["y"])]),
@@ -198,7 +199,7 @@ fn all_that_is_unsupported_is_in_one_error() {
         node("Upsample", &["x", "x"], &["f"]),
         node("Gelu", &["c"], &["e"]),
         node("Sum", &["d", "e", "f"], &["y"]),
-        node("Loop", &["y"], &["z"]),
+        node("Unique", &["y"], &["z"]),
     ];
     let x = value("x", FLOAT, Some(&["1", "1", "4", "4"]));
     let message = refusal(&model(vec![x], vec![value("z", FLOAT, None)], nodes));
@@ -207,28 +208,215 @@ fn all_that_is_unsupported_is_in_one_error() {
         "Gelu of ai.onnx opset 17, which has it since 20 (e)",
         "Upsample of ai.onnx opset 17, which has it no longer since 10 (f)",
         "Cast (d): to: strings",
-        "Loop of ai.onnx opset 17 (z)",
+        "Unique of ai.onnx opset 17 (z)",
     ] {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
 }
 
 #[test]
-fn declared_outputs_must_agree() {
-    let with = |elem_type, dims: &[&str], input: &[&str]| {
+fn declared_shapes_of_outputs_that_disagree_are_notes() {
+    let with = |elem_type, dims: Option<&[&str]>, input: &[&str]| {
         let mut model = inputs(&[input]);
-        model.graph.mut_or_insert_default().output = vec![value("y0", elem_type, Some(dims))];
-        import(&model).map(drop).map_err(|e| e.to_string())
+        model.graph.mut_or_insert_default().output = vec![value("y0", elem_type, dims)];
+        import(&model).map(|graph| graph.notes).map_err(|e| e.to_string())
     };
-    assert_eq!(with(FLOAT, &["2", "N"], &["2", "3"]), Ok(()));
-    assert_eq!(
-        with(FLOAT, &["2", "4"], &["2", "3"]).unwrap_err(),
-        "output y0: shape: expected [2,4] as declared, found [2,3]"
-    );
-    assert_eq!(with(INT64, &["2", "3"], &["2", "3"]).unwrap_err(), "output y0: element type: expected i64, found f32");
+    let note = |text: &str| Ok(vec![text.to_string()]);
+    assert_eq!(with(FLOAT, Some(&["2", "N"]), &["2", "3"]), Ok(vec![]));
+    assert_eq!(with(FLOAT, None, &["2", "3"]), Ok(vec![]));
+    let found = with(FLOAT, Some(&["2", "4"]), &["2", "3"]);
+    assert_eq!(found, note("output y0: declared as [2,4], computed as [2,3]"));
+    // Exporters of text recognition write no axes at all.
+    assert_eq!(with(FLOAT, Some(&[]), &["2", "3"]), note("output y0: declared as [], computed as [2,3]"));
+    let wrong = with(INT64, Some(&["2", "3"]), &["2", "3"]).unwrap_err();
+    assert_eq!(wrong, "output y0: element type: expected i64, found f32");
     // The batch of the traced example, left in the declaration of the output.
-    assert_eq!(with(FLOAT, &["8", "3"], &["N", "3"]), Ok(()));
-    assert!(with(FLOAT, &["8", "4"], &["N", "3"]).is_err());
+    assert_eq!(with(FLOAT, Some(&["8", "3"]), &["N", "3"]), Ok(vec![]));
+}
+
+#[test]
+fn an_output_may_be_listed_twice() {
+    let x = vec![value("x", FLOAT, Some(&["2"]))];
+    let outputs = ["y", "y", "y_2", "y"].map(|name| value(name, FLOAT, None)).to_vec();
+    let file = open(&model(x, outputs, vec![node("Relu", &["x"], &["y"]), node("Tanh", &["y"], &["y_2"])])).unwrap();
+    assert_eq!(file.outputs(), ["y", "y_3", "y_2", "y_4"]);
+    let graph = file.import(&Bindings::default()).unwrap();
+    let outputs = graph.outputs();
+    assert_eq!(outputs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["y", "y_3", "y_2", "y_4"]);
+    assert!(outputs[1].1 == outputs[0].1 && outputs[3].1 == outputs[0].1 && outputs[2].1 != outputs[0].1);
+}
+
+#[test]
+fn equal_initializers_of_one_name_are_one() {
+    let mut twice = model(
+        vec![value("x", FLOAT, Some(&["2"]))],
+        vec![value("y", FLOAT, None)],
+        vec![node("Add", &["x", "w"], &["y"])],
+    );
+    let w = |v: f32| raw_f32("w", &[2], &[1.0, v]);
+    twice.graph.mut_or_insert_default().initializer = vec![w(2.0), w(2.0)];
+    assert!(import(&twice).is_ok());
+    twice.graph.mut_or_insert_default().initializer = vec![w(2.0), w(3.0)];
+    assert_eq!(refusal(&twice), "tensor w: name: expected a unique one, found two initializers of this name");
+}
+
+#[test]
+fn initializers_of_other_types_harm_only_who_reads_them() {
+    let text = |name: &str, data_type| TensorProto { name: name.into(), data_type, ..Default::default() };
+    let with = |reads: &str| {
+        let nodes = vec![node("Relu", &["x"], &["y"]), node("Identity", &[reads], &["z"])];
+        let outputs = vec![value("y", FLOAT, None), value("z", FLOAT, None)];
+        let mut model = model(vec![value("x", FLOAT, Some(&["2"]))], outputs, nodes);
+        model.graph.mut_or_insert_default().initializer = vec![text("labels", 8), text("tiny", 17)];
+        import(&model).map(drop)
+    };
+    assert_eq!(with("x"), Ok(()));
+    let refused = |reads| match with(reads) {
+        Err(Error::Unsupported(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused("labels"), ["tensor labels: elements of type STRING"]);
+    assert_eq!(refused("tiny"), ["tensor tiny: elements of type an 8-bit float type"]);
+}
+
+#[test]
+fn inputs_of_other_types_are_unsupported() {
+    let mut text = inputs(&[&["2"]]);
+    text.graph.mut_or_insert_default().input = vec![value("x0", 8, Some(&["2"]))];
+    assert_eq!(open(&text).map(drop), Err(Error::Unsupported(vec!["input x0: elements of type STRING".into()])));
+}
+
+#[test]
+fn of_several_imports_of_a_domain_the_last_counts() {
+    let gelu = vec![node("Gelu", &["x"], &["y"])];
+    let mut twice = model(vec![value("x", FLOAT, Some(&["2"]))], vec![value("y", FLOAT, None)], gelu);
+    twice.opset_import = vec![opset("", 17), opset("ai.onnx", 20)];
+    assert_eq!(import(&twice).unwrap().notes, ["domain ai.onnx is imported as [17, 20]; the last counts, 20"]);
+    twice.opset_import = vec![opset("", 20), opset("ai.onnx", 17)];
+    assert!(refusal(&twice).contains("Gelu of ai.onnx opset 17, which has it since 20"));
+    twice.opset_import = vec![opset("", 20), opset("ai.onnx", 20)];
+    assert!(import(&twice).unwrap().notes.is_empty());
+}
+
+#[test]
+fn an_initializer_is_overridden_by_what_is_fed() {
+    let ins = vec![value("x", FLOAT, Some(&["2"])), value("w", FLOAT, Some(&["N"]))];
+    let nodes = vec![node("Add", &["x", "w"], &["a"]), node("Add", &["a", "b"], &["y"])];
+    let mut model = model(ins, vec![value("y", FLOAT, None)], nodes);
+    let tensors = vec![raw_f32("w", &[2], &[1.0, 2.0]), raw_f32("b", &[2], &[3.0, 4.0])];
+    model.graph.mut_or_insert_default().initializer = tensors;
+    let mut file = open(&model).unwrap();
+    assert_eq!(file.defaults(), ["w"]);
+    file.feed("w").unwrap();
+    assert!(file.defaults().is_empty());
+    assert_eq!(file.inputs().iter().map(|input| input.name.as_str()).collect::<Vec<_>>(), ["x", "w"]);
+    let graph = file.import(&bindings(&[("N", 2)], &[])).unwrap();
+    assert_eq!(graph.inputs().len(), 2);
+    let mut file = open(&model).unwrap();
+    let message = file.feed("b").unwrap_err().to_string();
+    assert_eq!(message, "binding b: expected an input with an initializer (w), found none of this name");
+}
+
+#[test]
+fn single_axes_are_bound_by_name_and_number() {
+    let open_axes = inputs(&[&["?", "3", "?", "W"], &["W"]]);
+    let of = |dims: &[(&str, usize)]| shapes(&open_axes, &bindings(dims, &[])).map_err(|e| e.to_string());
+    let bound = of(&[("x0.2", 8), ("x0.3", 6)]).unwrap();
+    assert_eq!(bound, [Shape::from([1, 3, 8, 6]), Shape::from([6])]);
+    assert_eq!(of(&[("x0.2", 8), ("W", 6), ("x0.0", 2)]).unwrap()[0], Shape::from([2, 3, 8, 6]));
+    let rows = [
+        (
+            &[("x0.1", 4), ("x0.2", 8), ("W", 6)][..],
+            "binding x0.1: expected the fixed axis 1 of input x0 [?,3,?,W], found 4",
+        ),
+        (&[("x0.3", 4), ("x0.2", 8), ("W", 6)][..], "binding x0.3: expected one size for W, found 4"),
+        (
+            &[("x0.4", 4), ("x0.2", 8), ("W", 6)][..],
+            "binding x0.4: expected one of the dimensions W, or an axis of an input such as x.2, found a name the model does not have",
+        ),
+    ];
+    for (dims, message) in rows {
+        assert_eq!(of(dims).unwrap_err(), message);
+    }
+}
+
+/// A classifier's end as exporters write it for a batch of 1: pooled, reshaped with the batch in the shape, multiplied, and a token in front.
+fn of_one_photo() -> ModelProto {
+    let pooled = node("GlobalAveragePool", &["x"], &["p"]);
+    let nodes = vec![
+        pooled,
+        node("Reshape", &["p", "shape"], &["r"]),
+        node("Concat", &["token", "r"], &["c"]),
+        node("MatMul", &["c", "w"], &["y"]),
+    ];
+    let axis = AttributeProto { name: "axis".into(), i: 1, type_: AttributeType::INT.into(), ..Default::default() };
+    let mut model =
+        model(vec![value("x", FLOAT, Some(&["1", "2", "3", "3"]))], vec![value("y", FLOAT, Some(&["1", "2"]))], nodes);
+    let graph = model.graph.mut_or_insert_default();
+    graph.node[2].attribute = vec![axis];
+    let shape = [1i64, -1].iter().flat_map(|v| v.to_le_bytes()).collect();
+    graph.initializer = vec![
+        TensorProto { name: "shape".into(), dims: vec![2], data_type: INT64, raw_data: shape, ..Default::default() },
+        raw_f32("token", &[1, 1], &[5.0]),
+        raw_f32("w", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+    ];
+    model
+}
+
+#[test]
+fn a_batch_of_one_is_opened_again() {
+    let file = open(&of_one_photo()).unwrap();
+    let graph = |dims: &[(&str, usize)]| file.import(&bindings(dims, &[]));
+    assert!(graph(&[]).unwrap().notes.is_empty());
+    for key in ["batch", "x.0"] {
+        let graph = graph(&[(key, 3)]).unwrap();
+        assert_eq!(graph.notes, ["the file fixes the batch to 1; it is opened again as 3"]);
+        assert_eq!(graph.ty(graph.outputs()[0].1).shape, Shape::from([3, 2]));
+        // Every photo gives what it gives alone.
+        let photos: Vec<f32> = (0..54).map(|i| (i * i % 17) as f32).collect();
+        let whole = evaluate(&graph, &[Literal::from_f32([3, 2, 3, 3], &photos)]).unwrap()[0].to_f64();
+        for (i, photo) in photos.chunks_exact(18).enumerate() {
+            let one = file.import(&Bindings::default()).unwrap();
+            let alone = evaluate(&one, &[Literal::from_f32([1, 2, 3, 3], photo)]).unwrap()[0].to_f64();
+            assert_eq!(whole[i * 2..][..2], alone);
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_the_graph_does_not_carry_is_refused() {
+    let mut model = of_one_photo();
+    let graph = model.graph.mut_or_insert_default();
+    graph.node.push(node("ReduceMax", &["y"], &["z"]));
+    graph.output = vec![value("z", FLOAT, Some(&["1", "1"]))];
+    let refused = open(&model).unwrap().import(&bindings(&[("batch", 3)], &[])).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "output z: axis 0: expected the batch of 3 that was asked for, of which the file fixes 1, found [1,1]"
+    );
+    // Another number than 1 stays fixed.
+    let four = inputs(&[&["4", "2"]]);
+    assert!(shapes(&four, &bindings(&[("batch", 3)], &[])).is_err());
+    assert!(shapes(&four, &bindings(&[("x0.0", 3)], &[])).is_err());
+}
+
+#[test]
+fn nodes_of_one_type_are_in_one_refusal() {
+    let to = || AttributeProto { name: "to".into(), i: 8, type_: AttributeType::INT.into(), ..Default::default() };
+    let cast = |i: usize| NodeProto { attribute: vec![to()], ..node("Cast", &["x"], &[&format!("c{i}")]) };
+    let outputs = (0..10).map(|i| value(&format!("c{i}"), FLOAT, None)).collect();
+    let refused = refusal(&model(vec![value("x", FLOAT, Some(&["2"]))], outputs, (0..10).map(cast).collect()));
+    assert_eq!(refused, "unsupported: Cast (c0, c1, c2, c3, c4, c5, c6, c7 and 2 more): to: strings");
+}
+
+#[test]
+fn an_outline_needs_no_shapes() {
+    let mut model = inputs(&[&["?", "N"]]);
+    model.graph.mut_or_insert_default().name = "net".into();
+    let outline = open(&model).unwrap().outline();
+    assert_eq!((outline.name.as_str(), outline.operators.len()), ("net", 1));
+    assert_eq!(outline.outputs.len(), 1);
+    assert_eq!(outline.operators["Relu"], 1);
 }
 
 #[test]
@@ -254,10 +442,6 @@ fn versions_are_checked() {
         (
             ModelProto { opset_import: vec![opset("", 29)], ..base() },
             "model: opset version of domain ai.onnx: expected 1 to 28, found 29",
-        ),
-        (
-            ModelProto { opset_import: vec![opset("", 13), opset("ai.onnx", 14)], ..base() },
-            "model: opset of domain ai.onnx: expected one version, found 13 and 14",
         ),
         (
             ModelProto { opset_import: vec![], ..base() },

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use fornax_ir::inputs::Bindings;
 use fornax_ir::types::{Constant, DType};
 use fornax_onnx::{Limits, OnnxFile};
-use onnx_protobuf::{ModelProto, TensorProto, tensor_proto};
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, tensor_proto};
 use support::*;
 
 /// A model whose only output is the tensor.
@@ -84,7 +85,8 @@ fn every_fault_of_a_tensor_is_named() {
         (tensor(1, &[1]), "tensor t: data: expected 4 bytes for f32[1], found 0 bytes"),
         (tensor(0, &[1]), "tensor t: data_type: expected a numeric element type, found UNDEFINED"),
         (tensor(999, &[1]), "tensor t: data_type: expected a numeric element type, found the unknown type 999"),
-        (tensor(8, &[1]), "tensor t: data_type: expected a numeric element type, found STRING"),
+        (tensor(8, &[1]), "unsupported: tensor t: elements of type STRING"),
+        (tensor(22, &[1]), "unsupported: tensor t: elements of type a type below 8 bits"),
         (
             TensorProto { int64_data: vec![1], ..tensor(1, &[1]) },
             "tensor t: data: expected raw_data or float_data for f32, found int64_data",
@@ -107,11 +109,75 @@ fn every_fault_of_a_tensor_is_named() {
     }
 }
 
-#[test]
-fn sparse_initializers_are_refused_by_name() {
+/// A sparse tensor of these values, indices and dimensions.
+fn sparse(values: &[f32], (shape, indices): (&[i64], &[i64]), dims: &[i64]) -> SparseTensorProto {
+    let indices = TensorProto {
+        dims: shape.to_vec(),
+        data_type: INT64,
+        raw_data: indices.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..Default::default()
+    };
+    let values = raw_f32("t", &[values.len() as i64], values);
+    SparseTensorProto {
+        values: Some(values).into(),
+        indices: Some(indices).into(),
+        dims: dims.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// The model whose output is a sparse initializer.
+fn holding_sparse(sparse: SparseTensorProto) -> ModelProto {
     let mut model = holding(raw_f32("t", &[1], &[0.0]));
-    let sparse =
-        onnx_protobuf::SparseTensorProto { values: Some(raw_f32("s", &[1], &[0.0])).into(), ..Default::default() };
-    model.graph.mut_or_insert_default().sparse_initializer.push(sparse);
-    assert_eq!(refusal(&model), "tensor s: storage: expected a dense tensor, found a sparse one");
+    let graph = model.graph.mut_or_insert_default();
+    graph.initializer.clear();
+    graph.sparse_initializer.push(sparse);
+    model
+}
+
+#[test]
+fn sparse_tensors_are_read_as_dense_ones() {
+    let values = |sparse| {
+        let graph = import(&holding_sparse(sparse)).unwrap();
+        graph.producer(graph.outputs()[0].1).constant().unwrap().to_f32().unwrap()
+    };
+    let expected = [0.0, 7.0, 0.0, 0.0, 0.0, 8.0];
+    assert_eq!(values(sparse(&[7.0, 8.0], (&[2], &[1, 5]), &[2, 3])), expected);
+    assert_eq!(values(sparse(&[7.0, 8.0], (&[2, 2], &[0, 1, 1, 2]), &[2, 3])), expected);
+    assert_eq!(values(sparse(&[], (&[0], &[]), &[2, 2])), [0.0; 4]);
+    // The attribute of a Constant.
+    let attribute = AttributeProto {
+        name: "sparse_value".into(),
+        type_: AttributeType::SPARSE_TENSOR.into(),
+        sparse_tensor: Some(sparse(&[7.0, 8.0], (&[2], &[1, 5]), &[2, 3])).into(),
+        ..Default::default()
+    };
+    let constant = NodeProto { attribute: vec![attribute], ..node("Constant", &[], &["t"]) };
+    let graph = import(&model(vec![], vec![value("t", FLOAT, None)], vec![constant])).unwrap();
+    assert_eq!(graph.producer(graph.outputs()[0].1).constant().unwrap().to_f32().unwrap(), expected);
+}
+
+#[test]
+fn broken_sparse_tensors_are_refused() {
+    let rows = [
+        (sparse(&[1.0], (&[1], &[6]), &[2, 3]), "tensor t: indices: expected indices of [2,3], found [6]"),
+        (sparse(&[1.0], (&[1], &[-1]), &[2, 3]), "tensor t: indices: expected indices of [2,3], found [-1]"),
+        (sparse(&[1.0], (&[1, 2], &[0, 3]), &[2, 3]), "tensor t: indices: expected indices of [2,3], found [0, 3]"),
+        (
+            sparse(&[1.0, 2.0], (&[2], &[3, 3]), &[2, 3]),
+            "tensor t: indices: expected distinct indices in ascending order, found [3]",
+        ),
+        (sparse(&[1.0], (&[2], &[0, 1]), &[2, 3]), "tensor t: indices: expected [1] or [1,2], found i64[2]"),
+        (
+            sparse(&[1.0], (&[1], &[0]), &[1 << 20, 1 << 10]),
+            "t: limit fold_elements: allowed 4194304, needed 1073741824",
+        ),
+        (
+            SparseTensorProto { indices: None.into(), ..sparse(&[1.0], (&[1], &[0]), &[2]) },
+            "tensor t: storage: expected values and indices, found one of them, or neither",
+        ),
+    ];
+    for (sparse, message) in rows {
+        assert_eq!(refusal(&holding_sparse(sparse)), message);
+    }
 }

@@ -170,6 +170,8 @@ pub struct Graph {
     pub name: String,
     /// Key-value metadata of the model file (preprocessing, labels); not part of the text form.
     pub metadata: BTreeMap<String, String>,
+    /// What whoever made it noticed about the model, a line each; not part of the text form.
+    pub notes: Vec<String>,
     nodes: StableDiGraph<Node, Edge, u32>,
     inputs: Vec<NodeId>,
     outputs: Vec<(String, ValueId)>,
@@ -456,7 +458,8 @@ impl Graph {
             Some(ValueId { node: *ids.get(&value.node)?, ..value })
         }
         self.topological()?;
-        let mut out = Self { name: self.name.clone(), metadata: self.metadata.clone(), ..Self::default() };
+        let (metadata, notes) = (self.metadata.clone(), self.notes.clone());
+        let mut out = Self { name: self.name.clone(), metadata, notes, ..Self::default() };
         let mut ids: BTreeMap<NodeId, NodeId> = BTreeMap::new();
         for id in &self.inputs {
             let node = self.node(*id);

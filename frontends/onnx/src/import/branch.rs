@@ -9,9 +9,10 @@ use fornax_ir::ops::literal::Literal;
 use super::{Importer, NamedValue, Scope};
 use crate::attributes::{Attributes, node_name};
 use crate::error::{Error, Result, short};
+use crate::initializers::Initializers;
 use crate::limits::Limits;
 use crate::names::{cut, join};
-use crate::order::{Body, order};
+use crate::order::{Body, names_read, order};
 use crate::proto::{GraphProto, NodeProto};
 
 impl Importer<'_> {
@@ -25,8 +26,7 @@ impl Importer<'_> {
             _ => return Err(attributes.error("condition", "one input", format!("{}", operands.len()))),
         };
         let Some(constant) = self.assembly.graph().producer(condition).constant() else {
-            self.refusals
-                .variants(vec![format!("If ({}): the condition is not known at compile time", attributes.node_name())]);
+            self.refusals.variants(node, vec!["the condition is not known at compile time".into()]);
             return Ok(refused);
         };
         let taken = match Literal::from_constant(constant).map(|l| l.to_f64()) {
@@ -39,10 +39,17 @@ impl Importer<'_> {
             let expected = format!("{} outputs", node.output.len());
             return Err(attributes.error(name, expected, graph.output.len().to_string()));
         }
-        self.nested(scope, node, graph)
+        self.nested(scope, node, graph, (0, &[]))
     }
 
-    fn nested(&mut self, scope: &Scope<'_>, node: &NodeProto, graph: &GraphProto) -> Result<Vec<NamedValue>> {
+    /// Inlines a graph of a node, with values for its inputs: the results of trip `trip`.
+    pub(super) fn nested(
+        &mut self,
+        scope: &Scope<'_>,
+        node: &NodeProto,
+        graph: &GraphProto,
+        (trip, inputs): (usize, &[NamedValue]),
+    ) -> Result<Vec<NamedValue>> {
         let place = format!("graph of {}", short(node_name(node)));
         let limits = &self.file.loader.limits;
         Limits::check(&place, "depth", limits.depth, self.depth + self.calls.len() as u64 + 1)?;
@@ -50,13 +57,28 @@ impl Importer<'_> {
             Some(_) => node.name.clone(),
             None => cut(node_name(node)).to_string(),
         };
-        let mut values = HashMap::new();
-        for tensor in &graph.initializer {
-            let constant = self.file.loader.load(tensor, &tensor.name)?.with_origins(vec![tensor.name.clone()]);
-            let id = self.assembly.constant(&join(&prefix, &tensor.name), constant);
-            values.insert(tensor.name.clone(), NamedValue::Known(id));
+        let prefix = if graph.input.is_empty() { prefix } else { format!("{prefix}/{trip}") };
+        let initializers = Initializers::of(graph, &self.file.loader)?;
+        let indices = self.nested_order(scope, graph, &initializers, &place)?;
+        if graph.input.len() != inputs.len() {
+            let (expected, found) = (format!("{} inputs", inputs.len()), graph.input.len().to_string());
+            return Err(Error::model(place, "inputs", expected, found));
         }
-        let indices = self.nested_order(scope, graph, &place)?;
+        let given = graph.input.iter().zip(inputs);
+        let mut values: HashMap<String, NamedValue> = given.map(|(info, value)| (info.name.clone(), *value)).collect();
+        let mut read = Vec::new();
+        names_read(graph, &mut read);
+        let read: HashSet<&str> = read.into_iter().collect();
+        for (name, why) in &initializers.foreign {
+            if read.contains(name.as_str()) {
+                self.refusals.initializer(&join(&prefix, name), why);
+            }
+            values.insert(name.clone(), NamedValue::Refused);
+        }
+        for (name, constant) in initializers.constants {
+            let id = self.assembly.constant(&join(&prefix, &name), constant);
+            values.insert(name, NamedValue::Known(id));
+        }
         let mut inner = Scope {
             values,
             outer: Some(scope),
@@ -75,13 +97,20 @@ impl Importer<'_> {
         Ok(results)
     }
 
-    fn nested_order(&self, scope: &Scope<'_>, graph: &GraphProto, place: &str) -> Result<Vec<usize>> {
-        let own: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    fn nested_order(
+        &self,
+        scope: &Scope<'_>,
+        graph: &GraphProto,
+        initializers: &Initializers,
+        place: &str,
+    ) -> Result<Vec<usize>> {
+        let inputs = graph.input.iter().map(|info| info.name.as_str());
+        let own: HashSet<&str> = initializers.names().chain(inputs).collect();
         let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
         let around = |name: &str| {
             let mut scope = Some(scope);
             while let Some(s) = scope {
-                if s.values.contains_key(name) || (s.prefix.is_none() && self.file.initializers.contains_key(name)) {
+                if s.values.contains_key(name) || (s.prefix.is_none() && self.file.initializers.contains(name)) {
                     return true;
                 }
                 scope = s.outer;

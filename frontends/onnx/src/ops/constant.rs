@@ -1,5 +1,5 @@
 //! Values known at compile time, and operators composed around tables of positions: Constant, ConstantOfShape, Range,
-//! EyeLike, OneHot, Trilu, CumSum.
+//! EyeLike, OneHot, Trilu, CumSum, CumProd.
 
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::literal::Literal;
@@ -32,8 +32,10 @@ pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         Constant::from_i64([], &[attrs.require_int("value_int")?])
     } else if let Some(values) = attrs.ints("value_ints")? {
         Constant::from_i64([values.len()], &values)
+    } else if let Some(values) = attrs.sparse_tensor("sparse_value")? {
+        values
     } else {
-        for name in ["sparse_value", "value_string", "value_strings"] {
+        for name in ["value_string", "value_strings"] {
             if attrs.has(name) {
                 return Err(cx.unsupported(name));
             }
@@ -62,9 +64,11 @@ pub(crate) fn range(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let ty = cx.ty(cx.input(0)?).dtype;
     for (slot, name) in names.iter().enumerate() {
         let id = cx.input(slot)?;
-        if cx.ty(id).dtype != ty || cx.shape(id).rank() > 0 {
+        if cx.ty(id).dtype != ty {
             return Err(cx.error(*name, format!("a scalar of {ty}"), cx.ty(id).to_string()));
         }
+        // Exporters write vectors of one element, too.
+        cx.expect_scalar(id, name)?;
     }
     if matches!(ty, DType::I32 | DType::I64) {
         return whole_range(cx, ty);
@@ -176,30 +180,46 @@ fn element(cx: &mut Context<'_>, v: ValueId, i: usize) -> Result<ValueId> {
     reshape(cx, one, Vec::new())
 }
 
-/// `CumSum` along an axis that is known: partial sums over distances 1, 2, 4, …
+/// `CumSum` along an axis that is known.
 pub(crate) fn cum_sum(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    cumulated(cx, BinaryFn::Add, 0.0)
+}
+
+/// `CumProd` along an axis that is known.
+pub(crate) fn cum_prod(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    cumulated(cx, BinaryFn::Mul, 1.0)
+}
+
+/// Partial sums or products over distances 1, 2, 4, …; `neutral` moves in.
+fn cumulated(cx: &mut Context<'_>, function: BinaryFn, neutral: f64) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x).clone();
     let axis = axis(cx, "axis", cx.const_int(cx.input(1)?, "axis")?, shape.rank())?;
     let reverse = cx.attrs().flag("reverse", false)?;
-    let mut sum = x;
+    let mut all = x;
     if cx.attrs().flag("exclusive", false)? && shape[axis] > 0 {
-        sum = shifted(cx, sum, axis, 1, reverse)?;
+        all = shifted(cx, all, axis, (1, reverse), neutral)?;
     }
     let mut distance = 1;
     while distance < shape[axis] {
-        let moved = shifted(cx, sum, axis, distance, reverse)?;
-        sum = binary(cx, BinaryFn::Add, sum, moved)?;
+        let moved = shifted(cx, all, axis, (distance, reverse), neutral)?;
+        all = binary(cx, function, all, moved)?;
         distance *= 2;
     }
-    Ok(vec![sum])
+    Ok(vec![all])
 }
 
-/// `x` moved along an axis by `distance` towards the end (or the begin), zeros moving in.
-fn shifted(cx: &mut Context<'_>, x: ValueId, axis: usize, distance: usize, backwards: bool) -> Result<ValueId> {
+/// `x` moved along an axis by a distance towards the end (or the begin), `value` moving in.
+fn shifted(
+    cx: &mut Context<'_>,
+    x: ValueId,
+    axis: usize,
+    (distance, backwards): (usize, bool),
+    value: f64,
+) -> Result<ValueId> {
     let rank = cx.shape(x).rank();
     let distance = if backwards { -(distance as i64) } else { distance as i64 };
     let mut pads = vec![0; 2 * rank];
     (pads[axis], pads[axis + rank]) = (distance, -distance);
-    cx.emit(Pad { mode: PadMode::Constant, pads, value: 0.0 }, &[x])
+    cx.emit(Pad { mode: PadMode::Constant, pads, value }, &[x])
 }

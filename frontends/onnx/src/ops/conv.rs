@@ -1,4 +1,4 @@
-//! Convolutions: Conv, ConvTranspose.
+//! Convolutions: Conv, ConvTranspose, Col2Im.
 
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::{Conv, ConvTranspose};
@@ -6,7 +6,7 @@ use fornax_ir::ops::{Conv, ConvTranspose};
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{expect_len, expect_rank, extent, extents};
+use super::support::{expect_len, expect_rank, extent, extents, int_constant, reshape};
 use super::window::{AutoPad, Window, dilated, explicit_pads, kernel_shape, positive};
 
 /// `Conv` over one or more spatial axes.
@@ -125,4 +125,45 @@ fn wanted_extents(
 fn trim(auto_pad: AutoPad, total: i64) -> (i64, i64) {
     let half = total.div_euclid(2);
     if auto_pad == AutoPad::SameUpper { (half, total - half) } else { (total - half, half) }
+}
+
+/// `Col2Im`: the columns of an image added up where they came from, as a transposed convolution with a kernel of one 1 for each place of a block.
+pub(crate) fn col2im(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let image = extents(cx, "image_shape", &cx.const_list(cx.input(1)?, "image_shape")?)?;
+    let block = extents(cx, "block_shape", &cx.const_list(cx.input(2)?, "block_shape")?)?;
+    let rank = image.len();
+    let strides = positive(cx, "strides", rank)?;
+    let dilations = positive(cx, "dilations", rank)?;
+    let pads = explicit_pads(cx, rank)?;
+    let places = block.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n > 0 && block.len() == rank);
+    let (Some(places), [batch, rows, columns]) = (places, &cx.shape(x)[..]) else {
+        return Err(cx.error(
+            "input",
+            "[n, C * block, places], and a block of as many axes as the image",
+            cx.ty(x).to_string(),
+        ));
+    };
+    let (batch, rows, columns) = (*batch, *rows, *columns);
+    let (mut grid, mut padding) = (Vec::with_capacity(rank), Vec::with_capacity(rank));
+    for i in 0..rank {
+        let span = dilated(cx, block[i], dilations[i])?;
+        let room = (image[i] + pads[i] + pads[i + rank]).checked_sub(span);
+        let room =
+            room.ok_or_else(|| cx.error("block_shape", format!("a block within {image:?}"), format!("{block:?}")))?;
+        grid.push(room / strides[i] + 1);
+        padding.push(room % strides[i]);
+    }
+    if !rows.is_multiple_of(places) || grid.iter().product::<usize>() != columns {
+        let expected = format!("a multiple of {places} rows, and {} places", grid.iter().product::<usize>());
+        return Err(cx.error("input", expected, cx.ty(x).to_string()));
+    }
+    let group = rows / places;
+    cx.charge((rows as u64).saturating_mul(places as u64))?;
+    let ones: Vec<i64> = (0..rows * places).map(|i| i64::from(i / places % places == i % places)).collect();
+    let kernel = int_constant(cx, cx.ty(x).dtype, [&[rows, 1], &block[..]].concat(), &ones);
+    let x = reshape(cx, x, [&[batch, rows], &grid[..]].concat())?;
+    let pads = pads.into_iter().map(|p| p as i64).collect();
+    let op = ConvTranspose { strides, pads, dilations, output_padding: padding, group, bias: false };
+    Ok(vec![cx.emit(op, &[x, kernel])?])
 }

@@ -3,6 +3,7 @@
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Where;
 use fornax_ir::scalar::BinaryFn;
+use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -168,4 +169,39 @@ fn type_code_of(cx: &Context<'_>, name: &str) -> Result<i64> {
     ];
     let code = NAMES.iter().position(|known| *known == name).filter(|code| *code > 0);
     code.map(|code| code as i64).ok_or_else(|| cx.error("to", "the name of an element type", name))
+}
+
+/// `BitShift`. Integers of up to 32 bits are shifted in 64; to the right it is a division by a power of two that rounds down.
+pub(crate) fn bit_shift(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let (x, by) = operands(cx)?;
+    let given = cx.ty(x).dtype;
+    if given == DType::U64 {
+        return Err(cx.unsupported("elements of type u64"));
+    }
+    let (x, by) = (cast(cx, x, DType::I64)?, cast(cx, by, DType::I64)?);
+    // Beyond 63 bits nothing is left, or the sign only.
+    let by = with_scalar(cx, BinaryFn::Min, by, 63.0)?;
+    let by = with_scalar(cx, BinaryFn::Max, by, 0.0)?;
+    let two = cx.scalar_like(by, 2.0)?;
+    let y = match cx.attrs().string("direction", "")? {
+        "LEFT" => {
+            let factor = binary(cx, BinaryFn::Pow, two, by)?;
+            binary(cx, BinaryFn::Mul, x, factor)?
+        }
+        "RIGHT" => {
+            // In two steps, so that no power has the sign.
+            let first = with_scalar(cx, BinaryFn::Div, by, 2.0)?;
+            let second = binary(cx, BinaryFn::Sub, by, first)?;
+            let mut y = x;
+            for step in [first, second] {
+                let divisor = binary(cx, BinaryFn::Pow, two, step)?;
+                let rest = binary(cx, BinaryFn::Mod, y, divisor)?;
+                let whole = binary(cx, BinaryFn::Sub, y, rest)?;
+                y = binary(cx, BinaryFn::Div, whole, divisor)?;
+            }
+            y
+        }
+        other => return Err(cx.error("direction", "LEFT or RIGHT", other)),
+    };
+    Ok(vec![cast(cx, y, given)?])
 }

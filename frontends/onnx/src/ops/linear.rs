@@ -1,7 +1,7 @@
-//! Matrix products and what follows them: Gemm, MatMul, Softmax, LogSoftmax, Hardmax.
+//! Matrix products and what follows them: Gemm, MatMul, Softmax, LogSoftmax, Hardmax; Det.
 
 use fornax_ir::graph::ValueId;
-use fornax_ir::ops::{ArgReduce, Gemm, MatMul, Softmax};
+use fornax_ir::ops::{ArgReduce, Gemm, MatMul, Slice, Softmax};
 use fornax_ir::scalar::BinaryFn;
 
 use crate::context::Context;
@@ -11,6 +11,12 @@ use super::support::{self, axis, binary, broadcast, cast, reshape};
 
 /// `Gemm`. Before version 7, C broadcasts only where the attribute `broadcast` says so.
 pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let fixed = cx.version() < 7 && !cx.attrs().flag("broadcast", false)?;
+    Ok(vec![gemm_of(cx, !fixed)?])
+}
+
+/// The product that the node's attributes describe; whether C may broadcast.
+pub(crate) fn gemm_of(cx: &mut Context<'_>, broadcasts: bool) -> Result<ValueId> {
     let (a, b, c) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let (alpha, beta) = (cx.attrs().float("alpha", 1.0)?, cx.attrs().float("beta", 1.0)?);
     let trans_a = cx.attrs().flag("transA", false)?;
@@ -23,11 +29,10 @@ pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     if let Some(c) = c {
         let (a, b) = (cx.shape(a), cx.shape(b));
         let result = [a[usize::from(trans_a)], b[usize::from(!trans_b)]];
-        let fixed = cx.version() < 7 && !cx.attrs().flag("broadcast", false)?;
-        let fits = if fixed {
-            cx.shape(c)[..] == result
-        } else {
+        let fits = if broadcasts {
             broadcast(&result, cx.shape(c)).as_deref() == Some(&result[..])
+        } else {
+            cx.shape(c)[..] == result
         };
         if !fits {
             return Err(cx.error("C", format!("a shape that broadcasts to {result:?}"), cx.ty(c).to_string()));
@@ -35,7 +40,7 @@ pub(crate) fn gemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let op = Gemm { alpha, beta, trans_a, trans_b, bias: c.is_some(), ..Gemm::default() };
     let operands: Vec<ValueId> = [a, b].into_iter().chain(c).collect();
-    Ok(vec![cx.emit(op, &operands)?])
+    cx.emit(op, &operands)
 }
 
 /// `MatMul`.
@@ -91,4 +96,54 @@ fn along(
     let matrix = reshape(cx, x, vec![rows, columns])?;
     let y = f(cx, matrix, 1)?;
     Ok(vec![reshape(cx, y, shape)?])
+}
+
+/// The most rows of a matrix whose determinant is written out.
+const MOST_ROWS: usize = 4;
+
+/// `Det` of matrices of up to 4 rows: by minors along the first row.
+pub(crate) fn det(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let [ref outer @ .., rows, columns] = cx.shape(x).to_vec()[..] else {
+        return Err(cx.error("X", "rank 2 or more", cx.ty(x).to_string()));
+    };
+    if rows != columns || rows == 0 {
+        return Err(cx.error("X", "square matrices", cx.ty(x).to_string()));
+    }
+    if rows > MOST_ROWS {
+        return Err(cx.unsupported(format!("matrices of more than {MOST_ROWS} rows")));
+    }
+    let outer = outer.to_vec();
+    let mut elements = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let mut of_row = Vec::with_capacity(columns);
+        for column in 0..columns {
+            let starts = [vec![0; outer.len()], vec![row, column]].concat();
+            let sizes = [&outer[..], &[1, 1]].concat();
+            let one = cx.emit(Slice { starts, steps: Vec::new(), sizes }, &[x])?;
+            of_row.push(reshape(cx, one, outer.clone())?);
+        }
+        elements.push(of_row);
+    }
+    let all: Vec<usize> = (0..columns).collect();
+    Ok(vec![minor(cx, &elements, &all)?])
+}
+
+/// The determinant of the rows and of the columns that are left.
+fn minor(cx: &mut Context<'_>, rows: &[Vec<ValueId>], columns: &[usize]) -> Result<ValueId> {
+    let Some((first, rest)) = rows.split_first() else { return Err(cx.error("X", "a row", "none")) };
+    let mut sum = None;
+    for (at, column) in columns.iter().enumerate() {
+        let mut term = first[*column];
+        if !rest.is_empty() {
+            let left: Vec<usize> = columns.iter().copied().filter(|other| other != column).collect();
+            let below = minor(cx, rest, &left)?;
+            term = binary(cx, BinaryFn::Mul, term, below)?;
+        }
+        sum = Some(match sum {
+            None => term,
+            Some(before) => binary(cx, if at % 2 == 0 { BinaryFn::Add } else { BinaryFn::Sub }, before, term)?,
+        });
+    }
+    sum.ok_or_else(|| cx.error("X", "a column", "none"))
 }

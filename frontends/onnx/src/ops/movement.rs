@@ -8,7 +8,7 @@ use fornax_ir::ops::{Concat, Gather, GatherElements, Pad, Slice, Tile};
 use crate::context::Context;
 use crate::error::Result;
 
-use super::support::{axes, axis, expect_len, extent, extents, reshape, transpose};
+use super::support::{axes, axis, expand, expect_len, extent, extents, reshape, transpose};
 
 /// `Transpose`; without `perm` the axes are reversed.
 pub(crate) fn transpose_axes(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
@@ -27,9 +27,18 @@ pub(crate) fn transpose_axes(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 
 /// `Concat`.
 pub(crate) fn concat(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let operands = (0..cx.input_count().max(1)).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
+    let mut operands = (0..cx.input_count().max(1)).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
     let given = if cx.version() < 4 { cx.attrs().int("axis", 1)? } else { cx.attrs().require_int("axis")? };
     let axis = axis(cx, "axis", given, cx.shape(operands[0]).rank())?;
+    if let Some(batch) = operands.iter().find_map(|x| cx.reopened_batch(*x)).filter(|_| axis != 0) {
+        for operand in &mut operands {
+            let mut shape = cx.shape(*operand).to_vec();
+            if cx.constant(*operand).is_some() && shape.first() == Some(&1) {
+                shape[0] = batch;
+                *operand = expand(cx, *operand, shape)?;
+            }
+        }
+    }
     Ok(vec![cx.emit(Concat { axis }, &operands)?])
 }
 

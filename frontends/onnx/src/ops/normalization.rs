@@ -70,21 +70,47 @@ pub(crate) fn lrn(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     Ok(vec![cx.emit(Lrn { size, alpha, beta, bias }, &[x])?])
 }
 
-/// A value centred and scaled to unit variance, with its mean and the inverse of its standard deviation.
-struct Standardized {
-    value: ValueId,
-    mean: ValueId,
-    inverse: ValueId,
+/// A normalisation: over which axes, with what added to the variance, and whether the mean is taken off first.
+pub(crate) struct Norm {
+    pub axes: Vec<usize>,
+    pub epsilon: f32,
+    pub centred: bool,
 }
 
-/// `(x - mean) / sqrt(variance + epsilon)` over `axes`.
-fn standardize(cx: &mut Context<'_>, x: ValueId, axes: Vec<usize>, epsilon: f32) -> Result<Standardized> {
-    let mean = reduce(cx, ReduceKind::Mean, x, axes.clone())?;
-    let centred = binary(cx, BinaryFn::Sub, x, mean)?;
+/// A value scaled to unit variance, with its mean (0 where it was not centred) and the inverse of its standard deviation.
+pub(crate) struct Standardized {
+    pub value: ValueId,
+    pub mean: ValueId,
+    pub inverse: ValueId,
+}
+
+/// `(x - mean) / sqrt(variance + epsilon)`, or `x / sqrt(mean of squares + epsilon)`.
+pub(crate) fn standardized(cx: &mut Context<'_>, x: ValueId, norm: Norm) -> Result<Standardized> {
+    let (mean, centred) = match norm.centred {
+        true => {
+            let mean = reduce(cx, ReduceKind::Mean, x, norm.axes.clone())?;
+            (mean, binary(cx, BinaryFn::Sub, x, mean)?)
+        }
+        false => (cx.scalar_like(x, 0.0)?, x),
+    };
     let square = binary(cx, BinaryFn::Mul, centred, centred)?;
-    let variance = reduce(cx, ReduceKind::Mean, square, axes)?;
-    let inverse = inverse_root(cx, variance, epsilon)?;
+    let variance = reduce(cx, ReduceKind::Mean, square, norm.axes)?;
+    let inverse = inverse_root(cx, variance, norm.epsilon)?;
     Ok(Standardized { value: binary(cx, BinaryFn::Mul, centred, inverse)?, mean, inverse })
+}
+
+/// [`standardized`], times `scale`, plus `shift`.
+pub(crate) fn normalized(
+    cx: &mut Context<'_>,
+    x: ValueId,
+    norm: Norm,
+    scale: ValueId,
+    shift: Option<ValueId>,
+) -> Result<Standardized> {
+    expect_broadcast(cx, "scale", scale, x)?;
+    shift.map(|shift| expect_broadcast(cx, "shift", shift, x)).transpose()?;
+    let y = standardized(cx, x, norm)?;
+    Ok(Standardized { value: affine(cx, y.value, scale, shift)?, ..y })
 }
 
 /// `1 / sqrt(x + epsilon)`.
@@ -109,7 +135,7 @@ pub(crate) fn instance_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId
     let channels = [cx.shape(x)[1], 1, rank];
     let scale = per_channel(cx, "scale", scale, channels)?;
     let bias = per_channel(cx, "B", bias, channels)?;
-    let y = standardize(cx, x, (2..rank).collect(), epsilon)?.value;
+    let y = standardized(cx, x, Norm { axes: (2..rank).collect(), epsilon, centred: true })?.value;
     Ok(vec![affine(cx, y, scale, Some(bias))?])
 }
 
@@ -138,7 +164,7 @@ pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> 
     let axes = trailing_axes(cx, x)?;
     let epsilon = cx.attrs().float("epsilon", 1e-5)?;
     let wide = cast(cx, x, stash)?;
-    let y = standardize(cx, wide, axes, epsilon)?;
+    let y = standardized(cx, wide, Norm { axes, epsilon, centred: true })?;
     let narrow = cast(cx, y.value, given)?;
     let mut outputs = vec![affine(cx, narrow, scale, bias)?];
     // They are of the stashed type, also where f64 elements are computed in f64.
@@ -149,20 +175,16 @@ pub(crate) fn layer_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> 
     Ok(outputs)
 }
 
-/// `RMSNormalization`: by the root of the mean square.
+/// `RMSNormalization`: by the root of the mean square; and `SimplifiedLayerNormalization`, its forerunner, with the inverse of that root.
 pub(crate) fn rms_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     expect_broadcast(cx, "scale", scale, x)?;
-    let (given, stash) = (cx.ty(x).dtype, stash_type(cx, x)?);
-    let axes = trailing_axes(cx, x)?;
+    let (stash, axes) = (stash_type(cx, x)?, trailing_axes(cx, x)?);
     let epsilon = cx.attrs().float("epsilon", 1e-5)?;
     let wide = cast(cx, x, stash)?;
-    let square = binary(cx, BinaryFn::Mul, wide, wide)?;
-    let mean = reduce(cx, ReduceKind::Mean, square, axes)?;
-    let inverse = inverse_root(cx, mean, epsilon)?;
-    let y = binary(cx, BinaryFn::Mul, wide, inverse)?;
-    let narrow = cast(cx, y, given)?;
-    Ok(vec![affine(cx, narrow, scale, None)?])
+    let y = standardized(cx, wide, Norm { axes, epsilon, centred: false })?;
+    let narrow = cast(cx, y.value, cx.ty(scale).dtype)?;
+    Ok(vec![affine(cx, narrow, scale, None)?, y.inverse])
 }
 
 /// `GroupNormalization`: scale and bias are per group before version 21, per channel since.
@@ -179,7 +201,7 @@ pub(crate) fn group_normalization(cx: &mut Context<'_>) -> Result<Vec<ValueId>> 
     let inner = shape[2..].iter().fold(shape[1] / groups, |n, d| n.saturating_mul(*d));
     let wide = cast(cx, x, stash)?;
     let grouped = reshape(cx, wide, vec![shape[0], groups, inner])?;
-    let y = standardize(cx, grouped, vec![2], epsilon)?.value;
+    let y = standardized(cx, grouped, Norm { axes: vec![2], epsilon, centred: true })?.value;
     let y = cast(cx, y, given)?;
     if cx.version() < 21 {
         let of_group = [groups, 1, 3];

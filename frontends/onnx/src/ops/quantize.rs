@@ -44,7 +44,13 @@ pub(crate) fn quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 }
 
 /// `saturate(round(x / scale) + zero)` as elements of type `to`; the operands broadcast.
-fn quantize(cx: &mut Context<'_>, x: ValueId, scale: ValueId, zero: Option<ValueId>, to: DType) -> Result<ValueId> {
+pub(super) fn quantize(
+    cx: &mut Context<'_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+    to: DType,
+) -> Result<ValueId> {
     let Some((lo, hi)) = integer_range(to).filter(|_| to.size() <= 2) else {
         return Err(cx.unsupported(format!("quantised elements of type {to}")));
     };
@@ -87,7 +93,7 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 
 /// `x - zero` in the type `wide`, which is wider than 16 bits or floating-point: exact, since a difference of narrow integers is narrow, and wide ones are
 /// subtracted as they are.
-fn centred(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>, wide: DType) -> Result<ValueId> {
+pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>, wide: DType) -> Result<ValueId> {
     let given = cx.ty(x).dtype;
     if integer_range(given).is_none() {
         return Err(cx.unsupported(format!("quantised elements of type {given}")));
@@ -155,6 +161,11 @@ fn blocks(cx: &mut Context<'_>, x: ValueId, v: ValueId, axis: usize, block: usiz
 /// `DynamicQuantizeLinear`: a range that holds 0 and every element, in 256 steps.
 pub(crate) fn dynamic_quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
+    dynamically(cx, x).map(Vec::from)
+}
+
+/// The elements of `x` in 256 steps of its range, their scale and their zero point.
+pub(super) fn dynamically(cx: &mut Context<'_>, x: ValueId) -> Result<[ValueId; 3]> {
     let axes: Vec<usize> = (0..cx.shape(x).rank()).collect();
     let lowest = reduce(cx, ReduceKind::Min, x, axes.clone())?;
     let lowest = reshape(cx, lowest, Vec::new())?;
@@ -170,19 +181,25 @@ pub(crate) fn dynamic_quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueI
     let rounded = unary(cx, UnaryFn::Round, clipped)?;
     let zero = cast(cx, rounded, DType::U8)?;
     let y = quantize(cx, x, scale, Some(zero), DType::U8)?;
-    Ok(vec![y, scale, zero])
+    Ok([y, scale, zero])
 }
 
 /// The type in which sums of `terms` products of the two 8-bit types are those of the standard's i32: `f32` where that holds
 /// every partial sum, else i32 itself, in which they wrap.
-fn product_type(cx: &Context<'_>, a: ValueId, b: ValueId, terms: usize) -> DType {
+pub(super) fn product_type(cx: &Context<'_>, a: ValueId, b: ValueId, terms: usize) -> DType {
     let spread = |id: ValueId| integer_range(cx.ty(id).dtype).map_or(f64::INFINITY, |(lo, hi)| hi - lo);
     let worst = spread(a) * spread(b) * terms as f64;
     if worst <= 16_777_216.0 { DType::F32 } else { DType::I32 }
 }
 
 /// A zero point of a matrix product in a shape that broadcasts to its operand: one element, or one per row or column.
-fn matrix_zero(cx: &mut Context<'_>, field: &str, zero: ValueId, operand: ValueId, columns: bool) -> Result<ValueId> {
+pub(super) fn matrix_zero(
+    cx: &mut Context<'_>,
+    field: &str,
+    zero: ValueId,
+    operand: ValueId,
+    columns: bool,
+) -> Result<ValueId> {
     let rank = cx.shape(operand).rank();
     match cx.shape(zero)[..] {
         [] | [1] => reshape(cx, zero, Vec::new()),
@@ -231,7 +248,13 @@ pub(crate) fn qlinear_matmul(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 }
 
 /// A sum of integer products times the scales of its operands, quantised by the scale of the result.
-fn requantize(cx: &mut Context<'_>, sum: ValueId, scales: [ValueId; 3], zero: ValueId, to: DType) -> Result<ValueId> {
+pub(super) fn requantize(
+    cx: &mut Context<'_>,
+    sum: ValueId,
+    scales: [ValueId; 3],
+    zero: ValueId,
+    to: DType,
+) -> Result<ValueId> {
     let [a, b, y] = scales;
     let (a, b, y) = (cast(cx, a, DType::F32)?, cast(cx, b, DType::F32)?, cast(cx, y, DType::F32)?);
     let scale = binary(cx, BinaryFn::Mul, a, b)?;

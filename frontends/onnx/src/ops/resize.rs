@@ -69,12 +69,27 @@ fn before_11(cx: &mut Context<'_>, scales: Vec<f64>) -> Result<ValueId> {
     let all: Vec<usize> = (0..rank).collect();
     let (shape, scales) = scaled(cx, x, &all, &scales)?;
     let shrinks = scales.iter().any(|s| *s < 1.0);
-    if mode == ResizeMode::Nearest && shrinks && scales.iter().any(|s| *s > 1.0) {
-        return Err(cx.unsupported("nearest with axes that grow and axes that shrink"));
+    let resize = Resize { mode, coordinates: CoordinateMode::Asymmetric, shape, scales, ..Resize::default() };
+    if mode == ResizeMode::Nearest && shrinks && resize.scales.iter().any(|s| *s > 1.0) {
+        return grown_and_shrunk(cx, x, resize);
     }
     let nearest = if shrinks { NearestMode::Ceil } else { NearestMode::Floor };
-    let op = Resize { mode, coordinates: CoordinateMode::Asymmetric, nearest, shape, scales, ..Resize::default() };
-    cx.emit(op, &[x])
+    cx.emit(Resize { nearest, ..resize }, &[x])
+}
+
+/// Nearest samples where some axes shrink and others grow: the ones first, then the others, as each axis looks at its own coordinate only.
+fn grown_and_shrunk(cx: &mut Context<'_>, x: ValueId, resize: Resize) -> Result<ValueId> {
+    let mut smaller = Resize { nearest: NearestMode::Ceil, ..resize.clone() };
+    let mut larger = Resize { nearest: NearestMode::Floor, ..resize };
+    for axis in 0..smaller.shape.len() {
+        if smaller.scales[axis] > 1.0 {
+            (smaller.scales[axis], smaller.shape[axis]) = (1.0, cx.shape(x)[axis]);
+        } else {
+            larger.scales[axis] = 1.0;
+        }
+    }
+    let shrunk = cx.emit(smaller, &[x])?;
+    cx.emit(larger, &[shrunk])
 }
 
 fn mode(cx: &Context<'_>) -> Result<ResizeMode> {
@@ -116,8 +131,11 @@ fn target(cx: &Context<'_>, x: ValueId, listed: &[usize]) -> Result<(Vec<usize>,
     match (given(2), given(3)) {
         (Some(scales), None) => scaled(cx, x, listed, &cx.const_f64_list(scales, "scales")?),
         (None, Some(sizes)) => {
-            let sizes = extents(cx, "sizes", &cx.const_list(sizes, "sizes")?)?;
+            let mut sizes = extents(cx, "sizes", &cx.const_list(sizes, "sizes")?)?;
             expect_len(cx, "sizes", &sizes, listed.len())?;
+            if let (Some(batch), Some(at)) = (cx.reopened_batch(x), listed.iter().position(|axis| *axis == 0)) {
+                sizes[at] = if sizes[at] == 1 { batch } else { sizes[at] };
+            }
             sized(cx, x, listed, &sizes)
         }
         (None, None) => Err(cx.error("sizes", "scales or sizes", "neither")),
@@ -140,7 +158,8 @@ fn scaled(cx: &Context<'_>, x: ValueId, listed: &[usize], given: &[f64]) -> Resu
     Ok((shape, scales))
 }
 
-/// The target of given extents, stretched or in the operand's proportions.
+/// The target of given extents, stretched or in the operand's proportions. Where proportions are kept, axes that are counted from the back stay as they
+/// are: so do the standard's reference and onnxruntime, though their shape inference says otherwise.
 fn sized(cx: &Context<'_>, x: ValueId, listed: &[usize], sizes: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
     let mut shape = cx.shape(x).to_vec();
     let mut scales = vec![1.0; shape.len()];
@@ -157,7 +176,12 @@ fn sized(cx: &Context<'_>, x: ValueId, listed: &[usize], sizes: &[usize]) -> Res
             return Err(cx.error("keep_aspect_ratio_policy", "stretch, not_larger or not_smaller", other));
         }
     };
-    for ((axis, size), ratio) in listed.iter().zip(sizes).zip(ratios) {
+    let given = cx.attrs().ints("axes")?.unwrap_or_default();
+    let from_back = |at: usize| given.get(at).is_some_and(|axis| *axis < 0) && common.is_some();
+    for (at, ((axis, size), ratio)) in listed.iter().zip(sizes).zip(ratios).enumerate() {
+        if from_back(at) {
+            continue;
+        }
         scales[*axis] = common.unwrap_or(ratio);
         shape[*axis] = match common {
             None => *size,

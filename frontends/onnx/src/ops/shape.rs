@@ -12,12 +12,15 @@ use super::support::{axes, axis, broadcast, expand, extents, int_constant, resha
 /// `Reshape`: 0 keeps an extent (unless `allowzero`), -1 is what is left. The shape is an attribute before version 5.
 pub(crate) fn reshape_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let wanted = if cx.version() < 5 {
+    let mut wanted = if cx.version() < 5 {
         cx.attrs().require_ints("shape")?
     } else {
         let shape = cx.input(1)?;
         cx.const_list(shape, "shape")?
     };
+    if let (Some(batch), Some(first @ 1)) = (cx.reopened_batch(x), wanted.first_mut()) {
+        *first = batch as i64;
+    }
     let allow_zero = cx.version() >= 14 && cx.attrs().flag("allowzero", false)?;
     let shape = resolve(cx, x, &wanted, allow_zero)?;
     Ok(vec![reshape(cx, x, shape)?])

@@ -10,7 +10,7 @@ use fornax_ir::types::{Constant, DType, Shape, TensorType};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::tensors::element_type;
+use crate::tensors::{element_type, is_foreign};
 
 /// An axis counted from the front, for one that may count from the end.
 pub(crate) fn axis(cx: &Context<'_>, field: &str, value: i64, rank: usize) -> Result<usize> {
@@ -80,7 +80,7 @@ pub(crate) fn dtype(cx: &Context<'_>, field: &str, code: i64) -> Result<DType> {
     let kind = i32::try_from(code).map_err(|_| wrong())?;
     element_type(kind).map_err(|found| match kind {
         8 => cx.unsupported(format!("{field}: strings")),
-        14..=26 => cx.unsupported(format!("{field}: element type {code}, {found}")),
+        kind if is_foreign(kind) => cx.unsupported(format!("{field}: element type {code}, {found}")),
         _ => wrong(),
     })
 }

@@ -24,6 +24,8 @@ pub(crate) struct Operand {
     pub required: bool,
     /// Whether it stands for any number of operands.
     pub several: bool,
+    /// Whether these may be of different types.
+    pub mixed: bool,
     /// A type variable, or an element type.
     pub kind: &'static str,
 }
@@ -43,11 +45,19 @@ pub(crate) type Versions = Vec<(i64, Option<Schema>)>;
 /// The table: the versions by operator.
 type Table = BTreeMap<&'static str, Versions>;
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| read(include_str!("table.txt")).unwrap_or_default());
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let mut table = read(include_str!("microsoft.txt")).unwrap_or_default();
+    table.extend(read(include_str!("table.txt")).unwrap_or_default());
+    table
+});
 
-/// The versions of an operator of the default domain.
-pub(crate) fn versions(op_type: &str) -> Option<&'static [(i64, Option<Schema>)]> {
-    TABLE.get(op_type).map(Vec::as_slice)
+/// The versions of an operator of a domain, the default one as the empty name.
+pub(crate) fn versions(domain: &str, op_type: &str) -> Option<&'static [(i64, Option<Schema>)]> {
+    let versions = match domain {
+        "" => TABLE.get(op_type),
+        _ => TABLE.get(format!("{domain}.{op_type}").as_str()),
+    };
+    versions.map(Vec::as_slice)
 }
 
 impl Schema {
@@ -107,7 +117,8 @@ fn read(text: &'static str) -> Result<Table, String> {
 fn operand(word: &'static str) -> Result<Operand, String> {
     let (name, kind) = word.split_once(':').ok_or_else(|| format!("{word}: expected a name and a type"))?;
     let plain = name.trim_end_matches(['?', '*']);
-    Ok(Operand { name: plain, required: plain == name, several: name.ends_with('*'), kind })
+    let (required, several, mixed) = (plain == name, name.ends_with('*'), name.ends_with("**"));
+    Ok(Operand { name: plain, required, several, mixed, kind })
 }
 
 fn attribute(word: &'static str) -> Result<Attribute, String> {

@@ -17,3 +17,4 @@ mod reduce;
 mod resize;
 mod rules;
 mod shape;
+mod values;

@@ -33,6 +33,12 @@ impl Node {
         Self { node, version, inputs: Vec::new(), values: Vec::new(), initializers: Vec::new() }
     }
 
+    /// The node in another domain, of version 1.
+    pub fn domain(mut self, domain: &str) -> Self {
+        self.node.domain = domain.into();
+        self
+    }
+
     /// Adds an input that is computed when the model runs.
     pub fn input(mut self, value: Literal) -> Self {
         let name = format!("in{}", self.node.input.len());
@@ -102,13 +108,8 @@ impl Node {
 
     /// Adds an attribute of strings.
     pub fn strings(self, name: &str, texts: &[&str]) -> Self {
-        let strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
-        self.attribute(AttributeProto {
-            name: name.into(),
-            strings,
-            type_: AttributeType::STRINGS.into(),
-            ..Default::default()
-        })
+        let (strings, type_) = (texts.iter().map(|s| s.as_bytes().to_vec()).collect(), AttributeType::STRINGS.into());
+        self.attribute(AttributeProto { name: name.into(), strings, type_, ..Default::default() })
     }
 
     /// Adds a tensor attribute.
@@ -125,6 +126,11 @@ impl Node {
     /// Imports the model and evaluates it: its outputs, or the importer's message.
     pub fn run(self) -> Result<Vec<Literal>, String> {
         let output = |name: &String| ValueInfoProto { name: name.clone(), ..Default::default() };
+        let own = OperatorSetIdProto { version: 1, domain: self.node.domain.clone(), ..Default::default() };
+        let opsets = match self.node.domain.is_empty() {
+            true => vec![OperatorSetIdProto { version: self.version, ..Default::default() }],
+            false => vec![OperatorSetIdProto { version: 17, ..Default::default() }, own],
+        };
         let graph = GraphProto {
             name: "test".into(),
             input: self.inputs,
@@ -133,12 +139,7 @@ impl Node {
             node: vec![self.node],
             ..Default::default()
         };
-        let model = ModelProto {
-            ir_version: 8,
-            opset_import: vec![OperatorSetIdProto { version: self.version, ..Default::default() }],
-            graph: Some(graph).into(),
-            ..Default::default()
-        };
+        let model = ModelProto { ir_version: 8, opset_import: opsets, graph: Some(graph).into(), ..Default::default() };
         let bytes = model.write_to_bytes().expect("models of the tests can be written");
         let file = OnnxFile::from_bytes(bytes.into(), None, &Limits::default()).map_err(|e| e.to_string())?;
         let graph = file.import(&Bindings::default()).map_err(|e| e.to_string())?;

@@ -16,8 +16,8 @@ fn samples_before_version_11() {
     linear.gives(f32s(&[4], &[0.0, 0.5, 1.0, 1.0]));
     // An axis that shrinks takes the sample after the coordinate.
     row(10).constant(f32s(&[1], &[0.6])).gives(f32s(&[2], &[0.0, 2.0]));
-    let mixed = Node::new("Resize", 10).input(iota(&[2, 2])).constant(f32s(&[2], &[2.0, 0.5]));
-    mixed.refused("axes that grow and axes that shrink");
+    let mixed = Node::new("Resize", 10).input(iota(&[2, 5])).constant(f32s(&[2], &[2.0, 0.6]));
+    mixed.gives(f32s(&[4, 3], &[0.0, 2.0, 4.0, 0.0, 2.0, 4.0, 5.0, 7.0, 9.0, 5.0, 7.0, 9.0]));
     Node::new("Upsample", 7).input(iota(&[2])).refused("scales");
 }
 
@@ -38,18 +38,20 @@ fn axes_are_listed() {
     node.gives(f32s(&[1, 4], &[0.0, 0.0, 1.0, 1.0]));
 }
 
-/// By the standard an axis may be counted from the back; the reference of the onnx package leaves such axes as they are where
-/// proportions are kept, though not where they are stretched.
+/// An axis may be counted from the back; the reference of the onnx package and onnxruntime leave such axes as they are where proportions
+/// are kept, though not where they are stretched.
 #[test]
-fn proportions_are_kept_along_axes_counted_from_the_back() {
-    for policy in ["stretch", "not_larger", "not_smaller"] {
-        let shape = |axes: &[i64]| {
-            let node = Node::new("Resize", 18).input(iota(&[1, 2, 8, 7])).absent().absent().constant(i64s(&[12, 14]));
-            let node = node.ints("axes", axes).string("keep_aspect_ratio_policy", policy);
-            node.run().unwrap()[0].ty.shape.to_vec()
-        };
-        assert_eq!(shape(&[-2, -1]), shape(&[2, 3]), "{policy}");
-        assert_eq!(shape(&[-1, -2])[..2], [1, 2], "{policy}");
+fn axes_counted_from_the_back_stay_where_proportions_are_kept() {
+    let shape = |policy: &str, axes: &[i64]| {
+        let node = Node::new("Resize", 18).input(iota(&[1, 2, 8, 7])).absent().absent().constant(i64s(&[12, 12]));
+        let node = node.ints("axes", axes).string("keep_aspect_ratio_policy", policy);
+        node.run().unwrap()[0].ty.shape.to_vec()
+    };
+    assert_eq!(shape("stretch", &[-2, -1]), [1, 2, 12, 12]);
+    for (policy, kept) in [("not_larger", [1, 2, 12, 11]), ("not_smaller", [1, 2, 14, 12])] {
+        assert_eq!(shape(policy, &[2, 3]), kept);
+        assert_eq!(shape(policy, &[-2, -1]), [1, 2, 8, 7], "{policy}");
+        assert_eq!(shape(policy, &[2, -1]), [1, 2, kept[2], 7], "{policy}");
     }
 }
 
