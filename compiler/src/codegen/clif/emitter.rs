@@ -114,6 +114,7 @@ impl<'a> ClifEmitter<'a> {
             VOp::And => self.builder.ins().band(a, b),
             VOp::Or => self.builder.ins().bor(a, b),
             VOp::Xor => self.builder.ins().bxor(a, b),
+            VOp::Dot => self.dot_pairs(a, b),
             _ => {
                 debug_assert!(false, "vectors of integers have no {op:?}");
                 a

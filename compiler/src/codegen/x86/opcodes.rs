@@ -35,6 +35,7 @@ table! {
     add_int = VEX_Vpaddd_ymm_ymm_ymmm256 | EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32;
     sub_int = VEX_Vpsubd_ymm_ymm_ymmm256 | EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32;
     mul_int = VEX_Vpmulld_ymm_ymm_ymmm256 | EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32;
+    dot = VEX_Vpmaddwd_ymm_ymm_ymmm256 | EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512;
     min_int = VEX_Vpminsd_ymm_ymm_ymmm256 | EVEX_Vpminsd_zmm_k1z_zmm_zmmm512b32;
     max_int = VEX_Vpmaxsd_ymm_ymm_ymmm256 | EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32;
     fma231 = VEX_Vfmadd231ps_ymm_ymm_ymmm256 | EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er;
@@ -154,7 +155,8 @@ impl Opcodes {
             (VOp::UnpackLow, F64 | I64) => self.unpack_low_64(),
             (VOp::UnpackHigh, F64 | I64) => self.unpack_high_64(),
             (VOp::EvenBlocks | VOp::OddBlocks, _) => self.blocks(),
-            (VOp::Div, I32 | I64) | (VOp::Mul | VOp::Min | VOp::Max, I64) => return None,
+            (VOp::Dot, I32) => self.dot(),
+            (VOp::Div, I32 | I64) | (VOp::Mul | VOp::Min | VOp::Max, I64) | (VOp::Dot, _) => return None,
         })
     }
 

@@ -57,9 +57,8 @@ impl Allocator<'_> {
 
     /// The operands of an operation, a constant last where they may change places: there it can be read from memory.
     fn constant_last(&self, op: VOp, a: Id, b: Source) -> (Id, Source) {
-        let commutes = matches!(op, VOp::Add | VOp::Mul | VOp::And | VOp::Or | VOp::Xor);
         match b {
-            Source::Value(b) if commutes && self.v.constant(a).is_some() && self.v.constant(b).is_none() => {
+            Source::Value(b) if op.commutes() && self.v.constant(a).is_some() && self.v.constant(b).is_none() => {
                 (b, Source::Value(a))
             }
             _ => (a, b),
@@ -103,7 +102,9 @@ impl Allocator<'_> {
             Inst::Op(op, element, d, a, b) => {
                 let code = codes.op(op, element).ok_or_else(|| format!("vectors of {element:?} have no {op:?}"))?;
                 let (a, b) = self.constant_last(op, a, b);
-                let (ra, ob) = (self.read_v(a)?, self.operand(b, element.size())?);
+                // An operation on parts of lanes takes whole vectors only.
+                let size = if op == VOp::Dot { 0 } else { element.size() };
+                let (ra, ob) = (self.read_v(a)?, self.operand(b, size)?);
                 self.release(&[a]);
                 if let (Operand::Register(_), Source::Value(b)) = (ob, b) {
                     self.release(&[b]);
