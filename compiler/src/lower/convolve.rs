@@ -5,6 +5,7 @@
 
 use super::context::Lowering;
 use super::{dense, depthwise, discrete, weights};
+use crate::codegen::elements::in_pairs;
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
 use crate::plan::{AxisOrder, Operand, ViewId};
@@ -61,7 +62,8 @@ impl ConvCall<'_> {
     /// element types, more than two spatial axes, wide padding of many columns.
     pub fn native(&self, cx: &Lowering<'_>, order: AxisOrder) -> Result<Option<ConvKernel>, OpError> {
         let usable = weights::usable(cx, self.weights) && self.bias.is_none_or(|bias| weights::usable(cx, bias));
-        if self.x.dtype != DType::F32 || !usable {
+        let pairs = in_pairs(self.x.dtype);
+        if !(self.x.dtype == DType::F32 || pairs) || !usable {
             return Ok(None);
         }
         let windows = self.op.windows(self.x, cx.operand_type(self.weights))?;
@@ -83,7 +85,7 @@ impl ConvCall<'_> {
         let pixels = batch * rows.output * columns.output;
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
         let rows_of_x = order == AxisOrder::ChannelsLast;
-        if own && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
+        if own && !pairs && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
             let (element, activation) = (self.x.dtype, op.activation);
             let spec = kernels::Gemv { element, rows: pixels, inputs: channels, outputs: filters, activation };
             return Ok(Some(ConvKernel::Gemv(spec)));
@@ -111,13 +113,14 @@ impl ConvCall<'_> {
             columns,
             input,
             epilogue,
+            finish: None,
         };
         let inexact = winograd::choose(&spec).filter(|choice| choice.pays() && self.needs_exact(cx).is_none());
         if let Some(choice) = inexact {
             return Ok(Some(ConvKernel::Winograd(choice)));
         }
-        let compact = spec.is_compact();
-        Ok(compact.then(|| ConvKernel::Dense(spec.flattened())))
+        let fits = spec.is_compact() && spec.takes_elements();
+        Ok(fits.then(|| ConvKernel::Dense(spec.flattened())))
     }
 
     /// Why no algorithm may compute it that rounds differently from the definition, if there is a reason.
@@ -136,6 +139,7 @@ impl ConvCall<'_> {
     /// The order to read an input in that is in order `present`: as it is, if it is a row-major image of few channels.
     pub fn input_order(&self, present: AxisOrder) -> AxisOrder {
         let few = self.x.shape[1] <= FEW_CHANNELS && self.op.group == 1 && self.x.bytes() <= NEAR;
+        let few = few && !in_pairs(self.x.dtype);
         let image = !AxisOrder::coincide(&self.x.shape);
         if present == AxisOrder::RowMajor && few && image { AxisOrder::RowMajor } else { AxisOrder::ChannelsLast }
     }

@@ -11,7 +11,7 @@ use fornax_ir::types::DType;
 /// A value at the points that are computed together: one register for each, or a single one if all are equal. Registers are never
 /// written again, so that values may share them.
 #[derive(Clone, Debug)]
-pub(super) enum PointValue {
+pub enum PointValue {
     /// `f32`: lanes of vectors, or their first lanes.
     Float(Vec<V>),
     /// Integers in 32-bit lanes.
