@@ -414,6 +414,9 @@ impl Emitter for Soft<'_> {
     fn sqrt(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| m.float(a, i).sqrt().to_bits());
     }
+    fn round(&mut self, d: V, a: V) {
+        self.lanewise(d, |m, i| m.float(a, i).round_ties_even().to_bits());
+    }
     fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32) {
         match element.size() {
             4 => self.lanewise(d, |m, i| m.bits(a, i) << bits),

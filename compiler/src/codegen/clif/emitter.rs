@@ -504,6 +504,12 @@ impl Emitter for ClifEmitter<'_> {
         self.set_v(d, value);
     }
 
+    fn round(&mut self, d: V, a: V) {
+        let a = self.get_v(a);
+        let value = self.builder.ins().nearest(a);
+        self.set_v(d, value);
+    }
+
     fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32) {
         let a = self.get_v(a);
         let a = self.bits(vector_of(element), a);

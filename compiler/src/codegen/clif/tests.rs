@@ -42,6 +42,14 @@ fn multiply_add_is_fused_where_the_target_can() {
 }
 
 #[test]
+fn rounding_is_a_single_instruction() {
+    for (target, expected) in [("x86-64", "roundps"), ("x86-64-fma", "vroundps"), ("aarch64", "frintn")] {
+        let text = listing(target, with_two(|e, a, b| e.round(a, b)));
+        assert_eq!(text.matches(expected).count(), 1, "{target}: {text}");
+    }
+}
+
+#[test]
 fn products_of_pairs_are_added_in_few_instructions() {
     let dot = |target| listing(target, with_two(|e, a, b| e.dot(a, a, b)));
     for (target, instructions) in [

@@ -80,6 +80,8 @@ table! {
     first_from_int = VEX_Vcvtsi2ss_xmm_xmm_rm64 | EVEX_Vcvtsi2ss_xmm_xmm_rm64_er;
     first_to_int = VEX_Vcvttss2si_r64_xmmm32 | EVEX_Vcvttss2si_r64_xmmm32_sae;
     broadcast_64 = VEX_Vbroadcastsd_ymm_m64 | EVEX_Vbroadcastsd_zmm_k1z_xmmm64;
+    /// By an immediate: [`NEAREST`].
+    round = VEX_Vroundps_ymm_ymmm256_imm8 | EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae;
     sqrt = VEX_Vsqrtps_ymm_ymmm256 | EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er;
     shift_left = VEX_Vpslld_ymm_ymm_imm8 | EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8;
     shift_right = VEX_Vpsrld_ymm_ymm_imm8 | EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
@@ -98,6 +100,9 @@ table! {
     load_xmm = VEX_Vmovups_xmm_xmmm128 | EVEX_Vmovups_xmm_k1z_xmmm128;
     store_xmm = VEX_Vmovups_xmmm128_xmm | EVEX_Vmovups_xmmm128_k1z_xmm;
 }
+
+/// The immediate of a rounding to the nearest integer, ties to even, without exceptions.
+pub const NEAREST: u8 = 8;
 
 /// Where there are masks: lanes to bytes and to pairs of bytes, a general register to every lane, a comparison of integers.
 pub const NARROW_8: Code = Code::EVEX_Vpmovdb_xmmm128_k1z_zmm;

@@ -129,6 +129,19 @@ fn masks_that_share_a_register_are_loaded_for_each_use() {
     assert_eq!((loads, uses), (4, 4), "{text}");
 }
 
+#[test]
+fn rounding_is_a_single_instruction() {
+    for (level, expected) in [(&X86_64_V3, "vroundps    ymm0,ymm0,8"), (&X86_64_V4, "vrndscaleps zmm0,zmm0,8")] {
+        let text = listing(level, |e| {
+            let (p, a) = (e.pointer(0), e.v());
+            e.load(a, p.at(0), e.lanes(Element::F32));
+            e.round(a, a);
+            e.store(a, p.at(0), e.lanes(Element::F32));
+        });
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
 /// A dot product is a product of pairs and an addition; it reads a whole vector from memory, and never one element for every lane.
 #[test]
 fn products_of_pairs_are_added_in_two_instructions() {
