@@ -303,6 +303,8 @@ pub trait Emitter {
     }
     /// `d = sqrt(a)`, correctly rounded
     fn sqrt(&mut self, d: V, a: V);
+    /// `d = a` rounded to the nearest integer, ties to even; the sign of zero, infinities and NaN stay
+    fn round(&mut self, d: V, a: V);
     /// Integer lanes shifted left, zeros in
     fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32);
     /// Integer lanes shifted right, zeros in

@@ -6,6 +6,9 @@
 //! A nest fits if each of its inputs is like the map, one element for each channel, or one for all. The sums are `i32`: a scale and a shift by
 //! channel, a residual, an activation, rounding and clipping to 8 bits are such a nest.
 
+mod program;
+
+use super::loops::nest::Program;
 use super::loops::{PointValue, evaluate};
 use super::{Argument, Loops};
 use crate::codegen::{Element, Emitter, Mem, R, V};
@@ -17,7 +20,7 @@ const MOST: usize = 4;
 /// What the name of a kernel says of its finish begins with.
 const WORD: &str = "finish";
 /// Registers that a program needs for each output, its value among them, and for all of them.
-const REGISTERS: (usize, usize) = (3, 4);
+const REGISTERS: (usize, usize) = (2, 3);
 
 /// Something for each input that moves, in order.
 pub type Moved<T> = [Option<T>; MOST];
@@ -40,6 +43,8 @@ enum Place {
 pub struct Finish {
     loops: Loops,
     places: Vec<Place>,
+    /// What it computes.
+    program: Program,
 }
 
 /// A sum on its way to memory.
@@ -98,7 +103,8 @@ impl Finish {
                 (false, place) => Some(place),
             }
         });
-        let finish = Self { places: places.collect::<Option<_>>()?, loops: loops.clone() };
+        let (places, program) = (places.collect::<Option<_>>()?, program::compact(nest));
+        let finish = Self { loops: loops.clone(), places, program };
         (whole && finish.places.contains(&Place::Sums) && finish.moved().count() <= MOST).then_some(finish)
     }
 
@@ -165,7 +171,7 @@ impl Finish {
 
     /// Multiply-adds that could begin while so many outputs are computed, in vectors.
     pub fn slots(&self, outputs: u64, machine: &Machine) -> f64 {
-        outputs as f64 / machine.lanes as f64 * self.loops.nest().body.len() as f64
+        outputs as f64 / machine.lanes as f64 * self.program.len() as f64
     }
 
     /// Computes the results of sums and stores them; `first` is the kernel's first argument that is an input. Outputs whose inputs by channel are the
@@ -187,7 +193,7 @@ impl Finish {
     fn compute(&self, e: &mut dyn Emitter, first: usize, group: &[Unfinished]) {
         let nest = self.loops.nest();
         let lanes = group[0].lanes;
-        let values = evaluate(e, &nest.body, &[], true, &mut |e, k| {
+        let values = evaluate(e, &self.program, &[], true, &mut |e, k| {
             let dtype = nest.inputs[k].dtype;
             let slot = self.moved().position(|moved| moved == k);
             let at = |output: &Unfinished| slot.and_then(|slot| output.at[slot]);

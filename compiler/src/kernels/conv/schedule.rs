@@ -175,7 +175,7 @@ impl Conv {
 
     /// Multiply-adds that could begin while a convolution runs in tiles of at most `pixels` by `vectors`.
     ///
-    /// For each input channel a tile of `p` by `v` issues `p v` multiply-adds (for each pair as many products and additions) and loads `p + v` operands, as many of either per
+    /// For each input channel a tile of `p` by `v` issues `p v` multiply-adds and loads `p + v` operands, as many of either per
     /// cycle, and no sum takes the next product before the last one is in. So wide strips of few pixels save loads, and small
     /// tiles, above all the last of an uneven row or strip, wait. Tiles, runs of equal tiles and code of its own for each kind of
     /// strip and run cost a little each: that is what makes an even division win.
@@ -195,7 +195,12 @@ impl Conv {
         for span in self.spans(machine.lanes, vectors) {
             let (v, bodies) = (span.vectors, if span.alike() { 1 } else { span.strips });
             for (p, tiles) in runs.into_iter().filter(|(_, tiles)| *tiles > 0) {
-                let products = (p * v * self.together()).max(p + v).max(latency) * depth;
+                let products = match self.together() {
+                    1 => (p * v).max(p + v),
+                    // Products, additions and loads share the slots of the front end.
+                    _ => 2 * p * v + p + v,
+                };
+                let products = products.max(latency) * depth;
                 let row = run + tiles * (tile + products);
                 cost += (rows * span.units * span.strips * row + bodies * code) as u64;
             }
