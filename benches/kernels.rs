@@ -114,6 +114,7 @@ fn depthwise_spec((channels, extent, k, s): &(usize, usize, usize, usize), silu:
             false => Epilogue::default(),
         },
         transposed: false,
+        finish: None,
     }
 }
 

@@ -55,6 +55,7 @@ fn main() {
                 pads: [(k - 1) / 2; 2],
                 epilogue: Epilogue::new(Some(UnaryFn::Silu), false, false).then(EpilogueOp::Sum),
                 transposed: false,
+                finish: None,
             };
             let ring = Ring { inputs: *inputs, expand: Some(UnaryFn::Silu), depthwise: depthwise.clone() };
             let expansion: Conv = ring.expansion_of_all();

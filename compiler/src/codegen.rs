@@ -79,6 +79,15 @@ pub enum VOp {
     EvenBlocks,
     /// As [`VOp::EvenBlocks`], with odd numbers; 256 bits and more.
     OddBlocks,
+    /// Lanes as pairs of signed 16-bit integers (I32 only): the product of the lower ones plus that of the upper ones, wrapped.
+    Dot,
+}
+
+impl VOp {
+    /// Whether the operands may change places.
+    pub(crate) fn commutes(self) -> bool {
+        matches!(self, Self::Add | Self::Mul | Self::And | Self::Or | Self::Xor | Self::Dot)
+    }
 }
 
 /// An operation of two 64-bit integers that has no method of its own.
@@ -284,8 +293,18 @@ pub trait Emitter {
     fn fma(&mut self, d: V, a: V, b: V);
     /// `d = d - a * b`, rounded once (twice where the target has no FMA)
     fn fnma(&mut self, d: V, a: V, b: V);
+    /// `d = d + a . b`: to each 32-bit lane the products of two pairs of signed 16-bit integers are added. The sum wraps, so it is exact
+    /// wherever the sum of all products is, in any order.
+    fn dot(&mut self, d: V, a: V, b: V) {
+        let products = self.v();
+        self.op(VOp::Dot, Element::I32, products, a, b);
+        self.op(VOp::Add, Element::I32, d, d, products);
+        self.free_v(products);
+    }
     /// `d = sqrt(a)`, correctly rounded
     fn sqrt(&mut self, d: V, a: V);
+    /// `d = a` rounded to the nearest integer, ties to even; the sign of zero, infinities and NaN stay
+    fn round(&mut self, d: V, a: V);
     /// Integer lanes shifted left, zeros in
     fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32);
     /// Integer lanes shifted right, zeros in

@@ -5,6 +5,7 @@
 //! may not change a bit. `schedule` is a pure function from a spec and a target to a schedule; `emit` writes the kernel once for
 //! every instruction set through [`Emitter`].
 
+pub mod finish;
 mod kind;
 pub mod name;
 pub mod packing;
@@ -22,6 +23,7 @@ use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Map;
 use crate::codegen::{Emitter, R};
 use crate::target::{Cost, Machine, Target};
+pub use finish::Finish;
 use fornax_ir::types::DType;
 pub use kind::LayerKind;
 pub use name::KernelName;
@@ -162,6 +164,15 @@ pub trait Family: Clone + std::fmt::Debug + Eq + std::hash::Hash {
     fn spread(&self, _index: usize, _part: &ChannelPart) -> Option<Self> {
         None
     }
+    /// The loop nest that its name leaves out, if there is one.
+    fn unspelled(&self) -> Option<&Loops> {
+        None
+    }
+    /// The same kernel with what `finish` gives for a map of so many pixels and channels in place of the store of its sums, if it stores `i32` sums: its
+    /// only written argument is then the nest's, and the nest's inputs are its last arguments.
+    fn finished(&self, _finish: impl FnOnce([usize; 2]) -> Option<Finish>) -> Option<Self> {
+        None
+    }
     /// Writes the kernel.
     fn emit(&self, schedule: &Self::Schedule, e: &mut dyn Emitter);
 }
@@ -210,6 +221,16 @@ macro_rules! families {
             /// Its name; see [`Family::name`].
             pub fn name(&self) -> String {
                 match self { $(Self::$family(spec) => spec.name()),* }
+            }
+
+            /// The loop nest that its name leaves out.
+            pub fn nest(&self) -> Option<&Loops> {
+                match self { $(Self::$family(spec) => spec.unspelled()),* }
+            }
+
+            /// The same with a nest of its sums in place of their store; see [`Family::finished`].
+            pub fn finished(&self, finish: impl FnOnce([usize; 2]) -> Option<Finish>) -> Option<Self> {
+                match self { $(Self::$family(spec) => spec.finished(finish).map(Self::$family)),* }
             }
         }
 

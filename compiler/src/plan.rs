@@ -300,6 +300,7 @@ mod tests {
                 pads: [3, 3],
                 epilogue: Epilogue::new(activation, false, false),
                 transposed: false,
+                finish: None,
             })
         };
         assert_eq!((rows(None), rows(Some(UnaryFn::Silu))), ((14, 5), (14, 4)));

@@ -7,6 +7,7 @@
 pub(crate) mod fold_batch_norm;
 pub(crate) mod fold_constants;
 pub(crate) mod fold_pad;
+pub(crate) mod fold_quantised;
 pub(crate) mod fuse_activation;
 pub(crate) mod fuse_data_gradient;
 pub(crate) mod fuse_gate;

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::{verify, verify_sizes};
 use crate::passes::{
-    Context, fold_batch_norm, fold_constants, fold_pad, fuse_activation, fuse_data_gradient, fuse_gate, fuse_gemm,
-    fuse_grouped_conv, fuse_mbconv, fuse_residual, fuse_slope, fuse_squeeze_excite, recognize_activation,
+    Context, fold_batch_norm, fold_constants, fold_pad, fold_quantised, fuse_activation, fuse_data_gradient, fuse_gate,
+    fuse_gemm, fuse_grouped_conv, fuse_mbconv, fuse_residual, fuse_slope, fuse_squeeze_excite, recognize_activation,
     remove_identity,
 };
 use crate::remark::Remark;
@@ -33,6 +33,12 @@ pub const PASSES: &[Pass] = &[
         name: "remove_identity",
         about: "drop nodes that change nothing or feed nothing",
         run: remove_identity::run,
+    },
+    // Before fold_constants, which would dequantise weights.
+    Pass {
+        name: "fold_quantised",
+        about: "products of dequantised operands become those of integers",
+        run: fold_quantised::run,
     },
     // Before all that asks for constant weights: exporters leave transposes and reshapes of them.
     Pass { name: "fold_constants", about: "evaluate what does not depend on inputs", run: fold_constants::run },

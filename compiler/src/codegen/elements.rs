@@ -20,6 +20,16 @@ pub fn widens(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
+/// Whether kernels multiply elements of `dtype` as integers: pairs of `i16` to a lane, by [`Emitter::dot`], into sums of `i32`.
+pub fn in_pairs(dtype: DType) -> bool {
+    dtype == DType::I16
+}
+
+/// The type of sums of products of elements of `dtype`, of what they start from, and of a result that nothing narrows.
+pub fn sum_type(dtype: DType) -> DType {
+    if in_pairs(dtype) { DType::I32 } else { DType::F32 }
+}
+
 /// The integer type that holds the bits of elements of `dtype`, up to 32, without a conversion.
 fn bits_of(dtype: DType) -> DType {
     match dtype.size() {
@@ -37,9 +47,9 @@ impl dyn Emitter + '_ {
         widen(self, d, from);
     }
 
-    /// The first `lanes` lanes of `f32` as elements of type `to`, rounded to nearest even; see [`Emitter::store`].
+    /// The first `lanes` lanes of `f32` as elements of type `to`, rounded to nearest even, or of sums of `i32`; see [`Emitter::store`].
     pub fn store_f32(&mut self, s: V, at: Mem, to: DType, lanes: usize) {
-        if to == DType::F32 {
+        if matches!(to, DType::F32 | DType::I32) {
             return self.store(s, at, lanes);
         }
         let d = self.v();
@@ -58,6 +68,52 @@ impl dyn Emitter + '_ {
         self.splat_int(d, r);
         self.free_r(r);
         widen(self, d, from);
+    }
+
+    /// The first `lanes` lanes of factors of type `from`: elements as `f32`, or pairs of elements.
+    pub fn load_factors(&mut self, d: V, at: Mem, from: DType, lanes: usize) {
+        match in_pairs(from) {
+            true => self.load(d, at, lanes),
+            false => self.load_f32(d, at, from, lanes),
+        }
+    }
+
+    /// The first `lanes` elements of type `from`, one to a lane: as `f32`, or `i16` with its sign extended.
+    pub fn load_elements(&mut self, d: V, at: Mem, from: DType, lanes: usize) {
+        match in_pairs(from) {
+            true => self.load_as(d, at, from, lanes),
+            false => self.load_f32(d, at, from, lanes),
+        }
+    }
+
+    /// The first `lanes` elements of type `from` as factors of what [`Self::load_elements`] gives: as `f32`, or as pairs with 0.
+    pub fn load_lone_factors(&mut self, d: V, at: Mem, from: DType, lanes: usize) {
+        match in_pairs(from) {
+            true => self.load_as(d, at, bits_of(from), lanes),
+            false => self.load_f32(d, at, from, lanes),
+        }
+    }
+
+    /// One factor of type `from` in every lane: an element as `f32`, a pair of elements, or, of a pair that is not `whole`, its first and 0.
+    pub fn broadcast_factor(&mut self, d: V, at: Mem, from: DType, whole: bool) {
+        match (in_pairs(from), whole) {
+            (true, true) => self.broadcast(d, at),
+            (true, false) => {
+                let r = self.r();
+                self.load_int(r, at, DType::U16);
+                self.splat_int(d, r);
+                self.free_r(r);
+            }
+            (false, _) => self.broadcast_f32(d, at, from),
+        }
+    }
+
+    /// `d = d + a b` of factors of a type: of `f32` rounded once (see [`Emitter::fma`]), of pairs both products (see [`Emitter::dot`]).
+    pub fn multiply_add(&mut self, factors: DType, d: V, a: V, b: V) {
+        match in_pairs(factors) {
+            true => self.dot(d, a, b),
+            false => self.fma(d, a, b),
+        }
     }
 
     /// The bits of the first `lanes` elements, of at most 32, one to a lane; to be stored by `store_bits`.

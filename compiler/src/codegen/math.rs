@@ -55,7 +55,7 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
         Reciprocal => constant_op(e, VOp::Div, 1.0, xs),
         Floor => round::floor(e, xs),
         Ceil => round::ceil(e, xs),
-        Round => round::round(e, xs),
+        Round => xs.iter().for_each(|x| e.round(*x, *x)),
         Sign => round::sign(e, xs),
         Erf => saturating::erf(e, xs),
         Sin => trigonometric::sine(e, 0, xs),

@@ -210,6 +210,10 @@ fn int_op(op: VOp, a: u32, b: u32) -> u32 {
         VOp::And => a & b,
         VOp::Or => a | b,
         VOp::Xor => a ^ b,
+        VOp::Dot => {
+            let product = |at: u32| i32::from((a >> at) as i16) * i32::from((b >> at) as i16);
+            product(0).wrapping_add(product(16)) as u32
+        }
         _ => unreachable!("{op:?} is no lane-wise operation"),
     }
 }
@@ -404,8 +408,14 @@ impl Emitter for Soft<'_> {
     fn fnma(&mut self, d: V, a: V, b: V) {
         self.lanewise(d, |m, i| (-m.float(a, i)).mul_add(m.float(b, i), m.float(d, i)).to_bits());
     }
+    fn dot(&mut self, d: V, a: V, b: V) {
+        self.lanewise(d, |m, i| m.bits(d, i).wrapping_add(int_op(VOp::Dot, m.bits(a, i), m.bits(b, i))));
+    }
     fn sqrt(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| m.float(a, i).sqrt().to_bits());
+    }
+    fn round(&mut self, d: V, a: V) {
+        self.lanewise(d, |m, i| m.float(a, i).round_ties_even().to_bits());
     }
     fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32) {
         match element.size() {

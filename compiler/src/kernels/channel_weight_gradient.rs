@@ -15,7 +15,7 @@ use super::sliding::{Run, Sliding, Tap, copy};
 use super::square::transpose;
 use super::weight_gradient::BLOCK;
 use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
-use crate::codegen::elements::SINGLE;
+use crate::codegen::elements::{SINGLE, widens};
 use crate::codegen::{Count, Element, Emitter, R, V, VOp};
 use crate::target::{Machine, Target};
 use fornax_ir::types::DType;
@@ -90,7 +90,8 @@ impl Family for ChannelWeightGradient {
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
-        Some(Self { sliding: Sliding::read(name, 0)?, sum: name.has("sum") })
+        let sliding = Sliding::read(name, 0).filter(|sliding| widens(sliding.element))?;
+        Some(Self { sliding, sum: name.has("sum") })
     }
 
     fn arguments(&self) -> Vec<Argument> {

@@ -11,6 +11,9 @@
 //! Bits: every output starts from its bias and takes its taps by (row, column), then input channels ascending, one FMA each; taps in the
 //! padding take no part. A transposed one takes them by row and column of the input, ascending, then input channels.
 //!
+//! Of `i16` elements ([`in_pairs`]), neighbouring channels are multiplied in pairs, bias and result are sums of `i32`, and nothing but a [`Finish`] follows
+//! them. Such sums wrap, so they are exact in any order.
+//!
 //! A 1x1 convolution without stride and padding is one row of `N H W` pixels ([`Conv::pointwise`]).
 
 mod emit;
@@ -22,8 +25,9 @@ mod strip;
 mod tests;
 mod tile;
 
-use super::{Access, Argument, Family, KernelName, LayerKind, Parts, work_units};
+use super::{Access, Argument, Family, Finish, KernelName, LayerKind, Loops, Parts, work_units};
 use crate::codegen::Emitter;
+use crate::codegen::elements::{in_pairs, sum_type};
 use crate::codegen::epilogue::Epilogue;
 use crate::target::{Cost, Machine, Target};
 pub(super) use emit::{Range, image, overlap};
@@ -84,7 +88,7 @@ pub enum Input {
 /// A convolution.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Conv {
-    /// Type of the elements of input, weights, residual and output.
+    /// Type of the elements of input, weights, residual and output; of `i16` the output's is `i32`.
     pub element: DType,
     /// Images.
     pub batch: usize,
@@ -106,6 +110,8 @@ pub struct Conv {
     pub input: Input,
     /// What follows the bias.
     pub epilogue: Epilogue,
+    /// What becomes of sums of `i32`.
+    pub finish: Option<Finish>,
 }
 
 /// Most tiles of a row that may be written out one by one.
@@ -130,6 +136,7 @@ impl Conv {
             columns: Axis::plain(pixels),
             input: Input::ChannelsLast,
             epilogue,
+            finish: None,
         }
     }
 
@@ -174,6 +181,43 @@ impl Conv {
         self.rows.kernel * self.columns.kernel * self.channels
     }
 
+    /// Input channels that a lane of packed weights holds.
+    pub fn together(&self) -> usize {
+        if in_pairs(self.element) { 2 } else { 1 }
+    }
+
+    /// Lanes of packed weights of one tap and filter.
+    fn steps(&self) -> usize {
+        self.channels.div_ceil(self.together())
+    }
+
+    /// Lanes of packed weights of one filter.
+    fn depth_in_steps(&self) -> usize {
+        self.rows.kernel * self.columns.kernel * self.steps()
+    }
+
+    /// Bytes of a lane of packed weights.
+    fn lane(&self) -> usize {
+        self.element.size() * self.together()
+    }
+
+    /// Type of the result's elements.
+    pub fn result(&self) -> DType {
+        let sums = if in_pairs(self.element) { sum_type(self.element) } else { self.element };
+        self.finish.as_ref().map_or(sums, Finish::result)
+    }
+
+    /// Which argument the result is.
+    fn result_argument(&self) -> usize {
+        3 + self.epilogue.maps().count()
+    }
+
+    /// Whether there is a kernel for these elements: products of pairs are taken of channels that are neighbours, and nothing follows.
+    pub fn takes_elements(&self) -> bool {
+        let plain = !self.transposed && self.input == Input::ChannelsLast && self.epilogue == Epilogue::default();
+        !in_pairs(self.element) || plain
+    }
+
     /// Elements of the input.
     fn input_len(&self) -> usize {
         self.batch * self.groups * self.channels * self.rows.input * self.columns.input
@@ -181,7 +225,7 @@ impl Conv {
 
     /// Elements of one set of packed weights.
     fn weight_len(&self) -> usize {
-        padded(self.filters) * self.groups * self.depth()
+        padded(self.filters) * self.groups * self.depth_in_steps() * self.together()
     }
 
     /// Whether the output is one row of tiles that are all alike.
@@ -220,7 +264,7 @@ impl Family for Conv {
         if self.groups != 1 {
             geometry.push(('g', &groups));
         }
-        KernelName::new(self.element, "conv")
+        let name = KernelName::new(self.element, "conv")
             .shape(&[
                 ('n', &[self.batch]),
                 ('c', &[self.channels]),
@@ -232,13 +276,14 @@ impl Family for Conv {
             .word_if(self.weights_per_image, "each")
             .word_if(self.transposed, "transposed")
             .word_if(self.input == Input::RowMajor, "rows")
-            .bias(&self.epilogue)
+            .bias(&self.epilogue);
+        self.finish.iter().fold(name, |name, finish| name.word(finish.word()))
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let [rows, columns] = Axis::read(name)?;
-        Some(Self {
-            element: name.element()?,
+        let read = Self {
+            element: name.factors()?,
             batch: name.one(0, 'n')?,
             groups: name.one(1, 'g').unwrap_or(1),
             channels: name.one(0, 'c')?,
@@ -249,7 +294,9 @@ impl Family for Conv {
             columns,
             input: if name.has("rows") { Input::RowMajor } else { Input::ChannelsLast },
             epilogue: (*name.epilogues.first()?).clone(),
-        })
+            finish: None,
+        };
+        Some(read).filter(Self::takes_elements)
     }
 
     fn arguments(&self) -> Vec<Argument> {
@@ -259,13 +306,24 @@ impl Family for Conv {
         let mut arguments = vec![
             Argument::read("x", element, self.input_len()),
             Argument::read("weights", element, sets * self.weight_len()),
-            Argument::read("bias", DType::F32, padded(self.filters) * self.groups),
+            Argument::read("bias", sum_type(element), padded(self.filters) * self.groups),
         ];
         arguments.extend(self.epilogue.maps().map(|map| map.argument(element, output)));
-        let y = Argument::write("y", element, output);
+        let y = Argument::write("y", self.result(), output);
         let reads = arguments.get(3).is_some_and(|map| map.access == Access::Read);
         arguments.push(if reads { y.in_place_of(3) } else { y });
+        arguments.extend(self.finish.iter().flat_map(Finish::arguments));
         arguments
+    }
+
+    fn unspelled(&self) -> Option<&Loops> {
+        self.finish.as_ref().map(Finish::loops)
+    }
+
+    fn finished(&self, finish: impl FnOnce([usize; 2]) -> Option<Finish>) -> Option<Self> {
+        let sums = in_pairs(self.element) && self.finish.is_none();
+        let finish = sums.then(|| finish([self.pixels(), self.groups * self.filters]))??;
+        Some(Self { finish: Some(finish), ..self.clone() })
     }
 
     fn schedule(&self, target: &Target) -> Schedule {
@@ -286,7 +344,8 @@ impl Family for Conv {
     fn cost(&self, schedule: &Schedule, machine: &Machine) -> Cost {
         let tiles = self.slots(machine, schedule.pixels, schedule.vectors);
         let outputs = (self.pixels() * self.groups * self.filters) as u64;
-        Cost::near(machine.issued(tiles as f64 + self.epilogue.slots(outputs, machine)), self.bytes())
+        let finish = self.finish.as_ref().map_or(0.0, |finish| finish.slots(outputs, machine));
+        Cost::near(machine.issued(tiles as f64 + self.epilogue.slots(outputs, machine) + finish), self.bytes())
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {

@@ -10,13 +10,17 @@
 //! Transposed ([`Depthwise::transposed`]), it is the derivative of such a convolution by its input: each output takes the inputs whose windows
 //! cover it, by (row, column) of the input, ascending. The weights are packed alike.
 //!
+//! Of `i16` elements, bias and output are sums of `i32`, which wrap, and nothing but a [`Finish`] follows them: each element is multiplied
+//! as a pair with a 0 ([`Emitter::dot`]).
+//!
 //! A segment's outputs for one vector of channels stay in accumulators; each input is loaded once and used by every output it
 //! reaches; the weights of one kernel row are in registers. The loops are those of [`Sliding`]. Windows too wide to be spelled out take their
 //! taps in loops, a few columns at a time ([`Sliding::loops`]).
 
+use super::finish::{Moved, Unfinished};
 use super::sliding::{self, At, Cell, Run, Schedule, Sliding, Tap, copy};
-use super::{Access, Argument, ChannelPart, Family, KernelName, LINE, LayerKind, Parts};
-use crate::codegen::elements::SINGLE;
+use super::{Access, Argument, ChannelPart, Family, Finish, KernelName, LINE, LayerKind, Loops, Parts};
+use crate::codegen::elements::{SINGLE, in_pairs, sum_type};
 use crate::codegen::epilogue::{Epilogue, Maps, Output};
 use crate::codegen::{Count, Element, Emitter, R, REACH, V};
 use crate::target::{Cost, Machine, Target};
@@ -26,7 +30,7 @@ use fornax_runtime::packing::{Layout, Packing, Transform};
 /// What a depthwise convolution computes. Extents are `[height, width]`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Depthwise {
-    /// Type of the elements of both maps and the weights.
+    /// Type of the elements of both maps and the weights; of `i16` the output's is `i32`.
     pub element: DType,
     /// Images.
     pub batch: usize,
@@ -51,6 +55,8 @@ pub struct Depthwise {
     pub epilogue: Epilogue,
     /// Whether the windows slide over the output, and `pads` are taken off it.
     pub transposed: bool,
+    /// What becomes of sums of `i32`; it reads no maps.
+    pub finish: Option<Finish>,
 }
 
 /// Columns of a window that are taken together where they are taken in a loop.
@@ -84,12 +90,23 @@ impl Depthwise {
     pub fn applies(&self) -> bool {
         let (sliding, taps) = (self.sliding(), self.kernel[0].saturating_mul(self.kernel[1]));
         let near = taps.saturating_mul(self.tap_stride()).saturating_mul(self.element.size()) <= REACH;
-        near && (sliding.applies() || sliding.loops())
+        self.takes_elements() && near && (sliding.applies() || sliding.loops())
     }
 
     /// Columns of a window whose weights are in registers together.
     fn columns(&self) -> usize {
         if self.sliding().loops() { self.kernel[1].min(GROUP) } else { self.kernel[1] }
+    }
+
+    /// Whether there is a kernel for these elements.
+    fn takes_elements(&self) -> bool {
+        !in_pairs(self.element) || !self.transposed && self.epilogue == Epilogue::default()
+    }
+
+    /// Type of the result's elements.
+    fn result(&self) -> DType {
+        let sums = if in_pairs(self.element) { sum_type(self.element) } else { self.element };
+        self.finish.as_ref().map_or(sums, Finish::result)
     }
 
     /// Its windows.
@@ -117,6 +134,7 @@ impl Depthwise {
             pads,
             epilogue: epilogue.clone(),
             transposed,
+            finish: None,
         })
     }
 
@@ -141,23 +159,24 @@ impl Family for Depthwise {
     }
 
     fn kernel_name(&self) -> KernelName {
-        self.label(KernelName::new(self.element, "depthwise").word_if(self.transposed, "transposed"))
+        let name = self.label(KernelName::new(self.element, "depthwise").word_if(self.transposed, "transposed"));
+        self.finish.iter().fold(name, |name, finish| name.word(finish.word()))
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let spec = Self::read_with(name, name.epilogues.first()?)?;
-        Some(Self { transposed: name.has("transposed"), ..spec })
+        Some(Self { transposed: name.has("transposed"), ..spec }).filter(Self::takes_elements)
     }
 
     fn arguments(&self) -> Vec<Argument> {
         let (sliding, element) = (self.sliding(), self.element);
         let maps: Vec<Argument> = self.epilogue.maps().map(|map| map.argument(element, sliding.output_len())).collect();
-        let y = Argument::write_all_but("y", element, sliding.output_len(), sliding.gaps[1]);
+        let y = Argument::write_all_but("y", self.result(), sliding.output_len(), sliding.gaps[1]);
         let reads = maps.first().is_some_and(|map| map.access == Access::Read);
         let mut arguments = vec![
             Argument::read("x", element, sliding.input_len()),
             Argument::read("weights", element, self.weight_len()),
-            Argument::read("bias", DType::F32, self.tap_stride()),
+            Argument::read("bias", sum_type(element), self.tap_stride()),
             Argument::read("zeros", element, sliding.row_len()),
             if reads { y.in_place_of(5) } else { y },
         ];
@@ -165,13 +184,26 @@ impl Family for Depthwise {
         if self.epilogue.sum() {
             arguments.push(Argument::write("sums", DType::F32, self.batch * self.output[0] * self.channels));
         }
+        arguments.extend(self.finish.iter().flat_map(Finish::arguments));
         arguments
     }
 
-    /// Next to the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, one to spare.
+    fn unspelled(&self) -> Option<&Loops> {
+        self.finish.as_ref().map(Finish::loops)
+    }
+
+    fn finished(&self, finish: impl FnOnce([usize; 2]) -> Option<Finish>) -> Option<Self> {
+        let sums = in_pairs(self.element) && self.finish.is_none() && self.gaps[1] == 0;
+        let finish = sums.then(|| finish([self.batch * self.output[0] * self.output[1], self.channels]))??;
+        (!finish.reads_maps()).then(|| Self { finish: Some(finish), ..self.clone() })
+    }
+
+    /// Next to the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, the products of pairs, one to
+    /// spare.
     fn schedule(&self, target: &Target) -> Schedule {
         let bytes = self.kernel[0] * self.kernel[1] * self.element.size();
-        let mut schedule = self.sliding().schedule(target, self.columns() + 4, bytes);
+        let others = 4 + usize::from(in_pairs(self.element));
+        let mut schedule = self.sliding().schedule(target, self.columns() + others, bytes);
         if self.is_far() {
             // Whole pixels, as far as their weights stay near: what lies together in memory is read and written together.
             schedule.block = sliding::widest(self.channels, bytes);
@@ -206,6 +238,7 @@ impl Family for Depthwise {
     fn spread(&self, argument: usize, part: &ChannelPart) -> Option<Self> {
         // Maps of the epilogue are like `y`, which therefore stays dense beside them.
         let beside = self.epilogue.maps().next().is_some();
+        let beside = beside || self.finish.is_some();
         let map = [0, 4].iter().position(|map| *map == argument && !(beside && *map == 4))?;
         let Sliding { gaps, .. } = self.sliding().spread(map, part)?;
         Some(Self { gaps, ..self.clone() })
@@ -221,6 +254,9 @@ impl Family for Depthwise {
     }
 }
 
+/// The argument that the inputs of a finish begin with: there are no maps and no row sums then.
+const FINISH: usize = 5;
+
 /// The arithmetic of a depthwise convolution.
 struct Segment<'a> {
     spec: &'a Depthwise,
@@ -231,7 +267,11 @@ struct Segment<'a> {
 }
 
 impl Cell for Segment<'_> {
-    /// Weights, bias, and the sums of the row.
+    fn result(&self, _element: DType) -> DType {
+        self.spec.result()
+    }
+
+    /// Weights, bias, the sums of the row, and what becomes of the sums of products.
     fn moving(&self, e: &mut dyn Emitter, row: R) -> Vec<(R, usize)> {
         let mut moving = vec![(copy(e, self.weights), self.spec.element.size()), (copy(e, self.bias), SINGLE)];
         if let Some(sums) = self.sums {
@@ -240,6 +280,8 @@ impl Cell for Segment<'_> {
             e.add(sum, sum, sums);
             moving.push((sum, SINGLE));
         }
+        let inputs = self.spec.finish.iter().flat_map(|finish| finish.pointers(e, FINISH)).flatten();
+        moving.extend(inputs.map(|input| (input.at, input.size)));
         moving
     }
 
@@ -265,6 +307,17 @@ impl Cell for Segment<'_> {
                 self.columns(e, (&taps, columns), (*row, at.pixels[0]), (weights, k * columns), &accumulators, lanes);
             }
         }
+        if let Some(finish) = &self.spec.finish {
+            let mut inputs = Moved::default();
+            inputs.iter_mut().zip(&at.moving[2..]).for_each(|(to, input)| *to = Some(input.at(0)));
+            let output = |(t, sum): (usize, &V)| {
+                let to = at.outputs[0].at((run.start + t) * at.pixels[1]);
+                Unfinished { sum: *sum, to, lanes, at: inputs }
+            };
+            let outputs: Vec<Unfinished> = accumulators.iter().enumerate().map(output).collect();
+            finish.store(e, FINISH, &outputs);
+            return accumulators.into_iter().for_each(|v| e.free_v(v));
+        }
         let sum = at.moving.get(2).map(|sum| (*sum, partial(e, run, *sum, lanes)));
         let output = |(t, acc): (usize, &V)| {
             let offset = (run.start + t) * at.pixels[1];
@@ -275,7 +328,7 @@ impl Cell for Segment<'_> {
             Output { value: *acc, to: at.outputs[0].at(offset), lanes, maps, sum: sum.map(|(_, total)| total) }
         };
         let outputs: Vec<Output> = accumulators.iter().enumerate().map(output).collect();
-        self.spec.epilogue.store(e, self.spec.element, &outputs);
+        self.spec.epilogue.store(e, self.spec.result(), &outputs);
         if let Some((sum, total)) = sum {
             e.store(total, sum.at(0), lanes);
             e.free_v(total);
@@ -329,7 +382,7 @@ impl Segment<'_> {
         let load = |j: usize| {
             taps.iter().any(|(_, _, used)| *used == j).then(|| {
                 let (v, all) = (e.v(), e.lanes(Element::F32));
-                e.load_f32(v, weights.at((first + j) * tap_bytes), element, all);
+                e.load_lone_factors(v, weights.at((first + j) * tap_bytes), element, all);
                 v
             })
         };
@@ -338,11 +391,11 @@ impl Segment<'_> {
         let mut held = None;
         for (column, t, j) in taps {
             if held != Some(column) {
-                e.load_f32(x, row.at(column * pixel), element, lanes);
+                e.load_elements(x, row.at(column * pixel), element, lanes);
                 held = Some(column);
             }
             if let Some(weight) = loaded[*j] {
-                e.fma(accumulators[*t], weight, x);
+                e.multiply_add(element, accumulators[*t], weight, x);
             }
         }
         loaded.into_iter().flatten().chain([x]).for_each(|v| e.free_v(v));
@@ -404,6 +457,7 @@ mod tests {
             pads,
             epilogue,
             transposed: false,
+            finish: None,
         }
     }
 
@@ -576,6 +630,48 @@ mod tests {
             [None, None, None]
         );
         assert_eq!(s.spread(0, &ChannelPart { gap: 1 << 40, ..part(225, 48) }), None);
+    }
+
+    /// Sums of `i32`, without epilogue: every bit.
+    #[test]
+    fn products_of_integers_are_exact() {
+        testing::report(CASES.iter().flat_map(|case| [[0, 0], [5, 7]].map(|gaps| (case, gaps))).map(|(case, gaps)| {
+            let s = Depthwise { element: DType::I16, gaps, epilogue: Epilogue::default(), ..spec(*case) };
+            let taps = s.kernel[0] * s.kernel[1];
+            let integers = |seed, count| {
+                let values = testing::values(seed, count).into_iter();
+                values.map(|v| (v * 32_768.0) as i16).collect::<Vec<_>>()
+            };
+            let (x, w) = (integers(1, s.sliding().input_len()), integers(2, s.channels * taps));
+            let bias: Vec<i32> = integers(3, s.channels).into_iter().map(|v| i32::from(v) << 15).collect();
+            let pitch = |map: usize| s.channels + s.gaps[map];
+            let mut expected = vec![-1i32; s.sliding().output_len()];
+            for at in 0..s.batch * s.output[0] * s.output[1] * s.channels {
+                let (c, pixel) = (at % s.channels, at / s.channels);
+                let (ow, oh, n) =
+                    (pixel % s.output[1], pixel / s.output[1] % s.output[0], pixel / s.output[1] / s.output[0]);
+                let product = |tap: usize| {
+                    let ih = (oh * s.strides[0] + tap / s.kernel[1] * s.dilations[0]).wrapping_sub(s.pads[0]);
+                    let iw = (ow * s.strides[1] + tap % s.kernel[1] * s.dilations[1]).wrapping_sub(s.pads[1]);
+                    let inside = ih < s.input[0] && iw < s.input[1];
+                    let from = || ((n * s.input[0] + ih) * s.input[1] + iw) * pitch(0) + c;
+                    if inside { i32::from(x[from()]) * i32::from(w[c * taps + tap]) } else { 0 }
+                };
+                let sum = (0..taps).fold(bias[c], |sum, tap| sum.wrapping_add(product(tap)));
+                expected[pixel * pitch(1) + c] = sum;
+            }
+            let narrow = |values: &[i16]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            let wide = |values: &[i32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            let mut packed = vec![0; s.weight_len() * 2];
+            s.weight_packing().pack(2, &narrow(&w), &mut packed);
+            let mut padded = bias.clone();
+            padded.resize(s.tap_stride(), 0);
+            let inputs = [narrow(&x), packed, wide(&padded), vec![0; s.sliding().row_len() * 2]];
+            match testing::run_exact(s.clone(), &inputs) {
+                Ok(found) => (found[0] != wide(&expected)).then(|| format!("{}: other sums", s.name())),
+                Err(text) => Some(text),
+            }
+        }));
     }
 
     #[test]

@@ -16,6 +16,9 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod values;
+pub(super) use point::evaluate;
+pub(super) use values::PointValue;
+
 use crate::codegen::Emitter;
 use crate::target::Target;
 use fornax_ir::types::DType;
@@ -201,6 +204,10 @@ impl Family for Loops {
         let tables = nest.tables.iter().map(|t| (met(&t.at, t.elements), t.dtype));
         let output = (met(&nest.output.at, nest.output.elements), nest.output.dtype);
         reads.chain(tables).chain([output]).map(|(count, dtype)| (count * dtype.size()) as u64).sum()
+    }
+
+    fn unspelled(&self) -> Option<&Loops> {
+        Some(self)
     }
 
     fn emit(&self, schedule: &Split, e: &mut dyn Emitter) {

@@ -4,7 +4,7 @@
 
 use super::KernelName;
 use super::name::Section;
-use crate::codegen::elements::widens;
+use crate::codegen::elements::{in_pairs, widens};
 use crate::codegen::epilogue::{Epilogue, EpilogueOp};
 use fornax_ir::scalar::UnaryFn;
 use fornax_ir::types::DType;
@@ -46,6 +46,11 @@ impl<'a> Parts<'a> {
     /// The element type, if it is one that `f32` lanes are loaded from.
     pub fn element(&self) -> Option<DType> {
         Some(self.name.element).filter(|element| widens(*element))
+    }
+
+    /// The element type, if it is one that kernels multiply: that of [`Self::element`], or pairs to a lane.
+    pub fn factors(&self) -> Option<DType> {
+        Some(self.name.element).filter(|element| widens(*element) || in_pairs(*element))
     }
 
     /// How many shapes there are.

@@ -9,7 +9,7 @@
 use super::name::Section;
 use super::sliding::{At, Cell, Run, Schedule, Sliding};
 use super::{Argument, Family, KernelName, LayerKind, Parts};
-use crate::codegen::elements::SINGLE;
+use crate::codegen::elements::{SINGLE, widens};
 use crate::codegen::{Cmp, Element, Emitter, R, V, VOp};
 use crate::target::Target;
 use fornax_ir::types::DType;
@@ -78,7 +78,7 @@ impl Family for Pool {
             ("average", Some([height, width])) => Kind::AveragePadded([*height, *width]),
             _ => return None,
         };
-        let sliding = Sliding::read(name, 0).filter(|sliding| sliding.gaps == [0, 0])?;
+        let sliding = Sliding::read(name, 0).filter(|sliding| sliding.gaps == [0, 0] && widens(sliding.element))?;
         Some(Self { sliding, kind })
     }
 

@@ -26,7 +26,7 @@ const CODE: usize = 2048;
 /// Extents `[height, width]` of windows over a map `[N, H, W, C]`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Sliding {
-    /// Type of the elements of both maps.
+    /// Type of the elements of the input, and of the output if the [`Cell`] does not say another.
     pub element: DType,
     /// Images.
     pub batch: usize,
@@ -97,6 +97,10 @@ pub trait Cell {
     fn fixed(&self, _e: &mut dyn Emitter, _row: R) -> Vec<R> {
         Vec::new()
     }
+    /// Type of the output's elements where those of the input are `element`.
+    fn result(&self, element: DType) -> DType {
+        element
+    }
     /// Writes a segment for one vector of channels, of which `lanes` exist.
     fn vector(&self, e: &mut dyn Emitter, run: &Run, at: &At<'_>, lanes: usize);
 }
@@ -162,7 +166,7 @@ impl Sliding {
     /// The extents that a name says, three shapes from `first` on; see [`Self::label`].
     pub fn read(name: &Parts<'_>, first: usize) -> Option<Self> {
         Some(Self {
-            element: name.element()?,
+            element: name.factors()?,
             batch: name.one(first, 'n')?,
             channels: name.one(first, 'c')?,
             gaps: [first, first + 1].map(|shape| name.one(shape, 'g').unwrap_or(0)),
@@ -310,8 +314,8 @@ impl Sliding {
         outputs: &[R],
         cell: &dyn Cell,
     ) {
-        let ([x, outside], size) = (inputs, self.element.size());
-        let mut writer = Rows::new(self, schedule, first_apart, [0, 1].map(|map| self.pitch(map) * size), cell);
+        let ([x, outside], sizes) = (inputs, [self.element, cell.result(self.element)].map(DType::size));
+        let mut writer = Rows::new(self, schedule, first_apart, [0, 1].map(|map| self.pitch(map) * sizes[map]), cell);
         writer.outputs = outputs.len();
         let blocks = self.channels.div_ceil(schedule.block);
         let (chunk, units) = (e.r(), e.r());
@@ -325,7 +329,7 @@ impl Sliding {
             e.mul_imm(block, row, blocks as i64);
             e.sub(block, chunk, block);
             let rows = if self.transposed { Vec::new() } else { self.row_pointers(e, row, x, outside) };
-            e.mul_imm(outs[0], row, (self.output[1] * self.pitch(1) * size) as i64);
+            e.mul_imm(outs[0], row, (self.output[1] * self.pitch(1) * sizes[1]) as i64);
             outs[1..].iter().for_each(|out| e.copy(*out, outs[0]));
             outs.iter().zip(outputs).for_each(|(out, map)| e.add(*out, *out, *map));
             if self.transposed {
@@ -340,9 +344,10 @@ impl Sliding {
 
     /// One block of an output row that reads `rows`; `row`, `block` and the pointers are lost.
     fn output_row(&self, e: &mut dyn Emitter, writer: &Rows<'_>, (row, block): (R, R), (rows, outs): (Vec<R>, Vec<R>)) {
-        let (cell, size) = (writer.cell, self.element.size());
+        let cell = writer.cell;
+        let [input, output] = [self.element, cell.result(self.element)].map(DType::size);
         let (moving, fixed) = (cell.moving(e, row), cell.fixed(e, row));
-        let maps = rows.into_iter().chain(outs).map(|r| (r, size));
+        let maps = rows.into_iter().map(|r| (r, input)).chain(outs.into_iter().map(|r| (r, output)));
         let bases: Vec<(R, usize)> = maps.chain(moving).collect();
         advance(e, row, (block, writer.schedule.block), &bases);
         writer.block(e, block, &bases, &fixed);

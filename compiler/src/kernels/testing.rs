@@ -159,6 +159,56 @@ fn interpreted(
     written.map(|(argument, buffer)| decoded(argument.element, buffer)).collect()
 }
 
+/// Runs a kernel whose results are exact on `inputs`, the bytes of each read argument, and returns those of its written arguments: the
+/// same on every target that the host runs, FMA or not, whole and chunk by chunk, and on the interpreter with 4, 8 and 16 lanes.
+///
+/// # Errors
+/// Where they differ.
+pub fn run_exact(spec: impl Into<Spec>, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, String> {
+    let spec = spec.into();
+    let buffers = |arguments: &[Argument], guard: &[u8]| {
+        let mut inputs = inputs.iter();
+        let buffer = |argument: &Argument| {
+            let mut buffer = match argument.access {
+                Access::Read => inputs.next().expect("an input for each read argument").clone(),
+                _ => vec![0xFF; argument.bytes],
+            };
+            assert_eq!(buffer.len(), argument.bytes, "{}: size of {}", spec.name(), argument.name);
+            buffer.extend(guard);
+            buffer
+        };
+        arguments.iter().map(buffer).collect::<Vec<_>>()
+    };
+    let written = |arguments: &[Argument], buffers: &[Vec<u8>]| {
+        let results = arguments.iter().zip(buffers).filter(|(argument, _)| argument.access != Access::Read);
+        results.map(|(argument, buffer)| buffer[..argument.bytes].to_vec()).collect::<Vec<_>>()
+    };
+    let mut results = Vec::new();
+    for target in Target::runnable() {
+        let kernel = Kernel::new(spec.clone(), &target);
+        for per_call in [u32::MAX, 1] {
+            let mut buffers = buffers(&kernel.arguments, &GUARD);
+            jit::run_kernel(&kernel, &target, &mut buffers, per_call).expect("a kernel that runs");
+            for (argument, buffer) in kernel.arguments.iter().zip(&buffers) {
+                assert_eq!(buffer[argument.bytes..], GUARD, "{}: {} was overrun", kernel.name, argument.name);
+            }
+            results.push((format!("{target}, {per_call} chunks a call"), written(&kernel.arguments, &buffers)));
+        }
+    }
+    for target in Target::all() {
+        let kernel = Kernel::new(spec.clone(), &target);
+        let mut buffers = buffers(&kernel.arguments, &[]);
+        buffers.push(vec![0xFF; kernel.scratch]);
+        soft::run(target.lanes(), (0, kernel.chunks), &mut buffers, |e| kernel.emit(e));
+        results.push((format!("{target}, interpreted"), written(&kernel.arguments, &buffers)));
+    }
+    let (_, first) = results.swap_remove(0);
+    match results.iter().find(|(_, other)| *other != first) {
+        Some((place, _)) => Err(format!("{}: other results on {place}", spec.name())),
+        None => Ok(first),
+    }
+}
+
 fn slices(operands: &[Vec<f32>]) -> Vec<&[f32]> {
     operands.iter().map(Vec::as_slice).collect()
 }

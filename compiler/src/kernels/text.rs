@@ -18,12 +18,21 @@ mod nest;
 pub use lexer::Words;
 pub use nest::read as nest;
 
-use super::{KernelName, Parts, Spec};
+use super::{Finish, KernelName, Loops, Parts, Spec};
 
 /// The spec of a name, but for nests; `None` if no spec has this name.
 pub fn spec(text: &str) -> Option<Spec> {
     let name: KernelName = text.parse().ok()?;
     Spec::read(&Parts::of(&name)).filter(|spec| spec.name() == text)
+}
+
+/// The spec of a name that leaves a nest out: the nest itself, or what becomes of a kernel's sums.
+pub fn with_nest(text: &str, loops: Loops) -> Option<Spec> {
+    let spec = match Finish::without(text) {
+        Some(kernel) => spec(kernel)?.finished(|map| Finish::named(&loops, text, map))?,
+        None => loops.into(),
+    };
+    Some(spec).filter(|spec| spec.name() == text)
 }
 
 #[cfg(test)]
@@ -73,6 +82,20 @@ mod tests {
             for other in ["f64", "u8", "f33"] {
                 assert_eq!(spec(&format!("{other}_{name}")), None, "{name}");
             }
+        }
+        for (name, read) in [
+            ("i16_conv_n2c3h9w7m18_o5x4k3x3s2x2p1x1d2x1g4_bias", true),
+            ("i16_conv_n2c3h9w7m18_o5x4k3x3s2x2p1x1_rows_bias", false),
+            ("i16_conv_n2c3h9w7m18_o5x4k3x3s2x2p1x1_transposed_bias", false),
+            ("i16_conv_n2c3h9w7m18_o5x4k3x3s2x2p1x1_bias_relu", false),
+            ("i16_gemv_m1k96n4_bias", false),
+            ("i16_depthwise_n1c48h14w14g96_h7w7_k5s2p2_bias", true),
+            ("i16_depthwise_n1c48h14w14_h7w7_k5s2p2_bias_sum", false),
+            ("i16_depthwise_transposed_n1c32h7w7_h14w14_k5s2p2_bias", false),
+            ("i16_pool_n1c64h16w16_h8w8_k3s2p1_max", false),
+            ("i16_channel_weight_gradient_n1c32h14w14_h7w7_k5s2p2", false),
+        ] {
+            assert_eq!(spec(name).map(|spec| spec.name()), read.then(|| name.to_string()), "{name}");
         }
         // For levels that this machine lacks, too.
         let narrow = NAMES.iter().flat_map(|name| ["f16", "bf16"].map(|element| format!("{element}_{name}")));

@@ -5,6 +5,7 @@
 
 use super::context::Lowering;
 use super::{dense, depthwise, discrete, weights, windows};
+use crate::codegen::elements::in_pairs;
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{self, ScaleWeights, conv, winograd};
 use crate::plan::{AxisOrder, Operand, ViewId};
@@ -63,7 +64,8 @@ impl ConvCall<'_> {
     /// element types, more than two spatial axes.
     pub fn native(&self, cx: &Lowering<'_>, order: AxisOrder) -> Result<Option<ConvKernel>, OpError> {
         let usable = weights::usable(cx, self.weights) && self.bias.is_none_or(|bias| weights::usable(cx, bias));
-        if self.x.dtype != DType::F32 || !usable {
+        let pairs = in_pairs(self.x.dtype);
+        if !(self.x.dtype == DType::F32 || pairs) || !usable {
             return Ok(None);
         }
         let Some(plane) = windows::plane(&self.op.windows(self.x, cx.operand_type(self.weights))?) else {
@@ -74,7 +76,7 @@ impl ConvCall<'_> {
         }
         // A window wider than the code that is written out for those at the edges. Where zeros are padding, they are multiplied.
         let written = plane.map(windows::written_out);
-        let finite = weights::constant(cx, self.weights).is_some_and(weights::are_finite);
+        let finite = pairs || weights::constant(cx, self.weights).is_some_and(weights::are_finite);
         let padded = || self.over(cx, AxisOrder::ChannelsLast, written);
         let kernel = if finite && written != plane { padded() } else { None };
         Ok(kernel.map(|kernel| ConvKernel::Padded(Box::new(kernel), plane)))
@@ -82,7 +84,7 @@ impl ConvCall<'_> {
 
     /// The kernel for windows over rows and columns of an input in `order`.
     fn over(&self, cx: &Lowering<'_>, order: AxisOrder, plane: [Window; 2]) -> Option<ConvKernel> {
-        let [rows, columns] = plane.map(axis);
+        let ([rows, columns], pairs) = (plane.map(axis), in_pairs(self.x.dtype));
         let (op, groups) = (self.op, self.op.group);
         let (batch, channels, filters) = (self.x.shape[0], self.x.shape[1], self.y.shape[1]);
         if groups == channels && filters == channels && channels > 1 && !op.residual {
@@ -92,7 +94,7 @@ impl ConvCall<'_> {
         let pixels = batch * rows.output * columns.output;
         let own = rows == conv::Axis::plain(rows.input) && columns == conv::Axis::plain(columns.input);
         let rows_of_x = order == AxisOrder::ChannelsLast;
-        if own && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
+        if own && !pairs && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
             let (element, activation) = (self.x.dtype, op.activation);
             let spec = kernels::Gemv { element, rows: pixels, inputs: channels, outputs: filters, activation };
             return Some(ConvKernel::Gemv(spec));
@@ -120,13 +122,14 @@ impl ConvCall<'_> {
             columns,
             input,
             epilogue,
+            finish: None,
         };
         let inexact = winograd::choose(&spec).filter(|choice| choice.pays() && self.needs_exact(cx).is_none());
         if let Some(choice) = inexact {
             return Some(ConvKernel::Winograd(choice));
         }
-        let compact = spec.is_compact();
-        compact.then(|| ConvKernel::Dense(spec.flattened()))
+        let fits = spec.is_compact() && spec.takes_elements();
+        fits.then(|| ConvKernel::Dense(spec.flattened()))
     }
 
     /// Why no algorithm may compute it that rounds differently from the definition, if there is a reason.
@@ -145,6 +148,7 @@ impl ConvCall<'_> {
     /// The order to read an input in that is in order `present`: as it is, if it is a row-major image of few channels.
     pub fn input_order(&self, present: AxisOrder) -> AxisOrder {
         let few = self.x.shape[1] <= FEW_CHANNELS && self.op.group == 1 && self.x.bytes() <= NEAR;
+        let few = few && !in_pairs(self.x.dtype);
         let image = !AxisOrder::coincide(&self.x.shape);
         if present == AxisOrder::RowMajor && few && image { AxisOrder::RowMajor } else { AxisOrder::ChannelsLast }
     }

@@ -29,6 +29,7 @@ pub fn spec(x: &TensorType, [h, w]: [Window; 2], epilogue: Epilogue) -> Option<D
         pads,
         epilogue,
         transposed: false,
+        finish: None,
     };
     spec.applies().then_some(spec)
 }
@@ -73,7 +74,7 @@ pub fn constants(
 ) -> Result<[Operand; 3], OpError> {
     let weights = weights::pack(cx, weight, spec.weight_packing())?;
     let bias = weights::padded_bias(cx, bias, spec.channels, spec.tap_stride())?;
-    Ok([weights, bias, cx.zeros(spec.input[1] * spec.channels * 4)])
+    Ok([weights, bias, cx.zeros(spec.input[1] * spec.channels * spec.element.size())])
 }
 
 /// A view for the sums over each row, if the spec asks for them.

@@ -4,17 +4,23 @@ use super::Lower;
 use super::context::Lowering;
 use super::dense::{self, Matrix};
 use super::weights;
+use crate::codegen::elements::in_pairs;
 use crate::codegen::epilogue::Epilogue;
 use crate::kernels::{Conv, conv};
 use crate::plan::{AxisOrder, Operand};
 use fornax_ir::OpError;
 use fornax_ir::ops::MatMul;
 use fornax_ir::ops::matmul::Product;
+use fornax_ir::types::DType;
 use fornax_runtime::packing::{self, Packing, Transform};
 
 impl Lower for MatMul {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         let product = Product::new(cx.operand_type(0), cx.operand_type(1))?;
+        if in_pairs(cx.operand_type(0).dtype) {
+            let one = cx.operand_type(1).shape.rank() <= 2 && cx.constant(1).is_some() && weights::usable(cx, 1);
+            return if one && product.k > 0 { lower_pairs(&product, cx) } else { super::fallback::matmul(cx) };
+        }
         if !(0..2).all(|i| weights::usable(cx, i)) {
             return super::fallback::matmul(cx);
         }
@@ -33,6 +39,18 @@ fn lower_one(op: &Product, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     let x = cx.operand_as(0, AxisOrder::RowMajor)?.into();
     let y = cx.output(AxisOrder::RowMajor);
     product.lower(cx, x, Matrix { operand: 1, transposed: false, factor: 1.0 }, bias, (y, &[]))
+}
+
+/// The product of all rows of `i16` with one matrix of them that is known.
+fn lower_pairs(op: &Product, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+    let rows = op.batch.numel() * op.m;
+    let spec = Conv { element: DType::I16, ..Conv::pointwise(rows, op.k, op.n, Epilogue::default()) };
+    let bias = cx.zeros(spec.bias_packing().len() * 4);
+    let x = cx.operand_as(0, AxisOrder::RowMajor)?.into();
+    let weights = weights::pack(cx, 1, spec.matrix_packing())?;
+    let y = cx.output(AxisOrder::RowMajor);
+    cx.step(spec, &[x, weights, bias, y.into()]);
+    Ok(())
 }
 
 /// A product for each index of the batch, every one with a matrix of its own.

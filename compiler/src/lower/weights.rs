@@ -1,6 +1,6 @@
 //! Weights and biases on their way into a kernel's packing.
 //!
-//! In: an `f32` operand, constant or computed. Out: what the kernel reads. The elements of a constant are put in order when the program's
+//! In: an `f32` operand, constant or computed, or integers that are known. Out: what the kernel reads. The elements of a constant are put in order when the program's
 //! memory is filled, straight from the model's bytes, so no second copy of a weight is ever made; those of a computed operand by a
 //! step of the plan, which writes the same bytes.
 
@@ -20,11 +20,17 @@ pub fn constant<'a>(cx: &'a Lowering<'_>, i: usize) -> Option<&'a Constant> {
     cx.constant(i).filter(|c| c.ty.dtype == DType::F32 && !matches!(c.payload, Payload::Hash(_)))
 }
 
-/// Whether [`pack`] takes operand `i`: a known `f32` constant, or a computed `f32` tensor of bounded size.
+/// Operand `i`, if it is a constant of factors or sums of factors that kernels multiply, whose elements are known.
+fn known<'a>(cx: &'a Lowering<'_>, i: usize) -> Option<&'a Constant> {
+    let factors = |c: &&Constant| matches!(c.ty.dtype, DType::F32 | DType::I16 | DType::I32);
+    cx.constant(i).filter(factors).filter(|c| !matches!(c.payload, Payload::Hash(_)))
+}
+
+/// Whether [`pack`] takes operand `i`: a known constant of `f32`, `i16` or `i32`, or a computed `f32` tensor of bounded size.
 pub fn usable(cx: &Lowering<'_>, i: usize) -> bool {
     let ty = cx.operand_type(i);
     match cx.constant(i) {
-        Some(_) => constant(cx, i).is_some(),
+        Some(_) => known(cx, i).is_some(),
         None => ty.dtype == DType::F32 && ty.bytes() <= NEAR,
     }
 }
@@ -46,7 +52,7 @@ pub fn are_finite(constant: &Constant) -> bool {
 /// # Errors
 /// If it does not hold, or no kernel writes such a packing.
 pub fn pack(cx: &mut Lowering<'_>, i: usize, packing: Packing) -> Result<Operand, OpError> {
-    match constant(cx, i).cloned() {
+    match known(cx, i).cloned() {
         Some(source) => Ok(cx.plan.constant(PackedConstant::packed(source, packing)).into()),
         None => computed(cx, i, packing),
     }

@@ -5,7 +5,8 @@
 //! same order.
 
 use super::context::Lowering;
-use super::nests::{NestCall, View, float};
+use super::fallback::number;
+use super::nests::{NestCall, View};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::{AxisOrder, ViewId};
 use fornax_ir::ops::window::Window;
@@ -57,7 +58,7 @@ pub fn pad(cx: &mut Lowering<'_>, x: ViewId, plane: &[Window; 2]) -> ViewId {
         let along: Vec<i64> = (0..4).map(|other| i64::from(other == axis + 2)).collect();
         call.guard(Affine::new(-window.begin, along), window.input);
     }
-    call.compute(vec![float(0.0)], vec![Inst::Load(input)], Combine::Last, Vec::new());
+    call.compute(vec![number(from.dtype, 0.0)], vec![Inst::Load(input)], Combine::Last, Vec::new());
     call.run(cx);
     to
 }

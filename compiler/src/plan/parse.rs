@@ -180,11 +180,11 @@ impl<'a> Parser<'a> {
         let lines: Vec<&str> = self.lines[begin..self.at].iter().map(|(_, text)| *text).collect();
         let loops = text::nest(&lines)
             .map_err(|(at, expected)| fault_of(self.lines.get(begin + at).map_or(line, |(line, _)| *line), expected))?;
-        let spec = Spec::from(loops);
-        if spec.name() != name {
-            return Err(fault(line, &format!("kernel {}", spec.name()), name));
+        let own = Spec::from(loops.clone()).name();
+        match text::with_nest(name, loops) {
+            Some(spec) => Ok(Some((name, spec))),
+            None => Err(fault(line, &format!("kernel {own}, or one that ends in it"), name)),
         }
-        Ok(Some((name, spec)))
     }
 }
 

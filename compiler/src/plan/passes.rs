@@ -5,6 +5,7 @@
 
 mod elide_copies;
 mod fuse_chains;
+mod fuse_finish;
 mod hoist_invariant;
 mod live_ranges;
 mod place;
@@ -28,6 +29,12 @@ pub struct Pass {
 pub const PASSES: &[Pass] = &[
     // First: a value that is computed where it is read needs no memory.
     Pass { name: "fuse_chains", about: "compute element-wise values where they are read", run: fuse_chains::run },
+    // After fuse_chains, which makes one nest of what follows a sum.
+    Pass {
+        name: "fuse_finish",
+        about: "compute what follows integer sums where they are summed",
+        run: fuse_finish::run,
+    },
     // After fuse_chains, which leaves only copies that no other loop nest computes.
     Pass {
         name: "elide_copies",

@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Operand, Placement, Plan, Variable};
-use crate::kernels::Spec;
 use fornax_ir::graph::print::quoted;
 
 /// A name as it is; in quotes if it would not stay on its line.
@@ -115,7 +114,7 @@ impl Plan {
         }
         let mut printed = BTreeSet::new();
         for step in &self.steps {
-            if let Spec::Loops(loops) = &step.kernel.spec
+            if let Some(loops) = step.kernel.spec.nest()
                 && printed.insert(&step.kernel.name)
             {
                 writeln!(f, "kernel {}", step.kernel.name)?;

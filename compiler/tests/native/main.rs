@@ -7,6 +7,7 @@ mod gradients;
 mod harness;
 
 use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::random_values;
 use harness::{difference, steps};
 
 /// Fails with every row of `(inputs, nodes)` that does not agree with the evaluator.
@@ -435,6 +436,47 @@ fn convolutions_of_integers() {
         ("%x: i64[1,3,4,4], %w: i64[5,3,1,1], %r: i64[1,5,4,4]", "%c = conv %x, %w\n%y = add %c, %r"),
         ("%x: i32[1,300,4,4], %w: i32[8,300,1,1]", "%c = conv %x, %w\n%y = abs %c"),
     ]);
+}
+
+/// A constant of integers up to `most`.
+fn integers(dtype: &str, shape: &[usize], most: f32) -> String {
+    let values = random_values(shape.len() as u64, shape.iter().product());
+    let values: Vec<String> = values.iter().map(|v| ((v * most) as i64).to_string()).collect();
+    let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    format!("constant {dtype}[{}] [{}]", shape.join(","), values.join(", "))
+}
+
+/// Sums of `i32`: pairs of channels, one channel alone, weights that are computed, more axes than the kernels have, what follows.
+#[test]
+fn sums_of_16_bit_integers() {
+    // Elements over all of the 16 bits.
+    let wide = "%k = constant i16[] [7001]\n%v = mul %x, %k\n";
+    let weights = |shape: &[usize]| integers("i16", shape, 32_768.0);
+    let bias = |count: usize| integers("i32", &[count], 2e9);
+    let conv = |w: &[usize], attributes: &str| {
+        format!("%w = {}\n%b = {}\n%y = conv %v, %w, %b {{bias=true,{attributes}}}", weights(w), bias(w[0]))
+    };
+    let matmul = |w: &[usize]| format!("%w = {}\n%y = matmul %v, %w", weights(w));
+    let rows = [
+        ("%x: i16[2,4,5,6]", conv(&[6, 4, 3, 3], "pads=[1,1,1,1]")),
+        ("%x: i16[1,7,9,11]", conv(&[40, 7, 1, 1], "pads=[0,0,0,0]")),
+        ("%x: i16[1,3,9,8]", conv(&[8, 3, 3, 3], "strides=[2,2],pads=[0,0,1,1]")),
+        ("%x: i16[1,6,7,9]", conv(&[9, 2, 3, 2], "strides=[2,1],pads=[0,1,2,1],dilations=[1,2],group=3")),
+        ("%x: i16[1,40,8,7]", conv(&[40, 1, 3, 3], "pads=[1,1,1,1],group=40")),
+        ("%x: i16[1,4,8,7]", conv(&[8, 1, 3, 3], "pads=[1,1,1,1],group=4")),
+        ("%x: i16[1,5,4,4], %w: i16[3,5,1,1], %r: i32[1,3,4,4]", "%y = conv %v, %w, %r {residual=true}".into()),
+        ("%x: i16[1,3,4,4,4]", conv(&[2, 3, 2, 2, 2], "strides=[1,1,1],pads=[0,0,0,0,0,0],dilations=[1,1,1]")),
+        ("%x: i16[1,3,9]", conv(&[5, 3, 2], "strides=[2],pads=[1,0],dilations=[1]")),
+        ("%x: i16[1,0,4,4]", "%w = constant i16[5,0,1,1] []\n%y = conv %v, %w".into()),
+        ("%x: i16[2,3,33]", matmul(&[33, 20])),
+        ("%x: i16[1,64]", matmul(&[64, 5])),
+        ("%x: i16[7]", matmul(&[7])),
+        ("%x: i16[3,0]", "%w = constant i16[0,5] []\n%y = matmul %v, %w".into()),
+        ("%x: i16[2,3,4], %w: i16[2,4,5]", "%y = matmul %v, %w".into()),
+        ("%x: i16[3,4], %w: i16[4,5]", "%y = matmul %v, %w".into()),
+    ];
+    let rows = rows.map(|(header, body)| (header, format!("{wide}{body}")));
+    check_within(0.0, &rows.iter().map(|(header, body)| (*header, body.as_str())).collect::<Vec<_>>());
 }
 
 #[test]

@@ -2,14 +2,14 @@
 //!
 //! Nodes are added in order and typed at once. A node whose operands are all constants is evaluated on the spot if
 //! its result is of an integer type or small ([`SMALL`] elements), so shape arithmetic disappears while a model is
-//! read; folding of larger tensors is left to the `fold_constants` pass. The work spent that way is bounded.
+//! read, quantised weights aside; folding of larger tensors is left to the `fold_constants` pass. The work spent that way is bounded.
 
 use super::names::Names;
 use super::nodes::{Graph, Node, ValueId, Variable};
 use crate::error::{OpError, Result};
 use crate::ops::Op;
 use crate::ops::literal::Literal;
-use crate::types::{Constant, Payload, Shape, TensorType};
+use crate::types::{Constant, DType, Payload, Shape, TensorType};
 
 /// Largest floating-point result, in elements, that is evaluated while building.
 pub const SMALL: usize = 1024;
@@ -176,10 +176,16 @@ impl GraphBuilder {
         self.graph
     }
 
+    /// Whether `op` begins to dequantise a weight: `fold_quantised` has to see its integers.
+    fn dequantises(&self, op: &Op, operands: &[ValueId]) -> bool {
+        let integers = |ty: &TensorType| matches!(ty.dtype, DType::U8 | DType::I8) && ty.shape.rank() > 1;
+        matches!(op, Op::Cast(cast) if cast.to.is_float()) && operands.iter().any(|id| integers(self.ty(*id)))
+    }
+
     /// The results of `op` over known operands, if they are worth having and the work allows. An operator that cannot
     /// be evaluated stays a node.
     fn evaluate(&mut self, op: &Op, types: &[TensorType], operands: &[ValueId]) -> Option<Vec<Constant>> {
-        if types.iter().any(|ty| ty.dtype.is_float() && ty.shape.numel() > SMALL) {
+        if types.iter().any(|ty| ty.dtype.is_float() && ty.shape.numel() > SMALL) || self.dequantises(op, operands) {
             return None;
         }
         let constants: Vec<&Constant> = operands.iter().map(|id| self.known(*id)).collect::<Option<_>>()?;
@@ -218,7 +224,6 @@ mod tests {
     use super::*;
     use crate::ops::{Binary, Cast, Concat, Expand, Slice};
     use crate::scalar::BinaryFn;
-    use crate::types::DType;
 
     #[test]
     fn shape_arithmetic_disappears() -> Result<()> {
@@ -242,6 +247,19 @@ mod tests {
         let sum = b.op("sum", Binary { function: BinaryFn::Add }, &[k, k])?;
         assert_eq!(b.known(sum), Some(&Constant::from_f32([2], &[2.0, 4.0])));
         assert_eq!(b.known(sum).map(|c| c.origins.clone()), Some(vec!["p".to_string()]));
+        Ok(())
+    }
+
+    #[test]
+    fn integers_of_weights_stay() -> Result<()> {
+        let mut b = GraphBuilder::new("g");
+        let mut cast = |shape: &[usize]| -> Result<bool> {
+            let integers = Literal::new_int(TensorType::new(DType::I8, shape), vec![7; shape.iter().product()]);
+            let k = b.constant("k", integers.to_constant());
+            let f = b.op("f", Cast { to: DType::F32 }, &[k])?;
+            Ok(b.known(f).is_some())
+        };
+        assert_eq!([cast(&[4, 2])?, cast(&[4])?, cast(&[])?], [false, true, true]);
         Ok(())
     }
 

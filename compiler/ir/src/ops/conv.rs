@@ -2,7 +2,7 @@
 //!
 //! Operands: `x [N, C, spatial…]`, `w [M, C / group, kernel…]`, then `bias [M]` if `bias`, then `residual` (the type of the
 //! result) if `residual`. Result `[N, M, spatial…]`, each extent `(in + pads - dilation (k - 1) - 1) / stride + 1`.
-//! Sums of integers wrap, as those of ONNX's ConvInteger.
+//! Sums of integers wrap, as those of ONNX's ConvInteger; those of `i16`, bias and residual among them, are `i32`.
 //! Epilogue order: bias, residual, `activation`; with `activation_first` the activation comes before the residual (Fused-MBConv, expansion 1).
 
 use super::attributes::attributes;
@@ -10,7 +10,7 @@ use super::attributes::{Attr, AttrReader};
 use super::error_bound::over_absolutes;
 use super::literal::{Data, Literal};
 use super::shapes::{
-    check, checked, expect_activation, expect_dtype, expect_number, expect_operands, expect_rank, expect_type,
+    check, checked, expect_activation, expect_dtype, expect_number, expect_operands, expect_rank, expect_type, sum_type,
 };
 use super::window::{Window, WindowAttrs, taps};
 use super::{
@@ -162,16 +162,17 @@ impl OneResult for Conv {
         let (x, w) = (inputs[0], inputs[1]);
         expect_number("x", x)?;
         expect_dtype("w", x.dtype, w)?;
-        expect_activation("activation", self.activation, x.dtype)?;
+        let sum = sum_type(x.dtype);
+        expect_activation("activation", self.activation, sum)?;
         let windows = self.windows(x, w)?;
         let result: Shape =
             [x.shape[0], w.shape[0]].into_iter().chain(windows.iter().map(|window| window.output)).collect();
-        let result = checked(x.dtype, result)?;
+        let result = checked(sum, result)?;
         if self.bias {
-            expect_type("bias", x.dtype, &w.shape[..1], inputs[2])?;
+            expect_type("bias", sum, &w.shape[..1], inputs[2])?;
         }
         if self.residual {
-            expect_type("residual", x.dtype, &result.shape, inputs[inputs.len() - 1])?;
+            expect_type("residual", sum, &result.shape, inputs[inputs.len() - 1])?;
         }
         Ok(result)
     }

@@ -1,4 +1,5 @@
-//! Matrix product with NumPy semantics: batch axes broadcast, a vector operand is a row or a column that disappears.
+//! Matrix product with NumPy semantics: batch axes broadcast, a vector operand is a row or a column that disappears. Sums of integers wrap;
+//! those of `i16` are `i32`.
 
 use super::attributes::attributes;
 use super::attributes::{Attr, AttrReader};
@@ -6,7 +7,7 @@ use super::error_bound::over_absolutes;
 use super::gradient::Value;
 use super::literal::{Data, Literal};
 use super::shapes::{
-    broadcast, broadcast_offsets, check, checked, expect_dtype, expect_number, expect_operands, expect_rank,
+    broadcast, broadcast_offsets, check, checked, expect_dtype, expect_number, expect_operands, expect_rank, sum_type,
 };
 use super::{Gemm, GradientContext, OneResult};
 use crate::error::OpError;
@@ -95,7 +96,7 @@ impl OneResult for MatMul {
         let (a, b) = (inputs[0], inputs[1]);
         expect_number("a", a)?;
         expect_dtype("b", a.dtype, b)?;
-        checked(a.dtype, Product::new(a, b)?.result())
+        checked(sum_type(a.dtype), Product::new(a, b)?.result())
     }
 
     fn magnitude(&self, inputs: &[&Literal]) -> Result<Literal, OpError> {
@@ -224,6 +225,13 @@ mod tests {
         let a = Literal::new_int(TensorType::new(DType::I32, [1, 2]), vec![i64::from(i32::MAX), 1]);
         let b = Literal::new_int(TensorType::new(DType::I32, [2, 1]), vec![2, 3]);
         assert_eq!(run(&a, &b).1, [1.0]);
+    }
+
+    #[test]
+    fn sums_of_16_bit_integers_have_32() {
+        let pair = |v: i64| Literal::new_int(TensorType::new(DType::I16, [1, 2]), vec![v, v]);
+        let column = Literal::new_int(TensorType::new(DType::I16, [2, 1]), vec![30_000, 1]);
+        assert_eq!(run(&pair(30_000), &column), ("i32[1,1]".into(), vec![900_030_000.0]));
     }
 
     #[test]

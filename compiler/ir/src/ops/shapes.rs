@@ -32,6 +32,11 @@ pub fn expect_number(field: &str, ty: &TensorType) -> Result<(), OpError> {
     check(ty.dtype != DType::Bool, field, || "a numeric type".into(), || ty.dtype.to_string())
 }
 
+/// The type of sums of products of elements: `i32` of `i16`, else that of the elements.
+pub fn sum_type(dtype: DType) -> DType {
+    if dtype == DType::I16 { DType::I32 } else { dtype }
+}
+
 /// Fails unless `ty` is `dtype` elements in `shape`; `field` is the operand's name.
 pub fn expect_type(field: &str, dtype: DType, shape: &[usize], ty: &TensorType) -> Result<(), OpError> {
     let expected = || TensorType::new(dtype, shape).to_string();

@@ -114,6 +114,7 @@ impl<'a> ClifEmitter<'a> {
             VOp::And => self.builder.ins().band(a, b),
             VOp::Or => self.builder.ins().bor(a, b),
             VOp::Xor => self.builder.ins().bxor(a, b),
+            VOp::Dot => self.dot_pairs(a, b),
             _ => {
                 debug_assert!(false, "vectors of integers have no {op:?}");
                 a
@@ -500,6 +501,12 @@ impl Emitter for ClifEmitter<'_> {
     fn sqrt(&mut self, d: V, a: V) {
         let a = self.get_v(a);
         let value = self.builder.ins().sqrt(a);
+        self.set_v(d, value);
+    }
+
+    fn round(&mut self, d: V, a: V) {
+        let a = self.get_v(a);
+        let value = self.builder.ins().nearest(a);
         self.set_v(d, value);
     }
 

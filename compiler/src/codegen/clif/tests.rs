@@ -42,6 +42,28 @@ fn multiply_add_is_fused_where_the_target_can() {
 }
 
 #[test]
+fn rounding_is_a_single_instruction() {
+    for (target, expected) in [("x86-64", "roundps"), ("x86-64-fma", "vroundps"), ("aarch64", "frintn")] {
+        let text = listing(target, with_two(|e, a, b| e.round(a, b)));
+        assert_eq!(text.matches(expected).count(), 1, "{target}: {text}");
+    }
+}
+
+#[test]
+fn products_of_pairs_are_added_in_few_instructions() {
+    let dot = |target| listing(target, with_two(|e, a, b| e.dot(a, a, b)));
+    for (target, instructions) in [
+        ("x86-64", &["pmaddwd", "paddd"][..]),
+        ("x86-64-fma", &["vpmaddwd", "vpaddd"]),
+        ("aarch64", &["smull ", "smull2", "addp"]),
+    ] {
+        let text = dot(target);
+        let counts = instructions.iter().map(|instruction| text.matches(instruction).count());
+        assert!(counts.clone().all(|count| count == 1), "{target}: {:?}\n{text}", counts.collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_broadcast_reads_its_element_directly() {
     let text = listing("x86-64-fma", |e| {
         let (p, a) = (e.pointer(0), e.v());
@@ -70,6 +92,7 @@ fn every_operation_compiles_for_every_target() {
                     e.op(op, Element::F32, a, a, b);
                     e.op(op, Element::I32, a, a, b);
                 }
+                e.dot(a, a, b);
                 e.op(VOp::Div, Element::F32, a, a, b);
                 for cmp in [Cmp::Less, Cmp::LessOrEqual, Cmp::Equal, Cmp::Unordered] {
                     e.select(Element::F32, a, cmp, [a, b], b, a);

@@ -97,6 +97,7 @@ pub enum Inst {
         b: Source,
     },
     Sqrt(Id, Id),
+    Round(Id, Id),
     ShiftLeft(Element, Id, Id, u8),
     ShiftRight(Element, Id, Id, u8),
     /// Destination, comparison, its operands, yes, no.
@@ -186,6 +187,7 @@ impl Inst {
             Splat(d, _) => f(Vector, d, Write),
             CopyV(d, a)
             | Sqrt(d, a)
+            | Round(d, a)
             | ShiftLeft(_, d, a, _)
             | ShiftRight(_, d, a, _)
             | Keep(d, a, _)

@@ -63,8 +63,8 @@ fn folded(code: &Recording, inst: Inst, pending: &[(Id, usize)]) -> Option<(Inst
     if pending.is_empty() {
         return None;
     }
-    // A single element for every lane fits lanes of its own size.
-    let narrow = !matches!(inst, Inst::Op(_, element, ..) if element.size() != 4);
+    // A single element for every lane fits operations on lanes of its own size.
+    let narrow = !matches!(inst, Inst::Op(op, element, ..) if element.size() != 4 || op == VOp::Dot);
     let load = |id: Id| {
         let (_, at) = pending.iter().rev().find(|(value, _)| *value == id)?;
         let source = match code.insts[*at] {
@@ -85,8 +85,7 @@ fn folded(code: &Recording, inst: Inst, pending: &[(Id, usize)]) -> Option<(Inst
             if let Some((source, at)) = load(b) {
                 return Some((Inst::Op(op, lane, d, a, source), at));
             }
-            let commutes = matches!(op, VOp::Add | VOp::Mul | VOp::And | VOp::Or | VOp::Xor);
-            load(a).filter(|_| commutes).map(|(source, at)| (Inst::Op(op, lane, d, b, source), at))
+            load(a).filter(|_| op.commutes()).map(|(source, at)| (Inst::Op(op, lane, d, b, source), at))
         }
         _ => None,
     }

@@ -412,6 +412,12 @@ impl Emitter for Recorder {
         self.push(Inst::Sqrt(d, a));
     }
 
+    fn round(&mut self, d: V, a: V) {
+        let a = self.get_v(a);
+        let d = self.set_v(d);
+        self.push(Inst::Round(d, a));
+    }
+
     fn shift_left(&mut self, element: Element, d: V, a: V, bits: u32) {
         let a = self.get_v(a);
         let d = self.set_v(d);

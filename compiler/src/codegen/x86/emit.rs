@@ -122,11 +122,11 @@ impl Machine {
         EffectiveAddress::At(Register::RSP, (self.slot_bytes() * slot) as i32)
     }
 
-    /// The same bits in every two lanes, as an operand of an operation on elements of `size` bytes.
+    /// The same bits in every two lanes, as an operand of an operation on elements of `size` bytes; 0: of one that broadcasts none.
     pub fn splat_operand(&mut self, bits: u64, size: usize) -> EffectiveAddress {
         let bytes = bits.to_le_bytes();
         let alike = bits as u32 == (bits >> 32) as u32;
-        if self.vectors.embedded_broadcast && (size == 8 || alike) {
+        if self.vectors.embedded_broadcast && (size == 8 || size == 4 && alike) {
             return EffectiveAddress::ConstantElement(self.asm.constant(&bytes[..size]));
         }
         EffectiveAddress::Constant(self.asm.constant(&bytes.repeat(self.slot_bytes() as usize / bytes.len())))

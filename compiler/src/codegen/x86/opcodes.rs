@@ -35,6 +35,7 @@ table! {
     add_int = VEX_Vpaddd_ymm_ymm_ymmm256 | EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32;
     sub_int = VEX_Vpsubd_ymm_ymm_ymmm256 | EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32;
     mul_int = VEX_Vpmulld_ymm_ymm_ymmm256 | EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32;
+    dot = VEX_Vpmaddwd_ymm_ymm_ymmm256 | EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512;
     min_int = VEX_Vpminsd_ymm_ymm_ymmm256 | EVEX_Vpminsd_zmm_k1z_zmm_zmmm512b32;
     max_int = VEX_Vpmaxsd_ymm_ymm_ymmm256 | EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32;
     fma231 = VEX_Vfmadd231ps_ymm_ymm_ymmm256 | EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er;
@@ -79,6 +80,8 @@ table! {
     first_from_int = VEX_Vcvtsi2ss_xmm_xmm_rm64 | EVEX_Vcvtsi2ss_xmm_xmm_rm64_er;
     first_to_int = VEX_Vcvttss2si_r64_xmmm32 | EVEX_Vcvttss2si_r64_xmmm32_sae;
     broadcast_64 = VEX_Vbroadcastsd_ymm_m64 | EVEX_Vbroadcastsd_zmm_k1z_xmmm64;
+    /// By an immediate: [`NEAREST`].
+    round = VEX_Vroundps_ymm_ymmm256_imm8 | EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae;
     sqrt = VEX_Vsqrtps_ymm_ymmm256 | EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er;
     shift_left = VEX_Vpslld_ymm_ymm_imm8 | EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8;
     shift_right = VEX_Vpsrld_ymm_ymm_imm8 | EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
@@ -97,6 +100,9 @@ table! {
     load_xmm = VEX_Vmovups_xmm_xmmm128 | EVEX_Vmovups_xmm_k1z_xmmm128;
     store_xmm = VEX_Vmovups_xmmm128_xmm | EVEX_Vmovups_xmmm128_k1z_xmm;
 }
+
+/// The immediate of a rounding to the nearest integer, ties to even, without exceptions.
+pub const NEAREST: u8 = 8;
 
 /// Where there are masks: lanes to bytes and to pairs of bytes, a general register to every lane, a comparison of integers.
 pub const NARROW_8: Code = Code::EVEX_Vpmovdb_xmmm128_k1z_zmm;
@@ -154,7 +160,8 @@ impl Opcodes {
             (VOp::UnpackLow, F64 | I64) => self.unpack_low_64(),
             (VOp::UnpackHigh, F64 | I64) => self.unpack_high_64(),
             (VOp::EvenBlocks | VOp::OddBlocks, _) => self.blocks(),
-            (VOp::Div, I32 | I64) | (VOp::Mul | VOp::Min | VOp::Max, I64) => return None,
+            (VOp::Dot, I32) => self.dot(),
+            (VOp::Div, I32 | I64) | (VOp::Mul | VOp::Min | VOp::Max, I64) | (VOp::Dot, _) => return None,
         })
     }
 

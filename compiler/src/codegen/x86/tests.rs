@@ -128,3 +128,41 @@ fn masks_that_share_a_register_are_loaded_for_each_use() {
     let (loads, uses) = (count(&text, "kmovw       k7"), count(&text, "{k7}"));
     assert_eq!((loads, uses), (4, 4), "{text}");
 }
+
+#[test]
+fn rounding_is_a_single_instruction() {
+    for (level, expected) in [(&X86_64_V3, "vroundps    ymm0,ymm0,8"), (&X86_64_V4, "vrndscaleps zmm0,zmm0,8")] {
+        let text = listing(level, |e| {
+            let (p, a) = (e.pointer(0), e.v());
+            e.load(a, p.at(0), e.lanes(Element::F32));
+            e.round(a, a);
+            e.store(a, p.at(0), e.lanes(Element::F32));
+        });
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// A dot product is a product of pairs and an addition; it reads a whole vector from memory, and never one element for every lane.
+#[test]
+fn products_of_pairs_are_added_in_two_instructions() {
+    for level in WIDE {
+        let lanes = Target::new(level).lanes();
+        let text = listing(level, |e| {
+            let (p, q) = (e.pointer(0), e.pointer(1));
+            let (sum, a, b, one, ones) = (e.constant(0.0), e.v(), e.v(), e.v(), e.v());
+            e.repeat(Count::Times(10), &mut |e| {
+                e.load(a, p.at(0), lanes);
+                e.load(b, q.at(0), lanes);
+                e.dot(sum, a, b);
+                e.broadcast(one, p.at(4));
+                e.dot(sum, a, one);
+                e.splat(ones, 0x0001_0001);
+                e.dot(sum, a, ones);
+            });
+            e.store(sum, q.at(0), lanes);
+        });
+        assert_eq!((count(&text, "vpmaddwd"), count(&text, "vpaddd")), (3, 3), "{text}");
+        let operand = |line: &&str| line.contains("vpmaddwd") && line.contains('[');
+        assert!(text.lines().any(|line| operand(&line)) && !text.contains("1to16"), "{text}");
+    }
+}

@@ -57,9 +57,8 @@ impl Allocator<'_> {
 
     /// The operands of an operation, a constant last where they may change places: there it can be read from memory.
     fn constant_last(&self, op: VOp, a: Id, b: Source) -> (Id, Source) {
-        let commutes = matches!(op, VOp::Add | VOp::Mul | VOp::And | VOp::Or | VOp::Xor);
         match b {
-            Source::Value(b) if commutes && self.v.constant(a).is_some() && self.v.constant(b).is_none() => {
+            Source::Value(b) if op.commutes() && self.v.constant(a).is_some() && self.v.constant(b).is_none() => {
                 (b, Source::Value(a))
             }
             _ => (a, b),
@@ -103,7 +102,9 @@ impl Allocator<'_> {
             Inst::Op(op, element, d, a, b) => {
                 let code = codes.op(op, element).ok_or_else(|| format!("vectors of {element:?} have no {op:?}"))?;
                 let (a, b) = self.constant_last(op, a, b);
-                let (ra, ob) = (self.read_v(a)?, self.operand(b, element.size())?);
+                // An operation on parts of lanes takes whole vectors only.
+                let size = if op == VOp::Dot { 0 } else { element.size() };
+                let (ra, ob) = (self.read_v(a)?, self.operand(b, size)?);
                 self.release(&[a]);
                 if let (Operand::Register(_), Source::Value(b)) = (ob, b) {
                     self.release(&[b]);
@@ -120,15 +121,16 @@ impl Allocator<'_> {
             Inst::Fma { negate, d, c, a, b } => self.fma(negate, [d, c, a], b),
             Inst::Select(element, d, cmp, operands) => self.select(element, d, cmp, operands),
             Inst::Sqrt(d, a) => self.unary(codes.sqrt(), d, a),
+            Inst::Round(d, a) => self.with_immediate(codes.round(), d, a, opcodes::NEAREST),
             Inst::IntToFloat(d, a) => self.unary(codes.int_to_float(), d, a),
             Inst::FloatToInt(d, a) => self.unary(codes.float_to_int(), d, a),
             Inst::ShiftLeft(element, d, a, bits) => {
                 let code = if element.size() == 4 { codes.shift_left() } else { codes.shift_left_64() };
-                self.shift(code, d, a, bits)
+                self.with_immediate(code, d, a, bits)
             }
             Inst::ShiftRight(element, d, a, bits) => {
                 let code = if element.size() == 4 { codes.shift_right() } else { codes.shift_right_64() };
-                self.shift(code, d, a, bits)
+                self.with_immediate(code, d, a, bits)
             }
             _ => Err("not an instruction over vector registers".into()),
         }
@@ -159,11 +161,12 @@ impl Allocator<'_> {
         self.machine.registers(code, to, from)
     }
 
-    fn shift(&mut self, code: Op, d: Id, a: Id, bits: u8) -> Encoded {
+    /// An operation on one vector with an immediate: a shift by so many bits, a rounding.
+    fn with_immediate(&mut self, code: Op, d: Id, a: Id, by: u8) -> Encoded {
         let from = self.read_v(a)?;
         self.release(&[a]);
         let to = self.write_v(d)?;
-        self.machine.asm.put(Instruction::with3(code, to, from, u32::from(bits)))
+        self.machine.asm.put(Instruction::with3(code, to, from, u32::from(by)))
     }
 
     /// `d = c ± a b`, in the form whose overwritten operand is lost anyway.

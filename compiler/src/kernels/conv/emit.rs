@@ -8,6 +8,7 @@ use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Maps;
 use crate::codegen::{Count, Element, Emitter, R};
 use crate::kernels::advance;
+use crate::kernels::finish::{Moved, Pointer};
 
 /// Pointers of the current group and strip.
 #[derive(Clone, Copy)]
@@ -18,6 +19,8 @@ struct Pointers {
     /// Of the maps that the epilogue reads or writes next to `y`.
     maps: Maps<R>,
     y: R,
+    /// Of what becomes of the sums.
+    finish: Moved<Pointer>,
 }
 
 impl Pointers {
@@ -39,18 +42,27 @@ impl Pointers {
             bias: copy(e, self.bias),
             maps: self.maps.map(|map| map.map(|r| copy(e, r))),
             y: copy(e, self.y),
+            finish: self.finish.map(|input| input.map(|input| Pointer { at: copy(e, input.at), ..input })),
         }
     }
 
     fn free(&self, e: &mut dyn Emitter) {
-        for r in [self.x, self.weights, self.bias].into_iter().chain(self.outputs()) {
+        let inputs = self.finish.into_iter().flatten().map(|input| input.at);
+        for r in [self.x, self.weights, self.bias].into_iter().chain(self.outputs()).chain(inputs) {
             e.free_r(r);
         }
     }
 
+    /// What moves with the pixels of the result, and the size of its elements, which for the result is `size`.
+    fn by_pixel(&self, size: usize) -> impl Iterator<Item = (R, usize)> {
+        let inputs = self.finish.into_iter().flatten().filter(|input| input.by_pixel);
+        self.outputs().map(move |r| (r, size)).chain(inputs.map(|input| (input.at, input.size)))
+    }
+
     /// What moves with the output channels, the weights aside, and the size of its elements.
     fn by_channel(&self, size: usize) -> Vec<(R, usize)> {
-        [(self.bias, SINGLE)].into_iter().chain(self.outputs().map(|r| (r, size))).collect()
+        let inputs = self.finish.into_iter().flatten().map(|input| (input.at, input.size));
+        [(self.bias, SINGLE)].into_iter().chain(self.outputs().map(|r| (r, size))).chain(inputs).collect()
     }
 
     /// Moves on by output channels of elements of a size; the weights by as many bytes as the caller says.
@@ -100,7 +112,9 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
     let writer = Writer::new(conv, schedule, e.lanes(Element::F32));
     let [x, weights, bias] = [0, 1, 2].map(|i| e.pointer(i));
     let maps = conv.epilogue.pointers(e, 3);
-    let p = Pointers { x, weights, bias, maps, y: e.pointer(3 + conv.epilogue.maps().count()) };
+    let y = e.pointer(conv.result_argument());
+    let finish = conv.finish.as_ref().map_or(Moved::default(), |finish| finish.pointers(e, conv.result_argument() + 1));
+    let p = Pointers { x, weights, bias, maps, y, finish };
     let (first, end) = (e.r(), e.r());
     e.begin(first);
     e.end(end);
@@ -128,13 +142,13 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
 pub fn image(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter, pointers: [R; 4]) {
     let [x, weights, bias, y] = pointers;
     let writer = Writer::new(conv, schedule, e.lanes(Element::F32));
-    writer.strips(e, &Pointers { x, weights, bias, maps: Maps::default(), y }, None, None);
+    writer.strips(e, &Pointers { x, weights, bias, maps: Maps::default(), y, finish: Moved::default() }, None, None);
 }
 
 impl Writer<'_> {
-    /// Bytes of an element.
+    /// Bytes of an element of the result and of what is like it.
     fn size(&self) -> usize {
-        self.conv.element.size()
+        self.conv.result().size()
     }
 
     /// The units of chunks `from..to`: chunk `c` of `n` has the units from `c / n` of all of them on.
@@ -159,11 +173,12 @@ impl Writer<'_> {
     /// Every strip of every group, over a range of rows or tiles.
     fn groups(&self, e: &mut dyn Emitter, p: &Pointers, range: Range) {
         let (conv, stored, size) = (self.conv, padded(self.conv.filters), self.size());
+        let weights = (conv.lane() * stored * conv.depth_in_steps()) as i64;
         let p = &p.duplicate(e);
         e.repeat(Count::Times(conv.groups as u32), &mut |e| {
             self.strips(e, p, None, Some(range));
             if conv.groups > 1 {
-                p.advance(e, size, conv.filters, (size * stored * conv.depth()) as i64);
+                p.advance(e, size, conv.filters, weights);
                 e.add_imm(p.bias, p.bias, (SINGLE * (stored - conv.filters)) as i64);
                 e.add_imm(p.x, p.x, conv.strides().group as i64);
             }
@@ -196,15 +211,15 @@ impl Writer<'_> {
 
     /// One unit of strips; moves `p` after it.
     fn unit(&self, e: &mut dyn Emitter, p: &Pointers, span: &StripGroup, pixels: Option<Range>) {
-        let (channels, size) = (span.channels(), self.size());
+        let (channels, size, lane) = (span.channels(), self.size(), self.conv.lane());
         let mut panels = (span.panels() * self.conv.panel_bytes()) as i64;
         if span.alike() && span.strips > 1 {
             let strip = self.conv.strip(span, 0);
             e.repeat(Count::Times(span.strips as u32), &mut |e| {
                 self.strip(e, p, &strip, pixels);
-                p.advance(e, size, channels, (size * channels) as i64);
+                p.advance(e, size, channels, (lane * channels) as i64);
             });
-            panels -= (size * span.strips * channels) as i64;
+            panels -= (lane * span.strips * channels) as i64;
             e.add_imm(p.weights, p.weights, panels);
             return;
         }
@@ -259,8 +274,8 @@ impl Writer<'_> {
         let (conv, strides) = (self.conv, self.conv.strides());
         let p = p.duplicate(e);
         let (image, offset) = (e.r(), e.r());
-        for r in p.outputs() {
-            e.mul_imm(offset, row, (self.size() * conv.columns.output * conv.groups * conv.filters) as i64);
+        for (r, size) in p.by_pixel(self.size()) {
+            e.mul_imm(offset, row, (size * conv.columns.output * conv.groups * conv.filters) as i64);
             e.add(r, r, offset);
         }
         // From here on `offset` is the row within its image.
@@ -271,7 +286,7 @@ impl Writer<'_> {
             e.mul_imm(skipped, image, conv.rows.output as i64);
             e.sub(offset, row, skipped);
             if conv.weights_per_image {
-                e.mul_imm(skipped, image, (self.size() * conv.weight_len()) as i64);
+                e.mul_imm(skipped, image, (conv.element.size() * conv.weight_len()) as i64);
                 e.add(p.weights, p.weights, skipped);
             }
             e.mul_imm(image, image, strides.image as i64);
@@ -318,7 +333,7 @@ impl Writer<'_> {
         }
         e.mul_imm(offset, first, axis.dilation as i64 * row);
         e.add(p.x, p.x, offset);
-        e.mul_imm(offset, first, (strip.step * self.conv.columns.kernel * self.conv.channels) as i64);
+        e.mul_imm(offset, first, (strip.step * self.conv.columns.kernel * self.conv.steps()) as i64);
         e.add(p.weights, p.weights, offset);
         e.sub(end, end, first);
         for r in [offset, first, bound] {
@@ -375,30 +390,29 @@ impl Writer<'_> {
         (part, kernel_rows): (Option<(R, Count)>, Option<R>),
     ) {
         let (conv, Kind { phase, run, .. }) = (self.conv, kind);
-        let (input, output) = (phase.stride * conv.strides().pixel, self.size() * conv.groups * conv.filters);
+        let (input, output) = (phase.stride * conv.strides().pixel, conv.groups * conv.filters);
         let (first, output) = (phase.first * output, phase.pitch * output);
         let before = run.pixel as i64 * input as i64 + phase.origin * conv.strides().pixel as i64;
         let p = p.duplicate(e);
         e.add_imm(p.x, p.x, before);
         let offset = e.r();
-        for r in p.outputs() {
-            e.add_imm(r, r, (first + run.pixel * output) as i64);
+        for (r, size) in p.by_pixel(self.size()) {
+            e.add_imm(r, r, (size * (first + run.pixel * output)) as i64);
         }
         if let Some((from, _)) = part {
             e.mul_imm(offset, from, (run.size * input) as i64);
             e.add(p.x, p.x, offset);
-            e.mul_imm(offset, from, (run.size * output) as i64);
-            for r in p.outputs() {
-                e.add(r, r, offset);
-            }
+            let pointers: Vec<(R, usize)> = p.by_pixel(self.size()).collect();
+            advance(e, offset, (from, run.size * output), &pointers);
         }
         e.free_r(offset);
-        let place = TilePointers { x: p.x, weights: p.weights, bias: p.bias, maps: p.maps, y: p.y, kernel_rows };
+        let Pointers { x, weights, bias, maps, y, finish } = p;
+        let place = TilePointers { x, weights, bias, maps, y, finish, kernel_rows };
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
             conv.tile(self.schedule, e, kind, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);
-            for r in p.outputs() {
-                e.add_imm(r, r, (run.size * output) as i64);
+            for (r, size) in p.by_pixel(self.size()) {
+                e.add_imm(r, r, (size * run.size * output) as i64);
             }
         });
         p.free(e);

@@ -2,6 +2,9 @@
 //!
 //! All panels of a convolution have one [`width`], so that the weights of one input channel for neighbouring output channels
 //! are a constant apart whichever panels they are in. What the last panel has beyond the filters is zero.
+//!
+//! Where products are of pairs ([`Conv::together`]), two channels lie together for each filter: `[…][pair][width][2]`. The last of an odd
+//! number of channels has a zero beside it.
 
 use fornax_runtime::packing::{Layout, Packing, Transform};
 
@@ -31,8 +34,15 @@ impl Conv {
             let layout = Layout::new([0, 2, 3, 1]).block(2, width(self.filters));
             return Packing::new([self.groups, self.channels, self.filters, taps], Transform::None, layout);
         }
-        let layout = Layout::new([0, 1, 3, 2]).block(1, width(self.filters));
+        let panels = Layout::new([0, 1, 3, 2]).block(1, width(self.filters));
+        let layout = if self.together() > 1 { panels.block(2, self.together()) } else { panels };
         Packing::new([self.groups, self.filters, self.channels, taps], Transform::None, layout)
+    }
+
+    /// How a matrix `[channels, filters]` is packed, whose product with pairs this is.
+    pub fn matrix_packing(&self) -> Packing {
+        let layout = Layout::new([1, 0]).block(1, width(self.filters)).block(0, self.together());
+        Packing::new([self.channels, self.filters], Transform::None, layout)
     }
 
     /// How a bias `[groups * filters]` is packed.
@@ -50,10 +60,13 @@ impl Conv {
 mod tests {
     use super::*;
     use crate::codegen::epilogue::Epilogue;
+    use fornax_ir::types::DType;
 
     #[test]
     fn panels_have_one_width() {
         let packing = |groups, filters| Conv { groups, ..Conv::pointwise(1, 3, filters, Epilogue::default()) };
+        let pairs = |groups, filters| Conv { element: DType::I16, ..packing(groups, filters) };
+        assert_eq!(pairs(1, 18).weight_packing().to_string(), "[1,18,3,1] aBdC16b2c");
         assert_eq!(packing(1, 18).weight_packing().to_string(), "[1,18,3,1] aBdc16b");
         assert_eq!(packing(2, 5).weight_packing().to_string(), "[2,5,3,1] aBdc8b");
         assert_eq!(packing(2, 18).bias_packing().to_string(), "[2,18] aB32b");
@@ -61,6 +74,7 @@ mod tests {
             let conv = packing(groups, filters);
             assert_eq!(conv.weight_packing().len(), groups * padded(filters) * 3);
             assert_eq!(conv.bias_packing().len(), groups * padded(filters));
+            assert_eq!(pairs(groups, filters).weight_packing().len(), groups * padded(filters) * 4);
         }
         assert_eq!([0, 1, 8, 9, 16, 24].map(padded), [0, 8, 8, 16, 16, 32]);
     }

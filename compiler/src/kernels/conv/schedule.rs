@@ -29,7 +29,7 @@ pub struct Schedule {
     pub pixels: usize,
     /// Most vectors of output channels of a strip; the filters of a group are split evenly.
     pub vectors: usize,
-    /// Input channels per turn of the inner loop.
+    /// Input channels, or pairs of them, per turn of the inner loop.
     pub unroll: usize,
     /// What chunks split.
     pub split: Split,
@@ -96,7 +96,7 @@ impl Conv {
     pub(super) fn plan_wide(&self, lanes: usize, registers: usize) -> Schedule {
         let (pixels, vectors) = self.tile_shape(lanes, registers);
         // Few channels are written out; of many, four turns share the cost of the loop.
-        let unroll = if self.channels <= UNROLLED { self.channels.max(1) } else { 4 };
+        let unroll = if self.steps() <= UNROLLED { self.steps().max(1) } else { 4 };
         let unroll = unroll.min(self.channel_reach());
         let enough =
             self.units(Split::Strips, pixels, (lanes, vectors)) as u64 >= self.wanted(lanes).min(ENOUGH_STRIPS);
@@ -143,7 +143,7 @@ impl Conv {
 
     /// Most pixels of a tile whose displacements fit their field, next to those of the channels.
     fn reach(&self) -> usize {
-        let output = self.element.size() * self.groups * self.filters;
+        let output = self.result().size() * self.groups * self.filters;
         let [from, to] = if self.transposed { [1, self.columns.stride] } else { [self.columns.stride, 1] };
         let pixel = (output * to).max(from * self.strides().pixel).max(1);
         (REACH / 2 / pixel).max(1)
@@ -163,6 +163,8 @@ impl Conv {
             return (1, 1);
         }
         let (reach, extent) = (self.reach(), self.row_of_phase());
+        // Products of pairs are added by an instruction of their own.
+        let registers = registers - usize::from(self.together() > 1);
         let most = |vectors: usize| (registers - 4).min(registers - 1 - vectors) / vectors;
         let strips = (1..=self.filters.div_ceil(lanes)).take_while(|vectors| most(*vectors) >= FEW_PIXELS);
         strips
@@ -181,7 +183,7 @@ impl Conv {
         let [tile, run, code, latency] =
             [TILE, RUN, CODE, machine.latency].map(|cycles| cycles * machine.fma_per_cycle);
         let (extent, mut rows) = (self.row_of_phase(), self.groups * self.batch * self.rows.output);
-        let mut depth = self.depth();
+        let mut depth = self.depth_in_steps();
         if self.transposed {
             rows *= self.columns.stride;
             depth = depth.div_ceil(self.rows.stride * self.columns.stride);
@@ -193,7 +195,12 @@ impl Conv {
         for span in self.spans(machine.lanes, vectors) {
             let (v, bodies) = (span.vectors, if span.alike() { 1 } else { span.strips });
             for (p, tiles) in runs.into_iter().filter(|(_, tiles)| *tiles > 0) {
-                let products = (p * v).max(p + v).max(latency) * depth;
+                let products = match self.together() {
+                    1 => (p * v).max(p + v),
+                    // Products, additions and loads share the slots of the front end.
+                    _ => 2 * p * v + p + v,
+                };
+                let products = products.max(latency) * depth;
                 let row = run + tiles * (tile + products);
                 cost += (rows * span.units * span.strips * row + bodies * code) as u64;
             }

@@ -22,7 +22,7 @@ pub struct Vector {
 pub struct Strip {
     /// The vectors; each begins as many channels after the one before as a vector has lanes.
     pub vectors: Vec<Vector>,
-    /// Bytes from the weights of one input channel to those of the next.
+    /// Bytes from the weights of one input channel, or pair of them, to those of the next.
     pub step: usize,
 }
 
@@ -63,7 +63,7 @@ impl StripGroup {
 impl Conv {
     /// Bytes of a panel's weights.
     pub fn panel_bytes(&self) -> usize {
-        self.element.size() * width(self.filters) * self.depth()
+        self.lane() * width(self.filters) * self.depth_in_steps()
     }
 
     /// The filters of a group as strips of at most `most` vectors.
@@ -96,18 +96,18 @@ impl Conv {
 
     /// Strip `index` of the first unit of `span`, for weights that begin at the unit's first panel.
     pub fn strip(&self, span: &StripGroup, index: usize) -> Strip {
-        let (width, size) = (width(self.filters), self.element.size());
+        let (width, lane) = (width(self.filters), self.lane());
         let from = span.start + index * span.channels();
         let vector = |i: usize| {
             let channel = from + i * span.lanes;
             let panel = channel / PANEL - span.start / PANEL;
             Vector {
-                weights: panel * self.panel_bytes() + size * (channel % PANEL),
+                weights: panel * self.panel_bytes() + lane * (channel % PANEL),
                 stored: (padded(self.filters) - channel).min(span.lanes),
                 lanes: (self.filters - channel).min(span.lanes),
             }
         };
-        Strip { vectors: (0..span.vectors).map(vector).collect(), step: size * width }
+        Strip { vectors: (0..span.vectors).map(vector).collect(), step: lane * width }
     }
 }
 

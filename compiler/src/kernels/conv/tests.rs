@@ -9,7 +9,7 @@ use crate::target::{Arch, Target};
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{self, OneResult, Op};
 use fornax_ir::scalar::UnaryFn;
-use fornax_ir::types::DType;
+use fornax_ir::types::{DType, TensorType};
 
 /// Batch, groups, channels and filters of a group, then input, kernel, stride, dilation, begin and end padding by axis.
 type Case = ([usize; 4], [[usize; 6]; 2]);
@@ -390,4 +390,82 @@ fn transposed_windows_spread_each_input() {
             all.filter(|(schedule, lanes)| bits(&interpret(&spec, schedule, &inputs, *lanes)[0]) != bits(&found[0]));
         off.or_else(|| other.next().map(|found| format!("{}: {found:?}", spec.name())))
     }));
+}
+
+/// Integers over all 16 bits, or those of differences of two 8-bit ones.
+fn integers(seed: u64, count: usize, most: i32) -> Vec<i64> {
+    values(seed, count).into_iter().map(|v| i64::from((v * (most + 1) as f32) as i32)).collect()
+}
+
+fn narrow_bytes(values: &[i64]) -> Vec<u8> {
+    values.iter().flat_map(|v| (*v as i16).to_le_bytes()).collect()
+}
+
+fn packed_bytes(packing: &fornax_runtime::packing::Packing, size: usize, source: &[u8]) -> Vec<u8> {
+    let mut packed = vec![0; packing.len() * size];
+    packing.pack(size, source, &mut packed);
+    packed
+}
+
+/// A convolution of pairs against the reference; `None` if every bit agrees.
+fn check_pairs(case: &Case, most: i32) -> Option<String> {
+    let ([n, groups, channels, filters], axes) = *case;
+    let spec = Conv { element: DType::I16, ..spec(*case, Epilogue::default()) };
+    let (all_in, all_out) = (groups * channels, groups * filters);
+    let x_shape = [n, all_in, spec.rows.input, spec.columns.input];
+    let x = integers(1, x_shape.iter().product(), most);
+    let weights = integers(2, all_out * channels * axes[0][1] * axes[1][1], most);
+    let bias: Vec<i64> = integers(3, all_out, 1 << 23).iter().map(|v| v * 255).collect();
+    let pair = |i: usize| vec![axes[0][i], axes[1][i]];
+    let (pads, bias_operand) = ([pair(4), pair(5)].concat(), true);
+    let (strides, dilations) = (pair(2), pair(3));
+    let op = ops::Conv { strides, dilations, pads, group: groups, bias: bias_operand, ..ops::Conv::default() };
+    let literal = |dtype, shape: &[usize], v: &[i64]| Literal::new_int(TensorType::new(dtype, shape), v.to_vec());
+    let exact = op.evaluate(&[
+        &literal(DType::I16, &x_shape, &x),
+        &literal(DType::I16, &[all_out, channels, axes[0][1], axes[1][1]], &weights),
+        &literal(DType::I32, &[all_out], &bias),
+    ]);
+    let last = |c: usize, v: &[i64]| {
+        let pixels = v.len() / (n * c).max(1);
+        let at = |i: usize, p: usize, k: usize| v[(i * c + k) * pixels + p];
+        (0..n).flat_map(|i| (0..pixels).flat_map(move |p| (0..c).map(move |k| at(i, p, k)))).collect::<Vec<_>>()
+    };
+    let expected: Vec<u8> =
+        last(all_out, exact.unwrap().ints("y").unwrap()).iter().flat_map(|v| (*v as i32).to_le_bytes()).collect();
+    let bias: Vec<u8> = bias.iter().flat_map(|v| (*v as i32).to_le_bytes()).collect();
+    let spec = spec.flattened();
+    let inputs = [
+        narrow_bytes(&last(all_in, &x)),
+        packed_bytes(&spec.weight_packing(), 2, &narrow_bytes(&weights)),
+        packed_bytes(&spec.bias_packing(), 4, &bias),
+    ];
+    match testing::run_exact(spec.clone(), &inputs) {
+        Ok(found) => (found[0] != expected).then(|| format!("{}: other sums than the reference", spec.name())),
+        Err(text) => Some(text),
+    }
+}
+
+#[test]
+fn sums_of_pairs_are_exact() {
+    report(CASES.iter().map(|case| check_pairs(case, 255)));
+    // Products of all bits, whose sums wrap.
+    report(CASES.iter().map(|case| check_pairs(case, 32_767)));
+}
+
+#[test]
+fn sums_of_pairs_are_exact_for_every_number_of_channels() {
+    let channels = (1..40).chain([63, 64, 65, 127, 128, 255, 256, 257, 510, 511, 512]);
+    report(channels.clone().map(|channels| check_pairs(&([1, 1, channels, 9], [plain(1), plain(5)]), 255)));
+    report(channels.map(|filters| check_pairs(&([1, 1, 3, filters], [plain(2), plain(3)]), 255)));
+}
+
+/// Smallest times smallest is the only product of pairs that leaves 32 bits on its own.
+#[test]
+fn the_smallest_integers_wrap() {
+    let spec = Conv { element: DType::I16, ..Conv::pointwise(1, 4, 1, Epilogue::default()) };
+    let smallest = i16::MIN.to_le_bytes().repeat(4);
+    let bias = packed_bytes(&spec.bias_packing(), 4, &7i32.to_le_bytes());
+    let inputs = [smallest.clone(), packed_bytes(&spec.weight_packing(), 2, &smallest), bias];
+    assert_eq!(testing::run_exact(spec, &inputs), Ok(vec![7i32.to_le_bytes().to_vec()]));
 }

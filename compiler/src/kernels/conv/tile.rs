@@ -6,7 +6,8 @@ use super::{Conv, Input, Schedule, WIDEST};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Maps, Output};
 use crate::codegen::{Count, Element, Emitter, R, V};
-use crate::kernels::LINE;
+use crate::kernels::finish::{Moved, Pointer, Unfinished};
+use crate::kernels::{Finish, LINE};
 
 /// Where a tile reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,8 @@ pub struct TilePointers {
     pub maps: Maps<R>,
     /// Output of the first pixel.
     pub y: R,
+    /// What becomes of the sums: its inputs at the first pixel.
+    pub finish: Moved<Pointer>,
     /// Kernel rows inside the image; all of them if there is no register.
     pub kernel_rows: Option<R>,
 }
@@ -36,6 +39,7 @@ pub struct Kind<'a> {
 /// Byte strides of the input.
 #[derive(Clone, Copy, Debug)]
 pub struct Strides {
+    /// Of channels, or of pairs of them.
     pub channel: usize,
     pub pixel: usize,
     pub row: usize,
@@ -51,7 +55,8 @@ impl Conv {
         let image = size * all * h * w;
         match self.input {
             Input::ChannelsLast => {
-                Strides { channel: size, pixel: size * all, row: size * all * w, image, group: size * self.channels }
+                let channel = self.lane();
+                Strides { channel, pixel: size * all, row: size * all * w, image, group: size * self.channels }
             }
             Input::RowMajor => Strides {
                 channel: size * h * w,
@@ -69,7 +74,7 @@ impl Conv {
         let unroll = if kind.run.clipped { schedule.unroll.div_ceil(2) } else { schedule.unroll };
         let Kind { phase, run, strip } = kind;
         let tile = Tile { conv: self, unroll, phase, run, strip, strides: self.strides() };
-        if self.epilogue.is_far(self.element.size() * self.pixels() * self.groups * self.filters) {
+        if self.epilogue.is_far(self.result().size() * self.pixels() * self.groups * self.filters) {
             tile.prefetch(e, place);
         }
         let sums = tile.start(e, place);
@@ -78,7 +83,7 @@ impl Conv {
         e.copy(w, place.weights);
         let rows = place.kernel_rows.map_or(Count::Times(self.rows.kernel as u32), Count::Register);
         let next = (self.rows.dilation * tile.strides.row) as i64;
-        let back = -((self.rows.stride * self.columns.kernel * self.channels * strip.step) as i64);
+        let back = -((self.rows.stride * self.columns.kernel * self.steps() * strip.step) as i64);
         e.repeat(rows, &mut |e| {
             if self.transposed {
                 tile.transposed_row(e, &sums, x, w);
@@ -129,7 +134,7 @@ impl Tile<'_> {
 
     /// Asks for what the epilogue reads and writes.
     fn prefetch(&self, e: &mut dyn Emitter, place: &TilePointers) {
-        let (size, width) = (self.conv.element.size(), e.lanes(Element::F32));
+        let (size, width) = (self.conv.result().size(), e.lanes(Element::F32));
         let pixel = size * self.phase.pitch * self.conv.groups * self.conv.filters;
         let bytes = size * width * self.strip.vectors.len();
         for map in place.maps.into_iter().flatten().chain([place.y]) {
@@ -141,12 +146,12 @@ impl Tile<'_> {
 
     /// Adds all taps of one kernel row; leaves `w` at the next row's weights.
     fn kernel_row(&self, e: &mut dyn Emitter, sums: &Sums, x: R, w: R) {
-        let (columns, size) = (&self.conv.columns, self.conv.element.size());
+        let (columns, lane, steps) = (&self.conv.columns, self.conv.lane(), self.conv.steps());
         let all: Vec<usize> = (0..self.run.size).collect();
-        let contiguous = columns.dilation == 1 && self.strides.pixel == size * self.conv.channels;
-        if !self.run.clipped && contiguous && self.strides.channel == size {
+        let contiguous = columns.dilation == 1 && self.strides.pixel == lane * steps;
+        if !self.run.clipped && contiguous && self.strides.channel == lane {
             // The taps of a row lie one after the other: one long run of channels.
-            self.products(e, sums, &all, columns.kernel * self.conv.channels, (x, 0), w);
+            self.products(e, sums, &all, columns.kernel * steps, (x, 0), w);
             return;
         }
         if !self.run.clipped && columns.kernel > WIDEST {
@@ -162,10 +167,10 @@ impl Tile<'_> {
         for tap in 0..columns.kernel {
             let active = self.active(tap);
             if active.is_empty() {
-                e.add_imm(w, w, self.strip.step as i64 * self.conv.channels as i64);
+                e.add_imm(w, w, self.strip.step as i64 * steps as i64);
             } else {
                 let offset = tap * columns.dilation * self.strides.pixel;
-                self.products(e, sums, &active, self.conv.channels, (x, offset as i64), w);
+                self.products(e, sums, &active, steps, (x, offset as i64), w);
             }
         }
     }
@@ -182,48 +187,50 @@ impl Tile<'_> {
         for (place, tap) in self.phase.taps.iter().enumerate() {
             let active = self.active(place);
             if !active.is_empty() {
-                e.add_imm(w, weights, (tap * self.conv.channels * self.strip.step) as i64);
+                e.add_imm(w, weights, (tap * self.conv.steps() * self.strip.step) as i64);
                 let offset = place * self.phase.step * self.strides.pixel;
-                self.products(e, sums, &active, self.conv.channels, (x, offset as i64), w);
+                self.products(e, sums, &active, self.conv.steps(), (x, offset as i64), w);
             }
         }
         e.free_r(w);
     }
 
-    /// Adds `depth` channels of one tap to the `active` pixels; advances `w` after their weights.
+    /// Adds `depth` channels, or pairs of them, of one tap to the `active` pixels; advances `w` after their weights.
     fn products(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], depth: usize, (x, offset): (R, i64), w: R) {
         let (unroll, channel) = (self.unroll, self.strides.channel as i64);
+        // The last channel of an odd number has no other beside it that would be of its pixel.
+        let odd = usize::from(!self.conv.channels.is_multiple_of(self.conv.together()) && depth > 0);
+        let (turns, rest) = ((depth - odd) / unroll, (depth - odd) % unroll);
         let at = e.r();
         e.add_imm(at, x, offset);
-        e.repeat(Count::Times((depth / unroll) as u32), &mut |e| {
-            self.channels(e, sums, active, unroll, at, w);
+        e.repeat(Count::Times(turns as u32), &mut |e| {
+            self.channels(e, sums, active, (unroll, 0), at, w);
             e.add_imm(at, at, unroll as i64 * channel);
             e.add_imm(w, w, unroll as i64 * self.strip.step as i64);
         });
-        let rest = depth % unroll;
-        self.channels(e, sums, active, rest, at, w);
-        e.add_imm(w, w, rest as i64 * self.strip.step as i64);
+        self.channels(e, sums, active, (rest, odd), at, w);
+        e.add_imm(w, w, (rest + odd) as i64 * self.strip.step as i64);
         e.free_r(at);
     }
 
-    /// Adds `count` channels, each weight vector times each pixel's broadcast element.
-    fn channels(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], count: usize, x: R, w: R) {
+    /// Adds channels, each weight vector times each pixel's broadcast element: `count` of them, or pairs, and the first half of `odd` pairs.
+    fn channels(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], (count, odd): (usize, usize), x: R, w: R) {
         let weights: Vec<V> = self.strip.vectors.iter().map(|_| e.v()).collect();
-        let element = e.v();
+        let (element, factors) = (e.v(), self.conv.element);
         let pixel = self.phase.stride * self.strides.pixel;
-        for k in 0..count {
+        for k in 0..count + odd {
             for (v, vector) in weights.iter().zip(&self.strip.vectors) {
                 let at = w.at(vector.weights + k * self.strip.step);
-                e.load_f32(*v, at, self.conv.element, vector.stored);
+                e.load_factors(*v, at, factors, vector.stored);
             }
             for p in active {
-                e.broadcast_f32(element, x.at(p * pixel + k * self.strides.channel), self.conv.element);
+                e.broadcast_factor(element, x.at(p * pixel + k * self.strides.channel), factors, k < count);
                 // Cranelift's x86 `fma` overwrites its first factor: the broadcast element, which has no further use, spares a copy.
                 let last = weights.len() - 1;
                 for (sum, v) in sums[*p].iter().zip(&weights[..last]) {
-                    e.fma(*sum, *v, element);
+                    e.multiply_add(factors, *sum, *v, element);
                 }
-                e.fma(sums[*p][last], element, weights[last]);
+                e.multiply_add(factors, sums[*p][last], element, weights[last]);
             }
         }
         for v in weights {
@@ -234,11 +241,14 @@ impl Tile<'_> {
 
     /// Sends the accumulators through the epilogue to memory.
     fn finish(&self, e: &mut dyn Emitter, sums: &Sums, place: &TilePointers) {
+        if let Some(finish) = &self.conv.finish {
+            return self.store_finished(e, finish, sums, place);
+        }
         let (width, pixel) = (e.lanes(Element::F32), self.phase.pitch * self.conv.groups * self.conv.filters);
         let mut outputs = Vec::new();
         for (p, sums) in sums.iter().enumerate() {
             for (i, (value, vector)) in sums.iter().zip(&self.strip.vectors).enumerate() {
-                let offset = self.conv.element.size() * (p * pixel + i * width);
+                let offset = self.conv.result().size() * (p * pixel + i * width);
                 outputs.push(Output {
                     value: *value,
                     to: place.y.at(offset),
@@ -248,7 +258,28 @@ impl Tile<'_> {
                 });
             }
         }
-        self.conv.epilogue.store(e, self.conv.element, &outputs);
+        self.conv.epilogue.store(e, self.conv.result(), &outputs);
+        for v in sums.iter().flatten() {
+            e.free_v(*v);
+        }
+    }
+
+    /// Sends the accumulators to memory as what becomes of them, vector by vector of channels.
+    fn store_finished(&self, e: &mut dyn Emitter, finish: &Finish, sums: &Sums, place: &TilePointers) {
+        let (width, pixel) = (e.lanes(Element::F32), self.phase.pitch * self.conv.groups * self.conv.filters);
+        let mut outputs = Vec::new();
+        for (i, vector) in self.strip.vectors.iter().enumerate() {
+            for (p, sums) in sums.iter().enumerate() {
+                let at = |by_pixel: bool| if by_pixel { p * pixel + i * width } else { i * width };
+                outputs.push(Unfinished {
+                    sum: sums[i],
+                    to: place.y.at(self.conv.result().size() * at(true)),
+                    lanes: vector.lanes,
+                    at: place.finish.map(|input| input.map(|input| input.at.at(input.size * at(input.by_pixel)))),
+                });
+            }
+        }
+        finish.store(e, self.conv.result_argument() + 1, &outputs);
         for v in sums.iter().flatten() {
             e.free_v(*v);
         }

@@ -216,39 +216,7 @@ impl Nest<'_> {
         width: Width,
         sums: &[PointValue],
     ) -> Vec<PointValue> {
-        self.evaluate(e, program, sums, width.lanes > 1, &mut |e, input| self.load(e, input, state, width))
-    }
-
-    /// As [`Self::program`], with elements of inputs from `load`.
-    pub(super) fn evaluate(
-        &self,
-        e: &mut dyn Emitter,
-        program: &Program,
-        sums: &[PointValue],
-        wide: bool,
-        load: &mut dyn FnMut(&mut dyn Emitter, usize) -> PointValue,
-    ) -> Vec<PointValue> {
-        let mut values: Vec<PointValue> = Vec::with_capacity(program.len());
-        for inst in program {
-            let of = |id: usize| &values[id];
-            let value = match *inst {
-                Inst::Load(input) => load(e, input),
-                Inst::Accumulated => sums[0].clone(),
-                Inst::Position => sums[1].clone(),
-                Inst::Float(bits) => PointValue::Float(vec![e.constant(f32::from_bits(bits))]),
-                Inst::Int(value) if wide => PointValue::Lanes(vec![e.constant(f32::from_bits(value as u32))]),
-                Inst::Int(value) => PointValue::Int(vec![e.integer(value)]),
-                Inst::Unary(f, a) => values::unary(e, f, of(a), wide),
-                Inst::Binary(f, a, b) => values::binary(e, f, of(a), of(b), wide),
-                Inst::Fma(a, b, c) => values::multiply_add(e, of(a), of(b), of(c)),
-                Inst::Select(a, b, c) => values::choice(e, of(a), of(b), of(c)),
-                Inst::ToFloat(a) => values::to_float(e, of(a)),
-                Inst::ToInt(dtype, a) => values::saturate(e, dtype, of(a), wide),
-                Inst::Wrap(dtype, a) => values::wrap(e, dtype, of(a)),
-            };
-            values.push(value);
-        }
-        values
+        evaluate(e, program, sums, width.lanes > 1, &mut |e, input| self.load(e, input, state, width))
     }
 
     fn load(&self, e: &mut dyn Emitter, input: usize, state: &State, width: Width) -> PointValue {
@@ -288,6 +256,37 @@ impl Nest<'_> {
             e.splat_int(v, r);
         })
     }
+}
+
+/// The values of a program's instructions over accumulated values, with elements of inputs from `load`; `wide`: in whole vectors.
+pub fn evaluate(
+    e: &mut dyn Emitter,
+    program: &Program,
+    sums: &[PointValue],
+    wide: bool,
+    load: &mut dyn FnMut(&mut dyn Emitter, usize) -> PointValue,
+) -> Vec<PointValue> {
+    let mut values: Vec<PointValue> = Vec::with_capacity(program.len());
+    for inst in program {
+        let of = |id: usize| &values[id];
+        let value = match *inst {
+            Inst::Load(input) => load(e, input),
+            Inst::Accumulated => sums[0].clone(),
+            Inst::Position => sums[1].clone(),
+            Inst::Float(bits) => PointValue::Float(vec![e.constant(f32::from_bits(bits))]),
+            Inst::Int(value) if wide => PointValue::Lanes(vec![e.constant(f32::from_bits(value as u32))]),
+            Inst::Int(value) => PointValue::Int(vec![e.integer(value)]),
+            Inst::Unary(f, a) => values::unary(e, f, of(a), wide),
+            Inst::Binary(f, a, b) => values::binary(e, f, of(a), of(b), wide),
+            Inst::Fma(a, b, c) => values::multiply_add(e, of(a), of(b), of(c)),
+            Inst::Select(a, b, c) => values::choice(e, of(a), of(b), of(c)),
+            Inst::ToFloat(a) => values::to_float(e, of(a)),
+            Inst::ToInt(dtype, a) => values::saturate(e, dtype, of(a), wide),
+            Inst::Wrap(dtype, a) => values::wrap(e, dtype, of(a)),
+        };
+        values.push(value);
+    }
+    values
 }
 
 /// A fresh register that `load` fills.

@@ -6,7 +6,7 @@
 
 use super::emit::{INPUTS, Nest, State, Width};
 use super::nest::{Combine, LANES};
-use super::point::{function, loaded, take_up};
+use super::point::{evaluate, function, loaded, take_up};
 use super::values::{self, PointValue};
 use crate::codegen::{Element, Emitter, V, VOp};
 use fornax_ir::types::DType;
@@ -98,7 +98,7 @@ impl Nest<'_> {
         let (vectors, all) = (exist.div_ceil(lanes), LANES / lanes);
         // Only the last vector may be partial.
         let lanes_of = |vector: usize| lanes.min(exist - vector % vectors * lanes);
-        let mut terms = self.evaluate(e, &self.nest.body, &[], true, &mut |e, input| {
+        let mut terms = evaluate(e, &self.nest.body, &[], true, &mut |e, input| {
             self.load_rows(e, input, state, [rows, vectors], &lanes_of)
         });
         let Some(term) = terms.pop() else { return };

@@ -11,7 +11,7 @@ use fornax_ir::types::DType;
 /// A value at the points that are computed together: one register for each, or a single one if all are equal. Registers are never
 /// written again, so that values may share them.
 #[derive(Clone, Debug)]
-pub(super) enum PointValue {
+pub enum PointValue {
     /// `f32`: lanes of vectors, or their first lanes.
     Float(Vec<V>),
     /// Integers in 32-bit lanes.
@@ -439,10 +439,16 @@ pub(super) fn saturate(e: &mut dyn Emitter, dtype: DType, x: &PointValue, wide: 
 fn saturate_lanes(e: &mut dyn Emitter, dtype: DType, x: V) -> V {
     let (low, high) = bounds(dtype).unwrap_or((i64::from(i32::MIN), i64::from(i32::MAX)));
     let (least, most, zero, d) = (e.constant(low as f32), e.constant(high as f32), e.constant(0.0), e.v());
-    // Bounded first: what is out of range has no integer. A NaN stays until it becomes 0.
-    e.op(VOp::Max, Element::F32, d, least, x);
-    e.op(VOp::Min, Element::F32, d, most, d);
-    e.select(Element::F32, d, Cmp::Unordered, [x, x], zero, d);
+    // Bounded first: what is out of range has no integer. Of a NaN the second operand remains: the least that is there if that is 0, else the NaN
+    // stays until it becomes 0.
+    if low == 0 {
+        e.op(VOp::Max, Element::F32, d, x, least);
+        e.op(VOp::Min, Element::F32, d, d, most);
+    } else {
+        e.op(VOp::Max, Element::F32, d, least, x);
+        e.op(VOp::Min, Element::F32, d, most, d);
+        e.select(Element::F32, d, Cmp::Unordered, [x, x], zero, d);
+    }
     e.float_to_int(d, d);
     if i64::from(i32::MAX) == high {
         // The bound was rounded up, out of range.

@@ -44,6 +44,7 @@ fn spec(([batch, inputs, channels], [input, kernel, strides, pads]): Case) -> Ri
         pads,
         epilogue,
         transposed: false,
+        finish: None,
     };
     Ring { inputs, expand: Some(UnaryFn::Relu), depthwise }
 }
@@ -184,6 +185,7 @@ fn a_ring_gains_where_traffic_outweighs_the_rows_that_bands_share() {
             pads: [k / 2; 2],
             epilogue: Epilogue::new(Some(UnaryFn::Silu), false, false).then(EpilogueOp::Sum),
             transposed: false,
+            finish: None,
         };
         Ring { inputs, expand: Some(UnaryFn::Silu), depthwise }.gain(&"x86-64-v4".parse().unwrap())
     };

@@ -5,7 +5,7 @@
 //! with many channels, which are bound by their weights, gain less or lose.
 
 use super::{Tile, Winograd};
-use crate::codegen::elements::SINGLE;
+use crate::codegen::elements::{SINGLE, widens};
 use crate::kernels::{Conv, conv};
 use crate::target::{Machine, overlapped};
 
@@ -36,14 +36,14 @@ impl Choice {
     }
 }
 
-/// The better Winograd form of a convolution; `None` unless it is dense, 3x3, without stride and dilation, channel-last and has 16
-/// channels or more on both sides.
+/// The better Winograd form of a convolution; `None` unless it is dense, 3x3, without stride and dilation, channel-last, of floating-point elements, and has
+/// 16 channels or more on both sides.
 pub fn choose(conv: &Conv) -> Option<Choice> {
     let axes = [&conv.rows, &conv.columns];
     let plain = axes.iter().all(|axis| (axis.kernel, axis.stride, axis.dilation) == (3, 1, 1) && axis.output > 0);
     let dense =
         conv.groups == 1 && !conv.weights_per_image && !conv.transposed && conv.input == conv::Input::ChannelsLast;
-    if !plain || !dense || conv.channels.min(conv.filters) < LEAST_CHANNELS {
+    if !plain || !dense || !widens(conv.element) || conv.channels.min(conv.filters) < LEAST_CHANNELS {
         return None;
     }
     let form = |tile: Tile| {

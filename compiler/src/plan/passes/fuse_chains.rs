@@ -39,7 +39,7 @@ pub(super) fn run(plan: &mut Plan) {
 }
 
 /// The buffers that a step names, once per operand.
-fn storages_of(plan: &Plan, step: usize) -> impl Iterator<Item = BufferId> + '_ {
+pub(super) fn storages_of(plan: &Plan, step: usize) -> impl Iterator<Item = BufferId> + '_ {
     plan.steps[step].operands.iter().filter_map(|operand| plan.buffer(*operand))
 }
 
@@ -63,7 +63,8 @@ fn fused(plan: &Plan, at: usize, users: &[Vec<usize>]) -> Option<(usize, Loops, 
     })
 }
 
-fn loops(step: &KernelCall) -> Option<&Loops> {
+/// The nest of a step that is nothing else.
+pub(super) fn loops(step: &KernelCall) -> Option<&Loops> {
     match &step.kernel.spec {
         Spec::Loops(loops) => Some(loops),
         #[allow(unreachable_patterns, reason = "with one family every spec matches")]

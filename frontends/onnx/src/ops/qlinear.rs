@@ -6,14 +6,14 @@
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::pool::PoolKind;
 use fornax_ir::ops::reduce::ReduceKind;
-use fornax_ir::ops::{Concat, MatMul, Reduce, Softmax, Where};
+use fornax_ir::ops::{Concat, Reduce, Softmax, Where};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
 
-use super::quantize::{centred, matrix_zero, product_type, qlinear_conv, quantize};
+use super::quantize::{centred, integer_product, matrix_zero, qlinear_conv, quantize};
 use super::support::{
     axes, axis, binary, cast, expect_broadcast, expect_rank, reduce, reshape, transpose, unary, with_scalar,
 };
@@ -215,14 +215,11 @@ pub(crate) fn conv(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     qlinear_conv(cx)
 }
 
-/// A product of centred integers, exact in 32 bits: `f32` of it, before scales.
-fn integer_product(cx: &mut Context<'_>, [a, b]: [ValueId; 2], zeros: [Option<ValueId>; 2]) -> Result<ValueId> {
-    let terms = cx.shape(a).last().copied().unwrap_or(1);
-    let wide = product_type(cx, a, b, terms);
+/// The product of centred integers, as `i32`, with zero points as the operators name them.
+fn product(cx: &mut Context<'_>, [a, b]: [ValueId; 2], zeros: [Option<ValueId>; 2]) -> Result<ValueId> {
     let a_zero = zeros[0].map(|zero| matrix_zero(cx, "a_zero_point", zero, a, false)).transpose()?;
     let b_zero = zeros[1].map(|zero| matrix_zero(cx, "b_zero_point", zero, b, true)).transpose()?;
-    let (a, b) = (centred(cx, a, a_zero, wide)?, centred(cx, b, b_zero, wide)?);
-    cx.emit(MatMul {}, &[a, b])
+    integer_product(cx, [a, b], [a_zero, b_zero])
 }
 
 /// A product scaled by the scales of its operands, which are one number, or one per row and column.
@@ -234,7 +231,7 @@ fn scaled_product(
 ) -> Result<ValueId> {
     let a_scale = matrix_zero(cx, "a_scale", scales[0], operands[0], false)?;
     let b_scale = matrix_zero(cx, "b_scale", scales[1], operands[1], true)?;
-    let product = integer_product(cx, operands, zeros)?;
+    let product = product(cx, operands, zeros)?;
     let product = cast(cx, product, DType::F32)?;
     let (a_scale, b_scale) = (cast(cx, a_scale, DType::F32)?, cast(cx, b_scale, DType::F32)?);
     let scale = binary(cx, BinaryFn::Mul, a_scale, b_scale)?;
@@ -281,7 +278,7 @@ pub(crate) fn qgemm(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     };
     let (a, b) = (turned(cx, a, "transA")?, turned(cx, b, "transB")?);
     let zeros = [Some(cx.input(2)?), Some(cx.input(5)?)];
-    let sum = integer_product(cx, [a, b], zeros)?;
+    let sum = product(cx, [a, b], zeros)?;
     let mut sum = cast(cx, sum, DType::I32)?;
     let bias = cx.optional(6);
     sum = with_bias(cx, sum, bias)?;

@@ -1,9 +1,7 @@
 //! Quantisation: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, and the integer products.
 //!
-//! Everything is composed of casts, element-wise functions and floating-point products, so that networks of
-//! quantise-dequantise pairs run on the kernels there are. MatMulInteger and ConvInteger return their sums, so they take the
-//! type in which every partial sum is exact: `f32` up to 2^24, i32 beyond. QLinearMatMul and QLinearConv round their
-//! sums to 8 or 16 bits; in `f32` the error of a sum is far below a step, and only a tie can fall to the other side.
+//! Everything is composed of casts, element-wise functions and products. Those of 8-bit integers (MatMulInteger, ConvInteger, QLinearMatMul,
+//! QLinearConv) are taken of 16-bit ones from which the zero point is gone, and summed in `i32`, so that every sum is the standard's.
 
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::reduce::ReduceKind;
@@ -91,8 +89,8 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     Ok(vec![cast(cx, y, to)?])
 }
 
-/// `x - zero` in the type `wide`, which is wider than 16 bits or floating-point: exact, since a difference of narrow integers is narrow, and wide ones are
-/// subtracted as they are.
+/// `x - zero` in the type `wide`, which is wider than the elements or floating-point: exact, since a difference of narrow integers is narrow, and wide ones
+/// are subtracted as they are.
 pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>, wide: DType) -> Result<ValueId> {
     let given = cx.ty(x).dtype;
     if integer_range(given).is_none() {
@@ -184,14 +182,6 @@ pub(super) fn dynamically(cx: &mut Context<'_>, x: ValueId) -> Result<[ValueId; 
     Ok([y, scale, zero])
 }
 
-/// The type in which sums of `terms` products of the two 8-bit types are those of the standard's i32: `f32` where that holds
-/// every partial sum, else i32 itself, in which they wrap.
-pub(super) fn product_type(cx: &Context<'_>, a: ValueId, b: ValueId, terms: usize) -> DType {
-    let spread = |id: ValueId| integer_range(cx.ty(id).dtype).map_or(f64::INFINITY, |(lo, hi)| hi - lo);
-    let worst = spread(a) * spread(b) * terms as f64;
-    if worst <= 16_777_216.0 { DType::F32 } else { DType::I32 }
-}
-
 /// A zero point of a matrix product in a shape that broadcasts to its operand: one element, or one per row or column.
 pub(super) fn matrix_zero(
     cx: &mut Context<'_>,
@@ -219,13 +209,19 @@ pub(super) fn matrix_zero(
 /// `MatMulInteger`, in 32-bit integers.
 pub(crate) fn matmul_integer(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
-    let terms = cx.shape(a).last().copied().unwrap_or(1);
-    let wide = product_type(cx, a, b, terms);
     let a_zero = cx.optional(2).map(|zero| matrix_zero(cx, "a_zero_point", zero, a, false)).transpose()?;
     let b_zero = cx.optional(3).map(|zero| matrix_zero(cx, "b_zero_point", zero, b, true)).transpose()?;
-    let (a, b) = (centred(cx, a, a_zero, wide)?, centred(cx, b, b_zero, wide)?);
-    let product = cx.emit(MatMul {}, &[a, b])?;
-    Ok(vec![cast(cx, product, DType::I32)?])
+    Ok(vec![integer_product(cx, [a, b], [a_zero, b_zero])?])
+}
+
+/// The product of centred matrices of 8-bit integers, as `i32`.
+pub(super) fn integer_product(
+    cx: &mut Context<'_>,
+    [a, b]: [ValueId; 2],
+    zeros: [Option<ValueId>; 2],
+) -> Result<ValueId> {
+    let (a, b) = (centred(cx, a, zeros[0], DType::I16)?, centred(cx, b, zeros[1], DType::I16)?);
+    cx.emit(MatMul {}, &[a, b])
 }
 
 /// `QLinearMatMul`: the integer product scaled and quantised again.
@@ -242,8 +238,7 @@ pub(crate) fn qlinear_matmul(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         return Err(cx.unsupported("y_scale or y_zero_point per row"));
     }
     let to = cx.ty(y_zero).dtype;
-    let (a, b) = (centred(cx, a, Some(a_zero), DType::F32)?, centred(cx, b, Some(b_zero), DType::F32)?);
-    let product = cx.emit(MatMul {}, &[a, b])?;
+    let product = integer_product(cx, [a, b], [Some(a_zero), Some(b_zero)])?;
     requantize(cx, product, [a_scale, b_scale, y_scale], y_zero, to).map(|y| vec![y])
 }
 
@@ -258,6 +253,7 @@ pub(super) fn requantize(
     let [a, b, y] = scales;
     let (a, b, y) = (cast(cx, a, DType::F32)?, cast(cx, b, DType::F32)?, cast(cx, y, DType::F32)?);
     let scale = binary(cx, BinaryFn::Mul, a, b)?;
+    let sum = cast(cx, sum, DType::F32)?;
     let x = binary(cx, BinaryFn::Mul, sum, scale)?;
     let (y, zero) = (reshape(cx, y, Vec::new())?, reshape(cx, zero, Vec::new())?);
     quantize(cx, x, y, Some(zero), to)
@@ -266,10 +262,7 @@ pub(super) fn requantize(
 /// `ConvInteger`, in 32-bit integers.
 pub(crate) fn conv_integer(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
-    let terms = cx.shape(w).iter().skip(1).fold(1usize, |n, d| n.saturating_mul(*d));
-    let wide = product_type(cx, x, w, terms);
-    let sum = integer_convolution(cx, [x, w], [cx.optional(2), cx.optional(3)], None, wide)?;
-    Ok(vec![cast(cx, sum, DType::I32)?])
+    Ok(vec![integer_convolution(cx, [x, w], [cx.optional(2), cx.optional(3)], None)?])
 }
 
 /// `QLinearConv`: the integer convolution scaled and quantised again.
@@ -282,20 +275,19 @@ pub(crate) fn qlinear_conv(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let rank = cx.shape(x).rank();
     let zeros = [cx.optional(2), cx.optional(5)];
-    let sum = integer_convolution(cx, [x, w], zeros, cx.optional(8), DType::F32)?;
+    let sum = integer_convolution(cx, [x, w], zeros, cx.optional(8))?;
     let x_scale = reshape(cx, x_scale, Vec::new())?;
     let w_scale = along_axis(cx, "w_scale", w_scale, 1, rank)?;
     let to = cx.ty(y_zero).dtype;
     requantize(cx, sum, [x_scale, w_scale, y_scale], y_zero, to).map(|y| vec![y])
 }
 
-/// The convolution of centred integers in the type `wide`. Padding stands for the zero point, so it is 0.
+/// The convolution of centred 8-bit integers, as `i32`. Padding stands for the zero point, so it is 0.
 fn integer_convolution(
     cx: &mut Context<'_>,
     [x, w]: [ValueId; 2],
     [x_zero, w_zero]: [Option<ValueId>; 2],
     bias: Option<ValueId>,
-    wide: DType,
 ) -> Result<ValueId> {
     if let Some(zero) = x_zero {
         cx.expect_scalar(zero, "x_zero_point")?;
@@ -304,9 +296,6 @@ fn integer_convolution(
     let rank = cx.shape(w).rank();
     let x_zero = x_zero.map(|zero| reshape(cx, zero, Vec::new())).transpose()?;
     let w_zero = w_zero.map(|zero| along_axis(cx, "w_zero_point", zero, 0, rank)).transpose()?;
-    let mut operands = vec![centred(cx, x, x_zero, wide)?, centred(cx, w, w_zero, wide)?];
-    if let Some(bias) = bias {
-        operands.push(cast(cx, bias, wide)?);
-    }
-    cx.emit(op, &operands)
+    let operands = [centred(cx, x, x_zero, DType::I16)?, centred(cx, w, w_zero, DType::I16)?];
+    cx.emit(op, &operands.into_iter().chain(bias).collect::<Vec<_>>())
 }

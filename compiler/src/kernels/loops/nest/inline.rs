@@ -135,7 +135,7 @@ fn stored(program: &mut Program, dtype: DType) {
 
 impl Inst {
     /// The instruction with its inputs and operands under other numbers.
-    fn renumbered(&self, load: impl Fn(usize) -> usize, id: impl Fn(Id) -> Id) -> Self {
+    pub(in crate::kernels) fn renumbered(&self, load: impl Fn(usize) -> usize, mut id: impl FnMut(Id) -> Id) -> Self {
         match *self {
             Self::Load(x) => Self::Load(load(x)),
             Self::Unary(f, a) => Self::Unary(f, id(a)),
