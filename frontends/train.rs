@@ -62,6 +62,7 @@ pub mod finetune;
 pub mod folder;
 pub mod library;
 pub mod logistic;
+pub mod masks;
 pub mod metrics;
 pub mod mix;
 pub mod options;

@@ -13,6 +13,7 @@ use fornax::train::finetune::{Balance, Event, FinetuneOptions, Finetuned, Flow, 
 use fornax::train::folder::Folder;
 use fornax::train::mix::Mix;
 use fornax::train::options;
+use fornax::train::recipe::Recipe;
 use fornax::train::schedule::Shape;
 use fornax::train::scope::Scope;
 use fornax::{Error, ImageInput, Result};
@@ -155,37 +156,42 @@ fn parts(text: &str) -> Result<(f64, f64), String> {
     parts.ok_or_else(|| "expected A:B, such as 0.35:1".into())
 }
 
-/// An optimiser with its usual settings.
+/// Optimisers with their usual settings.
+pub const OPTIMIZERS: [(&str, Optimiser); 4] = [
+    ("adamw", Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
+    ("sgd", Optimiser::Sgd { momentum: 0.9, nesterov: true }),
+    ("rmsprop-tf", Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 }),
+    ("lion", Optimiser::Lion { beta1: 0.9, beta2: 0.99 }),
+];
+
+/// The optimiser of a name.
 pub fn optimizer(text: &str) -> Result<Optimiser, String> {
-    Ok(match text {
-        "adamw" => Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
-        "sgd" => Optimiser::Sgd { momentum: 0.9, nesterov: true },
-        "rmsprop-tf" => Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 },
-        "lion" => Optimiser::Lion { beta1: 0.9, beta2: 0.99 },
-        _ => return Err("expected adamw, sgd, rmsprop-tf or lion".into()),
-    })
+    let found = OPTIMIZERS.iter().find(|(name, _)| *name == text);
+    found.map(|(_, optimiser)| *optimiser).ok_or_else(|| "expected adamw, sgd, rmsprop-tf or lion".into())
 }
 
 impl Args {
     fn options(&self) -> FinetuneOptions {
         let own = &self.training;
         FinetuneOptions {
-            scope: own.train,
-            norms: own.bn,
+            recipe: Recipe {
+                scope: own.train,
+                norms: own.bn,
+                optimiser: own.optimizer,
+                weight_decay: own.weight_decay,
+                layer_decay: own.layer_decay,
+                clip: own.clip,
+                ema: own.ema,
+                dropout: own.dropout,
+                drop_path: own.drop_path,
+            },
             epochs: own.epochs as usize,
             batch: own.batch as usize,
             micro_batch: own.micro_batch,
             lr: own.lr.0,
             schedule: own.schedule,
             warmup: own.warmup,
-            optimiser: own.optimizer,
-            weight_decay: own.weight_decay,
-            layer_decay: own.layer_decay,
-            clip: own.clip,
-            ema: own.ema,
             smoothing: own.smoothing,
-            dropout: own.dropout,
-            drop_path: own.drop_path,
             balance: own.balance,
             mix: Mix { mixup: own.mixup, cutmix: own.cutmix },
             augment: own.augment,

@@ -69,7 +69,7 @@ impl<'a> Batches<'a> {
     /// Photos of an epoch: those of an incomplete last batch are left out where statistics are of a batch.
     pub fn len(&self) -> usize {
         let photos = self.photos.len();
-        if self.options.norms == Norms::Trained { photos - photos % self.options.batch } else { photos }
+        if self.options.recipe.norms == Norms::Trained { photos - photos % self.options.batch } else { photos }
     }
 
     /// Batches of an epoch.
@@ -248,7 +248,8 @@ mod tests {
     #[test]
     fn an_incomplete_batch_is_left_out_where_statistics_are_of_batches() {
         let (photos, fixed) = (photos(), options());
-        let trained = FinetuneOptions { norms: Norms::Trained, ..options() };
+        let mut trained = options();
+        trained.recipe.norms = Norms::Trained;
         let count = |options| {
             let batches = Batches::new(&photos, 2, (16, 16), options).unwrap();
             (batches.order(3).len(), batches.steps())
