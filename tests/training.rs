@@ -22,6 +22,8 @@ mod parts;
 mod probe;
 #[path = "training/runs.rs"]
 mod runs;
+#[path = "training/statistics.rs"]
+mod statistics;
 mod support;
 
 /// Whether every case is to run.
