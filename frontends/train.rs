@@ -80,3 +80,5 @@ pub mod scope;
 mod sound;
 pub mod statistics;
 pub mod step;
+#[cfg(test)]
+mod testing;

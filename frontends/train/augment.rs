@@ -167,31 +167,15 @@ fn mirror(row: &mut [f32], channels: usize) {
 #[cfg(test)]
 mod tests {
     use super::super::random::Purpose;
+    use super::super::testing::plain;
     use super::*;
-    use crate::images::{ChannelOrder, Crop, Layout, Resize};
-    use fornax_runtime::DType;
-
-    fn preprocess() -> Preprocess {
-        Preprocess {
-            channel_order: ChannelOrder::Rgb,
-            resize: Resize::None,
-            interpolation: Interpolation::Bicubic,
-            resampler: Resampler::Pillow,
-            crop: Crop::None,
-            scale: 1.0,
-            mean: vec![0.0; 3],
-            std: vec![1.0; 3],
-            layout: Layout::Nhwc,
-            dtype: DType::F32,
-        }
-    }
 
     fn photo(height: usize, width: usize) -> Image {
         Image::from_rgb(height, width, (0..height * width * 3).map(|i| (i * 37 % 251) as u8).collect()).unwrap()
     }
 
     fn values(augment: Augment, photo: &Image, size: (usize, usize), item: u64) -> Vec<f32> {
-        augment.values(photo, &preprocess(), size, &mut Draw::new(3, Purpose::Augment, 1, item)).unwrap()
+        augment.values(photo, &plain(), size, &mut Draw::new(3, Purpose::Augment, 1, item)).unwrap()
     }
 
     #[test]
@@ -266,7 +250,7 @@ mod tests {
 
     #[test]
     fn erased_values_are_those_of_the_mean() {
-        let mean = Preprocess { mean: vec![100.0; 3], layout: Layout::Nchw, ..preprocess() };
+        let mean = Preprocess { mean: vec![100.0; 3], layout: Layout::Nchw, ..plain() };
         let image = Image::from_rgb(20, 20, vec![90; 20 * 20 * 3]).unwrap();
         let rand = Augment::of(Kind::Rand, false);
         let of = |item| rand.values(&image, &mean, (16, 16), &mut Draw::new(3, Purpose::Augment, 1, item)).unwrap();

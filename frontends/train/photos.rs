@@ -183,23 +183,13 @@ fn unreadable(skipped: &[(PathBuf, String)]) -> Error {
 mod tests {
     use super::super::augment::Kind;
     use super::super::random::Purpose;
+    use super::super::testing::plain;
     use super::*;
-    use crate::images::{ChannelOrder, Interpolation};
-    use fornax_runtime::DType;
 
     fn preprocess(resize: Resize, crop: Crop) -> Preprocess {
-        Preprocess {
-            channel_order: ChannelOrder::Rgb,
-            resize,
-            interpolation: Interpolation::Bicubic,
-            resampler: Resampler::Pillow,
-            crop,
-            scale: 1.0 / 255.0,
-            mean: vec![0.5; 3],
-            std: vec![0.25; 3],
-            layout: Layout::Nchw,
-            dtype: DType::F32,
-        }
+        let scale = 1.0 / 255.0;
+        let (mean, std) = (vec![0.5; 3], vec![0.25; 3]);
+        Preprocess { resize, crop, scale, mean, std, layout: Layout::Nchw, ..plain() }
     }
 
     /// The demo's photos, and a file that is none.
