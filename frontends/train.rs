@@ -64,6 +64,7 @@ pub mod library;
 pub mod logistic;
 pub mod masks;
 pub mod metrics;
+pub mod mirrored;
 pub mod mix;
 pub mod options;
 pub mod outputs;

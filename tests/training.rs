@@ -12,6 +12,8 @@ mod golden;
 mod gradients;
 #[path = "training/imported.rs"]
 mod imported;
+#[path = "training/mirrored.rs"]
+mod mirrored;
 #[path = "training/networks.rs"]
 mod networks;
 #[path = "training/optimisers.rs"]

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::ArgAction;
 use fornax::ir::training::Optimiser;
 use fornax::train::augment::Kind;
 use fornax::train::dataset::{Dataset, DatasetOptions, Photo, Validation};
-use fornax::train::finetune::{Balance, Event, FinetuneOptions, Finetuned, Flow, MicroBatch, Norms, finetune};
+use fornax::train::finetune::{Balance, Event, FinetuneOptions, Finetuned, Flip, Flow, MicroBatch, Norms, finetune};
 use fornax::train::folder::Folder;
 use fornax::train::mix::Mix;
 use fornax::train::options;
@@ -127,9 +126,9 @@ struct TrainingArgs {
     /// Least and largest part of a photo's area that a crop takes; 0.6:1 by default.
     #[arg(long, value_name = "A:B", value_parser = parts)]
     crop_scale: Option<(f64, f64)>,
-    /// Mirror half of the photos: on or off. Not for digits, text, or what has a left and a right.
-    #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = on_or_off)]
-    flip: bool,
+    /// Mirror half of the photos: auto (where a classifier that has seen no mirror image tells these as well as photos), on or off.
+    #[arg(long, value_name = "auto|on|off", default_value = "auto")]
+    flip: Flip,
     /// Stop after so many epochs without a lower loss on the validation.
     #[arg(long, value_name = "N")]
     patience: Option<u16>,
@@ -141,14 +140,6 @@ struct Rate(Option<f64>);
 
 fn rate(text: &str) -> Result<Rate> {
     options::lr(text).map(Rate)
-}
-
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("expected on or off".into()),
-    }
 }
 
 fn parts(text: &str) -> Result<(f64, f64), String> {
@@ -220,7 +211,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let photos = [train.photos(), val.photos()];
     let folder = Folder::open(&args.output, &model, photos, &options, args.resume)?;
     let saved = if args.resume { folder.saved()? } else { None };
-    let mut watch = Watch::new(&folder, &options, out.json);
+    let mut watch = Watch::new(&folder, &dataset.classes, &options, out.json);
     let result = finetune(&model, (&train, &val), &dataset.classes, &options, saved, &mut |event| watch.hear(&event));
     watch.bar.finish_and_clear();
     let done = result?;
@@ -288,6 +279,7 @@ fn report(args: &Args, done: &Finetuned, files: &[PathBuf], out: &mut Output<'_>
 /// Shows how it goes, keeps what a later run goes on from, and listens to Ctrl-C.
 struct Watch<'a> {
     folder: &'a Folder,
+    classes: &'a [String],
     of: usize,
     bar: ProgressBar,
     quiet: bool,
@@ -297,7 +289,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(folder: &'a Folder, options: &FinetuneOptions, quiet: bool) -> Self {
+    fn new(folder: &'a Folder, classes: &'a [String], options: &FinetuneOptions, quiet: bool) -> Self {
         let interrupted = Arc::new(AtomicBool::new(false));
         // Without a handler Ctrl-C ends the process, and the last checkpoint is there.
         let _ = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted));
@@ -305,7 +297,7 @@ impl<'a> Watch<'a> {
         let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg} {eta} left in the epoch");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { folder, of: options.epochs, bar, quiet, failed: None, interrupted }
+        Self { folder, classes, of: options.epochs, bar, quiet, failed: None, interrupted }
     }
 
     fn hear(&mut self, event: &Event<'_>) -> Flow {
@@ -321,6 +313,7 @@ impl<'a> Watch<'a> {
                     self.say(&format!("linear classifier: {:.1} % held out, l2 {}", 100.0 * best.accuracy, best.l2));
                 }
             }
+            Event::Mirrored(found) => self.say(&found.line(self.classes)),
             Event::Rate(rate) => self.say(&format!("learning rate: {rate:.2e}")),
             Event::Step { epoch, done, steps, loss } => {
                 self.bar.set_length(*steps as u64);

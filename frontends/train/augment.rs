@@ -72,8 +72,7 @@ impl Augment {
     /// What the network is given otherwise, mirrored if that is drawn.
     pub(crate) fn still(&self, mut values: Vec<f32>, geometry: Geometry, draw: &mut Draw) -> Vec<f32> {
         if self.flip && draw.unit() < 0.5 {
-            let channels = if geometry.planes { 1 } else { geometry.channels };
-            values.chunks_exact_mut(channels * geometry.size.1).for_each(|row| mirror(row, channels));
+            mirror_all(&mut values, geometry);
         }
         values
     }
@@ -157,6 +156,12 @@ struct Part {
 const TRIES: usize = 10;
 /// The logarithm of 4/3.
 const ASPECT: f64 = 0.287_682_072_451_780_9;
+
+/// Mirrors the values of an input.
+pub(crate) fn mirror_all(values: &mut [f32], geometry: Geometry) {
+    let channels = if geometry.planes { 1 } else { geometry.channels };
+    values.chunks_exact_mut(channels * geometry.size.1).for_each(|row| mirror(row, channels));
+}
 
 /// Reverses the pixels of a row.
 fn mirror(row: &mut [f32], channels: usize) {

@@ -15,8 +15,9 @@ use fornax_ir::types::Constant;
 use super::classifier::{fitted, fresh};
 pub use super::events::{Epoch, Event, Flow};
 use super::metrics::Evaluation;
-pub use super::options::{Balance, FinetuneOptions, MicroBatch, Norms};
-use super::outputs::{features_of, probabilities};
+use super::mirrored::judge;
+pub use super::options::{Balance, FinetuneOptions, Flip, MicroBatch, Norms};
+use super::outputs::{features_of, features_of_mirrored, probabilities};
 use super::photos::Photos;
 use super::probe::probe;
 use super::run::Run;
@@ -85,11 +86,18 @@ pub fn finetune(
         }
         Norms::Fixed | Norms::Trained => (model, graph),
     };
-    let mut probed = None;
-    if saved.is_none() || options.recipe.scope == Scope::Head || options.lr.is_none() {
+    let (mut probed, mut mirrored) = (None, None);
+    if saved.is_none() || options.recipe.scope == Scope::Head || options.lr.is_none() || options.judges_flips() {
         let samples = features_of(&model.pooled(), train, classes.len(), options.threads)?;
-        probed = Some(probe(&samples, None, options.threads)?);
+        let found = probe(&samples, None, options.threads)?;
+        if options.judges_flips() {
+            let images = features_of_mirrored(&model.pooled(), train, classes.len(), options.threads)?;
+            mirrored = Some(judge(&samples, &images, found.l2, options.threads));
+        }
+        probed = Some(found);
     }
+    let flip = mirrored.as_ref().map_or(options.flip, |found| if found.flips() { Flip::On } else { Flip::Off });
+    let options = &FinetuneOptions { flip, ..options.clone() };
     let mut constants = match &probed {
         Some(probed) => fitted(model, &head, &probed.layer, classes, train, options.threads)?,
         None => fresh(&head, classes.len(), None),
@@ -102,6 +110,9 @@ pub fn finetune(
         Ok((model, Evaluation::new(labels, probabilities, classes.len())))
     };
     let mut flow = probed.as_ref().map_or(Flow::Continue, |probed| tell(Event::Probed(probed)));
+    if let Some(found) = mirrored.filter(|_| flow == Flow::Continue) {
+        flow = tell(Event::Mirrored(&found));
+    }
     let (mut epochs, mut last) = (Vec::new(), None);
     if options.recipe.scope != Scope::Head && flow == Flow::Continue {
         let graph = calls(graph, options, |images| Ok(network(model, train, images)?.0))?;

@@ -13,6 +13,7 @@ use super::mix::Mix;
 pub use super::recipe::Norms;
 use super::recipe::{Recipe, expect};
 use super::schedule::Shape;
+use super::scope::Scope;
 use crate::error::{Error, Result};
 
 /// How a network is fine-tuned.
@@ -43,7 +44,7 @@ pub struct FinetuneOptions {
     /// Least and largest part of a photo's area that a crop takes; none: that of `augment`.
     pub crop_scale: Option<(f64, f64)>,
     /// Whether half of them are mirrored.
-    pub flip: bool,
+    pub flip: Flip,
     /// Stop after so many epochs without a lower loss on the validation.
     pub patience: Option<usize>,
     /// What everything random is drawn from.
@@ -67,7 +68,7 @@ impl Default for FinetuneOptions {
             mix: Mix::default(),
             augment: Kind::Light,
             crop_scale: None,
-            flip: false,
+            flip: Flip::Auto,
             patience: None,
             seed: 0,
             threads: fornax_runtime::available_threads(),
@@ -93,6 +94,31 @@ impl FromStr for MicroBatch {
             ("auto", _) => Ok(Self::Auto),
             (_, Ok(images @ 1..=65_536)) => Ok(Self::Of(images)),
             _ => Err(Error::usage("--micro-batch", "auto, or a number from 1 to 65536", text)),
+        }
+    }
+}
+
+/// Whether half of the photos are mirrored.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Flip {
+    /// Where their mirror images show the same classes ([`mod@super::mirrored`]).
+    #[default]
+    Auto,
+    /// They are.
+    On,
+    /// They are not.
+    Off,
+}
+
+impl FromStr for Flip {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(Error::usage("--flip", "auto, on or off", name)),
         }
     }
 }
@@ -140,7 +166,7 @@ impl FinetuneOptions {
     /// # Errors
     /// [`Error::Usage`] for parts that are none, or of photos that stay as they are.
     pub fn augment(&self) -> Result<Augment> {
-        let mut augment = Augment::of(self.augment, self.flip);
+        let mut augment = Augment::of(self.augment, self.flip == Flip::On);
         if let Some((least, most)) = self.crop_scale {
             let found = || format!("{least}:{most}");
             if self.augment == Kind::None {
@@ -152,6 +178,12 @@ impl FinetuneOptions {
             augment.scale = (least, most);
         }
         Ok(augment)
+    }
+
+    /// Whether the photos have to say if they may be mirrored: not where they stay as they are, or only a layer over features of theirs
+    /// is fitted.
+    pub(super) fn judges_flips(&self) -> bool {
+        self.flip == Flip::Auto && self.augment != Kind::None && self.recipe.scope != Scope::Head
     }
 
     /// Refuses what makes no sense.
@@ -201,7 +233,7 @@ impl FinetuneOptions {
             ("cutmix", json!(self.mix.cutmix)),
             ("augment", json!(format!("{:?}", self.augment))),
             ("crop-scale", json!(self.crop_scale)),
-            ("flip", json!(self.flip)),
+            ("flip", json!(format!("{:?}", self.flip))),
             ("patience", json!(self.patience)),
             ("seed", json!(self.seed)),
         ]);
@@ -211,7 +243,6 @@ impl FinetuneOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scope::Scope;
     use super::*;
     use fornax_ir::training::Optimiser;
 
@@ -255,7 +286,7 @@ mod tests {
             FinetuneOptions { mix: Mix { mixup: 0.0, cutmix: 1.0 }, ..own.clone() },
             FinetuneOptions { augment: Kind::Rand, ..own.clone() },
             FinetuneOptions { crop_scale: Some((0.5, 1.0)), ..own.clone() },
-            FinetuneOptions { flip: true, ..own.clone() },
+            FinetuneOptions { flip: Flip::On, ..own.clone() },
             FinetuneOptions { patience: Some(3), ..own.clone() },
             FinetuneOptions { seed: 1, ..own.clone() },
         ];

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fornax_runtime::Tensor;
 
-use super::augment::Augment;
+use super::augment::{Augment, mirror_all};
 use super::dataset::Photo;
 use super::mix::Geometry;
 use super::parallel;
@@ -117,6 +117,17 @@ impl Photos {
         let tensor = self.tensor(at)?;
         let values = tensor.as_f32();
         values.map(<[f32]>::to_vec).ok_or_else(|| Error::input("input", "a network of f32", tensor.dtype().to_string()))
+    }
+
+    /// [`Photos::tensor`], mirrored.
+    ///
+    /// # Errors
+    /// As [`Photos::evaluated`].
+    pub fn mirrored(&self, at: usize) -> Result<Tensor> {
+        let (shape, mut values) = (self.tensor(at)?.shape().clone(), self.evaluated(at)?);
+        let extents = if self.preprocess.layout == Layout::Nchw { &shape[2..] } else { &shape[1..3] };
+        mirror_all(&mut values, self.geometry((extents[0], extents[1])));
+        Ok(Tensor::from_f32(shape, &values)?)
     }
 
     /// Where the pixels of an input of height and width `size` are.

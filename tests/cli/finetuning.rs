@@ -118,7 +118,7 @@ fn every_option_changes_what_is_learnt() {
         &["--augment", "rand"],
         &["--augment", "none"],
         &["--crop-scale", "0.2:0.4"],
-        &["--flip", "on"],
+        &["--flip", "off"],
         &["--balance", "sampler"],
         &["--lr", "auto"],
     ]
@@ -232,7 +232,7 @@ fn what_does_not_go_together_is_refused_by_the_name_of_the_flag() {
         (&["--crop-scale", "half"], 2, "A:B"),
         (&["--crop-scale", "0.5:1", "--augment", "none"], 2, "--crop-scale: expected --augment light or rand"),
         (&["--balance", "even"], 2, "none, weights or sampler"),
-        (&["--flip", "maybe"], 2, "on or off"),
+        (&["--flip", "maybe"], 2, "auto, on or off"),
     ] {
         let output = bench.run("refused", more);
         let message = String::from_utf8(output.stderr).unwrap();
