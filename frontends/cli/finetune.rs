@@ -9,7 +9,7 @@ use fornax::ir::training::Optimiser;
 use fornax::train::augment::Kind;
 use fornax::train::dataset::{Dataset, DatasetOptions, Photo, Validation};
 use fornax::train::finetune::{Balance, Event, FinetuneOptions, Finetuned, Flip, Flow, MicroBatch, Norms, finetune};
-use fornax::train::folder::Folder;
+use fornax::train::folder::{Folder, Form};
 use fornax::train::mix::Mix;
 use fornax::train::options;
 use fornax::train::recipe::Recipe;
@@ -44,6 +44,10 @@ pub struct Args {
     /// folder, else 0.2.
     #[arg(long, value_name = "DIR|SHARE", value_parser = validation)]
     val: Option<Validation>,
+    /// Forms in which the network is written: onnx, safetensors (with the spec of a spec or preset), so (with its header). What begins with the
+    /// folder of this run takes the ONNX file or the spec.
+    #[arg(long, value_name = "FORMS", value_delimiter = ',', default_value = "onnx,safetensors,so")]
+    emit: Vec<Form>,
     /// Go on from where the run in --output ended.
     #[arg(long)]
     resume: bool,
@@ -218,7 +222,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     if let Some(error) = watch.failed.take() {
         return Err(error);
     }
-    let files = folder.write_model(&done, &dataset.classes, &val)?;
+    let files = folder.write_model(&done, &dataset.classes, &val, &args.emit)?;
     report(args, &done, &files, out)
 }
 
@@ -272,8 +276,9 @@ fn report(args: &Args, done: &Finetuned, files: &[PathBuf], out: &mut Output<'_>
     let stopped = if done.stopped { "stopped; --resume goes on; " } else { "" };
     writeln!(out.to, "{stopped}{} epochs, validation {:.1} % of {photos}", done.epochs.len(), 100.0 * accuracy)?;
     files.iter().try_for_each(|file| writeln!(out.to, "{}", file.display()))?;
-    let example = args.output.join("model.so");
-    Ok(writeln!(out.to, "try: fornax run {} --image PHOTO", example.display())?)
+    let runs = ["so", "onnx", "toml"].map(|suffix| args.output.join("model").with_extension(suffix));
+    let example = runs.iter().find(|path| files.contains(path));
+    example.map_or(Ok(()), |path| Ok(writeln!(out.to, "try: fornax run {} --image PHOTO", path.display())?))
 }
 
 /// Shows how it goes, keeps what a later run goes on from, and listens to Ctrl-C.

@@ -242,6 +242,36 @@ fn what_does_not_go_together_is_refused_by_the_name_of_the_flag() {
 }
 
 #[test]
+fn a_run_writes_the_forms_that_are_asked_for() {
+    let bench = Bench::new();
+    let forms = |name: &str, emit: &str| {
+        let output = bench.run(name, &["--train", "head", "--emit", emit]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut files: Vec<String> = fs::read_dir(bench.at(name))
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        (files, String::from_utf8(output.stdout).unwrap())
+    };
+    let (files, said) = forms("small", "safetensors");
+    assert_eq!(files, ["model.safetensors", "model.toml", "report.html", "state"]);
+    assert!(said.contains("small/model.toml --image"), "{said}");
+    let (files, said) = forms("network", "onnx,safetensors");
+    assert_eq!(files, ["model.onnx", "model.safetensors", "model.toml", "report.html", "state"]);
+    assert!(said.contains("network/model.onnx --image"), "{said}");
+    let (files, said) = forms("library", "so");
+    assert_eq!(files, ["model.h", "model.so", "report.html", "state"]);
+    assert!(said.contains("library/model.so --image"), "{said}");
+    let output = bench.run("refused", &["--emit", "keras"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("--emit: expected onnx, safetensors or so") && output.status.code() == Some(2),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_rate_is_found_and_said() {
     let bench = Bench::new();
     let found = |name: &str, threads: &str| {
