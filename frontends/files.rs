@@ -8,6 +8,7 @@
 //! The mode and, as far as the system lets, the owner of a replaced file stay. Several files appear in the order in which they are
 //! given, or, after an error, none of them; all are locked (`flock`) until the last one has its name.
 
+mod draft;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use rustix::fs::{fallocate, flock, linkat, renameat_with};
 use rustix::process::geteuid;
 
 use crate::error::{Error, Result};
+pub use draft::Draft;
 use target::{Owner, Target, folder};
 
 /// Beginning and end of temporary names. The name of the file is not in them: it may be as long as names can be.
@@ -46,18 +48,31 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::File`] naming the first that cannot be written.
 pub fn write_files(files: &[(&Path, &[&[u8]])]) -> Result<()> {
-    let failed = |path: &Path, e: io::Error| Error::file(path, format!("cannot write: {e}"));
     let mut pending = Vec::with_capacity(files.len());
     for (path, parts) in files {
-        pending.push((path, Pending::write(path, parts).map_err(|e| failed(path, e))?));
+        pending.push((*path, written(path, parts)?));
     }
-    let mut published = Vec::with_capacity(pending.len());
+    publish(pending)
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    Error::file(path, format!("cannot write: {error}"))
+}
+
+/// A file that is complete but for its name.
+fn written(path: &Path, parts: &[&[u8]]) -> Result<Pending> {
+    Pending::write(path, parts).map_err(|e| failed(path, &e))
+}
+
+/// Gives files their names in this order, or after an error none of them.
+fn publish(pending: Vec<(&Path, Pending)>) -> Result<()> {
+    let (several, mut published) = (pending.len() > 1, Vec::with_capacity(pending.len()));
     for (path, pending) in pending {
-        match pending.publish(files.len() > 1) {
+        match pending.publish(several) {
             Ok(done) => published.push(done),
             Err(error) => {
                 published.into_iter().rev().for_each(Published::undo);
-                return Err(failed(path, error));
+                return Err(failed(path, &error));
             }
         }
     }
@@ -133,6 +148,14 @@ impl Pending {
         })
     }
 
+    /// The file; none of a stream.
+    fn file(&self) -> Option<&File> {
+        match self {
+            Self::Done => None,
+            Self::Nameless(file, _) | Self::Named(file, ..) => Some(file),
+        }
+    }
+
     /// Gives the file its name; `keep` what was there before, to be able to undo it.
     fn publish(self, keep: bool) -> io::Result<Published> {
         let (file, temporary, path) = match self {
@@ -205,10 +228,15 @@ fn complete(file: &mut File, parts: &[&[u8]], replaced: Option<&Owner>) -> io::R
     if let Some(owner) = replaced {
         owner.take_over(file)?;
     }
-    // Some file systems have nothing to wait for, and some no locks: those who open the file then do without.
-    file.sync_data().or_else(|e| if e.kind() == ErrorKind::InvalidInput { Ok(()) } else { Err(e) })?;
+    sync(file)?;
+    // Some file systems have no locks: those who open the file then do without.
     _ = flock(&*file, FlockOperation::NonBlockingLockExclusive);
     Ok(())
+}
+
+/// Waits until the file is on the disk, but for file systems that have nothing to wait for.
+fn sync(file: &File) -> io::Result<()> {
+    file.sync_data().or_else(|e| if e.kind() == ErrorKind::InvalidInput { Ok(()) } else { Err(e) })
 }
 
 /// Takes the room on the disk at once: a full one is known before anything is written, and a large file is written faster.

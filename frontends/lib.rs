@@ -41,7 +41,7 @@ pub use facade::{
     Artifact, ArtifactOptions, Artifacts, Compiled, Emit, Features, LibrarySource, Model, Options, ScaledOptions,
     Session, SessionOptions, Stats, open_spec,
 };
-pub use files::{write_file, write_files, write_private_file};
+pub use files::{Draft, write_file, write_files, write_private_file};
 pub use fornax_compiler as compiler;
 pub use fornax_compiler::Target;
 pub use fornax_ir as ir;

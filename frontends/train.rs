@@ -62,7 +62,9 @@ pub mod finetune;
 pub mod folder;
 pub mod library;
 pub mod logistic;
+pub mod masks;
 pub mod metrics;
+pub mod mirrored;
 pub mod mix;
 pub mod options;
 pub mod outputs;
@@ -79,3 +81,5 @@ pub mod scope;
 mod sound;
 pub mod statistics;
 pub mod step;
+#[cfg(test)]
+mod testing;

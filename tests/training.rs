@@ -12,6 +12,8 @@ mod golden;
 mod gradients;
 #[path = "training/imported.rs"]
 mod imported;
+#[path = "training/mirrored.rs"]
+mod mirrored;
 #[path = "training/networks.rs"]
 mod networks;
 #[path = "training/optimisers.rs"]
@@ -22,6 +24,8 @@ mod parts;
 mod probe;
 #[path = "training/runs.rs"]
 mod runs;
+#[path = "training/statistics.rs"]
+mod statistics;
 mod support;
 
 /// Whether every case is to run.

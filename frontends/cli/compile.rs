@@ -7,12 +7,12 @@ use fornax::compiler::{clif, disassembly, distinct_kernels};
 use fornax::ir::training::Optimiser;
 use fornax::runtime::Arch;
 use fornax::train::library::artifacts;
-use fornax::train::recipe::Recipe;
+use fornax::train::recipe::{Norms, Recipe};
 use fornax::train::scope::Scope;
 use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
 use serde_json::json;
 
-use crate::finetune::optimizer;
+use crate::finetune::{OPTIMIZERS, optimizer};
 use crate::model_options::{FileArgs, ScaledArgs, bind_shapes, check_dimension, dimensions, refuse_overwrite, shape};
 use crate::output::Output;
 use crate::progress;
@@ -75,6 +75,25 @@ struct StepArgs {
     /// Weight decay of what is neither a bias nor of a batch norm.
     #[arg(long, value_name = "X", default_value_t = 0.0, requires = "train")]
     weight_decay: f64,
+    /// Factor on the rate of each stage from the last layer down.
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "train")]
+    layer_decay: f64,
+    /// Batch norms: fixed (they keep their statistics) or train (they use those of the images of a run, of which --dim says how many; running averages
+    /// follow).
+    #[arg(long, value_name = "NAME", default_value = "fixed", requires = "train")]
+    bn: Norms,
+    /// Cut gradients to this norm, over all parameters together.
+    #[arg(long, value_name = "X", requires = "train")]
+    clip: Option<f64>,
+    /// Predict with averages of the parameters over the steps, of which the old ones keep up to this share, and export them.
+    #[arg(long, value_name = "X", requires = "train")]
+    ema: Option<f64>,
+    /// Share of the features that is dropped before the last layer, drawn from the seed, epoch and key of each image.
+    #[arg(long, value_name = "X", default_value_t = 0.0, requires = "train")]
+    dropout: f64,
+    /// Share of the images that skip the last residual block's branch; of the blocks before it proportionally fewer.
+    #[arg(long, value_name = "X", default_value_t = 0.0, requires = "train")]
+    drop_path: f64,
 }
 
 /// A kind of output.
@@ -182,13 +201,35 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
 
 impl StepArgs {
     fn recipe(&self, scope: Scope) -> Recipe {
-        Recipe { scope, optimiser: self.optimizer, weight_decay: self.weight_decay }
+        Recipe {
+            scope,
+            norms: self.bn,
+            optimiser: self.optimizer,
+            weight_decay: self.weight_decay,
+            layer_decay: self.layer_decay,
+            clip: self.clip,
+            ema: self.ema,
+            dropout: self.dropout,
+            drop_path: self.drop_path,
+        }
     }
 
     /// As they were given.
     fn flags(&self, classes: Option<usize>) -> Vec<String> {
         let Some(train) = self.train else { return Vec::new() };
         let mut flags = vec![format!("--train={train}"), format!("--weight-decay={}", self.weight_decay)];
+        let named = OPTIMIZERS.iter().find(|(_, optimiser)| *optimiser == self.optimizer);
+        flags.extend(named.map(|(name, _)| format!("--optimizer={name}")));
+        flags.extend((self.bn == Norms::Trained).then(|| "--bn=train".to_string()));
+        for (flag, value, default) in [
+            ("layer-decay", Some(self.layer_decay), Some(1.0)),
+            ("clip", self.clip, None),
+            ("ema", self.ema, None),
+            ("dropout", Some(self.dropout), Some(0.0)),
+            ("drop-path", Some(self.drop_path), Some(0.0)),
+        ] {
+            flags.extend(value.filter(|_| value != default).map(|value| format!("--{flag}={value}")));
+        }
         flags.extend(classes.map(|classes| format!("--classes={classes}")));
         flags
     }

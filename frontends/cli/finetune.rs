@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::ArgAction;
 use fornax::ir::training::Optimiser;
 use fornax::train::augment::Kind;
 use fornax::train::dataset::{Dataset, DatasetOptions, Photo, Validation};
-use fornax::train::finetune::{Balance, Event, FinetuneOptions, Finetuned, Flow, MicroBatch, Norms, finetune};
-use fornax::train::folder::Folder;
+use fornax::train::finetune::{Balance, Event, FinetuneOptions, Finetuned, Flip, Flow, MicroBatch, Norms, finetune};
+use fornax::train::folder::{Folder, Form};
 use fornax::train::mix::Mix;
 use fornax::train::options;
+use fornax::train::recipe::Recipe;
 use fornax::train::schedule::Shape;
 use fornax::train::scope::Scope;
 use fornax::{Error, ImageInput, Result};
@@ -44,6 +44,10 @@ pub struct Args {
     /// folder, else 0.2.
     #[arg(long, value_name = "DIR|SHARE", value_parser = validation)]
     val: Option<Validation>,
+    /// Forms in which the network is written: onnx, safetensors (with the spec of a spec or preset), so (with its header). What begins with the
+    /// folder of this run takes the ONNX file or the spec.
+    #[arg(long, value_name = "FORMS", value_delimiter = ',', default_value = "onnx,safetensors,so")]
+    emit: Vec<Form>,
     /// Go on from where the run in --output ended.
     #[arg(long)]
     resume: bool,
@@ -126,9 +130,9 @@ struct TrainingArgs {
     /// Least and largest part of a photo's area that a crop takes; 0.6:1 by default.
     #[arg(long, value_name = "A:B", value_parser = parts)]
     crop_scale: Option<(f64, f64)>,
-    /// Mirror half of the photos: on or off. Not for digits, text, or what has a left and a right.
-    #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = on_or_off)]
-    flip: bool,
+    /// Mirror half of the photos: auto (where a classifier that has seen no mirror image tells these as well as photos), on or off.
+    #[arg(long, value_name = "auto|on|off", default_value = "auto")]
+    flip: Flip,
     /// Stop after so many epochs without a lower loss on the validation.
     #[arg(long, value_name = "N")]
     patience: Option<u16>,
@@ -142,50 +146,47 @@ fn rate(text: &str) -> Result<Rate> {
     options::lr(text).map(Rate)
 }
 
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("expected on or off".into()),
-    }
-}
-
 fn parts(text: &str) -> Result<(f64, f64), String> {
     let parts = text.split_once(':').and_then(|(least, most)| Some((least.parse().ok()?, most.parse().ok()?)));
     parts.ok_or_else(|| "expected A:B, such as 0.35:1".into())
 }
 
-/// An optimiser with its usual settings.
+/// Optimisers with their usual settings.
+pub const OPTIMIZERS: [(&str, Optimiser); 4] = [
+    ("adamw", Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
+    ("sgd", Optimiser::Sgd { momentum: 0.9, nesterov: true }),
+    ("rmsprop-tf", Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 }),
+    ("lion", Optimiser::Lion { beta1: 0.9, beta2: 0.99 }),
+];
+
+/// The optimiser of a name.
 pub fn optimizer(text: &str) -> Result<Optimiser, String> {
-    Ok(match text {
-        "adamw" => Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
-        "sgd" => Optimiser::Sgd { momentum: 0.9, nesterov: true },
-        "rmsprop-tf" => Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 },
-        "lion" => Optimiser::Lion { beta1: 0.9, beta2: 0.99 },
-        _ => return Err("expected adamw, sgd, rmsprop-tf or lion".into()),
-    })
+    let found = OPTIMIZERS.iter().find(|(name, _)| *name == text);
+    found.map(|(_, optimiser)| *optimiser).ok_or_else(|| "expected adamw, sgd, rmsprop-tf or lion".into())
 }
 
 impl Args {
     fn options(&self) -> FinetuneOptions {
         let own = &self.training;
         FinetuneOptions {
-            scope: own.train,
-            norms: own.bn,
+            recipe: Recipe {
+                scope: own.train,
+                norms: own.bn,
+                optimiser: own.optimizer,
+                weight_decay: own.weight_decay,
+                layer_decay: own.layer_decay,
+                clip: own.clip,
+                ema: own.ema,
+                dropout: own.dropout,
+                drop_path: own.drop_path,
+            },
             epochs: own.epochs as usize,
             batch: own.batch as usize,
             micro_batch: own.micro_batch,
             lr: own.lr.0,
             schedule: own.schedule,
             warmup: own.warmup,
-            optimiser: own.optimizer,
-            weight_decay: own.weight_decay,
-            layer_decay: own.layer_decay,
-            clip: own.clip,
-            ema: own.ema,
             smoothing: own.smoothing,
-            dropout: own.dropout,
-            drop_path: own.drop_path,
             balance: own.balance,
             mix: Mix { mixup: own.mixup, cutmix: own.cutmix },
             augment: own.augment,
@@ -214,14 +215,14 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let photos = [train.photos(), val.photos()];
     let folder = Folder::open(&args.output, &model, photos, &options, args.resume)?;
     let saved = if args.resume { folder.saved()? } else { None };
-    let mut watch = Watch::new(&folder, &options, out.json);
+    let mut watch = Watch::new(&folder, &dataset.classes, &options, out.json);
     let result = finetune(&model, (&train, &val), &dataset.classes, &options, saved, &mut |event| watch.hear(&event));
     watch.bar.finish_and_clear();
     let done = result?;
     if let Some(error) = watch.failed.take() {
         return Err(error);
     }
-    let files = folder.write_model(&done, &dataset.classes, &val)?;
+    let files = folder.write_model(&done, &dataset.classes, &val, &args.emit)?;
     report(args, &done, &files, out)
 }
 
@@ -275,13 +276,15 @@ fn report(args: &Args, done: &Finetuned, files: &[PathBuf], out: &mut Output<'_>
     let stopped = if done.stopped { "stopped; --resume goes on; " } else { "" };
     writeln!(out.to, "{stopped}{} epochs, validation {:.1} % of {photos}", done.epochs.len(), 100.0 * accuracy)?;
     files.iter().try_for_each(|file| writeln!(out.to, "{}", file.display()))?;
-    let example = args.output.join("model.so");
-    Ok(writeln!(out.to, "try: fornax run {} --image PHOTO", example.display())?)
+    let runs = ["so", "onnx", "toml"].map(|suffix| args.output.join("model").with_extension(suffix));
+    let example = runs.iter().find(|path| files.contains(path));
+    example.map_or(Ok(()), |path| Ok(writeln!(out.to, "try: fornax run {} --image PHOTO", path.display())?))
 }
 
 /// Shows how it goes, keeps what a later run goes on from, and listens to Ctrl-C.
 struct Watch<'a> {
     folder: &'a Folder,
+    classes: &'a [String],
     of: usize,
     bar: ProgressBar,
     quiet: bool,
@@ -291,7 +294,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(folder: &'a Folder, options: &FinetuneOptions, quiet: bool) -> Self {
+    fn new(folder: &'a Folder, classes: &'a [String], options: &FinetuneOptions, quiet: bool) -> Self {
         let interrupted = Arc::new(AtomicBool::new(false));
         // Without a handler Ctrl-C ends the process, and the last checkpoint is there.
         let _ = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted));
@@ -299,7 +302,7 @@ impl<'a> Watch<'a> {
         let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg} {eta} left in the epoch");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { folder, of: options.epochs, bar, quiet, failed: None, interrupted }
+        Self { folder, classes, of: options.epochs, bar, quiet, failed: None, interrupted }
     }
 
     fn hear(&mut self, event: &Event<'_>) -> Flow {
@@ -315,6 +318,7 @@ impl<'a> Watch<'a> {
                     self.say(&format!("linear classifier: {:.1} % held out, l2 {}", 100.0 * best.accuracy, best.l2));
                 }
             }
+            Event::Mirrored(found) => self.say(&found.line(self.classes)),
             Event::Rate(rate) => self.say(&format!("learning rate: {rate:.2e}")),
             Event::Step { epoch, done, steps, loss } => {
                 self.bar.set_length(*steps as u64);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fornax::{Artifact, Emit, Error, Model, Result};
+use fornax::{Artifact, Draft, Emit, Error, Model, Result};
 use serde_json::json;
 
 use crate::model_options::refuse_overwrite;
@@ -36,6 +36,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         return Err(Error::usage("--output", "the path of a file", format!("a folder ({})", output.display())));
     }
     let threads = args.threads.map_or_else(fornax::runtime::available_threads, usize::from);
+    // Most of the new library is the old one: it is on its way to the disk while the rest is computed.
+    let old = library.library().map(|library| library.sections()).filter(|sections| sections.embedded);
+    let draft = old.map(|sections| Draft::begin(output, sections.file.clone()));
     let (trained, files) = exchanged(&library, &args.weights, output, threads)?;
     let named: Vec<(PathBuf, &Artifact)> = files.iter().map(|file| (path_of(output, file.kind), file)).collect();
     refuse_overwrite(&trained, named.iter().map(|(path, _)| path.as_path()))?;
@@ -43,7 +46,10 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
         named.iter().map(|(_, file)| file.parts.iter().map(|part| &part[..]).collect()).collect();
     let list: Vec<(&Path, &[&[u8]])> =
         named.iter().zip(&parts).map(|((path, _), parts)| (path.as_path(), &parts[..])).collect();
-    fornax::write_files(&list)?;
+    match draft {
+        Some(draft) => draft.write_files(&list)?,
+        None => fornax::write_files(&list)?,
+    }
     let ms = begun.elapsed().as_secs_f64() * 1e3;
     let labels = trained.labels()?;
     if out.json {

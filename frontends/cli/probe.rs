@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use fornax::train::classifier::with_classifier;
 use fornax::train::dataset::{Dataset, DatasetOptions, Validation};
-use fornax::train::folder::{expect_new, write_network, write_report};
+use fornax::train::folder::{Form, expect_new, write_network, write_report};
 use fornax::train::logistic::Samples;
 use fornax::train::metrics::Evaluation;
 use fornax::train::outputs::{features_of, probabilities};
@@ -140,7 +140,7 @@ fn write(
     let probabilities = probabilities(&trained, validation, args.read.threads())?;
     let truth = validation.photos().iter().map(|photo| photo.class).collect();
     let evaluation = Evaluation::new(truth, probabilities, classes.len());
-    let mut files = write_network(folder, &trained)?;
+    let mut files = write_network(folder, &trained, &Form::ALL.map(|(form, _)| form))?;
     let network = args.model.file.model.display().to_string();
     let title = format!("A linear classifier over {network}");
     let mut settings = vec![("network".to_string(), network), ("l2".to_string(), found.l2.to_string())];

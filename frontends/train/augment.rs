@@ -72,8 +72,7 @@ impl Augment {
     /// What the network is given otherwise, mirrored if that is drawn.
     pub(crate) fn still(&self, mut values: Vec<f32>, geometry: Geometry, draw: &mut Draw) -> Vec<f32> {
         if self.flip && draw.unit() < 0.5 {
-            let channels = if geometry.planes { 1 } else { geometry.channels };
-            values.chunks_exact_mut(channels * geometry.size.1).for_each(|row| mirror(row, channels));
+            mirror_all(&mut values, geometry);
         }
         values
     }
@@ -158,6 +157,12 @@ const TRIES: usize = 10;
 /// The logarithm of 4/3.
 const ASPECT: f64 = 0.287_682_072_451_780_9;
 
+/// Mirrors the values of an input.
+pub(crate) fn mirror_all(values: &mut [f32], geometry: Geometry) {
+    let channels = if geometry.planes { 1 } else { geometry.channels };
+    values.chunks_exact_mut(channels * geometry.size.1).for_each(|row| mirror(row, channels));
+}
+
 /// Reverses the pixels of a row.
 fn mirror(row: &mut [f32], channels: usize) {
     row.reverse();
@@ -167,31 +172,15 @@ fn mirror(row: &mut [f32], channels: usize) {
 #[cfg(test)]
 mod tests {
     use super::super::random::Purpose;
+    use super::super::testing::plain;
     use super::*;
-    use crate::images::{ChannelOrder, Crop, Layout, Resize};
-    use fornax_runtime::DType;
-
-    fn preprocess() -> Preprocess {
-        Preprocess {
-            channel_order: ChannelOrder::Rgb,
-            resize: Resize::None,
-            interpolation: Interpolation::Bicubic,
-            resampler: Resampler::Pillow,
-            crop: Crop::None,
-            scale: 1.0,
-            mean: vec![0.0; 3],
-            std: vec![1.0; 3],
-            layout: Layout::Nhwc,
-            dtype: DType::F32,
-        }
-    }
 
     fn photo(height: usize, width: usize) -> Image {
         Image::from_rgb(height, width, (0..height * width * 3).map(|i| (i * 37 % 251) as u8).collect()).unwrap()
     }
 
     fn values(augment: Augment, photo: &Image, size: (usize, usize), item: u64) -> Vec<f32> {
-        augment.values(photo, &preprocess(), size, &mut Draw::new(3, Purpose::Augment, 1, item)).unwrap()
+        augment.values(photo, &plain(), size, &mut Draw::new(3, Purpose::Augment, 1, item)).unwrap()
     }
 
     #[test]
@@ -266,7 +255,7 @@ mod tests {
 
     #[test]
     fn erased_values_are_those_of_the_mean() {
-        let mean = Preprocess { mean: vec![100.0; 3], layout: Layout::Nchw, ..preprocess() };
+        let mean = Preprocess { mean: vec![100.0; 3], layout: Layout::Nchw, ..plain() };
         let image = Image::from_rgb(20, 20, vec![90; 20 * 20 * 3]).unwrap();
         let rand = Augment::of(Kind::Rand, false);
         let of = |item| rand.values(&image, &mean, (16, 16), &mut Draw::new(3, Purpose::Augment, 1, item)).unwrap();

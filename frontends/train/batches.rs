@@ -69,7 +69,7 @@ impl<'a> Batches<'a> {
     /// Photos of an epoch: those of an incomplete last batch are left out where statistics are of a batch.
     pub fn len(&self) -> usize {
         let photos = self.photos.len();
-        if self.options.norms == Norms::Trained { photos - photos % self.options.batch } else { photos }
+        if self.options.recipe.norms == Norms::Trained { photos - photos % self.options.batch } else { photos }
     }
 
     /// Batches of an epoch.
@@ -199,9 +199,9 @@ mod tests {
     use super::super::dataset::Photo;
     use super::super::mix::Mix;
     use super::super::photos::BadImages;
+    use super::super::testing::plain;
     use super::*;
-    use crate::images::{ChannelOrder, Crop, Interpolation, Layout, Preprocess, Resampler, Resize};
-    use fornax_runtime::DType;
+    use crate::images::{Layout, Preprocess, Resize};
 
     /// Seven photos of a class and two of another.
     fn photos() -> Photos {
@@ -210,18 +210,7 @@ mod tests {
             Photo { path, class }
         };
         let all = [0, 0, 0, 0, 0, 0, 0, 1, 1].map(photo).to_vec();
-        let preprocess = Preprocess {
-            channel_order: ChannelOrder::Rgb,
-            resize: Resize::Exact(16, 16),
-            interpolation: Interpolation::Bicubic,
-            resampler: Resampler::Pillow,
-            crop: Crop::None,
-            scale: 1.0,
-            mean: vec![0.0; 3],
-            std: vec![1.0; 3],
-            layout: Layout::Nchw,
-            dtype: DType::F32,
-        };
+        let preprocess = Preprocess { resize: Resize::Exact(16, 16), layout: Layout::Nchw, ..plain() };
         Photos::load(all, &preprocess, BadImages::Refuse, 1 << 20, 1).unwrap()
     }
 
@@ -248,7 +237,8 @@ mod tests {
     #[test]
     fn an_incomplete_batch_is_left_out_where_statistics_are_of_batches() {
         let (photos, fixed) = (photos(), options());
-        let trained = FinetuneOptions { norms: Norms::Trained, ..options() };
+        let mut trained = options();
+        trained.recipe.norms = Norms::Trained;
         let count = |options| {
             let batches = Batches::new(&photos, 2, (16, 16), options).unwrap();
             (batches.order(3).len(), batches.steps())

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::mirrored::Mirrored;
 use super::probe::Probe;
 use super::step::Step;
 
@@ -40,6 +41,8 @@ pub enum Flow {
 pub enum Event<'a> {
     /// The linear classifier that the last layer begins with.
     Probed(&'a Probe),
+    /// Whether photos are mirrored, and why.
+    Mirrored(&'a Mirrored),
     /// The highest learning rate that a range test found.
     Rate(f64),
     /// A step of the optimiser, `done` of `steps` of this epoch.

@@ -15,8 +15,9 @@ use fornax_ir::types::Constant;
 use super::classifier::{fitted, fresh};
 pub use super::events::{Epoch, Event, Flow};
 use super::metrics::Evaluation;
-pub use super::options::{Balance, FinetuneOptions, MicroBatch, Norms};
-use super::outputs::{features_of, probabilities};
+use super::mirrored::judge;
+pub use super::options::{Balance, FinetuneOptions, Flip, MicroBatch, Norms};
+use super::outputs::{features_of, features_of_mirrored, probabilities};
 use super::photos::Photos;
 use super::probe::probe;
 use super::run::Run;
@@ -68,16 +69,16 @@ pub fn finetune(
         let found = format!("{} of {}", train.len(), classes.len());
         return Err(Error::input("photos", "some of at least two classes", found));
     }
-    if options.norms == Norms::Trained && options.batch > train.len() {
+    if options.recipe.norms == Norms::Trained && options.batch > train.len() {
         let expected = format!("at most the {} photos, as --bn train leaves out incomplete batches", train.len());
         return Err(Error::usage("--batch", expected, options.batch.to_string()));
     }
     let (graph, head) = network(model, train, 1)?;
     expect_sound(&graph)?;
     let of_head = BTreeSet::from([head.weights.clone(), head.biases.clone()]);
-    Layers::new(&graph, &of_head)?.names(options.scope)?;
+    Layers::new(&graph, &of_head)?.names(options.recipe.scope)?;
     let renewed;
-    let (model, graph) = match options.norms {
+    let (model, graph) = match options.recipe.norms {
         Norms::Statistics => {
             let found = statistics::over(train, options, &of_head, |images| Ok(network(model, train, images)?.0))?;
             renewed = model.retrained(found.clone(), BTreeMap::new(), head.classes);
@@ -85,11 +86,18 @@ pub fn finetune(
         }
         Norms::Fixed | Norms::Trained => (model, graph),
     };
-    let mut probed = None;
-    if saved.is_none() || options.scope == Scope::Head || options.lr.is_none() {
+    let (mut probed, mut mirrored) = (None, None);
+    if saved.is_none() || options.recipe.scope == Scope::Head || options.lr.is_none() || options.judges_flips() {
         let samples = features_of(&model.pooled(), train, classes.len(), options.threads)?;
-        probed = Some(probe(&samples, None, options.threads)?);
+        let found = probe(&samples, None, options.threads)?;
+        if options.judges_flips() {
+            let images = features_of_mirrored(&model.pooled(), train, classes.len(), options.threads)?;
+            mirrored = Some(judge(&samples, &images, found.l2, options.threads));
+        }
+        probed = Some(found);
     }
+    let flip = mirrored.as_ref().map_or(options.flip, |found| if found.flips() { Flip::On } else { Flip::Off });
+    let options = &FinetuneOptions { flip, ..options.clone() };
     let mut constants = match &probed {
         Some(probed) => fitted(model, &head, &probed.layer, classes, train, options.threads)?,
         None => fresh(&head, classes.len(), None),
@@ -102,8 +110,11 @@ pub fn finetune(
         Ok((model, Evaluation::new(labels, probabilities, classes.len())))
     };
     let mut flow = probed.as_ref().map_or(Flow::Continue, |probed| tell(Event::Probed(probed)));
+    if let Some(found) = mirrored.filter(|_| flow == Flow::Continue) {
+        flow = tell(Event::Mirrored(&found));
+    }
     let (mut epochs, mut last) = (Vec::new(), None);
-    if options.scope != Scope::Head && flow == Flow::Continue {
+    if options.recipe.scope != Scope::Head && flow == Flow::Continue {
         let graph = calls(graph, options, |images| Ok(network(model, train, images)?.0))?;
         let graph = with_constants(graph, &constants)?;
         let mut run = Run::new(&graph, &of_head, train, classes.len(), options)?;
@@ -117,7 +128,7 @@ pub fn finetune(
         }
         // Taken from the step when they are needed, as they are as large as the network.
         let trained = |step: &Step| -> Result<BTreeMap<String, Constant>> {
-            let own = step.constants(options.ema.is_some())?;
+            let own = step.constants(options.recipe.ema.is_some())?;
             Ok(constants.clone().into_iter().chain(own).collect())
         };
         while epochs.len() < options.epochs && flow == Flow::Continue && !stalled(&epochs, options.patience) {
@@ -165,7 +176,7 @@ fn network(model: &Model, photos: &Photos, images: usize) -> Result<(Graph, Head
 
 /// The graph for as many images as a call of the gradients program takes; `one` is that for one image.
 fn calls(one: Graph, options: &FinetuneOptions, graph: impl Fn(usize) -> Result<Graph>) -> Result<Graph> {
-    match (options.norms, options.micro_batch) {
+    match (options.recipe.norms, options.micro_batch) {
         (Norms::Trained, _) => graph(options.batch),
         (_, MicroBatch::Of(1)) => Ok(one),
         (_, MicroBatch::Of(images)) => graph(images.min(options.batch)),

@@ -14,8 +14,10 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fornax_ir::inputs::Bindings;
 use fornax_runtime::Tensor;
 use serde_json::{Value, json};
@@ -36,6 +38,31 @@ const MAGIC: &[u8; 8] = b"FNXTRAIN";
 const WEIGHTS: &str = "model.safetensors";
 /// Version of the form of a checkpoint.
 const VERSION: u64 = 1;
+
+/// A form in which a network is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// An ONNX file.
+    Onnx,
+    /// A state dict, with the spec that names it where the network was made from a spec or preset.
+    Weights,
+    /// A compiled library and its header.
+    Library,
+}
+
+impl Form {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &str); 3] = [(Self::Onnx, "onnx"), (Self::Weights, "safetensors"), (Self::Library, "so")];
+}
+
+impl FromStr for Form {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text);
+        found.map(|(form, _)| *form).ok_or_else(|| Error::usage("--emit", "onnx, safetensors or so", text))
+    }
+}
 
 /// A run's folder.
 #[derive(Clone, Debug)]
@@ -131,13 +158,19 @@ impl Folder {
         write_file(self.path.join("log.jsonl"), lines.as_bytes())
     }
 
-    /// Writes the network in every form, and the report. The names of the files.
+    /// Writes the network in these forms, and the report. The names of the files.
     ///
     /// # Errors
     /// As [`write_network`]; [`Error::File`] if the report cannot be written.
-    pub fn write_model(&self, done: &Finetuned, classes: &[String], validation: &Photos) -> Result<Vec<PathBuf>> {
+    pub fn write_model(
+        &self,
+        done: &Finetuned,
+        classes: &[String],
+        validation: &Photos,
+        forms: &[Form],
+    ) -> Result<Vec<PathBuf>> {
         self.make()?;
-        let mut files = write_network(&self.path, &done.model)?;
+        let mut files = write_network(&self.path, &done.model, forms)?;
         let title = format!("Fine-tuning of {}", self.network);
         let settings = self.settings();
         let report = Report {
@@ -193,24 +226,38 @@ fn is_used(path: &Path) -> Result<bool> {
     Ok(entries.next().is_some())
 }
 
-/// Writes a network in every form into a folder, which is made if there is none. The names of the files.
+/// Writes a network in these forms into a folder, which is made if there is none. The names of the files.
 ///
 /// # Errors
 /// As [`Model::export`] and [`Model::artifacts`]; [`Error::File`] if they cannot be written.
-pub fn write_network(folder: &Path, model: &Model) -> Result<Vec<PathBuf>> {
+pub fn write_network(folder: &Path, model: &Model, forms: &[Form]) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
-    let onnx = folder.join("model.onnx");
-    let open = model.export(&Bindings::default(), false, true);
-    let bytes = open.or_else(|_| model.export(&Bindings::default(), false, false))?;
-    write_file(&onnx, &bytes)?;
-    let weights = folder.join(WEIGHTS);
-    write_weights(model, &weights)?;
-    let mut written = vec![onnx, weights];
-    if let Some(spec) = model.to_spec(WEIGHTS)? {
-        written.push(folder.join("model.toml"));
-        write_file(folder.join("model.toml"), spec.as_bytes())?;
+    let mut written = Vec::new();
+    let exported = || {
+        let open = model.export(&Bindings::default(), false, true);
+        open.or_else(|_| model.export(&Bindings::default(), false, false))
+    };
+    let onnx = if forms.contains(&Form::Onnx) || forms.contains(&Form::Library) { exported()? } else { Bytes::new() };
+    if forms.contains(&Form::Onnx) {
+        written.push(folder.join("model.onnx"));
+        write_file(folder.join("model.onnx"), &onnx)?;
     }
-    // As whoever compiles the file gets it.
+    if forms.contains(&Form::Weights) {
+        written.push(folder.join(WEIGHTS));
+        write_weights(model, &folder.join(WEIGHTS))?;
+        if let Some(spec) = model.to_spec(WEIGHTS)? {
+            written.push(folder.join("model.toml"));
+            write_file(folder.join("model.toml"), spec.as_bytes())?;
+        }
+    }
+    if forms.contains(&Form::Library) {
+        written.extend(write_library(folder, model, onnx)?);
+    }
+    Ok(written)
+}
+
+/// Compiles the ONNX file `bytes` of a network, as whoever compiles that gets it. The names of the files.
+fn write_library(folder: &Path, model: &Model, bytes: Bytes) -> Result<Vec<PathBuf>> {
     let options = Options { scaled: ScaledOptions::default(), features: None, ..model.options().clone() };
     let exported = Model::from_bytes(bytes, &options)?;
     let artifacts = exported.artifacts(&ArtifactOptions::new("net"), &Emit::LOADED)?;
@@ -221,8 +268,7 @@ pub fn write_network(folder: &Path, model: &Model) -> Result<Vec<PathBuf>> {
     let files: Vec<(&Path, &[&[u8]])> =
         paths.iter().zip(&parts).map(|(path, parts)| (path.as_path(), &parts[..])).collect();
     write_files(&files)?;
-    written.extend(paths);
-    Ok(written)
+    Ok(paths)
 }
 
 /// Writes `report.html` into a folder that is there. Its name.

@@ -1,18 +1,18 @@
 //! A training step as a library: a network that learns where no compiler is.
 //!
 //! In: a classifier and a [`Recipe`]. Out: files as of any compiled model, with functions that predict, sum up gradients, update
-//! and export parameters (`docs/artifact.md`). The programs are those of [`super::step::Step`], with batch norms fixed and without masks, and so
-//! are their bits.
+//! and export parameters (`docs/artifact.md`). The programs are those of [`super::step::Step`], rates and masks those of the recipe, and so are
+//! their bits.
 
 use std::collections::BTreeMap;
 
-use fornax_compiler::aot::{Rate, StepSpec};
+use fornax_compiler::aot::{Mask, Rate, StepSpec};
 use fornax_compiler::pipeline::CompileOptions;
 use fornax_ir::graph::Graph;
 use fornax_ir::training::{Optimiser, Training};
 
-use super::recipe::Recipe;
-use super::step::options_of_graphs;
+use super::recipe::{Norms, Recipe};
+use super::step::{averaged, options_of_graphs};
 use crate::error::{Error, Result};
 use crate::facade::{ArtifactOptions, Artifacts, Emit, Model, StepParts};
 
@@ -38,15 +38,37 @@ pub fn artifacts(model: &Model, recipe: &Recipe, options: &ArtifactOptions, emit
 
 /// What the parts of a step are besides graphs.
 fn spec(graph: &Graph, training: &Training, recipe: &Recipe) -> Result<StepSpec> {
-    let Recipe { optimiser, weight_decay, .. } = *recipe;
     let input = training.predict.inputs().first().map(|id| training.predict.ty(*id).shape.to_vec());
     let images = input.and_then(|shape| shape.first().copied()).filter(|images| *images > 0);
     let images = images.ok_or_else(|| Error::usage("model", "an input of images", "none"))?;
-    let rates = training.update.inputs().iter().map(|id| match (training.update.name_of(*id), optimiser) {
+    let masks = training.gradients.inputs().iter().filter_map(|id| {
+        let elements = training.gradients.ty(*id).shape.numel();
+        let mask = recipe.mask(training.gradients.name_of(*id), elements / images, training.blocks.len())?;
+        Some(Mask { purpose: mask.purpose as u64, first: mask.first, count: mask.count, rate: mask.rate })
+    });
+    Ok(StepSpec {
+        images,
+        masks: masks.collect(),
+        rates: training.update.inputs().iter().map(|id| rate(training.update.name_of(*id), recipe)).collect(),
+        initialised: initialised(&training.gradients, recipe.optimiser),
+        exported: exported(graph, training, recipe),
+        about: about(recipe),
+    })
+}
+
+/// What an input of the update is.
+fn rate(name: &str, recipe: &Recipe) -> Rate {
+    match (name, recipe.optimiser) {
         ("correction1", Optimiser::AdamW { beta1, .. }) => Rate::Correction(beta1),
         ("correction2", Optimiser::AdamW { beta2, .. }) => Rate::Correction(beta2),
+        ("clip", _) => Rate::Clip(recipe.clip.unwrap_or(f64::INFINITY).min(f64::from(f32::MAX)) as f32),
+        ("ema", _) => Rate::Average(recipe.ema.unwrap_or_default()),
         _ => Rate::Learning,
-    });
+    }
+}
+
+/// The variables that make up the trained network, averages where there are any, and the names that they have in the model's file.
+fn exported(graph: &Graph, training: &Training, recipe: &Recipe) -> Vec<(String, String)> {
     let mut origins = BTreeMap::new();
     for id in graph.ids() {
         let node = graph.node(id);
@@ -54,17 +76,9 @@ fn spec(graph: &Graph, training: &Training, recipe: &Recipe) -> Result<StepSpec>
             origins.insert(node.name.as_str(), origin.clone());
         }
     }
-    let exported = training.parameters.iter().map(|name| {
-        let origin = origins.get(name.as_str()).unwrap_or(name);
-        (name.clone(), origin.clone())
-    });
-    Ok(StepSpec {
-        images,
-        rates: rates.collect(),
-        initialised: initialised(&training.gradients, optimiser),
-        exported: exported.collect(),
-        about: about(optimiser, weight_decay),
-    })
+    let held = |name: &String| if recipe.ema.is_some() { averaged(name) } else { name.clone() };
+    let names = training.parameters.iter().chain(&training.running);
+    names.map(|name| (held(name), origins.get(name.as_str()).unwrap_or(name).clone())).collect()
 }
 
 /// How many of the first variables of a gradients graph begin with elements of their own: the sums of gradients, and most states of
@@ -80,9 +94,9 @@ fn initialised(gradients: &Graph, optimiser: Optimiser) -> usize {
     gradients.variables().iter().rposition(|id| !is_zero(id)).map_or(0, |last| last + 1)
 }
 
-/// An optimiser in words.
-fn about(optimiser: Optimiser, decay: f64) -> String {
-    let name = match optimiser {
+/// What updates the parameters, in words.
+fn about(recipe: &Recipe) -> String {
+    let name = match recipe.optimiser {
         Optimiser::Sgd { momentum, nesterov } => {
             format!("SGD with momentum {momentum}{}", if nesterov { " as Nesterov has it" } else { "" })
         }
@@ -94,5 +108,24 @@ fn about(optimiser: Optimiser, decay: f64) -> String {
         }
         Optimiser::Lion { beta1, beta2 } => format!("Lion with betas {beta1} and {beta2}"),
     };
-    format!("{name}, weight decay {decay} on what is neither a bias nor of a batch norm")
+    let mut parts =
+        vec![name, format!("weight decay {} on what is neither a bias nor of a batch norm", recipe.weight_decay)];
+    if recipe.layer_decay != 1.0 {
+        parts.push(format!("each stage at {} of the rate of the one after it", recipe.layer_decay));
+    }
+    parts.extend(recipe.clip.map(|norm| format!("gradients clipped to the norm {norm}")));
+    if recipe.dropout > 0.0 {
+        parts.push(format!("a share of {} of the features dropped", recipe.dropout));
+    }
+    if recipe.drop_path > 0.0 {
+        parts.push(format!(
+            "the branch of the last residual block skipped for a share of {} of the images",
+            recipe.drop_path
+        ));
+    }
+    if recipe.norms == Norms::Trained {
+        parts.push("batch norms by the statistics of the images of a run".into());
+    }
+    parts.extend(recipe.ema.map(|share| format!("averages of the parameters, of which the old keep up to {share}")));
+    parts.join(", ")
 }

@@ -119,6 +119,11 @@ impl Samples {
         }
         (sum / self.len() as f64, wrong)
     }
+
+    /// Whether `layer` tells each photo right.
+    pub fn right(&self, layer: &Linear) -> Vec<bool> {
+        self.labels.iter().enumerate().map(|(at, label)| best(&layer.scores(self.row(at))) == *label).collect()
+    }
 }
 
 impl Linear {

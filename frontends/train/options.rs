@@ -4,14 +4,14 @@
 //! refuses what makes no sense by the name of its flag, before anything is computed. [`FinetuneOptions::identity`] is
 //! what two runs must share to be one.
 
-use std::fmt;
 use std::str::FromStr;
 
-use fornax_ir::training::Optimiser;
 use serde_json::{Value, json};
 
 use super::augment::{Augment, Kind};
 use super::mix::Mix;
+pub use super::recipe::Norms;
+use super::recipe::{Recipe, expect};
 use super::schedule::Shape;
 use super::scope::Scope;
 use crate::error::{Error, Result};
@@ -19,10 +19,8 @@ use crate::error::{Error, Result};
 /// How a network is fine-tuned.
 #[derive(Clone, Debug)]
 pub struct FinetuneOptions {
-    /// How much of it is trained.
-    pub scope: Scope,
-    /// What becomes of its batch norms.
-    pub norms: Norms,
+    /// What of it is trained, and by what.
+    pub recipe: Recipe,
     /// How often each photo is seen.
     pub epochs: usize,
     /// Photos of a step of the optimiser.
@@ -35,24 +33,8 @@ pub struct FinetuneOptions {
     pub schedule: Shape,
     /// Epochs in which it rises.
     pub warmup: f64,
-    /// What turns gradients into steps.
-    pub optimiser: Optimiser,
-    /// Weight decay of what is no bias and no batch norm.
-    pub weight_decay: f64,
-    /// The rate of a stage over that of the one after it; the last layer's is the highest (Howard, Ruder 2018).
-    pub layer_decay: f64,
-    /// The norm of all gradients together to which longer ones are cut (Pascanu and others 2013); none: they are not.
-    pub clip: Option<f64>,
-    /// The largest share of the old in averages of the parameters, which are then what is validated and written; none:
-    /// there are no averages.
-    pub ema: Option<f64>,
     /// Share of the target that goes to all classes alike (Szegedy and others 2016).
     pub smoothing: f64,
-    /// Share of the features that is dropped before the last layer.
-    pub dropout: f64,
-    /// Share of the images that skip the branch of the last residual block; of the blocks before it proportionally
-    /// fewer (Huang and others 2016).
-    pub drop_path: f64,
     /// What is done about classes of unequal size.
     pub balance: Balance,
     /// How photos are mixed with one another.
@@ -62,7 +44,7 @@ pub struct FinetuneOptions {
     /// Least and largest part of a photo's area that a crop takes; none: that of `augment`.
     pub crop_scale: Option<(f64, f64)>,
     /// Whether half of them are mirrored.
-    pub flip: bool,
+    pub flip: Flip,
     /// Stop after so many epochs without a lower loss on the validation.
     pub patience: Option<usize>,
     /// What everything random is drawn from.
@@ -74,56 +56,22 @@ pub struct FinetuneOptions {
 impl Default for FinetuneOptions {
     fn default() -> Self {
         Self {
-            scope: Scope::All,
-            norms: Norms::Fixed,
+            recipe: Recipe { weight_decay: 0.02, dropout: 0.2, ..Recipe::default() },
             epochs: 30,
             batch: 16,
             micro_batch: MicroBatch::Auto,
             lr: Some(1e-3),
             schedule: Shape::Cosine,
             warmup: 1.0,
-            optimiser: Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
-            weight_decay: 0.02,
-            layer_decay: 1.0,
-            clip: None,
-            ema: None,
             smoothing: 0.05,
-            dropout: 0.2,
-            drop_path: 0.0,
             balance: Balance::None,
             mix: Mix::default(),
             augment: Kind::Light,
             crop_scale: None,
-            flip: false,
+            flip: Flip::Auto,
             patience: None,
             seed: 0,
             threads: fornax_runtime::available_threads(),
-        }
-    }
-}
-
-/// What becomes of batch norms.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Norms {
-    /// They keep their statistics; scales and shifts are trained.
-    #[default]
-    Fixed,
-    /// Where scales and shifts are trained, statistics are those of the batch, and running averages follow them.
-    Trained,
-    /// All statistics are taken anew over the photos for training, before anything is trained
-    /// ([`mod@super::statistics`]); from then on they are fixed.
-    Statistics,
-}
-
-impl FromStr for Norms {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "fixed" => Ok(Self::Fixed),
-            "train" => Ok(Self::Trained),
-            "stats" => Ok(Self::Statistics),
-            _ => Err(Error::usage("--bn", "fixed, train or stats", name)),
         }
     }
 }
@@ -146,6 +94,31 @@ impl FromStr for MicroBatch {
             ("auto", _) => Ok(Self::Auto),
             (_, Ok(images @ 1..=65_536)) => Ok(Self::Of(images)),
             _ => Err(Error::usage("--micro-batch", "auto, or a number from 1 to 65536", text)),
+        }
+    }
+}
+
+/// Whether half of the photos are mirrored.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Flip {
+    /// Where their mirror images show the same classes ([`mod@super::mirrored`]).
+    #[default]
+    Auto,
+    /// They are.
+    On,
+    /// They are not.
+    Off,
+}
+
+impl FromStr for Flip {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(Error::usage("--flip", "auto, on or off", name)),
         }
     }
 }
@@ -193,7 +166,7 @@ impl FinetuneOptions {
     /// # Errors
     /// [`Error::Usage`] for parts that are none, or of photos that stay as they are.
     pub fn augment(&self) -> Result<Augment> {
-        let mut augment = Augment::of(self.augment, self.flip);
+        let mut augment = Augment::of(self.augment, self.flip == Flip::On);
         if let Some((least, most)) = self.crop_scale {
             let found = || format!("{least}:{most}");
             if self.augment == Kind::None {
@@ -207,6 +180,12 @@ impl FinetuneOptions {
         Ok(augment)
     }
 
+    /// Whether the photos have to say if they may be mirrored: not where they stay as they are, or only a layer over features of theirs
+    /// is fitted.
+    pub(super) fn judges_flips(&self) -> bool {
+        self.flip == Flip::Auto && self.augment != Kind::None && self.recipe.scope != Scope::Head
+    }
+
     /// Refuses what makes no sense.
     ///
     /// # Errors
@@ -215,31 +194,19 @@ impl FinetuneOptions {
         let positive = |value: f64| value > 0.0 && value.is_finite();
         let from_zero = |value: f64| value >= 0.0 && value.is_finite();
         let share = |value: f64| (0.0..1.0).contains(&value);
-        let expect = |ok: bool, flag: &str, expected: &str, found: &dyn fmt::Display| match ok {
-            true => Ok(()),
-            false => Err(Error::usage(flag, expected, found.to_string())),
-        };
+        self.recipe.check()?;
         expect(self.epochs > 0, "--epochs", "at least 1", &self.epochs)?;
         expect(self.batch > 0, "--batch", "at least 1", &self.batch)?;
         expect(self.lr.is_none_or(positive), "--lr", "a number above 0", &self.lr.unwrap_or_default())?;
         expect(from_zero(self.warmup), "--warmup", "a number of epochs from 0", &self.warmup)?;
-        expect(from_zero(self.weight_decay), "--weight-decay", "a number from 0", &self.weight_decay)?;
-        let decay = self.layer_decay > 0.0 && self.layer_decay <= 1.0;
-        expect(decay, "--layer-decay", "a factor above 0, at most 1", &self.layer_decay)?;
-        expect(self.clip.is_none_or(positive), "--clip", "a norm above 0", &self.clip.unwrap_or_default())?;
-        expect(self.ema.is_none_or(share), "--ema", "a share from 0 to below 1", &self.ema.unwrap_or_default())?;
         expect(share(self.smoothing), "--smoothing", "a share from 0 to below 1", &self.smoothing)?;
-        expect(share(self.dropout), "--dropout", "a share from 0 to below 1", &self.dropout)?;
-        expect(share(self.drop_path), "--drop-path", "a share from 0 to below 1", &self.drop_path)?;
         let Mix { mixup, cutmix } = self.mix;
         expect(from_zero(mixup), "--mixup", "a number from 0", &mixup)?;
         expect(from_zero(cutmix), "--cutmix", "a number from 0", &cutmix)?;
-        if self.norms != Norms::Fixed {
+        if self.recipe.norms != Norms::Fixed {
             expect(self.batch > 1, "--batch", "at least 2 photos to take statistics of, with --bn", &self.batch)?;
         }
-        let idle = self.norms == Norms::Trained && self.scope == Scope::Head;
-        expect(!idle, "--bn", "fixed or stats with --train head, which trains no batch norm", &"train")?;
-        if let (Norms::Trained, MicroBatch::Of(images)) = (self.norms, self.micro_batch)
+        if let (Norms::Trained, MicroBatch::Of(images)) = (self.recipe.norms, self.micro_batch)
             && images != self.batch
         {
             let expected =
@@ -253,37 +220,35 @@ impl FinetuneOptions {
     /// result, by the names of the flags.
     pub fn identity(&self) -> Vec<(&'static str, Value)> {
         let lr = self.lr.map_or_else(|| json!("auto"), |lr| json!(lr));
-        vec![
-            ("train", json!(format!("{:?}", self.scope))),
-            ("bn", json!(format!("{:?}", self.norms))),
+        let mut identity = self.recipe.identity();
+        identity.extend([
             ("epochs", json!(self.epochs)),
             ("batch", json!(self.batch)),
             ("lr", lr),
             ("schedule", json!(format!("{:?}", self.schedule))),
             ("warmup", json!(self.warmup)),
-            ("optimizer", json!(format!("{:?}", self.optimiser))),
-            ("weight-decay", json!(self.weight_decay)),
-            ("layer-decay", json!(self.layer_decay)),
-            ("clip", json!(self.clip)),
-            ("ema", json!(self.ema)),
             ("smoothing", json!(self.smoothing)),
-            ("dropout", json!(self.dropout)),
-            ("drop-path", json!(self.drop_path)),
             ("balance", json!(format!("{:?}", self.balance))),
             ("mixup", json!(self.mix.mixup)),
             ("cutmix", json!(self.mix.cutmix)),
             ("augment", json!(format!("{:?}", self.augment))),
             ("crop-scale", json!(self.crop_scale)),
-            ("flip", json!(self.flip)),
+            ("flip", json!(format!("{:?}", self.flip))),
             ("patience", json!(self.patience)),
             ("seed", json!(self.seed)),
-        ]
+        ]);
+        identity
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fornax_ir::training::Optimiser;
+
+    fn with(recipe: Recipe) -> FinetuneOptions {
+        FinetuneOptions { recipe, ..FinetuneOptions::default() }
+    }
 
     #[test]
     fn names_and_numbers_are_read() {
@@ -301,27 +266,27 @@ mod tests {
     fn every_option_that_changes_bits_is_part_of_a_runs_identity() {
         let own = FinetuneOptions::default();
         let others = [
-            FinetuneOptions { scope: Scope::Head, ..own.clone() },
-            FinetuneOptions { norms: Norms::Trained, ..own.clone() },
+            with(Recipe { scope: Scope::Head, ..own.recipe }),
+            with(Recipe { norms: Norms::Trained, ..own.recipe }),
             FinetuneOptions { epochs: 31, ..own.clone() },
             FinetuneOptions { batch: 17, ..own.clone() },
             FinetuneOptions { lr: None, ..own.clone() },
             FinetuneOptions { schedule: Shape::Constant, ..own.clone() },
             FinetuneOptions { warmup: 2.0, ..own.clone() },
-            FinetuneOptions { optimiser: Optimiser::Lion { beta1: 0.9, beta2: 0.99 }, ..own.clone() },
-            FinetuneOptions { weight_decay: 0.0, ..own.clone() },
-            FinetuneOptions { layer_decay: 0.5, ..own.clone() },
-            FinetuneOptions { clip: Some(1.0), ..own.clone() },
-            FinetuneOptions { ema: Some(0.9), ..own.clone() },
+            with(Recipe { optimiser: Optimiser::Lion { beta1: 0.9, beta2: 0.99 }, ..own.recipe }),
+            with(Recipe { weight_decay: 0.0, ..own.recipe }),
+            with(Recipe { layer_decay: 0.5, ..own.recipe }),
+            with(Recipe { clip: Some(1.0), ..own.recipe }),
+            with(Recipe { ema: Some(0.9), ..own.recipe }),
             FinetuneOptions { smoothing: 0.0, ..own.clone() },
-            FinetuneOptions { dropout: 0.0, ..own.clone() },
-            FinetuneOptions { drop_path: 0.1, ..own.clone() },
+            with(Recipe { dropout: 0.0, ..own.recipe }),
+            with(Recipe { drop_path: 0.1, ..own.recipe }),
             FinetuneOptions { balance: Balance::Sampler, ..own.clone() },
             FinetuneOptions { mix: Mix { mixup: 0.2, cutmix: 0.0 }, ..own.clone() },
             FinetuneOptions { mix: Mix { mixup: 0.0, cutmix: 1.0 }, ..own.clone() },
             FinetuneOptions { augment: Kind::Rand, ..own.clone() },
             FinetuneOptions { crop_scale: Some((0.5, 1.0)), ..own.clone() },
-            FinetuneOptions { flip: true, ..own.clone() },
+            FinetuneOptions { flip: Flip::On, ..own.clone() },
             FinetuneOptions { patience: Some(3), ..own.clone() },
             FinetuneOptions { seed: 1, ..own.clone() },
         ];
@@ -338,23 +303,23 @@ mod tests {
     fn what_makes_no_sense_is_refused_by_its_flag() {
         let own = FinetuneOptions::default();
         own.check().unwrap();
-        let trained = FinetuneOptions { norms: Norms::Trained, ..own.clone() };
+        let trained = with(Recipe { norms: Norms::Trained, ..own.recipe });
         for (flag, wrong) in [
             ("--epochs", FinetuneOptions { epochs: 0, ..own.clone() }),
             ("--batch", FinetuneOptions { batch: 0, ..own.clone() }),
             ("--batch", FinetuneOptions { batch: 1, ..trained.clone() }),
             ("--micro-batch", FinetuneOptions { micro_batch: MicroBatch::Of(1), ..trained.clone() }),
-            ("--bn", FinetuneOptions { scope: Scope::Head, ..trained.clone() }),
+            ("--bn", with(Recipe { scope: Scope::Head, ..trained.recipe })),
             ("--lr", FinetuneOptions { lr: Some(f64::NAN), ..own.clone() }),
             ("--warmup", FinetuneOptions { warmup: -1.0, ..own.clone() }),
-            ("--weight-decay", FinetuneOptions { weight_decay: f64::INFINITY, ..own.clone() }),
-            ("--layer-decay", FinetuneOptions { layer_decay: 0.0, ..own.clone() }),
-            ("--layer-decay", FinetuneOptions { layer_decay: 1.5, ..own.clone() }),
-            ("--clip", FinetuneOptions { clip: Some(0.0), ..own.clone() }),
-            ("--ema", FinetuneOptions { ema: Some(1.0), ..own.clone() }),
+            ("--weight-decay", with(Recipe { weight_decay: f64::INFINITY, ..own.recipe })),
+            ("--layer-decay", with(Recipe { layer_decay: 0.0, ..own.recipe })),
+            ("--layer-decay", with(Recipe { layer_decay: 1.5, ..own.recipe })),
+            ("--clip", with(Recipe { clip: Some(0.0), ..own.recipe })),
+            ("--ema", with(Recipe { ema: Some(1.0), ..own.recipe })),
             ("--smoothing", FinetuneOptions { smoothing: 1.0, ..own.clone() }),
-            ("--dropout", FinetuneOptions { dropout: -0.1, ..own.clone() }),
-            ("--drop-path", FinetuneOptions { drop_path: 1.0, ..own.clone() }),
+            ("--dropout", with(Recipe { dropout: -0.1, ..own.recipe })),
+            ("--drop-path", with(Recipe { drop_path: 1.0, ..own.recipe })),
             ("--mixup", FinetuneOptions { mix: Mix { mixup: -1.0, cutmix: 0.0 }, ..own.clone() }),
             ("--cutmix", FinetuneOptions { mix: Mix { mixup: 0.0, cutmix: f64::NAN }, ..own.clone() }),
             ("--crop-scale", FinetuneOptions { crop_scale: Some((0.5, 0.2)), ..own.clone() }),

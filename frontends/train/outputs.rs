@@ -51,7 +51,24 @@ pub fn outputs(model: &Model, photos: &Photos, threads: usize) -> Result<Vec<Vec
 /// # Errors
 /// As there; [`Error::Input`] if there are no photos, or a feature is not finite.
 pub fn features_of(model: &Model, photos: &Photos, classes: usize, threads: usize) -> Result<Samples> {
-    let rows = outputs(model, photos, threads)?;
+    samples(outputs(model, photos, threads)?, photos, classes)
+}
+
+/// [`features_of`] the mirror images of photos.
+///
+/// # Errors
+/// As there.
+pub fn features_of_mirrored(model: &Model, photos: &Photos, classes: usize, threads: usize) -> Result<Samples> {
+    if photos.is_empty() {
+        return samples(Vec::new(), photos, classes);
+    }
+    let bindings = bindings(model, photos)?;
+    let rows = rows(model, &bindings, (photos.len(), threads), &|at| photos.mirrored(at), &|| {})?;
+    samples(rows, photos, classes)
+}
+
+/// Rows of features with the classes of their photos.
+fn samples(rows: Vec<Vec<f32>>, photos: &Photos, classes: usize) -> Result<Samples> {
     let labels = photos.photos().iter().map(|photo| photo.class).collect();
     Samples::new(rows.concat(), rows.first().map_or(0, Vec::len), labels, classes)
 }

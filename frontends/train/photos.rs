@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fornax_runtime::Tensor;
 
-use super::augment::Augment;
+use super::augment::{Augment, mirror_all};
 use super::dataset::Photo;
 use super::mix::Geometry;
 use super::parallel;
@@ -119,6 +119,17 @@ impl Photos {
         values.map(<[f32]>::to_vec).ok_or_else(|| Error::input("input", "a network of f32", tensor.dtype().to_string()))
     }
 
+    /// [`Photos::tensor`], mirrored.
+    ///
+    /// # Errors
+    /// As [`Photos::evaluated`].
+    pub fn mirrored(&self, at: usize) -> Result<Tensor> {
+        let (shape, mut values) = (self.tensor(at)?.shape().clone(), self.evaluated(at)?);
+        let extents = if self.preprocess.layout == Layout::Nchw { &shape[2..] } else { &shape[1..3] };
+        mirror_all(&mut values, self.geometry((extents[0], extents[1])));
+        Ok(Tensor::from_f32(shape, &values)?)
+    }
+
     /// Where the pixels of an input of height and width `size` are.
     pub(crate) fn geometry(&self, size: (usize, usize)) -> Geometry {
         let Preprocess { layout, .. } = self.preprocess;
@@ -183,23 +194,13 @@ fn unreadable(skipped: &[(PathBuf, String)]) -> Error {
 mod tests {
     use super::super::augment::Kind;
     use super::super::random::Purpose;
+    use super::super::testing::plain;
     use super::*;
-    use crate::images::{ChannelOrder, Interpolation};
-    use fornax_runtime::DType;
 
     fn preprocess(resize: Resize, crop: Crop) -> Preprocess {
-        Preprocess {
-            channel_order: ChannelOrder::Rgb,
-            resize,
-            interpolation: Interpolation::Bicubic,
-            resampler: Resampler::Pillow,
-            crop,
-            scale: 1.0 / 255.0,
-            mean: vec![0.5; 3],
-            std: vec![0.25; 3],
-            layout: Layout::Nchw,
-            dtype: DType::F32,
-        }
+        let scale = 1.0 / 255.0;
+        let (mean, std) = (vec![0.5; 3], vec![0.25; 3]);
+        Preprocess { resize, crop, scale, mean, std, layout: Layout::Nchw, ..plain() }
     }
 
     /// The demo's photos, and a file that is none.

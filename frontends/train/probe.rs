@@ -80,7 +80,7 @@ pub fn cross_validated(samples: &Samples, tried: &[f64], threads: usize) -> Vec<
 }
 
 /// The fold of each photo: the photos of a class in turn.
-fn folds(labels: &[usize]) -> Vec<usize> {
+pub(super) fn folds(labels: &[usize]) -> Vec<usize> {
     let mut seen = vec![0; labels.iter().max().map_or(0, |most| most + 1)];
     let fold = |label: &usize| {
         seen[*label] += 1;

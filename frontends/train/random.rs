@@ -5,6 +5,9 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// What a number of SplitMix64 is further than the one before.
+const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// What is drawn. The numbers are part of every sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
@@ -37,9 +40,15 @@ impl Draw {
         Self { state: xxh3_64_with_seed(&key, seed) }
     }
 
+    /// The same sequence without its next `count` numbers of [`Draw::bits`].
+    pub fn after(mut self, count: u64) -> Self {
+        self.state = self.state.wrapping_add(INCREMENT.wrapping_mul(count));
+        self
+    }
+
     /// 64 random bits: SplitMix64 (Steele, Lea, Flood 2014).
     pub fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state = self.state.wrapping_add(INCREMENT);
         let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)

@@ -5,24 +5,18 @@
 //! gradients are summed one after the other; the last call of a batch is filled up with images whose targets are zero,
 //! which add zeros.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fornax_ir::graph::Graph;
-use fornax_ir::ops::Op;
-use fornax_ir::training::{Norm, Setting, TrainingOptions};
-use fornax_ir::types::TensorType;
 use fornax_runtime::{Pool, Tensor};
 
 use super::batches::{Batches, Sample};
 use super::events::{Event, Flow};
-use super::options::{FinetuneOptions, Norms};
+use super::options::FinetuneOptions;
 use super::photos::Photos;
-use super::random::{Draw, Purpose};
-use super::recipe::decay_of;
 use super::schedule::Schedule;
-use super::scope::Layers;
-use super::step::{Rates, Step};
+use super::step::Step;
 use crate::error::{Error, Result};
 use crate::images::Layout;
 
@@ -74,28 +68,9 @@ impl<'a> Run<'a> {
         classes: usize,
         options: &'a FinetuneOptions,
     ) -> Result<Self> {
-        let layers = Layers::new(graph, head)?;
-        let names = layers.names(options.scope)?;
-        let follow = if options.norms == Norms::Trained { trained_norms(graph, &names)? } else { BTreeSet::new() };
-        let training = TrainingOptions {
-            trained: &|name| names.contains(name),
-            norms: &|name| if follow.contains(name) { Norm::Trained } else { Norm::Fixed },
-            momentum: 0.1,
-            dropout: options.dropout > 0.0,
-            drop_path: options.drop_path > 0.0,
-            optimiser: options.optimiser,
-            setting: &|name, ty: &TensorType| Setting {
-                rate: layers.rate(name, options.layer_decay),
-                decay: decay_of(options.weight_decay, ty),
-            },
-            clip: options.clip.is_some(),
-            ema: options.ema.is_some(),
-        };
         let pool = Arc::new(Pool::at_most(options.threads.max(1), false)?);
-        let step = Step::new(graph, &training, &crate::facade::host()?, pool)?;
-        if options.drop_path > 0.0 && step.blocks() == 0 {
-            return Err(Error::usage("--drop-path", "a network with residual blocks", "none"));
-        }
+        let target = crate::facade::host()?;
+        let step = options.recipe.compiled(graph, head, |training| Step::new(graph, training, &target, pool))?;
         let shape = &step.inputs()[0].shape;
         let size = match (shape.len(), train.preprocess().layout) {
             (4, Layout::Nchw) => (shape[2], shape[3]),
@@ -175,23 +150,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The batch norms of which a scale or shift is trained, by the names of their nodes.
-///
-/// # Errors
-/// [`Error::Usage`] if there is none.
-fn trained_norms(graph: &Graph, trained: &BTreeSet<String>) -> Result<BTreeSet<String>> {
-    let is_trained = |id: &_| {
-        let affine = graph.operands(*id).into_iter().skip(1).take(2);
-        matches!(graph.node(*id).op(), Some(Op::BatchNorm(_)))
-            && affine.into_iter().any(|value| trained.contains(graph.name_of(value)))
-    };
-    let found: BTreeSet<String> = graph.ids().filter(is_trained).map(|id| graph.node(id).name.clone()).collect();
-    if found.is_empty() {
-        return Err(Error::usage("--bn train", "batch norms in what is trained of the network", "none"));
-    }
-    Ok(found)
-}
-
 /// What takes one batch after the other.
 struct Stepper<'a> {
     step: &'a mut Step,
@@ -223,17 +181,12 @@ impl Stepper<'_> {
     /// Adds the gradients of the samples of one call.
     fn group(&mut self, group: &[Sample], batch: usize, seen: &mut Seen) -> Result<()> {
         let images = self.step.images();
-        let dropped: Vec<BTreeMap<String, Vec<f32>>> = group.iter().map(|sample| self.masks(sample.key)).collect();
-        let mut tensors = Vec::with_capacity(self.step.inputs().len());
-        for (at, port) in self.step.inputs().iter().enumerate() {
+        let keys: Vec<u64> = group.iter().map(|sample| sample.key).collect();
+        let masks = self.options.recipe.masks(self.step, self.options.seed, self.epoch, &keys)?;
+        let mut tensors = Vec::with_capacity(2);
+        for (at, port) in self.step.inputs().iter().take(2).enumerate() {
             let mut values = Vec::with_capacity(port.shape.numel());
-            for (sample, dropped) in group.iter().zip(&dropped) {
-                match port.name.as_str() {
-                    _ if at == 0 => values.extend_from_slice(&sample.values),
-                    "targets" => values.extend_from_slice(&sample.targets),
-                    name => values.extend_from_slice(dropped.get(name).map_or(&[], |mask| mask)),
-                }
-            }
+            group.iter().for_each(|sample| values.extend_from_slice([&sample.values, &sample.targets][at]));
             let each = values.len() / group.len().max(1);
             match at {
                 // An image of the batch, of which all that is multiplied by zero is a number.
@@ -242,7 +195,7 @@ impl Stepper<'_> {
             }
             tensors.push(Tensor::from_f32(port.shape.clone(), &values)?);
         }
-        let (losses, logits) = self.step.gradients(&tensors.iter().collect::<Vec<_>>())?;
+        let (losses, logits) = self.step.gradients(&tensors.iter().chain(&masks).collect::<Vec<_>>())?;
         let classes = (logits.len() / images).max(1);
         for ((sample, loss), logits) in group.iter().zip(losses).zip(logits.chunks_exact(classes)) {
             let best = (0..classes).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
@@ -253,37 +206,9 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    /// The factors that drop features and branches for a sample, by the names of their inputs.
-    fn masks(&self, key: u64) -> BTreeMap<String, Vec<f32>> {
-        let mut features = Draw::new(self.options.seed, Purpose::Dropout, self.epoch, key);
-        let mut branches = Draw::new(self.options.seed, Purpose::DropPath, self.epoch, key);
-        let factor = |draw: &mut Draw, rate: f64| if draw.unit() < rate { 0.0 } else { (1.0 / (1.0 - rate)) as f32 };
-        let (images, blocks) = (self.step.images(), self.step.blocks());
-        let mut masks = BTreeMap::new();
-        for port in self.step.inputs().iter().skip(1).filter(|port| port.name == "dropout") {
-            let count = port.shape.numel() / images;
-            let mask = (0..count).map(|_| factor(&mut features, self.options.dropout)).collect();
-            masks.insert(port.name.clone(), mask);
-        }
-        for block in 0..blocks {
-            // The last block has the whole rate.
-            let rate = self.options.drop_path * (block + 1) as f64 / blocks as f64;
-            masks.insert(format!("drop_path.{block}"), vec![factor(&mut branches, rate)]);
-        }
-        masks
-    }
-
     /// Moves the parameters; `number` is that of the step, from 1.
     fn update(&mut self, lr: f64, number: u64) -> Result<()> {
-        let mut rates = Rates::new(lr, number);
-        if let Some(clip) = self.options.clip {
-            rates.clip = clip;
-        }
-        if let Some(ema) = self.options.ema {
-            // As TensorFlow's `ExponentialMovingAverage` with `num_updates`: the first steps are forgotten sooner.
-            rates.ema = ema.min((1 + number) as f64 / (10 + number) as f64);
-        }
-        self.step.update(&rates)?;
+        self.step.update(&self.options.recipe.rates(lr, number))?;
         Ok(())
     }
 }

@@ -191,15 +191,15 @@ impl Step {
         Ok(self.session.parameter(name)?)
     }
 
-    /// Trained parameters, and running averages that follow the batches, as constants under their names; with `averaged`, their averages
+    /// Trained parameters, and running averages that follow the batches, as constants under their names; with `average`, their averages
     /// over the steps.
     ///
     /// # Errors
     /// [`Error::Runtime`] if averages were not asked for.
-    pub fn constants(&self, averaged: bool) -> Result<BTreeMap<String, Constant>> {
+    pub fn constants(&self, average: bool) -> Result<BTreeMap<String, Constant>> {
         let names = self.parameters.iter().chain(&self.running);
         let constant = |name: &String| -> Result<(String, Constant)> {
-            let tensor = self.variable(&if averaged { format!("ema.{name}") } else { name.clone() })?;
+            let tensor = self.variable(&if average { averaged(name) } else { name.clone() })?;
             let ty = TensorType::new(tensor.dtype(), tensor.shape().clone());
             Ok((name.clone(), Constant::from_bytes(ty, tensor.bytes().to_vec())))
         };
@@ -218,6 +218,11 @@ impl Step {
     pub fn restore_state(&mut self, saved: &[u8]) -> Result<()> {
         Ok(self.session.restore_state(saved)?)
     }
+}
+
+/// The name of the state that holds the average of a parameter.
+pub(super) fn averaged(name: &str) -> String {
+    format!("ema.{name}")
 }
 
 /// Zeros as large as the parameters are written, not kept as constants.

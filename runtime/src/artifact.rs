@@ -449,6 +449,12 @@ pub struct StepCall {
     pub rate: u32,
     /// Zero.
     pub reserved: u32,
+    /// What is dropped depends on this, on `epoch` and on an image's key.
+    pub seed: u64,
+    /// The pass over the images under way.
+    pub epoch: u64,
+    /// A u64 for each image, or null for 0, 1, 2, ….
+    pub keys: u64,
     /// The images, one after the other.
     pub input: u64,
     /// A weight of each class of each image.
@@ -457,6 +463,8 @@ pub struct StepCall {
     pub loss: u64,
     /// Where the logits of each image go.
     pub logits: u64,
+    /// Where the norm of the gradients before they were clipped goes, or null.
+    pub norm: u64,
     /// A filled state.
     pub state: u64,
     /// Its size.

@@ -23,6 +23,7 @@ mod weights;
 
 use std::fmt;
 use std::fmt::Display;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -31,9 +32,9 @@ use crate::artifact::{Note, WeightsHead};
 use crate::error::Error;
 use crate::features::CpuFeatures;
 use crate::levels::Level;
-use crate::map::{self, Executable, MappedFile};
+use crate::map::{self, Executable, MappedFile, Origin};
 use crate::port::Port;
-use crate::program::Program;
+use crate::program::{ConstantPool, Program};
 use crate::state::Variable;
 use crate::sync::Arc;
 use tables::Tables;
@@ -78,6 +79,8 @@ struct Inner {
     tables: Arc<Tables>,
     kernels: Arc<Executable>,
     weights: Bytes,
+    /// The file that the weights are part of, and where; none where they were given in memory.
+    place: Option<(Origin, Range<usize>)>,
     sections: Sections,
 }
 
@@ -127,14 +130,16 @@ impl Library {
                 embedded: parts.weights.is_some(),
             };
             let tables = Tables::decode(path, &sections.tables, found.note.version)?;
+            let embedded = parts.weights.clone();
             let weights = weights::find(path, parts.weights.map(|range| bytes.slice(range)), options)?;
             if left > 0 && weights.is_ahead_of(&file, &tables.head) {
                 left -= 1;
                 continue;
             }
+            let place = weights.place(&file, embedded);
             let weights = weights.check(path, &tables.head, options)?;
             let kernels = Arc::new(file.executable(parts.kernels)?);
-            return Ok(Library(Arc::new(Inner { tables: Arc::new(tables), kernels, weights, sections })));
+            return Ok(Library(Arc::new(Inner { tables: Arc::new(tables), kernels, weights, place, sections })));
         }
     }
 
@@ -158,6 +163,21 @@ impl Library {
         &self.0.weights
     }
 
+    /// The weights in memory of the caller's own, to change: where they are pages of a file, each is copied when it is written.
+    ///
+    /// # Errors
+    /// [`Error::Allocation`] if there is no memory for them.
+    pub fn weights_to_change(&self) -> Result<ConstantPool, Error> {
+        let private = self.0.place.as_ref().and_then(|(origin, range)| origin.private(range.clone()));
+        let private = private.and_then(ConstantPool::private);
+        if let Some(pool) = private.filter(|pool| pool.len() == self.0.weights.len()) {
+            return Ok(pool);
+        }
+        let mut pool = ConstantPool::zeroed(self.0.weights.len())?;
+        pool.slice_mut(0, self.0.weights.len()).copy_from_slice(&self.0.weights);
+        Ok(pool)
+    }
+
     /// The same library over other weights in memory, which begin at a multiple of 64. Their hash is not checked. Its manifest and the
     /// results of its self test are still those of the file.
     ///
@@ -173,7 +193,7 @@ impl Library {
             return Err(Error::Weights { path, field, expected, found });
         }
         let (tables, kernels, sections) = (Arc::clone(tables), Arc::clone(kernels), sections.clone());
-        Ok(Library(Arc::new(Inner { tables, kernels, weights, sections })))
+        Ok(Library(Arc::new(Inner { tables, kernels, weights, place: None, sections })))
     }
 
     /// Every level that the library has code for, in order of preference.

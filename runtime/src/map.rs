@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
@@ -141,9 +141,14 @@ impl MappedFile {
 
     /// Whether the path still leads to this file.
     pub fn is_current(&self) -> bool {
-        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
-        let now = std::fs::metadata(&self.path).map(identity).ok();
-        now.is_some() && now == self.file.metadata().map(identity).ok()
+        let now = std::fs::metadata(&self.path).map(|found| identity(&found)).ok();
+        now.is_some() && now == self.file.metadata().map(|found| identity(&found)).ok()
+    }
+
+    /// Which file it is.
+    pub fn origin(&self) -> Option<Origin> {
+        let identity = identity(&self.file.metadata().ok()?);
+        Some(Origin { path: self.path.clone(), identity })
     }
 
     /// Waits while a process that is still publishing files that belong together holds this one locked, but no longer than
@@ -171,6 +176,49 @@ impl MappedFile {
         // as for every shared library: whoever may write the file decides what runs.
         let map = unsafe { options.map_exec(&self.file) };
         map.map(|map| Executable(Some(map))).map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+}
+
+/// Device and number of a file: no other has them while it is mapped.
+fn identity(found: &std::fs::Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// Which file a map is of, for as long as there is the map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Origin {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Origin {
+    /// Maps `range` of the file as memory of this process's own; none if its path leads to another file by now, or the system does not map it.
+    pub fn private(&self, range: Range<usize>) -> Option<PrivateMap> {
+        let (file, bytes) = open_regular(&self.path).ok()?;
+        if range.is_empty() || range.end as u64 > bytes || identity(&file.metadata().ok()?) != self.identity {
+            return None;
+        }
+        let mut options = MmapOptions::new();
+        options.offset(range.start as u64).len(range.len());
+        // SAFETY: what is written stays in this process. That nobody changes the file in place, whose pages are shared until they are
+        // written, is asked of the user, as for `Mmap::map` above.
+        unsafe { options.map_copy(&file) }.ok().map(PrivateMap)
+    }
+}
+
+/// Part of a file as memory of this process's own: a page is copied when it is written. It is not listed in [`MAPS`], since giving back
+/// its pages would lose what was written.
+pub(crate) struct PrivateMap(MmapMut);
+
+impl PrivateMap {
+    /// All bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// All bytes, to change.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 }
 
@@ -295,6 +343,24 @@ mod tests {
         assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0, "the child ended by itself");
         assert!(release_range(&mapped, &mapped), "the parent's list goes on");
+    }
+
+    #[test]
+    fn what_is_written_into_a_private_map_stays_there() {
+        let file = file_of(&[7; 3 << 12]);
+        let mapped = MappedFile::open(file.path(), 1 << 16).unwrap();
+        let origin = mapped.origin().unwrap();
+        let mut own = origin.private(1 << 12..3 << 12).unwrap();
+        own.bytes_mut()[5] = 9;
+        assert_eq!((own.bytes().len(), own.bytes()[5], own.bytes()[6]), (2 << 12, 9, 7));
+        assert!(std::fs::read(file.path()).unwrap() == [7; 3 << 12] && mapped.bytes()[..] == [7; 3 << 12]);
+        release_pages(own.bytes());
+        assert_eq!(own.bytes()[5], 9, "no page of it is given back");
+        assert!(origin.private(0..4 << 12).is_none() && origin.private(7..7).is_none());
+        // Another file of the same name is not taken for it.
+        let other = file_of(&[8; 3 << 12]);
+        std::fs::rename(other.path(), file.path()).unwrap();
+        assert!(origin.private(0..64).is_none());
     }
 
     fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {

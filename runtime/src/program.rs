@@ -15,6 +15,7 @@ use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
 use crate::error::{Error, PortKind};
 use crate::features::{CpuFeatures, HostProof};
+use crate::map::PrivateMap;
 use crate::port::Port;
 use crate::state::StateParts;
 use crate::tensor::Tensor;
@@ -68,6 +69,8 @@ enum Constants {
     Owned(Block),
     /// Begins at a multiple of [`ALIGN`], and its size is one.
     Shared(Bytes),
+    /// The same, and written by nobody else.
+    Private(PrivateMap),
 }
 
 impl ConstantPool {
@@ -80,6 +83,13 @@ impl ConstantPool {
     pub fn shared(bytes: Bytes) -> Option<ConstantPool> {
         let aligned = bytes.as_ptr().addr().is_multiple_of(ALIGN) && bytes.len().is_multiple_of(ALIGN);
         aligned.then_some(ConstantPool(Constants::Shared(bytes)))
+    }
+
+    /// The pages of a file, if they begin and end at multiples of [`ALIGN`].
+    pub(crate) fn private(map: PrivateMap) -> Option<ConstantPool> {
+        let bytes = map.bytes();
+        let aligned = bytes.as_ptr().addr().is_multiple_of(ALIGN) && bytes.len().is_multiple_of(ALIGN);
+        aligned.then_some(ConstantPool(Constants::Private(map)))
     }
 
     /// Size in bytes.
@@ -97,6 +107,7 @@ impl ConstantPool {
         match &self.0 {
             Constants::Owned(block) => block.bytes(),
             Constants::Shared(bytes) => bytes,
+            Constants::Private(map) => map.bytes(),
         }
     }
 
@@ -105,6 +116,7 @@ impl ConstantPool {
         match &self.0 {
             Constants::Owned(block) => block.as_ptr(),
             Constants::Shared(bytes) => bytes.as_ptr().cast_mut(),
+            Constants::Private(map) => map.bytes().as_ptr().cast_mut(),
         }
     }
 
@@ -115,6 +127,7 @@ impl ConstantPool {
     pub fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         match &mut self.0 {
             Constants::Owned(block) => &mut block.bytes_mut()[offset..][..len],
+            Constants::Private(map) => &mut map.bytes_mut()[offset..][..len],
             Constants::Shared(_) => panic!("the constants are shared"),
         }
     }

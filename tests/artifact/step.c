@@ -6,7 +6,10 @@
 enum { STEPS = 20, IMAGES = 4, PIXELS = (int)(NET_IMAGE_BYTES / sizeof(float)), CLASSES = NET_CLASSES };
 
 static float images[IMAGES * PIXELS], targets[IMAGES * CLASSES], expected[STEPS][IMAGES], scores[IMAGES * CLASSES];
-static float loss[IMAGES], logits[IMAGES * CLASSES];
+static float loss[IMAGES], logits[IMAGES * CLASSES], norms[STEPS];
+static struct {
+  uint64_t seed, of_images[IMAGES];
+} keys;
 
 static fornax_step step_of(void *arena, size_t bytes, void *state, const fornax_threads *threads) {
   fornax_step step;
@@ -16,6 +19,8 @@ static fornax_step step_of(void *arena, size_t bytes, void *state, const fornax_
   step.images = IMAGES;
   step.number = 1;
   step.rate = 0.003f;
+  step.seed = keys.seed;
+  step.keys = keys.of_images;
   step.input = images;
   step.targets = targets;
   step.loss = loss;
@@ -28,16 +33,17 @@ static fornax_step step_of(void *arena, size_t bytes, void *state, const fornax_
   return step;
 }
 
-/* The same batch, its images one by one. */
+/* The same batch, in as many calls as it can be dealt to: of one image each, unless statistics are of more. */
 static void one_by_one(fornax_step step) {
-  for (int image = 0; image < IMAGES; image++) {
+  for (int image = 0; image < IMAGES; image += NET_STEP_IMAGES) {
     fornax_step one = step;
-    one.images = 1;
+    one.images = NET_STEP_IMAGES;
+    one.keys = step.keys + image;
     one.input = images + (size_t)image * PIXELS;
     one.targets = targets + (size_t)image * CLASSES;
     one.loss = loss + image;
     one.logits = logits + (size_t)image * CLASSES;
-    expect(net_gradients(&one), NET_OK, "gradients of one image");
+    expect(net_gradients(&one), NET_OK, "gradients of a part");
   }
   expect(net_update(&step), NET_OK, "update");
 }
@@ -54,17 +60,22 @@ static void right_use(uint32_t level, uint32_t count, const char *end, char *fil
   expect(net_state_init(state, n, arena), NET_OK, "state_init");
   fornax_step step = step_of(arena, bytes, state, count == 1 ? NULL : &threads);
   for (uint32_t number = 1; number <= STEPS; number++) {
+    float norm = -1;
     step.number = number;
+    step.epoch = number / 3;
+    step.norm = &norm;
     if (number % 3 == 0) {
       one_by_one(step);
     } else {
       expect(net_step(&step), NET_OK, "step");
     }
     hold(memcmp(loss, expected[number - 1], sizeof loss) == 0, "other losses");
+    hold(norm == norms[number - 1], "another norm");
   }
   memset(logits, 0, sizeof logits);
   step.loss = NULL;
   step.targets = NULL;
+  step.keys = NULL;
   expect(net_predict(&step), NET_OK, "predict");
   hold(memcmp(logits, scores, sizeof logits) == 0, "other logits");
   expect(net_state_save(state, n, saved, n), NET_OK, "state_save");
@@ -74,6 +85,18 @@ out:
   free(saved);
   free(state);
   free(arena);
+}
+
+/* Images without keys are known by their numbers in the call. */
+static void numbered(fornax_step step) {
+  static const uint64_t numbers[IMAGES] = {0, 1, 2, 3};
+  float losses[IMAGES];
+  step.keys = numbers;
+  expect(net_gradients(&step), NET_OK, "gradients of images with keys");
+  memcpy(losses, loss, sizeof loss);
+  step.keys = NULL;
+  expect(net_gradients(&step), NET_OK, "gradients of images without keys");
+  hold(memcmp(loss, losses, sizeof loss) == 0, "losses of images without keys");
 }
 
 static void wrong_use(char *file) {
@@ -142,6 +165,7 @@ static void wrong_use(char *file) {
   /* What was refused changed nothing. */
   expect(net_gradients(&step), NET_OK, "gradients");
   hold(memcmp(loss, expected[0], sizeof loss) == 0, "losses of the first step");
+  numbered(step);
   bytes = net_selftest_bytes();
   void *test = block(bytes);
   expect(net_init(test, bytes, NULL, 0, 0), NET_OK, "init for selftest");
@@ -161,6 +185,8 @@ int main(int argc, char **argv) {
   load("images.bin", images, sizeof images);
   load("targets.bin", targets, sizeof targets);
   load("losses.bin", expected, sizeof expected);
+  load("norms.bin", norms, sizeof norms);
+  load("keys.bin", &keys, sizeof keys);
   load("scores.bin", scores, sizeof scores);
   load("end.bin", end, n);
   for (uint32_t level = 0; level < (argc > 1 ? 1u : 5u); level++) {

@@ -4,11 +4,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use fornax::ir::training::Optimiser;
+use fornax::runtime::Program;
 use fornax::runtime::artifact::{STEP_GRADIENTS, STEP_PREDICT, STEP_UPDATE};
 use fornax::train::library::artifacts;
-use fornax::train::recipe::Recipe;
+use fornax::train::recipe::{Norms, Recipe};
 use fornax::train::scope::Scope;
-use fornax::train::step::{Rates, Step};
+use fornax::train::step::Step;
 
 use super::*;
 
@@ -16,6 +17,14 @@ const STEPS: u64 = 20;
 const IMAGES: usize = 4;
 const RATE: f32 = 0.003;
 const DECAY: f64 = 0.05;
+/// What is dropped goes by this, and by these numbers of the images.
+const SEED: u64 = 0xfeed_0000_0000_0007;
+const KEYS: [u64; IMAGES] = [11, 0, u64::MAX, 1 << 40];
+
+/// The pass over the images to which a step belongs.
+fn epoch(number: u64) -> u64 {
+    number / 3
+}
 
 /// One after the other: three channels of 96 x 96.
 fn images() -> Vec<f32> {
@@ -28,24 +37,65 @@ fn targets() -> Vec<f32> {
     (0..IMAGES * 12).map(|at| target(at) / IMAGES as f32).collect()
 }
 
+const ADAMW: Optimiser = Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+const RMSPROP: Optimiser = Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 };
+
 fn recipe(optimiser: Optimiser) -> Recipe {
-    Recipe { scope: Scope::All, optimiser, weight_decay: DECAY }
+    Recipe { optimiser, weight_decay: DECAY, ..Recipe::default() }
 }
 
-/// The demo's training step in memory, and what it has after twenty steps: losses, and itself.
-fn in_memory(optimiser: Optimiser, threads: usize) -> (Vec<f32>, Step) {
-    let mut step = recipe(optimiser).step(&signs(), &Bindings::default(), threads).unwrap();
-    let mut losses = Vec::new();
+/// Everything that a step can have besides, batch norms fixed: gradients are cut in some steps.
+fn rich() -> Recipe {
+    let dropped = Recipe { dropout: 0.3, drop_path: 0.4, ..recipe(ADAMW) };
+    Recipe { scope: Scope::Top(4), layer_decay: 0.8, clip: Some(6.0), ema: Some(0.6), ..dropped }
+}
+
+/// Batch norms that follow the batch, averages of what follows, and features that are dropped.
+fn following() -> Recipe {
+    let sgd = Optimiser::Sgd { momentum: 0.9, nesterov: true };
+    Recipe { norms: Norms::Trained, ema: Some(0.9), dropout: 0.5, ..recipe(sgd) }
+}
+
+/// So many images for each run: one, unless statistics are of all of them.
+fn together(recipe: &Recipe) -> usize {
+    if recipe.norms == Norms::Trained { IMAGES } else { 1 }
+}
+
+fn bindings(recipe: &Recipe) -> Bindings {
+    let mut bindings = Bindings::default();
+    bindings.shapes.insert(signs().inputs()[0].name.clone(), vec![together(recipe), 3, 96, 96]);
+    bindings
+}
+
+/// What a recipe comes to in memory after twenty steps.
+struct InMemory {
+    losses: Vec<f32>,
+    /// Of each step, -1 where nothing is clipped.
+    norms: Vec<f32>,
+    step: Step,
+}
+
+fn in_memory(recipe: &Recipe, threads: usize) -> InMemory {
+    let mut step = recipe.step(&signs(), &bindings(recipe), threads).unwrap();
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for number in 1..=STEPS {
-        for (image, target) in tensors_of(&step.inputs()[0].shape.clone(), &step.inputs()[1].shape.clone()) {
-            losses.push(step.gradients(&[&image, &target]).unwrap().0[0]);
+        for inputs in calls(recipe, &step, number) {
+            losses.extend(step.gradients(&inputs.iter().collect::<Vec<_>>()).unwrap().0);
         }
-        step.update(&Rates::new(f64::from(RATE), number)).unwrap();
+        norms.push(step.update(&recipe.rates(RATE.into(), number)).unwrap().unwrap_or(-1.0));
     }
-    (losses, step)
+    InMemory { losses, norms, step }
 }
 
-/// Each image with its targets.
+/// The inputs of each call of the gradients of a step: images, targets, factors of what is dropped.
+fn calls(recipe: &Recipe, step: &Step, number: u64) -> Vec<Vec<Tensor>> {
+    let [image, target] = [0, 1].map(|at: usize| step.inputs()[at].shape.to_vec());
+    let masks = |keys: &[u64]| recipe.masks(step, SEED, epoch(number), keys).unwrap();
+    let pairs = tensors_of(&image, &target).into_iter().zip(KEYS.chunks(together(recipe)));
+    pairs.map(|((image, target), keys)| [vec![image, target], masks(keys)].concat()).collect()
+}
+
+/// The images of each call with their targets.
 fn tensors_of(image: &[usize], target: &[usize]) -> Vec<(Tensor, Tensor)> {
     let (images, targets) = (images(), targets());
     let sizes = [image, target].map(|shape| shape.iter().product::<usize>());
@@ -53,68 +103,78 @@ fn tensors_of(image: &[usize], target: &[usize]) -> Vec<(Tensor, Tensor)> {
         let image = Tensor::from_f32(image.to_vec(), &images[at * sizes[0]..][..sizes[0]]).unwrap();
         (image, Tensor::from_f32(target.to_vec(), &targets[at * sizes[1]..][..sizes[1]]).unwrap())
     };
-    (0..IMAGES).map(pair).collect()
+    (0..images.len() / sizes[0]).map(pair).collect()
 }
 
-fn library(optimiser: Optimiser, targets: Vec<Target>, kinds: &[Emit]) -> Folder {
+fn library(recipe: &Recipe, targets: Vec<Target>, kinds: &[Emit]) -> Folder {
     let folder = Folder(tempfile::tempdir().unwrap());
-    let options = ArtifactOptions { targets, ..ArtifactOptions::new("net") };
-    for file in artifacts(&signs(), &recipe(optimiser), &options, kinds).unwrap().files {
+    let options = ArtifactOptions { targets, bindings: vec![bindings(recipe)], ..ArtifactOptions::new("net") };
+    for file in artifacts(&signs(), recipe, &options, kinds).unwrap().files {
         std::fs::write(folder.path("net", file.kind), file.parts.concat()).unwrap();
     }
     folder
 }
 
-const ADAMW: Optimiser = Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-
 /// The inputs of an update.
-fn rates(ports: &[fornax::Port], number: u64) -> Vec<Tensor> {
+fn rates(recipe: &Recipe, ports: &[fornax::Port], number: u64) -> Vec<Tensor> {
+    let rates = recipe.rates(RATE.into(), number);
     let rate = |port: &fornax::Port| match port.name.as_str() {
-        "lr" => RATE,
-        "correction1" => fornax::ir::training::correction(0.9, number) as f32,
-        _ => fornax::ir::training::correction(0.999, number) as f32,
+        "lr" => rates.lr,
+        "clip" => rates.clip,
+        "ema" => rates.ema,
+        "correction1" => fornax::ir::training::correction(0.9, number),
+        _ => fornax::ir::training::correction(0.999, number),
     };
-    ports.iter().map(|port| Tensor::from_f32([1], &[rate(port)]).unwrap()).collect()
+    ports.iter().map(|port| Tensor::from_f32([1], &[rate(port) as f32]).unwrap()).collect()
 }
 
 #[test]
 fn the_loader_runs_the_parts_of_a_step_over_one_state() {
-    let folder = library(ADAMW, Target::all().filter(|target| target.arch() == Arch::HOST).collect(), &[Emit::So]);
-    let (losses, step) = in_memory(ADAMW, 1);
-    let library = Library::open(folder.path("net", Emit::So)).unwrap();
-    assert!(library.is_step() && library.bindings() == 1);
-    for target in Target::runnable().into_iter().filter(Target::fma) {
-        let program = |part| Arc::new(library.program(part, target.level.number).unwrap());
-        let parts = [STEP_PREDICT, STEP_GRADIENTS, STEP_UPDATE].map(program);
-        assert!(parts[STEP_GRADIENTS].prologue() > 0, "what depends on parameters alone runs once an update");
-        for threads in [1, 2] {
-            let mut session = Session::of(parts.to_vec(), Arc::new(Pool::new(threads, false).unwrap())).unwrap();
-            let zeros = |part: usize| -> Vec<Tensor> {
-                let ports = parts[part].outputs().iter();
-                ports.map(|port| Tensor::zeros(port.dtype, port.shape.clone()).unwrap()).collect()
-            };
-            let mut outputs = zeros(STEP_GRADIENTS);
-            let [image, target_of] = [0, 1].map(|at: usize| parts[STEP_GRADIENTS].inputs()[at].shape.to_vec());
-            let pairs = tensors_of(&image, &target_of);
-            let mut found = Vec::new();
-            for number in 1..=STEPS {
-                for (image, target) in &pairs {
-                    session.run_program(STEP_GRADIENTS, &[image, target], &mut outputs).unwrap();
-                    found.push(outputs[0].as_f32().unwrap()[0]);
-                }
-                let rates = rates(parts[STEP_UPDATE].inputs(), number);
-                session.run_program(STEP_UPDATE, &rates.iter().collect::<Vec<_>>(), &mut []).unwrap();
+    let levels: Vec<Target> = Target::all().filter(|target| target.arch() == Arch::HOST).collect();
+    for recipe in [recipe(ADAMW), rich(), following()] {
+        let folder = library(&recipe, levels.clone(), &[Emit::So]);
+        let expected = in_memory(&recipe, 1);
+        let library = Library::open(folder.path("net", Emit::So)).unwrap();
+        assert!(library.is_step() && library.bindings() == 1);
+        for target in Target::runnable().into_iter().filter(Target::fma) {
+            let program = |part| Arc::new(library.program(part, target.level.number).unwrap());
+            let parts = [STEP_PREDICT, STEP_GRADIENTS, STEP_UPDATE].map(program);
+            assert!(parts[STEP_GRADIENTS].prologue() > 0, "what depends on parameters alone runs once an update");
+            for threads in [1, 2] {
+                let (losses, norms, state) = loaded(&recipe, &parts, threads, &expected.step);
+                let what = format!("{recipe:?}: {target} on {threads} threads");
+                assert_eq!((losses, norms), (expected.losses.clone(), expected.norms.clone()), "{what}");
+                assert!(state == expected.step.save_state(), "{what}: another state");
             }
-            assert_eq!(found, losses, "{target} on {threads} threads");
-            assert!(session.save_state() == step.save_state(), "{target} on {threads} threads: another state");
         }
     }
+}
+
+/// Losses, norms and the state at the end of twenty steps with the programs of a library.
+fn loaded(recipe: &Recipe, parts: &[Arc<Program>; 3], threads: usize, like: &Step) -> (Vec<f32>, Vec<f32>, Vec<u8>) {
+    let mut session = Session::of(parts.to_vec(), Arc::new(Pool::new(threads, false).unwrap())).unwrap();
+    let zeros = |part: usize| -> Vec<Tensor> {
+        let ports = parts[part].outputs().iter();
+        ports.map(|port| Tensor::zeros(port.dtype, port.shape.clone()).unwrap()).collect()
+    };
+    let (mut outputs, mut norm) = (zeros(STEP_GRADIENTS), zeros(STEP_UPDATE));
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    for number in 1..=STEPS {
+        for inputs in calls(recipe, like, number) {
+            session.run_program(STEP_GRADIENTS, &inputs.iter().collect::<Vec<_>>(), &mut outputs).unwrap();
+            losses.extend(outputs[0].as_f32().unwrap());
+        }
+        let rates = rates(recipe, parts[STEP_UPDATE].inputs(), number);
+        session.run_program(STEP_UPDATE, &rates.iter().collect::<Vec<_>>(), &mut norm).unwrap();
+        norms.push(norm.first().map_or(-1.0, |norm| norm.as_f32().unwrap()[0]));
+    }
+    (losses, norms, session.save_state())
 }
 
 /// Opened as any model, it says what the network says that it was made of.
 #[test]
 fn a_step_is_a_model() {
-    let folder = library(ADAMW, Target::multi(Arch::HOST), &[Emit::So]);
+    let folder = library(&recipe(ADAMW), Target::multi(Arch::HOST), &[Emit::So]);
     let found = outputs(&folder.path("net", Emit::So), None, 2, &signs_input());
     assert!(close(&run(&signs(), 2, &signs_input())[0], &found[0]));
     assert_eq!(Model::open(folder.path("net", Emit::So)).unwrap().labels().unwrap(), signs().labels().unwrap());
@@ -125,24 +185,30 @@ fn c_programs_train() {
     if c_compiler("cc").is_none() {
         return;
     }
-    let rmsprop = Optimiser::RmspropTf { decay: 0.9, momentum: 0.9, epsilon: 1e-3 };
-    // Linked in other ways and with another optimiser, on the best level.
-    for (optimiser, libraries) in
-        [(ADAMW, &[("net.so", &[][..]), ("net.o", &["best"])][..]), (rmsprop, &[("net.o", &["best"])])]
-    {
+    // Linked in other ways and with other recipes, on the best level.
+    let best: &[&str] = &["best"];
+    for (recipe, libraries) in [
+        (recipe(ADAMW), &[("net.so", &[][..]), ("net.o", best)][..]),
+        (recipe(RMSPROP), &[("net.o", best)]),
+        (rich(), &[("net.so", &[][..])]),
+        (following(), &[("net.o", best)]),
+    ] {
         let kinds = [Emit::So, Emit::Object, Emit::Header];
-        let folder = library(optimiser, Target::multi(Arch::HOST), &kinds);
-        let (losses, step) = in_memory(optimiser, 2);
+        let folder = library(&recipe, Target::multi(Arch::HOST), &kinds);
+        let InMemory { losses, norms, step } = in_memory(&recipe, 2);
         let dir = folder.0.path();
-        let write = |name: &str, values: &[f32]| {
-            std::fs::write(dir.join(name), values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
-                .unwrap();
-        };
-        write("images.bin", &images());
-        write("targets.bin", &targets());
-        write("losses.bin", &losses);
-        write("scores.bin", &predicted(&folder, &step));
-        std::fs::write(dir.join("end.bin"), step.save_state()).unwrap();
+        let write = |name: &str, bytes: Vec<u8>| std::fs::write(dir.join(name), bytes).unwrap();
+        let clip = recipe.clip.unwrap_or(0.0) as f32;
+        let cut = norms.iter().filter(|norm| **norm > clip).count();
+        assert!(recipe.clip.is_none() || (1..norms.len()).contains(&cut), "clipped in some steps: {norms:?}");
+        let scores = predicted(&folder, &step);
+        predicts_what_is_exported(&recipe, &step, &scores);
+        let files = [("images", images()), ("targets", targets()), ("losses", losses), ("norms", norms)];
+        for (name, values) in files.into_iter().chain([("scores", scores)]) {
+            write(&format!("{name}.bin"), values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        }
+        write("keys.bin", [&[SEED], &KEYS[..]].concat().iter().flat_map(|key| key.to_le_bytes()).collect());
+        write("end.bin", step.save_state());
         let [_, shared] = abi_source();
         let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/step.c");
         for (library, arguments) in libraries {
@@ -156,8 +222,17 @@ fn c_programs_train() {
             let text = succeed(command.args(*arguments).current_dir(dir).env("LD_LIBRARY_PATH", dir));
             assert!(text.ends_with("all checks hold\n"), "{library}: {text}");
         }
-        exported_as(&dir.join("exported.safetensors"), &step);
+        exported_as(&dir.join("exported.safetensors"), &step, recipe.ema.is_some());
     }
+}
+
+/// The network with what a step has learnt says what its library predicts.
+fn predicts_what_is_exported(recipe: &Recipe, step: &Step, scores: &[f32]) {
+    let learnt = signs().with_weights(step.constants(recipe.ema.is_some()).unwrap()).unwrap();
+    let found = tensors_of(&[1, 3, 96, 96], &[1, 12]).into_iter();
+    let found = found.flat_map(|(image, _)| run(&learnt, 1, &image)[0].as_f32().unwrap().to_vec());
+    let most = scores.iter().fold(0f32, |most, score| most.max(score.abs()));
+    assert!(found.zip(scores).all(|(a, b)| (a - b).abs() <= 2e-5 * most), "{recipe:?}");
 }
 
 /// What the library's network says of the images with the parameters of `step`.
@@ -171,23 +246,23 @@ fn predicted(folder: &Folder, step: &Step) -> Vec<f32> {
         session.run(&[&image], &mut outputs).unwrap();
         outputs[0].as_f32().unwrap().to_vec()
     };
-    tensors_of(&shape, &[1, 12]).into_iter().flat_map(&mut say).collect()
+    tensors_of(&shape, &[shape[0], 12]).into_iter().flat_map(&mut say).collect()
 }
 
-/// The file holds every trained parameter under the name of the model's, with its bits.
-fn exported_as(path: &Path, step: &Step) {
+/// The file holds every trained parameter and running average, or the average of each, under the name of the model's, with its bits.
+fn exported_as(path: &Path, step: &Step, average: bool) {
     let found = tensors::load(path).unwrap();
-    assert_eq!(found.len(), step.parameters().len());
+    assert_eq!(found.len(), step.parameters().len() + step.running().len());
     for one in found {
         let name = one.name.unwrap();
-        let own = step.variable(&name).unwrap();
+        let own = step.variable(&if average { format!("ema.{name}") } else { name.clone() }).unwrap();
         assert!(own.shape() == one.tensor.shape() && own.bytes() == one.tensor.bytes(), "{name}");
     }
 }
 
 #[test]
 fn the_header_of_a_step_is_c_and_cpp() {
-    let folder = library(ADAMW, Target::multi(Arch::HOST), &[Emit::Header]);
+    let folder = library(&recipe(ADAMW), Target::multi(Arch::HOST), &[Emit::Header]);
     let source =
         "#include \"net.h\"\n#include \"net.h\"\nint main(void) { return NET_OK + (int)sizeof(fornax_step) * 0; }\n";
     for (compiler, name) in [("cc", "main.c"), ("c++", "main.cc")] {

@@ -101,6 +101,43 @@ fn every_kind_of_output() {
 }
 
 #[test]
+fn a_step_has_the_flags_of_a_training() {
+    let scratch = Scratch::new();
+    let so = scratch.name("net.so");
+    let flags = [
+        "--train=top:2",
+        "--weight-decay=0.01",
+        "--optimizer=sgd",
+        "--bn=train",
+        "--layer-decay=0.8",
+        "--clip=2.5",
+        "--ema=0.9",
+        "--dropout=0.25",
+        "--drop-path=0.1",
+    ];
+    text(&[&["compile", MODEL, "-o", &so, "--dim", "batch=2"][..], &flags].concat());
+    let found = json(&["inspect", &so])["manifest"]["flags"].clone();
+    let found: Vec<&str> = found.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(flags.iter().all(|flag| found.contains(flag)), "{found:?}");
+    let header = std::fs::read_to_string(scratch.path("net.h")).unwrap();
+    for words in
+        ["SGD with momentum 0.9 as Nesterov has it", "gradients clipped to the norm 2.5", "#define NET_STEP_IMAGES 2"]
+    {
+        assert!(header.contains(words), "{words}: {header}");
+    }
+    for (more, expected) in [
+        (&["--train", "all", "--bn", "stats"][..], "--bn: expected fixed or train"),
+        (&["--train", "all", "--bn", "train"], "at least two images at once (--dim)"),
+        (&["--train", "head", "--bn", "train"], "--bn: expected fixed or stats"),
+        (&["--train", "all", "--dropout", "1"], "--dropout: expected a share"),
+        (&["--train", "all", "--clip", "0"], "--clip: expected a norm above 0"),
+        (&["--clip", "1"], "--train"),
+    ] {
+        fails(&[&["compile", MODEL, "-o", &so][..], more].concat(), 2, expected);
+    }
+}
+
+#[test]
 fn it_needs_no_environment_and_no_tools() {
     let scratch = Scratch::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_fornax"));

@@ -118,7 +118,7 @@ fn every_option_changes_what_is_learnt() {
         &["--augment", "rand"],
         &["--augment", "none"],
         &["--crop-scale", "0.2:0.4"],
-        &["--flip", "on"],
+        &["--flip", "off"],
         &["--balance", "sampler"],
         &["--lr", "auto"],
     ]
@@ -232,13 +232,43 @@ fn what_does_not_go_together_is_refused_by_the_name_of_the_flag() {
         (&["--crop-scale", "half"], 2, "A:B"),
         (&["--crop-scale", "0.5:1", "--augment", "none"], 2, "--crop-scale: expected --augment light or rand"),
         (&["--balance", "even"], 2, "none, weights or sampler"),
-        (&["--flip", "maybe"], 2, "on or off"),
+        (&["--flip", "maybe"], 2, "auto, on or off"),
     ] {
         let output = bench.run("refused", more);
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains(expected) && output.status.code() == Some(code), "{more:?}: {message}");
         assert!(!bench.at("refused").exists(), "{more:?}: nothing is written");
     }
+}
+
+#[test]
+fn a_run_writes_the_forms_that_are_asked_for() {
+    let bench = Bench::new();
+    let forms = |name: &str, emit: &str| {
+        let output = bench.run(name, &["--train", "head", "--emit", emit]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut files: Vec<String> = fs::read_dir(bench.at(name))
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        (files, String::from_utf8(output.stdout).unwrap())
+    };
+    let (files, said) = forms("small", "safetensors");
+    assert_eq!(files, ["model.safetensors", "model.toml", "report.html", "state"]);
+    assert!(said.contains("small/model.toml --image"), "{said}");
+    let (files, said) = forms("network", "onnx,safetensors");
+    assert_eq!(files, ["model.onnx", "model.safetensors", "model.toml", "report.html", "state"]);
+    assert!(said.contains("network/model.onnx --image"), "{said}");
+    let (files, said) = forms("library", "so");
+    assert_eq!(files, ["model.h", "model.so", "report.html", "state"]);
+    assert!(said.contains("library/model.so --image"), "{said}");
+    let output = bench.run("refused", &["--emit", "keras"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("--emit: expected onnx, safetensors or so") && output.status.code() == Some(2),
+        "{message}"
+    );
 }
 
 #[test]

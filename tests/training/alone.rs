@@ -13,6 +13,7 @@ use fornax::scaling::spec::Spec;
 use fornax::train::dataset::{Dataset, DatasetOptions};
 use fornax::train::finetune::{FinetuneOptions, Flow, finetune};
 use fornax::train::photos::{BadImages, Photos};
+use fornax::train::recipe::Recipe;
 use fornax::train::scope::Scope;
 use fornax::train::step::{Rates, Step};
 use fornax::{Model, Options, Target, Tensor};
@@ -297,7 +298,8 @@ fn what_is_frozen_keeps_its_bits() {
     for (scope, trained) in
         [(Scope::Top(1), &["blocks.2.", "conv_head", "bn2", "classifier"][..]), (Scope::Head, &["classifier"])]
     {
-        let options = FinetuneOptions { scope, epochs: 1, threads: 2, ..FinetuneOptions::default() };
+        let options = FinetuneOptions { epochs: 1, threads: 2, ..FinetuneOptions::default() };
+        let options = FinetuneOptions { recipe: Recipe { scope, ..options.recipe }, ..options };
         let told = &mut |_: fornax::train::finetune::Event<'_>| Flow::Continue;
         let done = finetune(&model, (&train, &val), &dataset.classes, &options, None, told).expect("a run");
         let after = done.model.graph(&bindings).expect("a graph");

@@ -12,6 +12,7 @@ use fornax::train::dataset::{Dataset, DatasetOptions, Photo};
 use fornax::train::finetune::{Event, FinetuneOptions, Flow, finetune};
 use fornax::train::metrics::Evaluation;
 use fornax::train::photos::{BadImages, Photos};
+use fornax::train::recipe::Recipe;
 use fornax::train::scope::Scope;
 use fornax::train::step::{Rates, Step};
 use fornax::{
@@ -163,7 +164,8 @@ fn trained(model: &Model) -> [Evaluation; 2] {
     let load = |photos: &[Photo]| Photos::load(photos.to_vec(), &preprocess, BadImages::Refuse, 1 << 24, 2).unwrap();
     let (train, val) = (load(&dataset.training), load(&dataset.validation));
     [(Scope::Head, 1), (Scope::All, 2)].map(|(scope, epochs)| {
-        let options = FinetuneOptions { scope, epochs, threads: 2, ..FinetuneOptions::default() };
+        let options = FinetuneOptions { epochs, threads: 2, ..FinetuneOptions::default() };
+        let options = FinetuneOptions { recipe: Recipe { scope, ..options.recipe }, ..options };
         let told = &mut |_: Event<'_>| Flow::Continue;
         let done = finetune(model, (&train, &val), &dataset.classes, &options, None, told).expect("a run");
         assert_eq!(done.model.labels().expect("labels").map(|labels| labels.len()), Some(dataset.classes.len()));

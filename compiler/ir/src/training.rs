@@ -89,7 +89,8 @@ pub struct Training {
     pub mapped: Graph,
     /// Inputs of one element each: `lr`; the optimiser's own ([`Optimiser::inputs`]); `clip`, `ema` if asked for.
     pub update: Graph,
-    /// Inputs: the network's own. Outputs: `logits [m, K]` without masks, batch norms by their running averages.
+    /// Inputs: the network's own. Outputs: `logits [m, K]` without masks, batch norms by their running averages, parameters by their
+    /// averages if there are any.
     pub predict: Graph,
     /// Names of the parameters that are trained, in the order of the graph.
     pub parameters: Vec<String>,

@@ -37,7 +37,7 @@ pub use header::write_header;
 pub use object_file::write_object;
 pub use relink::{Relinked, relink};
 use selftest::Selftest;
-pub use step::{Rate, StepSpec};
+pub use step::{Mask, Rate, StepSpec};
 pub use tables::Memory;
 use weights::ConstantTable;
 pub use weights::Weights;
@@ -250,8 +250,8 @@ impl Compiled<'_> {
         };
         let arch = first.target.arch();
         let state = !first.variables.is_empty();
-        let rates = self.network.step.map(|step| &step.rates[..]);
-        let shape = entry::EntryOptions { arch, embedded: embed, simple: header::simple(first), state, rates };
+        let step = self.network.step;
+        let shape = entry::EntryOptions { arch, embedded: embed, simple: header::simple(first), state, step };
         Ok(ObjectImage {
             arch,
             format: self.network.format_version(),

@@ -20,47 +20,25 @@ const ERASED: f64 = 0.25;
 /// How often a box is drawn before nothing is erased.
 const TRIES: usize = 10;
 
-/// What may be done to a photo.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Operation {
-    Identity,
-    ShearX,
-    ShearY,
-    TranslateX,
-    TranslateY,
-    Rotate,
-    Brightness,
-    Color,
-    Contrast,
-    Sharpness,
-    Posterize,
-    Solarize,
-    AutoContrast,
-    Equalize,
+/// Names the operations once: the type, its values, and all of them in this order.
+macro_rules! operations {
+    ($($name:ident)*) => {
+        /// What may be done to a photo.
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        enum Operation { $($name,)* }
+
+        use Operation::{$($name,)*};
+
+        /// All of them, in torchvision's order.
+        const ALL: &[Operation] = &[$($name,)*];
+    };
 }
 
-use Operation::{
-    AutoContrast, Brightness, Color, Contrast, Equalize, Identity, Posterize, Rotate, Sharpness, ShearX, ShearY,
-    Solarize, TranslateX, TranslateY,
-};
-
-/// All of them, in torchvision's order.
-const ALL: [Operation; 14] = [
-    Identity,
-    ShearX,
-    ShearY,
-    TranslateX,
-    TranslateY,
-    Rotate,
-    Brightness,
-    Color,
-    Contrast,
-    Sharpness,
-    Posterize,
-    Solarize,
-    AutoContrast,
-    Equalize,
-];
+operations! {
+    Identity ShearX ShearY TranslateX TranslateY Rotate
+    Brightness Color Contrast Sharpness
+    Posterize Solarize AutoContrast Equalize
+}
 
 impl Operation {
     /// Whether it has two directions.
@@ -132,7 +110,7 @@ mod tests {
     #[test]
     fn every_operation_but_one_changes_a_photo_in_each_direction() {
         let before = photo();
-        for operation in ALL {
+        for operation in ALL.iter().copied() {
             let [there, back] = [1.0, -1.0].map(|sign| operation.of(before.clone(), sign));
             assert_eq!(there.values == before.values, operation == Identity, "{operation:?}");
             assert_eq!(there.values != back.values, operation.is_signed(), "{operation:?}");

@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use xxhash_rust::xxh64::xxh64;
 use super::LibraryOptions;
 use crate::artifact::{FORMAT_VERSION, Head, WEIGHTS_MAGIC, WeightsHead};
 use crate::error::Error;
-use crate::map::MappedFile;
+use crate::map::{MappedFile, Origin};
 
 /// Weights that were found, and not yet looked at.
 pub(super) enum Found {
@@ -46,6 +47,14 @@ impl Found {
         match self {
             Found::Embedded(bytes) => check(library, head, bytes.clone(), options.check_weights),
             Found::Apart(path, file) => check(path, head, file.bytes().clone(), true),
+        }
+    }
+
+    /// In which file they are and where; `library` is that of the library, `embedded` where they are in it.
+    pub fn place(&self, library: &MappedFile, embedded: Option<Range<usize>>) -> Option<(Origin, Range<usize>)> {
+        match self {
+            Found::Embedded(_) => library.origin().zip(embedded),
+            Found::Apart(_, file) => file.origin().map(|origin| (origin, 0..file.bytes().len())),
         }
     }
 

@@ -68,11 +68,15 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     }
     let network = b.graph().clone();
     let running = follow(&mut b, &model.running, options)?;
+    if options.ema {
+        optimiser::averages(&mut b, &model.parameters, &running);
+    }
+    let targets = b.input_of("targets", b.ty(logits).clone());
     if options.dropout {
         drop::dropout(&mut b, logits)?;
     }
     let blocks = if options.drop_path { drop::drop_path(&mut b)? } else { Vec::new() };
-    let loss = loss(&mut b, logits)?;
+    let loss = loss(&mut b, logits, targets)?;
     b.graph_mut().set_outputs(vec![("loss".into(), loss), ("logits".into(), logits)]);
     b.graph_mut().remove_dead();
     let values: Vec<ValueId> = leaves.iter().map(|(_, value)| *value).collect();
@@ -97,17 +101,23 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     for (name, gradient, _) in order {
         accumulate(&mut b, name, *gradient)?;
     }
-    optimiser::states(&mut b, &model.parameters, &running, options)?;
+    optimiser::states(&mut b, &model.parameters, options.optimiser);
     let graph = b.finish().renumbered()?;
-    let predict = predict(network, logits, &model.running, &graph)?;
+    let predict = predict(network, logits, (&model, &values), &graph, options.ema)?;
     let Model { parameters, folds, .. } = model;
     let leaves = reached.into_iter().map(|(name, ..)| name).collect();
     Ok(Built { graph, predict, parameters, folds, leaves, running, blocks })
 }
 
-/// The network up to its logits, as it was before anything was added to it but parameters and folded weights: with the other variables of
-/// `gradients`, of which it reads the running averages of batch norms.
-fn predict(network: Graph, logits: ValueId, norms: &[Running], gradients: &Graph) -> Result<Graph> {
+/// The network up to its logits, as it was before anything was added to it but `leaves`, parameters and folded weights: with the other
+/// variables of `gradients`, of which it reads the running averages of batch norms, and instead of parameters their averages if it is to.
+fn predict(
+    network: Graph,
+    logits: ValueId,
+    (model, leaves): (&Model<'_>, &[ValueId]),
+    gradients: &Graph,
+    averaged: bool,
+) -> Result<Graph> {
     let mut b = GraphBuilder::of(network);
     let mut states = BTreeMap::new();
     for id in &gradients.variables()[b.graph().variables().len()..] {
@@ -117,13 +127,28 @@ fn predict(network: Graph, logits: ValueId, norms: &[Running], gradients: &Graph
             states.insert(variable.name.as_str(), state);
         }
     }
-    for running in norms {
+    let held = |name: &str| match averaged {
+        true => states.get(optimiser::state_name("ema", name).as_str()).copied(),
+        false => states.get(name).copied(),
+    };
+    for running in &model.running {
         let mut operands = b.graph().operands(running.norm);
         for (i, (key, _)) in running.averages.iter().enumerate() {
-            operands[3 + i] = states.get(key.as_str()).copied().unwrap_or(operands[3 + i]);
+            operands[3 + i] = held(key).unwrap_or(operands[3 + i]);
         }
         if let Some(op) = b.graph().node(running.norm).op().cloned() {
             b.graph_mut().set_op(running.norm, op, &operands);
+        }
+    }
+    if averaged {
+        let (parameters, folded) = leaves.split_at(model.parameters.len());
+        let averages: Vec<ValueId> = model.parameters.iter().filter_map(|parameter| held(&parameter.name)).collect();
+        let mut next = averages.clone();
+        for fold in &model.folds {
+            next.extend(fold::folded(&mut b, fold, &averages)?);
+        }
+        for (own, next) in parameters.iter().chain(folded).zip(next) {
+            b.graph_mut().replace_uses(*own, next);
         }
     }
     b.graph_mut().set_outputs(vec![("logits".into(), logits)]);
@@ -174,9 +199,7 @@ fn logits(b: &mut GraphBuilder) -> Result<ValueId> {
 }
 
 /// Cross-entropy with soft targets, for each image: minus the sum over classes of target times log softmax.
-fn loss(b: &mut GraphBuilder, logits: ValueId) -> Result<ValueId> {
-    let ty = b.ty(logits).clone();
-    let targets = b.input_of("targets", ty);
+fn loss(b: &mut GraphBuilder, logits: ValueId, targets: ValueId) -> Result<ValueId> {
     let mut a = Arithmetic::new(b, "loss");
     let probabilities = a.op(Softmax { axis: 1, log: true }, &[logits])?;
     let products = a.mul(probabilities, targets)?;

@@ -3,9 +3,9 @@
 //! The formulas are those of torch's optimisers, of timm's `RMSpropTF` (s begins at 1, epsilon inside the root, the learning rate inside
 //! the velocity) and of Lion (Chen et al. 2023). Weight decay is added to the gradient by SGD and RMSprop, and decoupled in AdamW and Lion.
 
+use super::Setting;
 use super::arithmetic::{Arithmetic, filled};
 use super::model::Parameter;
-use super::{Setting, TrainingOptions};
 use crate::error::Result;
 use crate::graph::{GraphBuilder, ValueId};
 use crate::scalar::UnaryFn;
@@ -89,31 +89,25 @@ pub fn state_name(state: &str, of: &str) -> String {
     format!("{state}.{of}")
 }
 
-/// Declares the states of an optimiser, and the averages if there are any.
-pub fn states(
-    b: &mut GraphBuilder,
-    parameters: &[Parameter],
-    running: &[String],
-    options: &TrainingOptions<'_>,
-) -> Result<()> {
+/// Declares the states of an optimiser.
+pub fn states(b: &mut GraphBuilder, parameters: &[Parameter], optimiser: Optimiser) {
     for parameter in parameters {
-        for (state, value) in options.optimiser.states() {
+        for (state, value) in optimiser.states() {
             let (name, ty) = (state_name(state, &parameter.name), parameter.initial.ty.clone());
             b.state(&name, &name, filled(&ty, *value));
         }
     }
-    if options.ema {
-        let variables = b.graph().variables().to_vec();
-        for id in variables {
-            let Some(variable) = b.graph().node(id).variable().cloned() else { continue };
-            let averaged = running.contains(&variable.name) || parameters.iter().any(|p| p.name == variable.name);
-            if averaged {
-                let name = state_name("ema", &variable.name);
-                b.state(&name, &name, variable.initial);
-            }
+}
+
+/// Declares the averages of parameters and of running averages, which begin as these do.
+pub fn averages(b: &mut GraphBuilder, parameters: &[Parameter], running: &[String]) {
+    for id in b.graph().variables().to_vec() {
+        let Some(variable) = b.graph().node(id).variable().cloned() else { continue };
+        if running.contains(&variable.name) || parameters.iter().any(|p| p.name == variable.name) {
+            let name = state_name("ema", &variable.name);
+            b.state(&name, &name, variable.initial);
         }
     }
-    Ok(())
 }
 
 /// What all parameters of a step share, values without axes.

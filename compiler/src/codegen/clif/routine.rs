@@ -402,6 +402,20 @@ impl<'r, 'f> Val<'r, 'f> {
         self.routine.val(value)
     }
 
+    /// The upper 64 bits of the product with another word, both unsigned.
+    pub fn high_of_product(self, other: Val<'r, 'f>) -> Val<'r, 'f> {
+        let value = self.routine.0.borrow_mut().ins().umulhi(self.value, other.value);
+        self.routine.val(value)
+    }
+
+    /// The bits of the f64 nearest to it, a signed number.
+    pub fn to_f64(self) -> Val<'r, 'f> {
+        let mut builder = self.routine.0.borrow_mut();
+        let double = builder.ins().fcvt_from_sint(types::F64, self.value);
+        let value = builder.ins().bitcast(types::I64, MemFlagsData::new(), double);
+        self.routine.val(value)
+    }
+
     /// The bits of the f32 nearest to it, a signed number.
     pub fn to_f32(self) -> Val<'r, 'f> {
         let mut builder = self.routine.0.borrow_mut();

@@ -6,6 +6,7 @@
 
 mod init;
 mod levels;
+mod masks;
 mod run;
 mod selftest;
 mod state;
@@ -14,11 +15,10 @@ mod step;
 use std::mem::offset_of;
 
 use fornax_runtime::artifact::{
-    Binding, FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP, Head, STEP_GRADIENTS, STEP_PREDICT, StateTable,
-    Status,
+    Binding, FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP, Head, StateTable, Status,
 };
 
-use super::{Rate, machine};
+use super::{StepSpec, machine};
 use crate::codegen::clif;
 use crate::codegen::clif::routine::{Reference, Routine, Val, assemble};
 use crate::error::Result;
@@ -99,8 +99,10 @@ pub enum Symbol {
     TrainingStep,
     /// Writes the trained parameters as a file.
     Export,
-    /// Goes through images with a binding.
-    OverImages,
+    /// Where a sequence of random numbers begins.
+    Sequence,
+    /// Factors for what is dropped.
+    Factors,
 }
 
 /// A function of a library.
@@ -130,8 +132,8 @@ pub struct EntryOptions<'a> {
     pub simple: bool,
     /// Whether it has parameters or states.
     pub state: bool,
-    /// What the inputs of the update are, if it holds a training step.
-    pub rates: Option<&'a [Rate]>,
+    /// What it is, if it holds a training step.
+    pub step: Option<&'a StepSpec>,
 }
 
 /// Writes the body of a function over its parameters.
@@ -142,8 +144,8 @@ type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 
 /// # Errors
 /// [`crate::Error::Codegen`] if Cranelift refuses one: a bug of ours.
 pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
-    let EntryOptions { arch, embedded, state, rates, .. } = shape;
-    let format = match (rates, state) {
+    let EntryOptions { arch, embedded, state, step, .. } = shape;
+    let format = match (step, state) {
         (Some(_), _) => FORMAT_WITH_STEP,
         (None, true) => FORMAT_WITH_STATE,
         (None, false) => FORMAT_VERSION,
@@ -174,12 +176,12 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
         (Symbol::Fill, "fill", false, 4, &|f, p| selftest::fill(f, [p[0], p[1], p[2], p[3]])),
     ];
     let of_state: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
-        (Symbol::RunWithState, "run_with_state", true, 3, &|f, p| match rates {
+        (Symbol::RunWithState, "run_with_state", true, 3, &|f, p| match step {
             Some(_) => f.call(Symbol::Execute as u32, [p[0], p[1], p[2], f.int(0)]),
             None => run::run(f, p[0], Some([p[1], p[2]]), None),
         }),
         (Symbol::StateBytes, "state_bytes", true, 0, &|f, _| state::bytes(f)),
-        (Symbol::StateInit, "state_init", true, 3, &|f, p| state::init(f, [p[0], p[1], p[2]], rates.is_some())),
+        (Symbol::StateInit, "state_init", true, 3, &|f, p| state::init(f, [p[0], p[1], p[2]], step.is_some())),
         (Symbol::StateSave, "state_save", true, 4, &|f, p| state::save(f, [p[0], p[1], p[2], p[3]])),
         (Symbol::StateLoad, "state_load", true, 4, &|f, p| state::load(f, [p[0], p[1], p[2], p[3]])),
         (Symbol::ParameterGet, "parameter_get", true, 5, &|f, p| {
@@ -202,7 +204,7 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
             add(*symbol, name, *exported, *params, write)?;
         }
     }
-    rates.map_or(Ok(()), |rates| of_step(rates, &mut add))?;
+    step.map_or(Ok(()), |step| of_step(step, &mut add))?;
     let mut machine = vec![
         (Symbol::FloatEnter, "float_enter", machine::float_enter(arch)),
         (Symbol::FloatLeave, "float_leave", machine::float_leave(arch)),
@@ -224,15 +226,18 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
 /// Adds a function: its symbol, name, whether programs see it, number of parameters, body.
 type Add<'a> = dyn FnMut(Symbol, &'static str, bool, usize, &Write<'_>) -> Result<()> + 'a;
 
-/// The functions of a training step, with what the inputs of its update are.
-fn of_step(rates: &[Rate], add: &mut Add<'_>) -> Result<()> {
-    add(Symbol::StepArenaBytes, "step_arena_bytes", true, 1, &|f, p| step::arena_bytes(f, p[0]))?;
-    add(Symbol::Predict, "predict", true, 1, &|f, p| step::over_all(f, p[0], STEP_PREDICT))?;
-    add(Symbol::Gradients, "gradients", true, 1, &|f, p| step::over_all(f, p[0], STEP_GRADIENTS))?;
-    add(Symbol::Update, "update", true, 1, &|f, p| step::update(f, p[0], rates))?;
+/// The functions of a training step.
+fn of_step(spec: &StepSpec, add: &mut Add<'_>) -> Result<()> {
+    add(Symbol::StepArenaBytes, "step_arena_bytes", true, 1, &|f, p| step::arena_bytes(f, p[0], spec))?;
+    add(Symbol::Predict, "predict", true, 1, &|f, p| step::predict(f, p[0]))?;
+    add(Symbol::Gradients, "gradients", true, 1, &|f, p| step::gradients(f, p[0], spec))?;
+    add(Symbol::Update, "update", true, 1, &|f, p| step::update(f, p[0], spec))?;
     add(Symbol::TrainingStep, "step", true, 1, &|f, p| step::step(f, p[0]))?;
     add(Symbol::Export, "export", true, 4, &|f, p| step::export(f, [p[0], p[1], p[2], p[3]]))?;
-    add(Symbol::OverImages, "over_images", false, 2, &|f, p| step::over_images(f, [p[0], p[1]]))?;
+    if !spec.masks.is_empty() {
+        add(Symbol::Sequence, "sequence", false, 4, &|f, p| masks::sequence(f, [p[0], p[1], p[2], p[3]]))?;
+        add(Symbol::Factors, "factors", false, 5, &|f, p| masks::factors(f, [p[0], p[1], p[2], p[3], p[4]]))?;
+    }
     add(Symbol::Execute, "execute", false, 4, &|f, p| run::run(f, p[0], Some([p[1], p[2]]), Some(p[3])))
 }
 

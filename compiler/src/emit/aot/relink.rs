@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use fornax_runtime::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, Head, Sample};
-use fornax_runtime::{Arch, ConstantPool, DType, Level, Library, Port};
+use fornax_runtime::{Arch, DType, Level, Library, Port};
 use object::elf;
 
 use super::selftest::{self, Selftest};
@@ -49,7 +49,7 @@ pub fn relink(
         other => return Err(wrong("format", &format!("{FORMAT_VERSION} or {FORMAT_WITH_STATE}, of inference"), other)),
     };
     let arch = Arch::HOST;
-    let shape = entry::EntryOptions { arch, embedded: sections.embedded, simple: simple(library), state, rates: None };
+    let shape = entry::EntryOptions { arch, embedded: sections.embedded, simple: simple(library), state, step: None };
     // Half of the work has nothing to do with the weights.
     let (functions, others) = std::thread::scope(|scope| {
         let functions = scope.spawn(|| entry::functions(shape));
@@ -78,11 +78,9 @@ fn changed_weights(
     change: impl FnOnce(&mut [u8]),
     threads: usize,
 ) -> Result<(Weights, Option<Selftest>)> {
-    let old = library.weights();
-    let mut memory = ConstantPool::zeroed(old.len()).map_err(runtime)?;
-    let constants = memory.slice_mut(0, old.len());
-    constants.copy_from_slice(old);
-    change(constants);
+    let mut memory = library.weights_to_change().map_err(runtime)?;
+    let bytes = memory.len();
+    change(memory.slice_mut(0, bytes));
     let weights = weights::sealed(memory, head.layout, library.sections().note.guarded_bytes as usize);
     let tested = if head.selftest == 0 { None } else { run(library, &weights.bytes, threads)? };
     Ok((weights, tested))

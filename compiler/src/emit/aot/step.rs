@@ -4,7 +4,7 @@
 //! entry functions and loader need of them: a [`StepTable`], how long each plan's prologue is, what the file of trained parameters begins
 //! with. That file is one of safetensors: a length of 8 bytes, JSON, and the elements of each tensor.
 
-use fornax_runtime::artifact::{STEP_BINDINGS, StepTable};
+use fornax_runtime::artifact::{STEP_BINDINGS, STEP_GRADIENTS, StepTable};
 
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Variable};
@@ -16,6 +16,35 @@ pub enum Rate {
     Learning,
     /// It is [`fornax_ir::training::correction`] of this number, for the number of the step.
     Correction(f64),
+    /// It is the norm to which gradients are clipped; theirs is the update's output.
+    Clip(f32),
+    /// It is the share of the old in averages of the parameters: this number, in step `n` at most `(1 + n) / (10 + n)`.
+    Average(f64),
+}
+
+/// Factors for what is dropped of an image, drawn from a sequence of its own: each is 0 at a rate, else 1 over the share that is kept.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Mask {
+    /// Of which sequence they are drawn.
+    pub purpose: u64,
+    /// How many numbers of the sequence come before them.
+    pub first: u64,
+    /// How many they are.
+    pub count: usize,
+    /// Share of those that are dropped, from 0 to below 1.
+    pub rate: f64,
+}
+
+impl Mask {
+    /// The number of 53 bits below which a random one drops.
+    pub(super) fn threshold(&self) -> u64 {
+        (self.rate * (1u64 << 53) as f64).ceil() as u64
+    }
+
+    /// The factor of what is kept.
+    pub(super) fn kept(&self) -> f32 {
+        (1.0 / (1.0 - self.rate)) as f32
+    }
 }
 
 /// What makes a training step of three bindings.
@@ -23,6 +52,8 @@ pub enum Rate {
 pub struct StepSpec {
     /// Images that a run of `predict` and of `gradients` takes.
     pub images: usize,
+    /// Inputs of `gradients` after images and targets, in order; those of a purpose stand side by side.
+    pub masks: Vec<Mask>,
     /// Inputs of `update`, in order.
     pub rates: Vec<Rate>,
     /// How many of the first variables begin with elements of their own; the others begin with zeros.
@@ -39,6 +70,16 @@ impl StepSpec {
         plan.variables.get(self.initialised).map_or(plan.state_bytes(), |variable| variable.offset)
     }
 
+    /// Whether gradients are clipped.
+    pub(super) fn clips(&self) -> bool {
+        self.rates.iter().any(|rate| matches!(rate, Rate::Clip(_)))
+    }
+
+    /// Bytes of the factors of a run of `gradients`, a multiple of 64.
+    pub(super) fn mask_bytes(&self) -> usize {
+        self.masks.iter().map(|mask| 4 * mask.count * self.images).sum::<usize>().next_multiple_of(64)
+    }
+
     /// Holds the bindings to be those of a step.
     ///
     /// # Errors
@@ -50,10 +91,19 @@ impl StepSpec {
         if plans.len() != STEP_BINDINGS.len() {
             return wrong("bindings", STEP_BINDINGS.join(", "), plans.len().to_string());
         }
-        for ((name, ports), levels) in STEP_BINDINGS.iter().zip([[1, 1], [2, 2], [self.rates.len(), 0]]).zip(plans) {
+        let expected = [[1, 1], [2 + self.masks.len(), 2], [self.rates.len(), usize::from(self.clips())]];
+        for ((name, ports), levels) in STEP_BINDINGS.iter().zip(expected).zip(plans) {
             let own = |plan: &Plan| [plan.inputs.len(), plan.outputs.len()];
             if let Some(found) = levels.iter().map(own).find(|found| *found != ports) {
                 return wrong(&format!("inputs and outputs of {name}"), format!("{ports:?}"), format!("{found:?}"));
+            }
+        }
+        for plan in plans.get(STEP_GRADIENTS).into_iter().flatten() {
+            for (port, mask) in plan.inputs.iter().skip(2).zip(&self.masks) {
+                let (expected, found) = (4 * mask.count * self.images, port.ty.bytes());
+                if found != expected {
+                    return wrong(&format!("bytes of {}", port.name), expected.to_string(), found.to_string());
+                }
             }
         }
         let zeros = plans.iter().flatten().flat_map(|plan| plan.variables.iter().skip(self.initialised));

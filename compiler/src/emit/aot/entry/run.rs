@@ -58,7 +58,7 @@ pub fn run<'r, 'f>(
 }
 
 /// Refuses an arena that this call cannot use, and writes the number of workers into one that it can.
-fn check_arena<'r, 'f>(
+pub fn check_arena<'r, 'f>(
     f: &'r Routine<'f>,
     tables: Val<'r, 'f>,
     call: Val<'r, 'f>,

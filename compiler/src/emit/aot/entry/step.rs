@@ -1,8 +1,8 @@
 //! The functions of a library that holds a training step.
 //!
 //! In: a [`StepCall`] with images, and a state. Out: runs of the library's three bindings, one after the other: as many of `predict` or `gradients`
-//! as the images take, one of `update`. What a run's prologue leaves in the arena depends on the state alone, which `predict` and `gradients` change
-//! in their sums only; so within a call it runs once, and no call trusts the arena of another.
+//! as the images take, one of `update`. What a run's prologue leaves in the arena depends on the state alone, and on nothing in it that the run
+//! changes; so within a call it runs once, and no call trusts the arena of another.
 
 use std::mem::offset_of;
 
@@ -12,24 +12,24 @@ use fornax_runtime::artifact::{
     StepCall, StepTable, Variable,
 };
 
-use super::{Symbol, needed, record, refuse, run, state, step_table, tables};
+use super::{Symbol, masks, needed, record, refuse, run, state, step_table, tables};
 use crate::codegen::clif::routine::{Routine, Val};
-use crate::emit::aot::Rate;
+use crate::emit::aot::{Rate, StepSpec};
 
 /// The record of a binding.
 fn binding<'r, 'f>(f: &'r Routine<'f>, number: Val<'r, 'f>) -> Val<'r, 'f> {
     record(tables(f), offset_of!(Head, bindings_at), number, Binding::SIZE)
 }
 
-/// `size_t step_arena_bytes(uint32_t threads)`: what the most demanding part needs.
-pub fn arena_bytes<'r, 'f>(f: &'r Routine<'f>, threads: Val<'r, 'f>) -> Val<'r, 'f> {
+/// `size_t step_arena_bytes(uint32_t threads)`: what the most demanding part needs, and after it room for the factors of what is dropped.
+pub fn arena_bytes<'r, 'f>(f: &'r Routine<'f>, threads: Val<'r, 'f>, spec: &StepSpec) -> Val<'r, 'f> {
     let threads = threads.low();
     let (threads, most) = (f.select(threads.is(0u64), 1u64, threads), f.var(0u64));
     f.repeat(STEP_BINDINGS.len(), |number| {
         let own = needed(binding(f, number), threads);
         most.set(f.select(most.get().below(own), own, most.get()));
     });
-    most.get()
+    most.get() + spec.mask_bytes()
 }
 
 /// Refuses a description that is absent or of another version.
@@ -39,47 +39,87 @@ fn check<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>) {
     refuse(f, step.u32(offset_of!(StepCall, abi)).is_not(u64::from(ABI_VERSION)), Status::Abi);
 }
 
-/// `int predict(const fornax_step *)` and `int gradients(const fornax_step *)`.
-pub fn over_all<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, number: usize) -> Val<'r, 'f> {
+/// `int predict(const fornax_step *)`.
+pub fn predict<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>) -> Val<'r, 'f> {
     check(f, step);
-    f.call(Symbol::OverImages as u32, [step, f.int(number as u64)])
+    let sides = [[offset_of!(StepCall, input)].as_slice(), &[offset_of!(StepCall, logits)]];
+    over_images(f, step, STEP_PREDICT, sides, None)
 }
 
-/// `int over_images(const fornax_step *, binding)`: runs `predict` or `gradients` for all images.
-pub fn over_images<'r, 'f>(f: &'r Routine<'f>, [step, number]: [Val<'r, 'f>; 2]) -> Val<'r, 'f> {
+/// `int gradients(const fornax_step *)`.
+pub fn gradients<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, spec: &StepSpec) -> Val<'r, 'f> {
+    check(f, step);
+    let inputs = [offset_of!(StepCall, input), offset_of!(StepCall, targets)];
+    let outputs = [offset_of!(StepCall, loss), offset_of!(StepCall, logits)];
+    over_images(f, step, STEP_GRADIENTS, [&inputs, &outputs], Some(spec))
+}
+
+/// Runs binding `number` for all images. Inputs and outputs lie where these fields of the call say, the factors of what is dropped at the end of
+/// the arena.
+fn over_images<'r, 'f>(
+    f: &'r Routine<'f>,
+    step: Val<'r, 'f>,
+    number: usize,
+    sides: [&[usize]; 2],
+    spec: Option<&StepSpec>,
+) -> Val<'r, 'f> {
     let (each, images) = (step_table(f).u32(offset_of!(StepTable, images)), step.u32(offset_of!(StepCall, images)));
     let runs = f.divide(images, each);
     refuse(f, images.is(0u64) | (runs * each).is_not(images), Status::Step);
-    // Of `predict` the one input and the one output, of `gradients` both.
-    let fields = |fields: [usize; 2]| fields.map(|field| step.u64(field));
-    let inputs = fields([offset_of!(StepCall, input), offset_of!(StepCall, targets)]);
-    let outputs = fields([offset_of!(StepCall, loss), offset_of!(StepCall, logits)]);
-    let gradients = number.is(STEP_GRADIENTS as u64);
-    let count = f.select(gradients, 2u64, 1u64);
-    let outputs = [f.select(gradients, outputs[0], outputs[1]), outputs[1]];
-    let ports = ports(f, binding(f, number));
-    let lists = [f.stack(32), f.stack(32)];
-    for (at, address) in inputs.into_iter().chain(outputs).enumerate() {
-        // The ports of `predict` are its input and its output; what `gradients` alone has is not read.
-        let (side, slot) = (at / 2, at % 2);
-        let used = f.int(slot as u64).below(count);
-        let port = ports + f.select(used, count * side + slot, 0u64) * Port::SIZE;
-        refuse(f, used & address.is(0u64), Status::Null);
-        lists[side].set_u64(8 * slot, address);
-        lists[side].set_u64(16 + 8 * slot, port.u64(offset_of!(Port, bytes)));
+    let binding = binding(f, f.int(number as u64));
+    let dropped = spec.map_or(&[][..], |spec| &spec.masks);
+    let counts = [sides[0].len() + dropped.len(), sides[1].len()];
+    // Of each side addresses, then sizes.
+    let lists = counts.map(|count| f.stack(16 * count as u32));
+    let mut port = ports(f, binding);
+    for (side, count) in counts.into_iter().enumerate() {
+        for slot in 0..count {
+            if let Some(field) = sides[side].get(slot) {
+                let address = step.u64(*field);
+                refuse(f, address.is(0u64), Status::Null);
+                lists[side].set_u64(8 * slot, address);
+            }
+            lists[side].set_u64(8 * (count + slot), port.u64(offset_of!(Port, bytes)));
+            port = port + Port::SIZE;
+        }
     }
     let call = f.stack(size_of::<Call>() as u32);
-    let sides = lists.map(|list| (count, list, list + 16u64));
-    describe(f, call, step, number, sides);
+    let described = [0, 1].map(|side| (f.int(counts[side] as u64), lists[side], lists[side] + 8 * counts[side]));
+    describe(f, call, step, f.int(number as u64), described);
+    let held = spec.filter(|_| !dropped.is_empty()).map(|spec| {
+        let held = reserve(f, call, binding, spec);
+        let mut own = held;
+        for (slot, mask) in dropped.iter().enumerate() {
+            lists[0].set_u64(8 * (sides[0].len() + slot), own);
+            own = own + 4 * mask.count * spec.images;
+        }
+        (held, spec.images)
+    });
     let (state, n) = (step.u64(offset_of!(StepCall, state)), step.u64(offset_of!(StepCall, state_bytes)));
     f.repeat(runs, |at| {
+        if let Some((held, images)) = held {
+            masks::write(f, step, (at * images, images), dropped, held);
+        }
         let code = f.call(Symbol::Execute as u32, [call, state, n, at]).low();
         f.return_if(code.is_not(Status::Ok as u64), code);
-        for (list, slot) in lists.into_iter().flat_map(|list| [(list, 0), (list, 1)]) {
-            list.set_u64(8 * slot, list.u64(8 * slot) + list.u64(16 + 8 * slot));
+        for ((list, count), fields) in lists.into_iter().zip(counts).zip(sides) {
+            for slot in 0..fields.len() {
+                list.set_u64(8 * slot, list.u64(8 * slot) + list.u64(8 * (count + slot)));
+            }
         }
     });
     f.int(Status::Ok as u64)
+}
+
+/// Takes the last bytes of the arena for the factors of what is dropped: their address.
+fn reserve<'r, 'f>(f: &'r Routine<'f>, call: Val<'r, 'f>, binding: Val<'r, 'f>, spec: &StepSpec) -> Val<'r, 'f> {
+    let (arena, bytes) = (call.u64(offset_of!(Call, arena)), call.u64(offset_of!(Call, arena_bytes)));
+    let own = spec.mask_bytes();
+    refuse(f, bytes.below(own), Status::ArenaSize);
+    call.set_u64(offset_of!(Call, arena_bytes), (bytes - own) & !63u64);
+    // Nothing is written into an arena that is none.
+    run::check_arena(f, tables(f), call, binding, arena);
+    arena + ((bytes - own) & !63u64)
 }
 
 /// Address of the ports of a binding.
@@ -102,17 +142,19 @@ fn describe<'r, 'f>(
 }
 
 /// `int update(const fornax_step *)`.
-pub fn update<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, rates: &[Rate]) -> Val<'r, 'f> {
+pub fn update<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, spec: &StepSpec) -> Val<'r, 'f> {
     check(f, step);
     check_rate(f, step);
-    let count = rates.len();
+    let count = spec.rates.len();
     let (values, lists) = (f.stack(4 * count.max(1) as u32), f.stack(16 * count.max(1) as u32));
     let number = step.u32(offset_of!(StepCall, number));
     let float = f.call(Symbol::FloatEnter as u32, []);
-    for (at, rate) in rates.iter().enumerate() {
+    for (at, rate) in spec.rates.iter().enumerate() {
         let value = match rate {
             Rate::Learning => step.u32(offset_of!(StepCall, rate)),
             Rate::Correction(beta) => correction(f, *beta, number),
+            Rate::Clip(norm) => f.int(norm.to_bits().into()),
+            Rate::Average(most) => average(f, *most, number),
         };
         values.set_u32(4 * at, value);
         lists.set_u64(8 * at, values + 4 * at);
@@ -122,9 +164,18 @@ pub fn update<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>, rates: &[Rate]) -> 
     let call = f.stack(size_of::<Call>() as u32);
     let none = f.int(0);
     let inputs = (f.int(count as u64), lists, lists + 8 * count);
-    describe(f, call, step, f.int(STEP_UPDATE as u64), [inputs, (none, none, none)]);
+    let outputs = if spec.clips() { norm(f, step) } else { (none, none, none) };
+    describe(f, call, step, f.int(STEP_UPDATE as u64), [inputs, outputs]);
     let (state, n) = (step.u64(offset_of!(StepCall, state)), step.u64(offset_of!(StepCall, state_bytes)));
     f.call(Symbol::Execute as u32, [call, state, n, none])
+}
+
+/// Where the norm of the gradients goes: to the caller, or nowhere.
+fn norm<'r, 'f>(f: &'r Routine<'f>, step: Val<'r, 'f>) -> run::Tensors<'r, 'f> {
+    let (unwanted, list, wanted) = (f.stack(16), f.stack(16), step.u64(offset_of!(StepCall, norm)));
+    list.set_u64(0, f.select(wanted.is(0u64), unwanted, wanted));
+    list.set_u64(8, 4u64);
+    (f.int(1), list, list + 8u64)
 }
 
 /// Refuses an update that has no number, or a learning rate that is none.
@@ -144,6 +195,12 @@ fn correction<'r, 'f>(f: &'r Routine<'f>, beta: f64, number: Val<'r, 'f>) -> Val
         square.set(square.get().times_f64(square.get()));
     });
     one.over_f64(one.minus_f64(power.get())).f64_to_f32()
+}
+
+/// The f32 nearest to `most`, or to `(1 + number) / (10 + number)` if that is less. Both are from 0 to below 1, and ordered as their bits.
+fn average<'r, 'f>(f: &'r Routine<'f>, most: f64, number: Val<'r, 'f>) -> Val<'r, 'f> {
+    let early = (number + 1u64).to_f64().over_f64((number + 10u64).to_f64());
+    f.select(early.below(most.to_bits()), early, most.to_bits()).f64_to_f32()
 }
 
 /// `int step(const fornax_step *)`: nothing is done if the update would be refused for its numbers.
@@ -175,5 +232,3 @@ pub fn export<'r, 'f>(f: &'r Routine<'f>, [from, n, file, bytes]: [Val<'r, 'f>; 
     });
     f.int(Status::Ok as u64)
 }
-
-const _: () = assert!(STEP_PREDICT == 0, "what STEP_GRADIENTS is not");

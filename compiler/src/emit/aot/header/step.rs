@@ -19,10 +19,14 @@ typedef struct fornax_step {
   uint32_t number; /* of the update, from 1 */
   float rate;      /* the learning rate */
   uint32_t reserved;
+  uint64_t seed;        /* what is dropped of an image depends on seed, epoch and key, and on nothing else */
+  uint64_t epoch;       /* the pass over the images under way */
+  const uint64_t *keys; /* of each image, by which it is known in every epoch; NULL: 0, 1, 2, ... */
   const void *input;    /* at any address, like targets, losses and logits */
   const float *targets; /* a weight for each class of each image */
   float *loss;          /* of each image: minus the sum of target times log softmax */
   float *logits;        /* a score for each class of each image */
+  float *norm;          /* of all gradients before update clips them; NULL: not wanted */
   void *state; /* filled; used by one call at a time */
   size_t state_bytes;
   void *arena; /* initialised; used by one call at a time */
@@ -38,25 +42,27 @@ const FUNCTIONS: &str = "\
 /* This network learns: its parameters, which lie in the state, are moved along gradients of the cross-entropy of images with known
  * classes, by {about}.
  * A batch is one call of {prefix}_step with all its images. Targets are 1 for the class that an image shows and 0 for the others, divided by the
- * number of images in the batch; smoothed or soft ones are as good. Bits depend on images, their order, targets, rates and numbers,
- * not on threads, level, or how the images of a batch are dealt to calls of {prefix}_gradients. */
+ * number of images in the batch; smoothed or soft ones are as good. Bits depend on images, their order, targets, rates and numbers, what
+ * is dropped on seed, epoch and keys: not on threads, level, or how the images of a batch are dealt to calls of {prefix}_gradients, but for batch norms
+ * by the statistics of a run. */
 
 /* Size of an arena that serves every call of a step, at a multiple of 64. */
 size_t {prefix}_step_arena_bytes(uint32_t threads);
 
-/* Logits of images, with what the parameters hold now; reads neither targets nor losses, and changes nothing. */
+/* Logits of images as the network has them that {prefix}_export would write now; reads neither targets nor losses, and changes nothing. */
 int {prefix}_predict(const fornax_step *step);
 
 /* Adds the gradients of images to the sums in the state; losses and logits are those before the update. */
 int {prefix}_gradients(const fornax_step *step);
 
-/* Moves the parameters along the sums, and clears these; reads neither images nor targets. */
+/* Moves the parameters along the sums, and clears these; reads neither images nor targets. Gradients that are clipped have their norm
+ * left in norm. */
 int {prefix}_update(const fornax_step *step);
 
 /* gradients, then update. */
 int {prefix}_step(const fornax_step *step);
 
-/* Writes the trained parameters as a safetensors file of {upper}_EXPORT_BYTES bytes, under the names of the model they came from. */
+/* Writes the trained parameters, or their averages if there are any, as a safetensors file of {upper}_EXPORT_BYTES bytes, under the names of the model they came from. */
 int {prefix}_export(const void *state, size_t n, void *file, size_t bytes);
 
 ";
