@@ -22,7 +22,7 @@ use super::random::{Draw, Purpose};
 use super::recipe::decay_of;
 use super::schedule::Schedule;
 use super::scope::Layers;
-use super::step::{Rates, Step};
+use super::step::{Rates, Step, StepBound};
 use crate::error::{Error, Result};
 use crate::images::Layout;
 
@@ -66,17 +66,18 @@ impl<'a> Run<'a> {
     /// constants.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming the flag that does not fit the network or the photos; as [`Step::new`].
+    /// [`Error::Usage`] naming the flag that does not fit the network or the photos; as [`Step::within`].
     pub fn new(
-        graph: &Graph,
+        graph: Graph,
         head: &BTreeSet<String>,
         train: &'a Photos,
         classes: usize,
         options: &'a FinetuneOptions,
+        bound: StepBound,
     ) -> Result<Self> {
-        let layers = Layers::new(graph, head)?;
+        let layers = Layers::new(&graph, head)?;
         let names = layers.names(options.scope)?;
-        let follow = if options.norms == Norms::Trained { trained_norms(graph, &names)? } else { BTreeSet::new() };
+        let follow = if options.norms == Norms::Trained { trained_norms(&graph, &names)? } else { BTreeSet::new() };
         let training = TrainingOptions {
             trained: &|name| names.contains(name),
             norms: &|name| if follow.contains(name) { Norm::Trained } else { Norm::Fixed },
@@ -92,7 +93,10 @@ impl<'a> Run<'a> {
             ema: options.ema.is_some(),
         };
         let pool = Arc::new(Pool::at_most(options.threads.max(1), false)?);
-        let step = Step::new(graph, &training, &crate::facade::host()?, pool)?;
+        let step = Step::within(&graph, &training, &crate::facade::host()?, pool, bound)?;
+        // The step has its elements now.
+        drop(graph);
+        fornax_runtime::return_free_memory();
         if options.drop_path > 0.0 && step.blocks() == 0 {
             return Err(Error::usage("--drop-path", "a network with residual blocks", "none"));
         }

@@ -99,28 +99,39 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     }
     optimiser::states(&mut b, &model.parameters, &running, options)?;
     let graph = b.finish().renumbered()?;
-    let predict = predict(network, logits, &model.running, &graph)?;
+    let predict = predict(network, logits, &model, &graph, options)?;
     let Model { parameters, folds, .. } = model;
     let leaves = reached.into_iter().map(|(name, ..)| name).collect();
     Ok(Built { graph, predict, parameters, folds, leaves, running, blocks })
 }
 
 /// The network up to its logits, as it was before anything was added to it but parameters and folded weights: with the other variables of
-/// `gradients`, of which it reads the running averages of batch norms.
-fn predict(network: Graph, logits: ValueId, norms: &[Running], gradients: &Graph) -> Result<Graph> {
+/// `gradients`, of which it reads the running averages of batch norms; and the averages of all that it reads, where they are kept.
+fn predict(
+    network: Graph,
+    logits: ValueId,
+    model: &Model<'_>,
+    gradients: &Graph,
+    options: &TrainingOptions<'_>,
+) -> Result<Graph> {
     let mut b = GraphBuilder::of(network);
+    let own = b.graph().variables().to_vec();
     let mut states = BTreeMap::new();
-    for id in &gradients.variables()[b.graph().variables().len()..] {
+    for id in &gradients.variables()[own.len()..] {
         let node = gradients.node(*id);
         if let Some(variable) = node.variable() {
             let state = b.state(&node.name, &variable.name, variable.initial.clone());
-            states.insert(variable.name.as_str(), state);
+            states.insert(variable.name.clone(), state);
         }
     }
-    for running in norms {
+    if options.ema {
+        average(&mut b, model, &own, &states)?;
+    }
+    for running in &model.running {
         let mut operands = b.graph().operands(running.norm);
         for (i, (key, _)) in running.averages.iter().enumerate() {
-            operands[3 + i] = states.get(key.as_str()).copied().unwrap_or(operands[3 + i]);
+            let key = if options.ema { optimiser::state_name("ema", key) } else { key.clone() };
+            operands[3 + i] = states.get(&key).copied().unwrap_or(operands[3 + i]);
         }
         if let Some(op) = b.graph().node(running.norm).op().cloned() {
             b.graph_mut().set_op(running.norm, op, &operands);
@@ -130,6 +141,27 @@ fn predict(network: Graph, logits: ValueId, norms: &[Running], gradients: &Graph
     b.graph_mut().remove_dead();
     b.graph_mut().name.push_str(".predict");
     Ok(b.finish())
+}
+
+/// Lets a network read averages in place of the parameters among `variables`, and what is folded of them.
+fn average(
+    b: &mut GraphBuilder,
+    model: &Model<'_>,
+    variables: &[NodeId],
+    states: &BTreeMap<String, ValueId>,
+) -> Result<()> {
+    let averages = model.parameters.iter().filter_map(|p| states.get(&optimiser::state_name("ema", &p.name)).copied());
+    let averages: Vec<ValueId> = averages.collect();
+    // The first variables are the parameters, in order.
+    for (parameter, average) in variables.iter().zip(&averages) {
+        b.graph_mut().replace_uses(*parameter, *average);
+    }
+    for fold in &model.folds {
+        let [weight, bias] = fold::folded(b, fold, &averages)?;
+        let x = b.graph().operands(fold.norm)[0];
+        b.graph_mut().set_op(fold.norm, Conv { bias: true, ..fold.op.clone() }.into(), &[x, weight, bias]);
+    }
+    Ok(())
 }
 
 /// Where in the order of the graph each value is read last.
