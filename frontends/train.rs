@@ -59,10 +59,12 @@ pub mod classifier;
 pub mod dataset;
 pub mod events;
 pub mod finetune;
+mod fitting;
 pub mod folder;
 pub mod library;
 pub mod logistic;
 pub mod masks;
+mod memory;
 pub mod metrics;
 pub mod mirrored;
 pub mod mix;
@@ -83,3 +85,4 @@ pub mod statistics;
 pub mod step;
 #[cfg(test)]
 mod testing;
+mod validation;

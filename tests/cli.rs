@@ -8,6 +8,8 @@ mod files;
 mod finetuning;
 #[path = "cli/measuring.rs"]
 mod measuring;
+#[path = "cli/memory.rs"]
+mod memory;
 #[path = "cli/scaling.rs"]
 mod scaling;
 mod support;

@@ -84,6 +84,13 @@ fn state(plan: &Plan, initial: Range<usize>) -> StateParts {
     StateParts { variables, bytes, initial: initial.start, initial_bytes: initial.len() }
 }
 
+/// How much of the state block of `plan` does not begin with zeros that go on to its end.
+fn initial_bytes(plan: &Plan) -> usize {
+    let begins = |variable: &&plan::Variable| !variable.initial.bytes().is_some_and(|b| fornax_runtime::is_zero(&b));
+    let last = plan.variables.iter().rev().find(begins);
+    last.map_or(0, |variable| (variable.offset + variable.initial.ty.bytes()).next_multiple_of(fornax_runtime::ALIGN))
+}
+
 /// Writes what the parameters and states of `plan` begin with into zeroed memory: the beginning of its state block, up to where nothing but
 /// zeros follows.
 fn fill_state(plan: &Plan, block: &mut [u8]) {

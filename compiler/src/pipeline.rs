@@ -19,7 +19,7 @@ use fornax_ir::Remark;
 use fornax_ir::graph::Graph;
 use fornax_runtime::Program;
 
-pub use fornax_ir::pipeline::{Optimised, PASSES, Pass, PipelineOptions, Snapshot, optimise, run_pass};
+pub use fornax_ir::pipeline::{Optimised, PASSES, Pass, PipelineOptions, Snapshot, kept_bytes, optimise, run_pass};
 
 /// How to compile.
 #[derive(Clone, Debug, Default)]

@@ -25,7 +25,7 @@ use crate::dataset::validation;
 use crate::image_options::ImageArgs;
 use crate::model_options::ModelArgs;
 use crate::output::Output;
-use crate::train_options::PhotoArgs;
+use crate::train_options::{PhotoArgs, size};
 
 /// How many photos that are there twice are listed.
 const LISTED: usize = 8;
@@ -80,6 +80,10 @@ struct TrainingArgs {
     /// Photos that are computed at once, a number or auto. It changes memory and time, and no bit.
     #[arg(long, value_name = "N|auto", default_value = "auto")]
     micro_batch: MicroBatch,
+    /// The most memory of the process, such as 200MB, photos in --photo-cache apart: fewer photos are computed at once, and values are computed
+    /// again instead of kept. It changes time, and no bit.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
     /// The highest learning rate; auto looks for one by a short test.
     #[arg(long, value_name = "X|auto", default_value = "0.001", value_parser = rate)]
     lr: Rate,
@@ -194,6 +198,7 @@ impl Args {
             flip: own.flip,
             patience: own.patience.map(usize::from),
             seed: self.model.seed(),
+            memory: own.memory,
             threads: self.read.threads(),
         }
     }
@@ -203,6 +208,7 @@ impl Args {
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let options = args.options();
     options.check()?;
+    fornax::runtime::keep_large_memory_apart();
     let dataset = Dataset::open(&args.photos, &DatasetOptions { validation: args.val.clone(), seed: options.seed })?;
     dataset.notes.iter().for_each(|note| out.note(&format!("note: {note}")));
     outside(&args.output, &args.photos)?;
@@ -338,7 +344,7 @@ impl<'a> Watch<'a> {
                     100.0 * epoch.val_accuracy,
                     epoch.time.as_secs_f64()
                 ));
-                if let Err(error) = self.folder.save(epochs, &step.save_state()) {
+                if let Err(error) = self.folder.save(epochs, step.state_parts()) {
                     self.failed = Some(error);
                     return Flow::Stop;
                 }

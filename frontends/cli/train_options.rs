@@ -51,7 +51,7 @@ fn bad_images(text: &str) -> Result<BadImages, String> {
 }
 
 /// A number of bytes: `300000000`, `64MiB`, `2GB`.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let units =
         [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("KB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     let unit = units.iter().find(|(name, _)| text.ends_with(name));

@@ -222,14 +222,12 @@ impl Preprocess {
             let raw = f64::from(pixels.values[pixel * 3 + source(channel)]);
             ((raw * self.scale - self.mean[channel]) / self.std[channel]) as f32
         };
+        let mut values = Vec::with_capacity(area * channels);
         match self.layout {
-            Layout::Nchw => {
-                (0..channels).flat_map(|c| (0..area).map(move |p| (p, c))).map(|(p, c)| value(p, c)).collect()
-            }
-            Layout::Nhwc => {
-                (0..area).flat_map(|p| (0..channels).map(move |c| (p, c))).map(|(p, c)| value(p, c)).collect()
-            }
+            Layout::Nchw => (0..channels).for_each(|c| values.extend((0..area).map(|p| value(p, c)))),
+            Layout::Nhwc => (0..area).for_each(|p| values.extend((0..channels).map(|c| value(p, c)))),
         }
+        values
     }
 }
 

@@ -15,7 +15,7 @@ use super::random::{Draw, Purpose};
 use crate::error::Result;
 
 /// Samples that each thread makes in advance.
-const AHEAD: usize = 8;
+const AHEAD: usize = 2;
 
 /// A photo's place in an epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +64,13 @@ impl<'a> Batches<'a> {
         };
         let weights = counts.iter().map(weight).collect();
         Ok(Self { photos, options, augment: options.augment()?, geometry: photos.geometry(size), weights })
+    }
+
+    /// How many samples are in memory at most, those of a call of `images` images twice: as they come, and as its input.
+    pub fn waiting(options: &FinetuneOptions, images: usize) -> usize {
+        let (each, makers) = (unit(options), options.threads.saturating_sub(1));
+        let queued = makers * (AHEAD.div_ceil(each) + 1) * each;
+        queued.max(each) + 2 * images
     }
 
     /// Photos of an epoch: those of an incomplete last batch are left out where statistics are of a batch.
@@ -124,8 +131,7 @@ impl<'a> Batches<'a> {
         threads: usize,
         body: impl FnOnce(&mut dyn Iterator<Item = Result<Sample>>) -> Result<R>,
     ) -> Result<R> {
-        // What is mixed is made by batches.
-        let each = if self.options.mix.is_none() { 1 } else { self.options.batch };
+        let each = unit(self.options);
         let units: Vec<&[Turn]> = order.chunks(self.options.batch).flat_map(|batch| batch.chunks(each)).collect();
         let sizes: Vec<usize> =
             order.chunks(self.options.batch).flat_map(|batch| vec![batch.len(); batch.len().div_ceil(each)]).collect();
@@ -190,6 +196,11 @@ impl<'a> Batches<'a> {
         let smoothing = self.options.smoothing;
         smoothing / self.weights.len() as f64 + if class == label { 1.0 - smoothing } else { 0.0 }
     }
+}
+
+/// How many samples are made together: what is mixed is made by batches.
+fn unit(options: &FinetuneOptions) -> usize {
+    if options.mix.is_none() { 1 } else { options.batch }
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use bytes::Bytes;
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::Bindings;
-use fornax_ir::types::Constant;
 
+use super::batches::Batches;
 use super::classifier::{fitted, fresh};
 pub use super::events::{Epoch, Event, Flow};
+use super::memory::Budget;
 use super::metrics::Evaluation;
 use super::mirrored::judge;
 pub use super::options::{Balance, FinetuneOptions, Flip, MicroBatch, Norms};
@@ -23,7 +25,8 @@ use super::probe::probe;
 use super::run::Run;
 use super::scope::{Layers, Scope};
 use super::sound::expect_sound;
-use super::step::Step;
+use super::step::StepBound;
+use super::validation::evaluated;
 use super::{range, statistics};
 use crate::error::{Error, Result};
 use crate::facade::{Head, Model, with_constants};
@@ -46,8 +49,8 @@ pub struct Finetuned {
 pub struct Saved {
     /// Epochs that were done.
     pub epochs: Vec<Epoch>,
-    /// [`Step::save_state`] after the last of them.
-    pub state: Vec<u8>,
+    /// [`super::step::Step::save_state`] after the last of them.
+    pub state: Bytes,
 }
 
 /// Fine-tunes `model`; `tell` hears of every step and may stop it, and `saved` is where an earlier run of the same
@@ -103,21 +106,17 @@ pub fn finetune(
         None => fresh(&head, classes.len(), None),
     };
     let metadata = model.metadata_for(classes, train.preprocess())?;
-    let evaluate = |constants: &BTreeMap<String, Constant>| -> Result<(Model, Evaluation)> {
-        let model = model.retrained(constants.clone(), metadata.clone(), classes.len());
-        let probabilities = probabilities(&model, val, options.threads)?;
-        let labels = val.photos().iter().map(|photo| photo.class).collect();
-        Ok((model, Evaluation::new(labels, probabilities, classes.len())))
-    };
     let mut flow = probed.as_ref().map_or(Flow::Continue, |probed| tell(Event::Probed(probed)));
     if let Some(found) = mirrored.filter(|_| flow == Flow::Continue) {
         flow = tell(Event::Mirrored(&found));
     }
-    let (mut epochs, mut last) = (Vec::new(), None);
+    let (mut epochs, mut evaluation) = (Vec::new(), None);
     if options.recipe.scope != Scope::Head && flow == Flow::Continue {
-        let graph = calls(graph, options, |images| Ok(network(model, train, images)?.0))?;
-        let graph = with_constants(graph, &constants)?;
-        let mut run = Run::new(&graph, &of_head, train, classes.len(), options)?;
+        let budget = Budget::new(options, graph, [train, val]);
+        let graph = |images| with_constants(network(model, train, images)?.0, &constants);
+        let mut run = within(&budget, options, train, graph, |graph, bound| {
+            Run::new(graph, &of_head, train, classes.len(), options, bound)
+        })?;
         if options.lr.is_none() {
             run.schedule.peak = range::rate(&mut run)?;
             flow = tell(Event::Rate(run.schedule.peak));
@@ -126,33 +125,37 @@ pub fn finetune(
             run.step.restore_state(&saved.state)?;
             epochs = saved.epochs;
         }
-        // Taken from the step when they are needed, as they are as large as the network.
-        let trained = |step: &Step| -> Result<BTreeMap<String, Constant>> {
-            let own = step.constants(options.recipe.ema.is_some())?;
-            Ok(constants.clone().into_iter().chain(own).collect())
-        };
         while epochs.len() < options.epochs && flow == Flow::Continue && !stalled(&epochs, options.patience) {
-            // Compiled for the validation, and not needed during an epoch.
-            last = None;
+            evaluation = None;
             let begun = Instant::now();
             let seen;
             (seen, flow) = run.epoch(epochs.len(), tell)?;
             if flow == Flow::Stop {
                 break;
             }
-            let (model, said) = evaluate(&trained(&run.step)?)?;
+            let said = evaluated(&mut run.step, val, classes.len(), options.threads)?;
             let (val_loss, val_accuracy) = (said.loss(), said.accuracy(1));
-            last = Some((model, said));
+            evaluation = Some(said);
             let (number, time) = (epochs.len() + 1, begun.elapsed());
             let (loss, accuracy, lr) = (seen.loss(), seen.accuracy(), seen.lr);
             epochs.push(Epoch { number, loss, accuracy, val_loss, val_accuracy, lr, time });
             flow = tell(Event::Epoch(&epochs, &run.step));
         }
-        if last.is_none() {
-            constants = trained(&run.step)?;
+        if evaluation.is_none() {
+            evaluation = Some(evaluated(&mut run.step, val, classes.len(), options.threads)?);
         }
+        // What follows needs the parameters alone, a copy of them.
+        run.step.release_arena();
+        constants.extend(run.step.constants(options.recipe.ema.is_some())?);
     }
-    let (model, evaluation) = last.map_or_else(|| evaluate(&constants), Ok)?;
+    let model = model.retrained(constants, metadata, classes.len());
+    let evaluation = match evaluation {
+        Some(evaluation) => evaluation,
+        None => {
+            let labels = val.photos().iter().map(|photo| photo.class).collect();
+            Evaluation::new(labels, probabilities(&model, val, options.threads)?, classes.len())
+        }
+    };
     Ok(Finetuned { model, epochs, evaluation, stopped: flow == Flow::Stop })
 }
 
@@ -174,17 +177,39 @@ fn network(model: &Model, photos: &Photos, images: usize) -> Result<(Graph, Head
     Ok((graph, head))
 }
 
-/// The graph for as many images as a call of the gradients program takes; `one` is that for one image.
-fn calls(one: Graph, options: &FinetuneOptions, graph: impl Fn(usize) -> Result<Graph>) -> Result<Graph> {
-    match (options.recipe.norms, options.micro_batch) {
-        (Norms::Trained, _) => graph(options.batch),
-        (_, MicroBatch::Of(1)) => Ok(one),
-        (_, MicroBatch::Of(images)) => graph(images.min(options.batch)),
-        // As many as threads: steps of one image are too short for several threads to share, and more images leave the caches.
-        (_, MicroBatch::Auto) => match options.threads.clamp(1, options.batch) {
-            1 => Ok(one),
+/// A run within a budget, of calls of as many images as make it fast. `network` is the graph for calls of so many.
+///
+/// # Errors
+/// [`Error::Usage`] naming the least that is possible; as `run`.
+fn within<'a>(
+    budget: &Budget,
+    options: &FinetuneOptions,
+    photos: &Photos,
+    network: impl Fn(usize) -> Result<Graph>,
+    run: impl Fn(Graph, StepBound) -> Result<Run<'a>>,
+) -> Result<Run<'a>> {
+    let (auto, mut images) = match (options.recipe.norms, options.micro_batch) {
+        (Norms::Trained, _) => (false, options.batch),
+        (_, MicroBatch::Of(images)) => (false, images.min(options.batch)),
+        // Steps of one image are too short for several threads to share, and more images leave the caches.
+        (_, MicroBatch::Auto) => (true, options.threads.clamp(1, options.batch)),
+    };
+    let of_one = photos.tensor(0)?.bytes().len() as u64;
+    loop {
+        let less = auto && images > 1;
+        let graph = match network(images) {
             // A network that is for one image only takes one at a time.
-            images => graph(images).or(Ok(one)),
-        },
+            Err(_) if less => {
+                images = 1;
+                continue;
+            }
+            graph => graph?,
+        };
+        let samples = of_one * Batches::waiting(options, images) as u64;
+        match run(graph, budget.left(samples, less)) {
+            Err(Error::Limit { .. }) if less => images = if images > 3 { images / 2 } else { images - 1 },
+            Err(Error::Limit { needed, .. }) => return Err(budget.refusal(samples, needed, images)),
+            made => return made,
+        }
     }
 }

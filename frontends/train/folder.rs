@@ -114,7 +114,10 @@ impl Folder {
         let head: Value = serde_json::from_slice(head).map_err(|_| damaged())?;
         self.expect_same(&head["identity"])?;
         let epochs = head["epochs"].as_array().ok_or_else(damaged)?.iter().map(epoch_of);
-        Ok(Some(Saved { epochs: epochs.collect::<Option<_>>().ok_or_else(damaged)?, state: state.to_vec() }))
+        Ok(Some(Saved {
+            epochs: epochs.collect::<Option<_>>().ok_or_else(damaged)?,
+            state: bytes.slice(bytes.len() - state.len()..),
+        }))
     }
 
     fn expect_same(&self, found: &Value) -> Result<()> {
@@ -144,16 +147,16 @@ impl Folder {
         self.path.join("state/checkpoint")
     }
 
-    /// Writes the log and the checkpoint after an epoch.
+    /// Writes the log and the checkpoint after an epoch: `state` is what [`super::step::Step::state_parts`] gives.
     ///
     /// # Errors
     /// [`Error::File`] if they cannot be written; those of the epoch before are then as they were.
-    pub fn save(&self, epochs: &[Epoch], state: &[u8]) -> Result<()> {
+    pub fn save(&self, epochs: &[Epoch], (parts, state): (Vec<u8>, &[u8])) -> Result<()> {
         let head =
             json!({"identity": self.identity, "epochs": epochs.iter().map(json_of).collect::<Vec<_>>()}).to_string();
         self.make()?;
         let length = (head.len() as u64).to_le_bytes();
-        write_files(&[(&self.checkpoint(), &[MAGIC, &length, head.as_bytes(), state])])?;
+        write_files(&[(&self.checkpoint(), &[MAGIC, &length, head.as_bytes(), &parts, state])])?;
         let lines: String = epochs.iter().map(|epoch| format!("{}\n", json_of(epoch))).collect();
         write_file(self.path.join("log.jsonl"), lines.as_bytes())
     }

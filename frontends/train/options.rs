@@ -49,6 +49,9 @@ pub struct FinetuneOptions {
     pub patience: Option<usize>,
     /// What everything random is drawn from.
     pub seed: u64,
+    /// The most memory that the process may take, bytes, without photos that are kept: fewer photos are computed at once, and values are
+    /// computed again instead of kept, which changes no bit. None: what makes it fast, within bounds.
+    pub memory: Option<u64>,
     /// Threads, which change no bit.
     pub threads: usize,
 }
@@ -71,6 +74,7 @@ impl Default for FinetuneOptions {
             flip: Flip::Auto,
             patience: None,
             seed: 0,
+            memory: None,
             threads: fornax_runtime::available_threads(),
         }
     }
@@ -79,7 +83,7 @@ impl Default for FinetuneOptions {
 /// Photos of a run of the gradients program.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum MicroBatch {
-    /// As many as there are threads.
+    /// As many as there are threads and memory allows.
     #[default]
     Auto,
     /// So many.
@@ -295,7 +299,7 @@ mod tests {
             let differ = own.identity().into_iter().zip(other.identity()).filter(|(a, b)| a != b).count();
             assert_eq!(differ, 1, "{at}");
         }
-        let free = FinetuneOptions { micro_batch: MicroBatch::Of(3), threads: 7, ..own.clone() };
+        let free = FinetuneOptions { micro_batch: MicroBatch::Of(3), threads: 7, memory: Some(1), ..own.clone() };
         assert_eq!(own.identity(), free.identity());
     }
 

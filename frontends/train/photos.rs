@@ -86,6 +86,11 @@ impl Photos {
         self.photos.len()
     }
 
+    /// Bytes of photos that are kept decoded.
+    pub fn kept_bytes(&self) -> u64 {
+        self.images.iter().flatten().map(|image| image.pixels().len() as u64).sum()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.photos.is_empty()

@@ -16,7 +16,7 @@ use super::events::{Event, Flow};
 use super::options::FinetuneOptions;
 use super::photos::Photos;
 use super::schedule::Schedule;
-use super::step::Step;
+use super::step::{Step, StepBound};
 use crate::error::{Error, Result};
 use crate::images::Layout;
 
@@ -60,17 +60,21 @@ impl<'a> Run<'a> {
     /// constants.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming the flag that does not fit the network or the photos; as [`Step::new`].
+    /// [`Error::Usage`] naming the flag that does not fit the network or the photos; as [`Step::within`].
     pub fn new(
-        graph: &Graph,
+        graph: Graph,
         head: &BTreeSet<String>,
         train: &'a Photos,
         classes: usize,
         options: &'a FinetuneOptions,
+        bound: StepBound,
     ) -> Result<Self> {
         let pool = Arc::new(Pool::at_most(options.threads.max(1), false)?);
         let target = crate::facade::host()?;
-        let step = options.recipe.compiled(graph, head, |training| Step::new(graph, training, &target, pool))?;
+        let step = options.recipe.compiled(&graph, head, |training| Step::within(&graph, training, &target, pool, bound))?;
+        // The step has its elements now.
+        drop(graph);
+        fornax_runtime::return_free_memory();
         let shape = &step.inputs()[0].shape;
         let size = match (shape.len(), train.preprocess().layout) {
             (4, Layout::Nchw) => (shape[2], shape[3]),

@@ -1,26 +1,27 @@
 //! A training step in the caller's hands: gradients, then an update.
 //!
 //! In: a graph and what is trained of it. Out: a [`Step`]: [`Step::gradients`] adds the gradients of some images to sums,
-//! [`Step::update`] moves the parameters along them and clears the sums. Both are compiled programs over one block of parameters and
-//! states, which can be saved and put back as bytes. Invariant: bits depend on the images, their order and the options, not on
-//! threads or on how the images of a batch are dealt to calls.
+//! [`Step::update`] moves the parameters along them and clears the sums, [`Step::predict`] says what the network makes of images by now. All are
+//! compiled programs over one block of parameters and states, which can be saved and put back as bytes, and over one arena. Invariant: bits
+//! depend on the images, their order and the options, not on threads or on how the images of a batch are dealt to calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fornax_compiler::pipeline::{CompileOptions, PipelineOptions, compile};
+use fornax_compiler::pipeline::{CompileOptions, PipelineOptions, Planned, plan_for};
 use fornax_compiler::{Target, Times};
 use fornax_ir::graph::Graph;
 use fornax_ir::training::{Optimiser, Training, TrainingOptions, correction};
 use fornax_ir::types::{Constant, TensorType};
 use fornax_runtime::{Pool, Program, Session, Tensor};
 
+use super::fitting;
+pub use super::fitting::StepBound;
 use crate::error::{Error, Result};
 
 /// Position of the programs in the session.
 const GRADIENTS: usize = 0;
-const MAPPED: usize = 1;
-const UPDATE: usize = 2;
+const UPDATE: usize = 1;
 
 /// Bound on constant folding in training graphs, which have constants of a channel each to fold.
 const FOLD_LIMIT: u64 = 1 << 18;
@@ -28,7 +29,10 @@ const FOLD_LIMIT: u64 = 1 << 18;
 /// Gradients, their sums, and the update of a network's parameters.
 pub struct Step {
     session: Session,
-    programs: [Arc<Program>; 3],
+    programs: [Arc<Program>; 2],
+    mapped: Later,
+    predict: Later,
+    target: Target,
     optimiser: Optimiser,
     parameters: Vec<String>,
     running: Vec<String>,
@@ -39,6 +43,13 @@ pub struct Step {
     /// Outputs of the update program.
     norms: Vec<Tensor>,
     times: Times,
+}
+
+/// A program that is compiled when it is first asked for.
+enum Later {
+    Graph(Box<Graph>),
+    /// The program, its position in the session, and its outputs.
+    Compiled(Arc<Program>, usize, Vec<Tensor>),
 }
 
 /// What a step of the optimiser takes besides gradients.
@@ -67,28 +78,58 @@ impl Step {
     /// # Errors
     /// As [`Training::new`]; [`Error::Compiler`] and [`Error::Runtime`] as for any program.
     pub fn new(graph: &Graph, options: &TrainingOptions<'_>, target: &Target, pool: Arc<Pool>) -> Result<Self> {
+        Self::within(graph, options, target, pool, StepBound::NONE)
+    }
+
+    /// [`Step::new`] within a bound on memory, which changes no bit.
+    ///
+    /// # Errors
+    /// As there; [`Error::Limit`] with the least that was found to be possible.
+    pub fn within(
+        graph: &Graph,
+        options: &TrainingOptions<'_>,
+        target: &Target,
+        pool: Arc<Pool>,
+        bound: StepBound,
+    ) -> Result<Self> {
         let mut times = Times::default();
-        let training = times.stage("differentiate", || Training::new(graph, options))?;
-        let Training { gradients, mapped, update, parameters, running, blocks, .. } = training;
-        let mut programs = Vec::with_capacity(3);
-        for graph in [gradients, mapped, update] {
-            let compiled = compile(graph, target, &options_of_graphs(), pool.threads())?;
-            times.extend(&compiled.times);
-            let missing = || Error::usage("stage", "a program", "a plan");
-            programs.push(Arc::new(compiled.program.ok_or_else(missing)?));
-        }
-        let session = Session::of(programs.clone(), pool)?;
-        let [gradients, mapped, update] = [0, 1, 2].map(|at: usize| Arc::clone(&programs[at]));
-        let new = |program: &Program| -> Result<Vec<Tensor>> {
-            let outputs = program.outputs().iter().map(|port| Tensor::zeros(port.dtype, port.shape.clone()));
-            Ok(outputs.collect::<Result<_, _>>()?)
+        let mut training = times.stage("differentiate", || Training::new(graph, options))?;
+        // Written into the session, and kept nowhere else.
+        let initials = training.take_initials();
+        let Training { gradients, mapped, update, predict, parameters, running, blocks } = training;
+        let mut emit = |mut planned: Planned| -> Result<Arc<Program>> {
+            let program = planned.emit(pool.threads())?;
+            times.extend(&planned.times);
+            Ok(Arc::new(program.settled()))
         };
-        let (outputs, norms) = (new(&gradients)?, new(&update)?);
-        let (optimiser, blocks) = (options.optimiser, blocks.len());
-        let programs = [gradients, mapped, update];
+        let compile = options_of_graphs();
+        let gradients = emit(fitting::planned(gradients, target, &compile, bound)?)?;
+        let update = emit(plan_for(update, std::slice::from_ref(target), &compile)?)?;
+        let programs = [gradients, update];
+        let mut session = Session::of(programs.to_vec(), pool)?;
+        for (name, initial) in initials {
+            let unknown = || Error::input("graph", format!("known elements of {name}"), "only a hash");
+            session.set_parameter_bytes(&name, &initial.bytes().ok_or_else(unknown)?)?;
+        }
+        let (outputs, norms) = (outputs_of(&programs[GRADIENTS])?, outputs_of(&programs[UPDATE])?);
+        let (optimiser, blocks, target) = (options.optimiser, blocks.len(), target.clone());
+        let [mapped, predict] = [mapped, predict].map(|graph| Later::Graph(Box::new(graph)));
         // Graphs and plans took as much as the step needs from now on.
         fornax_runtime::return_free_memory();
-        Ok(Self { session, programs, optimiser, parameters, running, blocks, outputs, norms, times })
+        Ok(Self {
+            session,
+            programs,
+            mapped,
+            predict,
+            target,
+            optimiser,
+            parameters,
+            running,
+            blocks,
+            outputs,
+            norms,
+            times,
+        })
     }
 
     /// Images that a call of [`Step::gradients`] takes.
@@ -169,18 +210,23 @@ impl Step {
         }
     }
 
-    /// The gradient of each parameter as the sums have it now, under the parameter's name.
+    /// The gradient of each parameter as the sums have it now, under the parameter's name. The first call compiles its program.
     ///
     /// # Errors
-    /// [`Error::Runtime`] if there is no memory for them.
+    /// [`Error::Compiler`] and [`Error::Runtime`] as for any program.
     pub fn summed(&mut self) -> Result<BTreeMap<String, Tensor>> {
-        let program = Arc::clone(&self.programs[MAPPED]);
-        let mut outputs = Vec::with_capacity(program.outputs().len());
-        for port in program.outputs() {
-            outputs.push(Tensor::zeros(port.dtype, port.shape.clone())?);
-        }
-        self.session.run_program(MAPPED, &[], &mut outputs)?;
-        Ok(program.outputs().iter().map(|port| port.name.clone()).zip(outputs).collect())
+        let (program, outputs) = run_later(&mut self.mapped, &mut self.session, &self.target, &[])?;
+        Ok(program.outputs().iter().map(|port| port.name.clone()).zip(outputs.iter().cloned()).collect())
+    }
+
+    /// The logits of as many images as [`Step::gradients`] takes, without masks, batch norms by their running averages; all by the
+    /// averages over the steps where those are kept. The first call compiles its program.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] naming the input that does not fit; [`Error::Compiler`] as for any program.
+    pub fn predict(&mut self, images: &Tensor) -> Result<&[f32]> {
+        let (_, outputs) = run_later(&mut self.predict, &mut self.session, &self.target, &[images])?;
+        Ok(outputs.first().and_then(Tensor::as_f32).unwrap_or_default())
     }
 
     /// What a parameter or state holds.
@@ -211,6 +257,17 @@ impl Step {
         self.session.save_state()
     }
 
+    /// The two parts of [`Step::save_state`], one after the other, without a copy of what the step holds.
+    pub fn state_parts(&self) -> (Vec<u8>, &[u8]) {
+        self.session.state_parts()
+    }
+
+    /// Gives the memory that is only needed within a call back to the system until the next one.
+    pub fn release_arena(&mut self) {
+        self.session.release_arena();
+        fornax_runtime::return_free_memory();
+    }
+
     /// Puts back what [`Step::save_state`] gave.
     ///
     /// # Errors
@@ -223,6 +280,40 @@ impl Step {
 /// The name of the state that holds the average of a parameter.
 pub(super) fn averaged(name: &str) -> String {
     format!("ema.{name}")
+}
+
+/// Runs a program that may not have been compiled yet; the program and its outputs.
+fn run_later<'a>(
+    later: &'a mut Later,
+    session: &mut Session,
+    target: &Target,
+    inputs: &[&Tensor],
+) -> Result<(&'a Program, &'a [Tensor])> {
+    if let Later::Graph(graph) = later {
+        // Compiling takes memory of its own.
+        session.release_arena();
+        let compiled = |graph: Graph| -> Result<Program> {
+            let mut planned = plan_for(graph, std::slice::from_ref(target), &options_of_graphs())?;
+            Ok(planned.emit(session.pool().threads())?)
+        };
+        let program = Arc::new(compiled(Graph::clone(graph))?.settled());
+        let (at, outputs) = (session.add_program(Arc::clone(&program))?, outputs_of(&program)?);
+        *later = Later::Compiled(program, at, outputs);
+        fornax_runtime::return_free_memory();
+    }
+    match later {
+        Later::Compiled(program, at, outputs) => {
+            session.run_program(*at, inputs, outputs)?;
+            Ok((program, outputs))
+        }
+        Later::Graph(_) => Err(Error::usage("stage", "a program", "a graph")),
+    }
+}
+
+/// Tensors for the outputs of a program.
+fn outputs_of(program: &Program) -> Result<Vec<Tensor>> {
+    let outputs = program.outputs().iter().map(|port| Tensor::zeros(port.dtype, port.shape.clone()));
+    Ok(outputs.collect::<Result<_, _>>()?)
 }
 
 /// Zeros as large as the parameters are written, not kept as constants.

@@ -57,16 +57,36 @@ impl Block {
         Ok(block)
     }
 
-    /// Advises the system about the whole pages inside the block.
-    fn ask_for_huge_pages(&self) {
+    /// The whole pages inside the block, if there are any.
+    fn pages(&self) -> Option<(*mut core::ffi::c_void, usize)> {
         let page = rustix::param::page_size();
         let skip = self.start.addr().get().next_multiple_of(page) - self.start.addr().get();
-        let pages = self.len.saturating_sub(skip) / page * page;
-        // SAFETY: `skip + pages` is at most `len`, and `skip` is less than a page and so than `HUGE`. The advice
-        // changes no byte.
-        let advised = unsafe { madvise(self.start.as_ptr().add(skip).cast(), pages, Advice::LinuxHugepage) };
+        let bytes = self.len.checked_sub(skip)? / page * page;
+        // SAFETY: `skip` is at most `len`.
+        (bytes > 0).then(|| (unsafe { self.start.as_ptr().add(skip) }.cast(), bytes))
+    }
+
+    /// Advises the system about the whole pages inside the block.
+    fn ask_for_huge_pages(&self) {
+        let Some((begin, bytes)) = self.pages() else { return };
+        // SAFETY: the pages lie inside the block. The advice changes no byte.
+        let advised = unsafe { madvise(begin, bytes, Advice::LinuxHugepage) };
         // A system without huge pages refuses, and the block works as well.
         let _ = advised;
+    }
+
+    /// Gives the whole pages inside the block back to the system: their bytes are zero from then on.
+    ///
+    /// # Safety
+    /// Nothing refers to the bytes or reads or writes them meanwhile, and nobody counts on what they were.
+    pub unsafe fn release(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some((begin, bytes)) = self.pages() {
+            // SAFETY: the pages lie inside the block, and the caller answers for the bytes.
+            let released = unsafe { madvise(begin, bytes, Advice::LinuxDontNeed) };
+            // A system that refuses keeps the memory.
+            let _ = released;
+        }
     }
 
     /// Size in bytes.
@@ -122,6 +142,20 @@ pub fn return_free_memory() {
         libc::malloc_trim(0);
     }
 }
+
+/// Keeps large pieces of memory apart from small ones from now on, so that each is given back to the system when it is freed: for processes
+/// that take much memory for a while and run for long. It costs a fault for each page of what is taken anew.
+pub fn keep_large_memory_apart() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the function takes no pointer, and changes where later allocations come from alone.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
+/// Size of large pieces of memory: what the allocator begins with before it learns from what is freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const LARGE: libc::c_int = 128 << 10;
 
 impl Drop for Block {
     fn drop(&mut self) {

@@ -1,9 +1,9 @@
 //! The memory of one session, and the way from there into generated code.
 //!
-//! In: programs of the same parameters and states, and a pool. Out: a [`Frame`]: one state block that all of them read and write, an
-//! arena for each, scratch for each worker, and the pointers of every step; [`Frame::bind`] adds the tensors of a run, and then
-//! the steps can be called. Invariant: what a program's prologue has left in its arena is that of the variables as they are, or the
-//! program is marked stale and computes it anew.
+//! In: programs of the same parameters and states, and a pool. Out: a [`Frame`]: one state block that all of them read and write, one
+//! arena for one of them at a time, scratch for each worker, and the pointers of every step; [`Frame::bind`] adds the tensors of a run, and
+//! then the steps can be called. Invariant: what a program's prologue has left in the arena is there and that of the variables as they
+//! are, or the program is marked stale and computes it anew.
 #![allow(unsafe_code, reason = "calls generated code")]
 
 use std::marker::PhantomData;
@@ -25,21 +25,42 @@ pub(crate) struct Frame {
     pool: Arc<Pool>,
     /// Parameters and states.
     state: Block,
-    /// One part of `scratch_stride` bytes per worker.
-    scratch: Block,
-    scratch_stride: usize,
+    scratch: Scratch,
+    /// As large as what the most demanding of the first programs needs.
+    arena: Arc<Block>,
     /// One or more.
     programs: Vec<Bindings>,
+}
+
+/// Memory for what a kernel keeps within a call.
+struct Scratch {
+    /// A part of `stride` bytes for each worker.
+    block: Block,
+    stride: usize,
+    /// Size that programs may ask for.
+    each: usize,
+}
+
+impl Scratch {
+    /// `each` bytes for each of `threads` workers.
+    fn new(each: usize, threads: usize) -> Result<Self, Error> {
+        let failed = || Error::Allocation { what: "scratch", bytes: each };
+        // A line between two workers keeps the prefetcher of one out of the other's lines.
+        let stride = each.checked_next_multiple_of(ALIGN).and_then(|n| n.checked_add(2 * ALIGN));
+        let stride = if each == 0 { 0 } else { stride.ok_or_else(failed)? };
+        let block = Block::zeroed(stride.checked_mul(threads).ok_or_else(failed)?, "scratch")?;
+        Ok(Self { block, stride, each })
+    }
 }
 
 /// A program and its arguments.
 struct Bindings {
     program: Arc<Program>,
-    /// Kept for the pointers in `table`.
-    _arena: Block,
+    /// Where the pointers in `table` lead.
+    arena: Arc<Block>,
     /// The pointers of all steps; those of inputs and outputs are valid while a [`Bound`] lives.
     table: Vec<*mut u8>,
-    /// Whether a variable may have been written since the prologue ran.
+    /// Whether a variable or the arena may have been written since the prologue ran.
     stale: bool,
 }
 
@@ -54,22 +75,41 @@ impl Frame {
     /// Allocates everything that runs of `programs` need, of which there is at least one. The state block begins with what the first
     /// program says.
     pub fn new(programs: Vec<Arc<Program>>, pool: Arc<Pool>) -> Result<Frame, Error> {
-        let failed = |bytes| Error::Allocation { what: "scratch", bytes };
-        let scratch_bytes = programs.iter().map(|program| program.scratch_bytes()).max().unwrap_or(0);
-        // A line between two workers keeps the prefetcher of one out of the other's lines.
-        let stride = scratch_bytes.checked_next_multiple_of(ALIGN).and_then(|n| n.checked_add(2 * ALIGN));
-        let stride = if scratch_bytes == 0 { 0 } else { stride.ok_or_else(|| failed(scratch_bytes))? };
-        let total = stride.checked_mul(pool.threads()).ok_or_else(|| failed(scratch_bytes))?;
-        let scratch = Block::zeroed(total, "scratch")?;
         let first = programs.first().ok_or(Error::NoProgram)?;
         let &StateParts { bytes, initial, initial_bytes, .. } = first.state();
         let mut state = Block::zeroed(bytes, "the state")?;
         // `Program::new` checked that the first elements lie among the constants.
         copy_to_zeroed(&first.constants()[initial..][..initial_bytes], &mut state.bytes_mut()[..initial_bytes]);
         programs.iter().try_for_each(|other| other.state().expect_same(first.state()))?;
-        let bindings = programs.into_iter().map(|program| Bindings::new(program, &state));
-        let programs = bindings.collect::<Result<_, Error>>()?;
-        Ok(Frame { pool, state, scratch, scratch_stride: stride, programs })
+        let most = |bytes: fn(&Program) -> usize| programs.iter().map(|program| bytes(program)).max().unwrap_or(0);
+        let scratch = Scratch::new(most(Program::scratch_bytes), pool.threads())?;
+        let arena = Arc::new(Block::zeroed(most(Program::arena_bytes), "the arena")?);
+        let bindings = programs.into_iter().map(|program| Bindings::new(program, &state, &arena));
+        let programs = bindings.collect();
+        Ok(Frame { pool, state, scratch, arena, programs })
+    }
+
+    /// Adds a program of the same parameters and states; its position. It has an arena of its own where that of the others is too small.
+    pub fn add(&mut self, program: Arc<Program>) -> Result<usize, Error> {
+        program.state().expect_same(self.program(0).state())?;
+        if program.scratch_bytes() > self.scratch.each {
+            self.scratch = Scratch::new(program.scratch_bytes(), self.pool.threads())?;
+        }
+        let arena = match program.arena_bytes() {
+            bytes if bytes > self.arena.len() => Arc::new(Block::zeroed(bytes, "the arena")?),
+            _ => Arc::clone(&self.arena),
+        };
+        self.programs.push(Bindings::new(program, &self.state, &arena));
+        Ok(self.programs.len() - 1)
+    }
+
+    /// Gives the pages of the arenas back to the system: they are zero again, and every program is stale.
+    pub fn release_arena(&mut self) {
+        for bindings in &mut self.programs {
+            bindings.stale = true;
+            // SAFETY: only kernels read and write the arena, and they run while a `Bound` borrows the frame mutably.
+            unsafe { bindings.arena.release() };
+        }
     }
 
     /// A program of the frame.
@@ -100,7 +140,7 @@ impl Frame {
         self.state.bytes_mut()
     }
 
-    /// Checks the tensors of a run against program `at` and enters their addresses. What another program may write is then stale.
+    /// Checks the tensors of a run against program `at` and enters their addresses. The other programs are stale then.
     pub fn bind<'a>(
         &'a mut self,
         at: usize,
@@ -111,10 +151,8 @@ impl Frame {
         let bindings = self.programs.get_mut(at).ok_or(Error::ProgramIndex { expected: found, found: at })?;
         bindings.enter(inputs, outputs)?;
         let first_step = if bindings.stale { 0 } else { bindings.program.prologue() };
-        if bindings.program.touches_variables() {
-            let others = self.programs.iter_mut().enumerate().filter(|(other, _)| *other != at);
-            others.for_each(|(_, other)| other.stale = true);
-        }
+        let others = self.programs.iter_mut().enumerate().filter(|(other, _)| *other != at);
+        others.for_each(|(_, other)| other.stale = true);
         Ok(Bound { frame: self, at, first_step, tensors: PhantomData })
     }
 
@@ -128,7 +166,7 @@ impl Frame {
         let kernel = program.steps()[step].kernel;
         let first = program.first_argument(step);
         // SAFETY: `scratch` was sized for as many workers as the pool has threads, with what the most demanding program asks for.
-        let scratch = unsafe { self.scratch.as_ptr().add(worker * self.scratch_stride) };
+        let scratch = unsafe { self.scratch.block.as_ptr().add(worker * self.scratch.stride) };
         // SAFETY: the table holds the arguments of this step, in order, to memory that the frame owns or that the
         // tensors of this run own, of the sizes that the program states; the program vouches for its kernels.
         unsafe { kernel(table[first..].as_ptr(), begin, end, scratch) };
@@ -136,13 +174,13 @@ impl Frame {
 }
 
 impl Bindings {
-    /// The arena of a program, and pointers into it, to the program's constants and to `state`, which is of the size that it states.
-    fn new(program: Arc<Program>, state: &Block) -> Result<Self, Error> {
-        let arena = Block::zeroed(program.arena_bytes(), "the arena")?;
+    /// The pointers of a program into `arena`, which is at least of the size that it states, to its constants and to `state`, which is of
+    /// the size that it states.
+    fn new(program: Arc<Program>, state: &Block, arena: &Arc<Block>) -> Self {
         let args = program.steps().iter().flat_map(|step| &step.args);
         let table = args
             .map(|arg| match *arg {
-                // SAFETY: `Program::new` checked that the offset is at most the size of the arena.
+                // SAFETY: `Program::new` checked that the offset is at most the size of the program's arena, and `arena` is as large.
                 Arg::Arena(offset) => unsafe { arena.as_ptr().add(offset) },
                 // SAFETY: `Program::new` checked that the offset is at most the size of the constants.
                 Arg::Constant(offset) => unsafe { program.constants_ptr().add(offset) },
@@ -152,7 +190,7 @@ impl Bindings {
                 Arg::Input(_) | Arg::Output(_) | Arg::Null => null_mut(),
             })
             .collect();
-        Ok(Self { program, _arena: arena, table, stale: true })
+        Self { program, arena: Arc::clone(arena), table, stale: true }
     }
 
     /// Checks the tensors of a run and enters their addresses.

@@ -39,14 +39,14 @@ mod timeline;
 mod variables;
 
 pub use abi::{ABI_VERSION, ALIGN, KernelFn};
-pub use arena::{is_zero, return_free_memory};
+pub use arena::{is_zero, keep_large_memory_apart, return_free_memory};
 pub use cpu::{FloatGuard, allowed_cpus, available_threads, float_environment, model_name, pin_current_thread};
 pub use dtype::DType;
 pub use error::{Error, PortKind};
 pub use features::{CpuFeatures, HostProof};
 pub use levels::{Arch, Level};
 pub use library::{Library, LibraryOptions, Sections};
-pub use map::{map_file, release_pages, release_range};
+pub use map::{map_file, release_pages, release_range, zeros};
 pub use peak::{Peak, measure_fma_peak, peak_gflops};
 pub use pool::Pool;
 pub use port::Port;

@@ -84,6 +84,16 @@ pub fn map_file(path: &Path, limit: u64) -> Result<Bytes, Error> {
     MappedFile::open(path, limit).map(|file| file.bytes)
 }
 
+/// Zeros of which no page takes memory, however often they are read.
+///
+/// # Errors
+/// [`Error::Allocation`] if the system has no addresses for them.
+pub fn zeros(bytes: usize) -> Result<Bytes, Error> {
+    let map = MmapOptions::new().len(bytes.max(1)).map_anon();
+    let map = map.map_err(|_| Error::Allocation { what: "zeros", bytes })?;
+    Ok(Bytes::from_owner(map).slice(..bytes))
+}
+
 /// Opens the regular file at `path` for reading, and tells its size.
 fn open_regular(path: &Path) -> Result<(File, u64), Error> {
     let failed = |source| Error::Io { path: path.to_owned(), source };

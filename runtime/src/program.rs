@@ -144,13 +144,14 @@ pub struct ProgramParts {
     /// Kernel calls in order.
     pub steps: Vec<Step>,
     /// How many of the first steps depend on constants, parameters and states alone, none of which the program writes, and leave what
-    /// they compute in the arena, where no later step writes: they run again only after something else has written a variable.
+    /// they compute in the arena, where no later step writes: they run again only after something else has written a variable, or
+    /// another program of the session has run.
     pub prologue: usize,
     /// Inputs, in the order of the model.
     pub inputs: Vec<Port>,
     /// Outputs, in the order of the model.
     pub outputs: Vec<Port>,
-    /// Size of the arena. It is zero when a session begins and keeps its contents between runs.
+    /// Size of the arena. It is zero when a session begins and keeps its contents from one run to the next of the same program.
     pub arena_bytes: usize,
     /// Scratch of each worker.
     pub scratch_bytes: usize,
@@ -168,7 +169,6 @@ pub struct Program {
     proof: HostProof,
     /// Index of each step's first pointer in a table of the pointers of all steps.
     first: Vec<usize>,
-    touches_variables: bool,
 }
 
 impl Program {
@@ -198,9 +198,26 @@ impl Program {
             first.push(pointers);
             pointers += step.args.len();
         }
-        let mut later = parts.steps[parts.prologue..].iter().flat_map(|step| &step.args);
-        let touches_variables = later.any(|arg| matches!(arg, Arg::State(_)));
-        Ok(Program { parts, proof, first, touches_variables })
+        Ok(Program { parts, proof, first })
+    }
+
+    /// The program with its names in memory of their own. They were made among what its compilation took, a few on every page; what is freed of
+    /// these pages can be given back to the system then.
+    pub fn settled(mut self) -> Program {
+        // A thread has a heap of its own. Where the system gives none, names stay where they are.
+        std::thread::scope(|scope| {
+            let parts = &mut self.parts;
+            let work = || {
+                for step in &mut parts.steps {
+                    (step.name, step.node) = (step.name.clone(), step.node.clone());
+                    (step.origins, step.args) = (step.origins.clone(), step.args.clone());
+                }
+                let variables = parts.state.variables.iter_mut().map(|variable| &mut variable.port);
+                variables.chain(&mut parts.inputs).chain(&mut parts.outputs).for_each(|port| *port = port.clone());
+            };
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        });
+        self
     }
 
     /// Inputs, in the order of the model.
@@ -250,11 +267,6 @@ impl Program {
     /// Parameters and states.
     pub fn state(&self) -> &StateParts {
         &self.parts.state
-    }
-
-    /// Whether a step after the prologue reads or writes a parameter or state.
-    pub(crate) fn touches_variables(&self) -> bool {
-        self.touches_variables
     }
 
     /// The arguments of a step begin here in a table of the arguments of all steps.

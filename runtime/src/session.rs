@@ -17,7 +17,7 @@ use crate::sync::Arc;
 use crate::tensor::Tensor;
 use crate::timeline::Timeline;
 
-/// One arena and one state block, one run at a time. Sessions of one program may run side by side, each on a thread of its own.
+/// One arena and one state block, one run of one program at a time. Sessions of one program may run side by side, each on a thread of its own.
 pub struct Session {
     pub(crate) frame: Frame,
 }
@@ -48,6 +48,20 @@ impl Session {
     pub fn open(path: impl AsRef<Path>) -> Result<Session, Error> {
         let program = Library::open(path)?.program(0, 0)?;
         Session::new(Arc::new(program), Arc::new(Pool::at_most(available_threads(), false)?))
+    }
+
+    /// Adds a program of the same parameters and states; its position. It has an arena of its own only where that of the others is too
+    /// small for it.
+    ///
+    /// # Errors
+    /// [`Error::State`] if its variables are others; the system's refusal of memory.
+    pub fn add_program(&mut self, program: Arc<Program>) -> Result<usize, Error> {
+        self.frame.add(program)
+    }
+
+    /// Gives the memory of the arena back to the system; the next run takes it again, and computes anew what depends on parameters alone.
+    pub fn release_arena(&mut self) {
+        self.frame.release_arena();
     }
 
     /// The program that [`Session::run`] runs: the first.

@@ -5,6 +5,7 @@
 
 use xxhash_rust::xxh64::xxh64;
 
+use crate::arena::copy_to_zeroed;
 use crate::artifact::{STATE_MAGIC, STATE_VERSION, StateHead};
 use crate::error::{Error, PortKind};
 use crate::port::Port;
@@ -60,6 +61,20 @@ impl Session {
         Ok(())
     }
 
+    /// Writes the elements of the parameter or state called `name`, row-major and little-endian.
+    ///
+    /// # Errors
+    /// [`Error::NoVariable`] if there is none, [`Error::State`] if it has another number of bytes.
+    pub fn set_parameter_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let range = StateParts::range(self.variable(name)?);
+        if range.len() != bytes.len() {
+            let (expected, found) = (format!("{} bytes of {name}", range.len()), format!("{} bytes", bytes.len()));
+            return Err(Error::State { field: "size", expected, found });
+        }
+        self.frame.state_mut()[range].copy_from_slice(bytes);
+        Ok(())
+    }
+
     /// Size of what [`Session::save_state`] returns; 0 for a program without parameters and states.
     pub fn state_bytes(&self) -> usize {
         let state = self.program().state();
@@ -69,22 +84,33 @@ impl Session {
     /// All parameters and states as they are now, with a header that tells their layout and a hash. These are the bytes that the C
     /// function `state_save` of a compiled library writes.
     pub fn save_state(&self) -> Vec<u8> {
-        let bytes = self.state_bytes();
-        let mut saved = Vec::with_capacity(bytes);
-        if bytes > 0 {
-            let state = self.frame.state();
-            let head = StateHead {
-                magic: STATE_MAGIC,
-                version: STATE_VERSION,
-                bytes: bytes as u64,
-                layout: self.program().state().layout(),
-                hash: xxh64(state, 0),
-                ..StateHead::default()
-            };
-            head.write(&mut saved);
-            saved.extend_from_slice(state);
+        let (head, state) = self.state_parts();
+        let mut saved = vec![0; self.state_bytes()];
+        if let Some((to, rest)) = saved.split_at_mut_checked(head.len()) {
+            to.copy_from_slice(&head);
+            copy_to_zeroed(state, rest);
         }
         saved
+    }
+
+    /// The two parts of [`Session::save_state`], one after the other: the header, and the block itself, of which no copy is made.
+    pub fn state_parts(&self) -> (Vec<u8>, &[u8]) {
+        let bytes = self.state_bytes();
+        if bytes == 0 {
+            return (Vec::new(), &[]);
+        }
+        let state = self.frame.state();
+        let mut saved = Vec::with_capacity(StateHead::SIZE);
+        let head = StateHead {
+            magic: STATE_MAGIC,
+            version: STATE_VERSION,
+            bytes: bytes as u64,
+            layout: self.program().state().layout(),
+            hash: xxh64(state, 0),
+            ..StateHead::default()
+        };
+        head.write(&mut saved);
+        (saved, state)
     }
 
     /// Puts back what [`Session::save_state`] returned, of this session or of another one whose program has the same variables.

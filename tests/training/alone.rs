@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fornax::ir::graph::Graph;
+use fornax::ir::graph::{Graph, Kind, evaluate};
 use fornax::ir::inputs::Bindings;
+use fornax::ir::ops::literal::Literal;
 use fornax::ir::training::{Norm, Optimiser, Setting};
 use fornax::ir::types::random_values;
 use fornax::runtime::Pool;
@@ -15,8 +16,8 @@ use fornax::train::finetune::{FinetuneOptions, Flow, finetune};
 use fornax::train::photos::{BadImages, Photos};
 use fornax::train::recipe::Recipe;
 use fornax::train::scope::Scope;
-use fornax::train::step::{Rates, Step};
-use fornax::{Model, Options, Target, Tensor};
+use fornax::train::step::{Rates, Step, StepBound};
+use fornax::{Error, Model, Options, Target, Tensor};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::networks::Network;
@@ -181,6 +182,66 @@ fn twenty_steps_of_the_demo_have_the_committed_bits() {
         let graph = model.graph(&bindings).expect("a graph");
         let wrong = differing(&format!("the demo by calls of {images}"), &graph, &choice, SIGNS);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// Values that are computed again instead of kept are the same, and as many images as there are take less memory.
+#[test]
+fn bounds_on_memory_change_no_bit() {
+    let (target, choice) = (Target::host().expect("a target"), everything(Norm::Fixed));
+    for images in [1, 4] {
+        let graph = tiny(images);
+        let within = |bytes: u64, recompute: f64, as_it_is: u64| {
+            let pool = Arc::new(Pool::new(2, false).expect("threads"));
+            Step::within(&graph, &choice.options(), &target, pool, StepBound { bytes, recompute, as_it_is })
+        };
+        let needed = |recompute: f64| match within(1, recompute, 0) {
+            Err(Error::Limit { limit: 1, needed, .. }) => needed,
+            other => panic!("{other:?}"),
+        };
+        let (all, least) = (needed(0.0), needed(f64::INFINITY));
+        assert!(least < all, "{least} {all}");
+        let arena = |step: &Step| step.program().arena_bytes();
+        let whole = arena(&here(&graph, &choice));
+        assert_eq!(arena(&within(1, f64::INFINITY, all).expect("a step as it is")), whole);
+        assert_eq!(arena(&within(all, f64::INFINITY, 0).expect("a step that fits")), whole);
+        assert!(matches!(within(all - 1, 0.0, all - 1), Err(Error::Limit { .. })));
+        for bytes in [least, least + (all - least) / 2] {
+            let mut step = within(bytes, f64::INFINITY, 0).expect("a step");
+            assert!(arena(&step) < whole, "{bytes}");
+            train(&mut step, 0, 20);
+            assert_eq!(hash(&step, true), FIXED, "calls of {images} in {bytes} bytes of {all}");
+        }
+    }
+}
+
+/// What a step predicts is what the network of its parameters says, or of their averages.
+#[test]
+fn predictions_are_those_of_the_network() {
+    for (norm, images, ema) in [(Norm::Fixed, 1, false), (Norm::Fixed, 2, true), (Norm::Trained, 4, true)] {
+        let mut graph = tiny(images);
+        let mut step = here(&graph, &Choice { ema, ..everything(norm) });
+        train(&mut step, 0, 3);
+        let shape = step.inputs()[0].shape.clone();
+        let values = random_values(7, shape.numel());
+        let before = step.save_state();
+        let found =
+            step.predict(&Tensor::from_f32(shape.clone(), &values).expect("a tensor")).expect("logits").to_vec();
+        assert!(step.save_state() == before, "a prediction changes nothing");
+        for (name, constant) in step.constants(ema).expect("constants") {
+            let id = graph.ids().find(|id| graph.name_of(*id) == name).expect("a constant of the network");
+            graph.node_mut(id).kind = Kind::Constant(constant);
+        }
+        let expected = evaluate(&graph, &[Literal::from_f32(shape.to_vec(), &values)]).expect("logits")[0].to_f64();
+        let apart = expected.iter().zip(&found).map(|(a, b)| (a - f64::from(*b)).abs());
+        let largest = expected.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        let apart = apart.fold(0.0, f64::max);
+        assert!(found.len() == images * CLASSES && apart <= 1e-5 * largest, "{norm:?}, {ema}: {apart} of {largest}");
+        // The next step goes on from where it was.
+        train(&mut step, 3, 5);
+        let mut other = here(&tiny(images), &Choice { ema, ..everything(norm) });
+        train(&mut other, 0, 5);
+        assert!(step.save_state() == other.save_state());
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod fuse_squeeze_excite;
 mod matching;
 mod range;
 pub(crate) mod recognize_activation;
+pub(crate) mod rematerialize;
 pub(crate) mod remove_identity;
 
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Context {
     pub pass: &'static str,
     /// Bound on what constant folding reads, writes and multiplies, in elements.
     pub fold_limit: u64,
+    /// Bound on what the backward half of a graph keeps of the forward half, in bytes.
+    pub kept_bytes: u64,
     /// Remarks so far.
     pub remarks: Vec<Remark>,
     /// Changes made so far.
@@ -56,7 +59,7 @@ pub struct Context {
 impl Context {
     /// A context for one pass.
     pub fn new(pass: &'static str, fold_limit: u64) -> Self {
-        Self { pass, fold_limit, remarks: Vec::new(), changes: 0 }
+        Self { pass, fold_limit, kept_bytes: u64::MAX, remarks: Vec::new(), changes: 0 }
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::{verify, verify_sizes};
+pub use crate::passes::rematerialize::kept_bytes;
 use crate::passes::{
     Context, fold_batch_norm, fold_constants, fold_pad, fold_quantised, fuse_activation, fuse_data_gradient, fuse_gate,
     fuse_gemm, fuse_grouped_conv, fuse_mbconv, fuse_residual, fuse_slope, fuse_squeeze_excite, recognize_activation,
-    remove_identity,
+    rematerialize, remove_identity,
 };
 use crate::remark::Remark;
 
@@ -85,8 +86,14 @@ pub const PASSES: &[Pass] = &[
         about: "mean, projections and gate become one node",
         run: fuse_squeeze_excite::run,
     },
-    // Last: it is made of all of the above.
+    // After all others but the next: it is made of all of the above.
     Pass { name: "fuse_mbconv", about: "inverted residual blocks become one node", run: fuse_mbconv::run },
+    // Last: what is kept and what it costs to compute it again is that of the final operators.
+    Pass {
+        name: "rematerialize",
+        about: "compute again what the backward half would keep too much of",
+        run: rematerialize::run,
+    },
 ];
 
 /// How to optimise.
@@ -94,6 +101,8 @@ pub const PASSES: &[Pass] = &[
 pub struct PipelineOptions {
     /// Bound on constant folding: elements read, written and multiplied.
     pub fold_limit: u64,
+    /// Bound on what the backward half of a training graph keeps of the forward half, in bytes; see `rematerialize`.
+    pub kept_bytes: u64,
     /// Verify the graph between passes; builds with debug assertions always do.
     pub verify: bool,
     /// Stop after the pass of this name.
@@ -104,7 +113,7 @@ pub struct PipelineOptions {
 
 impl Default for PipelineOptions {
     fn default() -> Self {
-        Self { fold_limit: 1 << 26, verify: false, after: None, snapshots: false }
+        Self { fold_limit: 1 << 26, kept_bytes: u64::MAX, verify: false, after: None, snapshots: false }
     }
 }
 
@@ -146,7 +155,7 @@ pub fn optimise(mut graph: Graph, options: &PipelineOptions) -> Result<Optimised
     }
     let (mut remarks, mut snapshots) = (Vec::new(), Vec::new());
     for pass in passes {
-        let mut cx = Context::new(pass.name, options.fold_limit);
+        let mut cx = Context { kept_bytes: options.kept_bytes, ..Context::new(pass.name, options.fold_limit) };
         let start = Instant::now();
         graph = step(pass, graph, &mut cx)?;
         let time = start.elapsed();
@@ -162,13 +171,13 @@ pub fn optimise(mut graph: Graph, options: &PipelineOptions) -> Result<Optimised
     Ok(Optimised { graph, remarks, snapshots })
 }
 
-/// Runs one pass by itself.
+/// Runs one pass by itself; `limit` is the bound on what it folds, or lets a graph keep.
 ///
 /// # Errors
 /// As [`optimise`].
-pub fn run_pass(graph: Graph, name: &str, fold_limit: u64) -> Result<(Graph, Vec<Remark>)> {
+pub fn run_pass(graph: Graph, name: &str, limit: u64) -> Result<(Graph, Vec<Remark>)> {
     let pass = selected(Some(name))?.last().copied().ok_or_else(|| unknown(name))?;
-    let mut cx = Context::new(pass.name, fold_limit);
+    let mut cx = Context { kept_bytes: limit, ..Context::new(pass.name, limit) };
     let graph = step(&pass, graph, &mut cx)?;
     verify(&graph).map_err(|e| after(pass.name, e))?;
     Ok((graph, cx.remarks))

@@ -30,9 +30,9 @@ mod optimiser;
 mod update;
 
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Kind};
 use crate::passes::{Context, recognize_activation};
-use crate::types::TensorType;
+use crate::types::{Constant, TensorType};
 pub use optimiser::{Optimiser, correction};
 
 /// What becomes of a batch norm.
@@ -89,8 +89,8 @@ pub struct Training {
     pub mapped: Graph,
     /// Inputs of one element each: `lr`; the optimiser's own ([`Optimiser::inputs`]); `clip`, `ema` if asked for.
     pub update: Graph,
-    /// Inputs: the network's own. Outputs: `logits [m, K]` without masks, batch norms by their running averages, parameters by their
-    /// averages if there are any.
+    /// Inputs: the network's own. Outputs: `logits [m, K]` without masks, batch norms by their running averages; all of it by the averages
+    /// over the steps, where those are kept.
     pub predict: Graph,
     /// Names of the parameters that are trained, in the order of the graph.
     pub parameters: Vec<String>,
@@ -123,4 +123,24 @@ impl Training {
             gradients: built.graph,
         })
     }
+
+    /// Takes out of the graphs what their variables begin with, by their names: all say zeros from then on, which are left out here.
+    /// For those who write the variables themselves, and have no use for elements that programs keep.
+    pub fn take_initials(&mut self) -> Vec<(String, Constant)> {
+        take_initials(&mut self.predict);
+        let mut initials = take_initials(&mut self.gradients);
+        initials.retain(|(_, initial)| !initial.bytes().is_some_and(|bytes| fornax_runtime::is_zero(&bytes)));
+        initials
+    }
+}
+
+/// What the variables of a graph begin with, which is zeros from then on.
+fn take_initials(graph: &mut Graph) -> Vec<(String, Constant)> {
+    let variables = graph.variables().to_vec();
+    let taken = variables.into_iter().filter_map(|id| {
+        let (Kind::Parameter(variable) | Kind::State(variable)) = &mut graph.node_mut(id).kind else { return None };
+        let zeros = arithmetic::filled(&variable.initial.ty, 0.0);
+        Some((variable.name.clone(), std::mem::replace(&mut variable.initial, zeros)))
+    });
+    taken.collect()
 }

@@ -79,8 +79,9 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
     let (kernels, functions) = super::distinct_kernels(plan);
     let (offsets, total) = pack::offsets(&plan.constants);
-    let mut constants = ConstantPool::zeroed(total + plan.state_bytes()).map_err(runtime)?;
-    super::fill_state(plan, constants.slice_mut(total, plan.state_bytes()));
+    let initial = total..total + super::initial_bytes(plan);
+    let mut constants = ConstantPool::zeroed(initial.end).map_err(runtime)?;
+    super::fill_state(plan, constants.slice_mut(total, initial.len()));
     let queue = pack::Queue::new(&plan.constants, constants.slice_mut(0, total));
     let code = match threads {
         0 | 1 => {
@@ -94,7 +95,6 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     let (executable, entries) = times.stage("install", || install(&code))?;
     let functions: Vec<Function> =
         functions.into_iter().map(|at| Function { kernel: entries[at], bytes: code[at].bytes.len() }).collect();
-    let initial = total..total + plan.state_bytes();
     program(plan, proof, &functions, executable, Data { constants, offset: &|id| offsets[id], initial })
 }
 

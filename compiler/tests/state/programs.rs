@@ -102,6 +102,39 @@ fn what_depends_on_parameters_alone_runs_when_they_have_changed() {
     let saved = session.save_state();
     session.restore_state(&saved).unwrap();
     assert_eq!([count(&mut session), count(&mut session)], [all, all - prologue]);
+    session.release_arena();
+    assert_eq!([count(&mut session), count(&mut session)], [all, all - prologue]);
+}
+
+#[test]
+fn programs_that_are_added_share_variables_and_arena() {
+    let target = targets().pop().unwrap();
+    let settled = |graph: &Graph| Arc::new(Arc::into_inner(compiled(graph, &target)).unwrap().settled());
+    let (first, second) = (settled(&forward()), settled(&update()));
+    let pool = || Arc::new(Pool::new(2, false).unwrap());
+    let mut whole = Session::of(vec![Arc::clone(&first), Arc::clone(&second)], pool()).unwrap();
+    // Once it is the larger arena that comes first, once the smaller one.
+    let mut grown = Session::new(Arc::clone(&first), pool()).unwrap();
+    let mut turned = Session::new(Arc::clone(&second), pool()).unwrap();
+    assert_eq!([grown.add_program(second).unwrap(), turned.add_program(first).unwrap()], [1, 1]);
+    let (x, rate) = (tensor([2, 4], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]).0, tensor([1, 1], &[0.5]).0);
+    for which in [0, 0, 1, 0, 1, 1, 0] {
+        let shape = given_shape(which);
+        let run = |session: &mut Session, at: usize| {
+            let mut outputs = [Tensor::from_f32(shape, &vec![0.0; shape[0] * shape[1]]).unwrap()];
+            session.run_program(at, &[[&x, &rate][which]], &mut outputs).unwrap();
+            (outputs[0].to_f64_vec(), session.save_state())
+        };
+        let expected = run(&mut whole, which);
+        assert_eq!(run(&mut grown, which), expected);
+        grown.release_arena();
+        assert_eq!(run(&mut turned, 1 - which), expected);
+    }
+    let (head, state) = whole.state_parts();
+    assert_eq!([&head, state].concat(), whole.save_state());
+    assert!(matches!(whole.set_parameter_bytes("w", &[0; 4]), Err(Error::State { field: "size", .. })));
+    whole.set_parameter_bytes("a", &[0; 12]).unwrap();
+    assert_eq!(whole.parameter("a").unwrap().to_f64_vec(), [0.0; 3]);
 }
 
 #[test]

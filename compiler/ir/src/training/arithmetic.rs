@@ -1,5 +1,9 @@
 //! Element-wise arithmetic over values of a graph under construction.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+
 use crate::error::Result;
 use crate::graph::{GraphBuilder, ValueId};
 use crate::ops::literal::Literal;
@@ -102,10 +106,17 @@ impl<'a> Arithmetic<'a> {
     }
 }
 
-/// Elements of a float type, all equal. Zeros are asked of the system as such, so that they take no memory.
+/// Elements of a float type, all equal.
 pub fn filled(ty: &TensorType, value: f64) -> Constant {
     if value == 0.0 && value.is_sign_positive() {
-        return Constant::from_bytes(ty.clone(), vec![0; ty.bytes()]);
+        return Constant::from_bytes(ty.clone(), zeros(ty.bytes()));
     }
     Literal::new_float(ty.clone(), vec![value; ty.shape.numel()]).to_constant()
+}
+
+/// Zeros, which are the same few pages for all constants, unless there are too many of them.
+fn zeros(bytes: usize) -> Bytes {
+    const SHARED: usize = 16 << 20;
+    static ZEROS: LazyLock<Bytes> = LazyLock::new(|| fornax_runtime::zeros(SHARED).unwrap_or_default());
+    if bytes <= ZEROS.len() { ZEROS.slice(..bytes) } else { vec![0; bytes].into() }
 }

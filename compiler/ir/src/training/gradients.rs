@@ -103,58 +103,69 @@ pub fn build(model: Model<'_>, options: &TrainingOptions<'_>) -> Result<Built> {
     }
     optimiser::states(&mut b, &model.parameters, options.optimiser);
     let graph = b.finish().renumbered()?;
-    let predict = predict(network, logits, (&model, &values), &graph, options.ema)?;
+    let predict = predict(network, logits, &model, &graph, options)?;
     let Model { parameters, folds, .. } = model;
     let leaves = reached.into_iter().map(|(name, ..)| name).collect();
     Ok(Built { graph, predict, parameters, folds, leaves, running, blocks })
 }
 
-/// The network up to its logits, as it was before anything was added to it but `leaves`, parameters and folded weights: with the other
-/// variables of `gradients`, of which it reads the running averages of batch norms, and instead of parameters their averages if it is to.
+/// The network up to its logits, as it was before anything was added to it but parameters and folded weights: with the other variables of
+/// `gradients`, of which it reads the running averages of batch norms; and the averages of all that it reads, where they are kept.
 fn predict(
     network: Graph,
     logits: ValueId,
-    (model, leaves): (&Model<'_>, &[ValueId]),
+    model: &Model<'_>,
     gradients: &Graph,
-    averaged: bool,
+    options: &TrainingOptions<'_>,
 ) -> Result<Graph> {
     let mut b = GraphBuilder::of(network);
+    let own = b.graph().variables().to_vec();
     let mut states = BTreeMap::new();
-    for id in &gradients.variables()[b.graph().variables().len()..] {
+    for id in &gradients.variables()[own.len()..] {
         let node = gradients.node(*id);
         if let Some(variable) = node.variable() {
             let state = b.state(&node.name, &variable.name, variable.initial.clone());
-            states.insert(variable.name.as_str(), state);
+            states.insert(variable.name.clone(), state);
         }
     }
-    let held = |name: &str| match averaged {
-        true => states.get(optimiser::state_name("ema", name).as_str()).copied(),
-        false => states.get(name).copied(),
-    };
+    if options.ema {
+        average(&mut b, model, &own, &states)?;
+    }
     for running in &model.running {
         let mut operands = b.graph().operands(running.norm);
         for (i, (key, _)) in running.averages.iter().enumerate() {
-            operands[3 + i] = held(key).unwrap_or(operands[3 + i]);
+            let key = if options.ema { optimiser::state_name("ema", key) } else { key.clone() };
+            operands[3 + i] = states.get(&key).copied().unwrap_or(operands[3 + i]);
         }
         if let Some(op) = b.graph().node(running.norm).op().cloned() {
             b.graph_mut().set_op(running.norm, op, &operands);
-        }
-    }
-    if averaged {
-        let (parameters, folded) = leaves.split_at(model.parameters.len());
-        let averages: Vec<ValueId> = model.parameters.iter().filter_map(|parameter| held(&parameter.name)).collect();
-        let mut next = averages.clone();
-        for fold in &model.folds {
-            next.extend(fold::folded(&mut b, fold, &averages)?);
-        }
-        for (own, next) in parameters.iter().chain(folded).zip(next) {
-            b.graph_mut().replace_uses(*own, next);
         }
     }
     b.graph_mut().set_outputs(vec![("logits".into(), logits)]);
     b.graph_mut().remove_dead();
     b.graph_mut().name.push_str(".predict");
     Ok(b.finish())
+}
+
+/// Lets a network read averages in place of the parameters among `variables`, and what is folded of them.
+fn average(
+    b: &mut GraphBuilder,
+    model: &Model<'_>,
+    variables: &[NodeId],
+    states: &BTreeMap<String, ValueId>,
+) -> Result<()> {
+    let averages = model.parameters.iter().filter_map(|p| states.get(&optimiser::state_name("ema", &p.name)).copied());
+    let averages: Vec<ValueId> = averages.collect();
+    // The first variables are the parameters, in order.
+    for (parameter, average) in variables.iter().zip(&averages) {
+        b.graph_mut().replace_uses(*parameter, *average);
+    }
+    for fold in &model.folds {
+        let [weight, bias] = fold::folded(b, fold, &averages)?;
+        let x = b.graph().operands(fold.norm)[0];
+        b.graph_mut().set_op(fold.norm, Conv { bias: true, ..fold.op.clone() }.into(), &[x, weight, bias]);
+    }
+    Ok(())
 }
 
 /// Where in the order of the graph each value is read last.

@@ -143,21 +143,23 @@ fn all_graphs_have_the_same_variables() {
     }
 }
 
-/// What the network of the parameters and running averages as they are now says, in `predict` and written out.
+/// What the network of the parameters and running averages as they are now says, or of their averages over the steps, in `predict` and
+/// written out.
 #[test]
 fn predictions_follow_what_is_trained() {
-    for norm in [Norm::Fixed, Norm::Trained] {
-        let mut run = Run::new(&Choice { norm, ..PLAIN });
+    for (norm, extras) in [Norm::Fixed, Norm::Trained].into_iter().flat_map(|norm| [(norm, false), (norm, true)]) {
+        let mut run = Run::new(&Choice { norm, extras, ..PLAIN });
         let names = |graph: &Graph| -> Vec<String> {
             graph.variables().iter().filter_map(|id| Some(graph.node(*id).variable()?.name.clone())).collect()
         };
         assert_eq!(names(&run.graphs.predict), names(&run.graphs.gradients), "{norm:?}");
         let [x, targets] = data();
         run.gradients(&[x.clone(), targets]);
-        run.update(&[0.1]);
+        run.update(if extras { &[0.1, 1e6, 0.5] } else { &[0.1] });
         let mut after = weights();
         for (name, value) in &mut after {
-            *value = run.variables.get(name).cloned().unwrap_or_else(|| value.clone());
+            let name = if extras { format!("ema.{name}") } else { name.clone() };
+            *value = run.variables.get(&name).cloned().unwrap_or_else(|| value.clone());
         }
         let network = network(&after, IMAGES, false, &Masks::default());
         let expected = evaluate(&network, std::slice::from_ref(&x)).unwrap()[0].to_f64();

@@ -19,19 +19,23 @@ pub(super) fn run(plan: &mut Plan) {
     }
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
-        while let Some((first, kernel, operands)) = fused(plan, at, &users) {
+        let mut own = None;
+        while let Some((first, kernel, operands)) = fused(plan, at, own.as_ref(), &users) {
             for step in [first, at] {
                 storages_of(plan, step).for_each(|BufferId(id)| users[id].retain(|s| *s != step));
             }
             let producer = std::mem::take(&mut plan.steps[first].origins);
             let step = &mut plan.steps[at];
             step.origins = union(producer, std::mem::take(&mut step.origins));
-            (step.kernel, step.operands) = (Kernel::new(kernel, &plan.target), operands);
+            (own, step.operands) = (Some(kernel), operands);
             storages_of(plan, at).for_each(|BufferId(id)| users[id].push(at));
             gone[first] = true;
             let text = format!("computes %{} where it reads it", name(&plan.steps[first].node));
             let remark = remark(plan, "fuse_chains", at, text, &[]);
             plan.remarks.push(remark);
+        }
+        if let Some(kernel) = own {
+            plan.steps[at].kernel = Kernel::new(kernel, &plan.target);
         }
     }
     let mut gone = gone.into_iter();
@@ -43,10 +47,10 @@ pub(super) fn storages_of(plan: &Plan, step: usize) -> impl Iterator<Item = Buff
     plan.steps[step].operands.iter().filter_map(|operand| plan.buffer(*operand))
 }
 
-/// A step that step `at` can take in, with the kernel and operands that this gives.
-fn fused(plan: &Plan, at: usize, users: &[Vec<usize>]) -> Option<(usize, Loops, Vec<Operand>)> {
+/// A step that step `at` can take in, with the kernel and operands that this gives; `own` is its kernel by now, if that is not the step's.
+fn fused(plan: &Plan, at: usize, own: Option<&Loops>, users: &[Vec<usize>]) -> Option<(usize, Loops, Vec<Operand>)> {
     let steps = &plan.steps;
-    let consumer = loops(&steps[at])?;
+    let consumer = own.or_else(|| loops(&steps[at]))?;
     let inputs = consumer.nest().inputs.len();
     steps[at].operands[..inputs].iter().enumerate().find_map(|(k, operand)| {
         let BufferId(id) = plan.buffer(*operand)?;

@@ -6,7 +6,7 @@
 //! another one is read before it is overwritten.
 
 use crate::kernels::{Access, Kernel, Loops};
-use crate::plan::{AxisOrder, Buffer, BufferId, BufferView, KernelCall, Operand, Placement, Plan, ViewId};
+use crate::plan::{AxisOrder, Buffer, BufferId, BufferView, KernelCall, Placement, Plan, ViewId};
 
 pub(super) fn run(plan: &mut Plan) {
     let updates = std::mem::take(&mut plan.updates);
@@ -19,13 +19,14 @@ impl Plan {
         let buffer = |view: &ViewId| self.views[view.0].buffer;
         let moves: Vec<(BufferId, BufferId)> =
             updates.iter().map(|(variable, value)| (buffer(variable), buffer(value))).collect();
+        let uses = self.uses();
         let mut copies = Vec::new();
         for ((variable, value), (to, from)) in updates.iter().zip(&moves) {
             if from == to {
                 continue;
             }
             let read = |other: &BufferId| moves.iter().filter(|(_, from)| from == other).count();
-            if read(from) == 1 && read(to) == 0 && self.fits_in_place(*from, *to) {
+            if read(from) == 1 && read(to) == 0 && self.fits_in_place(&uses, *from, *to) {
                 self.views.iter_mut().filter(|view| view.buffer == *from).for_each(|view| view.buffer = *to);
             } else {
                 copies.push((*variable, *value));
@@ -62,33 +63,35 @@ impl Plan {
         }
     }
 
+    /// The steps that name each buffer, ascending; a step is there as often as it names it.
+    fn uses(&self) -> Vec<Vec<usize>> {
+        let mut uses = vec![Vec::new(); self.buffers.len()];
+        for (at, step) in self.steps.iter().enumerate() {
+            step.operands.iter().filter_map(|operand| self.buffer(*operand)).for_each(|buffer| uses[buffer.0].push(at));
+        }
+        uses
+    }
+
     /// Whether `from` may be written where variable `to` is: it lies in the arena, and no step reads `to` after the first that writes
     /// `from`, nor that one, unless its kernel may work in place.
-    fn fits_in_place(&self, from: BufferId, to: BufferId) -> bool {
+    fn fits_in_place(&self, uses: &[Vec<usize>], from: BufferId, to: BufferId) -> bool {
         let (source, target) = (&self.buffers[from.0], &self.buffers[to.0]);
         if source.placement != Placement::Unplaced || source.bytes != target.bytes {
             return false;
         }
-        let buffer = |operand: &Operand| match operand {
-            Operand::View(view) => Some(self.views[view.0].buffer),
-            Operand::Constant(_) => None,
-        };
-        let names = |step: usize, id: BufferId| {
-            self.steps[step].operands.iter().filter(|operand| buffer(operand) == Some(id)).count()
-        };
-        let steps = 0..self.steps.len();
-        let Some(first) = steps.clone().find(|step| names(*step, from) > 0) else { return false };
+        let names = |step: usize, id: BufferId| uses[id.0].iter().filter(|at| **at == step).count();
+        let Some(first) = uses[from.0].first().copied() else { return false };
         let in_place = || {
             let step = &self.steps[first];
             let mut written = step.kernel.arguments.iter().zip(&step.operands);
-            let written = written.find(|(_, operand)| buffer(operand) == Some(from)).map(|(argument, _)| argument);
+            let written = written.find(|(_, o)| self.buffer(**o) == Some(from)).map(|(argument, _)| argument);
             let over =
                 written.filter(|argument| argument.access == Access::Write).and_then(|argument| argument.in_place);
             names(first, from) == 1
                 && names(first, to) == 1
-                && over.is_some_and(|operand| buffer(&step.operands[operand]) == Some(to))
+                && over.is_some_and(|operand| self.buffer(step.operands[operand]) == Some(to))
         };
-        match steps.rev().find(|step| names(*step, to) > 0) {
+        match uses[to.0].last().copied() {
             Some(last) => last < first || (last == first && in_place()),
             None => true,
         }
