@@ -1,7 +1,7 @@
-//! Where the time of a training step goes: `cargo bench --bench training -- [model] [threads] [batch] [images]`
+//! Where the time of a training step goes: `cargo bench --bench training -- [model] [threads] [batch] [images] [scope] [norms]`
 //!
-//! The model (a preset, spec or ONNX file; EfficientNet-B0 by default) is trained whole, batch norms fixed, AdamW, by runs of `images`
-//! images (1 by default). For every kind of kernel: calls, milliseconds an image, share of the FMA peak that this process measures; then
+//! The model (a preset, spec or ONNX file; EfficientNet-B0 by default) is trained by AdamW in runs of `images` images (1 by default): all of
+//! it or what `scope` says (`head`, `top:N`), its batch norms `fixed` or, where `norms` is `train`, over the batch, which is one run then. For every kind of kernel: calls, milliseconds an image, share of the FMA peak that this process measures; then
 //! the time of an image's gradients, of an update, and of a step of `batch` images (16 by default) from its first run, which packs the
 //! weights anew, to the end of the update.
 
@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fornax::compiler::Target;
-use fornax::ir::training::{Norm, Optimiser, Setting, TrainingOptions};
-use fornax::runtime::{Pool, peak_gflops};
+use fornax::runtime::peak_gflops;
+use fornax::train::recipe::{Norms, Recipe};
+use fornax::train::scope::Scope;
 use fornax::train::step::{Rates, Step};
 use fornax::{Bindings, Model, Tensor};
 
@@ -21,28 +21,18 @@ fn main() {
     let (name, threads, batch) = (word(0, "efficientnet-b0"), word(1, "1"), word(2, "16"));
     let (threads, batch): (usize, usize) = (threads.parse().expect("threads"), batch.parse().expect("a batch"));
     let model = Model::open(&name).expect("a model");
-    let images: usize = word(3, "1").parse().expect("images");
+    let scope: Scope = word(4, "all").parse().expect("a scope");
+    let norms: Norms = word(5, "fixed").parse().expect("fixed or train");
+    let images = if norms == Norms::Trained { batch } else { word(3, "1").parse().expect("images") };
     let mut bindings = Bindings::default();
     let input = &model.inputs()[0];
     let plain = model.graph(&bindings).expect("a graph");
     let mut shape = plain.ty(plain.inputs()[0]).shape.to_vec();
     shape[0] = images;
     bindings.shapes.insert(input.name.clone(), shape);
-    let graph = model.graph(&bindings).expect("a graph");
-    let options = TrainingOptions {
-        trained: &|_| true,
-        norms: &|_| Norm::Fixed,
-        momentum: 0.1,
-        dropout: false,
-        drop_path: false,
-        optimiser: Optimiser::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
-        setting: &|_, _| Setting { rate: 1.0, decay: 0.01 },
-        clip: false,
-        ema: false,
-    };
-    let pool = Arc::new(Pool::new(threads, false).expect("threads"));
+    let recipe = Recipe { scope, norms, weight_decay: 0.01, ..Recipe::default() };
     let begun = Instant::now();
-    let mut step = Step::new(&graph, &options, &Target::host().expect("a target"), pool).expect("a step");
+    let mut step = recipe.step(&model, &bindings, threads).expect("a step");
     println!("{name}: compiled in {:.0} ms; arena {} bytes", ms(begun.elapsed()), step.program().arena_bytes());
     if std::env::args().any(|word| word == "--times") {
         step.times().iter().for_each(|(stage, time)| println!("{:9.1} ms  {stage}", ms(time)));
