@@ -79,7 +79,7 @@ impl Finish {
         let count = pixels.checked_mul(channels).filter(|count| *count > 0)?;
         let bare = nest.reduced == 0 && nest.tables.is_empty() && nest.guards.is_empty();
         let plain = bare && nest.init.is_empty() && nest.finish.is_empty() && !nest.body.is_empty();
-        if !plain || !nest.vectorises() || nest.check_kinds().is_err() {
+        if !plain || nest.check_kinds().is_err() || !nest.vectorises() {
             return None;
         }
         let (map, channel): (&[i64], &[i64]) = match nest.extents[..] {
