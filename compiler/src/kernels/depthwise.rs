@@ -187,7 +187,8 @@ impl Family for Depthwise {
     fn finished(&self, finish: impl FnOnce([usize; 2]) -> Option<Finish>) -> Option<Self> {
         let sums = in_pairs(self.element) && self.finish.is_none() && self.gaps[1] == 0;
         let finish = sums.then(|| finish([self.batch * self.output[0] * self.output[1], self.channels]))??;
-        (!finish.reads_maps()).then(|| Self { finish: Some(finish), ..self.clone() })
+        let dense = finish.first() == 0 && finish.pitch() == self.channels;
+        (dense && !finish.reads_maps()).then(|| Self { finish: Some(finish), ..self.clone() })
     }
 
     /// Next to the accumulators: one row of weights, an input, the multiplicand that CLIF's `fma` overwrites, the products of pairs, one to
