@@ -212,6 +212,11 @@ impl Conv {
         3 + self.epilogue.maps().count()
     }
 
+    /// Elements from one pixel of the result to the next.
+    fn pitch(&self) -> usize {
+        self.finish.as_ref().map_or(self.groups * self.filters, Finish::pitch)
+    }
+
     /// Whether there is a kernel for these elements: products of pairs are taken of channels that are neighbours, and nothing follows.
     pub fn takes_elements(&self) -> bool {
         let plain = !self.transposed && self.input == Input::ChannelsLast && self.epilogue == Epilogue::default();
@@ -311,7 +316,8 @@ impl Family for Conv {
         arguments.extend(self.epilogue.maps().map(|map| map.argument(element, output)));
         let y = Argument::write("y", self.result(), output);
         let reads = arguments.get(3).is_some_and(|map| map.access == Access::Read);
-        arguments.push(if reads { y.in_place_of(3) } else { y });
+        let y = if reads { y.in_place_of(3) } else { y };
+        arguments.push(self.finish.as_ref().map_or(y, |finish| finish.written(output)));
         arguments.extend(self.finish.iter().flat_map(Finish::arguments));
         arguments
     }

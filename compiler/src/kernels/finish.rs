@@ -3,14 +3,15 @@
 //! In: a nest over a map of sums, and which of its inputs they are. Out: for every output of a tile, the element that the nest stores
 //! there. Invariant: its program runs as in the nest, on the same lanes, so no bit depends on where it is computed.
 //!
-//! A nest fits if each of its inputs is like the map, one element for each channel, or one for all. The sums are `i32`: a scale and a shift by
+//! A nest fits if each of its inputs is like the map, one element for each channel, or one for all; its output is, too, or is a part of the channels of a
+//! larger one. The sums are `i32`: a scale and a shift by
 //! channel, a residual, an activation, rounding and clipping to 8 bits are such a nest.
 
 mod program;
 
-use super::loops::nest::Program;
+use super::loops::nest::{LoopNest, Program};
 use super::loops::{PointValue, evaluate};
-use super::{Argument, Loops};
+use super::{Access, Argument, Loops};
 use crate::codegen::{Element, Emitter, Mem, R, V};
 use crate::target::Machine;
 use fornax_ir::types::DType;
@@ -45,6 +46,15 @@ pub struct Finish {
     places: Vec<Place>,
     /// What it computes.
     program: Program,
+    /// Where the results of the first pixel lie in the output, and how far apart those of pixels are, in elements.
+    part: Part,
+}
+
+/// A part of the channels of a map.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Part {
+    first: usize,
+    pitch: usize,
 }
 
 /// A sum on its way to memory.
@@ -79,7 +89,7 @@ impl Finish {
         let count = pixels.checked_mul(channels).filter(|count| *count > 0)?;
         let bare = nest.reduced == 0 && nest.tables.is_empty() && nest.guards.is_empty();
         let plain = bare && nest.init.is_empty() && nest.finish.is_empty() && !nest.body.is_empty();
-        if !plain || !nest.vectorises() || nest.check_kinds().is_err() {
+        if !plain || nest.check_kinds().is_err() || !nest.vectorises() {
             return None;
         }
         let (map, channel): (&[i64], &[i64]) = match nest.extents[..] {
@@ -87,7 +97,7 @@ impl Finish {
             [rows, columns] if rows == pixels && columns == channels => (&[channels as i64, 1], &[0, 1]),
             _ => return None,
         };
-        let whole = nest.output.elements == count && nest.output.at.base == 0 && nest.output.at.strides == map;
+        let part = part(nest, [pixels, channels])?;
         let places = nest.inputs.iter().enumerate().map(|(k, input)| {
             let strides = &input.at.strides[..];
             let place = match strides {
@@ -104,8 +114,8 @@ impl Finish {
             }
         });
         let (places, program) = (places.collect::<Option<_>>()?, program::compact(nest));
-        let finish = Self { loops: loops.clone(), places, program };
-        (whole && finish.places.contains(&Place::Sums) && finish.moved().count() <= MOST).then_some(finish)
+        let finish = Self { loops: loops.clone(), places, program, part };
+        (finish.places.contains(&Place::Sums) && finish.moved().count() <= MOST).then_some(finish)
     }
 
     /// The nest of a kernel called `name` over such a map, if it is the one that the name means.
@@ -135,6 +145,23 @@ impl Finish {
     /// Type of the elements that are stored.
     pub fn result(&self) -> DType {
         self.loops.nest().output.dtype
+    }
+
+    /// The argument that is written, for a map of so many elements.
+    pub fn written(&self, count: usize) -> Argument {
+        let output = &self.loops.nest().output;
+        let access = if output.elements == count { Access::Write } else { Access::Update };
+        Argument { access, ..Argument::write("y", output.dtype, output.elements) }
+    }
+
+    /// Where the results begin in what is written, bytes.
+    pub fn first(&self) -> usize {
+        self.part.first * self.result().size()
+    }
+
+    /// Elements from the results of one pixel to those of the next.
+    pub fn pitch(&self) -> usize {
+        self.part.pitch
     }
 
     /// Inputs besides the sums, by number.
@@ -223,6 +250,18 @@ impl Finish {
     }
 }
 
+/// Where a nest over a map of so many pixels and channels stores its results, if they are parts of pixels.
+fn part(nest: &LoopNest, [pixels, channels]: [usize; 2]) -> Option<Part> {
+    let first = usize::try_from(nest.output.at.base).ok()?;
+    let pitch = match nest.output.at.strides[..] {
+        [1] => channels,
+        [pitch, 1] => usize::try_from(pitch).ok().filter(|pitch| *pitch >= channels)?,
+        _ => return None,
+    };
+    let end = pitch.checked_mul(pixels - 1)?.checked_add(first)?.checked_add(channels)?;
+    (end <= nest.output.elements).then_some(Part { first, pitch })
+}
+
 /// The element that an argument is, in every lane.
 fn single(e: &mut dyn Emitter, argument: usize, dtype: DType) -> V {
     let (at, v) = (e.pointer(argument), e.v());
@@ -254,10 +293,21 @@ mod tests {
     use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
     /// Scaled, shifted and clipped by channel, in steps from a zero point, with another map of bytes added if asked for, as `to`.
-    fn quantised([pixels, channels]: [usize; 2], map: bool, to: DType) -> Loops {
+    fn quantised(map: [usize; 2], with_map: bool, to: DType) -> Loops {
+        quantised_into(map, with_map, to, [0, map[1], map[0] * map[1]])
+    }
+
+    /// The same into elements of a larger map: the first, the distance of pixels, and all.
+    fn quantised_into(
+        [pixels, channels]: [usize; 2],
+        map: bool,
+        to: DType,
+        [first, pitch, elements]: [usize; 3],
+    ) -> Loops {
         let like = |strides: [usize; 2]| Affine::new(0, strides.map(|stride| stride as i64));
         let (whole, count) = ([channels, 1], pixels * channels);
-        let output = Output { dtype: to, elements: count, at: like(whole) };
+        let at = Affine { base: first as i64, ..like([pitch, 1]) };
+        let output = Output { dtype: to, elements, at };
         let mut nest = LoopNest::map(&[pixels, channels], output, Vec::new());
         nest.input("a", DType::I32, count, like(whole));
         nest.input("b", DType::F32, channels, like([0, 1]));
@@ -302,7 +352,10 @@ mod tests {
 
     /// Whether a kernel that ends in a nest gives what the nest gives of its sums; the fault if not.
     fn check(spec: impl Into<Spec>, map: [usize; 2], with_map: bool, to: DType) -> Option<String> {
-        let (spec, loops) = (spec.into(), quantised(map, with_map, to));
+        check_nest(spec.into(), map, with_map, quantised(map, with_map, to))
+    }
+
+    fn check_nest(spec: Spec, map: [usize; 2], with_map: bool, loops: Loops) -> Option<String> {
         let arguments = Kernel::new(spec.clone(), &Target::x86_64_fma()).arguments;
         let read = arguments.iter().filter(|argument| argument.access == super::super::Access::Read);
         let inputs: Vec<Vec<u8>> = read.zip(1..).map(|(argument, seed)| bytes(seed, argument.bytes, 127.0)).collect();
@@ -315,7 +368,7 @@ mod tests {
         if text::with_nest(&whole.name(), loops.clone()) != Some(whole.clone()) || text::spec(&whole.name()).is_some() {
             return Some(format!("{}: other than its text", whole.name()));
         }
-        let sums = testing::run_exact(spec, &inputs).map_err(|e| e.clone());
+        let sums = testing::run_exact(spec, &inputs);
         let expected = sums.and_then(|sums| testing::run_exact(loops, &[sums, others.clone()].concat()));
         match (expected, testing::run_exact(whole.clone(), &[inputs, others].concat())) {
             (Ok(expected), Ok(found)) => {
@@ -355,6 +408,23 @@ mod tests {
         testing::report(
             cases.iter().flat_map(|(conv, map)| kinds.map(|(with_map, to)| check(conv.clone(), *map, with_map, to))),
         );
+    }
+
+    /// What lies beside a part stays as it is.
+    #[test]
+    fn results_may_be_parts_of_pixels() {
+        let conv = Conv { element: DType::I16, ..Conv::pointwise(13, 6, 20, Epilogue::default()) };
+        let (rows, columns) = (axis([9, 3, 1, 1]), axis([11, 3, 2, 1]));
+        let image = Conv { rows, columns, ..conv.clone() };
+        let cases = [(conv, [13, 20]), (image, [54, 20])];
+        testing::report(cases.iter().flat_map(|(conv, map)| {
+            [(DType::U8, 0, 33), (DType::F32, 13, 33), (DType::I16, 2, 22)].map(|(to, first, pitch)| {
+                let loops = quantised_into(*map, true, to, [first, pitch, map[0] * pitch]);
+                check_nest(conv.clone().into(), *map, true, loops)
+            })
+        }));
+        let beyond = quantised_into([13, 20], false, DType::U8, [14, 33, 13 * 33]);
+        assert_eq!(Finish::new(&beyond, 0, [13, 20]), None);
     }
 
     #[test]

@@ -76,6 +76,11 @@ fn converted(graph: &Graph, id: ValueId) -> Option<ValueId> {
     matches!(graph.ty(q).dtype, DType::U8 | DType::I8).then_some(q)
 }
 
+/// Whether a value converts another to `i16`.
+fn is_widening(graph: &Graph, id: ValueId) -> bool {
+    matches!(graph.producer(id).op(), Some(Op::Cast(Cast { to: DType::I16 })))
+}
+
 fn dequantised(graph: &Graph, id: ValueId) -> Option<Dequantised> {
     let (BinaryFn::Mul, a, b) = binary(graph, id)? else { return None };
     [(a, b), (b, a)].into_iter().find_map(|(centred, scale)| {
@@ -90,8 +95,27 @@ fn dequantised(graph: &Graph, id: ValueId) -> Option<Dequantised> {
 }
 
 impl Dequantised {
-    /// The differences as `i16`.
-    fn centred(&self, patch: &mut Patch) -> PatchValue {
+    /// The value of the graph that has the differences.
+    fn known(&self, graph: &Graph) -> Option<ValueId> {
+        let users = |id: ValueId| graph.users(id).into_iter().map(|(node, _)| ValueId::from(node));
+        users(self.q).filter(|id| is_widening(graph, *id)).find_map(|wide| {
+            let Some(zero) = &self.zero else { return Some(wide) };
+            users(wide).find(|id| {
+                let Some((BinaryFn::Sub, a, b)) = binary(graph, *id) else { return false };
+                a == wide
+                    && match zero {
+                        Zero::Constant(zero) => graph.producer(b).constant() == Some(zero),
+                        Zero::Integers(z) => is_widening(graph, b) && graph.operands(b.node).first() == Some(z),
+                    }
+            })
+        })
+    }
+
+    /// The differences as `i16`: those of another product, if they are there.
+    fn centred(&self, graph: &Graph, patch: &mut Patch) -> PatchValue {
+        if let Some(known) = self.known(graph) {
+            return known.into();
+        }
         let q = patch.op(Cast { to: DType::I16 }, &[self.q.into()]);
         let zero = match &self.zero {
             None => return q,
@@ -178,7 +202,7 @@ fn convolution(graph: &Graph, id: ValueId) -> Outcome {
         Err(obstacle) => return Outcome::Declined(obstacle),
     };
     let mut patch = Patch::new(id, "conv of 8-bit integers");
-    let operands = [x.centred(&mut patch), w.centred(&mut patch)];
+    let operands = [x.centred(graph, &mut patch), w.centred(graph, &mut patch)];
     let sums = patch.op(Conv { bias: false, ..view.op.clone() }, &operands);
     scaled(graph, &mut patch, sums, (&factors, shape.rank() - 2), view.bias);
     Outcome::Replace(patch)
@@ -214,7 +238,7 @@ fn multiply(graph: &Graph, id: ValueId, pair: [ValueId; 2], (turned, bias): (boo
         Err(obstacle) => return Outcome::Declined(obstacle),
     };
     let mut patch = Patch::new(id, "matmul of 8-bit integers");
-    let (a, mut b) = (a.centred(&mut patch), b.centred(&mut patch));
+    let (a, mut b) = (a.centred(graph, &mut patch), b.centred(graph, &mut patch));
     if turned {
         b = patch.op(Transpose { perm: vec![1, 0] }, &[b]);
     }

@@ -53,10 +53,11 @@ impl Pointers {
         }
     }
 
-    /// What moves with the pixels of the result, and the size of its elements, which for the result is `size`.
-    fn by_pixel(&self, size: usize) -> impl Iterator<Item = (R, usize)> {
+    /// What moves with the pixels of the result, and by how many bytes each.
+    fn by_pixel(&self, conv: &Conv) -> Vec<(R, usize)> {
         let inputs = self.finish.into_iter().flatten().filter(|input| input.by_pixel);
-        self.outputs().map(move |r| (r, size)).chain(inputs.map(|input| (input.at, input.size)))
+        let inputs = inputs.map(|input| (input.at, input.size * conv.groups * conv.filters));
+        self.outputs().map(|r| (r, conv.result().size() * conv.pitch())).chain(inputs).collect()
     }
 
     /// What moves with the output channels, the weights aside, and the size of its elements.
@@ -113,6 +114,7 @@ pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
     let [x, weights, bias] = [0, 1, 2].map(|i| e.pointer(i));
     let maps = conv.epilogue.pointers(e, 3);
     let y = e.pointer(conv.result_argument());
+    conv.finish.iter().for_each(|finish| e.add_imm(y, y, finish.first() as i64));
     let finish = conv.finish.as_ref().map_or(Moved::default(), |finish| finish.pointers(e, conv.result_argument() + 1));
     let p = Pointers { x, weights, bias, maps, y, finish };
     let (first, end) = (e.r(), e.r());
@@ -274,8 +276,8 @@ impl Writer<'_> {
         let (conv, strides) = (self.conv, self.conv.strides());
         let p = p.duplicate(e);
         let (image, offset) = (e.r(), e.r());
-        for (r, size) in p.by_pixel(self.size()) {
-            e.mul_imm(offset, row, (size * conv.columns.output * conv.groups * conv.filters) as i64);
+        for (r, pixel) in p.by_pixel(conv) {
+            e.mul_imm(offset, row, (pixel * conv.columns.output) as i64);
             e.add(r, r, offset);
         }
         // From here on `offset` is the row within its image.
@@ -390,20 +392,19 @@ impl Writer<'_> {
         (part, kernel_rows): (Option<(R, Count)>, Option<R>),
     ) {
         let (conv, Kind { phase, run, .. }) = (self.conv, kind);
-        let (input, output) = (phase.stride * conv.strides().pixel, conv.groups * conv.filters);
-        let (first, output) = (phase.first * output, phase.pitch * output);
+        let input = phase.stride * conv.strides().pixel;
         let before = run.pixel as i64 * input as i64 + phase.origin * conv.strides().pixel as i64;
         let p = p.duplicate(e);
         e.add_imm(p.x, p.x, before);
         let offset = e.r();
-        for (r, size) in p.by_pixel(self.size()) {
-            e.add_imm(r, r, (size * (first + run.pixel * output)) as i64);
+        let pointers = p.by_pixel(conv);
+        for (r, pixel) in &pointers {
+            e.add_imm(*r, *r, (pixel * (phase.first + run.pixel * phase.pitch)) as i64);
         }
         if let Some((from, _)) = part {
             e.mul_imm(offset, from, (run.size * input) as i64);
             e.add(p.x, p.x, offset);
-            let pointers: Vec<(R, usize)> = p.by_pixel(self.size()).collect();
-            advance(e, offset, (from, run.size * output), &pointers);
+            advance(e, offset, (from, run.size * phase.pitch), &pointers);
         }
         e.free_r(offset);
         let Pointers { x, weights, bias, maps, y, finish } = p;
@@ -411,8 +412,8 @@ impl Writer<'_> {
         e.repeat(part.map_or(Count::Times(run.tiles as u32), |(_, count)| count), &mut |e| {
             conv.tile(self.schedule, e, kind, &place);
             e.add_imm(p.x, p.x, (run.size * input) as i64);
-            for (r, size) in p.by_pixel(self.size()) {
-                e.add_imm(r, r, (size * run.size * output) as i64);
+            for (r, pixel) in &pointers {
+                e.add_imm(*r, *r, (pixel * run.size * phase.pitch) as i64);
             }
         });
         p.free(e);

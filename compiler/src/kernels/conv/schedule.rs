@@ -143,7 +143,7 @@ impl Conv {
 
     /// Most pixels of a tile whose displacements fit their field, next to those of the channels.
     fn reach(&self) -> usize {
-        let output = self.result().size() * self.groups * self.filters;
+        let output = self.result().size() * self.pitch();
         let [from, to] = if self.transposed { [1, self.columns.stride] } else { [self.columns.stride, 1] };
         let pixel = (output * to).max(from * self.strides().pixel).max(1);
         (REACH / 2 / pixel).max(1)

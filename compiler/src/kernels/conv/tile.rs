@@ -266,16 +266,18 @@ impl Tile<'_> {
 
     /// Sends the accumulators to memory as what becomes of them, vector by vector of channels.
     fn store_finished(&self, e: &mut dyn Emitter, finish: &Finish, sums: &Sums, place: &TilePointers) {
-        let (width, pixel) = (e.lanes(Element::F32), self.phase.pitch * self.conv.groups * self.conv.filters);
+        let (width, pitch) = (e.lanes(Element::F32), self.phase.pitch);
+        let (dense, size) = (self.conv.groups * self.conv.filters, self.conv.result().size());
         let mut outputs = Vec::new();
         for (i, vector) in self.strip.vectors.iter().enumerate() {
             for (p, sums) in sums.iter().enumerate() {
-                let at = |by_pixel: bool| if by_pixel { p * pixel + i * width } else { i * width };
+                let at = |pixel: usize| p * pitch * pixel + i * width;
+                let read = |input: Pointer| input.at.at(input.size * at(if input.by_pixel { dense } else { 0 }));
                 outputs.push(Unfinished {
                     sum: sums[i],
-                    to: place.y.at(self.conv.result().size() * at(true)),
+                    to: place.y.at(size * at(self.conv.pitch())),
                     lanes: vector.lanes,
-                    at: place.finish.map(|input| input.map(|input| input.at.at(input.size * at(input.by_pixel)))),
+                    at: place.finish.map(|input| input.map(read)),
                 });
             }
         }

@@ -271,6 +271,9 @@ impl LoopNest {
             self.remove(axis);
         }
         self.sort_outputs();
+        if self.outputs() == 0 && matches!(self.combine, Combine::Max | Combine::Min) {
+            self.sort_reduced();
+        }
         for axis in (1..self.extents.len()).rev() {
             if axis != self.outputs() {
                 self.merge(axis);
@@ -298,6 +301,16 @@ impl LoopNest {
         let mut order: Vec<usize> = (0..self.extents.len()).collect();
         let outputs = self.outputs();
         order[..outputs].sort_by_key(|axis| std::cmp::Reverse(self.output.at.strides[*axis].unsigned_abs()));
+        self.extents = order.iter().map(|axis| self.extents[*axis]).collect();
+        self.affines_mut().for_each(|a| a.strides = order.iter().map(|axis| a.strides[*axis]).collect());
+    }
+
+    /// Puts the axes of a nest without output axes in the order of the memory that its first input is read from: the extreme of all elements is
+    /// that in any order.
+    fn sort_reduced(&mut self) {
+        let Some(first) = self.inputs.first() else { return };
+        let mut order: Vec<usize> = (0..self.extents.len()).collect();
+        order.sort_by_key(|axis| std::cmp::Reverse(first.at.strides[*axis].unsigned_abs()));
         self.extents = order.iter().map(|axis| self.extents[*axis]).collect();
         self.affines_mut().for_each(|a| a.strides = order.iter().map(|axis| a.strides[*axis]).collect());
     }
@@ -423,6 +436,22 @@ mod tests {
         assert_eq!(nest.output.at.strides, [105, 3, 1]);
         assert_eq!(nest.inputs[0].at.strides, [105, 1, 35]);
         assert!(!nest.vectorises());
+    }
+
+    /// Of a channel-last map, as of a row-major one; a sum keeps its order.
+    #[test]
+    fn the_extreme_of_all_elements_is_found_as_they_lie() {
+        let nest = |combine, inner: &[i64]| {
+            let output = Output { dtype: DType::F32, elements: 1, at: Affine::new(0, vec![0; 4]) };
+            let mut nest = LoopNest::map(&[1, 5, 3, 4], output, vec![Inst::Load(0)]);
+            nest.input("x", DType::F32, 60, Affine::new(0, inner));
+            LoopNest { reduced: 4, combine, init: vec![Inst::Float(0)], ..nest }.simplify()
+        };
+        for inner in [[60, 1, 20, 5], [60, 12, 4, 1]] {
+            let max = nest(Combine::Max, &inner);
+            assert_eq!((max.extents.clone(), max.sums_in_lanes()), (vec![1, 60], true));
+        }
+        assert_eq!(nest(Combine::Sum, &[60, 1, 20, 5]).extents, [1, 5, 12]);
     }
 
     #[test]

@@ -91,7 +91,11 @@ impl LoopNest {
     /// Whether one nest is faster than two: not if costly functions leave the vectors they were computed in.
     fn pays(&self, consumer: &LoopNest, producer: &LoopNest) -> bool {
         let vectors = |nest: &LoopNest| nest.clone().simplify().vectorises();
-        vectors(self) || !self.body.iter().any(Inst::is_costly) || !(vectors(consumer) || vectors(producer))
+        // What quantises an image would round it element by element where it is put in order, channels last.
+        let quantises = self.output.dtype == DType::I16
+            && self.body.iter().any(|inst| matches!(inst, Inst::Unary(UnaryFn::Round, _)));
+        let costly = quantises || self.body.iter().any(Inst::is_costly);
+        vectors(self) || !costly || !(vectors(consumer) || vectors(producer))
     }
 
     /// Makes one input of those that read the same elements of the same operand.
