@@ -100,7 +100,7 @@ fn masks_multiply_branches_and_features() {
         assert_eq!(run.graphs.blocks, ["add"]);
         let names: Vec<&str> =
             run.graphs.gradients.inputs().iter().map(|id| run.graphs.gradients.name_of(*id)).collect();
-        assert_eq!(names, ["x", "dropout", "drop_path.0", "targets"]);
+        assert_eq!(names, ["x", "targets", "dropout", "drop_path.0"]);
         let keep = |shape: &[usize], seed: u64| {
             let draws = random(shape, seed, 1.0);
             Literal::new_float(draws.ty.clone(), draws.to_f64().iter().map(|v| f64::from(*v > -0.4) / 0.7).collect())
@@ -108,7 +108,7 @@ fn masks_multiply_branches_and_features() {
         let (dropout, path) = (keep(&[IMAGES, CHANNELS], 7), keep(&[IMAGES], 9));
         let masks = Masks { dropout: Some(dropout.clone()), drop_path: Some(path.clone()) };
         let [x, targets] = data();
-        run.gradients(&[x.clone(), dropout, path, targets.clone()]);
+        run.gradients(&[x.clone(), targets.clone(), dropout, path]);
         check(&mut run, norm == Norm::Trained, &masks, &[x, targets]);
     }
 }
