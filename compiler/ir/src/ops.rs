@@ -4,6 +4,7 @@
 //! reference evaluation ([`Operation::evaluate`]), the gradient rule ([`Operation::gradient`]), if it has one, and its tests. Most operators have one result and implement [`OneResult`]; the
 //! others implement [`Operation`] itself. Logical axis order is ONNX's. Operators see operand types, never the graph.
 
+pub(crate) mod arithmetic;
 pub(crate) mod attributes;
 pub(crate) mod decomposition;
 pub(crate) mod error_bound;

@@ -4,11 +4,11 @@
 //! terms, each a constant or an operator over earlier values, and for each operand the value that is its gradient. Invariants: every
 //! term has passed the shape rule of its operator, and a gradient has the type of its operand.
 
+use super::arithmetic::arithmetic;
 use super::literal::Literal;
 use super::shapes::check;
-use super::{Binary, Cast, Expand, MatMul, Op, Reduce, Reshape, Transpose, Unary, Where};
+use super::{Cast, Expand, MatMul, Op, Reduce, Transpose, Where};
 use crate::error::OpError;
-use crate::scalar::{BinaryFn, UnaryFn};
 use crate::types::{Constant, DType, TensorType};
 
 /// A value of a gradient rule: an operand, a result, the gradient of a result, or a result of a term, numbered in this order.
@@ -188,57 +188,7 @@ impl<'a> GradientContext<'a> {
         self.constant(Literal::new_float(TensorType::new(dtype, shape), values).to_constant())
     }
 
-    /// A constant without axes, of the element type of `like`.
-    pub fn number(&mut self, like: Value, value: f64) -> Value {
-        let dtype = self.ty(like).dtype;
-        self.floats(dtype, &[], vec![value])
-    }
-
-    /// Zeros of the type of `like`.
-    pub fn zeros(&mut self, like: Value) -> Result<Value, OpError> {
-        let shape = self.shape(like);
-        let zero = self.number(like, 0.0);
-        self.op(Expand { shape }, &[zero])
-    }
-
-    /// A function of one value.
-    pub fn unary(&mut self, function: UnaryFn, a: Value) -> Result<Value, OpError> {
-        self.op(Unary { function }, &[a])
-    }
-
-    /// A function of two values, which broadcast.
-    pub fn binary(&mut self, function: BinaryFn, a: Value, b: Value) -> Result<Value, OpError> {
-        self.op(Binary { function }, &[a, b])
-    }
-
-    /// `a + b`
-    pub fn add(&mut self, a: Value, b: Value) -> Result<Value, OpError> {
-        self.binary(BinaryFn::Add, a, b)
-    }
-
-    /// `a - b`
-    pub fn sub(&mut self, a: Value, b: Value) -> Result<Value, OpError> {
-        self.binary(BinaryFn::Sub, a, b)
-    }
-
-    /// `a * b`
-    pub fn mul(&mut self, a: Value, b: Value) -> Result<Value, OpError> {
-        self.binary(BinaryFn::Mul, a, b)
-    }
-
-    /// `a / b`
-    pub fn div(&mut self, a: Value, b: Value) -> Result<Value, OpError> {
-        self.binary(BinaryFn::Div, a, b)
-    }
-
-    /// `factor * a`; `a` itself if the factor is 1.
-    pub fn times(&mut self, a: Value, factor: f64) -> Result<Value, OpError> {
-        if factor == 1.0 {
-            return Ok(a);
-        }
-        let factor = self.number(a, factor);
-        self.mul(a, factor)
-    }
+    arithmetic!(Value, OpError);
 
     /// `a` where `condition` holds, else `b`; all three broadcast.
     pub fn choose(&mut self, condition: Value, a: Value, b: Value) -> Result<Value, OpError> {
@@ -249,11 +199,6 @@ impl<'a> GradientContext<'a> {
     pub fn masked(&mut self, condition: Value, a: Value) -> Result<Value, OpError> {
         let zero = self.number(a, 0.0);
         self.choose(condition, a, zero)
-    }
-
-    /// `a` in another shape; itself if it has that.
-    pub fn reshape(&mut self, a: Value, shape: &[usize]) -> Result<Value, OpError> {
-        if self.ty(a).shape[..] == *shape { Ok(a) } else { self.op(Reshape { shape: shape.to_vec() }, &[a]) }
     }
 
     /// `a` with its axes in another order; itself if that is its order.

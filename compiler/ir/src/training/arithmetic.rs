@@ -4,11 +4,12 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{GraphBuilder, ValueId};
+use crate::ops::Op;
+use crate::ops::arithmetic::arithmetic;
 use crate::ops::literal::Literal;
-use crate::ops::{Binary, Expand, Op, Reshape, Unary};
-use crate::scalar::{BinaryFn, UnaryFn};
+use crate::scalar::BinaryFn;
 use crate::types::{Constant, TensorType};
 
 /// Adds operators whose names begin with that of what they are for.
@@ -32,53 +33,21 @@ impl<'a> Arithmetic<'a> {
         self.b.op_from(&name, op, operands, Vec::new())
     }
 
-    /// A number of the element type of `like`.
-    pub fn number(&mut self, like: ValueId, value: f64) -> ValueId {
-        let ty = TensorType::new(self.b.ty(like).dtype, []);
-        self.b.constant(&format!("{}.number", self.name), Literal::new_float(ty, vec![value]).to_constant())
+    /// The type of a value.
+    fn ty(&self, value: ValueId) -> &TensorType {
+        self.b.ty(value)
     }
 
-    /// A function of one value.
-    pub fn unary(&mut self, function: UnaryFn, a: ValueId) -> Result<ValueId> {
-        self.op(Unary { function }, &[a])
+    /// A constant.
+    fn constant(&mut self, constant: Constant) -> ValueId {
+        self.b.constant(&format!("{}.number", self.name), constant)
     }
 
-    fn binary(&mut self, function: BinaryFn, a: ValueId, b: ValueId) -> Result<ValueId> {
-        self.op(Binary { function }, &[a, b])
-    }
-
-    /// `a + b`
-    pub fn add(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
-        self.binary(BinaryFn::Add, a, b)
-    }
-
-    /// `a - b`
-    pub fn sub(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
-        self.binary(BinaryFn::Sub, a, b)
-    }
-
-    /// `a * b`
-    pub fn mul(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
-        self.binary(BinaryFn::Mul, a, b)
-    }
-
-    /// `a / b`
-    pub fn div(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
-        self.binary(BinaryFn::Div, a, b)
-    }
+    arithmetic!(ValueId, Error);
 
     /// `min(a, b)`
     pub fn min(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.binary(BinaryFn::Min, a, b)
-    }
-
-    /// `factor * a`; `a` itself if the factor is 1.
-    pub fn times(&mut self, a: ValueId, factor: f64) -> Result<ValueId> {
-        if factor == 1.0 {
-            return Ok(a);
-        }
-        let factor = self.number(a, factor);
-        self.mul(a, factor)
     }
 
     /// `a + number`
@@ -92,17 +61,6 @@ impl<'a> Arithmetic<'a> {
         let distance = self.sub(b, a)?;
         let step = self.times(distance, factor)?;
         self.add(a, step)
-    }
-
-    /// `a` in another shape.
-    pub fn reshape(&mut self, a: ValueId, shape: Vec<usize>) -> Result<ValueId> {
-        if self.b.ty(a).shape[..] == shape[..] { Ok(a) } else { self.op(Reshape { shape }, &[a]) }
-    }
-
-    /// Zeros of the type of `like`.
-    pub fn zeros(&mut self, like: ValueId) -> Result<ValueId> {
-        let (zero, shape) = (self.number(like, 0.0), self.b.ty(like).shape.to_vec());
-        self.op(Expand { shape }, &[zero])
     }
 }
 

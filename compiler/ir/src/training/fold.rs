@@ -20,7 +20,7 @@ pub fn folded(b: &mut GraphBuilder, fold: &Fold, parameters: &[ValueId]) -> Resu
     let mut a = Arithmetic::new(b, &fold.name);
     let mut extents = vec![1; a.b.ty(weight).shape.rank()];
     extents[0] = a.b.ty(factor).shape[0];
-    let factors = a.reshape(factor, extents)?;
+    let factors = a.reshape(factor, &extents)?;
     Ok([a.mul(weight, factors)?, shift])
 }
 

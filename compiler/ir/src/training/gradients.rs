@@ -206,7 +206,7 @@ fn logits(b: &mut GraphBuilder) -> Result<ValueId> {
         return Err(refuse("output", "logits [images, classes]", ty.to_string()));
     }
     let shape = vec![ty.shape[0], classes];
-    Arithmetic::new(b, "logits").reshape(value, shape)
+    Arithmetic::new(b, "logits").reshape(value, &shape)
 }
 
 /// Cross-entropy with soft targets, for each image: minus the sum over classes of target times log softmax.
@@ -308,10 +308,10 @@ fn add_images(b: &mut GraphBuilder, name: &str, state: ValueId, x: ValueId, grad
         true => x,
         false => a.op(Reduce { kind: ReduceKind::Sum, axes, keepdims: false }, &[x])?,
     };
-    let rows = a.reshape(rows, vec![images, count])?;
+    let rows = a.reshape(rows, &[images, count])?;
     let one = a.number(x, 1.0);
     let ones = a.op(Expand { shape: vec![1, images] }, &[one])?;
-    let before = a.reshape(state, vec![1, count])?;
+    let before = a.reshape(state, &[1, count])?;
     let sum = a.op(Gemm { bias: true, ..Gemm::default() }, &[ones, rows, before])?;
-    a.reshape(sum, shape)
+    a.reshape(sum, &shape)
 }

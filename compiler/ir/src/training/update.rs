@@ -157,7 +157,7 @@ fn clipped(b: &mut GraphBuilder, clip: ValueId, gradients: &mut [Option<ValueId>
     for gradient in gradients.iter_mut().flatten() {
         *gradient = a.mul(*gradient, factor)?;
     }
-    let output = a.reshape(norm, vec![1])?;
+    let output = a.reshape(norm, &[1])?;
     b.output("norm", output);
     Ok(())
 }

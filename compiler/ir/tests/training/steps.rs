@@ -143,18 +143,11 @@ fn all_graphs_have_the_same_variables() {
     }
 }
 
-<<<<<<< ours
 /// What the network of the parameters and running averages as they are now says, or of their averages over the steps, in `predict` and
 /// written out.
 #[test]
 fn predictions_follow_what_is_trained() {
     for (norm, extras) in [Norm::Fixed, Norm::Trained].into_iter().flat_map(|norm| [(norm, false), (norm, true)]) {
-=======
-/// What the network of the parameters and running averages as they are now says, or of the averages of both, in `predict` and written out.
-#[test]
-fn predictions_follow_what_is_trained() {
-    for (norm, extras) in [(Norm::Fixed, false), (Norm::Trained, false), (Norm::Fixed, true), (Norm::Trained, true)] {
->>>>>>> theirs
         let mut run = Run::new(&Choice { norm, extras, ..PLAIN });
         let names = |graph: &Graph| -> Vec<String> {
             graph.variables().iter().filter_map(|id| Some(graph.node(*id).variable()?.name.clone())).collect()
@@ -162,19 +155,11 @@ fn predictions_follow_what_is_trained() {
         assert_eq!(names(&run.graphs.predict), names(&run.graphs.gradients), "{norm:?}");
         let [x, targets] = data();
         run.gradients(&[x.clone(), targets]);
-<<<<<<< ours
         run.update(if extras { &[0.1, 1e6, 0.5] } else { &[0.1] });
         let mut after = weights();
         for (name, value) in &mut after {
             let name = if extras { format!("ema.{name}") } else { name.clone() };
             *value = run.variables.get(&name).cloned().unwrap_or_else(|| value.clone());
-=======
-        run.update(if extras { &[0.1, 1e30, 0.6] } else { &[0.1] });
-        let mut after = weights();
-        for (name, value) in &mut after {
-            let held = if extras { format!("ema.{name}") } else { name.clone() };
-            *value = run.variables.get(&held).cloned().unwrap_or_else(|| value.clone());
->>>>>>> theirs
         }
         let network = network(&after, IMAGES, false, &Masks::default());
         let expected = evaluate(&network, std::slice::from_ref(&x)).unwrap()[0].to_f64();
