@@ -4,6 +4,7 @@
 mod step;
 mod support;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -349,10 +350,22 @@ fn succeed(command: &mut Command) -> String {
     text
 }
 
-/// The program that calls every function, and the folder of what C programs that test a library share.
-fn abi_source() -> [PathBuf; 2] {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    [root.join("tests/artifact/abi.c"), root.join("compiler/tests/support")]
+/// The folders of the C programs here, and of what C programs that test a library share.
+fn c_sources() -> [PathBuf; 2] {
+    ["tests/artifact", "compiler/tests/support"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+}
+
+/// Links the C program `source` of this folder with a library in `dir`, and runs it there: all its checks hold.
+fn run_c(dir: &Path, source: &str, library: &str, arguments: &[&OsStr]) {
+    let [folder, shared] = c_sources();
+    let program = dir.join(format!("{source} with {library}"));
+    let strict = ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1"];
+    let mut cc = Command::new("cc");
+    cc.args(strict).arg("-I").arg(dir).arg("-I").arg(shared).arg(folder.join(source));
+    succeed(cc.arg(dir.join(library)).args(["-pthread", "-o"]).arg(&program));
+    let mut command = Command::new(&program);
+    let text = succeed(command.current_dir(dir).env("LD_LIBRARY_PATH", dir).args(arguments));
+    assert!(text.ends_with("all checks hold\n"), "{source} with {library}: {text}");
 }
 
 /// Every function of the C interface: right use gives the JIT's bits, wrong use gives its code.
@@ -367,18 +380,9 @@ fn c_programs_call_it() {
     let dir = folder.0.path();
     std::fs::write(dir.join("input.bin"), signs_input().bytes()).unwrap();
     std::fs::write(dir.join("expected.bin"), run(&signs(), 1, &signs_input())[0].bytes()).unwrap();
-    let (weights, [source, shared]) = (folder.path("net", Emit::Weights), abi_source());
+    let weights = folder.path("net", Emit::Weights);
     for library in ["net.so", "net.a", "net.o"] {
-        let program = dir.join(format!("with {library}"));
-        let strict = ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1"];
-        let mut cc = Command::new("cc");
-        cc.args(strict).arg("-I").arg(dir).arg("-I").arg(&shared).arg(&source);
-        cc.arg(dir.join(library)).args(["-pthread", "-o"]);
-        succeed(cc.arg(&program));
-        let mut command = Command::new(&program);
-        command.current_dir(dir).env("LD_LIBRARY_PATH", dir).arg(&weights);
-        let text = succeed(&mut command);
-        assert!(text.ends_with("all checks hold\n"), "{library}: {text}");
+        run_c(dir, "abi.c", library, &[weights.as_os_str()]);
     }
     // Into a shared library of the host's, where every symbol may be another file's.
     let mut cc = Command::new("cc");
@@ -418,19 +422,17 @@ fn aarch64_computes_the_same_bits() {
     std::fs::write(dir.join("input.bin"), signs_input().bytes()).unwrap();
     std::fs::write(dir.join("expected.bin"), run(&signs(), 1, &signs_input())[0].bytes()).unwrap();
     let program = dir.join("program");
-    let [source, shared] = abi_source();
-    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-static", "-O1", "-I"]).arg(dir).arg("-I").arg(shared);
-    cc.arg(source).arg(folder.path("net", Emit::Object)).args(["-pthread", "-o"]);
+    let [sources, shared] = c_sources();
+    let source = sources.join("abi.c");
+    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-static", "-O1", "-I"]).arg(dir).arg("-I").arg(&shared);
+    cc.arg(&source).arg(folder.path("net", Emit::Object)).args(["-pthread", "-o"]);
     succeed(cc.arg(&program));
     let text = succeed(qemu.current_dir(dir).arg(&program).arg(folder.path("net", Emit::Weights)));
     assert!(text.ends_with("all checks hold\n"), "{text}");
     // The dynamic loader's view of the shared library.
     let program = dir.join("dynamic");
     let mut cc = Command::new("aarch64-linux-gnu-gcc");
-    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O1", "-I"])
-        .arg(dir)
-        .arg("-I")
-        .args(abi_source().into_iter().rev());
+    cc.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O1", "-I"]).arg(dir).arg("-I").args([&shared, &source]);
     succeed(cc.arg(folder.path("net", Emit::So)).args(["-pthread", "-o"]).arg(&program));
     let mut qemu = Command::new("qemu-aarch64");
     qemu.args(["-L", "/usr/aarch64-linux-gnu", "-E"]).arg(format!("LD_LIBRARY_PATH={}", dir.display()));

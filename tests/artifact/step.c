@@ -54,10 +54,7 @@ static void right_use(uint32_t level, uint32_t count, const char *end, char *fil
   size_t bytes = net_step_arena_bytes(count), n = net_state_bytes();
   void *arena = block(bytes), *state = block(n);
   char *saved = malloc(n);
-  int code = net_init(arena, bytes, NULL, 0, level);
-  if (level != 0 && (code == NET_E_CPU || code == NET_E_LEVEL)) goto out;
-  expect(code, NET_OK, "init");
-  expect(net_state_init(state, n, arena), NET_OK, "state_init");
+  if (!prepared(arena, bytes, state, n, level)) goto out;
   fornax_step step = step_of(arena, bytes, state, count == 1 ? NULL : &threads);
   for (uint32_t number = 1; number <= STEPS; number++) {
     float norm = -1;
@@ -154,8 +151,7 @@ static void wrong_use(char *file) {
   fornax_threads threads = {sizeof threads, 2, &host, parallel_for};
   size_t more = net_step_arena_bytes(2);
   void *large = block(more), *own = block(n);
-  expect(net_init(large, more, NULL, 0, 0), NET_OK, "init");
-  expect(net_state_init(own, n, large), NET_OK, "state_init");
+  prepared(large, more, own, n, 0);
   wrong = step_of(large, more, own, &threads);
   expect(net_step(&wrong), NET_E_THREADS, "workers of numbers that there are not");
   expect(net_export(state, n, NULL, NET_EXPORT_BYTES), NET_E_NULL, "export to nowhere");

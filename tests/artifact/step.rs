@@ -1,5 +1,6 @@
 //! A training step as a library: the bits of the one in memory, through the loader and through C.
 
+use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -209,18 +210,8 @@ fn c_programs_train() {
         }
         write("keys.bin", [&[SEED], &KEYS[..]].concat().iter().flat_map(|key| key.to_le_bytes()).collect());
         write("end.bin", step.save_state());
-        let [_, shared] = abi_source();
-        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/step.c");
         for (library, arguments) in libraries {
-            let program = dir.join(format!("with {library}"));
-            let strict =
-                ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1"];
-            let mut cc = Command::new("cc");
-            cc.args(strict).arg("-I").arg(dir).arg("-I").arg(&shared).arg(&source);
-            succeed(cc.arg(dir.join(library)).args(["-pthread", "-o"]).arg(&program));
-            let mut command = Command::new(&program);
-            let text = succeed(command.args(*arguments).current_dir(dir).env("LD_LIBRARY_PATH", dir));
-            assert!(text.ends_with("all checks hold\n"), "{library}: {text}");
+            run_c(dir, "step.c", library, &arguments.iter().map(OsStr::new).collect::<Vec<_>>());
         }
         exported_as(&dir.join("exported.safetensors"), &step, recipe.ema.is_some());
     }

@@ -47,10 +47,7 @@ static void right_use(uint32_t level, uint32_t count) {
   size_t bytes = net_arena_bytes(0, count), n = net_state_bytes();
   void *arena = block(bytes), *first = block(n), *second = block(n + 64);
   char *written = malloc(n + 1);
-  int code = net_init(arena, bytes, NULL, 0, level);
-  if (level != 0 && (code == NET_E_CPU || code == NET_E_LEVEL)) goto out;
-  expect(code, NET_OK, "init");
-  expect(net_state_init(first, n, arena), NET_OK, "state_init");
+  if (!prepared(arena, bytes, first, n, level)) goto out;
   expect(net_state_init(second, n, arena), NET_OK, "state_init of another");
   int64_t runs = 0;
   expect(net_parameter_get(first, n, "runs", &runs, sizeof runs), NET_OK, "parameter_get");

@@ -44,6 +44,17 @@ static void load(const char *path, void *to, size_t bytes) {
   fclose(file);
 }
 
+#ifdef NET_STATE_BYTES
+/* Initialises an arena for a level, and fills a state; 0 where the processor does not run the level. */
+static int prepared(void *arena, size_t bytes, void *state, size_t n, uint32_t level) {
+  int code = net_init(arena, bytes, NULL, 0, level);
+  if (level != 0 && (code == NET_E_CPU || code == NET_E_LEVEL)) return 0;
+  expect(code, NET_OK, "init");
+  expect(net_state_init(state, n, arena), NET_OK, "state_init");
+  return 1;
+}
+#endif
+
 /* A host's parallel_for: threads of its own for every call. It lies about workers by `offset` and about chunks by `extra`. */
 struct host {
   uint32_t count, offset, extra;
