@@ -105,7 +105,7 @@ impl Halves {
 }
 
 /// An operator that may be computed again, with those that it takes.
-struct Drop {
+struct Saving {
     node: NodeId,
     /// The operator and what has to be computed again for it, in no order.
     nodes: Vec<NodeId>,
@@ -124,9 +124,9 @@ struct Again<'a> {
 
 impl Again<'_> {
     /// Every operator by which something is saved, the best first.
-    fn candidates(&self) -> Vec<Drop> {
+    fn candidates(&self) -> Vec<Saving> {
         let all = self.halves.kept_bytes(self.graph);
-        let mut found: Vec<Drop> = self.halves.forward.iter().filter_map(|id| self.dropped(*id)).collect();
+        let mut found: Vec<Saving> = self.halves.forward.iter().filter_map(|id| self.dropped(*id)).collect();
         found.retain(|drop| drop.saves >= all / PARTS);
         // Products of 64 bits stay within 128.
         found.sort_by(|a, b| {
@@ -137,7 +137,7 @@ impl Again<'_> {
     }
 
     /// What it takes to compute `node` again, if the backward half reads it and more is saved than kept for it.
-    fn dropped(&self, node: NodeId) -> Option<Drop> {
+    fn dropped(&self, node: NodeId) -> Option<Saving> {
         let Self { graph, halves, .. } = self;
         let leaves = |id: NodeId| graph.values(id).any(|v| graph.is_output(v) || graph.is_update(v));
         let read: u64 = graph.values(node).filter(|v| halves.kept.contains(v)).map(|v| bytes(graph, v)).sum();
@@ -163,7 +163,7 @@ impl Again<'_> {
                 }
             }
         }
-        (saves > 0 && saves > read / 2).then_some(Drop { node, nodes, saves, costs })
+        (saves > 0 && saves > read / 2).then_some(Saving { node, nodes, saves, costs })
     }
 
     fn costs(&self, id: NodeId) -> u64 {
@@ -175,7 +175,7 @@ impl Again<'_> {
     }
 
     /// Computes the operators of `drop` again, unless too many follow each other then.
-    fn add(&mut self, drop: &Drop) -> bool {
+    fn add(&mut self, drop: &Saving) -> bool {
         let added: Vec<NodeId> = drop.nodes.iter().copied().filter(|id| self.nodes.insert(*id)).collect();
         let fits = drop.nodes.iter().all(|id| self.above(*id, CHAIN) + self.below(*id, CHAIN) <= CHAIN + 1);
         if !fits {
