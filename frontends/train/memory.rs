@@ -10,9 +10,11 @@ use super::photos::Photos;
 use super::step::StepBound;
 use crate::error::Error;
 
-/// What a process takes where nothing is asked for, if that is possible at all by computing this share of a step again.
+/// What a process takes where nothing is asked for, if that is possible by computing this share of a step again.
 const USUAL: u64 = 250_000_000;
 const RECOMPUTE: f64 = 0.03;
+/// The share above which calls of fewer images take less time, where a bound is asked for.
+const RATHER: f64 = 0.06;
 /// Times the variables of a whole network that a step may take otherwise.
 const OF_VARIABLES: u64 = 3;
 /// Code and tables of the step, its compilation once memory that this frees has been given back, the validation, stacks of threads.
@@ -51,7 +53,7 @@ impl Budget {
         match self.asked {
             Some(asked) => {
                 let bytes = asked.saturating_sub(others);
-                StepBound { bytes, recompute: if less { 0.0 } else { f64::INFINITY }, as_it_is: bytes }
+                StepBound { bytes, recompute: if less { RATHER } else { f64::INFINITY }, as_it_is: bytes }
             }
             None => StepBound {
                 bytes: USUAL.saturating_sub(others),
