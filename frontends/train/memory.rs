@@ -5,14 +5,15 @@
 
 use fornax_ir::graph::Graph;
 
-use super::options::FinetuneOptions;
+use super::options::{FinetuneOptions, Norms};
 use super::photos::Photos;
 use super::step::StepBound;
 use crate::error::Error;
 
 /// What a process takes where nothing is asked for, if that is possible by computing this share of a step again.
-const USUAL: u64 = 250_000_000;
-const RECOMPUTE: f64 = 0.03;
+const USUAL: (u64, f64) = (250_000_000, 0.03);
+/// The same where batches are computed at once.
+const OF_BATCHES: (u64, f64) = (900_000_000, 0.5);
 /// The share above which calls of fewer images take less time, where a bound is asked for.
 const RATHER: f64 = 0.06;
 /// Times the variables of a whole network that a step may take otherwise.
@@ -28,6 +29,8 @@ pub(crate) struct Budget {
     variables: u64,
     /// As the options say.
     asked: Option<u64>,
+    /// Where they say nothing: bytes, and what share may be computed again for them.
+    usual: (u64, f64),
 }
 
 impl Budget {
@@ -39,11 +42,12 @@ impl Budget {
         let variables = weights * (3 + options.recipe.optimiser.states().len() as u64);
         // The range test puts back what it began with.
         let saved = if options.lr.is_none() { 2 * weights } else { 0 };
+        let usual = if options.norms == Norms::Trained { OF_BATCHES } else { USUAL };
         // Those of the step's own graph take its place.
         drop(network);
         fornax_runtime::return_free_memory();
         let kept: u64 = photos.into_iter().map(Photos::kept_bytes).sum();
-        Self { held: resident().saturating_sub(kept) + saved, variables, asked: options.memory }
+        Self { held: resident().saturating_sub(kept) + saved, variables, asked: options.memory, usual }
     }
 
     /// What is left for the step of a run whose samples take `samples` bytes; `less`: whether there is another step to try that takes less
@@ -56,8 +60,8 @@ impl Budget {
                 StepBound { bytes, recompute: if less { RATHER } else { f64::INFINITY }, as_it_is: bytes }
             }
             None => StepBound {
-                bytes: USUAL.saturating_sub(others),
-                recompute: RECOMPUTE,
+                bytes: self.usual.0.saturating_sub(others),
+                recompute: self.usual.1,
                 as_it_is: if less { OF_VARIABLES * self.variables } else { u64::MAX },
             },
         }
@@ -65,7 +69,7 @@ impl Budget {
 
     /// The error of a step over `images` images a call that needs `needed` bytes and got fewer.
     pub fn refusal(&self, samples: u64, needed: u64, images: usize) -> Error {
-        let (least, asked) = (self.held + RESERVE + samples + needed, self.asked.unwrap_or(USUAL));
+        let (least, asked) = (self.held + RESERVE + samples + needed, self.asked.unwrap_or(self.usual.0));
         let photos = if images == 1 { "photo" } else { "photos" };
         let expected = format!("at least {} for this network and {images} {photos} at once", megabytes(least));
         Error::usage("--memory", expected, megabytes(asked))
