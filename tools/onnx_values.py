@@ -190,6 +190,15 @@ case("CumProd", 26, [ramp(2, 4, scale=0.5), Known(ints(1).reshape(()))], exclusi
 case("CumProd", 26, [ramp(2, 4, scale=0.5), Known(ints(1).reshape(()))], reverse=1)
 case("BitShift", 11, [ints(255, 16, 1, dtype=np.uint8), ints(1, 3, 7, dtype=np.uint8)], direction="LEFT")
 case("BitShift", 11, [ints(255, 16, 128, dtype=np.uint8), ints(1, 3, 7, dtype=np.uint8)], direction="RIGHT")
+ML = "ai.onnx.ml"
+case("Scaler", 1, [ramp(3, 4)], domain=ML, offset=[0.5, 1.0, 1.5, 2.0], scale=[2.0, 3.0, 4.0, 5.0])
+for norm in ["MAX", "L1", "L2"]:
+    case("Normalizer", 1, [np.abs(ramp(3, 4)) + f32(0.1)], domain=ML, norm=norm)
+case("Binarizer", 1, [ramp(3, 4)], domain=ML, threshold=0.1)
+case("ArrayFeatureExtractor", 1, [ramp(3, 4), ints(3, 0).reshape(1, 2)], domain=ML)
+case("LinearRegressor", 1, [ramp(3, 2)], domain=ML, coefficients=[1.0, 2.0, -3.0, 0.5], intercepts=[0.25, -1.0], targets=2)
+case("BitShift", 28, [ints(-8, 4, -1, 5, dtype=np.int32), ints(-1, 2, 40, 3, dtype=np.int32)], direction="LEFT")
+case("BitShift", 28, [ints(-8, 4, -1, -9, dtype=np.int32), ints(-1, 2, 40, 1, dtype=np.int32)], direction="RIGHT")
 line = np.array([-0.999, -0.7, -0.4, -1e-3, 0, 1e-4, 0.3, 0.55, 0.9, 1], np.float32)
 wide = np.array([-80, -9, -1.3, -0.3, 1e-4, 0.2, 0.6, 2.2, 30, 88], np.float32)
 for name in ["Asin", "Acos"]:

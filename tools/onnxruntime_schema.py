@@ -20,6 +20,9 @@ QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLea
 QLinearWhere QuantizeLinear QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul Trilu
 """.split()  # fmt: skip
 
+# Of the domain of classical models.
+CLASSICAL = "ArrayFeatureExtractor Binarizer LinearRegressor Normalizer Scaler".split()
+
 # Of the default domain, where early versions of the standard had them as experiments, or the runtime has them of its own.
 DEFAULT = "Affine Crop ImageScaler ParametricSoftplus ScaledTanh SimplifiedLayerNormalization".split()
 
@@ -55,7 +58,7 @@ def main():
     lines += [f"set {name} {members}" for name, members in SETS.items()]
     found = {}
     for schema in runtime.get_all_operator_schema():
-        wanted = {"com.microsoft": MICROSOFT, "": DEFAULT}.get(schema.domain, [])
+        wanted = {"com.microsoft": MICROSOFT, "ai.onnx.ml": CLASSICAL, "": DEFAULT}.get(schema.domain, [])
         if schema.name in wanted and schema.since_version == 1:
             found[f"{schema.domain}.{schema.name}".lstrip(".")] = row(schema)
     for name in sorted(found):

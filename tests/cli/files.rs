@@ -1,5 +1,7 @@
 //! Model files as they are: open dimensions, names with `=`, defaults that are fed, a fixed batch, shapes that are fed, what is unsupported.
 
+use std::path::Path;
+
 use fornax::{Tensor, tensors};
 
 use crate::support::onnx::{UNNAMED, Value, Writer};
@@ -10,7 +12,7 @@ use crate::{PHOTO, Scratch, fails, fornax, json, text};
 fn saved(scratch: &Scratch, arguments: &[&str]) -> (Vec<usize>, Vec<f64>) {
     let out = scratch.name("out.npy");
     text(&[arguments, &["--save", &out]].concat());
-    let tensor = tensors::load(out.as_ref()).unwrap().remove(0).tensor;
+    let tensor = tensors::load(Path::new(&out)).unwrap().remove(0).tensor;
     (tensor.shape().to_vec(), tensor.to_f64_vec())
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod classical;
 pub(crate) mod constant;
 pub(crate) mod conv;
 pub(crate) mod early;

@@ -54,6 +54,9 @@ pub(crate) fn check(cx: &Context<'_>) -> Result<Bound> {
     let mut bound = Bound::new();
     for (slot, id) in cx.inputs.iter().enumerate() {
         let (Some(id), Some(operand)) = (id, at(&schema.inputs, slot)) else { continue };
+        if cx.is_narrow(slot) {
+            continue;
+        }
         element_type(cx, schema, operand, cx.ty(*id).dtype, &mut bound)?;
     }
     Ok(bound)
