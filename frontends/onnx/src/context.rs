@@ -13,9 +13,8 @@ use fornax_ir::types::{Constant, DType, Shape, TensorType};
 use crate::assembly::Assembly;
 use crate::attributes::{Attributes, node_name};
 use crate::domain::standard_domain;
-use crate::error::{Error, Result, short};
+use crate::error::{Error, Result, short, variant};
 use crate::proto::NodeProto;
-use crate::refusals::variant;
 use crate::tensors::TensorLoader;
 
 /// Imports one node: one result per ONNX output, in order.
