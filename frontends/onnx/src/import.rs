@@ -303,7 +303,11 @@ impl<'m> Importer<'m> {
         if !registry::is_structural(&node.op_type, version) {
             return self.on_sequences(scope, node, operands, version);
         }
-        schema::check(&self.context(node, operands, version))?;
+        let cx = self.context(node, operands, version);
+        match sequences::OPERATORS.iter().any(|(name, _)| *name == node.op_type) {
+            true => schema::check_form(&cx)?,
+            false => drop(schema::check(&cx)?),
+        }
         if operands.contains(&NamedValue::Refused) {
             return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
         }

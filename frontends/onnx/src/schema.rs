@@ -62,6 +62,13 @@ pub(crate) fn check(cx: &Context<'_>) -> Result<Bound> {
     Ok(bound)
 }
 
+/// Fails unless attributes and number of operands are as the schema has them: of operators whose operands need not be tensors.
+pub(crate) fn check_form(cx: &Context<'_>) -> Result<()> {
+    let Found::Schema(schema) = of(cx.domain(), cx.op_type(), cx.version()) else { return Ok(()) };
+    attributes(cx, schema)?;
+    counts(cx, schema)
+}
+
 /// Fails unless the element types of the results that are asked for are as the schema has them.
 pub(crate) fn check_results(cx: &Context<'_>, mut bound: Bound, results: &[ValueId]) -> Result<()> {
     let Found::Schema(schema) = of(cx.domain(), cx.op_type(), cx.version()) else { return Ok(()) };
