@@ -14,7 +14,7 @@ TABLE = ROOT / "frontends/onnx/src/schema/microsoft.txt"
 
 # Of the domain com.microsoft.
 MICROSOFT = """
-BiasAdd BiasGelu BiasSoftmax DequantizeLinear DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul
+Attention BiasAdd BiasGelu BiasSoftmax DequantizeLinear DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul
 FusedMatMulActivation Gelu GridSample GroupNorm Inverse MatMulIntegerToFloat MatMulNBits MultiHeadAttention NhwcMaxPool QGemm QLinearAdd
 QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax
 QLinearWhere QuantizeLinear QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul Trilu

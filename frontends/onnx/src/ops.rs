@@ -30,6 +30,7 @@ pub(crate) mod sampling;
 pub(crate) mod shape;
 pub(crate) mod spectral;
 pub(crate) mod support;
+pub(crate) mod transformer;
 pub(crate) mod trigonometry;
 pub(crate) mod unary;
 mod window;

@@ -10,7 +10,7 @@ use crate::import::sequences;
 use crate::ops::{
     activation, attention, classical, constant, conv, early, einsum, elementwise, fused, indexing, linear, losses,
     movement, normalization, pool, power, qlinear, quantize, recurrent, reduce, resize, rotary, sampling, shape,
-    spectral, trigonometry, unary,
+    spectral, transformer, trigonometry, unary,
 };
 use crate::schema;
 
@@ -170,19 +170,24 @@ const MICROSOFT: &str = "com.microsoft";
 
 /// Operators of ONNX Runtime's own domain, which has one version: name and import function, in the order of the names.
 const RUNTIMES: &[(&str, ImportFn)] = &[
+    ("Attention", transformer::packed_attention),
     ("BiasAdd", fused::bias_add),
     ("BiasGelu", fused::bias_gelu),
     ("BiasSoftmax", fused::bias_softmax),
     ("DequantizeLinear", quantize::dequantize_linear),
     ("DynamicQuantizeMatMul", qlinear::dynamic_quantize_matmul),
+    ("EmbedLayerNormalization", transformer::embed_layer_normalization),
     ("FastGelu", fused::fast_gelu),
     ("FusedConv", fused::fused_conv),
     ("FusedGemm", fused::fused_gemm),
     ("FusedMatMul", fused::fused_matmul),
     ("FusedMatMulActivation", fused::fused_matmul),
     ("Gelu", activation::gelu),
+    ("GridSample", sampling::grid_sample),
     ("GroupNorm", fused::group_norm),
     ("MatMulIntegerToFloat", qlinear::matmul_integer_to_float),
+    ("MatMulNBits", transformer::matmul_nbits),
+    ("MultiHeadAttention", transformer::multi_head_attention),
     ("NhwcMaxPool", qlinear::nhwc_max_pool),
     ("QGemm", qlinear::qgemm),
     ("QLinearAdd", qlinear::add),
