@@ -192,4 +192,7 @@ fn what_is_unsupported_names_the_file_and_has_a_code_of_its_own() {
     let why = "unsupported.onnx: unsupported: Unique of ai.onnx opset 17 (/a/Unique, /b/Unique)";
     fails(&["run", &path, "--input", &x], 4, why);
     fails(&["inspect", &path], 4, why);
+    // A serialised tensor of strings: type 8, no dimensions, one element.
+    let text = scratch.file("text.pb", &[0x10, 8, 0x32, 1, b'a']);
+    fails(&["run", &path, "--input", &text], 4, "text.pb: unsupported: tensor of the file: elements of type STRING");
 }

@@ -88,7 +88,8 @@ pub(crate) struct Importer<'m> {
 }
 
 impl OnnxFile {
-    /// Builds the graph for the shapes that `bindings` give.
+    /// Builds the graph for the shapes that `bindings` give. Besides the names of dimensions, [`Bindings::dims`] may name an axis of an input, such as
+    /// `x.2`. A batch of 1 that the file fixes becomes the one asked for, if all outputs have it then; [`Graph::notes`] says so.
     ///
     /// # Errors
     /// [`Error`] naming every unbound dimension, every unsupported operator, or the first node at fault.

@@ -35,7 +35,7 @@ fn window(cx: &mut Context<'_>, weights: &[f64]) -> Result<Vec<ValueId>> {
     let period = if periodic { size as f64 } else { size as f64 - 1.0 };
     let value = |i: usize| {
         let term = |(k, weight): (usize, &f64)| {
-            let sign = if k % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if k.is_multiple_of(2) { 1.0 } else { -1.0 };
             sign * weight * (2.0 * PI * k as f64 * i as f64 / period).cos()
         };
         weights.iter().enumerate().map(term).sum::<f64>()

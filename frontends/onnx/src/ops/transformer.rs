@@ -252,7 +252,7 @@ pub(crate) fn matmul_nbits(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         bits @ (2 | 4 | 8) => bits as u32,
         other => return Err(cx.error("bits", "2, 4 or 8", other.to_string())),
     };
-    if block == 0 || block.saturating_mul(bits as usize) % 8 != 0 {
+    if block == 0 || !block.saturating_mul(bits as usize).is_multiple_of(8) {
         return Err(cx.error("block_size", "whole bytes", block.to_string()));
     }
     let (blocks, bytes) = (k.div_ceil(block), block * bits as usize / 8);
