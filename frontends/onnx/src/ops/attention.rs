@@ -340,6 +340,7 @@ pub(crate) fn linear_attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         0.0 => 1.0 / (size as f64).sqrt(),
         given => f64::from(given),
     };
+    cx.charge(steps as u64)?;
     let recurrence = Recurrence { qkv: [q, k, v], decay, beta, steps, times: q_heads / kv_heads, scale };
     let mut outputs = Vec::with_capacity(steps);
     for t in 0..recurrence.steps {

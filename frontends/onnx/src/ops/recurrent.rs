@@ -140,6 +140,7 @@ impl Layer {
                 return Err(cx.error(field, format!("shape {wanted:?}"), cx.ty(given).to_string()));
             }
         }
+        cx.charge(steps as u64)?;
         let clip = match cx.attrs().has("clip") {
             true => Some(cx.attrs().require_float("clip")?.abs()),
             false => None,

@@ -31,6 +31,7 @@ fn table(cx: &mut Context<'_>, ty: DType, shape: Vec<usize>, values: Vec<f64>) -
 fn window(cx: &mut Context<'_>, weights: &[f64]) -> Result<Vec<ValueId>> {
     let size = extent(cx, "size", cx.const_int(cx.input(0)?, "size")?)?;
     let ty = dtype(cx, "output_datatype", cx.attrs().int("output_datatype", 1)?)?;
+    cx.charge(size as u64)?;
     let periodic = cx.attrs().flag("periodic", true)?;
     let period = if periodic { size as f64 } else { size as f64 - 1.0 };
     let value = |i: usize| {
