@@ -144,6 +144,10 @@ pub(crate) fn attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let times = q_shape[1] / k_shape[1];
     let (k, v) = (repeated(cx, present_k, times)?, repeated(cx, present_v, times)?);
+    // Elements of 16 bits are rounded once, in the results.
+    let given = cx.ty(q).dtype;
+    let wide = if given == DType::F64 { given } else { DType::F32 };
+    let (q, k, v) = (cast(cx, q, wide)?, cast(cx, k, wide)?, cast(cx, v, wide)?);
     let scale = match cx.attrs().has("scale") {
         true => f64::from(cx.attrs().require_float("scale")?),
         false => 1.0 / (q_shape[3] as f64).sqrt(),
@@ -166,12 +170,14 @@ pub(crate) fn attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let weights = weights(cx, biased, bias)?;
     let y = cx.emit(MatMul {}, &[weights, v])?;
     let y = if flat { together(cx, y)? } else { y };
+    let y = cast(cx, y, given)?;
     let shown = match cx.attrs().int("qk_matmul_output_mode", 0)? {
         0 | 1 => products,
         2 => biased,
         3 => weights,
         other => return Err(cx.error("qk_matmul_output_mode", "0 to 3", other.to_string())),
     };
+    let shown = cast(cx, shown, given)?;
     Ok(vec![y, present_k, present_v, shown])
 }
 
