@@ -30,7 +30,7 @@ const LIMIT: u64 = 1 << 34;
 /// Reads every tensor of a file; its suffix says which format it has.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Runtime`] naming the path.
+/// [`Error::File`] or [`Error::Runtime`] naming the path; [`Error::Model`] for elements of a serialised tensor that Fornax has not.
 pub fn load(path: impl AsRef<Path>) -> Result<Vec<NamedTensor>> {
     let path = path.as_ref();
     let bytes = fornax_runtime::map_file(path, LIMIT)?;
@@ -38,7 +38,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Vec<NamedTensor>> {
         "npy" => npy::parse(&bytes).map(|tensor| vec![NamedTensor { name: None, tensor }]),
         "npz" => npz::parse(&bytes, LIMIT),
         "safetensors" => state::parse(&bytes),
-        "pb" => parse_pb(bytes),
+        "pb" => return load_pb(path, bytes),
         other => Err(format!("expected a file of tensors (.npy, .npz, .safetensors or .pb), found suffix `{other}`")),
     };
     parsed.map_err(|message| Error::file(path, message))
@@ -77,11 +77,15 @@ fn suffix(path: &Path) -> String {
     path.extension().map_or(String::new(), |s| s.to_string_lossy().to_ascii_lowercase())
 }
 
-fn parse_pb(bytes: Bytes) -> Result<Vec<NamedTensor>, String> {
-    let (name, constant) =
-        fornax_onnx::read_tensor(bytes, &fornax_onnx::Limits::default()).map_err(|e| e.to_string())?;
-    let data = constant.bytes().ok_or("expected a tensor with data")?;
-    let tensor = named::tensor(constant.ty.dtype, constant.ty.shape.to_vec(), &data)?;
+fn load_pb(path: &Path, bytes: Bytes) -> Result<Vec<NamedTensor>> {
+    let failed = |error: fornax_onnx::Error| match error {
+        fornax_onnx::Error::Unsupported(_) => Error::Model { path: path.into(), error: Box::new(error) },
+        error => Error::file(path, error.to_string()),
+    };
+    let (name, constant) = fornax_onnx::read_tensor(bytes, &fornax_onnx::Limits::default()).map_err(failed)?;
+    let data = constant.bytes().ok_or_else(|| Error::file(path, "expected a tensor with data"))?;
+    let tensor = named::tensor(constant.ty.dtype, constant.ty.shape.to_vec(), &data);
+    let tensor = tensor.map_err(|message| Error::file(path, message))?;
     Ok(vec![NamedTensor { name: Some(name).filter(|n| !n.is_empty()), tensor }])
 }
 

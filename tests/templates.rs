@@ -234,5 +234,6 @@ fn recipes_name_the_files_of_their_templates() {
 fn lines_are_added_where_an_edit_says() {
     let text = "a\n    b\nc\n";
     assert_eq!(edited(text, "@after b\nx\ny\n@before a\nz\n@end\nlast\n", "test"), "z\na\n    b\nx\ny\nc\nlast\n");
+    assert_eq!(edited(text, "@instead b\nx\n", "test"), "a\nx\nc\n");
     assert!(matches("ops/<op>.rs", "ops/lrn.rs") && !matches("ops/<op>.rs", "ops/a/b.rs"));
 }

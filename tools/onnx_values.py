@@ -100,6 +100,21 @@ case("SkipLayerNormalization", 1, norm + [ramp(4, seed=3), ramp(4, seed=4)], dom
 case("SkipSimplifiedLayerNormalization", 1, norm, domain=MS, epsilon=1e-5)
 case("SimplifiedLayerNormalization", 17, [ramp(2, 4), ramp(4, seed=1)], epsilon=1e-5, axis=-1)
 
+# Transformers of the runtime.
+tokens = [ramp(2, 3, 8), ramp(2, 4, 8, seed=1), ramp(2, 4, 8, seed=2)]
+case("MultiHeadAttention", 1, tokens + [ramp(24, seed=3)], domain=MS, num_heads=2)
+case("MultiHeadAttention", 1, tokens + [None, ints(3, 4, dtype=np.int32)], domain=MS, num_heads=4, scale=0.3)
+packed = [ramp(2, 3, 8), Known(ramp(8, 24, seed=1)), Known(ramp(24, seed=2))]
+case("Attention", 1, packed, domain=MS, num_heads=2)
+case("Attention", 1, packed + [ints(1, 1, 0, 1, 1, 1, dtype=np.int32).reshape(2, 3)], domain=MS, num_heads=2)
+case("Attention", 1, packed, domain=MS, num_heads=4, unidirectional=1)
+words = [ints(1, 4, 2, 0, 3, 3, dtype=np.int32).reshape(2, 3), ints(0, 1, 1, 0, 0, 1, dtype=np.int32).reshape(2, 3)]
+tables = [Known(ramp(5, 4)), Known(ramp(3, 4, seed=1)), Known(ramp(2, 4, seed=2)), Known(ramp(4, seed=3)), Known(ramp(4, seed=4))]
+case("EmbedLayerNormalization", 1, words + tables, 2, domain=MS, epsilon=1e-5)
+bits = bytes_of(3, 2, 8)
+case("MatMulNBits", 1, [ramp(2, 32), Known(bits), Known(ramp(6, seed=1))], domain=MS, K=32, N=3, bits=4, block_size=16)
+case("MatMulNBits", 1, [ramp(2, 32), Known(bits), Known(ramp(6, seed=1)), Known(bytes_of(3))], domain=MS, K=32, N=3, bits=4, block_size=16)
+
 # Quantised operators of the runtime.
 scale, zero = f32(0.05), np.uint8(120)
 q = bytes_of(1, 2, 4, 4)
@@ -147,6 +162,7 @@ case("AffineGrid", 20, [ramp(1, 3, 4), Known(ints(1, 1, 2, 3, 4))], align_corner
 case("DFT", 20, [ramp(1, 5, 1)])
 case("DFT", 20, [ramp(1, 6, 2), Known(ints(4).reshape(())), Known(ints(1).reshape(()))], inverse=1)
 case("DFT", 17, [ramp(2, 3, 6, 1)], axis=2, onesided=1)
+case("DFT", 20, [ramp(1, 4, 2)], inverse=1, onesided=1)
 case("STFT", 17, [ramp(1, 16, 1), Known(ints(4).reshape(())), Known(ramp(8, seed=1)), Known(ints(8).reshape(()))])
 for name in ["HannWindow", "HammingWindow", "BlackmanWindow"]:
     case(name, 17, [Known(ints(6).reshape(()))])
@@ -190,6 +206,15 @@ case("CumProd", 26, [ramp(2, 4, scale=0.5), Known(ints(1).reshape(()))], exclusi
 case("CumProd", 26, [ramp(2, 4, scale=0.5), Known(ints(1).reshape(()))], reverse=1)
 case("BitShift", 11, [ints(255, 16, 1, dtype=np.uint8), ints(1, 3, 7, dtype=np.uint8)], direction="LEFT")
 case("BitShift", 11, [ints(255, 16, 128, dtype=np.uint8), ints(1, 3, 7, dtype=np.uint8)], direction="RIGHT")
+ML = "ai.onnx.ml"
+case("Scaler", 1, [ramp(3, 4)], domain=ML, offset=[0.5, 1.0, 1.5, 2.0], scale=[2.0, 3.0, 4.0, 5.0])
+for norm in ["MAX", "L1", "L2"]:
+    case("Normalizer", 1, [np.abs(ramp(3, 4)) + f32(0.1)], domain=ML, norm=norm)
+case("Binarizer", 1, [ramp(3, 4)], domain=ML, threshold=0.1)
+case("ArrayFeatureExtractor", 1, [ramp(3, 4), ints(3, 0).reshape(1, 2)], domain=ML)
+case("LinearRegressor", 1, [ramp(3, 2)], domain=ML, coefficients=[1.0, 2.0, -3.0, 0.5], intercepts=[0.25, -1.0], targets=2)
+case("BitShift", 28, [ints(-8, 4, -1, 5, dtype=np.int32), ints(-1, 2, 40, 3, dtype=np.int32)], direction="LEFT")
+case("BitShift", 28, [ints(-8, 4, -1, -9, dtype=np.int32), ints(-1, 2, 40, 1, dtype=np.int32)], direction="RIGHT")
 line = np.array([-0.999, -0.7, -0.4, -1e-3, 0, 1e-4, 0.3, 0.55, 0.9, 1], np.float32)
 wide = np.array([-80, -9, -1.3, -0.3, 1e-4, 0.2, 0.6, 2.2, 30, 88], np.float32)
 for name in ["Asin", "Acos"]:

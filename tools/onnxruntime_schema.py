@@ -14,11 +14,14 @@ TABLE = ROOT / "frontends/onnx/src/schema/microsoft.txt"
 
 # Of the domain com.microsoft.
 MICROSOFT = """
-BiasAdd BiasGelu BiasSoftmax DequantizeLinear DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul
+Attention BiasAdd BiasGelu BiasSoftmax DequantizeLinear DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul
 FusedMatMulActivation Gelu GridSample GroupNorm Inverse MatMulIntegerToFloat MatMulNBits MultiHeadAttention NhwcMaxPool QGemm QLinearAdd
 QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax
 QLinearWhere QuantizeLinear QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul Trilu
 """.split()  # fmt: skip
+
+# Of the domain of classical models.
+CLASSICAL = "ArrayFeatureExtractor Binarizer LinearRegressor Normalizer Scaler".split()
 
 # Of the default domain, where early versions of the standard had them as experiments, or the runtime has them of its own.
 DEFAULT = "Affine Crop ImageScaler ParametricSoftplus ScaledTanh SimplifiedLayerNormalization".split()
@@ -55,7 +58,7 @@ def main():
     lines += [f"set {name} {members}" for name, members in SETS.items()]
     found = {}
     for schema in runtime.get_all_operator_schema():
-        wanted = {"com.microsoft": MICROSOFT, "": DEFAULT}.get(schema.domain, [])
+        wanted = {"com.microsoft": MICROSOFT, "ai.onnx.ml": CLASSICAL, "": DEFAULT}.get(schema.domain, [])
         if schema.name in wanted and schema.since_version == 1:
             found[f"{schema.domain}.{schema.name}".lstrip(".")] = row(schema)
     for name in sorted(found):

@@ -40,6 +40,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
+    args.model.refuse_shapes()?;
     let model = args.model.open()?;
     let (classes, photos) = Dataset::labelled(&args.photos)?;
     let written = args.predictions.iter().chain(&args.html).map(PathBuf::as_path);

@@ -230,6 +230,7 @@ impl ModelArgs {
         if let Some(given) = self.scaled.classes.filter(|given| *given as usize != classes) {
             return Err(Error::usage("--classes", format!("{classes}, one for each folder"), given.to_string()));
         }
+        self.refuse_shapes()?;
         let scaled = ScaledArgs { classes: u32::try_from(classes).ok(), ..self.scaled.clone() };
         let model = self.open_scaled(&scaled, Options::default())?;
         let own = ScaledArgs { classes: None, seed: None, ..self.scaled.clone() };
@@ -239,6 +240,14 @@ impl ModelArgs {
             return Err(Error::usage("model", expected, self.file.model.display().to_string()));
         }
         Ok(model)
+    }
+
+    /// Refuses shapes of inputs, for verbs whose photos give them.
+    pub fn refuse_shapes(&self) -> Result<()> {
+        match self.shapes.first() {
+            Some((name, _)) => Err(Error::usage("--shape", "none, as the photos give it", format!("one for {name}"))),
+            None => Ok(()),
+        }
     }
 
     /// [`Self::open`] with other defaults.

@@ -53,8 +53,8 @@ pub struct Session {
 }
 
 impl Model {
-    /// A session on threads and memory of its own. It compiles at once if the options leave no dimension open, else for
-    /// the shapes of the first run.
+    /// A session on threads and memory of its own. It compiles at once if the options leave no dimension open and no value of an input decides
+    /// a shape, else for the shapes and values of the first run.
     ///
     /// # Errors
     /// As [`Model::bind`]; [`Error::Runtime`] if memory cannot be had.

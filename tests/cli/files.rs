@@ -1,5 +1,7 @@
 //! Model files as they are: open dimensions, names with `=`, defaults that are fed, a fixed batch, shapes that are fed, what is unsupported.
 
+use std::path::Path;
+
 use fornax::{Tensor, tensors};
 
 use crate::support::onnx::{UNNAMED, Value, Writer};
@@ -10,7 +12,7 @@ use crate::{PHOTO, Scratch, fails, fornax, json, text};
 fn saved(scratch: &Scratch, arguments: &[&str]) -> (Vec<usize>, Vec<f64>) {
     let out = scratch.name("out.npy");
     text(&[arguments, &["--save", &out]].concat());
-    let tensor = tensors::load(out.as_ref()).unwrap().remove(0).tensor;
+    let tensor = tensors::load(Path::new(&out)).unwrap().remove(0).tensor;
     (tensor.shape().to_vec(), tensor.to_f64_vec())
 }
 
@@ -190,4 +192,7 @@ fn what_is_unsupported_names_the_file_and_has_a_code_of_its_own() {
     let why = "unsupported.onnx: unsupported: Unique of ai.onnx opset 17 (/a/Unique, /b/Unique)";
     fails(&["run", &path, "--input", &x], 4, why);
     fails(&["inspect", &path], 4, why);
+    // A serialised tensor of strings: type 8, no dimensions, one element.
+    let text = scratch.file("text.pb", &[0x10, 8, 0x32, 1, b'a']);
+    fails(&["run", &path, "--input", &text], 4, "text.pb: unsupported: tensor of the file: elements of type STRING");
 }

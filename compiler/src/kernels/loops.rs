@@ -117,10 +117,11 @@ impl Loops {
     }
 }
 
-/// The type that moves elements of `dtype` unchanged: for sizes of 1 and 4 bytes one whose copies run in vectors.
+/// The type that moves elements of `dtype` unchanged: for sizes of 1, 2 and 4 bytes one whose copies run in vectors.
 pub fn movement(dtype: DType) -> DType {
     match dtype.size() {
         1 => DType::U8,
+        2 => DType::U16,
         4 => DType::F32,
         _ => dtype,
     }

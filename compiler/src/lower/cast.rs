@@ -2,11 +2,11 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{map, move_elements};
+use super::nests::{expect_native, map_of, move_elements};
+use crate::codegen::elements::widens;
 use crate::kernels::loops::nest::Inst;
 use fornax_ir::OpError;
 use fornax_ir::ops::Cast;
-use fornax_ir::types::DType;
 
 impl Lower for Cast {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -14,11 +14,13 @@ impl Lower for Cast {
         if from == self.to {
             return move_elements(cx, "cast");
         }
-        let convert = match (from, self.to) {
-            (DType::F32, to) => Inst::ToInt(to, 0),
-            (_, DType::F32) => Inst::ToFloat(0),
-            (_, to) => Inst::Wrap(to, 0),
+        // Elements of 16 bits are widened where they are read, and rounded where they are stored.
+        let program = match (widens(from), widens(self.to)) {
+            (true, true) => vec![Inst::Load(0)],
+            (true, false) => vec![Inst::Load(0), Inst::ToInt(self.to, 0)],
+            (false, true) => vec![Inst::Load(0), Inst::ToFloat(0)],
+            (false, false) => vec![Inst::Load(0), Inst::Wrap(self.to, 0)],
         };
-        map(cx, &format!("cast_{from}"), vec![Inst::Load(0), convert])
+        map_of(cx, &format!("cast_{from}"), program, |dtype| widens(dtype) || expect_native("", dtype).is_ok())
     }
 }

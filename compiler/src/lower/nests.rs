@@ -145,6 +145,15 @@ pub fn map(cx: &mut Lowering<'_>, name: &str, body: Program) -> Result<(), OpErr
     store(cx, 0, name, body, |dtype| dtype)
 }
 
+/// As [`map`], over the element types that `takes` says.
+pub fn map_of(cx: &mut Lowering<'_>, name: &str, body: Program, takes: fn(DType) -> bool) -> Result<(), OpError> {
+    let types = (0..cx.count()).map(|i| ("operand", cx.operand_type(i).dtype)).chain([("result", cx.ty.dtype)]);
+    for (field, dtype) in types.filter(|(_, dtype)| !takes(*dtype)) {
+        expect_native(field, dtype)?;
+    }
+    store(cx, 0, name, body, |dtype| dtype)
+}
+
 /// As [`map`], of one of the results of an operator whose results have all the type of the first.
 pub fn map_result(cx: &mut Lowering<'_>, result: usize, name: &str, body: Program) -> Result<(), OpError> {
     expect_native("result", cx.ty.dtype)?;

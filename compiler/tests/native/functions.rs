@@ -1,7 +1,7 @@
 //! Functions of one and two elements where they are hard: at their edges, and in double precision.
 
 use fornax_ir::ops::literal::Literal;
-use fornax_ir::types::random_values;
+use fornax_ir::types::{DType, TensorType, random_values};
 
 use super::harness::difference;
 
@@ -136,4 +136,38 @@ fn known_exponents_are_products_and_roots() {
         1e-6,
     )
     .unwrap();
+}
+
+/// Elements of 16 bits are widened exactly and rounded to nearest even, all 65536 of them and what is between.
+#[test]
+fn halves_are_widened_and_rounded() {
+    let special =
+        [0.0, -0.0, 65504.0, 65519.9, 65520.0, -1e9, 5.9e-8, 2.9e-8, 6.1e-5, f32::NAN, f32::INFINITY, 1e-40, 3.4e38];
+    let mut values: Vec<f32> = random_values(14, 4000).into_iter().map(|v| v.powi(9) * 1e5).collect();
+    values.extend(special);
+    let every: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    for dtype in [DType::F16, DType::BF16] {
+        let x = Literal::from_f32([values.len()], &values);
+        let header = format!("%x: f32[{}]", values.len());
+        difference(&header, &format!("%y = cast %x {{to={dtype}}}"), Some(vec![x]), 0.0).unwrap();
+        let all = || Literal::from_bytes(TensorType::new(dtype, [1 << 16]), &every).unwrap();
+        difference(&format!("%x: {dtype}[65536]"), "%y = cast %x {to=f32}", Some(vec![all()]), 0.0).unwrap();
+        // In a chain a value is rounded where it is said to be of 16 bits.
+        let body = format!(
+            "%a = cast %x {{to=f32}}\n%b = mul %a, %a\n%c = cast %b {{to={dtype}}}\n%d = cast %c {{to=f32}}\n%y = mul %d, %a"
+        );
+        difference(&format!("%x: {dtype}[65536]"), &body, Some(vec![all()]), 0.0).unwrap();
+        difference(
+            &format!("%x: {dtype}[256,256]"),
+            "%y = transpose %x {perm=[1,0]}",
+            Some(vec![all().reshaped([256, 256].into())]),
+            0.0,
+        )
+        .unwrap();
+        for to in ["i32", "u8", "bool"] {
+            difference(&format!("%x: {dtype}[65536]"), &format!("%y = cast %x {{to={to}}}"), Some(vec![all()]), 0.0)
+                .unwrap();
+        }
+        difference("%x: i32[7]", &format!("%y = cast %x {{to={dtype}}}"), None, 0.0).unwrap();
+    }
 }

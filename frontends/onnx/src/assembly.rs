@@ -1,11 +1,12 @@
 //! The graph under construction: the compiler's builder behind the importer's names and limits.
 //!
 //! In: operators over values already added. Out: their ids. Established: every value is within the limits on rank and
-//! size before anything of that size is made. The builder evaluates shape arithmetic at once.
+//! size before anything of that size is made. The builder evaluates shape arithmetic at once. Elements of 16 bits are computed in `f32` and
+//! rounded after every operator.
 
 use fornax_ir::graph::{Graph, GraphBuilder, ValueId};
-use fornax_ir::ops::Op;
-use fornax_ir::types::{Constant, TensorType};
+use fornax_ir::ops::{Cast, Op, only};
+use fornax_ir::types::{Constant, DType, TensorType};
 
 use crate::attributes::node_name;
 use crate::error::{Error, Result, short};
@@ -78,11 +79,47 @@ impl Assembly {
             found,
         };
         let types: Vec<&TensorType> = operands.iter().map(|id| self.builder.ty(*id)).collect();
-        for ty in op.infer(&types).map_err(|e| refused(e.field, e.expected, e.found))? {
+        let results = op.infer(&types).map_err(|e| refused(e.field, e.expected, e.found))?;
+        for ty in &results {
             self.limits.check_shape(origin, &ty.shape)?;
+        }
+        if types.iter().any(|ty| is_half(ty.dtype)) && !moves(&op) {
+            return self.widened(op, operands, &results, node);
         }
         Limits::check(origin, "nodes", self.limits.nodes, self.graph().len() as u64 + 1)?;
         Ok(self.builder.ops_from(&[cut(origin)], op, operands, vec![origin.to_string()])?)
+    }
+
+    /// An operator over elements of 16 bits, in `f32`: its operands widened, its results rounded once each.
+    fn widened(
+        &mut self,
+        op: Op,
+        operands: &[ValueId],
+        results: &[TensorType],
+        node: &NodeProto,
+    ) -> Result<Vec<ValueId>> {
+        let mut wide = Vec::with_capacity(operands.len());
+        for operand in operands {
+            wide.push(match is_half(self.builder.ty(*operand).dtype) {
+                true => self.cast(*operand, DType::F32, node)?,
+                false => *operand,
+            });
+        }
+        let found = self.emit(op, &wide, node)?;
+        let mut rounded = Vec::with_capacity(found.len());
+        for (value, ty) in found.into_iter().zip(results) {
+            rounded.push(if self.builder.ty(value).dtype == ty.dtype {
+                value
+            } else {
+                self.cast(value, ty.dtype, node)?
+            });
+        }
+        Ok(rounded)
+    }
+
+    fn cast(&mut self, value: ValueId, to: DType, node: &NodeProto) -> Result<ValueId> {
+        let values = self.emit(Cast { to }.into(), &[value], node)?;
+        only(values).map_err(|e| Error::model(short(node_name(node)), e.field, e.expected, e.found))
     }
 
     /// Names a value as the next output.
@@ -94,4 +131,28 @@ impl Assembly {
     pub fn finish(self) -> Graph {
         self.builder.finish()
     }
+}
+
+/// Whether elements are floats of 16 bits, which are stored so and computed in `f32`.
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// Whether an operator moves elements as they are, or converts them itself.
+fn moves(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Cast(_)
+            | Op::Concat(_)
+            | Op::Expand(_)
+            | Op::Gather(_)
+            | Op::GatherElements(_)
+            | Op::Identity(_)
+            | Op::Pad(_)
+            | Op::Reshape(_)
+            | Op::Slice(_)
+            | Op::Split(_)
+            | Op::Tile(_)
+            | Op::Transpose(_)
+    )
 }

@@ -13,9 +13,8 @@ use fornax_ir::types::{Constant, DType, Shape, TensorType};
 use crate::assembly::Assembly;
 use crate::attributes::{Attributes, node_name};
 use crate::domain::standard_domain;
-use crate::error::{Error, Result, short};
+use crate::error::{Error, Result, short, variant};
 use crate::proto::NodeProto;
-use crate::refusals::variant;
 use crate::tensors::TensorLoader;
 
 /// Imports one node: one result per ONNX output, in order.
@@ -26,6 +25,8 @@ pub(crate) struct Context<'a> {
     pub(crate) node: &'a NodeProto,
     pub(crate) version: i64,
     pub(crate) inputs: Vec<Option<ValueId>>,
+    /// Which inputs stand for elements that the IR has not, whose type no schema is asked about.
+    pub(crate) narrow: Vec<bool>,
     /// The batch, where the file fixes it to 1 and another was asked for.
     pub(crate) reopened: Option<usize>,
     /// Number of leading inputs that the import function asked for.
@@ -94,6 +95,11 @@ impl<'a> Context<'a> {
     /// Number of outputs, without trailing unnamed ones.
     pub fn output_count(&self) -> usize {
         self.node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |last| last + 1)
+    }
+
+    /// Whether input `i` stands for elements of fewer than 8 bits, or of 8-bit floats.
+    pub fn is_narrow(&self, i: usize) -> bool {
+        self.narrow.get(i).copied().unwrap_or(false)
     }
 
     /// Type of a value.

@@ -119,6 +119,11 @@ impl Error {
     }
 }
 
+/// The refusal of a variant of an operator at some nodes.
+pub(crate) fn variant(op: &str, nodes: &str, why: &str) -> String {
+    format!("{op} ({nodes}): {why}")
+}
+
 /// `text` cut to a length that fits a message, on a character boundary.
 pub(crate) fn short(text: &str) -> String {
     const LONGEST: usize = 80;

@@ -40,6 +40,8 @@ pub(crate) enum NamedValue {
     Absent,
     /// The result of something unsupported.
     Refused,
+    /// A value of elements that the IR has not, as numbers: of fewer than 8 bits, or 8-bit floats.
+    Narrow(ValueId),
     /// A sequence of tensors, by its number in the importer's list.
     Sequence(usize),
 }
@@ -48,7 +50,7 @@ impl NamedValue {
     /// The value of the graph, if it is one.
     fn id(self) -> Option<ValueId> {
         match self {
-            Self::Known(id) => Some(id),
+            Self::Known(id) | Self::Narrow(id) => Some(id),
             _ => None,
         }
     }
@@ -86,7 +88,8 @@ pub(crate) struct Importer<'m> {
 }
 
 impl OnnxFile {
-    /// Builds the graph for the shapes that `bindings` give.
+    /// Builds the graph for the shapes that `bindings` give. Besides the names of dimensions, [`Bindings::dims`] may name an axis of an input, such as
+    /// `x.2`. A batch of 1 that the file fixes becomes the one asked for, if all outputs have it then; [`Graph::notes`] says so.
     ///
     /// # Errors
     /// [`Error`] naming every unbound dimension, every unsupported operator, or the first node at fault.
@@ -162,6 +165,10 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
     for (output, name) in graph.output.iter().zip(file.outputs()) {
         match importer.value(&scope, &output.name) {
             Some(NamedValue::Known(id)) => importer.assembly.output(&name, id),
+            Some(NamedValue::Narrow(_)) => {
+                let why = format!("output {}: elements below 8 bits, or 8-bit floats", short(&output.name));
+                return Err(Error::Unsupported(vec![why]));
+            }
             Some(NamedValue::Sequence(_)) => {
                 return Err(Error::Unsupported(vec![format!("output {}: a sequence", short(&output.name))]));
             }
@@ -204,10 +211,12 @@ impl<'m> Importer<'m> {
                     self.refusals.initializer(name, why);
                     return Some(NamedValue::Refused);
                 }
-                let (name, constant) = initializers.constants.get_key_value(name)?;
+                let narrow = initializers.narrow.contains_key(name);
+                let from = if narrow { &initializers.narrow } else { &initializers.constants };
+                let (name, constant) = from.get_key_value(name)?;
                 let assembly = &mut self.assembly;
-                let add = || assembly.parameter(name, constant.clone());
-                Some(NamedValue::Known(*self.initializers.entry(name).or_insert_with(add)))
+                let id = *self.initializers.entry(name).or_insert_with(|| assembly.parameter(name, constant.clone()));
+                Some(if narrow { NamedValue::Narrow(id) } else { NamedValue::Known(id) })
             }
         }
     }
@@ -255,6 +264,11 @@ impl<'m> Importer<'m> {
             self.refusals.variants(node, vec!["a sequence as an operand".into()]);
             return Ok(refused);
         }
+        let narrow = |operand: &NamedValue| matches!(operand, NamedValue::Narrow(_));
+        if operands.iter().any(narrow) && !registry::takes_narrow(&node.op_type) {
+            self.refusals.variants(node, vec!["elements below 8 bits, or 8-bit floats".into()]);
+            return Ok(refused);
+        }
         let mut cx = self.context(node, operands, version);
         let bound = schema::check(&cx)?;
         let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
@@ -274,8 +288,9 @@ impl<'m> Importer<'m> {
     /// What an import function sees of a node; operands that are no tensors are absent.
     fn context<'a>(&'a mut self, node: &'a NodeProto, operands: &[NamedValue], version: i64) -> Context<'a> {
         let inputs = operands.iter().map(|operand| operand.id()).collect();
+        let narrow = operands.iter().map(|operand| matches!(operand, NamedValue::Narrow(_))).collect();
         let (reopened, assembly, loader) = (self.reopened, &mut self.assembly, &self.file.loader);
-        Context { node, version, inputs, reopened, asked: Cell::new(0), assembly, loader }
+        Context { node, version, inputs, narrow, reopened, asked: Cell::new(0), assembly, loader }
     }
 
     /// The results of a node that stands for others: one with a body, or of sequences. None of an operator of tensors.
@@ -289,7 +304,11 @@ impl<'m> Importer<'m> {
         if !registry::is_structural(&node.op_type, version) {
             return self.on_sequences(scope, node, operands, version);
         }
-        schema::check(&self.context(node, operands, version))?;
+        let cx = self.context(node, operands, version);
+        match sequences::OPERATORS.iter().any(|(name, _)| *name == node.op_type) {
+            true => schema::check_form(&cx)?,
+            false => drop(schema::check(&cx)?),
+        }
         if operands.contains(&NamedValue::Refused) {
             return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
         }

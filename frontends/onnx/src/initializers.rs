@@ -10,14 +10,16 @@ use fornax_ir::types::Constant;
 
 use crate::error::{Error, Result, short};
 use crate::proto::GraphProto;
-use crate::sparse;
 use crate::tensors::TensorLoader;
+use crate::{narrow, sparse};
 
 /// The tensors that a graph holds.
 #[derive(Default)]
 pub(crate) struct Initializers {
     /// Those that are known, by name.
     pub constants: BTreeMap<String, Constant>,
+    /// Those of fewer than 8 bits and of 8-bit floats, as numbers, by name.
+    pub narrow: BTreeMap<String, Constant>,
     /// Why the others are not, by name.
     pub foreign: BTreeMap<String, Vec<String>>,
 }
@@ -27,6 +29,10 @@ impl Initializers {
     pub fn of(graph: &GraphProto, loader: &TensorLoader) -> Result<Self> {
         let mut found = Self::default();
         for tensor in &graph.initializer {
+            if let Some(constant) = narrow::load(loader, tensor, &tensor.name)? {
+                found.add_narrow(&tensor.name, constant)?;
+                continue;
+            }
             found.add(&tensor.name, loader.load(tensor, &tensor.name))?;
         }
         for tensor in &graph.sparse_initializer {
@@ -36,13 +42,24 @@ impl Initializers {
         Ok(found)
     }
 
+    fn add_narrow(&mut self, name: &str, constant: Constant) -> Result<()> {
+        if name.is_empty() {
+            return Err(Error::model("graph", "initializer", "a name", "none"));
+        }
+        if self.contains(name) {
+            return Err(Error::tensor(short(name), "name", "a unique one", "two initializers of this name"));
+        }
+        self.narrow.insert(name.to_string(), constant.with_origins(vec![name.to_string()]));
+        Ok(())
+    }
+
     fn add(&mut self, name: &str, loaded: Result<Constant>) -> Result<()> {
         if name.is_empty() {
             return Err(Error::model("graph", "initializer", "a name", "none"));
         }
         let twice = || Error::tensor(short(name), "name", "a unique one", "two initializers of this name");
         match loaded {
-            Ok(_) if self.foreign.contains_key(name) => Err(twice()),
+            Ok(_) if self.foreign.contains_key(name) || self.narrow.contains_key(name) => Err(twice()),
             Ok(constant) => match self.constants.entry(name.to_string()) {
                 Entry::Vacant(place) => {
                     place.insert(constant.with_origins(vec![name.to_string()]));
@@ -65,16 +82,17 @@ impl Initializers {
     /// Takes one away.
     pub fn remove(&mut self, name: &str) {
         self.constants.remove(name);
+        self.narrow.remove(name);
         self.foreign.remove(name);
     }
 
     /// Whether there is one of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.constants.contains_key(name) || self.foreign.contains_key(name)
+        self.constants.contains_key(name) || self.narrow.contains_key(name) || self.foreign.contains_key(name)
     }
 
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.constants.keys().chain(self.foreign.keys()).map(String::as_str)
+        self.constants.keys().chain(self.narrow.keys()).chain(self.foreign.keys()).map(String::as_str)
     }
 }

@@ -29,6 +29,7 @@ mod import;
 mod initializers;
 mod limits;
 mod names;
+mod narrow;
 mod ops;
 mod order;
 mod proto;

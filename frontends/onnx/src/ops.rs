@@ -6,6 +6,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod classical;
 pub(crate) mod constant;
 pub(crate) mod conv;
 pub(crate) mod early;
@@ -29,6 +30,7 @@ pub(crate) mod sampling;
 pub(crate) mod shape;
 pub(crate) mod spectral;
 pub(crate) mod support;
+pub(crate) mod transformer;
 pub(crate) mod trigonometry;
 pub(crate) mod unary;
 mod window;

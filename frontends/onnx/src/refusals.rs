@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::attributes::node_name;
 use crate::domain::{show_domain, standard_domain};
-use crate::error::{Error, Result, short};
+use crate::error::{Error, Result, short, variant};
 use crate::proto::NodeProto;
 use crate::schema::{self, Found};
 
@@ -59,11 +59,6 @@ impl Refusals {
         let all: Vec<String> = operators.chain(initializers).chain(variants).collect();
         if all.is_empty() { Ok(()) } else { Err(Error::Unsupported(all)) }
     }
-}
-
-/// The refusal of a variant of an operator at some nodes.
-pub(crate) fn variant(op: &str, nodes: &str, why: &str) -> String {
-    format!("{op} ({nodes}): {why}")
 }
 
 /// The first nodes, and how many more there are.

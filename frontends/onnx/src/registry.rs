@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use crate::context::ImportFn;
 use crate::import::sequences;
 use crate::ops::{
-    activation, attention, constant, conv, early, einsum, elementwise, fused, indexing, linear, losses, movement,
-    normalization, pool, power, qlinear, quantize, recurrent, reduce, resize, rotary, sampling, shape, spectral,
-    trigonometry, unary,
+    activation, attention, classical, constant, conv, early, einsum, elementwise, fused, indexing, linear, losses,
+    movement, normalization, pool, power, qlinear, quantize, recurrent, reduce, resize, rotary, sampling, shape,
+    spectral, transformer, trigonometry, unary,
 };
 use crate::schema;
 
@@ -170,19 +170,24 @@ const MICROSOFT: &str = "com.microsoft";
 
 /// Operators of ONNX Runtime's own domain, which has one version: name and import function, in the order of the names.
 const RUNTIMES: &[(&str, ImportFn)] = &[
+    ("Attention", transformer::packed_attention),
     ("BiasAdd", fused::bias_add),
     ("BiasGelu", fused::bias_gelu),
     ("BiasSoftmax", fused::bias_softmax),
     ("DequantizeLinear", quantize::dequantize_linear),
     ("DynamicQuantizeMatMul", qlinear::dynamic_quantize_matmul),
+    ("EmbedLayerNormalization", transformer::embed_layer_normalization),
     ("FastGelu", fused::fast_gelu),
     ("FusedConv", fused::fused_conv),
     ("FusedGemm", fused::fused_gemm),
     ("FusedMatMul", fused::fused_matmul),
     ("FusedMatMulActivation", fused::fused_matmul),
     ("Gelu", activation::gelu),
+    ("GridSample", sampling::grid_sample),
     ("GroupNorm", fused::group_norm),
     ("MatMulIntegerToFloat", qlinear::matmul_integer_to_float),
+    ("MatMulNBits", transformer::matmul_nbits),
+    ("MultiHeadAttention", transformer::multi_head_attention),
     ("NhwcMaxPool", qlinear::nhwc_max_pool),
     ("QGemm", qlinear::qgemm),
     ("QLinearAdd", qlinear::add),
@@ -204,8 +209,25 @@ const RUNTIMES: &[(&str, ImportFn)] = &[
     ("Trilu", constant::trilu),
 ];
 
+/// The domain of classical models.
+const ML: &str = "ai.onnx.ml";
+
+/// Operators of classical models, from version 1 on, in the order of the names.
+const CLASSICAL: &[(&str, ImportFn)] = &[
+    ("ArrayFeatureExtractor", classical::array_feature_extractor),
+    ("Binarizer", classical::binarizer),
+    ("LinearRegressor", classical::linear_regressor),
+    ("Normalizer", classical::normalizer),
+    ("Scaler", classical::scaler),
+];
+
 /// Operators with a body, which the importer itself takes apart.
 const BODIES: &[(&str, i64)] = &[("If", 1), ("Loop", 1), ("Scan", 8)];
+
+/// Whether an operator takes elements of fewer than 8 bits and 8-bit floats as the numbers that they are.
+pub(crate) fn takes_narrow(op_type: &str) -> bool {
+    matches!(op_type, "DequantizeLinear" | "Cast" | "CastLike")
+}
 
 /// Whether an operator stands for others: one with a body, or of sequences.
 pub(crate) fn is_structural(op_type: &str, version: i64) -> bool {
@@ -214,8 +236,12 @@ pub(crate) fn is_structural(op_type: &str, version: i64) -> bool {
 
 /// The import function of an operator at an opset version; none where the operator set no longer has it.
 pub(crate) fn lookup(domain: &str, op_type: &str, version: i64) -> Option<ImportFn> {
-    if domain == MICROSOFT {
-        return RUNTIMES.binary_search_by(|(name, _)| (*name).cmp(op_type)).ok().map(|at| RUNTIMES[at].1);
+    let of =
+        |list: &[(&str, ImportFn)]| list.binary_search_by(|(name, _)| (*name).cmp(op_type)).ok().map(|at| list[at].1);
+    match domain {
+        MICROSOFT => return of(RUNTIMES),
+        ML => return of(CLASSICAL),
+        _ => {}
     }
     if !matches!(domain, "" | "ai.onnx") || matches!(schema::of("", op_type, version), schema::Found::Removed(_)) {
         return None;
@@ -235,7 +261,8 @@ pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
     // A function with an import of its own is in both lists.
     let all: BTreeMap<&str, i64> = functions.chain(own).chain(structural).collect();
     let runtimes = RUNTIMES.iter().map(|(name, _)| (*name, MICROSOFT, 1));
-    all.into_iter().map(|(name, since)| (name, "", since)).chain(runtimes).collect()
+    let classical = CLASSICAL.iter().map(|(name, _)| (*name, ML, 1));
+    all.into_iter().map(|(name, since)| (name, "", since)).chain(classical).chain(runtimes).collect()
 }
 
 #[cfg(test)]
@@ -245,7 +272,7 @@ mod tests {
     #[test]
     fn names_are_in_order() {
         assert!(OPERATORS.is_sorted_by(|a, b| a.0 < b.0));
-        assert!(RUNTIMES.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(RUNTIMES.is_sorted_by(|a, b| a.0 < b.0) && CLASSICAL.is_sorted_by(|a, b| a.0 < b.0));
     }
 
     #[test]

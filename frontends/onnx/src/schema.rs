@@ -54,9 +54,19 @@ pub(crate) fn check(cx: &Context<'_>) -> Result<Bound> {
     let mut bound = Bound::new();
     for (slot, id) in cx.inputs.iter().enumerate() {
         let (Some(id), Some(operand)) = (id, at(&schema.inputs, slot)) else { continue };
+        if cx.is_narrow(slot) {
+            continue;
+        }
         element_type(cx, schema, operand, cx.ty(*id).dtype, &mut bound)?;
     }
     Ok(bound)
+}
+
+/// Fails unless attributes and number of operands are as the schema has them: of operators whose operands need not be tensors.
+pub(crate) fn check_form(cx: &Context<'_>) -> Result<()> {
+    let Found::Schema(schema) = of(cx.domain(), cx.op_type(), cx.version()) else { return Ok(()) };
+    attributes(cx, schema)?;
+    counts(cx, schema)
 }
 
 /// Fails unless the element types of the results that are asked for are as the schema has them.

@@ -34,7 +34,7 @@ impl TensorLoader {
             false => Error::tensor(&place, "data_type", "a numeric element type", found),
         })?;
         let ty = TensorType::new(dtype, self.shape(&tensor.dims, &place)?);
-        let external = tensor.data_location == EXTERNAL || !tensor.external_data.is_empty();
+        let external = self.is_external(tensor);
         let storages = storages(tensor);
         let expected = if external { "external data only" } else { "one storage field" };
         if storages.len() > usize::from(!external) {
@@ -51,6 +51,11 @@ impl TensorLoader {
             return Err(Error::tensor(place, field, format!("{} bytes for {ty}", ty.bytes()), found));
         }
         Ok(Constant::from_bytes(ty, normal_bools(dtype, payload)))
+    }
+
+    /// Whether the data of a tensor is in another file.
+    pub fn is_external(&self, tensor: &TensorProto) -> bool {
+        tensor.data_location == EXTERNAL || !tensor.external_data.is_empty()
     }
 
     /// The shape that `dims` give, within the limits.

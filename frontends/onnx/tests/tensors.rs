@@ -86,7 +86,11 @@ fn every_fault_of_a_tensor_is_named() {
         (tensor(0, &[1]), "tensor t: data_type: expected a numeric element type, found UNDEFINED"),
         (tensor(999, &[1]), "tensor t: data_type: expected a numeric element type, found the unknown type 999"),
         (tensor(8, &[1]), "unsupported: tensor t: elements of type STRING"),
-        (tensor(22, &[1]), "unsupported: tensor t: elements of type a type below 8 bits"),
+        (tensor(22, &[1]), "tensor t: data: expected 1 bytes, found 0 bytes"),
+        (
+            TensorProto { raw_data: vec![7], ..tensor(22, &[1]) },
+            "unsupported: output t: elements below 8 bits, or 8-bit floats",
+        ),
         (
             TensorProto { int64_data: vec![1], ..tensor(1, &[1]) },
             "tensor t: data: expected raw_data or float_data for f32, found int64_data",
@@ -107,6 +111,40 @@ fn every_fault_of_a_tensor_is_named() {
     for (proto, message) in rows {
         assert_eq!(refused(proto), message);
     }
+}
+
+#[test]
+fn elements_below_8_bits_become_numbers_where_they_are_dequantised() {
+    let tensor = |name: &str, data_type, dims: &[i64], raw: &[u8]| TensorProto {
+        name: name.into(),
+        data_type,
+        dims: dims.to_vec(),
+        raw_data: raw.to_vec(),
+        ..Default::default()
+    };
+    let of = |op: &str, held: Vec<TensorProto>| {
+        let names: Vec<String> = held.iter().map(|tensor| tensor.name.clone()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut model = model(vec![], vec![value("y", FLOAT, None)], vec![node(op, &names, &["y"])]);
+        model.opset_import = vec![opset("", 23)];
+        model.graph.mut_or_insert_default().initializer = held;
+        let graph = import(&model).map_err(|e| e.to_string())?;
+        Ok::<_, String>(graph.producer(graph.outputs()[0].1).constant().unwrap().to_f32().unwrap())
+    };
+    let scale = || raw_f32("scale", &[], &[0.5]);
+    // Two to a byte, the first in the lower half; four to a byte.
+    assert_eq!(of("DequantizeLinear", vec![tensor("q", 22, &[3], &[0xF1, 0x07]), scale()]).unwrap(), [0.5, -0.5, 3.5]);
+    let zero = tensor("zero", 21, &[], &[8]);
+    assert_eq!(of("DequantizeLinear", vec![tensor("q", 21, &[2], &[0xF1]), scale(), zero]).unwrap(), [-3.5, 3.5]);
+    assert_eq!(
+        of("DequantizeLinear", vec![tensor("q", 26, &[4], &[0b1110_0100]), scale()]).unwrap(),
+        [0.0, 0.5, -1.0, -0.5]
+    );
+    // 8-bit floats, and a table of 4-bit ones.
+    assert_eq!(of("DequantizeLinear", vec![tensor("q", 17, &[2], &[0x38, 0xC4]), scale()]).unwrap(), [0.5, -1.5]);
+    assert_eq!(of("DequantizeLinear", vec![tensor("q", 23, &[2], &[0xE3]), scale()]).unwrap(), [0.75, -2.0]);
+    let message = of("Relu", vec![tensor("q", 17, &[1], &[0x38])]).unwrap_err();
+    assert_eq!(message, "unsupported: Relu (y): elements below 8 bits, or 8-bit floats");
 }
 
 /// A sparse tensor of these values, indices and dimensions.

@@ -18,6 +18,7 @@ mod row_copy;
 
 pub use row_copy::RowCopy;
 
+use crate::codegen::elements::widens;
 use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul, Or, Pow, Prelu, Sub, Xor};
 use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, IsNan, Neg, Not, Relu, Sign};
 use fornax_ir::types::DType;
@@ -116,7 +117,7 @@ pub type Id = usize;
 /// A scalar instruction. Values are `f32`, or integers held in 64 bits (bool as 0 and 1) in the order of their type.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Inst {
-    /// The element of an input. Types other than `f32` give integers; `f64`, `f16` and `bf16` their bits.
+    /// The element of an input. `f16` and `bf16` are widened to `f32`; other types than these give integers, `f64` its bits.
     Load(usize),
     /// An `f32`, by its bits.
     Float(u32),
@@ -366,7 +367,7 @@ impl LoopNest {
             let floats = |ids: &[Id]| ids.iter().all(|id| kinds[*id] == Kind::Float);
             let alike = |a: &Id, b: &Id| kinds[*a] == kinds[*b];
             let kind = match inst {
-                Inst::Load(x) if self.inputs[*x].dtype == DType::F32 => Kind::Float,
+                Inst::Load(x) if widens(self.inputs[*x].dtype) => Kind::Float,
                 Inst::Load(_) => Kind::Int,
                 Inst::Float(_) => Kind::Float,
                 Inst::Int(v) => i32::try_from(*v).ok().map(|_| Kind::Int)?,
@@ -407,8 +408,8 @@ enum Kind {
 
 /// Whether vectors of 32-bit lanes hold elements of `dtype`.
 fn fits_lanes(dtype: DType) -> bool {
-    use DType::{Bool, F32, I8, I16, I32, U8, U16};
-    matches!(dtype, F32 | I8 | U8 | Bool | I16 | U16 | I32)
+    use DType::{Bool, I8, I16, I32, U8, U16};
+    widens(dtype) || matches!(dtype, I8 | U8 | Bool | I16 | U16 | I32)
 }
 
 #[cfg(test)]

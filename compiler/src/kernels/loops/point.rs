@@ -3,6 +3,7 @@
 use super::emit::{INPUTS, Mode, Nest, POSITION, State, Times, Width, repeat};
 use super::nest::{Combine, Inst, Program};
 use super::values::{self, PointValue};
+use crate::codegen::elements::widens;
 use crate::codegen::{Cmp, Element, Emitter, IntOp, Mem, V, VOp};
 use crate::kernels::sums;
 use fornax_ir::scalar::BinaryFn;
@@ -111,7 +112,7 @@ impl Nest<'_> {
         for point in 0..width.vectors {
             let to = state.output().at(point as i64 * width.lanes as i64 * step);
             match value {
-                PointValue::Float(_) => e.store(value.vector(point), to, width.exist),
+                PointValue::Float(_) => e.store_f32(value.vector(point), to, dtype, width.exist),
                 PointValue::Lanes(_) => e.store_as(value.vector(point), to, dtype, width.exist),
                 PointValue::Int(_) => e.store_int(value.int(point), to, dtype),
             }
@@ -225,7 +226,9 @@ impl Nest<'_> {
         let places = (0..points).map(|point| from.at(point as i64 * width.lanes as i64 * step));
         if width.lanes == 1 {
             return match dtype {
-                DType::F32 => PointValue::Float(places.map(|at| loaded(e, |e, v| e.load(v, at, 1))).collect()),
+                dtype if widens(dtype) => {
+                    PointValue::Float(places.map(|at| loaded(e, |e, v| e.load_f32(v, at, dtype, 1))).collect())
+                }
                 _ => PointValue::Int(
                     places
                         .map(|at| {
@@ -239,15 +242,18 @@ impl Nest<'_> {
         }
         let vectors = places.map(|at| match step {
             0 => self.broadcast(e, dtype, at),
-            _ => loaded(e, |e, v| e.load_as(v, at, dtype, width.exist)),
+            _ => loaded(e, |e, v| load(e, v, at, dtype, width.exist)),
         });
         let vectors = vectors.collect();
-        if dtype == DType::F32 { PointValue::Float(vectors) } else { PointValue::Lanes(vectors) }
+        if widens(dtype) { PointValue::Float(vectors) } else { PointValue::Lanes(vectors) }
     }
 
     /// An element in every lane.
     pub(super) fn broadcast(&self, e: &mut dyn Emitter, dtype: DType, at: Mem) -> V {
         loaded(e, |e, v| {
+            if widens(dtype) {
+                return e.broadcast_f32(v, at, dtype);
+            }
             if dtype.size() == 4 {
                 return e.broadcast(v, at);
             }
@@ -287,6 +293,14 @@ pub fn evaluate(
         values.push(value);
     }
     values
+}
+
+/// Elements in lanes: `f32`, or integers.
+pub(super) fn load(e: &mut dyn Emitter, v: V, at: Mem, dtype: DType, lanes: usize) {
+    match dtype {
+        DType::F16 | DType::BF16 => e.load_f32(v, at, dtype, lanes),
+        _ => e.load_as(v, at, dtype, lanes),
+    }
 }
 
 /// A fresh register that `load` fills.

@@ -6,10 +6,10 @@
 
 use super::emit::{INPUTS, Nest, State, Width};
 use super::nest::{Combine, LANES};
-use super::point::{evaluate, function, loaded, take_up};
+use super::point::{evaluate, function, load, loaded, take_up};
 use super::values::{self, PointValue};
+use crate::codegen::elements::widens;
 use crate::codegen::{Element, Emitter, V, VOp};
-use fornax_ir::types::DType;
 
 /// Most output elements side by side.
 const MOST: usize = 4;
@@ -147,12 +147,12 @@ impl Nest<'_> {
                 let register = match (same.copied(), along) {
                     (Some(register), _) => register,
                     (None, 0) => self.broadcast(e, dtype, at),
-                    (None, _) => loaded(e, |e, v| e.load_as(v, at, dtype, lanes_of(vector))),
+                    (None, _) => loaded(e, |e, v| load(e, v, at, dtype, lanes_of(vector))),
                 };
                 registers.push(register);
             }
         }
-        if dtype == DType::F32 { PointValue::Float(registers) } else { PointValue::Lanes(registers) }
+        if widens(dtype) { PointValue::Float(registers) } else { PointValue::Lanes(registers) }
     }
 
     /// Brings the virtual lanes of a row together; the result is in the first lane.

@@ -75,6 +75,10 @@ impl Importer<'_> {
             }
             values.insert(name.clone(), NamedValue::Refused);
         }
+        for (name, constant) in initializers.narrow {
+            let id = self.assembly.constant(&join(&prefix, &name), constant);
+            values.insert(name, NamedValue::Narrow(id));
+        }
         for (name, constant) in initializers.constants {
             let id = self.assembly.constant(&join(&prefix, &name), constant);
             values.insert(name, NamedValue::Known(id));

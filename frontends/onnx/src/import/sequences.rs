@@ -167,6 +167,7 @@ fn split(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let axis = axis(cx, "axis", cx.attrs().int("axis", 0)?, shape.len())?;
     let keepdims = cx.attrs().flag("keepdims", true)?;
     let extent = shape[axis];
+    cx.charge(extent as u64)?;
     let (sizes, single) = match cx.optional(1) {
         None => (vec![1; extent], true),
         Some(split) if cx.shape(split).rank() == 0 => {
@@ -181,7 +182,6 @@ fn split(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     if sizes.iter().try_fold(0usize, |n, size| n.checked_add(*size)) != Some(extent) {
         return Err(cx.error("split", format!("extents that add up to {extent}"), format!("{sizes:?}")));
     }
-    cx.charge(sizes.len() as u64)?;
     let (mut start, mut parts) = (0, Vec::with_capacity(sizes.len()));
     for size in sizes {
         let (mut starts, mut extents) = (vec![0; shape.len()], shape.clone());

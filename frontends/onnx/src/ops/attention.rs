@@ -144,6 +144,10 @@ pub(crate) fn attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let times = q_shape[1] / k_shape[1];
     let (k, v) = (repeated(cx, present_k, times)?, repeated(cx, present_v, times)?);
+    // Elements of 16 bits are rounded once, in the results.
+    let given = cx.ty(q).dtype;
+    let wide = if given == DType::F64 { given } else { DType::F32 };
+    let (q, k, v) = (cast(cx, q, wide)?, cast(cx, k, wide)?, cast(cx, v, wide)?);
     let scale = match cx.attrs().has("scale") {
         true => f64::from(cx.attrs().require_float("scale")?),
         false => 1.0 / (q_shape[3] as f64).sqrt(),
@@ -166,12 +170,14 @@ pub(crate) fn attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let weights = weights(cx, biased, bias)?;
     let y = cx.emit(MatMul {}, &[weights, v])?;
     let y = if flat { together(cx, y)? } else { y };
+    let y = cast(cx, y, given)?;
     let shown = match cx.attrs().int("qk_matmul_output_mode", 0)? {
         0 | 1 => products,
         2 => biased,
         3 => weights,
         other => return Err(cx.error("qk_matmul_output_mode", "0 to 3", other.to_string())),
     };
+    let shown = cast(cx, shown, given)?;
     Ok(vec![y, present_k, present_v, shown])
 }
 
@@ -225,29 +231,64 @@ pub(crate) fn causal_conv_with_state(cx: &mut Context<'_>) -> Result<Vec<ValueId
     Ok(vec![y, state])
 }
 
-/// `LinearAttention`: a state of keys times values, step by step, read by each query.
-pub(crate) fn linear_attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
-    let given = cx.ty(cx.input(0)?).dtype;
-    let heads = |cx: &mut Context<'_>, slot: usize, field: &str, name: &str| {
-        let x = cx.input(slot)?;
-        if cx.shape(x).rank() != 3 {
-            return Err(cx.error(field, "rank 3", cx.ty(x).to_string()));
-        }
-        let x = cast(cx, x, DType::F32)?;
-        by_heads(cx, field, x, name)
-    };
-    let q = heads(cx, 0, "query", "q_num_heads")?;
-    let k = heads(cx, 1, "key", "kv_num_heads")?;
-    let v = heads(cx, 2, "value", "kv_num_heads")?;
-    let ([batch, q_heads, steps, size], [_, kv_heads, _, _], [_, _, _, v_size]) =
-        (&cx.shape(q)[..], &cx.shape(k)[..], &cx.shape(v)[..])
-    else {
-        return Err(cx.error("query", "rank 3", cx.ty(q).to_string()));
-    };
-    let (batch, q_heads, steps, size, kv_heads, v_size) = (*batch, *q_heads, *steps, *size, *kv_heads, *v_size);
-    if !q_heads.is_multiple_of(kv_heads) {
-        return Err(cx.error("q_num_heads", format!("a multiple of {kv_heads}"), q_heads.to_string()));
+/// A `LinearAttention` in progress.
+struct Recurrence {
+    /// `[batch, heads, steps, size]` each.
+    qkv: [ValueId; 3],
+    /// By what the state shrinks before a step, and how much of a value is new: `[batch, heads or 1, steps, size or 1]`.
+    decay: Option<ValueId>,
+    beta: Option<ValueId>,
+    steps: usize,
+    /// Heads of queries for each head of keys.
+    times: usize,
+    scale: f64,
+}
+
+impl Recurrence {
+    /// The part of step `t`.
+    fn at(cx: &mut Context<'_>, x: ValueId, t: usize) -> Result<ValueId> {
+        let mut sizes = cx.shape(x).to_vec();
+        sizes[2] = 1;
+        cx.emit(Slice { starts: vec![0, 0, t, 0], steps: Vec::new(), sizes }, &[x])
     }
+
+    /// The output of step `t`, and the state after it.
+    fn step(&self, cx: &mut Context<'_>, mut state: ValueId, t: usize) -> Result<[ValueId; 2]> {
+        let [q, k, v] = self.qkv;
+        let (query, key, mut value) = (Self::at(cx, q, t)?, Self::at(cx, k, t)?, Self::at(cx, v, t)?);
+        let column = transpose(cx, key, vec![0, 1, 3, 2])?;
+        if let Some(decay) = self.decay {
+            let gate = Self::at(cx, decay, t)?;
+            let gate = unary(cx, UnaryFn::Exp, gate)?;
+            let gate = transpose(cx, gate, vec![0, 1, 3, 2])?;
+            state = binary(cx, BinaryFn::Mul, state, gate)?;
+        }
+        if let Some(beta) = self.beta {
+            let found = cx.emit(MatMul {}, &[key, state])?;
+            let rest = binary(cx, BinaryFn::Sub, value, found)?;
+            let beta = Self::at(cx, beta, t)?;
+            value = binary(cx, BinaryFn::Mul, beta, rest)?;
+        }
+        let added = binary(cx, BinaryFn::Mul, column, value)?;
+        let state = binary(cx, BinaryFn::Add, state, added)?;
+        let read = repeated(cx, state, self.times)?;
+        let y = cx.emit(MatMul {}, &[query, read])?;
+        Ok([with_scalar(cx, BinaryFn::Mul, y, self.scale)?, state])
+    }
+}
+
+/// Queries, keys or values of a `LinearAttention` by heads, in `f32`.
+fn linear_heads(cx: &mut Context<'_>, slot: usize, field: &str, name: &str) -> Result<ValueId> {
+    let x = cx.input(slot)?;
+    if cx.shape(x).rank() != 3 {
+        return Err(cx.error(field, "rank 3", cx.ty(x).to_string()));
+    }
+    let x = cast(cx, x, DType::F32)?;
+    by_heads(cx, field, x, name)
+}
+
+/// Whether the state decays, and whether values are corrected by what it holds, as `update_rule` says; each comes with an operand.
+fn update_rule(cx: &Context<'_>) -> Result<()> {
     let (gated, delta) = match cx.attrs().string("update_rule", "gated_delta")? {
         "linear" => (false, false),
         "gated" => (true, false),
@@ -261,18 +302,35 @@ pub(crate) fn linear_attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
             return Err(cx.error(field, expected, found));
         }
     }
-    // Decay and beta as [batch, heads or 1, steps, size or 1].
-    let beside = |cx: &mut Context<'_>, slot: usize| -> Result<Option<ValueId>> {
-        let Some(x) = cx.optional(slot) else { return Ok(None) };
-        let x = cast(cx, x, DType::F32)?;
-        let width = cx.shape(x).last().copied().unwrap_or(0);
-        let count = if width == 1 { 1 } else { kv_heads };
-        if cx.shape(x)[..] != [batch, steps, width] || width == 0 || !width.is_multiple_of(count) {
-            return Err(cx.error("decay or beta", format!("[{batch},{steps},…]"), cx.ty(x).to_string()));
-        }
-        apart(cx, x, [batch, steps, count, width / count]).map(Some)
-    };
-    let (decay, beta) = (beside(cx, 4)?, beside(cx, 5)?);
+    Ok(())
+}
+
+/// An operand beside the steps as `[batch, heads or 1, steps, size or 1]`, in `f32`.
+fn beside(cx: &mut Context<'_>, slot: usize, [batch, steps, heads]: [usize; 3]) -> Result<Option<ValueId>> {
+    let Some(x) = cx.optional(slot) else { return Ok(None) };
+    let x = cast(cx, x, DType::F32)?;
+    let width = cx.shape(x).last().copied().unwrap_or(0);
+    let count = if width == 1 { 1 } else { heads };
+    if cx.shape(x)[..] != [batch, steps, width] || width == 0 || !width.is_multiple_of(count) {
+        return Err(cx.error("decay or beta", format!("[{batch},{steps},…]"), cx.ty(x).to_string()));
+    }
+    apart(cx, x, [batch, steps, count, width / count]).map(Some)
+}
+
+/// `LinearAttention`: a state of keys times values, step by step, read by each query.
+pub(crate) fn linear_attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let given = cx.ty(cx.input(0)?).dtype;
+    update_rule(cx)?;
+    let q = linear_heads(cx, 0, "query", "q_num_heads")?;
+    let k = linear_heads(cx, 1, "key", "kv_num_heads")?;
+    let v = linear_heads(cx, 2, "value", "kv_num_heads")?;
+    let of = |cx: &Context<'_>, x: ValueId, axis: usize| cx.shape(x)[axis];
+    let (batch, steps, size) = (of(cx, q, 0), of(cx, q, 2), of(cx, q, 3));
+    let (q_heads, kv_heads, v_size) = (of(cx, q, 1), of(cx, k, 1), of(cx, v, 3));
+    if !q_heads.is_multiple_of(kv_heads) {
+        return Err(cx.error("q_num_heads", format!("a multiple of {kv_heads}"), q_heads.to_string()));
+    }
+    let (decay, beta) = (beside(cx, 4, [batch, steps, kv_heads])?, beside(cx, 5, [batch, steps, kv_heads])?);
     let whole = vec![batch, kv_heads, size, v_size];
     let (mut state, kept) = match cx.optional(3) {
         Some(past) => (cast(cx, past, DType::F32)?, cx.ty(past).dtype),
@@ -288,32 +346,13 @@ pub(crate) fn linear_attention(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         0.0 => 1.0 / (size as f64).sqrt(),
         given => f64::from(given),
     };
+    cx.charge(steps as u64)?;
+    let recurrence = Recurrence { qkv: [q, k, v], decay, beta, steps, times: q_heads / kv_heads, scale };
     let mut outputs = Vec::with_capacity(steps);
-    for t in 0..steps {
-        let at = |cx: &mut Context<'_>, x: ValueId| {
-            let mut sizes = cx.shape(x).to_vec();
-            sizes[2] = 1;
-            cx.emit(Slice { starts: vec![0, 0, t, 0], steps: Vec::new(), sizes }, &[x])
-        };
-        let (query, key, mut value) = (at(cx, q)?, at(cx, k)?, at(cx, v)?);
-        let column = transpose(cx, key, vec![0, 1, 3, 2])?;
-        if let Some(decay) = decay {
-            let gate = at(cx, decay)?;
-            let gate = unary(cx, UnaryFn::Exp, gate)?;
-            let gate = transpose(cx, gate, vec![0, 1, 3, 2])?;
-            state = binary(cx, BinaryFn::Mul, state, gate)?;
-        }
-        if let Some(beta) = beta {
-            let found = cx.emit(MatMul {}, &[key, state])?;
-            let rest = binary(cx, BinaryFn::Sub, value, found)?;
-            let beta = at(cx, beta)?;
-            value = binary(cx, BinaryFn::Mul, beta, rest)?;
-        }
-        let added = binary(cx, BinaryFn::Mul, column, value)?;
-        state = binary(cx, BinaryFn::Add, state, added)?;
-        let read = repeated(cx, state, q_heads / kv_heads)?;
-        let y = cx.emit(MatMul {}, &[query, read])?;
-        outputs.push(with_scalar(cx, BinaryFn::Mul, y, scale)?);
+    for t in 0..recurrence.steps {
+        let [y, after] = recurrence.step(cx, state, t)?;
+        outputs.push(y);
+        state = after;
     }
     let y = match outputs[..] {
         [] => return Err(cx.unsupported("a sequence without steps")),

@@ -148,14 +148,15 @@ pub(crate) fn col2im(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (mut grid, mut padding) = (Vec::with_capacity(rank), Vec::with_capacity(rank));
     for i in 0..rank {
         let span = dilated(cx, block[i], dilations[i])?;
-        let room = (image[i] + pads[i] + pads[i + rank]).checked_sub(span);
+        let room = image[i].saturating_add(pads[i]).saturating_add(pads[i + rank]).checked_sub(span);
         let room =
             room.ok_or_else(|| cx.error("block_shape", format!("a block within {image:?}"), format!("{block:?}")))?;
         grid.push(room / strides[i] + 1);
         padding.push(room % strides[i]);
     }
-    if !rows.is_multiple_of(places) || grid.iter().product::<usize>() != columns {
-        let expected = format!("a multiple of {places} rows, and {} places", grid.iter().product::<usize>());
+    let all = grid.iter().fold(1usize, |n, d| n.saturating_mul(*d));
+    if !rows.is_multiple_of(places) || all != columns {
+        let expected = format!("a multiple of {places} rows, and {all} places");
         return Err(cx.error("input", expected, cx.ty(x).to_string()));
     }
     let group = rows / places;

@@ -38,10 +38,11 @@ pub(crate) fn einsum(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         let found = format!("{} inputs", cx.input_count());
         return Err(cx.error("equation", format!("{} inputs for `{equation}`", texts.len()), found));
     }
-    let mut terms = Vec::with_capacity(texts.len());
+    let (mut terms, mut written) = (Vec::with_capacity(texts.len()), Vec::new());
     for (slot, text) in texts.into_iter().enumerate() {
         let value = cx.input(slot)?;
         let labels = labels(cx, text, Some(cx.shape(value).rank()))?;
+        written.extend_from_slice(&labels);
         terms.push(diagonal(cx, Term { value, labels })?);
     }
     same_extents(cx, &mut terms)?;
@@ -54,7 +55,7 @@ pub(crate) fn einsum(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
             let depth = if right.contains("...") { letters + depth } else { letters };
             labels(cx, right, Some(depth))?
         }
-        None => implied(&terms),
+        None => implied(written),
     };
     for (i, label) in wanted.iter().enumerate() {
         let there = terms.iter().any(|term| term.labels.contains(label));
@@ -92,9 +93,8 @@ fn labels(cx: &Context<'_>, text: &str, rank: Option<usize>) -> Result<Vec<Label
     Ok(found)
 }
 
-/// The result's axes where the equation has none: the dots, then the letters that are there once, in their order.
-fn implied(terms: &[Term]) -> Vec<Label> {
-    let mut all: Vec<Label> = terms.iter().flat_map(|term| term.labels.iter().copied()).collect();
+/// The result's axes where the equation has none: the dots, then the letters that are there once, in their order; of all axes as they are written.
+fn implied(mut all: Vec<Label>) -> Vec<Label> {
     all.sort_unstable();
     let once =
         |label: &Label| matches!(label, Label::Dots(_)) || all.iter().filter(|other| *other == label).count() == 1;

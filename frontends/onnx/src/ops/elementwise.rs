@@ -145,6 +145,9 @@ pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// `CastLike`: to the type of the second operand.
 pub(crate) fn cast_like(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, like) = (cx.input(0)?, cx.input(1)?);
+    if cx.is_narrow(1) {
+        return Err(cx.unsupported("elements below 8 bits, or 8-bit floats"));
+    }
     let to = cx.ty(like).dtype;
     Ok(vec![cast(cx, x, to)?])
 }
@@ -179,14 +182,19 @@ pub(crate) fn bit_shift(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         return Err(cx.unsupported("elements of type u64"));
     }
     let (x, by) = (cast(cx, x, DType::I64)?, cast(cx, by, DType::I64)?);
-    // Beyond 63 bits nothing is left, or the sign only.
-    let by = with_scalar(cx, BinaryFn::Min, by, 63.0)?;
-    let by = with_scalar(cx, BinaryFn::Max, by, 0.0)?;
+    // Below 0, or from the number of bits on, nothing is left, or the sign only.
+    let below = with_scalar(cx, BinaryFn::Less, by, 0.0)?;
+    let beyond = with_scalar(cx, BinaryFn::GreaterOrEqual, by, 8.0 * given.size() as f64)?;
+    let outside = binary(cx, BinaryFn::Or, below, beyond)?;
+    let whole = cx.scalar_like(by, 63.0)?;
+    let by = cx.emit(Where {}, &[outside, whole, by])?;
     let two = cx.scalar_like(by, 2.0)?;
     let y = match cx.attrs().string("direction", "")? {
         "LEFT" => {
             let factor = binary(cx, BinaryFn::Pow, two, by)?;
-            binary(cx, BinaryFn::Mul, x, factor)?
+            let product = binary(cx, BinaryFn::Mul, x, factor)?;
+            let zero = cx.scalar_like(x, 0.0)?;
+            cx.emit(Where {}, &[outside, zero, product])?
         }
         "RIGHT" => {
             // In two steps, so that no power has the sign.

@@ -142,7 +142,7 @@ fn minor(cx: &mut Context<'_>, rows: &[Vec<ValueId>], columns: &[usize]) -> Resu
         }
         sum = Some(match sum {
             None => term,
-            Some(before) => binary(cx, if at % 2 == 0 { BinaryFn::Add } else { BinaryFn::Sub }, before, term)?,
+            Some(before) => binary(cx, if at.is_multiple_of(2) { BinaryFn::Add } else { BinaryFn::Sub }, before, term)?,
         });
     }
     sum.ok_or_else(|| cx.error("X", "a column", "none"))

@@ -65,33 +65,42 @@ fn likelihood(cx: &mut Context<'_>, logarithms: ValueId) -> Result<ValueId> {
     let chosen = cx.emit(GatherElements { axis: 1 }, &[logarithms, column])?;
     let chosen = reshape(cx, chosen, shape.clone())?;
     let mut losses = unary(cx, UnaryFn::Neg, chosen)?;
-    let mut weight = match weights {
-        Some(weights) => Some(cx.emit(Gather { axis: 0 }, &[weights, classes])?),
-        None => None,
-    };
-    if let Some(ignored) = ignored {
-        let one = cx.scalar_like(losses, 1.0)?;
-        let kept = match weight {
-            Some(weight) => weight,
-            None => expand(cx, one, shape.clone())?,
-        };
-        let zero = cx.scalar_like(losses, 0.0)?;
-        weight = Some(cx.emit(Where {}, &[ignored, zero, kept])?);
-    }
+    let weight = weight_of(cx, losses, (weights, classes), ignored)?;
     if let Some(weight) = weight {
         losses = binary(cx, BinaryFn::Mul, losses, weight)?;
     }
-    let Some(mean) = kind else { return Ok(losses) };
-    let all = |cx: &mut Context<'_>, kind: ReduceKind, x: ValueId| {
-        cx.emit(Reduce { kind, axes: (0..shape.len()).collect(), keepdims: false }, &[x])
+    kind.map_or(Ok(losses), |mean| reduced(cx, losses, weight, mean))
+}
+
+/// What each loss counts, where they do not all count the same: the weight of its class, 0 where its label is left out.
+fn weight_of(
+    cx: &mut Context<'_>,
+    losses: ValueId,
+    (weights, classes): (Option<ValueId>, ValueId),
+    ignored: Option<ValueId>,
+) -> Result<Option<ValueId>> {
+    let weight = match weights {
+        Some(weights) => Some(cx.emit(Gather { axis: 0 }, &[weights, classes])?),
+        None => None,
     };
-    match weight {
+    let Some(ignored) = ignored else { return Ok(weight) };
+    let shape = cx.shape(losses).to_vec();
+    let one = cx.scalar_like(losses, 1.0)?;
+    let kept = weight.map_or_else(|| expand(cx, one, shape), Ok)?;
+    let zero = cx.scalar_like(losses, 0.0)?;
+    cx.emit(Where {}, &[ignored, zero, kept]).map(Some)
+}
+
+/// The sum of losses, or their mean by what they count.
+fn reduced(cx: &mut Context<'_>, losses: ValueId, weight: Option<ValueId>, mean: bool) -> Result<ValueId> {
+    let axes: Vec<usize> = (0..cx.shape(losses).rank()).collect();
+    let all = |cx: &mut Context<'_>, kind: ReduceKind, x: ValueId| {
+        cx.emit(Reduce { kind, axes: axes.clone(), keepdims: false }, &[x])
+    };
+    match weight.filter(|_| mean) {
         None => all(cx, if mean { ReduceKind::Mean } else { ReduceKind::Sum }, losses),
         Some(weight) => {
             let sum = all(cx, ReduceKind::Sum, losses)?;
-            if !mean {
-                return Ok(sum);
-            }
             let total = all(cx, ReduceKind::Sum, weight)?;
             binary(cx, BinaryFn::Div, sum, total)
         }

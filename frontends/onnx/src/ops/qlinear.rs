@@ -44,6 +44,18 @@ impl Quantisation {
         binary(cx, BinaryFn::Mul, whole, scale)
     }
 
+    /// The numbers of `x` as elements of type `to`, rounded after the zero point is added, as ONNX Runtime's pools do it.
+    fn elements_of_pool(self, cx: &mut Context<'_>, x: ValueId, to: DType) -> Result<ValueId> {
+        let (scale, zero) = self.of(cx)?;
+        let mut steps = binary(cx, BinaryFn::Div, x, scale)?;
+        if let Some(zero) = zero {
+            let zero = cast(cx, zero, DType::F32)?;
+            steps = binary(cx, BinaryFn::Add, steps, zero)?;
+        }
+        let one = cx.scalar_like(steps, 1.0)?;
+        quantize(cx, steps, one, None, to)
+    }
+
     /// The numbers of `x` as elements of type `to`.
     fn elements(self, cx: &mut Context<'_>, x: ValueId, to: DType) -> Result<ValueId> {
         let (scale, zero) = self.of(cx)?;
@@ -131,12 +143,14 @@ fn on_channels(
 /// `QLinearAveragePool`.
 pub(crate) fn average_pool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let last = cx.attrs().flag("channels_last", false)?;
-    of_one(cx, |cx, x| {
-        on_channels(cx, x, last, |cx, x| {
-            let pool = super::pool::window(cx, PoolKind::Average, x)?;
-            cx.emit(pool, &[x])
-        })
-    })
+    let x = cx.input(0)?;
+    let numbers = Quantisation { scale: 1, zero: 2 }.numbers(cx, x)?;
+    let y = on_channels(cx, numbers, last, |cx, x| {
+        let pool = super::pool::window(cx, PoolKind::Average, x)?;
+        cx.emit(pool, &[x])
+    })?;
+    let to = cx.ty(x).dtype;
+    Ok(vec![Quantisation { scale: 3, zero: 4 }.elements_of_pool(cx, y, to)?])
 }
 
 /// `QLinearGlobalAveragePool`.

@@ -79,7 +79,7 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         0 => cx.ty(scale).dtype,
         code => dtype(cx, "output_dtype", code)?,
     };
-    if let Some(zero) = zero.filter(|id| cx.ty(*id).dtype != cx.ty(x).dtype) {
+    if let Some(zero) = zero.filter(|id| cx.ty(*id).dtype != cx.ty(x).dtype || cx.is_narrow(0) != cx.is_narrow(2)) {
         return Err(cx.error("x_zero_point", cx.ty(x).dtype.to_string(), cx.ty(zero).dtype.to_string()));
     }
     let (scale, zero) = spread(cx, x, scale, zero)?;
@@ -93,6 +93,10 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// are subtracted as they are.
 pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>, wide: DType) -> Result<ValueId> {
     let given = cx.ty(x).dtype;
+    if given == wide && cx.is_narrow(0) {
+        // 8-bit floats, which are numbers already; their zero point is 0.
+        return zero.map_or(Ok(x), |zero| binary(cx, BinaryFn::Sub, x, zero));
+    }
     if integer_range(given).is_none() {
         return Err(cx.unsupported(format!("quantised elements of type {given}")));
     }

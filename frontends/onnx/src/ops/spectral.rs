@@ -31,11 +31,12 @@ fn table(cx: &mut Context<'_>, ty: DType, shape: Vec<usize>, values: Vec<f64>) -
 fn window(cx: &mut Context<'_>, weights: &[f64]) -> Result<Vec<ValueId>> {
     let size = extent(cx, "size", cx.const_int(cx.input(0)?, "size")?)?;
     let ty = dtype(cx, "output_datatype", cx.attrs().int("output_datatype", 1)?)?;
+    cx.charge(size as u64)?;
     let periodic = cx.attrs().flag("periodic", true)?;
     let period = if periodic { size as f64 } else { size as f64 - 1.0 };
     let value = |i: usize| {
         let term = |(k, weight): (usize, &f64)| {
-            let sign = if k % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if k.is_multiple_of(2) { 1.0 } else { -1.0 };
             sign * weight * (2.0 * PI * k as f64 * i as f64 / period).cos()
         };
         weights.iter().enumerate().map(term).sum::<f64>()
@@ -141,7 +142,32 @@ fn transformed(cx: &mut Context<'_>, x: ValueId, t: Transform) -> Result<ValueId
     reshape(cx, y, [outer, &[t.bins, 2]].concat())
 }
 
-/// `DFT` along an axis of a real or complex signal, cut or filled with zeros to a length. One-sided inverses are of version 20.
+/// The real signal `[length, 1]` whose spectrum has the last two axes of `x` as its first half; the other half is its mirror.
+fn of_one_side(cx: &mut Context<'_>, x: ValueId, length: usize) -> Result<ValueId> {
+    let shape = cx.shape(x).to_vec();
+    let [.., bins, parts] = shape[..] else { return Err(cx.error("input", "rank 2 or more", cx.ty(x).to_string())) };
+    let rows = bins.saturating_mul(parts);
+    cx.charge((rows as u64).saturating_mul(length as u64))?;
+    let mut values = vec![0.0; rows * length];
+    for k in 0..bins {
+        let weight = if k == 0 || 2 * k == length { 1.0 } else { 2.0 } / length as f64;
+        for i in 0..length {
+            let turn = ((i as u128 * k as u128) % length as u128) as f64 / length as f64;
+            values[k * parts * length + i] = weight * (2.0 * PI * turn).cos();
+            if parts == 2 {
+                values[(k * 2 + 1) * length + i] = -weight * (2.0 * PI * turn).sin();
+            }
+        }
+    }
+    let ty = cx.ty(x).dtype;
+    let matrix = table(cx, ty, vec![rows, length], values)?;
+    let outer = &shape[..shape.len() - 2];
+    let flat = reshape(cx, x, [outer, &[rows]].concat())?;
+    let y = cx.emit(MatMul {}, &[flat, matrix])?;
+    reshape(cx, y, [outer, &[length, 1]].concat())
+}
+
+/// `DFT` along an axis of a real or complex signal, cut or filled with zeros to a length.
 pub(crate) fn dft(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
@@ -158,24 +184,26 @@ pub(crate) fn dft(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         return Err(cx.error("axis", "another than the last, of parts", given.to_string()));
     }
     let (inverse, onesided) = (cx.attrs().flag("inverse", false)?, cx.attrs().flag("onesided", false)?);
-    if inverse && onesided {
-        return Err(cx.unsupported("inverse of one side"));
-    }
     let n = cx.shape(x)[at];
     let length = match cx.optional(1) {
+        None if inverse && onesided => 2 * n.saturating_sub(1),
         None => n,
         Some(id) => extent(cx, "dft_length", cx.const_int(id, "dft_length")?)?,
     };
     if length == 0 {
         return Err(cx.error("dft_length", "1 or more", "0"));
     }
-    let x = fitted(cx, x, at, length)?;
+    let half = length / 2 + 1;
+    let x = fitted(cx, x, at, if inverse && onesided { half } else { length })?;
     // The axis goes before the parts.
     let mut perm: Vec<usize> = (0..rank).collect();
     perm[at..rank - 1].rotate_left(1);
     let moved = transpose(cx, x, perm)?;
-    let bins = if onesided { length / 2 + 1 } else { length };
-    let y = transformed(cx, moved, Transform { length, bins, inverse })?;
+    let bins = if onesided { half } else { length };
+    let y = match inverse && onesided {
+        true => of_one_side(cx, moved, length)?,
+        false => transformed(cx, moved, Transform { length, bins, inverse })?,
+    };
     let mut back: Vec<usize> = (0..rank).collect();
     back[at..rank - 1].rotate_right(1);
     Ok(vec![transpose(cx, y, back)?])

@@ -77,3 +77,17 @@ fn partial_sums() {
     node().int("reverse", 1).gives(f32s(&[1, 5], &[15.0, 14.0, 12.0, 9.0, 5.0]));
     node().int("reverse", 1).int("exclusive", 1).gives(f32s(&[1, 5], &[14.0, 12.0, 9.0, 5.0, 0.0]));
 }
+
+/// What a small file may ask for is bounded before anything of that size is made.
+#[test]
+fn tables_of_any_size_are_refused() {
+    let huge = || index(1 << 40);
+    for name in ["HannWindow", "HammingWindow", "BlackmanWindow"] {
+        Node::new(name, 17).constant(huge()).refused("limit fold_elements");
+    }
+    let mel = Node::new("MelWeightMatrix", 17).constant(huge()).constant(huge()).constant(huge());
+    mel.constant(f32s(&[], &[0.0])).constant(f32s(&[], &[1.0])).refused("limit fold_elements");
+    let image = Node::new("Col2Im", 18).input(iota(&[1, 4, 4])).constant(i64s(&[i64::MAX, i64::MAX]));
+    image.constant(i64s(&[2, 2])).refused("places");
+    Node::new("DFT", 20).input(iota(&[1, 4, 1])).constant(huge()).refused("limit");
+}

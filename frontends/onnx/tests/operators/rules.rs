@@ -46,11 +46,12 @@ fn scalars_have_one_element() {
         (Node::new("Pad", 13).input(x()).constant(i64s(&[0; 4])).constant(f32s(&[1, 1], &[0.0])), "constant_value"),
         (Node::new("Dropout", 13).input(x()).constant(f32s(&[1], &[0.5])), "ratio"),
         (Node::new("Dropout", 13).input(x()).absent().constant(of(DType::Bool, &[1], &[0])), "training_mode"),
-        (Node::new("Range", 11).constant(index(0)).constant(i64s(&[2])).constant(index(1)), "limit"),
+        (Node::new("Range", 11).constant(index(0)).constant(i64s(&[2, 2])).constant(index(1)), "limit"),
     ];
     for (node, field) in rows {
         node.refused(&format!("{field}: expected a scalar"));
     }
+    Node::new("Range", 11).constant(index(0)).constant(i64s(&[2])).constant(index(1)).gives(i64s(&[0, 1]));
     Node::new("CumSum", 14).input(iota(&[3])).constant(i64s(&[0])).gives(f32s(&[3], &[0.0, 1.0, 3.0]));
     Node::new("OneHot", 11)
         .input(index(1))

@@ -82,7 +82,7 @@ fn fault(found: &Literal, expected: &Literal) -> Option<String> {
     let (found, expected_values) = (found.to_f64(), expected.to_f64());
     let largest = expected_values.iter().fold(0f64, |m, v| m.max(v.abs().min(1e3)));
     let near = |(a, b): (&f64, &f64)| match expected.ty.dtype.is_float() {
-        true => a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 2e-6 * b.abs() + 4e-7 * largest,
+        true => a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 2e-6 * b.abs() + 1e-6 * largest,
         false => a == b,
     };
     let at = (0..found.len()).find(|i| !near((&found[*i], &expected_values[*i])))?;

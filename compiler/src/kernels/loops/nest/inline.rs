@@ -64,7 +64,10 @@ impl LoopNest {
     /// For each axis the producer's axis that it is, if input `k` reads every element that the producer stores, each once.
     fn axes_of(&self, k: usize, producer: &LoopNest) -> Option<Vec<Option<usize>>> {
         let read = &self.inputs[k];
+        // Elements that are narrower than what is computed are rounded where they are stored.
+        let rounded = matches!(producer.output.dtype, DType::F16 | DType::BF16);
         let plain = producer.reduced == 0
+            && !rounded
             && producer.combine == Combine::Last
             && !producer.skips()
             && producer.finish.is_empty()

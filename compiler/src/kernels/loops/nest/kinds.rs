@@ -5,6 +5,7 @@
 //! from its start to the result, and the result is of the kind that is stored.
 
 use super::{Combine, Inst, Kind, LoopNest, Program};
+use crate::codegen::elements::widens;
 use fornax_ir::scalar::BinaryFn::{And, Or, Xor};
 use fornax_ir::scalar::UnaryFn::{Abs, Clip, IsNan, Neg, Not, Relu, Sign};
 use fornax_ir::types::DType;
@@ -14,7 +15,7 @@ type Found<T> = Result<T, String>;
 
 impl Kind {
     fn of(dtype: DType) -> Self {
-        if dtype == DType::F32 { Self::Float } else { Self::Int }
+        if widens(dtype) { Self::Float } else { Self::Int }
     }
 
     fn name(self) -> &'static str {

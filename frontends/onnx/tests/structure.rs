@@ -1,0 +1,161 @@
+//! Loops whose trips are known, sequences and optionals: what they compute, and what is refused.
+
+mod support;
+
+use fornax_ir::graph::evaluate;
+use fornax_ir::ops::literal::Literal;
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use support::*;
+
+fn named(name: &str) -> ValueInfoProto {
+    ValueInfoProto { name: name.into(), ..Default::default() }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { name: name.into(), i, type_: AttributeType::INT.into(), ..Default::default() }
+}
+
+fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto { name: name.into(), ints: ints.to_vec(), type_: AttributeType::INTS.into(), ..Default::default() }
+}
+
+fn with(node: NodeProto, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto { attribute, ..node }
+}
+
+/// A body as an attribute.
+fn body(inputs: &[&str], outputs: &[&str], nodes: Vec<NodeProto>) -> AttributeProto {
+    let graph = GraphProto {
+        name: "body".into(),
+        input: inputs.iter().map(|name| named(name)).collect(),
+        output: outputs.iter().map(|name| named(name)).collect(),
+        node: nodes,
+        ..Default::default()
+    };
+    AttributeProto {
+        name: "body".into(),
+        g: Some(graph).into(),
+        type_: AttributeType::GRAPH.into(),
+        ..Default::default()
+    }
+}
+
+fn number(name: &str, data_type: i32, value: i64) -> TensorProto {
+    let raw_data = if data_type == 9 { vec![value as u8] } else { value.to_le_bytes().to_vec() };
+    TensorProto { name: name.into(), data_type, raw_data, ..Default::default() }
+}
+
+/// A model over `x`, `f32[3,2]` unless `shape` says otherwise.
+fn over_x(outputs: &[&str], nodes: Vec<NodeProto>, held: Vec<TensorProto>) -> ModelProto {
+    let outputs = outputs.iter().map(|name| named(name)).collect();
+    let mut model = model(vec![value("x", FLOAT, Some(&["3", "2"]))], outputs, nodes);
+    model.graph.mut_or_insert_default().initializer = held;
+    model
+}
+
+/// The outputs for `x` of 0, 1, …, 5.
+#[track_caller]
+fn run(model: &ModelProto) -> Vec<Vec<f64>> {
+    let graph = import(model).unwrap();
+    let x = Literal::from_f32([3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    evaluate(&graph, &[x]).unwrap().iter().map(Literal::to_f64).collect()
+}
+
+#[test]
+fn a_loop_of_known_trips_is_its_body_so_many_times() {
+    let nodes = |keep: &str| {
+        vec![
+            node("Identity", &[keep], &["again"]),
+            node("Add", &["sum", "x"], &["more"]),
+            node("Cast", &["i"], &["trip"]),
+        ]
+    };
+    let looped = |keep: &str, operands: &[&str], held: Vec<TensorProto>| {
+        let mut nodes = nodes(keep);
+        nodes[2].attribute = vec![int("to", 1)];
+        let body = body(&["i", "on", "sum"], &["again", "more", "trip"], nodes);
+        over_x(&["total", "trips"], vec![with(node("Loop", operands, &["total", "trips"]), vec![body])], held)
+    };
+    let held = || vec![number("three", INT64, 3), number("yes", 9, 1), number("no", 9, 0)];
+    let found = run(&looped("on", &["three", "yes", "x"], held()));
+    assert_eq!(found, [vec![0.0, 4.0, 8.0, 12.0, 16.0, 20.0], vec![0.0, 1.0, 2.0]]);
+    // It ends when its condition does, which is known here.
+    let found = run(&looped("no", &["three", "yes", "x"], held()));
+    assert_eq!(found, [vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0], vec![0.0]]);
+    // Without end it stops at the limit on nodes.
+    assert!(refusal(&looped("on", &["", "yes", "x"], held())).contains("limit nodes"));
+}
+
+#[test]
+fn a_loop_whose_condition_is_computed_is_refused() {
+    let nodes = vec![
+        node("ReduceMax", &["sum"], &["most"]),
+        node("Less", &["most", "bound"], &["again"]),
+        node("Add", &["sum", "x"], &["more"]),
+    ];
+    let nodes = nodes.into_iter().enumerate();
+    let nodes = nodes.map(|(i, node)| if i == 0 { with(node, vec![int("keepdims", 0)]) } else { node }).collect();
+    let body = body(&["i", "on", "sum"], &["again", "more"], nodes);
+    let looped = with(node("Loop", &["", "yes", "x"], &["total"]), vec![body]);
+    let held = vec![number("yes", 9, 1), raw_f32("bound", &[], &[100.0])];
+    let message = refusal(&over_x(&["total"], vec![looped], held));
+    assert_eq!(message, "unsupported: Loop (total): the condition is not known at compile time");
+}
+
+#[test]
+fn a_scan_takes_slices_and_leaves_slices() {
+    let nodes = vec![node("Add", &["sum", "slice"], &["more"]), node("Neg", &["more"], &["shown"])];
+    let body = body(&["sum", "slice"], &["more", "shown"], nodes);
+    let scan = |attributes: Vec<AttributeProto>| {
+        let attributes = [vec![body.clone(), int("num_scan_inputs", 1)], attributes].concat();
+        over_x(
+            &["last", "all"],
+            vec![with(node("Scan", &["zero", "x"], &["last", "all"]), attributes)],
+            vec![raw_f32("zero", &[2], &[0.0, 0.0])],
+        )
+    };
+    assert_eq!(run(&scan(vec![])), [vec![6.0, 9.0], vec![0.0, -1.0, -2.0, -4.0, -6.0, -9.0]]);
+    let reversed = scan(vec![ints("scan_input_directions", &[1]), ints("scan_output_axes", &[1])]);
+    assert_eq!(run(&reversed), [vec![6.0, 9.0], vec![-4.0, -6.0, -6.0, -5.0, -8.0, -9.0]]);
+}
+
+#[test]
+fn sequences_vanish() {
+    let nodes = vec![
+        node("SplitToSequence", &["x"], &["rows"]),
+        node("SequenceAt", &["rows", "last"], &["row"]),
+        node("SequenceInsert", &["rows", "row", "zero"], &["more"]),
+        node("SequenceErase", &["more"], &["some"]),
+        with(node("ConcatFromSequence", &["some"], &["all"]), vec![int("axis", 0)]),
+        node("SequenceLength", &["more"], &["count"]),
+        with(node("Cast", &["count"], &["n"]), vec![int("to", 1)]),
+    ];
+    let held = || vec![number("last", INT64, -1), number("zero", INT64, 0)];
+    let found = run(&over_x(&["all", "n"], nodes, held()));
+    assert_eq!(found, [vec![4.0, 5.0, 0.0, 1.0, 2.0, 3.0], vec![4.0]]);
+    let built = vec![
+        node("SequenceConstruct", &["x", "x"], &["s"]),
+        with(node("ConcatFromSequence", &["s"], &["y"]), vec![int("axis", -1), int("new_axis", 1)]),
+    ];
+    assert_eq!(run(&over_x(&["y"], built, vec![]))[0][..4], [0.0, 0.0, 1.0, 1.0]);
+    let beyond = vec![node("SequenceConstruct", &["x"], &["s"]), node("SequenceAt", &["s", "two"], &["y"])];
+    let message = refusal(&over_x(&["y"], beyond, vec![number("two", INT64, 2)]));
+    assert_eq!(message, "y: SequenceAt: position: expected a position in a sequence of 1, found 2");
+    let shown = refusal(&over_x(&["s"], vec![node("SequenceConstruct", &["x"], &["s"])], vec![]));
+    assert_eq!(shown, "unsupported: output s: a sequence");
+    let read = vec![node("SequenceConstruct", &["x"], &["s"]), node("Relu", &["s"], &["y"])];
+    assert_eq!(refusal(&over_x(&["y"], read, vec![])), "unsupported: Relu (y): a sequence as an operand");
+}
+
+#[test]
+fn optionals_are_what_they_hold() {
+    let nodes = vec![
+        node("Optional", &["x"], &["o"]),
+        node("OptionalGetElement", &["o"], &["y"]),
+        node("OptionalHasElement", &["o"], &["there"]),
+        with(node("Cast", &["there"], &["t"]), vec![int("to", 1)]),
+    ];
+    let found = run(&over_x(&["y", "t"], nodes, vec![]));
+    assert_eq!(found, [vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0], vec![1.0]]);
+}
