@@ -42,7 +42,7 @@ impl Budget {
         let variables = weights * (3 + options.recipe.optimiser.states().len() as u64);
         // The range test puts back what it began with.
         let saved = if options.lr.is_none() { 2 * weights } else { 0 };
-        let usual = if options.norms == Norms::Trained { OF_BATCHES } else { USUAL };
+        let usual = if options.recipe.norms == Norms::Trained { OF_BATCHES } else { USUAL };
         // Those of the step's own graph take its place.
         drop(network);
         fornax_runtime::return_free_memory();
