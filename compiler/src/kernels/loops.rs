@@ -117,11 +117,12 @@ impl Loops {
     }
 }
 
-/// The type that moves elements of `dtype` unchanged: for sizes of 1, 2 and 4 bytes one whose copies run in vectors.
+/// The type that moves elements of `dtype` unchanged: for sizes of 1, 2 and 4 bytes one whose copies run in vectors. Integers of 16 bits stay
+/// what they are, so that what computes them can be fused into their copies.
 pub fn movement(dtype: DType) -> DType {
     match dtype.size() {
         1 => DType::U8,
-        2 => DType::U16,
+        2 if dtype.is_float() => DType::U16,
         4 => DType::F32,
         _ => dtype,
     }

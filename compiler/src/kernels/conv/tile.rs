@@ -158,7 +158,7 @@ impl Tile<'_> {
             let at = e.r();
             e.copy(at, x);
             e.repeat(Count::Times(columns.kernel as u32), &mut |e| {
-                self.products(e, sums, &all, self.conv.channels, (at, 0), w);
+                self.products(e, sums, &all, steps, (at, 0), w);
                 e.add_imm(at, at, (columns.dilation * self.strides.pixel) as i64);
             });
             e.free_r(at);
