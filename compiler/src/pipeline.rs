@@ -253,7 +253,10 @@ mod tests {
     fn an_unknown_stage_is_named() {
         let options = PipelineOptions { after: Some("unroll".into()), ..PipelineOptions::default() };
         let error = plan_for(graph(), &[Target::host().unwrap()], &options.into()).unwrap_err().to_string();
-        assert!(error.contains("fuse_mbconv rematerialize lower fuse_chains") && error.ends_with("found unroll"), "{error}");
+        assert!(
+            error.contains("fuse_mbconv rematerialize lower fuse_chains") && error.ends_with("found unroll"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -71,7 +71,8 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let pool = Arc::new(Pool::at_most(options.threads.max(1), false)?);
         let target = crate::facade::host()?;
-        let step = options.recipe.compiled(&graph, head, |training| Step::within(&graph, training, &target, pool, bound))?;
+        let step =
+            options.recipe.compiled(&graph, head, |training| Step::within(&graph, training, &target, pool, bound))?;
         // The step has its elements now.
         drop(graph);
         fornax_runtime::return_free_memory();

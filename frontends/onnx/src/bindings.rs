@@ -104,7 +104,7 @@ fn bind_axes(inputs: &mut [InputDecl], bindings: &mut Bindings) -> Result<Option
         .partition(|(name, _)| symbol(name) || axis_of(inputs, name).is_none());
     bindings.dims = by_name;
     let mut reopened = None;
-    for (name, size) in BTreeMap::<String, usize>::from(by_axis) {
+    for (name, size) in by_axis {
         let Some((at, axis)) = axis_of(inputs, &name) else { continue };
         let whole = show(&inputs[at].dims);
         let wrong = |expected: String| Error::Binding { name: short(&name), expected, found: size.to_string() };

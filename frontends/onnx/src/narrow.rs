@@ -122,8 +122,8 @@ mod tests {
         // The largest, the smallest normal and subnormal ones, and what is no number.
         assert_eq!([of(17, 0x7E), of(17, 0x08), of(17, 0x01)], [448.0, 0.015625, 0.001953125]);
         assert_eq!([of(18, 0x7F), of(18, 0x08), of(18, 0x01)], [240.0, 0.0078125, 0.0009765625]);
-        assert_eq!([of(19, 0x7B), of(19, 0x04), of(19, 0x01)], [57344.0, 6.103515625e-5, 1.52587890625e-5]);
-        assert_eq!([of(20, 0x7F), of(20, 0x04), of(20, 0x01)], [57344.0, 3.0517578125e-5, 7.62939453125e-6]);
+        assert_eq!([of(19, 0x7B), of(19, 0x04), of(19, 0x01)], [57344.0, 1.0 / 16_384.0, 1.0 / 65_536.0]);
+        assert_eq!([of(20, 0x7F), of(20, 0x04), of(20, 0x01)], [57344.0, 1.0 / 32_768.0, 1.0 / 131_072.0]);
         assert_eq!((of(19, 0xFC), of(24, 127), of(24, 0)), (f32::NEG_INFINITY, 1.0, (-127f64).exp2() as f32));
         assert!([of(17, 0xFF), of(18, 0x80), of(19, 0x7D), of(20, 0x80), of(24, 0xFF)].iter().all(|v| v.is_nan()));
         let four: Vec<f32> = (0..16).map(|b| of(23, b)).collect();

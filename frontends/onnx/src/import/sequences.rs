@@ -39,7 +39,7 @@ impl Importer<'_> {
     ) -> Result<Option<Vec<NamedValue>>> {
         let sequence = operands.iter().any(|operand| matches!(operand, NamedValue::Sequence(_)));
         let own = OPERATORS.iter().any(|(name, since)| *name == node.op_type && *since <= version);
-        if !own && !(sequence && node.op_type == "Identity") {
+        if !(own || sequence && node.op_type == "Identity") {
             return Ok(None);
         }
         if operands.contains(&NamedValue::Refused) {

@@ -70,7 +70,7 @@ pub(crate) fn crop(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         }
     };
     let fits = |sides: &Vec<usize>| {
-        let end = |begin: usize, side: usize| begin.checked_add(side).unwrap_or(usize::MAX);
+        let end = |begin: usize, side: usize| begin.saturating_add(side);
         end(top, sides[0]) <= height && end(left, sides[1]) <= width
     };
     let Some(sides) = sides.filter(fits) else {

@@ -93,11 +93,11 @@ fn layer(
     let mut y = vec![0.0; STEPS * directions * BATCH * HIDDEN];
     let (mut last_h, mut last_c) = (Vec::new(), Vec::new());
     for (d, (cell, reverse)) in cells.iter().enumerate() {
-        for n in 0..BATCH {
+        for (n, length) in lengths.into_iter().enumerate() {
             let first = (d * BATCH + n) * HIDDEN;
             let (mut h, mut c) = (h0[first..first + HIDDEN].to_vec(), c0[first..first + HIDDEN].to_vec());
-            for number in 0..lengths[n] {
-                let t = if *reverse { lengths[n] - 1 - number } else { number };
+            for number in 0..length {
+                let t = if *reverse { length - 1 - number } else { number };
                 let from = (t * BATCH + n) * SIZE;
                 (h, c) = step(cell, &x[from..from + SIZE], &h, &c);
                 let to = ((t * directions + d) * BATCH + n) * HIDDEN;
