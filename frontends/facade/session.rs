@@ -57,7 +57,7 @@ impl Model {
     /// a shape, else for the shapes and values of the first run.
     ///
     /// # Errors
-    /// As [`Model::bind`]; [`Error::Runtime`] if memory cannot be had.
+    /// As [`Model::bind`]; [`crate::Error::Runtime`] if memory cannot be had.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         Session::new(self.clone(), options)
     }
@@ -108,7 +108,7 @@ impl Session {
     /// Runs the model once on inputs in its order.
     ///
     /// # Errors
-    /// [`Error::Runtime`] or [`Error::Model`] naming the input whose type or shape does not fit; as [`Model::bind`] for
+    /// [`crate::Error::Runtime`] or [`crate::Error::Model`] naming the input whose type or shape does not fit; as [`Model::bind`] for
     /// shapes not seen before.
     pub fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let session = self.fitting(inputs)?;
@@ -120,7 +120,7 @@ impl Session {
     /// Runs the model once, like [`Session::run`], into tensors of the outputs' types and shapes.
     ///
     /// # Errors
-    /// As [`Session::run`]; and [`Error::Runtime`] if an output does not fit, when nothing is written.
+    /// As [`Session::run`]; and [`crate::Error::Runtime`] if an output does not fit, when nothing is written.
     pub fn run_into(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         Ok(self.fitting(inputs)?.run(inputs, outputs)?)
     }
@@ -129,7 +129,7 @@ impl Session {
     /// its entry of `times_ns`.
     ///
     /// # Errors
-    /// As [`Session::run_into`]; and [`Error::Runtime`] if there is not one entry per step.
+    /// As [`Session::run_into`]; and [`crate::Error::Runtime`] if there is not one entry per step.
     pub fn run_profiled(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor], times_ns: &mut [u64]) -> Result<()> {
         Ok(self.fitting(inputs)?.run_profiled(inputs, outputs, times_ns)?)
     }
@@ -137,7 +137,7 @@ impl Session {
     /// Runs the model once, like [`Session::run_into`], and records when each worker was at which step.
     ///
     /// # Errors
-    /// As [`Session::run_into`]; and [`Error::Runtime`] if `timeline` has no room for the program's steps and the pool's
+    /// As [`Session::run_into`]; and [`crate::Error::Runtime`] if `timeline` has no room for the program's steps and the pool's
     /// threads.
     pub fn run_traced(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor], timeline: &mut Timeline) -> Result<()> {
         Ok(self.fitting(inputs)?.run_traced(inputs, outputs, timeline)?)

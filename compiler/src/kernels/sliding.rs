@@ -26,7 +26,7 @@ const CODE: usize = 2048;
 /// Extents `[height, width]` of windows over a map `[N, H, W, C]`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Sliding {
-    /// Type of the elements of the input, and of the output if the [`Cell`] does not say another.
+    /// Type of the elements of the input, and of the output if the `Cell` does not say another.
     pub element: DType,
     /// Images.
     pub batch: usize,
