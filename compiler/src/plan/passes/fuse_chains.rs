@@ -9,14 +9,19 @@ use crate::kernels::{Access, Kernel, Loops, Spec};
 use crate::plan::{BufferId, KernelCall, Operand, Placement, Plan};
 use fornax_ir::graph::print::name;
 
-/// Runs the pass, in the order of the steps.
-pub(super) fn run(plan: &mut Plan) {
-    // For each buffer, the steps that name it, once per operand. The end of the run counts as one for what a variable becomes.
+/// For each buffer, the steps that name it, once per operand. The end of the run counts as one for what a variable becomes.
+pub(super) fn users_of(plan: &Plan) -> Vec<Vec<usize>> {
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); plan.buffers.len()];
     plan.updates.iter().for_each(|(_, value)| users[plan.views[value.0].buffer.0].push(usize::MAX));
     for at in 0..plan.steps.len() {
         storages_of(plan, at).for_each(|BufferId(id)| users[id].push(at));
     }
+    users
+}
+
+/// Runs the pass, in the order of the steps.
+pub(super) fn run(plan: &mut Plan) {
+    let mut users = users_of(plan);
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
         let mut own = None;

@@ -3,7 +3,7 @@
 //! In: the steps of a plan whose element-wise chains are one each. Out: fewer steps. A loop nest that is the only reader of a map of `i32` sums
 //! becomes the end of the kernel that sums them, if it fits ([`Finish`]): the map then has no memory.
 
-use super::fuse_chains::{loops, storages_of};
+use super::fuse_chains::{loops, users_of};
 use super::{remark, union};
 use crate::kernels::{Access, Finish, Kernel, Spec};
 use crate::plan::{BufferId, Operand, Placement, Plan};
@@ -11,12 +11,7 @@ use fornax_ir::graph::print::name;
 
 /// Runs the pass, in the order of the steps.
 pub(super) fn run(plan: &mut Plan) {
-    // For each buffer, the steps that name it, once per operand; an update counts as one more.
-    let mut users: Vec<Vec<usize>> = vec![Vec::new(); plan.buffers.len()];
-    plan.updates.iter().for_each(|(_, value)| users[plan.views[value.0].buffer.0].push(usize::MAX));
-    for at in 0..plan.steps.len() {
-        storages_of(plan, at).for_each(|BufferId(id)| users[id].push(at));
-    }
+    let users = users_of(plan);
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
         let Some((first, spec, operands)) = finished(plan, at, &users) else { continue };
