@@ -6,6 +6,7 @@
 
 mod branch;
 mod call;
+mod choice;
 mod repeat;
 pub(crate) mod sequences;
 
@@ -313,7 +314,7 @@ impl<'m> Importer<'m> {
             return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
         }
         match node.op_type.as_str() {
-            "If" => self.branch(scope, node, operands),
+            "If" => self.branch(scope, node, operands, version),
             "Loop" => self.repeat(scope, node, operands, version),
             "Scan" => self.scan(scope, node, operands, version),
             _ => return self.on_sequences(scope, node, operands, version),

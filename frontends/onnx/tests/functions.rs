@@ -1,10 +1,13 @@
-//! Model-local functions and constant branches, inlined.
+//! Model-local functions and branches, inlined.
 
 mod support;
 
+use fornax_ir::graph::evaluate;
 use fornax_ir::inputs::Bindings;
 use fornax_ir::ops::Unary;
+use fornax_ir::ops::literal::Literal;
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::{DType, TensorType};
 use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -164,6 +167,12 @@ fn a_constant_condition_takes_its_branch() {
     };
     assert_eq!(mnemonics(&import(&conditional("yes")).unwrap()), ["relu"]);
     assert_eq!(mnemonics(&import(&conditional("no")).unwrap()), ["add"]);
-    let message = refusal(&conditional("open"));
-    assert_eq!(message, "unsupported: If (y): the condition is not known at compile time");
+    // A computed condition chooses between the results of both.
+    let graph = import(&conditional("open")).unwrap();
+    assert_eq!(mnemonics(&graph), ["relu", "add", "where"]);
+    let x = Literal::from_f32([2], &[-3.0, 2.0]);
+    for (open, expected) in [(1, [0.0, 2.0]), (0, [-2.0, 3.0])] {
+        let open = Literal::new_int(TensorType::new(DType::Bool, []), vec![open]);
+        assert_eq!(evaluate(&graph, &[x.clone(), open]).unwrap()[0].to_f64(), expected);
+    }
 }

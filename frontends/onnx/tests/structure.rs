@@ -1,4 +1,4 @@
-//! Loops whose trips are known, sequences and optionals: what they compute, and what is refused.
+//! Loops, branches of computed conditions, sequences and optionals: what they compute, and what is refused.
 
 mod support;
 
@@ -87,20 +87,68 @@ fn a_loop_of_known_trips_is_its_body_so_many_times() {
     assert!(refusal(&looped("on", &["", "yes", "x"], held())).contains("limit nodes"));
 }
 
-#[test]
-fn a_loop_whose_condition_is_computed_is_refused() {
+/// A loop that adds `x` as long as the largest element is below a bound, with `per_trip` results of every trip.
+fn below_a_bound(bound: f32, first: &str, trips: &str, per_trip: &[&str]) -> ModelProto {
     let nodes = vec![
-        node("ReduceMax", &["sum"], &["most"]),
+        with(node("ReduceMax", &["sum"], &["most"]), vec![int("keepdims", 0)]),
         node("Less", &["most", "bound"], &["again"]),
         node("Add", &["sum", "x"], &["more"]),
+        node("Identity", &["most"], &["seen"]),
     ];
-    let nodes = nodes.into_iter().enumerate();
-    let nodes = nodes.map(|(i, node)| if i == 0 { with(node, vec![int("keepdims", 0)]) } else { node }).collect();
-    let body = body(&["i", "on", "sum"], &["again", "more"], nodes);
-    let looped = with(node("Loop", &["", "yes", "x"], &["total"]), vec![body]);
-    let held = vec![number("yes", 9, 1), raw_f32("bound", &[], &[100.0])];
-    let message = refusal(&over_x(&["total"], vec![looped], held));
-    assert_eq!(message, "unsupported: Loop (total): the condition is not known at compile time");
+    let body = body(&["i", "on", "sum"], &[&["again", "more"], per_trip].concat(), nodes);
+    let outputs = [&["total"][..], if per_trip.is_empty() { &[] } else { &["all"] }].concat();
+    let looped = with(node("Loop", &[trips, first, "x"], &outputs), vec![body]);
+    let begins = node("Less", &["zero", "top"], &["computed"]);
+    let top = with(node("ReduceMax", &["x"], &["top"]), vec![int("keepdims", 0)]);
+    let held = vec![
+        number("yes", 9, 1),
+        number("nine", INT64, 9),
+        number("many", INT64, i64::MAX),
+        raw_f32("bound", &[], &[bound]),
+        raw_f32("zero", &[], &[if bound < 0.0 { 1e9 } else { 0.0 }]),
+    ];
+    over_x(&outputs, vec![top, begins, looped], held)
+}
+
+#[test]
+fn a_loop_of_a_computed_condition_goes_on_as_long_as_it_holds() {
+    // The largest element is 5, 10, 15 before the first trips; a trip that finds it beyond the bound is the last.
+    for (bound, first, sums) in [
+        (12.0, "yes", 4.0),
+        (12.0, "computed", 4.0),
+        (5.0, "yes", 2.0),
+        (1e9, "yes", 10.0),
+        (-1.0, "yes", 2.0),
+        (-1.0, "computed", 1.0),
+    ] {
+        let found = run(&below_a_bound(bound, first, "nine", &[]));
+        let expected: Vec<f64> = (0..6).map(|i| f64::from(i) * sums).collect();
+        assert_eq!(found, [expected], "bound {bound}, first {first}");
+    }
+    for trips in ["", "many"] {
+        assert_eq!(
+            refusal(&below_a_bound(12.0, "yes", trips, &[])),
+            "unsupported: Loop (total): the condition is computed and bounds no trips: expected at most 4096 by M, found none"
+        );
+    }
+    let message = refusal(&below_a_bound(12.0, "yes", "nine", &["seen"]));
+    assert_eq!(message, "unsupported: Loop (total): what every trip leaves, where the condition is computed");
+}
+
+#[test]
+fn branches_of_a_computed_condition_agree_in_shape() {
+    let attribute = |name: &str, op: &str, inputs: &[&str]| {
+        let made = with(node(op, inputs, &["out"]), if op == "ReduceSum" { vec![int("keepdims", 0)] } else { vec![] });
+        AttributeProto { name: name.into(), ..body(&[], &["out"], vec![made]) }
+    };
+    let branches = vec![attribute("then_branch", "Neg", &["x"]), attribute("else_branch", "ReduceSum", &["x"])];
+    let nodes = vec![
+        node("ReduceMax", &["x"], &["most"]),
+        with(node("Cast", &["most"], &["test"]), vec![int("to", 9)]),
+        with(node("If", &["test"], &["y"]), branches),
+    ];
+    let message = refusal(&over_x(&["y"], nodes, vec![]));
+    assert_eq!(message, "unsupported: If (y): branches of a computed condition: f32[3,2] and f32[]");
 }
 
 #[test]

@@ -1,11 +1,13 @@
-//! `If` with a condition known at compile time: the branch that is taken, inlined.
+//! `If`: the branch that is taken, inlined; of a condition that is computed both, with a choice between their results.
 //!
-//! Exporters leave such nodes behind where they traced a test of a shape. The branch sees the names around it.
+//! Exporters leave nodes of known conditions behind where they traced a test of a shape. A branch sees the names around it.
 
 use std::collections::{HashMap, HashSet};
 
+use fornax_ir::graph::ValueId;
 use fornax_ir::ops::literal::Literal;
 
+use super::choice::{Condition, choose_all, reasons, scalar};
 use super::{Importer, NamedValue, Scope};
 use crate::attributes::{Attributes, node_name};
 use crate::error::{Error, Result, short};
@@ -16,39 +18,69 @@ use crate::order::{Body, names_read, order};
 use crate::proto::{GraphProto, NodeProto};
 
 impl Importer<'_> {
-    /// Inlines the branch of an `If` that its constant condition takes.
-    pub fn branch(&mut self, scope: &Scope<'_>, node: &NodeProto, operands: &[NamedValue]) -> Result<Vec<NamedValue>> {
+    /// Inlines the branch of an `If` that its condition takes, or both where it is computed.
+    pub fn branch(
+        &mut self,
+        scope: &Scope<'_>,
+        node: &NodeProto,
+        operands: &[NamedValue],
+        version: i64,
+    ) -> Result<Vec<NamedValue>> {
         let attributes = Attributes { node, loader: &self.file.loader };
-        let refused = vec![NamedValue::Refused; node.output.len()];
-        let condition = match operands {
-            [NamedValue::Known(condition)] => *condition,
-            [NamedValue::Refused] => return Ok(refused),
-            _ => return Err(attributes.error("condition", "one input", format!("{}", operands.len()))),
+        let [NamedValue::Known(condition)] = operands else {
+            return Err(attributes.error("condition", "one input", format!("{}", operands.len())));
         };
-        let Some(constant) = self.assembly.graph().producer(condition).constant() else {
-            self.refusals.variants(node, vec!["the condition is not known at compile time".into()]);
-            return Ok(refused);
-        };
-        let taken = match Literal::from_constant(constant).map(|l| l.to_f64()) {
-            Ok(values) if values.len() == 1 => values[0] != 0.0,
-            _ => return Err(attributes.error("condition", "one element", constant.ty.to_string())),
-        };
-        let name = if taken { "then_branch" } else { "else_branch" };
-        let graph = attributes.graph(name)?.ok_or_else(|| attributes.error(name, "a graph", "none"))?;
-        if graph.output.len() != node.output.len() {
-            let expected = format!("{} outputs", node.output.len());
-            return Err(attributes.error(name, expected, graph.output.len().to_string()));
+        let mut branches = Vec::with_capacity(2);
+        for name in ["then_branch", "else_branch"] {
+            let graph = attributes.graph(name)?.ok_or_else(|| attributes.error(name, "a graph", "none"))?;
+            if graph.output.len() != node.output.len() {
+                let expected = format!("{} outputs", node.output.len());
+                return Err(attributes.error(name, expected, graph.output.len().to_string()));
+            }
+            branches.push(graph);
         }
-        self.nested(scope, node, graph, (0, &[]))
+        match self.condition(node, operands, version, *condition)? {
+            Condition::Known(taken) => self.nested(scope, node, branches[usize::from(!taken)], ("", &[])),
+            Condition::Computed(condition) => {
+                let yes = self.nested(scope, node, branches[0], ("then", &[]))?;
+                let no = self.nested(scope, node, branches[1], ("else", &[]))?;
+                let cx = &mut self.context(node, operands, version);
+                choose_all(cx, condition, (&yes, &no), "branches").or_else(|error| {
+                    self.refusals.variants(node, reasons(error)?);
+                    Ok(vec![NamedValue::Refused; node.output.len()])
+                })
+            }
+        }
     }
 
-    /// Inlines a graph of a node, with values for its inputs: the results of trip `trip`.
+    /// A value of one element as a condition.
+    pub(super) fn condition(
+        &mut self,
+        node: &NodeProto,
+        operands: &[NamedValue],
+        version: i64,
+        id: ValueId,
+    ) -> Result<Condition> {
+        let Some(constant) = self.assembly.graph().producer(id).constant() else {
+            return scalar(&mut self.context(node, operands, version), id).map(Condition::Computed);
+        };
+        match Literal::from_constant(constant).map(|l| l.to_f64()) {
+            Ok(values) if values.len() == 1 => Ok(Condition::Known(values[0] != 0.0)),
+            _ => {
+                let ty = constant.ty.to_string();
+                Err(Attributes { node, loader: &self.file.loader }.error("condition", "one element", ty))
+            }
+        }
+    }
+
+    /// Inlines a graph of a node, with values for its inputs; `label` tells its names from those of another graph or trip of
+    /// the node.
     pub(super) fn nested(
         &mut self,
         scope: &Scope<'_>,
         node: &NodeProto,
         graph: &GraphProto,
-        (trip, inputs): (usize, &[NamedValue]),
+        (label, inputs): (&str, &[NamedValue]),
     ) -> Result<Vec<NamedValue>> {
         let place = format!("graph of {}", short(node_name(node)));
         let limits = &self.file.loader.limits;
@@ -57,7 +89,7 @@ impl Importer<'_> {
             Some(_) => node.name.clone(),
             None => cut(node_name(node)).to_string(),
         };
-        let prefix = if graph.input.is_empty() { prefix } else { format!("{prefix}/{trip}") };
+        let prefix = if label.is_empty() { prefix } else { format!("{prefix}/{label}") };
         let initializers = Initializers::of(graph, &self.file.loader)?;
         let indices = self.nested_order(scope, graph, &initializers, &place)?;
         if graph.input.len() != inputs.len() {

@@ -1,13 +1,15 @@
-//! `Loop` and `Scan` whose number of trips is known: the body, inlined once for each.
+//! `Loop` and `Scan` whose number of trips is known or has a bound: the body, inlined once for each.
 //!
-//! In: the node, its operands, its body. Out: what is carried after the last trip, and what every trip leaves, one after the other. A
-//! condition that is not known at compile time is refused.
+//! In: the node, its operands, its body. Out: what is carried after the last trip, and what every trip leaves, one after the
+//! other. Where the condition of a loop is computed, every trip up to the bound is computed, and what is carried changes as long
+//! as the condition holds; there is no bound without a number of trips, and no saying then how many trips leave something.
 
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{Concat, Slice};
 use fornax_ir::types::{Constant, DType, TensorType};
 
+use super::choice::{Condition, choose_all, reasons};
 use super::{Importer, NamedValue, Scope};
 use crate::attributes::{Attributes, node_name};
 use crate::context::Context;
@@ -15,6 +17,9 @@ use crate::error::{Error, Result, short};
 use crate::limits::Limits;
 use crate::ops::support::{self, axis, reshape};
 use crate::proto::{GraphProto, NodeProto};
+
+/// The most trips of a loop whose condition is computed: all of them are inlined.
+const COMPUTED_TRIPS: usize = 4096;
 
 impl<'m> Importer<'m> {
     /// The attribute `body` of a node.
@@ -49,7 +54,6 @@ impl<'m> Importer<'m> {
         version: i64,
     ) -> Result<Vec<NamedValue>> {
         let body = self.body(node)?;
-        let refused = vec![NamedValue::Refused; node.output.len()];
         let operand = |at: usize| operands.get(at).copied().unwrap_or(NamedValue::Absent);
         let (trips, condition) = (operand(0), operand(1));
         let mut carried: Vec<NamedValue> = operands.iter().skip(2).copied().collect();
@@ -60,37 +64,64 @@ impl<'m> Importer<'m> {
             return Err(self.context(node, operands, version).error("body", expected, found));
         };
         let most = match trips {
-            NamedValue::Absent => Some(f64::INFINITY),
-            value => self.known_number(value),
+            NamedValue::Absent => f64::INFINITY,
+            value => match self.known_number(value) {
+                Some(most) => most,
+                None => return Ok(self.refuse(node, "the number of trips is not known at compile time")),
+            },
         };
         let mut going = match condition {
-            NamedValue::Absent => Some(1.0),
-            value => self.known_number(value),
+            NamedValue::Known(id) => self.condition(node, operands, version, id)?,
+            _ => Condition::Known(true),
         };
         let mut left = vec![Vec::new(); per_trip];
         let mut trip = 0usize;
-        while let (Some(most), Some(on)) = (most, going) {
-            if trip as f64 >= most || on == 0.0 {
-                let results = self.left(node, operands, version, left)?;
-                return Ok(carried.into_iter().chain(results).collect());
+        while (trip as f64) < most && going != Condition::Known(false) {
+            if let Condition::Computed(_) = going
+                && let Some(obstacle) = unbounded(most, per_trip)
+            {
+                return Ok(self.refuse(node, &obstacle));
             }
             self.trip(node)?;
             let number = self.assembly.constant(node_name(node), Constant::from_i64([], &[trip as i64]));
             let on = Constant::from_bytes(TensorType::new(DType::Bool, []), vec![1]);
             let on = self.assembly.constant(node_name(node), on);
             let mut values = vec![NamedValue::Known(number), NamedValue::Known(on)];
-            values.append(&mut carried);
-            let mut results = self.nested(scope, node, body, (trip, &values))?.into_iter();
-            going = results.next().and_then(|value| self.known_number(value));
-            carried = results.by_ref().take(values.len() - 2).collect();
+            values.extend(&carried);
+            let mut results = self.nested(scope, node, body, (&trip.to_string(), &values))?.into_iter();
+            let next = match results.next() {
+                Some(NamedValue::Known(id)) => self.condition(node, operands, version, id)?,
+                _ => return Ok(vec![NamedValue::Refused; node.output.len()]),
+            };
+            let after: Vec<NamedValue> = results.by_ref().take(carried.len()).collect();
             for (all, value) in left.iter_mut().zip(results) {
                 all.push(value);
             }
+            let cx = &mut self.context(node, operands, version);
+            let chosen = match going {
+                Condition::Known(_) => Ok(after),
+                Condition::Computed(on) => {
+                    choose_all(cx, on, (&after, &carried), "carried values before and after a trip")
+                }
+            };
+            going = going.and(next, cx)?;
+            carried = match chosen {
+                Ok(chosen) => chosen,
+                Err(error) => {
+                    self.refusals.variants(node, reasons(error)?);
+                    return Ok(vec![NamedValue::Refused; node.output.len()]);
+                }
+            };
             trip += 1;
         }
-        let what = if most.is_none() { "the number of trips" } else { "the condition" };
-        self.refusals.variants(node, vec![format!("{what} is not known at compile time")]);
-        Ok(refused)
+        let results = self.left(node, operands, version, left)?;
+        Ok(carried.into_iter().chain(results).collect())
+    }
+
+    /// Notes why a node is refused, and gives its results as such.
+    fn refuse(&mut self, node: &NodeProto, why: &str) -> Vec<NamedValue> {
+        self.refusals.variants(node, vec![why.to_string()]);
+        vec![NamedValue::Refused; node.output.len()]
     }
 
     /// What the trips left, each along a new axis at the front.
@@ -163,7 +194,7 @@ impl<'m> Importer<'m> {
                 let at = if *reversed { trips - 1 - trip } else { trip };
                 values.push(NamedValue::Known(slice(cx, *x, *axis, at)?));
             }
-            let mut results = self.nested(scope, node, body, (trip, &values))?.into_iter();
+            let mut results = self.nested(scope, node, body, (&trip.to_string(), &values))?.into_iter();
             carried = results.by_ref().take(states).collect();
             for (all, value) in left.iter_mut().zip(results) {
                 match value {
@@ -181,6 +212,21 @@ impl<'m> Importer<'m> {
             carried.push(NamedValue::Known(stacked(cx, &values, at, output.reversed[i])?));
         }
         Ok(carried)
+    }
+}
+
+/// Why a loop of a computed condition cannot be inlined.
+fn unbounded(most: f64, per_trip: usize) -> Option<String> {
+    match per_trip {
+        _ if most > COMPUTED_TRIPS as f64 => {
+            // The largest integer is what exporters write for no bound.
+            let bound = if most < i64::MAX as f64 { format!("{most}") } else { "none".into() };
+            Some(format!(
+                "the condition is computed and bounds no trips: expected at most {COMPUTED_TRIPS} by M, found {bound}"
+            ))
+        }
+        0 => None,
+        _ => Some("what every trip leaves, where the condition is computed".into()),
     }
 }
 

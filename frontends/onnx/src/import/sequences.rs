@@ -138,7 +138,7 @@ impl Importer<'_> {
             let values =
                 values.map(|(operand, list)| list.as_ref().map_or(*operand, |list| NamedValue::Known(list[i])));
             let values: Vec<NamedValue> = values.collect();
-            for (all, value) in results.iter_mut().zip(self.nested(scope, node, body, (i, &values))?) {
+            for (all, value) in results.iter_mut().zip(self.nested(scope, node, body, (&i.to_string(), &values))?) {
                 match value {
                     NamedValue::Known(id) => all.push(id),
                     _ => return Ok(vec![NamedValue::Refused; node.output.len()]),
