@@ -6,10 +6,11 @@
 //! update of one.
 
 mod attributes;
+mod integers;
 mod operators;
 mod rest;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use fornax_ir::graph::{Graph, NodeId, ValueId};
@@ -164,7 +165,23 @@ impl<'a> Writer<'a> {
             let info = self.value_info(name, graph.ty(*id));
             self.out.output.push(info);
         }
+        self.remove_unused();
         self.out
+    }
+
+    /// Leaves out nodes whose results nothing reads: of what several operators are written as one, and their constants.
+    fn remove_unused(&mut self) {
+        let mut read: HashSet<String> = self.out.output.iter().map(|info| info.name.clone()).collect();
+        let mut kept = Vec::with_capacity(self.out.node.len());
+        for node in std::mem::take(&mut self.out.node).into_iter().rev() {
+            if node.output.iter().any(|name| read.contains(name)) {
+                read.extend(node.input.iter().cloned());
+                kept.push(node);
+            }
+        }
+        kept.reverse();
+        self.out.node = kept;
+        self.out.initializer.retain(|tensor| read.contains(&tensor.name));
     }
 
     /// Fails unless the operator set has the nodes from the one number `first` on.

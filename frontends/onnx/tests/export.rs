@@ -5,7 +5,7 @@ use fornax_ir::inputs::Bindings;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::ops::{Concat, Conv, ConvWeightGradient, Gemm, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Unary};
 use fornax_ir::scalar::UnaryFn;
-use fornax_ir::types::{TensorType, random_values};
+use fornax_ir::types::{DType, TensorType, random_values};
 use fornax_onnx::{Error, ExportOptions, Limits, OnnxFile, export};
 use onnx_protobuf::{Message, ModelProto};
 
@@ -117,6 +117,60 @@ fn every_operator_of_onnx_can_be_written() {
             assert!(expected.to_f64().into_iter().zip(found.to_f64()).all(same), "{nodes}\n{expected:?}\n{found:?}");
         }
     }
+}
+
+/// Products of centred 8-bit integers are those of ONNX, and come back as they were.
+#[test]
+fn products_of_integers_keep_their_form() {
+    for (inputs, nodes, expected) in [
+        (
+            "%x: u8[1,2,4,4]",
+            "%w = constant i16[3,2,2,2] [1,-2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,-155]\n\
+             %b = constant i32[3] [1000, -7, 0]\n%z = constant i16[] [130]\n%c = cast %x {to=i16}\n%d = sub %c, %z\n\
+             %y = conv %d, %w, %b {strides=[2,1],pads=[1,0,0,1],bias=true}",
+            ["ConvInteger", "Reshape", "Add"].as_slice(),
+        ),
+        (
+            "%x: i8[1,1,3,3]",
+            "%w = constant i16[1,1,1,1] [255]\n%c = cast %x {to=i16}\n%y = conv %c, %w",
+            &["ConvInteger"],
+        ),
+        (
+            "%x: u8[2,3]",
+            "%w = constant i16[3,2] [100,200,3,4,5,6]\n%z = constant i16[] [255]\n%c = cast %x {to=i16}\n\
+             %d = sub %c, %z\n%y = matmul %d, %w",
+            &["MatMulInteger"],
+        ),
+        (
+            "%x: u8[2,2]",
+            "%c = cast %x {to=i16}\n%z = constant i8[] [-3]\n%e = cast %z {to=i16}\n%d = sub %c, %e\n%y = matmul %d, %c",
+            &["Cast", "Sub", "Cast", "Cast", "MatMul"],
+        ),
+        (
+            "%x: u8[2,2]",
+            "%w = constant i16[2,2] [100,-200,3000,4]\n%c = cast %x {to=i16}\n%y = matmul %c, %w",
+            &["Cast", "Cast", "Cast", "MatMul"],
+        ),
+    ] {
+        let graph = parse(&format!("graph @g({inputs}) {{\n{nodes}\nreturn %y as \"y\"\n}}")).unwrap();
+        let bytes = export(&graph, &ExportOptions::default()).unwrap();
+        let model = ModelProto::parse_from_bytes(&bytes).unwrap();
+        let written: Vec<&str> = model.graph.node.iter().map(|node| node.op_type.as_str()).collect();
+        assert!(written.ends_with(expected), "{written:?}, not {expected:?}");
+        let again = import_with(bytes, &Bindings::default());
+        let ty = graph.ty(graph.inputs()[0]);
+        let numbers =
+            (0..ty.shape.numel() as i64).map(|i| (i * 37 + 11) % 256 - if ty.dtype == DType::I8 { 128 } else { 0 });
+        let x = Literal::new_int(ty.clone(), numbers.collect());
+        let values = |graph: &Graph| evaluate(graph, std::slice::from_ref(&x)).unwrap()[0].clone();
+        assert_eq!(values(&graph).to_f64(), values(&again).to_f64(), "{nodes}");
+        let wide = |graph: &Graph| graph.ids().any(|id| graph.ty(id).dtype == DType::I16);
+        assert!(wide(&again) || written.contains(&"MatMul"), "{nodes}");
+    }
+    let wide = "%w = constant i16[1,1,1,1] [256]\n%c = cast %x {to=i16}\n%y = conv %c, %w";
+    let graph = parse(&format!("graph @g(%x: i8[1,1,3,3]) {{\n{wide}\nreturn %y as \"y\"\n}}")).unwrap();
+    let error = export(&graph, &ExportOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("16-bit integers that are no 8-bit ones less a zero point"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::DType;
 
 use super::attributes::{Refusal, float, int, ints, text, windows};
-use super::{Writer, rest};
+use super::{Writer, integers, rest};
 use crate::ops::unary;
 use crate::proto::AttributeProto;
 use crate::tensors::type_code;
@@ -23,6 +23,7 @@ pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
     let dtype = out.graph.operands(id).first().map_or(DType::F32, |operand| out.ty(*operand).dtype);
     let mut node = |op_type: &str, attributes: Vec<AttributeProto>| out.node(op_type, &operands, &name, attributes);
     match op {
+        Op::Conv(conv) if dtype == DType::I16 => return integers::conv(out, id, conv_attributes(conv)?, conv),
         Op::Conv(conv) => node("Conv", conv_attributes(conv)?),
         Op::BatchNorm(norm) => node("BatchNormalization", vec![float("epsilon", norm.epsilon)]),
         Op::Unary(unary) => return unary_node(out, id, unary.function),
@@ -34,6 +35,7 @@ pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
         Op::Cast(cast) => node("Cast", vec![int("to", i64::from(type_code(cast.to)))]),
         Op::Reduce(reduce) => reduction(out, id, reduce),
         Op::Pool(pool) => pooling(out, id, pool),
+        Op::MatMul(_) if dtype == DType::I16 => integers::matmul(out, id),
         Op::MatMul(_) => node("MatMul", Vec::new()),
         Op::Gemm(gemm) => node("Gemm", gemm_attributes(gemm)?),
         Op::Softmax(softmax) => {
