@@ -107,25 +107,20 @@ fn eight_bits(out: &mut Writer<'_>, id: NodeId, at: usize, zero: &Literal, dtype
     }
 }
 
-/// Constants as the signed 8-bit integers that they are with some zero point.
+/// Constants as the unsigned 8-bit integers that they are with some zero point. Unsigned ones, since peers saturate the sums of
+/// pairs of signed ones on processors without VNNI.
 fn narrowed(out: &mut Writer<'_>, id: NodeId, at: usize, literal: &Literal) -> Result<Quantised, Refusal> {
     let values: Vec<i64> = literal.to_f64().iter().map(|value| *value as i64).collect();
     let (least, most) = (values.iter().min().copied().unwrap_or(0), values.iter().max().copied().unwrap_or(0));
-    // Values plus the zero point are from -128 to 127, and so is the zero point.
-    let (low, high) = ((-128 - least).max(-128), (127 - most).min(127));
+    // Values plus the zero point are from 0 to 255, and so is the zero point.
+    let (low, high) = ((-least).max(0), (255 - most).min(255));
     if low > high {
         return Err(WIDE);
     }
-    let zero = 0.clamp(low, high);
-    let what = ["a", "b"][at];
-    let name = out.inner_name(id, what);
-    let shifted = values.iter().map(|value| value + zero).collect();
-    let ty = TensorType::new(DType::I8, literal.ty.shape.clone());
-    let bytes = Literal::new_int(ty, shifted).to_bytes();
-    out.initializer(&name, DType::I8, &literal.ty.shape, bytes.into());
-    let zero = match zero {
-        0 => String::new(),
-        zero => out.scalar(id, ["a_zero", "b_zero"][at], DType::I8, zero as f64),
-    };
-    Ok(Quantised { values: name, zero })
+    let zero = 128.clamp(low, high);
+    let name = out.inner_name(id, ["a", "b"][at]);
+    let ty = TensorType::new(DType::U8, literal.ty.shape.clone());
+    let bytes = Literal::new_int(ty, values.iter().map(|value| value + zero).collect()).to_bytes();
+    out.initializer(&name, DType::U8, &literal.ty.shape, bytes.into());
+    Ok(Quantised { values: name, zero: out.scalar(id, ["a_zero", "b_zero"][at], DType::U8, zero as f64) })
 }
