@@ -1,7 +1,7 @@
 //! The loops: images, blocks of pixels, units, taps, strips of vectors, pixels.
 
 use super::WeightGradient;
-use super::schedule::{Lanes, Schedule, even};
+use super::schedule::{Lanes, Schedule, Sweep, even};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, Mem, R, V, VOp};
 use crate::kernels::LINE;
@@ -61,11 +61,70 @@ struct Pixels {
     pass: R,
 }
 
+/// Along which extent of the weights tiles follow one another.
+#[derive(Clone, Copy, PartialEq)]
+enum Along {
+    Elements,
+    Vectors,
+}
+
+/// Tiles of one size along an extent.
+#[derive(Clone, Copy)]
+struct Part {
+    along: Along,
+    /// Elements or vectors of a tile.
+    size: usize,
+    /// Tiles.
+    tiles: usize,
+    /// Number of the first tile.
+    first: usize,
+    /// Elements or vectors before it.
+    begin: usize,
+    /// Whether the last vector is not full.
+    cut: bool,
+}
+
+/// An extent in even tiles of at most `most`.
+fn parts(along: Along, extent: usize, most: usize) -> Vec<Part> {
+    let (mut first, mut begin) = (0, 0);
+    let part = |(size, tiles): (usize, usize)| {
+        let part = Part { along, size, tiles, first, begin, cut: false };
+        (first, begin) = (first + tiles, begin + size * tiles);
+        part
+    };
+    even(extent, most).map(part).collect()
+}
+
+/// Runs `body` for the part that has tile `tile`, with the number of the tile in it.
+fn pick(e: &mut dyn Emitter, tile: R, parts: &[Part], body: &mut dyn FnMut(&mut dyn Emitter, R, &Part)) {
+    for (i, part) in parts.iter().enumerate() {
+        let mut own = |e: &mut dyn Emitter| {
+            let own = copy(e, tile);
+            e.add_imm(own, own, -(part.first as i64));
+            body(e, own, part);
+            e.free_r(own);
+        };
+        let mut below = |e: &mut dyn Emitter| {
+            if i + 1 == parts.len() {
+                return own(e);
+            }
+            let end = e.integer((part.first + part.tiles) as i64);
+            e.if_less(tile, end, &mut own);
+            e.free_r(end);
+        };
+        if i == 0 {
+            below(e);
+        } else {
+            let before = e.integer(part.first as i64 - 1);
+            e.if_less(before, tile, &mut below);
+            e.free_r(before);
+        }
+    }
+}
+
 struct Writer<'a> {
     spec: &'a WeightGradient,
     schedule: &'a Schedule,
-    /// Lanes of a vector.
-    side: usize,
 }
 
 /// Byte distances in `x`: element, pixel, row, image.
@@ -79,7 +138,7 @@ fn strides(spec: &WeightGradient) -> [usize; 4] {
 
 /// Writes the kernel.
 pub fn emit(spec: &WeightGradient, schedule: &Schedule, e: &mut dyn Emitter) {
-    let writer = Writer { spec, schedule, side: e.lanes(Element::F32) };
+    let writer = Writer { spec, schedule };
     let [x, dy] = [0, 1].map(|i| e.pointer(i));
     let gate = spec.gate.then(|| e.pointer(2));
     let sum = spec.sum.then(|| e.pointer(2 + usize::from(spec.gate)));
@@ -211,8 +270,8 @@ impl Writer<'_> {
         pixels: Pixels,
         [row, column]: [R; 2],
     ) {
-        let (spec, kind) = (self.spec, self.schedule.lanes);
-        let tiles = spec.broadcast(kind).div_ceil(self.schedule.elements);
+        let spec = self.spec;
+        let tiles = spec.outer_tiles(self.schedule);
         let unit = copy(e, first);
         e.repeat(Count::Register(count), &mut |e| {
             let (kernel_row, tile) = (e.r(), e.r());
@@ -243,7 +302,7 @@ impl Writer<'_> {
                 advance(e, x, at, strides(spec)[1]);
                 advance(e, dy, left, spec.element.size() * spec.filters);
                 self.images(e, Operands { x, dy, ..unit_at }, pixels, &mut |e, operands, pixels| {
-                    self.sizes(e, tile, operands, pixels);
+                    self.unit(e, tile, operands, pixels);
                 });
                 for r in unit_at.weights() {
                     e.add_imm(r, r, (SINGLE * spec.channels) as i64);
@@ -258,45 +317,82 @@ impl Writer<'_> {
         e.free_r(unit);
     }
 
-    /// Tile `tile` of the broadcast elements: the first ones have one more than the others.
-    fn sizes(&self, e: &mut dyn Emitter, tile: R, operands: Operands, pixels: Pixels) {
-        let (spec, kind) = (self.spec, self.schedule.lanes);
-        let sizes: Vec<(usize, usize)> = even(spec.broadcast(kind), self.schedule.elements).collect();
-        let (mut element, mut first) = (0, 0);
-        for (i, (size, tiles)) in sizes.iter().copied().enumerate() {
-            let body = &mut |e: &mut dyn Emitter| {
-                let own = copy(e, tile);
-                e.add_imm(own, own, -(first as i64));
-                let at = operands.duplicate(e);
-                let (broadcast, lanes, bytes) = match kind {
-                    Lanes::Channels => (at.dy, at.x, spec.element.size()),
-                    Lanes::Filters => (at.x, at.dy, strides(spec)[0]),
-                };
-                let gates = at.gate.filter(|_| kind == Lanes::Filters).map(|gate| (gate, SINGLE));
-                let weights = at.weights().map(|r| (r, self.weight_strides()[0]));
-                for (r, step) in [(broadcast, bytes)].into_iter().chain(weights).chain(gates) {
-                    e.add_imm(r, r, (element * step) as i64);
-                    advance(e, r, own, size * step);
-                }
-                self.strips(e, size, Pointers { lanes, broadcast, at }, pixels);
-                at.free(e);
-                e.free_r(own);
+    /// Unit `unit` of a kernel row, all tiles of it.
+    fn unit(&self, e: &mut dyn Emitter, unit: R, operands: Operands, pixels: Pixels) {
+        let (elements, vectors) = (self.element_parts(), self.vector_parts());
+        let (outer, inner) = match self.schedule.sweep {
+            Sweep::Vectors => (&elements, &vectors),
+            Sweep::Elements => (&vectors, &elements),
+        };
+        pick(e, unit, outer, &mut |e, own, part| {
+            let at = operands.duplicate(e);
+            let (lanes, broadcast) = match self.schedule.lanes {
+                Lanes::Channels => (at.x, at.dy),
+                Lanes::Filters => (at.dy, at.x),
             };
-            match sizes.len() {
-                1 => body(e),
-                _ if i == 0 => {
-                    let end = e.integer(tiles as i64);
-                    e.if_less(tile, end, body);
-                    e.free_r(end);
-                }
-                _ => {
-                    let end = e.integer(first as i64 - 1);
-                    e.if_less(end, tile, body);
-                    e.free_r(end);
-                }
+            let p = Pointers { lanes, broadcast, at };
+            for (r, step) in self.steps(part.along, &p) {
+                e.add_imm(r, r, (part.begin * step) as i64);
+                advance(e, r, own, part.size * step);
             }
-            (element, first) = (element + size * tiles, first + tiles);
+            for next in inner {
+                e.repeat(Count::Times(next.tiles as u32), &mut |e| {
+                    let (elements, vectors) = if next.along == Along::Elements { (next, part) } else { (part, next) };
+                    self.tile(e, (elements.size, &self.lanes(vectors)), p, pixels);
+                    self.steps(next.along, &p).for_each(|(r, step)| e.add_imm(r, r, (next.size * step) as i64));
+                });
+            }
+            at.free(e);
+        });
+    }
+
+    /// The pointers that move along the elements or the vectors of the weights, and the bytes from one to the next.
+    fn steps(&self, along: Along, p: &Pointers) -> impl Iterator<Item = (R, usize)> {
+        let (spec, kind, [element, lane]) = (self.spec, self.schedule.lanes, self.weight_strides());
+        let (pointer, bytes, weight, gated, count) = match (along, kind) {
+            (Along::Elements, Lanes::Channels) => (p.broadcast, spec.element.size(), element, false, 1),
+            (Along::Elements, Lanes::Filters) => (p.broadcast, strides(spec)[0], element, true, 1),
+            (Along::Vectors, _) => (p.lanes, spec.element.size(), lane, kind == Lanes::Channels, self.schedule.side),
+        };
+        let gate = p.at.gate.filter(|_| gated).map(|gate| (gate, SINGLE));
+        let weights = [p.at.y].into_iter().chain(p.at.sum).map(move |r| (r, weight));
+        [(pointer, bytes)].into_iter().chain(weights).chain(gate).map(move |(r, bytes)| (r, count * bytes))
+    }
+
+    /// The broadcast elements in tiles.
+    fn element_parts(&self) -> Vec<Part> {
+        parts(Along::Elements, self.spec.broadcast(self.schedule.lanes), self.schedule.elements)
+    }
+
+    /// The vectors in tiles; a last vector that is not full has a part of its own.
+    fn vector_parts(&self) -> Vec<Part> {
+        let extent = self.extent();
+        let mut parts = parts(Along::Vectors, extent.div_ceil(self.schedule.side), self.schedule.vectors);
+        if !extent.is_multiple_of(self.schedule.side)
+            && let Some(last) = parts.pop()
+        {
+            let (first, begin) = (last.first + last.tiles - 1, last.begin + (last.tiles - 1) * last.size);
+            parts.extend((last.tiles > 1).then_some(Part { tiles: last.tiles - 1, ..last }));
+            parts.push(Part { first, begin, tiles: 1, cut: true, ..last });
         }
+        parts
+    }
+
+    /// What lanes go over.
+    fn extent(&self) -> usize {
+        match self.schedule.lanes {
+            Lanes::Channels => self.spec.channels,
+            Lanes::Filters => self.spec.filters,
+        }
+    }
+
+    /// Lanes of each vector of a tile of a part.
+    fn lanes(&self, part: &Part) -> Vec<usize> {
+        let mut lanes = vec![self.schedule.side; part.size];
+        if part.cut {
+            lanes[part.size - 1] = (self.extent() - 1) % self.schedule.side + 1;
+        }
+        lanes
     }
 
     /// Byte distances in the weights: of broadcast elements, and of lanes.
@@ -305,38 +401,6 @@ impl Writer<'_> {
         match self.schedule.lanes {
             Lanes::Channels => [filter, SINGLE],
             Lanes::Filters => [SINGLE, filter],
-        }
-    }
-
-    /// All vectors, for `size` broadcast elements; moves the pointers.
-    fn strips(&self, e: &mut dyn Emitter, size: usize, p: Pointers, pixels: Pixels) {
-        let extent = match self.schedule.lanes {
-            Lanes::Channels => self.spec.channels,
-            Lanes::Filters => self.spec.filters,
-        };
-        // A last vector that is not full has a strip with code of its own.
-        let all = extent.div_ceil(self.side);
-        let strips: Vec<(usize, usize)> = even(all, self.schedule.vectors).collect();
-        let cut = !extent.is_multiple_of(self.side);
-        let strip = |e: &mut dyn Emitter, vectors: usize, last: bool| {
-            let lanes = |v: usize| match last && v + 1 == vectors {
-                true => (extent - 1) % self.side + 1,
-                false => self.side,
-            };
-            self.tile(e, (size, &(0..vectors).map(lanes).collect::<Vec<_>>()), p, pixels);
-            e.add_imm(p.lanes, p.lanes, (vectors * self.side * self.spec.element.size()) as i64);
-            let gates = p.at.gate.filter(|_| self.schedule.lanes == Lanes::Channels).map(|gate| (gate, SINGLE));
-            let weights = p.at.weights().map(|r| (r, self.weight_strides()[1]));
-            for (r, step) in weights.chain(gates) {
-                e.add_imm(r, r, (vectors * self.side * step) as i64);
-            }
-        };
-        for (i, (vectors, count)) in strips.iter().copied().enumerate() {
-            let last = cut && i + 1 == strips.len();
-            e.repeat(Count::Times((count - usize::from(last)) as u32), &mut |e| strip(e, vectors, false));
-            if last {
-                strip(e, vectors, true);
-            }
         }
     }
 
@@ -360,7 +424,7 @@ impl Writer<'_> {
             e.repeat(Count::Register(pixels.columns), &mut |e| {
                 let loaded: Vec<V> = vectors.iter().map(|_| e.v()).collect();
                 for (i, (v, lanes)) in loaded.iter().zip(vectors).enumerate() {
-                    e.load_f32(*v, at[0].at(i * self.side * element.size()), element, *lanes);
+                    e.load_f32(*v, at[0].at(i * self.schedule.side * element.size()), element, *lanes);
                 }
                 let factor = e.v();
                 for (j, sums) in sums.iter().enumerate() {
@@ -406,12 +470,12 @@ impl Writer<'_> {
         match self.schedule.lanes {
             Lanes::Channels => {
                 let line = |(j, line): (usize, Vec<V>)| {
-                    let place = move |(i, v)| (v, j * element + i * self.side * lane, vectors[i]);
+                    let place = move |(i, v)| (v, j * element + i * self.schedule.side * lane, vectors[i]);
                     line.into_iter().enumerate().map(place).collect::<Vec<_>>()
                 };
                 for (i, lanes) in vectors.iter().enumerate() {
                     let lines: Vec<V> = sums.iter().map(|line| line[i]).collect();
-                    pass_gate(e, p.gate.map(|gate| gate.at(i * self.side * SINGLE)), &lines, *lanes);
+                    pass_gate(e, p.gate.map(|gate| gate.at(i * self.schedule.side * SINGLE)), &lines, *lanes);
                 }
                 let outputs: Vec<(V, usize, usize)> = sums.into_iter().enumerate().flat_map(line).collect();
                 add(e, &outputs, source, p);
@@ -419,12 +483,12 @@ impl Writer<'_> {
             }
             Lanes::Filters => {
                 for (i, lanes) in vectors.iter().enumerate() {
-                    for (group, lines) in sums.chunks(self.side).enumerate() {
+                    for (group, lines) in sums.chunks(self.schedule.side).enumerate() {
                         let (count, mut square) = (lines.len(), lines.iter().map(|v| v[i]).collect::<Vec<_>>());
-                        square.resize(self.side, square[0]);
-                        let place = |(row, v)| (v, (i * self.side + row) * lane + group * self.side * element, count);
+                        square.resize(self.schedule.side, square[0]);
+                        let place = |(row, v)| (v, (i * self.schedule.side + row) * lane + group * self.schedule.side * element, count);
                         let rows: Vec<V> = transpose(e, square).into_iter().take(*lanes).collect();
-                        pass_gate(e, p.gate.map(|gate| gate.at(group * self.side * SINGLE)), &rows, count);
+                        pass_gate(e, p.gate.map(|gate| gate.at(group * self.schedule.side * SINGLE)), &rows, count);
                         add(e, &rows.into_iter().enumerate().map(place).collect::<Vec<_>>(), source, p);
                     }
                 }

@@ -28,20 +28,42 @@ impl fmt::Display for Lanes {
     }
 }
 
+/// What the tiles of a unit follow one another along.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Sweep {
+    /// All vectors, for the elements of one tile.
+    Vectors,
+    /// All elements, for the vectors of one tile.
+    Elements,
+}
+
+impl fmt::Display for Sweep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vectors => "Vectors",
+            Self::Elements => "Elements",
+        })
+    }
+}
+
 /// How the gradient of weights runs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
     /// What vectors hold.
     pub lanes: Lanes,
+    /// Lanes of a vector.
+    pub side: usize,
     /// Most vectors of a tile.
     pub vectors: usize,
     /// Most broadcast elements of a tile.
     pub elements: usize,
-    /// Units of one chunk: a unit is a tile's elements under the taps of one kernel row, for all vectors.
+    /// What a unit goes over.
+    pub sweep: Sweep,
+    /// Units of one chunk: a unit is a tile's elements or vectors under the taps of one kernel row, for all of the others.
     pub units: usize,
 }
 
-schedule_text!(Schedule, "Schedule" { "lanes": lanes, "vectors": vectors, "elements": elements, "units": units });
+schedule_text!(Schedule, "Schedule" { "lanes": lanes, "side": side, "vectors": vectors, "elements": elements, "sweep": sweep, "units": units });
 
 /// Most chunks of a kernel.
 const MOST_CHUNKS: u64 = 64;
@@ -65,7 +87,8 @@ impl WeightGradient {
         });
         let best = tiles.min_by_key(|(kind, v, n)| self.slots(lanes, *kind, [*v, *n]));
         let (kind, vectors, elements) = best.unwrap_or((Lanes::Filters, 1, 1));
-        let schedule = Schedule { lanes: kind, vectors, elements, units: 1 };
+        let sweep = self.sweep(kind);
+        let schedule = Schedule { lanes: kind, side: lanes, vectors, elements, sweep, units: 1 };
         let worth = (self.flops() / Machine::of(lanes).flops_in(CHUNK)).clamp(1, MOST_CHUNKS);
         let units = self.units(&schedule).div_ceil(worth as usize).max(1);
         Schedule { units, ..schedule }
@@ -87,9 +110,27 @@ impl WeightGradient {
         }
     }
 
+    /// The sweep over the smaller operand: every unit reads all of it, which a near cache has then.
+    fn sweep(&self, kind: Lanes) -> Sweep {
+        let larger = match kind {
+            Lanes::Channels => self.channels > self.filters,
+            Lanes::Filters => self.filters > self.channels,
+        };
+        if larger { Sweep::Elements } else { Sweep::Vectors }
+    }
+
+    /// Tiles of the extent that units are cut along.
+    pub(super) fn outer_tiles(&self, schedule: &Schedule) -> usize {
+        let [all, broadcast] = self.extents(schedule.side, schedule.lanes);
+        match schedule.sweep {
+            Sweep::Vectors => broadcast.div_ceil(schedule.elements),
+            Sweep::Elements => all.div_ceil(schedule.vectors),
+        }
+    }
+
     /// Work units.
     pub(super) fn units(&self, schedule: &Schedule) -> usize {
-        self.rows.kernel * self.broadcast(schedule.lanes).div_ceil(schedule.elements)
+        self.rows.kernel * self.outer_tiles(schedule)
     }
 
     /// Multiply-adds that could begin while it runs in tiles of at most so many vectors and elements.
@@ -152,6 +193,19 @@ mod tests {
         assert_eq!(wide([3136, 24, 144]).0, Lanes::Filters);
         assert_eq!(wide([3136, 144, 24]).0, Lanes::Channels);
         assert_eq!(wide([49, 192, 1152]).0, Lanes::Channels);
+    }
+
+    #[test]
+    fn the_smaller_operand_is_swept() {
+        let sweep = |channels, filters| {
+            let (rows, columns) = (Axis::plain(1), Axis::plain(196));
+            let (element, batch, input) = (DType::F32, 1, Input::ChannelsLast);
+            let spec = WeightGradient { element, batch, channels, filters, rows, columns, input, gate: false, sum: false };
+            let schedule = spec.plan(8, 16);
+            (schedule.lanes, schedule.sweep)
+        };
+        assert_eq!(sweep(672, 112), (Lanes::Channels, Sweep::Elements));
+        assert_eq!(sweep(112, 672), (Lanes::Channels, Sweep::Vectors));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Awkward shapes against the definition, and the same bits for every schedule and lane count.
 
-use super::schedule::Lanes;
+use super::schedule::{Lanes, Sweep};
 use super::*;
 use crate::kernels::testing::{interpret, mismatch, narrow, report, run, values};
 
@@ -89,11 +89,12 @@ fn check(s: &WeightGradient) -> Option<String> {
     let off = mismatch(&s.name(), &found[0], &exact, |_| 0.0);
     let kinds =
         [(Lanes::Channels, 1, 3, 2), (Lanes::Channels, 2, 7, 1), (Lanes::Filters, 1, 18, 1), (Lanes::Filters, 3, 2, 3)];
-    let differs = |(lanes, vectors, elements, units): (Lanes, usize, usize, usize)| {
-        let schedule = Schedule { lanes, vectors, elements, units };
+    let kinds = kinds.into_iter().flat_map(|kind| [Sweep::Vectors, Sweep::Elements].map(|sweep| (kind, sweep)));
+    let differs = |((lanes, vectors, elements, units), sweep): ((Lanes, usize, usize, usize), Sweep)| {
+        let schedule = |side| Schedule { lanes, side, vectors, elements, sweep, units };
         let usable = s.input == Input::ChannelsLast || lanes == Lanes::Filters;
-        let other = |side: &usize| usable && interpret(s, &schedule, &slices, *side) != found;
-        [4, 8, 16].into_iter().find(other).map(|side| format!("{}: {schedule}, {side} lanes", s.name()))
+        let other = |side: &usize| usable && interpret(s, &schedule(*side), &slices, *side) != found;
+        [4, 8, 16].into_iter().find(other).map(|side| format!("{}: {}", s.name(), schedule(side)))
     };
     off.or_else(|| kinds.into_iter().find_map(differs))
 }
