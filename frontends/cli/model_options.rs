@@ -152,6 +152,9 @@ pub struct FileArgs {
     /// Bound on what a file may ask for: file_bytes, nodes, tensor_elements, rank, fold_elements, depth or arena_bytes.
     #[arg(long = "limit", value_name = "NAME=N", value_parser = pair::<u64>)]
     limits: Vec<(String, u64)>,
+    /// Value of an input of an ONNX file, which is none of its inputs then: shape=1,77,8. Booleans are 0 or 1.
+    #[arg(long = "value", value_name = "INPUT=N,N", value_parser = value)]
+    values: Vec<(String, Vec<f64>)>,
     /// Compute every value as it is defined, more slowly: without the Winograd form of convolutions, which rounds differently and lets an
     /// outlier or an infinity reach elements that do not depend on it.
     #[arg(long)]
@@ -170,6 +173,14 @@ pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let extents: Result<Vec<usize>, _> = shape.split('x').filter(|_| !shape.is_empty()).map(str::parse).collect();
     let extents = extents.map_err(|_| format!("expected extents such as 1x3x224x224 after `=`, found `{shape}`"))?;
     Ok((name.to_string(), extents))
+}
+
+/// `INPUT=N,N`; nothing after `=` is an empty list.
+fn value(text: &str) -> Result<(String, Vec<f64>), String> {
+    let (name, list) = text.rsplit_once('=').ok_or("expected INPUT=N,N, such as shape=1,77,8")?;
+    let numbers: Result<Vec<f64>, _> = list.split(',').filter(|_| !list.is_empty()).map(|n| n.trim().parse()).collect();
+    let numbers = numbers.map_err(|_| format!("expected numbers such as 1,77,8 after `=`, found `{list}`"))?;
+    Ok((name.to_string(), numbers))
 }
 
 /// A CPU level to compile for; none is this machine's own.
@@ -205,7 +216,11 @@ impl FileArgs {
             *limit = *value;
         }
         options.exact = self.exact;
+        options.fixed = self.values.clone();
         let model = Model::open_with(&self.model, &options)?;
+        if !self.values.is_empty() && (model.library().is_some() || model.architecture().is_some()) {
+            return Err(Error::usage("--value", "an ONNX file", self.model.display().to_string()));
+        }
         if self.exact && model.library().is_some() {
             let expected = "a model to compile (a library has been compiled: with or without it)";
             return Err(Error::usage("--exact", expected, self.model.display().to_string()));

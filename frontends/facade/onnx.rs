@@ -48,7 +48,8 @@ impl OnnxModel {
         let path = path.to_path_buf();
         let read = || {
             let mut file = OnnxFile::from_bytes(bytes.clone(), folder, &options.limits)?;
-            options.fed.iter().try_for_each(|name| file.feed(name)).map(|()| file)
+            options.fed.iter().try_for_each(|name| file.feed(name))?;
+            options.fixed.iter().try_for_each(|(name, numbers)| file.fix(name, numbers)).map(|()| file)
         };
         match times.stage("decode", read) {
             Ok(file) => {

@@ -28,6 +28,9 @@ pub struct Options {
     pub features: Option<Features>,
     /// Inputs of an ONNX file that have an initializer as their default, and are to be given when it runs.
     pub fed: Vec<String>,
+    /// Values of inputs of an ONNX file, numbers in row-major order (a boolean is 0 or 1): they are inputs no more. Those that decide shapes
+    /// must be known before a library is compiled.
+    pub fixed: Vec<(String, Vec<f64>)>,
 }
 
 /// What a network computes instead of its declared outputs.
@@ -83,6 +86,7 @@ impl Default for Options {
             scaled: ScaledOptions::default(),
             features: None,
             fed: Vec::new(),
+            fixed: Vec::new(),
         }
     }
 }

@@ -174,8 +174,24 @@ fn shapes_that_are_fed_are_compiled_for() {
         assert_eq!(found, [shape[0] as usize, 6 / shape[0] as usize]);
         assert_eq!(values, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     }
-    // Without a value there is nothing to compile for.
+    // Without a value there is nothing to compile for; with one it is no input any more.
     fails(&["bench", &path], 4, "shape: expected a value known at compile time");
+    let library = scratch.path("fed.so");
+    let library = library.to_str().unwrap();
+    text(&["compile", &path, "--value", "shape=3,-1", "-o", library]);
+    for model in [&[library][..], &[&path, "--value", "shape=3, 2"]] {
+        let (found, _) = saved(&scratch, &[&["run"], model, &["--input", &x]].concat());
+        assert_eq!(found, [3, 2]);
+    }
+    fails(&["compile", &path, "--value", "shape=6", "-o", library], 1, "shape: expected 2 numbers for i64[2], found 1");
+    fails(
+        &["compile", &path, "--value", "shape=6,0.5", "-o", library],
+        1,
+        "shape: expected numbers that are i64, found 0.5",
+    );
+    fails(&["compile", &path, "--value", "size=6", "-o", library], 1, "size: expected an input (x, shape), found none");
+    fails(&["run", library, "--value", "shape=6,1", "--input", &x], 2, "--value: expected an ONNX file");
+    fails(&["run", &path, "--value", "shape=a", "--input", &x], 2, "expected numbers such as 1,77,8");
 }
 
 #[test]

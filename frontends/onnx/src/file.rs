@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fornax_ir::inputs::InputDecl;
+use fornax_ir::inputs::{Dim, InputDecl};
+use fornax_ir::ops::literal::Literal;
+use fornax_ir::types::{Constant, DType, Shape, TensorType};
 use prost::Message;
 
 use crate::bindings::{declared, input_decl, matches};
@@ -120,6 +122,22 @@ impl OnnxFile {
         Ok(())
     }
 
+    /// Gives an input its value for good, as if it were an initializer: `numbers` in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Binding`] if there is no such input, or the numbers are not of its type or do not fill its shape.
+    pub fn fix(&mut self, name: &str, numbers: &[f64]) -> Result<()> {
+        let Some(input) = self.inputs.iter().find(|input| input.name == name) else {
+            let names: Vec<String> = self.inputs.iter().map(|input| short(&input.name)).collect();
+            let expected = format!("an input ({})", names.join(", "));
+            return Err(Error::Binding { name: short(name), expected, found: "none of this name".into() });
+        };
+        let constant = fixed(input, numbers)?;
+        self.initializers.insert(name, constant);
+        self.inputs.retain(|input| input.name != name);
+        Ok(())
+    }
+
     /// What the file holds whatever the shapes are.
     pub fn outline(&self) -> Outline {
         let graph = self.graph();
@@ -151,6 +169,40 @@ impl OnnxFile {
     pub(crate) fn graph(&self) -> &GraphProto {
         self.model.graph.as_ref().unwrap_or(&EMPTY)
     }
+}
+
+/// The numbers as the value of an input; one open extent is what they leave.
+fn fixed(input: &InputDecl, numbers: &[f64]) -> Result<Constant> {
+    let fault = |expected: String, found: String| Error::Binding { name: short(&input.name), expected, found };
+    let mut shape: Vec<usize> = match (input.ranked, numbers.len()) {
+        (true, _) => input.dims.iter().map(|dim| if let Dim::Known(extent) = dim { *extent } else { 1 }).collect(),
+        (false, 1) => Vec::new(),
+        (false, count) => vec![count],
+    };
+    let open: Vec<usize> = (0..input.dims.len()).filter(|at| !matches!(input.dims[*at], Dim::Known(_))).collect();
+    if let [axis] = open[..] {
+        shape[axis] = numbers.len() / Shape::from(shape.clone()).numel().max(1);
+    }
+    let ty = TensorType::new(input.dtype, shape);
+    if ty.shape.numel() != numbers.len() {
+        return Err(fault(format!("{} numbers for {ty}", ty.shape.numel()), numbers.len().to_string()));
+    }
+    if ty.dtype.is_float() {
+        return Ok(Constant::from_bytes(ty.clone(), Literal::new_float(ty, numbers.to_vec()).to_bytes()));
+    }
+    let unsigned = matches!(ty.dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64);
+    // Of 64 bits, the largest number of exporters stands for the end of an axis, and rounds to one beyond.
+    let (low, beyond) = match (ty.dtype, unsigned, 8 * ty.dtype.size() as i32) {
+        (DType::Bool, ..) => (0.0, 2.0),
+        (_, true, bits) => (0.0, 2f64.powi(bits.min(63))),
+        (_, false, bits) => (-2f64.powi(bits - 1), 2f64.powi(bits - 1)),
+    };
+    let whole = |number: &f64| number.fract() == 0.0 && (low..=(beyond - 1.0)).contains(number);
+    if let Some(wrong) = numbers.iter().find(|number| !whole(number)) {
+        return Err(fault(format!("numbers that are {}", ty.dtype), wrong.to_string()));
+    }
+    let literal = Literal::new_int(ty.clone(), numbers.iter().map(|number| *number as i64).collect());
+    Ok(Constant::from_bytes(ty, literal.to_bytes()))
 }
 
 fn decode(bytes: Bytes) -> Result<ModelProto> {

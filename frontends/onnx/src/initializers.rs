@@ -79,6 +79,11 @@ impl Initializers {
         }
     }
 
+    /// Adds one under a name that none has.
+    pub fn insert(&mut self, name: &str, constant: Constant) {
+        self.constants.insert(name.to_string(), constant);
+    }
+
     /// Takes one away.
     pub fn remove(&mut self, name: &str) {
         self.constants.remove(name);
