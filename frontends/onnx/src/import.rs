@@ -26,7 +26,8 @@ use crate::error::{Error, Result, short};
 use crate::file::OnnxFile;
 use crate::limits::Limits;
 use crate::names::{join, plain_name};
-use crate::proto::{AttributeProto, NodeProto};
+use crate::narrow::Narrow;
+use crate::proto::{AttributeProto, NodeProto, ValueInfoProto};
 use crate::refusals::Refusals;
 use crate::registry;
 use crate::schema;
@@ -40,8 +41,8 @@ pub(crate) enum NamedValue {
     Absent,
     /// The result of something unsupported.
     Refused,
-    /// A value of elements that the IR has not, as numbers: of fewer than 8 bits, or 8-bit floats.
-    Narrow(ValueId),
+    /// A value of elements that the IR has not, one to a byte: of fewer than 8 bits, or 8-bit floats.
+    Narrow(ValueId, Narrow),
     /// A sequence of tensors, by its number in the importer's list.
     Sequence(usize),
 }
@@ -50,7 +51,7 @@ impl NamedValue {
     /// The value of the graph, if it is one.
     fn id(self) -> Option<ValueId> {
         match self {
-            Self::Known(id) | Self::Narrow(id) => Some(id),
+            Self::Known(id) | Self::Narrow(id, _) => Some(id),
             _ => None,
         }
     }
@@ -157,17 +158,19 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
     for (input, shape) in file.inputs().iter().zip(&bound.shapes) {
         let id = importer.assembly.input(&input.name, TensorType::new(input.dtype, shape.clone()));
         let value = known.get(&input.name).map(|v| importer.assembly.constant(&input.name, v.clone()));
-        values.insert(input.name.clone(), NamedValue::Known(value.unwrap_or(id)));
+        let id = value.unwrap_or(id);
+        let info = graph.input.iter().find(|info| info.name == input.name);
+        let kind = info.and_then(|info| Narrow::of_type(info.r#type.as_ref()));
+        values.insert(input.name.clone(), kind.map_or(NamedValue::Known(id), |kind| NamedValue::Narrow(id, kind)));
     }
     let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
     importer.nodes(&mut scope, &graph.node, &file.order)?;
     importer.refusals.finish()?;
     for (output, name) in graph.output.iter().zip(file.outputs()) {
         match importer.value(&scope, &output.name) {
-            Some(NamedValue::Known(id)) => importer.assembly.output(&name, id),
-            Some(NamedValue::Narrow(_)) => {
-                let why = format!("output {}: elements below 8 bits, or 8-bit floats", short(&output.name));
-                return Err(Error::Unsupported(vec![why]));
+            Some(value @ (NamedValue::Known(id) | NamedValue::Narrow(id, _))) => {
+                check_narrow(output, value)?;
+                importer.assembly.output(&name, id);
             }
             Some(NamedValue::Sequence(_)) => {
                 return Err(Error::Unsupported(vec![format!("output {}: a sequence", short(&output.name))]));
@@ -179,6 +182,20 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
         }
     }
     Ok(importer.assembly.finish())
+}
+
+/// Fails if an output is declared with a type that the IR has not and is of another, or the other way round.
+fn check_narrow(output: &ValueInfoProto, value: NamedValue) -> Result<()> {
+    let wanted = Narrow::of_type(output.r#type.as_ref());
+    let found = match value {
+        NamedValue::Narrow(_, kind) => Some(kind),
+        _ => None,
+    };
+    let named = |kind: Option<Narrow>| kind.map_or("another type", Narrow::name);
+    if output.r#type.is_none() || wanted == found {
+        return Ok(());
+    }
+    Err(Error::model(format!("output {}", short(&output.name)), "element type", named(wanted), named(found)))
 }
 
 impl<'m> Importer<'m> {
@@ -211,12 +228,15 @@ impl<'m> Importer<'m> {
                     self.refusals.initializer(name, why);
                     return Some(NamedValue::Refused);
                 }
-                let narrow = initializers.narrow.contains_key(name);
-                let from = if narrow { &initializers.narrow } else { &initializers.constants };
-                let (name, constant) = from.get_key_value(name)?;
+                let (name, constant, kind) = match initializers.narrow.get_key_value(name) {
+                    Some((name, (constant, kind))) => (name, constant, Some(*kind)),
+                    None => {
+                        initializers.constants.get_key_value(name).map(|(name, constant)| (name, constant, None))?
+                    }
+                };
                 let assembly = &mut self.assembly;
                 let id = *self.initializers.entry(name).or_insert_with(|| assembly.parameter(name, constant.clone()));
-                Some(if narrow { NamedValue::Narrow(id) } else { NamedValue::Known(id) })
+                Some(kind.map_or(NamedValue::Known(id), |kind| NamedValue::Narrow(id, kind)))
             }
         }
     }
@@ -264,19 +284,27 @@ impl<'m> Importer<'m> {
             self.refusals.variants(node, vec!["a sequence as an operand".into()]);
             return Ok(refused);
         }
-        let narrow = |operand: &NamedValue| matches!(operand, NamedValue::Narrow(_));
+        let narrow = |operand: &NamedValue| matches!(operand, NamedValue::Narrow(..));
         if operands.iter().any(narrow) && !registry::takes_narrow(&node.op_type) {
             self.refusals.variants(node, vec!["elements below 8 bits, or 8-bit floats".into()]);
             return Ok(refused);
         }
         let mut cx = self.context(node, operands, version);
+        cx.gives = cx.narrow(0).filter(|_| registry::moves_narrow(&node.op_type));
         let bound = schema::check(&cx)?;
         let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
             true => cx.all_inputs_asked().and_then(|()| schema::check_results(&cx, bound, &ids)).map(|()| ids),
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
         });
         match results {
-            Ok(ids) => Ok(ids.into_iter().map(NamedValue::Known).collect()),
+            Ok(ids) => {
+                let gives = cx.gives;
+                let mut values: Vec<NamedValue> = ids.into_iter().map(NamedValue::Known).collect();
+                if let (Some(kind), Some(NamedValue::Known(id))) = (gives, values.first().copied()) {
+                    values[0] = NamedValue::Narrow(id, kind);
+                }
+                Ok(values)
+            }
             Err(Error::Unsupported(why)) => {
                 self.refusals.variants(node, why);
                 Ok(refused)
@@ -288,9 +316,13 @@ impl<'m> Importer<'m> {
     /// What an import function sees of a node; operands that are no tensors are absent.
     fn context<'a>(&'a mut self, node: &'a NodeProto, operands: &[NamedValue], version: i64) -> Context<'a> {
         let inputs = operands.iter().map(|operand| operand.id()).collect();
-        let narrow = operands.iter().map(|operand| matches!(operand, NamedValue::Narrow(_))).collect();
+        let kind = |operand: &NamedValue| match operand {
+            NamedValue::Narrow(_, kind) => Some(*kind),
+            _ => None,
+        };
+        let narrow = operands.iter().map(kind).collect();
         let (reopened, assembly, loader) = (self.reopened, &mut self.assembly, &self.file.loader);
-        Context { node, version, inputs, narrow, reopened, asked: Cell::new(0), assembly, loader }
+        Context { node, version, inputs, narrow, gives: None, reopened, asked: Cell::new(0), assembly, loader }
     }
 
     /// The results of a node that stands for others: one with a body, or of sequences. None of an operator of tensors.
@@ -324,7 +356,7 @@ impl<'m> Importer<'m> {
     /// Gives results that this node computed the model's names of them.
     fn name_results(&mut self, scope: &Scope<'_>, node: &NodeProto, results: &[NamedValue], first_new: usize) {
         for (name, value) in node.output.iter().zip(results) {
-            let NamedValue::Known(id) = value else { continue };
+            let Some(id) = value.id() else { continue };
             if name.is_empty() || id.node.index() < first_new {
                 continue;
             }
@@ -332,11 +364,11 @@ impl<'m> Importer<'m> {
                 None => name.clone(),
                 Some(prefix) => match join(prefix, name) {
                     // The name it was given as the node's first result.
-                    name if name == self.assembly.graph().name_of(*id) => continue,
+                    name if name == self.assembly.graph().name_of(id) => continue,
                     name => self.assembly.fresh(&name),
                 },
             };
-            self.assembly.rename(*id, name);
+            self.assembly.rename(id, name);
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod indexing;
 pub(crate) mod linear;
 pub(crate) mod losses;
 pub(crate) mod movement;
+pub(crate) mod narrow;
 pub(crate) mod normalization;
 pub(crate) mod pool;
 pub(crate) mod power;

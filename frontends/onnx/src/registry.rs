@@ -31,6 +31,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Attention", 23, attention::attention),
     ("AveragePool", 1, pool::average_pool),
     ("BatchNormalization", 1, normalization::batch_normalization),
+    ("BitCast", 26, elementwise::bit_cast),
     ("BitShift", 11, elementwise::bit_shift),
     ("BitwiseAnd", 18, elementwise::and),
     ("BitwiseNot", 18, elementwise::bitwise_not),
@@ -224,9 +225,15 @@ const CLASSICAL: &[(&str, ImportFn)] = &[
 /// Operators with a body, which the importer itself takes apart.
 const BODIES: &[(&str, i64)] = &[("If", 1), ("Loop", 1), ("Scan", 8)];
 
-/// Whether an operator takes elements of fewer than 8 bits and 8-bit floats as the numbers that they are.
+/// Whether an operator takes elements of fewer than 8 bits and 8-bit floats.
 pub(crate) fn takes_narrow(op_type: &str) -> bool {
-    matches!(op_type, "DequantizeLinear" | "Cast" | "CastLike")
+    matches!(op_type, "BitCast" | "Cast" | "CastLike" | "DequantizeLinear" | "QuantizeLinear" | "Shape" | "Size")
+        || moves_narrow(op_type)
+}
+
+/// Whether an operator moves elements of fewer than 8 bits and 8-bit floats as they are.
+pub(crate) fn moves_narrow(op_type: &str) -> bool {
+    matches!(op_type, "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze")
 }
 
 /// Whether an operator stands for others: one with a body, or of sequences.

@@ -11,6 +11,7 @@ use prost::Message;
 use crate::error::{Error, Result, short};
 use crate::external::ExternalFiles;
 use crate::limits::Limits;
+use crate::narrow;
 use crate::proto::TensorProto;
 
 const EXTERNAL: i32 = 1;
@@ -69,7 +70,7 @@ impl TensorLoader {
     }
 }
 
-/// Decodes a serialised `TensorProto` (a `.pb` file of a test case): its name, and its elements.
+/// Decodes a serialised `TensorProto` (a `.pb` file of a test case): its name, and its elements. Those below 8 bits, and 8-bit floats, are one to a byte.
 ///
 /// # Errors
 /// [`Error`] if the bytes are not a dense tensor of numbers within `limits`, or its data is in another file.
@@ -77,7 +78,10 @@ pub fn read_tensor(bytes: Bytes, limits: &Limits) -> Result<(String, Constant)> 
     let tensor = TensorProto::decode(bytes)
         .map_err(|e| Error::tensor("of the file", "encoding", "a serialised TensorProto", e.to_string()))?;
     let loader = TensorLoader { limits: limits.clone(), external: ExternalFiles::new(None) };
-    let constant = loader.load(&tensor, "of the file")?;
+    let constant = match narrow::load(&loader, &tensor, "of the file")? {
+        Some((constant, _)) => constant,
+        None => loader.load(&tensor, "of the file")?,
+    };
     Ok((tensor.name, constant))
 }
 

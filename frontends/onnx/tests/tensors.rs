@@ -88,10 +88,6 @@ fn every_fault_of_a_tensor_is_named() {
         (tensor(8, &[1]), "unsupported: tensor t: elements of type STRING"),
         (tensor(22, &[1]), "tensor t: data: expected 1 bytes, found 0 bytes"),
         (
-            TensorProto { raw_data: vec![7], ..tensor(22, &[1]) },
-            "unsupported: output t: elements below 8 bits, or 8-bit floats",
-        ),
-        (
             TensorProto { int64_data: vec![1], ..tensor(1, &[1]) },
             "tensor t: data: expected raw_data or float_data for f32, found int64_data",
         ),

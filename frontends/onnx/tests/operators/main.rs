@@ -8,6 +8,7 @@ mod conv;
 mod elementwise;
 mod linear;
 mod movement;
+mod narrow;
 mod node;
 mod normalization;
 mod pool;
