@@ -6,6 +6,7 @@
 
 mod branch;
 mod call;
+pub(crate) mod flex;
 mod repeat;
 pub(crate) mod sequences;
 
@@ -271,6 +272,9 @@ impl<'m> Importer<'m> {
             && let Some(results) = self.structural(scope, node, operands, version)?
         {
             return Ok(results);
+        }
+        if (domain, node.op_type.as_str()) == flex::OPERATOR {
+            return self.flex_attention(scope, node, operands, version);
         }
         let refused = vec![NamedValue::Refused; node.output.len()];
         let Some(function) = registry::lookup(domain, &node.op_type, version) else {

@@ -155,8 +155,14 @@ impl Case {
     }
 }
 
-/// A tensor as a literal; `None` for strings and other types that the IR does not know.
+/// A tensor as a literal, its elements one to a byte where they are of 8-bit floats or below 8 bits; `None` for strings and other types that the
+/// IR does not know.
 pub fn literal(tensor: &TensorProto) -> Option<Literal> {
+    if matches!(tensor.data_type, 17..=26) {
+        let bytes = tensor.write_to_bytes().unwrap();
+        let (_, constant) = fornax_onnx::read_tensor(bytes.into(), &Limits::default()).ok()?;
+        return Literal::from_constant(&constant).ok();
+    }
     let dtype = match tensor.data_type {
         1 => DType::F32,
         2 => DType::U8,
