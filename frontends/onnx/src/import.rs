@@ -4,6 +4,7 @@
 //! its operator or variant is unsupported does not stop the import: its results are marked, what depends on them is
 //! skipped, and one error lists them all at the end. Any other error stops at once.
 
+mod batched_scan;
 mod branch;
 mod call;
 pub(crate) mod flex;
@@ -346,6 +347,10 @@ impl<'m> Importer<'m> {
             false => drop(schema::check(&cx)?),
         }
         if operands.contains(&NamedValue::Refused) {
+            return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
+        }
+        if node.op_type == "Scan" && operands.iter().any(|operand| matches!(operand, NamedValue::Narrow(..))) {
+            self.refusals.variants(node, vec!["elements below 8 bits, or 8-bit floats".into()]);
             return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
         }
         match node.op_type.as_str() {

@@ -121,6 +121,33 @@ fn a_scan_takes_slices_and_leaves_slices() {
 }
 
 #[test]
+fn a_scan_of_opset_8_takes_a_batch_of_sequences() {
+    let body = body(
+        &["sum", "slice"],
+        &["more", "shown"],
+        vec![node("Add", &["sum", "slice"], &["more"]), node("Neg", &["more"], &["shown"])],
+    );
+    let scan = |lengths: &str, attributes: Vec<AttributeProto>| {
+        let attributes = [vec![body.clone(), int("num_scan_inputs", 1)], attributes].concat();
+        let node = with(node("Scan", &[lengths, "zero", "x"], &["last", "all"]), attributes);
+        let lengths = |name: &str, of: [i64; 3]| {
+            let raw_data = of.iter().flat_map(|length| length.to_le_bytes()).collect();
+            TensorProto { name: name.into(), data_type: INT64, dims: vec![3], raw_data, ..Default::default() }
+        };
+        let held = vec![raw_f32("zero", &[3], &[0.0; 3]), lengths("whole", [2; 3]), lengths("part", [2, 1, 2])];
+        let mut model = over_x(&["last", "all"], vec![node], held);
+        model.opset_import = vec![opset("", 8)];
+        model
+    };
+    let forward = [vec![1.0, 5.0, 9.0], vec![0.0, -1.0, -2.0, -5.0, -4.0, -9.0]];
+    assert_eq!(run(&scan("", vec![])), forward);
+    assert_eq!(run(&scan("whole", vec![])), forward);
+    let reversed = scan("", vec![ints("directions", &[1])]);
+    assert_eq!(run(&reversed), [vec![1.0, 5.0, 9.0], vec![-1.0, -1.0, -3.0, -5.0, -5.0, -9.0]]);
+    assert!(refusal(&scan("part", vec![])).contains("sequence_lens other than the length of all sequences"));
+}
+
+#[test]
 fn sequences_vanish() {
     let nodes = vec![
         node("SplitToSequence", &["x"], &["rows"]),

@@ -18,13 +18,11 @@ use super::support::{binary, cast, unary, with_scalar};
 /// Input `slot`, which `x` comes from, as numbers: integers as they are carried, floats in `f32`. Other elements are left as they are.
 pub(crate) fn numbers(cx: &mut Context<'_>, slot: usize, x: ValueId) -> Result<ValueId> {
     let Some(kind) = cx.narrow(slot).filter(|kind| kind.range().is_none()) else { return Ok(x) };
-    if let Some(constant) = cx.constant(x) {
-        if let Some(bytes) = constant.bytes() {
-            let values: Vec<f32> = bytes.iter().map(|b| kind.number(*b)).collect();
-            let shape = constant.ty.shape.clone();
-            let decoded = Constant::from_f32(shape, &values).with_origins(constant.origins.clone());
-            return Ok(cx.add_constant(decoded));
-        }
+    if let Some((constant, bytes)) = cx.constant(x).and_then(|constant| Some((constant, constant.bytes()?))) {
+        let values: Vec<f32> = bytes.iter().map(|b| kind.number(*b)).collect();
+        let shape = constant.ty.shape.clone();
+        let decoded = Constant::from_f32(shape, &values).with_origins(constant.origins.clone());
+        return Ok(cx.add_constant(decoded));
     }
     let table: Vec<f32> = (0..=u8::MAX).map(|b| kind.number(b)).collect();
     let table = cx.add_constant(Constant::from_f32([table.len()], &table));

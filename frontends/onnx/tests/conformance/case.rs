@@ -184,6 +184,11 @@ pub fn literal(tensor: &TensorProto) -> Option<Literal> {
     if !tensor.raw_data.is_empty() || ty.shape.numel() == 0 {
         return Literal::from_bytes(ty, &tensor.raw_data).ok();
     }
+    // What is no tensor (a sequence, an optional) does not look like one.
+    let typed = [tensor.float_data.len(), tensor.double_data.len(), tensor.int32_data.len(), tensor.int64_data.len()];
+    if typed.iter().sum::<usize>() + tensor.uint64_data.len() != ty.shape.numel() {
+        return None;
+    }
     let halves = |bits: &[i32]| bits.iter().flat_map(|v| (*v as u16).to_le_bytes()).collect::<Vec<u8>>();
     Some(match dtype {
         DType::F32 => Literal::new_float(ty, tensor.float_data.iter().map(|v| f64::from(*v)).collect()),
