@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::context::ImportFn;
-use crate::import::{flex, sequences};
+use crate::import::flex;
+use crate::import::sequences;
 use crate::ops::{
     activation, attention, classical, constant, conv, early, einsum, elementwise, fused, grams, indexing, linear,
     losses, movement, normalization, optimizers, pool, power, qlinear, quantize, recurrent, reduce, regions, resize,
@@ -245,7 +246,7 @@ pub(crate) fn takes_narrow(op_type: &str) -> bool {
 
 /// Whether an operator moves elements of fewer than 8 bits and 8-bit floats as they are.
 pub(crate) fn moves_narrow(op_type: &str) -> bool {
-    matches!(op_type, "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze")
+    matches!(op_type, "Flatten" | "Identity" | "Pad" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze")
 }
 
 /// Whether an operator stands for others: one with a body, or of sequences.

@@ -193,6 +193,13 @@ fn moved_elements_keep_their_bits() {
     assert_eq!(node("Transpose").run_natively().unwrap()[0], of(DType::U8, &[2, 2], &[0x7D, 0x80, 0xFF, 1]));
     node("Reshape").constant(i64s(&[4])).gives(of(DType::U8, &[4], &[0x7D, 0xFF, 0x80, 1]));
     node("Shape").gives(i64s(&[2, 2]));
+    let padded = |node: Node| node.constant(i64s(&[0, 1, 0, 0]));
+    padded(node("Pad")).gives(of(DType::U8, &[2, 3], &[0, 0x7D, 0xFF, 0, 0x80, 1]));
+    let value = padded(node("Pad")).constant_as(19, &[], &[0x3C]);
+    value.gives(of(DType::U8, &[2, 3], &[0x3C, 0x7D, 0xFF, 0x3C, 0x80, 1]));
+    padded(node("Pad"))
+        .constant_as(17, &[], &[0x3C])
+        .refused("constant_value: expected float8e5m2, found float8e4m3fn");
     node("Relu").refused("elements below 8 bits, or 8-bit floats");
     // One type as another, and the type of a second operand.
     let cast = node("Cast").int("to", 17);
