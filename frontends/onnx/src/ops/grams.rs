@@ -61,8 +61,9 @@ pub(crate) fn tf_idf_vectorizer(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     }
     let y = match counts[..] {
         [] => {
-            let zeros = vec![0.0; rows * width];
-            cx.charge(zeros.len() as u64)?;
+            let count = rows.saturating_mul(width);
+            cx.charge(count as u64)?;
+            let zeros = vec![0.0; count];
             cx.add_constant(Constant::from_f32([rows, width], &zeros))
         }
         _ => {

@@ -40,9 +40,10 @@ fn samples(
         span = with_scalar(cx, BinaryFn::Max, span, 1.0)?;
     }
     let bin = with_scalar(cx, BinaryFn::Div, span, bins as f64)?;
-    cx.charge((bins * ratio) as u64)?;
-    let steps = (0..bins * ratio).map(|i| (i / ratio) as f32 + ((i % ratio) as f32 + 0.5) / ratio as f32);
-    let steps = cx.add_constant(Constant::from_f32([1, bins * ratio], &steps.collect::<Vec<_>>()));
+    let count = bins.saturating_mul(ratio);
+    cx.charge(count as u64)?;
+    let steps = (0..count).map(|i| (i / ratio) as f32 + ((i % ratio) as f32 + 0.5) / ratio as f32);
+    let steps = cx.add_constant(Constant::from_f32([1, count], &steps.collect::<Vec<_>>()));
     let from = binary(cx, BinaryFn::Mul, bin, steps)?;
     let at = binary(cx, BinaryFn::Add, begin, from)?;
     let above = with_scalar(cx, BinaryFn::GreaterOrEqual, at, -1.0)?;
@@ -318,7 +319,8 @@ pub(crate) fn max_unpool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let mut shape = given.clone();
     for axis in 0..axes {
         let last = given[axis + 2].saturating_sub(1).saturating_mul(strides[axis]).saturating_add(kernel[axis]);
-        let Some(extent) = last.checked_sub(pads[axis] + pads[axis + axes]).filter(|_| given[axis + 2] > 0) else {
+        let cropped = pads[axis].saturating_add(pads[axis + axes]);
+        let Some(extent) = last.checked_sub(cropped).filter(|_| given[axis + 2] > 0) else {
             return Err(cx.error("pads", format!("less than {last}"), format!("{pads:?}")));
         };
         shape[axis + 2] = extent;
@@ -327,15 +329,18 @@ pub(crate) fn max_unpool(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let own = positions(cx, count, shape.clone())?;
     // Every window that a place may lie in: the last one that begins before it, and those before that one.
     let reach: Vec<usize> = (0..axes).map(|axis| kernel[axis].div_ceil(strides[axis])).collect();
+    let choices = reach.iter().fold(1usize, |n, of_axis| n.saturating_mul(*of_axis));
+    cx.charge((count as u64).saturating_mul(choices as u64))?;
     let mut y = None;
-    for choice in 0..reach.iter().product::<usize>() {
+    for choice in 0..choices {
         let (mut rest, mut value, mut index) = (choice, x, indices);
         for axis in 0..axes {
             let back = rest % reach[axis];
             rest /= reach[axis];
             // A window that is not there gives way to its neighbour, which names the place only if it is the right one.
             let most = given[axis + 2] - 1;
-            let window = |at: usize| ((at + pads[axis]) / strides[axis]).saturating_sub(back).min(most) as i64;
+            let window =
+                |at: usize| (at.saturating_add(pads[axis]) / strides[axis]).saturating_sub(back).min(most) as i64;
             let windows: Vec<i64> = (0..shape[axis + 2]).map(window).collect();
             let windows = int_constant(cx, DType::I64, vec![windows.len()], &windows);
             value = cx.emit(Gather { axis: axis + 2 }, &[value, windows])?;

@@ -101,19 +101,24 @@ impl Forest {
         self.features.len()
     }
 
-    /// The number of steps after which every row is at a leaf. Nodes that lead back to themselves are refused.
+    /// The number of steps after which every row is at a leaf. Nodes that more than one way leads to are refused, and so those that lead back to
+    /// themselves.
     fn deepest(&self, cx: &Context<'_>) -> Result<usize> {
-        let mut level: Vec<i64> = self.roots.clone();
-        for depth in 0..=self.nodes() {
+        let (mut level, mut depth) = (self.roots.clone(), 0);
+        let mut met = vec![false; self.nodes()];
+        loop {
             level.retain(|node| *node < self.nodes() as i64);
-            level.sort_unstable();
-            level.dedup();
+            for node in &level {
+                if std::mem::replace(&mut met[*node as usize], true) {
+                    return Err(cx.error("nodes", "trees", format!("two ways to node {node}")));
+                }
+            }
             if level.is_empty() {
                 return Ok(depth);
             }
             level = level.iter().flat_map(|node| self.next.each_ref().map(|next| next[*node as usize])).collect();
+            depth += 1;
         }
-        Err(cx.error("nodes", "trees", "nodes that lead back to themselves"))
     }
 }
 

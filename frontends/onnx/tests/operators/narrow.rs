@@ -111,6 +111,13 @@ fn every_tie_is_written() {
 }
 
 #[test]
+fn a_double_is_rounded_once() {
+    // Just above a tie, which f32 would make of it.
+    let x = Literal::new_float(TensorType::new(DType::F64, [2]), vec![17.0 + 1e-12, 17.0]);
+    Node::new("Cast", 25).input(x).int("to", 17).gives(of(DType::U8, &[2], &[0x59, 0x58]));
+}
+
+#[test]
 fn exponents_are_rounded_as_asked() {
     let smallest = (-127f64).exp2() as f32;
     let x = [0.0, smallest / 4.0, smallest, 0.124, 0.25, 1.0, 1.1, 1.5, 1.75, 2.0, f32::MAX, f32::INFINITY, f32::NAN];

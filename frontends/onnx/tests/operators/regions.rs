@@ -1,6 +1,8 @@
 //! What RoiAlign, DeformConv and MaxUnpool refuse; their values are those of `values.txt`.
 
-use crate::node::{Node, f32s, i64s, iota};
+use fornax_ir::types::DType;
+
+use crate::node::{Node, f32s, i64s, iota, of};
 
 #[test]
 fn regions_are_checked() {
@@ -28,12 +30,14 @@ fn offsets_fit_the_result() {
 fn an_unpooled_map_may_be_larger_than_its_windows() {
     let node = |size: &[i64]| {
         let node = Node::new("MaxUnpool", 11).input(f32s(&[1, 1, 2], &[5.0, 6.0]));
-        let indices = fornax_ir::ops::literal::Literal::new_int(
-            fornax_ir::types::TensorType::new(fornax_ir::types::DType::I64, [1, 1, 2]),
-            vec![1, 2],
-        );
+        let indices = of(DType::I64, &[1, 1, 2], &[1, 2]);
         node.input(indices).constant(i64s(size)).ints("kernel_shape", &[2]).ints("strides", &[2])
     };
     node(&[1, 1, 5]).gives(f32s(&[1, 1, 5], &[0.0, 5.0, 6.0, 0.0, 0.0]));
     node(&[1, 1, 3]).refused("output_shape: expected [1, 1, 4] or more");
+    // A window that padding crops to a few places, and that would reach over billions.
+    let wide = Node::new("MaxUnpool", 11).input(f32s(&[1, 1, 1], &[5.0]));
+    let index = of(DType::I64, &[1, 1, 1], &[0]);
+    let wide = wide.input(index).ints("kernel_shape", &[1 << 40]).ints("pads", &[(1 << 40) - 2, 0]);
+    wide.refused("fold_elements");
 }

@@ -46,6 +46,6 @@ fn faults_of_trees_are_named() {
         let node = node.tensor("leaf_weights", f32s(&[1], &[1.0])).ints("leaf_targetids", &[0]);
         node.ints("tree_roots", &[0]).int("n_targets", 1)
     };
-    looped(&[0]).refused("nodes that lead back to themselves");
+    looped(&[0]).refused("nodes: expected trees, found two ways to node 0");
     looped(&[1]).refused("nodes: expected 1 nodes and 1 leaves, found 1");
 }
