@@ -77,6 +77,7 @@ fn suffix(path: &Path) -> String {
     path.extension().map_or(String::new(), |s| s.to_string_lossy().to_ascii_lowercase())
 }
 
+/// The tensor of a `.pb` file; elements below 8 bits, and 8-bit floats, are one to a byte.
 fn load_pb(path: &Path, bytes: Bytes) -> Result<Vec<NamedTensor>> {
     let failed = |error: fornax_onnx::Error| match error {
         fornax_onnx::Error::Unsupported(_) => Error::Model { path: path.into(), error: Box::new(error) },

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes frontends/onnx/src/schema/table.txt, the schemas of the operators of ONNX's default domain.
+"""Writes frontends/onnx/src/schema/table.txt, the schemas of the operators of ONNX's default domain, and of the others that are read.
 
 In: the schemas of the installed `onnx` package (1.23.2 made the committed file).
 Out: the table, or with `--check` an exit status that says whether the committed table is the one that the package gives.
@@ -34,6 +34,15 @@ SETS = {
     "integer": "i8 i16 i32 i64 u8 u16 u32 u64",
     "index": "i32 i64",
     "byte": "i8 u8",
+}
+
+# Operators of other domains that are read, and that ONNX Runtime's table does not have.
+OTHERS = {
+    ("ai.onnx.ml", "TreeEnsemble"),
+    ("ai.onnx.preview", "FlexAttention"),
+    ("ai.onnx.preview.training", "Adagrad"),
+    ("ai.onnx.preview.training", "Adam"),
+    ("ai.onnx.preview.training", "Momentum"),
 }
 
 LAYER_NORMALIZATION = "in X:T Scale:T B?:T; out Y:T Mean?:U InvStdDev?:U; attr axis:INT epsilon:FLOAT stash_type:INT"
@@ -120,8 +129,10 @@ def table():
     for schema in onnx.defs.get_all_schemas_with_history():
         if schema.domain == "":
             history.setdefault(schema.name, []).append(schema)
+        elif (schema.domain, schema.name) in OTHERS:
+            history.setdefault(f"{schema.domain}.{schema.name}", []).append(schema)
     lines = [
-        "# Schemas of the operators of ONNX's default domain. Written by tools/onnx_schema.py: do not edit.",
+        "# Schemas of the operators of ONNX's default domain, and of those of others that are read. Written by tools/onnx_schema.py: do not edit.",
         "#",
         "# Below each operator, the versions that changed it: inputs, outputs, attributes and the element types of each type",
         "# variable, as far as they differ from the version before; `-` is none. `?` may be absent, `*` is any number, `**` of several",

@@ -224,6 +224,73 @@ case("Acosh", 9, [np.array([1, 1.0001, 1.5, 20, 1e20], np.float32)])
 for name, version in [("Atan", 7), ("Tan", 7), ("Sinh", 9), ("Cosh", 9), ("Asinh", 9)]:
     case(name, version, [wide])
 
+# Places between pixels, and back to where a pool took from.
+ROIS = np.array([[0, 0, 5, 5], [1, 2, 4.5, 3.2], [-3, -3, 2, 9], [2, 2, 2, 2]], np.float32)
+for version, mode in [(10, "avg"), (10, "max"), (16, "avg"), (16, "max")]:
+    attributes = dict(output_height=2, output_width=3, sampling_ratio=2, spatial_scale=0.75, mode=mode)
+    case("RoiAlign", version, [ramp(2, 3, 5, 6), ROIS, ints(0, 1, 1, 0)], **attributes)
+
+
+def deformed(group=1, offset_group=1, bias=False, mask=False, **attributes):
+    rows, columns = attributes.pop("result")
+    inputs = [ramp(2, 4, 5, 6), ramp(4, 4 // group, 2, 3, seed=1), ramp(2, offset_group * 12, rows, columns, seed=2, scale=0.7)]
+    inputs += [ramp(4, seed=3) if bias else None]
+    inputs += [ramp(2, offset_group * 6, rows, columns, seed=4) if mask else None]
+    while inputs[-1] is None:
+        inputs.pop()
+    case("DeformConv", 19, inputs, group=group, offset_group=offset_group, **attributes)
+
+
+deformed(result=(4, 4))
+deformed(result=(6, 6), group=2, offset_group=2, bias=True, mask=True, pads=[1, 1, 1, 1])
+deformed(result=(2, 2), group=4, bias=True, strides=[2, 1], dilations=[1, 2], pads=[0, 0, 0, 0], kernel_shape=[2, 3])
+deformed(result=(2, 2), mask=True, offset_group=4, strides=[2, 2])
+
+
+def unpooled(x, sizes=None, **attributes):
+    node = helper.make_node("MaxPool", ["x"], ["y", "i"], **attributes)
+    values = [helper.make_tensor_value_info("x", 1, x.shape)], [onnx.ValueInfoProto(name=name) for name in "yi"]
+    model = helper.make_model(helper.make_graph([node], "pool", *values), opset_imports=[helper.make_opsetid("", 12)], ir_version=10)
+    pooled = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    case("MaxUnpool", 11, [*pooled, *([Known(ints(*sizes))] if sizes else [])], **attributes)
+
+
+unpooled(ramp(2, 3, 6, 4), kernel_shape=[2, 2], strides=[2, 2])
+unpooled(ramp(1, 2, 7, 7), kernel_shape=[3, 3], strides=[2, 2])
+unpooled(ramp(1, 2, 7, 7), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+unpooled(ramp(1, 2, 9), kernel_shape=[3], strides=[1])
+
+# Counts of n-grams.
+GRAMS = dict(pool_int64s=[2, 3, 5, 4, 5, 6, 7, 8, 6, 7], ngram_counts=[0, 4], ngram_indexes=[0, 1, 2, 3, 4, 5, 6])
+WORDS = ints(1, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8, dtype=np.int32).reshape(2, 6)
+for mode in ["TF", "IDF", "TFIDF"]:
+    for least, skips in [(1, 0), (1, 5), (2, 2)]:
+        lengths = dict(min_gram_length=least, max_gram_length=2, max_skip_count=skips)
+        case("TfIdfVectorizer", 9, [WORDS], mode=mode, weights=[0.5, 1.5, 2.0, 3.0, -1.0, 4.0, 0.25], **lengths, **GRAMS)
+case("TfIdfVectorizer", 9, [WORDS[0].astype(np.int64)], mode="TFIDF", min_gram_length=1, max_gram_length=1, max_skip_count=3, **GRAMS)
+TRIPLES = dict(pool_int64s=[1, 3, 3, 3, 1, 1, 3], ngram_counts=[0, 1, 1], ngram_indexes=[2, 0, 1])
+case("TfIdfVectorizer", 9, [WORDS], mode="TF", min_gram_length=1, max_gram_length=3, max_skip_count=1, **TRIPLES)
+
+# Steps of training.
+TRAINING = "ai.onnx.preview.training"
+
+
+def training(op, kept, count, tensors=1, **attributes):
+    shapes = [(2, 3), (4,)][:tensors]
+    inputs = [np.float32(0.1), np.int64(count)]
+    inputs += [ramp(*shape, seed=kind) for kind in range(2) for shape in shapes]
+    inputs += [np.abs(ramp(*shape, seed=kind)) + f32(0.2) for kind in range(2, 2 + kept) for shape in shapes]
+    case(op, 1, [np.asarray(x) for x in inputs], (1 + kept) * tensors, TRAINING, **attributes)
+
+
+for count in [0, 3]:
+    training("Adagrad", 1, count, 2, decay_factor=0.1, epsilon=1e-5, norm_coefficient=0.01)
+    training("Adam", 2, count, 2, alpha=0.95, beta=0.85, epsilon=1e-2, norm_coefficient=0.001, norm_coefficient_post=0.1)
+    for mode in ["standard", "nesterov"]:
+        training("Momentum", 1, count, 2, alpha=0.95, beta=0.85, norm_coefficient=0.001, mode=mode)
+training("Adagrad", 1, 1)
+training("Adam", 2, 1)
+
 
 def outputs_of(op, version, inputs, count, domain, attributes):
     names, feeds, declared, held = [], {}, [], []
@@ -256,6 +323,9 @@ def text(kind, value):
     if value is None:
         return "absent"
     value = np.asarray(value)
+    if value.dtype == np.float64:
+        # The reference widens where a scalar meets a tensor.
+        value = value.astype(np.float32)
     shape = ",".join(map(str, value.shape))
     elements = value.ravel().tolist()
     spelled = " ".join(repr(float(np.float32(v))) if value.dtype.kind == "f" else str(int(v)) for v in elements)

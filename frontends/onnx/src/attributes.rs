@@ -3,6 +3,7 @@
 use fornax_ir::types::Constant;
 
 use crate::error::{Error, Result, short};
+use crate::narrow::{self, Narrow};
 use crate::proto::{AttributeProto, GraphProto, NodeProto, attribute_type as kind};
 use crate::sparse;
 use crate::tensors::TensorLoader;
@@ -66,6 +67,12 @@ impl<'a> Attributes<'a> {
         let Some(attribute) = self.find(name, kind::TENSOR)? else { return Ok(None) };
         let tensor = attribute.t.as_ref().ok_or_else(|| self.error(name, "a tensor", "none"))?;
         self.loader.load(tensor, &format!("{}.{name}", self.node_name())).map(Some)
+    }
+
+    /// A tensor of elements below 8 bits, or of 8-bit floats, as it is carried; `None` if it is of others.
+    pub fn narrow_tensor(&self, name: &str) -> Result<Option<(Constant, Narrow)>> {
+        let Some(tensor) = self.find(name, kind::TENSOR)?.and_then(|a| a.t.as_ref()) else { return Ok(None) };
+        narrow::load(self.loader, tensor, &format!("{}.{name}", self.node_name()))
     }
 
     /// A sparse tensor, as a dense one.

@@ -13,6 +13,7 @@ use fornax_ir::types::{DType, Shape, TensorType};
 
 use crate::error::{Error, Result, short};
 use crate::limits::Limits;
+use crate::narrow::Narrow;
 use crate::proto::{DimensionValue, TypeProto, ValueInfoProto};
 use crate::tensors::{element_type, is_foreign};
 
@@ -35,15 +36,18 @@ impl fmt::Display for Declared {
     }
 }
 
-/// Reads a declared type; `None` if no type is declared.
+/// Reads a declared type, of elements that the IR has not the one that carries them; `None` if no type is declared.
 pub(crate) fn declared(place: &str, ty: Option<&TypeProto>) -> Result<Option<Declared>> {
     let Some(ty) = ty else { return Ok(None) };
     let Some(tensor) = &ty.tensor_type else {
         return Err(Error::Unsupported(vec![format!("{place}: a type other than dense tensors")]));
     };
-    let dtype = element_type(tensor.elem_type).map_err(|found| match is_foreign(tensor.elem_type) {
-        true => Error::Unsupported(vec![format!("{place}: elements of type {found}")]),
-        false => Error::model(place, "element type", "a numeric type", found),
+    let carried = Narrow::of(tensor.elem_type).map(|narrow| Ok(narrow.carrier()));
+    let dtype = carried.unwrap_or_else(|| element_type(tensor.elem_type)).map_err(|found| {
+        match is_foreign(tensor.elem_type) {
+            true => Error::Unsupported(vec![format!("{place}: elements of type {found}")]),
+            false => Error::model(place, "element type", "a numeric type", found),
+        }
     })?;
     let dim = |value: &Option<DimensionValue>| match value {
         Some(DimensionValue::Extent(extent)) => usize::try_from(*extent).map_or(Dim::Unknown, Dim::Known),

@@ -14,6 +14,7 @@ use crate::assembly::Assembly;
 use crate::attributes::{Attributes, node_name};
 use crate::domain::standard_domain;
 use crate::error::{Error, Result, short, variant};
+use crate::narrow::Narrow;
 use crate::proto::NodeProto;
 use crate::tensors::TensorLoader;
 
@@ -25,8 +26,10 @@ pub(crate) struct Context<'a> {
     pub(crate) node: &'a NodeProto,
     pub(crate) version: i64,
     pub(crate) inputs: Vec<Option<ValueId>>,
-    /// Which inputs stand for elements that the IR has not, whose type no schema is asked about.
-    pub(crate) narrow: Vec<bool>,
+    /// The element types of inputs that the IR has not, which no schema is asked about.
+    pub(crate) narrow: Vec<Option<Narrow>>,
+    /// The element type of the first result, where the IR has it not: the import function says so.
+    pub(crate) gives: Option<Narrow>,
     /// The batch, where the file fixes it to 1 and another was asked for.
     pub(crate) reopened: Option<usize>,
     /// Number of leading inputs that the import function asked for.
@@ -97,9 +100,9 @@ impl<'a> Context<'a> {
         self.node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |last| last + 1)
     }
 
-    /// Whether input `i` stands for elements of fewer than 8 bits, or of 8-bit floats.
-    pub fn is_narrow(&self, i: usize) -> bool {
-        self.narrow.get(i).copied().unwrap_or(false)
+    /// The element type of input `i`, where it is one of fewer than 8 bits, or of 8-bit floats.
+    pub fn narrow(&self, i: usize) -> Option<Narrow> {
+        self.narrow.get(i).copied().flatten()
     }
 
     /// Type of a value.

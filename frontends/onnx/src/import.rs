@@ -4,9 +4,11 @@
 //! its operator or variant is unsupported does not stop the import: its results are marked, what depends on them is
 //! skipped, and one error lists them all at the end. Any other error stops at once.
 
+mod batched_scan;
 mod branch;
 mod call;
 mod choice;
+pub(crate) mod flex;
 mod repeat;
 pub(crate) mod sequences;
 
@@ -27,7 +29,8 @@ use crate::error::{Error, Result, short};
 use crate::file::OnnxFile;
 use crate::limits::Limits;
 use crate::names::{join, plain_name};
-use crate::proto::{AttributeProto, NodeProto};
+use crate::narrow::Narrow;
+use crate::proto::{AttributeProto, NodeProto, ValueInfoProto};
 use crate::refusals::Refusals;
 use crate::registry;
 use crate::schema;
@@ -41,8 +44,8 @@ pub(crate) enum NamedValue {
     Absent,
     /// The result of something unsupported.
     Refused,
-    /// A value of elements that the IR has not, as numbers: of fewer than 8 bits, or 8-bit floats.
-    Narrow(ValueId),
+    /// A value of elements that the IR has not, one to a byte: of fewer than 8 bits, or 8-bit floats.
+    Narrow(ValueId, Narrow),
     /// A sequence of tensors, by its number in the importer's list.
     Sequence(usize),
 }
@@ -51,7 +54,7 @@ impl NamedValue {
     /// The value of the graph, if it is one.
     fn id(self) -> Option<ValueId> {
         match self {
-            Self::Known(id) | Self::Narrow(id) => Some(id),
+            Self::Known(id) | Self::Narrow(id, _) => Some(id),
             _ => None,
         }
     }
@@ -158,17 +161,19 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
     for (input, shape) in file.inputs().iter().zip(&bound.shapes) {
         let id = importer.assembly.input(&input.name, TensorType::new(input.dtype, shape.clone()));
         let value = known.get(&input.name).map(|v| importer.assembly.constant(&input.name, v.clone()));
-        values.insert(input.name.clone(), NamedValue::Known(value.unwrap_or(id)));
+        let id = value.unwrap_or(id);
+        let info = graph.input.iter().find(|info| info.name == input.name);
+        let kind = info.and_then(|info| Narrow::of_type(info.r#type.as_ref()));
+        values.insert(input.name.clone(), kind.map_or(NamedValue::Known(id), |kind| NamedValue::Narrow(id, kind)));
     }
     let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
     importer.nodes(&mut scope, &graph.node, &file.order)?;
     importer.refusals.finish()?;
     for (output, name) in graph.output.iter().zip(file.outputs()) {
         match importer.value(&scope, &output.name) {
-            Some(NamedValue::Known(id)) => importer.assembly.output(&name, id),
-            Some(NamedValue::Narrow(_)) => {
-                let why = format!("output {}: elements below 8 bits, or 8-bit floats", short(&output.name));
-                return Err(Error::Unsupported(vec![why]));
+            Some(value @ (NamedValue::Known(id) | NamedValue::Narrow(id, _))) => {
+                check_narrow(output, value)?;
+                importer.assembly.output(&name, id);
             }
             Some(NamedValue::Sequence(_)) => {
                 return Err(Error::Unsupported(vec![format!("output {}: a sequence", short(&output.name))]));
@@ -180,6 +185,20 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
         }
     }
     Ok(importer.assembly.finish())
+}
+
+/// Fails if an output is declared with a type that the IR has not and is of another, or the other way round.
+fn check_narrow(output: &ValueInfoProto, value: NamedValue) -> Result<()> {
+    let wanted = Narrow::of_type(output.r#type.as_ref());
+    let found = match value {
+        NamedValue::Narrow(_, kind) => Some(kind),
+        _ => None,
+    };
+    let named = |kind: Option<Narrow>| kind.map_or("another type", Narrow::name);
+    if output.r#type.is_none() || wanted == found {
+        return Ok(());
+    }
+    Err(Error::model(format!("output {}", short(&output.name)), "element type", named(wanted), named(found)))
 }
 
 impl<'m> Importer<'m> {
@@ -212,12 +231,15 @@ impl<'m> Importer<'m> {
                     self.refusals.initializer(name, why);
                     return Some(NamedValue::Refused);
                 }
-                let narrow = initializers.narrow.contains_key(name);
-                let from = if narrow { &initializers.narrow } else { &initializers.constants };
-                let (name, constant) = from.get_key_value(name)?;
+                let (name, constant, kind) = match initializers.narrow.get_key_value(name) {
+                    Some((name, (constant, kind))) => (name, constant, Some(*kind)),
+                    None => {
+                        initializers.constants.get_key_value(name).map(|(name, constant)| (name, constant, None))?
+                    }
+                };
                 let assembly = &mut self.assembly;
                 let id = *self.initializers.entry(name).or_insert_with(|| assembly.parameter(name, constant.clone()));
-                Some(if narrow { NamedValue::Narrow(id) } else { NamedValue::Known(id) })
+                Some(kind.map_or(NamedValue::Known(id), |kind| NamedValue::Narrow(id, kind)))
             }
         }
     }
@@ -253,6 +275,9 @@ impl<'m> Importer<'m> {
         {
             return Ok(results);
         }
+        if (domain, node.op_type.as_str()) == flex::OPERATOR {
+            return self.flex_attention(scope, node, operands, version);
+        }
         let refused = vec![NamedValue::Refused; node.output.len()];
         let Some(function) = registry::lookup(domain, &node.op_type, version) else {
             self.refusals.operator(node, version);
@@ -265,19 +290,27 @@ impl<'m> Importer<'m> {
             self.refusals.variants(node, vec!["a sequence as an operand".into()]);
             return Ok(refused);
         }
-        let narrow = |operand: &NamedValue| matches!(operand, NamedValue::Narrow(_));
+        let narrow = |operand: &NamedValue| matches!(operand, NamedValue::Narrow(..));
         if operands.iter().any(narrow) && !registry::takes_narrow(&node.op_type) {
             self.refusals.variants(node, vec!["elements below 8 bits, or 8-bit floats".into()]);
             return Ok(refused);
         }
         let mut cx = self.context(node, operands, version);
+        cx.gives = cx.narrow(0).filter(|_| registry::moves_narrow(&node.op_type));
         let bound = schema::check(&cx)?;
         let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
             true => cx.all_inputs_asked().and_then(|()| schema::check_results(&cx, bound, &ids)).map(|()| ids),
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
         });
         match results {
-            Ok(ids) => Ok(ids.into_iter().map(NamedValue::Known).collect()),
+            Ok(ids) => {
+                let gives = cx.gives;
+                let mut values: Vec<NamedValue> = ids.into_iter().map(NamedValue::Known).collect();
+                if let (Some(kind), Some(NamedValue::Known(id))) = (gives, values.first().copied()) {
+                    values[0] = NamedValue::Narrow(id, kind);
+                }
+                Ok(values)
+            }
             Err(Error::Unsupported(why)) => {
                 self.refusals.variants(node, why);
                 Ok(refused)
@@ -289,9 +322,13 @@ impl<'m> Importer<'m> {
     /// What an import function sees of a node; operands that are no tensors are absent.
     fn context<'a>(&'a mut self, node: &'a NodeProto, operands: &[NamedValue], version: i64) -> Context<'a> {
         let inputs = operands.iter().map(|operand| operand.id()).collect();
-        let narrow = operands.iter().map(|operand| matches!(operand, NamedValue::Narrow(_))).collect();
+        let kind = |operand: &NamedValue| match operand {
+            NamedValue::Narrow(_, kind) => Some(*kind),
+            _ => None,
+        };
+        let narrow = operands.iter().map(kind).collect();
         let (reopened, assembly, loader) = (self.reopened, &mut self.assembly, &self.file.loader);
-        Context { node, version, inputs, narrow, reopened, asked: Cell::new(0), assembly, loader }
+        Context { node, version, inputs, narrow, gives: None, reopened, asked: Cell::new(0), assembly, loader }
     }
 
     /// The results of a node that stands for others: one with a body, or of sequences. None of an operator of tensors.
@@ -313,6 +350,10 @@ impl<'m> Importer<'m> {
         if operands.contains(&NamedValue::Refused) {
             return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
         }
+        if node.op_type == "Scan" && operands.iter().any(|operand| matches!(operand, NamedValue::Narrow(..))) {
+            self.refusals.variants(node, vec!["elements below 8 bits, or 8-bit floats".into()]);
+            return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
+        }
         match node.op_type.as_str() {
             "If" => self.branch(scope, node, operands, version),
             "Loop" => self.repeat(scope, node, operands, version),
@@ -325,7 +366,7 @@ impl<'m> Importer<'m> {
     /// Gives results that this node computed the model's names of them.
     fn name_results(&mut self, scope: &Scope<'_>, node: &NodeProto, results: &[NamedValue], first_new: usize) {
         for (name, value) in node.output.iter().zip(results) {
-            let NamedValue::Known(id) = value else { continue };
+            let Some(id) = value.id() else { continue };
             if name.is_empty() || id.node.index() < first_new {
                 continue;
             }
@@ -333,11 +374,11 @@ impl<'m> Importer<'m> {
                 None => name.clone(),
                 Some(prefix) => match join(prefix, name) {
                     // The name it was given as the node's first result.
-                    name if name == self.assembly.graph().name_of(*id) => continue,
+                    name if name == self.assembly.graph().name_of(id) => continue,
                     name => self.assembly.fresh(&name),
                 },
             };
-            self.assembly.rename(*id, name);
+            self.assembly.rename(id, name);
         }
     }
 }

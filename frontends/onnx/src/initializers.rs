@@ -9,17 +9,18 @@ use std::collections::btree_map::Entry;
 use fornax_ir::types::Constant;
 
 use crate::error::{Error, Result, short};
+use crate::narrow::{self, Narrow};
 use crate::proto::GraphProto;
+use crate::sparse;
 use crate::tensors::TensorLoader;
-use crate::{narrow, sparse};
 
 /// The tensors that a graph holds.
 #[derive(Default)]
 pub(crate) struct Initializers {
     /// Those that are known, by name.
     pub constants: BTreeMap<String, Constant>,
-    /// Those of fewer than 8 bits and of 8-bit floats, as numbers, by name.
-    pub narrow: BTreeMap<String, Constant>,
+    /// Those of fewer than 8 bits and of 8-bit floats, as they are carried, by name.
+    pub narrow: BTreeMap<String, (Constant, Narrow)>,
     /// Why the others are not, by name.
     pub foreign: BTreeMap<String, Vec<String>>,
 }
@@ -29,8 +30,8 @@ impl Initializers {
     pub fn of(graph: &GraphProto, loader: &TensorLoader) -> Result<Self> {
         let mut found = Self::default();
         for tensor in &graph.initializer {
-            if let Some(constant) = narrow::load(loader, tensor, &tensor.name)? {
-                found.add_narrow(&tensor.name, constant)?;
+            if let Some(narrow) = narrow::load(loader, tensor, &tensor.name)? {
+                found.add_narrow(&tensor.name, narrow)?;
                 continue;
             }
             found.add(&tensor.name, loader.load(tensor, &tensor.name))?;
@@ -42,14 +43,14 @@ impl Initializers {
         Ok(found)
     }
 
-    fn add_narrow(&mut self, name: &str, constant: Constant) -> Result<()> {
+    fn add_narrow(&mut self, name: &str, (constant, kind): (Constant, Narrow)) -> Result<()> {
         if name.is_empty() {
             return Err(Error::model("graph", "initializer", "a name", "none"));
         }
         if self.contains(name) {
             return Err(Error::tensor(short(name), "name", "a unique one", "two initializers of this name"));
         }
-        self.narrow.insert(name.to_string(), constant.with_origins(vec![name.to_string()]));
+        self.narrow.insert(name.to_string(), (constant.with_origins(vec![name.to_string()]), kind));
         Ok(())
     }
 

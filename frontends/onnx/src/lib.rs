@@ -36,6 +36,7 @@ mod proto;
 mod refusals;
 mod registry;
 mod schema;
+mod single;
 mod sparse;
 mod tensors;
 
@@ -44,4 +45,4 @@ pub use export::{ExportOptions, export};
 pub use file::{OnnxFile, Outline};
 pub use limits::Limits;
 pub use registry::operators;
-pub use tensors::read_tensor;
+pub use single::read_tensor;

@@ -1,42 +1,92 @@
-//! Tensors of element types below 8 bits, and of 8-bit floats: what their elements are as numbers.
+//! Elements below 8 bits, and 8-bit floats, which the IR has no types for: how a value of them is carried, and what its elements are as numbers.
 //!
-//! In: a tensor of the file. Out: a constant of `i8` or `u8` for integers, of `f32` for floats, which hold every element exactly; and ONNX's number of the type.
-//! Only operators that turn such elements into numbers take them (DequantizeLinear, Cast): the importer keeps the type with the value.
+//! Such a value is carried one element to a byte: integers as `i8` or `u8`, floats as the bits that they are, in `u8`. That is what an input,
+//! an output and a constant of the graph hold. The importer keeps the type with the value; only operators that move elements or turn them into
+//! numbers and back (`ops/narrow.rs`) take it.
 
 use fornax_ir::types::{Constant, DType, TensorType};
 
 use crate::error::{Error, Result, short};
-use crate::proto::TensorProto;
+use crate::proto::{TensorProto, TypeProto};
 use crate::tensors::TensorLoader;
 
-/// How the elements of a type lie in bytes.
-enum Layout {
-    /// Integers of so many bits, the first in the lowest; whether they have a sign.
-    Integers(u32, bool),
-    /// Floats of so many bits, and what each of them is.
-    Floats(u32, fn(u8) -> f32),
+/// An element type that the IR has not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Narrow {
+    /// Integers of so many bits, and whether they have a sign.
+    Integer(u32, bool),
+    /// Floats with a sign.
+    Float(Format),
+    /// `float8e8m0`: powers of two, 2^-127 and up, and one NaN.
+    Exponent,
 }
 
-/// A type that is read here, by ONNX's number.
-fn layout(code: i32) -> Option<Layout> {
-    Some(match code {
-        17 => Layout::Floats(8, |b| float(b, 4, 7, Special::Finite)),
-        18 => Layout::Floats(8, |b| float(b, 4, 8, Special::Unsigned)),
-        19 => Layout::Floats(8, |b| float(b, 5, 15, Special::Infinite)),
-        20 => Layout::Floats(8, |b| float(b, 5, 16, Special::Unsigned)),
-        21 => Layout::Integers(4, false),
-        22 => Layout::Integers(4, true),
-        23 => Layout::Floats(4, |b| float((b & 8) << 4 | (b & 7) << 4, 2, 1, Special::None)),
-        24 => Layout::Floats(8, |b| if b == u8::MAX { f32::NAN } else { (f64::from(b) - 127.0).exp2() as f32 }),
-        25 => Layout::Integers(2, false),
-        26 => Layout::Integers(2, true),
-        _ => return None,
-    })
+/// A float of a sign, an exponent and a mantissa.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Format {
+    pub exponent_bits: u32,
+    pub mantissa_bits: u32,
+    pub bias: i32,
+    pub special: Special,
+}
+
+impl Format {
+    const E4M3FN: Self = Self::new(4, 3, 7, Special::Finite);
+    const E4M3FNUZ: Self = Self::new(4, 3, 8, Special::Unsigned);
+    const E5M2: Self = Self::new(5, 2, 15, Special::Infinite);
+    const E5M2FNUZ: Self = Self::new(5, 2, 16, Special::Unsigned);
+    const E2M1: Self = Self::new(2, 1, 1, Special::None);
+
+    const fn new(exponent_bits: u32, mantissa_bits: u32, bias: i32, special: Special) -> Self {
+        Self { exponent_bits, mantissa_bits, bias, special }
+    }
+
+    /// The bit of the sign.
+    pub fn sign(self) -> u8 {
+        1 << (self.exponent_bits + self.mantissa_bits)
+    }
+
+    /// The bits of the largest number.
+    pub fn largest(self) -> u8 {
+        let all = self.sign() - 1;
+        match self.special {
+            Special::None | Special::Unsigned => all,
+            Special::Finite => all - 1,
+            Special::Infinite => all - (1 << self.mantissa_bits),
+        }
+    }
+
+    /// The bits of what is no number; a type without it has -0 there, as conversions of the standard's own cases do.
+    pub fn nan(self) -> u8 {
+        match self.special {
+            Special::None | Special::Unsigned => self.sign(),
+            Special::Finite => self.sign() - 1,
+            Special::Infinite => self.sign() - 2,
+        }
+    }
+
+    /// What an element is.
+    fn number(self, bits: u8) -> f32 {
+        let (sign, below) = (self.sign(), bits & (self.sign() - 1));
+        let (exponent, mantissa) = (i32::from(below) >> self.mantissa_bits, below & ((1 << self.mantissa_bits) - 1));
+        let negative = if bits & sign != 0 { -1.0 } else { 1.0 };
+        match self.special {
+            Special::Unsigned if below == 0 && negative < 0.0 => return f32::NAN,
+            Special::Finite if below == sign - 1 => return f32::NAN,
+            Special::Infinite if below > self.largest() => {
+                return if mantissa == 0 { negative * f32::INFINITY } else { f32::NAN };
+            }
+            _ => {}
+        }
+        let whole = f64::from(1u32 << self.mantissa_bits);
+        let fraction = f64::from(mantissa) / whole + if exponent > 0 { 1.0 } else { 0.0 };
+        (f64::from(negative) * fraction * f64::from(exponent.max(1) - self.bias).exp2()) as f32
+    }
 }
 
 /// What the largest exponents, or a zero with a sign, stand for.
-#[derive(PartialEq)]
-enum Special {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Special {
     /// Numbers.
     None,
     /// The largest of all is a NaN.
@@ -47,47 +97,98 @@ enum Special {
     Unsigned,
 }
 
-/// An 8-bit float of a sign, so many bits of exponent, and the rest.
-fn float(bits: u8, exponent_bits: u32, bias: i32, special: Special) -> f32 {
-    let mantissa_bits = 7 - exponent_bits;
-    let (exponent, mantissa) = (i32::from(bits & 0x7F) >> mantissa_bits, bits & ((1 << mantissa_bits) - 1));
-    let sign = if bits & 0x80 != 0 { -1.0 } else { 1.0 };
-    let last = exponent == (1 << exponent_bits) - 1;
-    match special {
-        Special::Unsigned if bits == 0x80 => return f32::NAN,
-        Special::Finite if bits & 0x7F == 0x7F => return f32::NAN,
-        Special::Infinite if last => return if mantissa == 0 { sign * f32::INFINITY } else { f32::NAN },
-        _ => {}
+impl Narrow {
+    /// The type of ONNX's number; none if the IR has it, or nobody.
+    pub fn of(code: i32) -> Option<Self> {
+        Some(match code {
+            17 => Self::Float(Format::E4M3FN),
+            18 => Self::Float(Format::E4M3FNUZ),
+            19 => Self::Float(Format::E5M2),
+            20 => Self::Float(Format::E5M2FNUZ),
+            21 => Self::Integer(4, false),
+            22 => Self::Integer(4, true),
+            23 => Self::Float(Format::E2M1),
+            24 => Self::Exponent,
+            25 => Self::Integer(2, false),
+            26 => Self::Integer(2, true),
+            _ => return None,
+        })
     }
-    let whole = f64::from(1u32 << mantissa_bits);
-    let fraction = f64::from(mantissa) / whole + if exponent > 0 { 1.0 } else { 0.0 };
-    (f64::from(sign) * fraction * f64::from(exponent.max(1) - bias).exp2()) as f32
+
+    /// The type of a declared tensor.
+    pub fn of_type(ty: Option<&TypeProto>) -> Option<Self> {
+        Self::of(ty?.tensor_type.as_ref()?.elem_type)
+    }
+
+    /// The standard's name of the type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Integer(2, false) => "uint2",
+            Self::Integer(2, true) => "int2",
+            Self::Integer(_, false) => "uint4",
+            Self::Integer(_, true) => "int4",
+            Self::Float(Format::E4M3FN) => "float8e4m3fn",
+            Self::Float(Format::E4M3FNUZ) => "float8e4m3fnuz",
+            Self::Float(Format::E5M2) => "float8e5m2",
+            Self::Float(Format::E5M2FNUZ) => "float8e5m2fnuz",
+            Self::Float(_) => "float4e2m1",
+            Self::Exponent => "float8e8m0",
+        }
+    }
+
+    /// The type that carries an element.
+    pub fn carrier(self) -> DType {
+        if matches!(self, Self::Integer(_, true)) { DType::I8 } else { DType::U8 }
+    }
+
+    /// The smallest and the largest integer; none of floats.
+    pub fn range(self) -> Option<(f64, f64)> {
+        match self {
+            Self::Integer(bits, true) => Some((-f64::from(1u32 << (bits - 1)), f64::from((1u32 << (bits - 1)) - 1))),
+            Self::Integer(bits, false) => Some((0.0, f64::from((1u32 << bits) - 1))),
+            _ => None,
+        }
+    }
+
+    /// What a carried float is.
+    pub fn number(self, carried: u8) -> f32 {
+        match self {
+            Self::Integer(..) if self.carrier() == DType::I8 => f32::from(carried as i8),
+            Self::Integer(..) => f32::from(carried),
+            Self::Float(format) => format.number(carried),
+            Self::Exponent if carried == u8::MAX => f32::NAN,
+            Self::Exponent => (f64::from(carried) - 127.0).exp2() as f32,
+        }
+    }
+
+    /// Bits of an element in a file, the first in the lowest of a byte.
+    fn bits(self) -> usize {
+        match self {
+            Self::Integer(bits, _) => bits as usize,
+            Self::Float(format) => (1 + format.exponent_bits + format.mantissa_bits) as usize,
+            Self::Exponent => 8,
+        }
+    }
 }
 
-/// The elements of a tensor as numbers; nothing if its type is none of these.
-pub(crate) fn load(loader: &TensorLoader, tensor: &TensorProto, name: &str) -> Result<Option<Constant>> {
-    let Some(layout) = layout(tensor.data_type) else { return Ok(None) };
+/// A tensor of one of these types as it is carried, and the type; nothing if it is of another.
+pub(crate) fn load(loader: &TensorLoader, tensor: &TensorProto, name: &str) -> Result<Option<(Constant, Narrow)>> {
+    let Some(kind) = Narrow::of(tensor.data_type) else { return Ok(None) };
     let shape = loader.shape(&tensor.dims, &short(name))?;
-    let count = shape.numel();
-    let bits = match layout {
-        Layout::Integers(bits, _) | Layout::Floats(bits, _) => bits as usize,
-    };
+    let (count, bits) = (shape.numel(), kind.bits());
     let bytes = loader.bytes(tensor, name, count.saturating_mul(bits).div_ceil(8))?;
-    let (per_byte, mask) = (8 / bits, ((1u16 << bits) - 1) as u8);
+    let ty = TensorType::new(kind.carrier(), shape);
+    if bits == 8 {
+        return Ok(Some((Constant::from_bytes(ty, bytes), kind)));
+    }
+    let (per_byte, mask) = (8 / bits, (1u8 << bits) - 1);
     let element = |i: usize| bytes[i / per_byte] >> (i % per_byte * bits) & mask;
-    let constant = match layout {
-        Layout::Integers(bits, signed) => {
-            let dtype = if signed { DType::I8 } else { DType::U8 };
-            let extend = |b: u8| if signed { (b << (8 - bits)) as i8 >> (8 - bits) } else { b as i8 };
-            let values: Vec<u8> = (0..count).map(|i| extend(element(i)) as u8).collect();
-            Constant::from_bytes(TensorType::new(dtype, shape), values)
-        }
-        Layout::Floats(_, number) => {
-            let values: Vec<u8> = (0..count).flat_map(|i| number(element(i)).to_le_bytes()).collect();
-            Constant::from_bytes(TensorType::new(DType::F32, shape), values)
-        }
+    let carried = |b: u8| match kind {
+        Narrow::Integer(_, true) => ((b << (8 - bits)) as i8 >> (8 - bits)) as u8,
+        _ => b,
     };
-    Ok(Some(constant))
+    let values: Vec<u8> = (0..count).map(|i| carried(element(i))).collect();
+    Ok(Some((Constant::from_bytes(ty, values), kind)))
 }
 
 impl TensorLoader {
@@ -115,10 +216,7 @@ mod tests {
 
     #[test]
     fn small_floats_are_what_their_tables_say() {
-        let of = |code: i32, bits: u8| match layout(code) {
-            Some(Layout::Floats(_, number)) => number(bits),
-            _ => panic!("{code}"),
-        };
+        let of = |code: i32, bits: u8| Narrow::of(code).expect("one of these types").number(bits);
         // The largest, the smallest normal and subnormal ones, and what is no number.
         assert_eq!([of(17, 0x7E), of(17, 0x08), of(17, 0x01)], [448.0, 0.015625, 0.001953125]);
         assert_eq!([of(18, 0x7F), of(18, 0x08), of(18, 0x01)], [240.0, 0.0078125, 0.0009765625]);

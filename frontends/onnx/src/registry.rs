@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::context::ImportFn;
+use crate::import::flex;
 use crate::import::sequences;
 use crate::ops::{
-    activation, attention, classical, constant, conv, early, einsum, elementwise, fused, indexing, linear, losses,
-    movement, normalization, pool, power, qlinear, quantize, recurrent, reduce, resize, rotary, sampling, shape,
-    spectral, transformer, trigonometry, unary,
+    activation, attention, classical, constant, conv, early, einsum, elementwise, fused, grams, indexing, linear,
+    losses, movement, normalization, optimizers, pool, power, qlinear, quantize, recurrent, reduce, regions, resize,
+    rotary, sampling, shape, spectral, transformer, trees, trigonometry, unary,
 };
 use crate::schema;
 
@@ -31,6 +32,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Attention", 23, attention::attention),
     ("AveragePool", 1, pool::average_pool),
     ("BatchNormalization", 1, normalization::batch_normalization),
+    ("BitCast", 26, elementwise::bit_cast),
     ("BitShift", 11, elementwise::bit_shift),
     ("BitwiseAnd", 18, elementwise::and),
     ("BitwiseNot", 18, elementwise::bitwise_not),
@@ -55,6 +57,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("CumProd", 26, constant::cum_prod),
     ("CumSum", 11, constant::cum_sum),
     ("DFT", 17, spectral::dft),
+    ("DeformConv", 19, regions::deform_conv),
     ("DepthToSpace", 1, movement::depth_to_space),
     ("DequantizeLinear", 10, quantize::dequantize_linear),
     ("Det", 11, linear::det),
@@ -99,6 +102,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("MatMulInteger", 10, quantize::matmul_integer),
     ("Max", 1, elementwise::max),
     ("MaxPool", 1, pool::max_pool),
+    ("MaxUnpool", 9, regions::max_unpool),
     ("Mean", 1, elementwise::mean),
     ("MeanVarianceNormalization", 9, normalization::mean_variance_normalization),
     ("MelWeightMatrix", 17, spectral::mel_weight_matrix),
@@ -132,6 +136,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Reshape", 1, shape::reshape_to),
     ("Resize", 10, resize::resize),
     ("ReverseSequence", 10, indexing::reverse_sequence),
+    ("RoiAlign", 10, regions::roi_align),
     ("RotaryEmbedding", 23, rotary::rotary_embedding),
     ("STFT", 17, spectral::stft),
     ("ScaledTanh", 1, early::scaled_tanh),
@@ -155,6 +160,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("SwiGLU", 28, activation::swiglu),
     ("Tan", 7, trigonometry::tan),
     ("TensorScatter", 24, indexing::tensor_scatter),
+    ("TfIdfVectorizer", 9, grams::tf_idf_vectorizer),
     ("Tile", 1, movement::tile),
     ("TopK", 1, reduce::top_k),
     ("Transpose", 1, movement::transpose_axes),
@@ -212,21 +218,35 @@ const RUNTIMES: &[(&str, ImportFn)] = &[
 /// The domain of classical models.
 const ML: &str = "ai.onnx.ml";
 
-/// Operators of classical models, from version 1 on, in the order of the names.
-const CLASSICAL: &[(&str, ImportFn)] = &[
-    ("ArrayFeatureExtractor", classical::array_feature_extractor),
-    ("Binarizer", classical::binarizer),
-    ("LinearRegressor", classical::linear_regressor),
-    ("Normalizer", classical::normalizer),
-    ("Scaler", classical::scaler),
+/// Operators of classical models: name, first version and import function, in the order of the names.
+const CLASSICAL: &[(&str, i64, ImportFn)] = &[
+    ("ArrayFeatureExtractor", 1, classical::array_feature_extractor),
+    ("Binarizer", 1, classical::binarizer),
+    ("LinearRegressor", 1, classical::linear_regressor),
+    ("Normalizer", 1, classical::normalizer),
+    ("Scaler", 1, classical::scaler),
+    ("TreeEnsemble", 5, trees::tree_ensemble),
 ];
+
+/// The domain of steps of training.
+const TRAINING: &str = "ai.onnx.preview.training";
+
+/// Steps of training: name, first version and import function, in the order of the names.
+const OPTIMIZERS: &[(&str, i64, ImportFn)] =
+    &[("Adagrad", 1, optimizers::adagrad), ("Adam", 1, optimizers::adam), ("Momentum", 1, optimizers::momentum)];
 
 /// Operators with a body, which the importer itself takes apart.
 const BODIES: &[(&str, i64)] = &[("If", 1), ("Loop", 1), ("Scan", 8)];
 
-/// Whether an operator takes elements of fewer than 8 bits and 8-bit floats as the numbers that they are.
+/// Whether an operator takes elements of fewer than 8 bits and 8-bit floats.
 pub(crate) fn takes_narrow(op_type: &str) -> bool {
-    matches!(op_type, "DequantizeLinear" | "Cast" | "CastLike")
+    matches!(op_type, "BitCast" | "Cast" | "CastLike" | "DequantizeLinear" | "QuantizeLinear" | "Shape" | "Size")
+        || moves_narrow(op_type)
+}
+
+/// Whether an operator moves elements of fewer than 8 bits and 8-bit floats as they are.
+pub(crate) fn moves_narrow(op_type: &str) -> bool {
+    matches!(op_type, "Flatten" | "Identity" | "Pad" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze")
 }
 
 /// Whether an operator stands for others: one with a body, or of sequences.
@@ -238,19 +258,23 @@ pub(crate) fn is_structural(op_type: &str, version: i64) -> bool {
 pub(crate) fn lookup(domain: &str, op_type: &str, version: i64) -> Option<ImportFn> {
     let of =
         |list: &[(&str, ImportFn)]| list.binary_search_by(|(name, _)| (*name).cmp(op_type)).ok().map(|at| list[at].1);
+    let since = |list: &[(&str, i64, ImportFn)]| {
+        let at = list.binary_search_by(|(name, _, _)| (*name).cmp(op_type)).ok()?;
+        (version >= list[at].1).then_some(list[at].2)
+    };
     match domain {
         MICROSOFT => return of(RUNTIMES),
-        ML => return of(CLASSICAL),
+        ML => return since(CLASSICAL),
+        TRAINING => return since(OPTIMIZERS),
         _ => {}
     }
     if !matches!(domain, "" | "ai.onnx") || matches!(schema::of("", op_type, version), schema::Found::Removed(_)) {
         return None;
     }
-    let Ok(at) = OPERATORS.binary_search_by(|(name, _, _)| (*name).cmp(op_type)) else {
-        return unary::of_name(op_type).filter(|row| version >= row.since).map(|_| unary::import as ImportFn);
-    };
-    let (_, since, function) = OPERATORS[at];
-    (version >= since).then_some(function)
+    if OPERATORS.binary_search_by(|(name, _, _)| (*name).cmp(op_type)).is_ok() {
+        return since(OPERATORS);
+    }
+    unary::of_name(op_type).filter(|row| version >= row.since).map(|_| unary::import as ImportFn)
 }
 
 /// Name, domain and first version of every operator that is imported.
@@ -261,8 +285,11 @@ pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
     // A function with an import of its own is in both lists.
     let all: BTreeMap<&str, i64> = functions.chain(own).chain(structural).collect();
     let runtimes = RUNTIMES.iter().map(|(name, _)| (*name, MICROSOFT, 1));
-    let classical = CLASSICAL.iter().map(|(name, _)| (*name, ML, 1));
-    all.into_iter().map(|(name, since)| (name, "", since)).chain(classical).chain(runtimes).collect()
+    let classical = CLASSICAL.iter().map(|(name, since, _)| (*name, ML, *since));
+    let training = OPTIMIZERS.iter().map(|(name, since, _)| (*name, TRAINING, *since));
+    let flex = (flex::OPERATOR.1, flex::OPERATOR.0, 1);
+    let own = all.into_iter().map(|(name, since)| (name, "", since));
+    own.chain(classical).chain([flex]).chain(training).chain(runtimes).collect()
 }
 
 #[cfg(test)]
@@ -273,6 +300,7 @@ mod tests {
     fn names_are_in_order() {
         assert!(OPERATORS.is_sorted_by(|a, b| a.0 < b.0));
         assert!(RUNTIMES.is_sorted_by(|a, b| a.0 < b.0) && CLASSICAL.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(OPTIMIZERS.is_sorted_by(|a, b| a.0 < b.0));
     }
 
     #[test]

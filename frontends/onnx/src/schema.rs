@@ -54,7 +54,7 @@ pub(crate) fn check(cx: &Context<'_>) -> Result<Bound> {
     let mut bound = Bound::new();
     for (slot, id) in cx.inputs.iter().enumerate() {
         let (Some(id), Some(operand)) = (id, at(&schema.inputs, slot)) else { continue };
-        if cx.is_narrow(slot) {
+        if cx.narrow(slot).is_some() {
             continue;
         }
         element_type(cx, schema, operand, cx.ty(*id).dtype, &mut bound)?;
@@ -74,6 +74,9 @@ pub(crate) fn check_results(cx: &Context<'_>, mut bound: Bound, results: &[Value
     let Found::Schema(schema) = of(cx.domain(), cx.op_type(), cx.version()) else { return Ok(()) };
     for (slot, (id, name)) in results.iter().zip(&cx.node.output).enumerate() {
         let Some(operand) = at(&schema.outputs, slot).filter(|_| !name.is_empty()) else { continue };
+        if slot == 0 && cx.gives.is_some() {
+            continue;
+        }
         element_type(cx, schema, operand, cx.ty(*id).dtype, &mut bound)?;
     }
     Ok(())

@@ -6,7 +6,6 @@
 
 use bytes::Bytes;
 use fornax_ir::types::{Constant, DType, Shape, TensorType};
-use prost::Message;
 
 use crate::error::{Error, Result, short};
 use crate::external::ExternalFiles;
@@ -67,18 +66,6 @@ impl TensorLoader {
         self.limits.check_shape(place, &shape)?;
         Ok(shape)
     }
-}
-
-/// Decodes a serialised `TensorProto` (a `.pb` file of a test case): its name, and its elements.
-///
-/// # Errors
-/// [`Error`] if the bytes are not a dense tensor of numbers within `limits`, or its data is in another file.
-pub fn read_tensor(bytes: Bytes, limits: &Limits) -> Result<(String, Constant)> {
-    let tensor = TensorProto::decode(bytes)
-        .map_err(|e| Error::tensor("of the file", "encoding", "a serialised TensorProto", e.to_string()))?;
-    let loader = TensorLoader { limits: limits.clone(), external: ExternalFiles::new(None) };
-    let constant = loader.load(&tensor, "of the file")?;
-    Ok((tensor.name, constant))
 }
 
 /// ONNX's number of an element type.

@@ -169,6 +169,33 @@ fn a_scan_takes_slices_and_leaves_slices() {
 }
 
 #[test]
+fn a_scan_of_opset_8_takes_a_batch_of_sequences() {
+    let body = body(
+        &["sum", "slice"],
+        &["more", "shown"],
+        vec![node("Add", &["sum", "slice"], &["more"]), node("Neg", &["more"], &["shown"])],
+    );
+    let scan = |lengths: &str, attributes: Vec<AttributeProto>| {
+        let attributes = [vec![body.clone(), int("num_scan_inputs", 1)], attributes].concat();
+        let node = with(node("Scan", &[lengths, "zero", "x"], &["last", "all"]), attributes);
+        let lengths = |name: &str, of: [i64; 3]| {
+            let raw_data = of.iter().flat_map(|length| length.to_le_bytes()).collect();
+            TensorProto { name: name.into(), data_type: INT64, dims: vec![3], raw_data, ..Default::default() }
+        };
+        let held = vec![raw_f32("zero", &[3], &[0.0; 3]), lengths("whole", [2; 3]), lengths("part", [2, 1, 2])];
+        let mut model = over_x(&["last", "all"], vec![node], held);
+        model.opset_import = vec![opset("", 8)];
+        model
+    };
+    let forward = [vec![1.0, 5.0, 9.0], vec![0.0, -1.0, -2.0, -5.0, -4.0, -9.0]];
+    assert_eq!(run(&scan("", vec![])), forward);
+    assert_eq!(run(&scan("whole", vec![])), forward);
+    let reversed = scan("", vec![ints("directions", &[1])]);
+    assert_eq!(run(&reversed), [vec![1.0, 5.0, 9.0], vec![-1.0, -1.0, -3.0, -5.0, -5.0, -9.0]]);
+    assert!(refusal(&scan("part", vec![])).contains("sequence_lens other than the length of all sequences"));
+}
+
+#[test]
 fn sequences_vanish() {
     let nodes = vec![
         node("SplitToSequence", &["x"], &["rows"]),
@@ -206,4 +233,43 @@ fn optionals_are_what_they_hold() {
     ];
     let found = run(&over_x(&["y", "t"], nodes, vec![]));
     assert_eq!(found, [vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0], vec![1.0]]);
+}
+
+/// `FlexAttention` of two query heads over one of keys and values, of length 2 and size 1; its graphs may read `mask` and `two`.
+fn flex(attributes: Vec<AttributeProto>) -> ModelProto {
+    let node = node("FlexAttention", &["q", "kv", "kv"], &["y"]);
+    let node = NodeProto { domain: "ai.onnx.preview".into(), ..with(node, attributes) };
+    let inputs = vec![value("q", FLOAT, Some(&["1", "2", "1", "1"])), value("kv", FLOAT, Some(&["1", "1", "2", "1"]))];
+    let mut model = model(inputs, vec![named("y")], vec![node]);
+    model.opset_import.push(opset("ai.onnx.preview", 1));
+    let held = vec![raw_f32("mask", &[2], &[0.0, f32::NEG_INFINITY]), raw_f32("two", &[], &[2.0])];
+    model.graph.mut_or_insert_default().initializer = held;
+    model
+}
+
+#[test]
+fn attention_passes_through_the_graphs_of_its_node() {
+    let run = |attributes: Vec<AttributeProto>| {
+        let graph = import(&flex(attributes)).unwrap();
+        // The first head sees both keys alike; of the second one a score is larger by ln 3 times the scale.
+        let q = Literal::from_f32([1, 2, 1, 1], &[0.0, 3f32.ln()]);
+        let kv = Literal::from_f32([1, 1, 2, 1], &[1.0, 2.0]);
+        evaluate(&graph, &[q, kv]).unwrap()[0].to_f64()
+    };
+    let about = |found: Vec<f64>, expected: [f64; 2]| {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}, expected {expected:?}");
+    };
+    let graph =
+        |name: &str, node: NodeProto| AttributeProto { name: name.into(), ..body(&["in"], &["out"], vec![node]) };
+    about(run(vec![]), [1.5, 1.75]);
+    about(run(vec![float("scale", 2.0)]), [1.5, 1.9]);
+    let masked = || graph("score_mod", node("Add", &["in", "mask"], &["out"]));
+    about(run(vec![masked()]), [1.0, 1.0]);
+    let doubled = || graph("prob_mod", node("Mul", &["in", "two"], &["out"]));
+    about(run(vec![doubled()]), [3.0, 3.5]);
+    about(run(vec![masked(), doubled()]), [2.0, 2.0]);
+    let half = graph("score_mod", with(node("Cast", &["in"], &["out"]), vec![int("to", 10)]));
+    assert!(refusal(&flex(vec![half])).contains("score_mod: expected a result of f32[1,2,1,2], found f16[1,2,1,2]"));
+    let unknown = graph("score_mod", node("Nowhere", &["in", "mask"], &["out"]));
+    assert!(refusal(&flex(vec![unknown])).contains("Nowhere"));
 }

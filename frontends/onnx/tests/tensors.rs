@@ -7,7 +7,7 @@ use fornax_ir::inputs::Bindings;
 use fornax_ir::types::{Constant, DType};
 use fornax_onnx::{Limits, OnnxFile};
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, tensor_proto};
+use onnx_protobuf::{AttributeProto, Message, ModelProto, NodeProto, SparseTensorProto, TensorProto, tensor_proto};
 use support::*;
 
 /// A model whose only output is the tensor.
@@ -88,10 +88,6 @@ fn every_fault_of_a_tensor_is_named() {
         (tensor(8, &[1]), "unsupported: tensor t: elements of type STRING"),
         (tensor(22, &[1]), "tensor t: data: expected 1 bytes, found 0 bytes"),
         (
-            TensorProto { raw_data: vec![7], ..tensor(22, &[1]) },
-            "unsupported: output t: elements below 8 bits, or 8-bit floats",
-        ),
-        (
             TensorProto { int64_data: vec![1], ..tensor(1, &[1]) },
             "tensor t: data: expected raw_data or float_data for f32, found int64_data",
         ),
@@ -111,6 +107,28 @@ fn every_fault_of_a_tensor_is_named() {
     for (proto, message) in rows {
         assert_eq!(refused(proto), message);
     }
+}
+
+#[test]
+fn elements_below_8_bits_are_unpacked_one_to_a_byte() {
+    let read = |tensor: TensorProto| {
+        let bytes = tensor.write_to_bytes().unwrap();
+        let constant = fornax_onnx::read_tensor(bytes.into(), &Limits::default()).map_err(|e| e.to_string())?.1;
+        Ok::<_, String>((constant.ty.to_string(), constant.bytes().unwrap().to_vec()))
+    };
+    let raw = |code, dims: &[i64], raw: &[u8]| TensorProto { raw_data: raw.to_vec(), ..tensor(code, dims) };
+    let found = |ty: &str, bytes: &[u8]| Ok((ty.to_string(), bytes.to_vec()));
+    assert_eq!(read(raw(22, &[3], &[0xF1, 0x07])), found("i8[3]", &[1, 0xFF, 7]));
+    assert_eq!(read(raw(21, &[3], &[0xF1, 0x07])), found("u8[3]", &[1, 15, 7]));
+    assert_eq!(read(raw(26, &[5], &[0b1110_0100, 0b01])), found("i8[5]", &[0, 1, 0xFE, 0xFF, 1]));
+    assert_eq!(read(raw(25, &[5], &[0b1110_0100, 0b01])), found("u8[5]", &[0, 1, 2, 3, 1]));
+    // Floats are their bits, of four bits or of eight; typed fields hold them as raw ones do.
+    assert_eq!(read(raw(23, &[2], &[0xE3])), found("u8[2]", &[3, 14]));
+    let typed = TensorProto { int32_data: vec![0x38, 0xC4], ..tensor(17, &[2]) };
+    assert_eq!(read(typed), found("u8[2]", &[0x38, 0xC4]));
+    assert_eq!(read(raw(24, &[], &[127])), found("u8[]", &[127]));
+    let short = read(raw(22, &[3], &[0xF1])).unwrap_err();
+    assert!(short.ends_with("data: expected 2 bytes, found 1 bytes"), "{short}");
 }
 
 #[test]

@@ -107,9 +107,9 @@ impl Importer<'_> {
             }
             values.insert(name.clone(), NamedValue::Refused);
         }
-        for (name, constant) in initializers.narrow {
+        for (name, (constant, kind)) in initializers.narrow {
             let id = self.assembly.constant(&join(&prefix, &name), constant);
-            values.insert(name, NamedValue::Narrow(id));
+            values.insert(name, NamedValue::Narrow(id, kind));
         }
         for (name, constant) in initializers.constants {
             let id = self.assembly.constant(&join(&prefix, &name), constant);

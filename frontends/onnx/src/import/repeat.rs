@@ -134,6 +134,12 @@ impl<'m> Importer<'m> {
     ) -> Result<Vec<NamedValue>> {
         let mut results = Vec::with_capacity(left.len());
         for values in left {
+            if values.iter().any(|value| matches!(value, NamedValue::Narrow(..))) {
+                self.refusals
+                    .variants(node, vec!["results of every trip of elements below 8 bits, or 8-bit floats".into()]);
+                results.push(NamedValue::Refused);
+                continue;
+            }
             let known: Option<Vec<ValueId>> = values.iter().map(|v| v.id()).collect();
             let cx = &mut self.context(node, operands, version);
             let Some(known) = known.filter(|known| !known.is_empty()) else {
@@ -160,8 +166,7 @@ impl<'m> Importer<'m> {
     ) -> Result<Vec<NamedValue>> {
         let body = self.body(node)?;
         if version < 9 {
-            self.refusals.variants(node, vec!["a batch of sequences (before opset 9)".into()]);
-            return Ok(vec![NamedValue::Refused; node.output.len()]);
+            return self.batched_scan(scope, node, operands, version);
         }
         let cx = self.context(node, operands, version);
         let scanned = support::extent(&cx, "num_scan_inputs", cx.attrs().require_int("num_scan_inputs")?)?;
@@ -252,7 +257,7 @@ impl Sides {
 }
 
 /// Slice `at` along an axis, which goes.
-fn slice(cx: &mut Context<'_>, x: ValueId, axis: usize, at: usize) -> Result<ValueId> {
+pub(super) fn slice(cx: &mut Context<'_>, x: ValueId, axis: usize, at: usize) -> Result<ValueId> {
     let mut sizes = cx.shape(x).to_vec();
     let mut starts = vec![0; sizes.len()];
     (starts[axis], sizes[axis]) = (at, 1);
@@ -262,7 +267,7 @@ fn slice(cx: &mut Context<'_>, x: ValueId, axis: usize, at: usize) -> Result<Val
 }
 
 /// Values one after the other, or from the last to the first, along a new axis.
-fn stacked(cx: &mut Context<'_>, values: &[ValueId], axis: usize, reversed: bool) -> Result<ValueId> {
+pub(super) fn stacked(cx: &mut Context<'_>, values: &[ValueId], axis: usize, reversed: bool) -> Result<ValueId> {
     let mut parts = Vec::with_capacity(values.len());
     for value in values {
         let mut shape = cx.shape(*value).to_vec();

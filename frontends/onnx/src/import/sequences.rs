@@ -45,6 +45,12 @@ impl Importer<'_> {
         if operands.contains(&NamedValue::Refused) {
             return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
         }
+        let passes =
+            matches!(node.op_type.as_str(), "Identity" | "Optional" | "OptionalGetElement" | "OptionalHasElement");
+        if !passes && operands.iter().any(|operand| matches!(operand, NamedValue::Narrow(..))) {
+            self.refusals.variants(node, vec!["elements below 8 bits, or 8-bit floats".into()]);
+            return Ok(Some(vec![NamedValue::Refused; node.output.len()]));
+        }
         let result = match node.op_type.as_str() {
             "Identity" | "Optional" | "OptionalGetElement" => match operands.first() {
                 Some(value) => *value,

@@ -43,7 +43,7 @@ fn together(cx: &mut Context<'_>, x: ValueId) -> Result<ValueId> {
 }
 
 /// Each head of keys or values `times` times, one after the other.
-fn repeated(cx: &mut Context<'_>, x: ValueId, times: usize) -> Result<ValueId> {
+pub(crate) fn repeated(cx: &mut Context<'_>, x: ValueId, times: usize) -> Result<ValueId> {
     let [batch, heads, sequence, size] = cx.shape(x)[..] else { return Ok(x) };
     if times == 1 {
         return Ok(x);

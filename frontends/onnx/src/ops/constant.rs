@@ -22,6 +22,10 @@ pub(crate) fn constant(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     if forms > 1 {
         return Err(cx.error("attributes", "one value", forms.to_string()));
     }
+    if let Some((value, kind)) = attrs.narrow_tensor("value")? {
+        cx.gives = Some(kind);
+        return Ok(vec![cx.add_constant(value)]);
+    }
     let value = if let Some(tensor) = attrs.tensor("value")? {
         tensor
     } else if attrs.has("value_float") {

@@ -7,7 +7,9 @@ use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::narrow::Narrow;
 
+use super::narrow;
 use super::support::{axis, binary, cast, dtype, reshape, with_scalar};
 
 /// Import of a function of two operands.
@@ -138,6 +140,10 @@ pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         ..6 => type_code_of(cx, cx.attrs().string("to", "")?)?,
         _ => cx.attrs().require_int("to")?,
     };
+    let x = narrow::numbers(cx, 0, x)?;
+    if let Some(kind) = i32::try_from(code).ok().and_then(Narrow::of) {
+        return narrow::converted(cx, x, kind).map(|y| vec![y]);
+    }
     let to = dtype(cx, "to", code)?;
     Ok(vec![cast(cx, x, to)?])
 }
@@ -145,10 +151,32 @@ pub(crate) fn cast_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// `CastLike`: to the type of the second operand.
 pub(crate) fn cast_like(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, like) = (cx.input(0)?, cx.input(1)?);
-    if cx.is_narrow(1) {
-        return Err(cx.unsupported("elements below 8 bits, or 8-bit floats"));
+    let x = narrow::numbers(cx, 0, x)?;
+    if let Some(kind) = cx.narrow(1) {
+        return narrow::converted(cx, x, kind).map(|y| vec![y]);
     }
     let to = cx.ty(like).dtype;
+    Ok(vec![cast(cx, x, to)?])
+}
+
+/// `BitCast` between integers of one width, and of `bool` to them: the bits stay as they are. Those of floats are refused, since their NaNs would not.
+pub(crate) fn bit_cast(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let code = cx.attrs().require_int("to")?;
+    if let Some(kind) = cx.narrow(0) {
+        if i32::try_from(code).ok().and_then(Narrow::of) != Some(kind) {
+            return Err(cx.unsupported(format!("the bits of {} as another type", kind.name())));
+        }
+        cx.gives = Some(kind);
+        return Ok(vec![x]);
+    }
+    let (from, to) = (cx.ty(x).dtype, dtype(cx, "to", code)?);
+    if from.size() != to.size() {
+        return Err(cx.error("to", format!("a type of {} bytes", from.size()), to.name()));
+    }
+    if from != to && (from.is_float() || to.is_float() || to == DType::Bool) {
+        return Err(cx.unsupported(format!("the bits of {from} as {to}")));
+    }
     Ok(vec![cast(cx, x, to)?])
 }
 

@@ -7,6 +7,7 @@ use fornax_ir::ops::{Concat, Gather, GatherElements, Pad, Slice, Tile};
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::narrow::Narrow;
 
 use super::support::{axes, axis, expand, expect_len, extent, extents, reshape, transpose};
 
@@ -200,6 +201,10 @@ pub(crate) fn tile(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 pub(crate) fn pad(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.shape(x).rank();
+    if cx.inputs.get(2).is_some_and(Option::is_some) && cx.narrow(0) != cx.narrow(2) {
+        let name = |slot: usize| cx.narrow(slot).map_or("another type", Narrow::name);
+        return Err(cx.error("constant_value", name(0), name(2)));
+    }
     let mode = match cx.attrs().string("mode", "constant")? {
         "constant" => PadMode::Constant,
         "edge" => PadMode::Edge,

@@ -11,7 +11,9 @@ use fornax_ir::types::DType;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::narrow::Narrow;
 
+use super::narrow;
 use super::support::{
     along_axis, axis, binary, broadcast, cast, dtype, extent, integer_range, reduce, reshape, unary, with_scalar,
 };
@@ -21,12 +23,13 @@ pub(crate) fn quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let declared = match cx.attrs().int("output_dtype", 0)? {
         0 => None,
-        code => Some(dtype(cx, "output_dtype", code)?),
+        code => Some(Quantised::of(cx, code)?),
     };
-    let to = match (declared, zero.map(|id| cx.ty(id).dtype)) {
-        (None, given) => given.unwrap_or(DType::U8),
+    let given = zero.map(|id| cx.narrow(2).map_or(Quantised::Plain(cx.ty(id).dtype), Quantised::Narrow));
+    let to = match (declared, given) {
+        (None, given) => given.unwrap_or(Quantised::Plain(DType::U8)),
         (Some(declared), Some(given)) if declared != given => {
-            return Err(cx.error("y_zero_point", declared.to_string(), given.to_string()));
+            return Err(cx.error("y_zero_point", declared.name(), given.name()));
         }
         (Some(declared), _) => declared,
     };
@@ -37,8 +40,45 @@ pub(crate) fn quantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (scale, zero) = spread(cx, x, scale, zero)?;
     let x = cast(cx, x, wide)?;
     let scale = cast(cx, scale, wide)?;
-    let y = quantize(cx, x, scale, zero, to)?;
-    Ok(vec![y])
+    let kind = match to {
+        Quantised::Plain(to) => return quantize(cx, x, scale, zero, to).map(|y| vec![y]),
+        Quantised::Narrow(kind) => kind,
+    };
+    if let Some(range) = kind.range() {
+        cx.gives = Some(kind);
+        return quantize_within(cx, x, scale, zero, (kind.carrier(), range)).map(|y| vec![y]);
+    }
+    let mut y = binary(cx, BinaryFn::Div, x, scale)?;
+    if let Some(zero) = zero {
+        let zero = narrow::numbers(cx, 2, zero)?;
+        let zero = cast(cx, zero, cx.ty(y).dtype)?;
+        y = binary(cx, BinaryFn::Add, y, zero)?;
+    }
+    Ok(vec![narrow::converted(cx, y, kind)?])
+}
+
+/// What elements are quantised to.
+#[derive(Clone, Copy, PartialEq)]
+enum Quantised {
+    Plain(DType),
+    Narrow(Narrow),
+}
+
+impl Quantised {
+    /// The type of ONNX's number, of the attribute `output_dtype`.
+    fn of(cx: &Context<'_>, code: i64) -> Result<Self> {
+        match i32::try_from(code).ok().and_then(Narrow::of) {
+            Some(kind) => Ok(Self::Narrow(kind)),
+            None => dtype(cx, "output_dtype", code).map(Self::Plain),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain(dtype) => dtype.name(),
+            Self::Narrow(kind) => kind.name(),
+        }
+    }
 }
 
 /// `saturate(round(x / scale) + zero)` as elements of type `to`; the operands broadcast.
@@ -49,9 +89,20 @@ pub(super) fn quantize(
     zero: Option<ValueId>,
     to: DType,
 ) -> Result<ValueId> {
-    let Some((lo, hi)) = integer_range(to).filter(|_| to.size() <= 2) else {
+    let Some(range) = integer_range(to).filter(|_| to.size() <= 2) else {
         return Err(cx.unsupported(format!("quantised elements of type {to}")));
     };
+    quantize_within(cx, x, scale, zero, (to, range))
+}
+
+/// `round(x / scale) + zero` as the nearest integers of a range, of type `to`.
+fn quantize_within(
+    cx: &mut Context<'_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+    (to, (lo, hi)): (DType, (f64, f64)),
+) -> Result<ValueId> {
     let scaled = binary(cx, BinaryFn::Div, x, scale)?;
     let mut y = unary(cx, UnaryFn::Round, scaled)?;
     if cx.ty(y).dtype != DType::F64 {
@@ -79,9 +130,12 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
         0 => cx.ty(scale).dtype,
         code => dtype(cx, "output_dtype", code)?,
     };
-    if let Some(zero) = zero.filter(|id| cx.ty(*id).dtype != cx.ty(x).dtype || cx.is_narrow(0) != cx.is_narrow(2)) {
-        return Err(cx.error("x_zero_point", cx.ty(x).dtype.to_string(), cx.ty(zero).dtype.to_string()));
+    if let Some(zero) = zero.filter(|id| cx.ty(*id).dtype != cx.ty(x).dtype || cx.narrow(0) != cx.narrow(2)) {
+        let name = |slot: usize, id: ValueId| cx.narrow(slot).map_or(cx.ty(id).dtype.name(), Narrow::name);
+        return Err(cx.error("x_zero_point", name(0, x), name(2, zero)));
     }
+    let x = narrow::numbers(cx, 0, x)?;
+    let zero = zero.map(|zero| narrow::numbers(cx, 2, zero)).transpose()?;
     let (scale, zero) = spread(cx, x, scale, zero)?;
     let centred = centred(cx, x, zero, DType::F32)?;
     let scale = cast(cx, scale, DType::F32)?;
@@ -93,7 +147,7 @@ pub(crate) fn dequantize_linear(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// are subtracted as they are.
 pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>, wide: DType) -> Result<ValueId> {
     let given = cx.ty(x).dtype;
-    if given == wide && cx.is_narrow(0) {
+    if given == wide && cx.narrow(0).is_some() {
         // 8-bit floats, which are numbers already; their zero point is 0.
         return zero.map_or(Ok(x), |zero| binary(cx, BinaryFn::Sub, x, zero));
     }

@@ -155,8 +155,14 @@ impl Case {
     }
 }
 
-/// A tensor as a literal; `None` for strings and other types that the IR does not know.
+/// A tensor as a literal, its elements one to a byte where they are of 8-bit floats or below 8 bits; `None` for strings and other types that the
+/// IR does not know.
 pub fn literal(tensor: &TensorProto) -> Option<Literal> {
+    if matches!(tensor.data_type, 17..=26) {
+        let bytes = tensor.write_to_bytes().unwrap();
+        let (_, constant) = fornax_onnx::read_tensor(bytes.into(), &Limits::default()).ok()?;
+        return Literal::from_constant(&constant).ok();
+    }
     let dtype = match tensor.data_type {
         1 => DType::F32,
         2 => DType::U8,
@@ -177,6 +183,11 @@ pub fn literal(tensor: &TensorProto) -> Option<Literal> {
     let ty = TensorType::new(dtype, dims);
     if !tensor.raw_data.is_empty() || ty.shape.numel() == 0 {
         return Literal::from_bytes(ty, &tensor.raw_data).ok();
+    }
+    // What is no tensor (a sequence, an optional) does not look like one.
+    let typed = [tensor.float_data.len(), tensor.double_data.len(), tensor.int32_data.len(), tensor.int64_data.len()];
+    if typed.iter().sum::<usize>() + tensor.uint64_data.len() != ty.shape.numel() {
+        return None;
     }
     let halves = |bits: &[i32]| bits.iter().flat_map(|v| (*v as u16).to_le_bytes()).collect::<Vec<u8>>();
     Some(match dtype {

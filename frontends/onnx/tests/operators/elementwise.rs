@@ -86,7 +86,8 @@ fn casts() {
     Node::new("Cast", 9).input(x()).int("to", 9).gives(of(DType::Bool, &[3], &[1, 0, 1]));
     Node::new("Cast", 19).input(x()).int("to", 1).gives(x());
     Node::new("Cast", 19).input(x()).int("to", 8).refused("strings");
-    Node::new("Cast", 19).input(x()).int("to", 17).refused("element type 17");
+    Node::new("Cast", 19).input(x()).int("to", 17).gives(of(DType::U8, &[3], &[188, 0, 67]));
+    Node::new("Cast", 19).input(x()).int("to", 14).refused("element type 14");
     Node::new("Cast", 19).input(x()).int("to", 99).refused("an element type");
     Node::new("Cast", 19).input(x()).refused("to");
     Node::new("Cast", 1).input(x()).string("to", "INT32").gives(of(DType::I32, &[3], &[-1, 0, 2]));

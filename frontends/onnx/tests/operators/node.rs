@@ -1,10 +1,15 @@
 //! A model of one node, written by the `onnx-protobuf` crate, imported and run on the reference evaluator.
 
-use fornax_ir::graph::evaluate;
+use std::sync::Arc;
+
+use fornax_compiler::pipeline::{self, PipelineOptions};
+use fornax_compiler::{Target, jit};
+use fornax_ir::graph::{Graph, evaluate};
 use fornax_ir::inputs::Bindings;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::types::{DType, TensorType};
 use fornax_onnx::{Limits, OnnxFile};
+use fornax_runtime::{Pool, Session, Tensor};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{
@@ -34,15 +39,26 @@ impl Node {
     }
 
     /// The node in another domain, of version 1.
-    pub fn domain(mut self, domain: &str) -> Self {
-        self.node.domain = domain.into();
+    pub fn domain(self, domain: &str) -> Self {
+        self.domain_at(domain, 1)
+    }
+
+    /// The node in another domain, at a version of it.
+    pub fn domain_at(mut self, domain: &str, version: i64) -> Self {
+        (self.node.domain, self.version) = (domain.into(), version);
         self
     }
 
     /// Adds an input that is computed when the model runs.
-    pub fn input(mut self, value: Literal) -> Self {
+    pub fn input(self, value: Literal) -> Self {
+        let elem_type = code(value.ty.dtype);
+        self.input_as(elem_type, value)
+    }
+
+    /// Adds an input that is computed when the model runs, declared with ONNX's number of a type that `value` carries.
+    pub fn input_as(mut self, elem_type: i32, value: Literal) -> Self {
         let name = format!("in{}", self.node.input.len());
-        let mut tensor = type_proto::Tensor { elem_type: code(value.ty.dtype), ..Default::default() };
+        let mut tensor = type_proto::Tensor { elem_type, ..Default::default() };
         let shape = tensor.shape.mut_or_insert_default();
         shape.dim = value.ty.shape.iter().map(|d| extent(*d as i64)).collect();
         let mut info = ValueInfoProto { name: name.clone(), ..Default::default() };
@@ -57,6 +73,15 @@ impl Node {
     pub fn constant(mut self, value: Literal) -> Self {
         let name = format!("in{}", self.node.input.len());
         self.initializers.push(TensorProto { name: name.clone(), ..tensor(&value) });
+        self.node.input.push(name);
+        self
+    }
+
+    /// Adds an input that the file holds, of ONNX's number of a type.
+    pub fn constant_as(mut self, data_type: i32, dims: &[i64], raw: &[u8]) -> Self {
+        let name = format!("in{}", self.node.input.len());
+        let (dims, raw_data) = (dims.to_vec(), raw.to_vec());
+        self.initializers.push(TensorProto { name: name.clone(), data_type, dims, raw_data, ..Default::default() });
         self.node.input.push(name);
         self
     }
@@ -125,8 +150,28 @@ impl Node {
 
     /// Imports the model and evaluates it: its outputs, or the importer's message.
     pub fn run(self) -> Result<Vec<Literal>, String> {
+        let (graph, values) = self.imported()?;
+        Ok(evaluate(&graph, &values).expect("an imported graph evaluates"))
+    }
+
+    /// Imports the model, evaluates it and runs it in native code, which must give the same, NaNs and last bits apart: the outputs.
+    pub fn run_natively(self) -> Result<Vec<Literal>, String> {
+        let (graph, values) = self.imported()?;
+        let expected = evaluate(&graph, &values).expect("an imported graph evaluates");
+        let found = native(&graph, &values)?;
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.ty, expected.ty);
+            for (i, (a, b)) in found.to_f64().into_iter().zip(expected.to_f64()).enumerate() {
+                let near = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-6 * b.abs().max(1.0);
+                assert!(near, "element {i} is {a} in native code, {b} as evaluated");
+            }
+        }
+        Ok(found)
+    }
+
+    fn imported(self) -> Result<(Graph, Vec<Literal>), String> {
         let output = |name: &String| ValueInfoProto { name: name.clone(), ..Default::default() };
-        let own = OperatorSetIdProto { version: 1, domain: self.node.domain.clone(), ..Default::default() };
+        let own = OperatorSetIdProto { version: self.version, domain: self.node.domain.clone(), ..Default::default() };
         let opsets = match self.node.domain.is_empty() {
             true => vec![OperatorSetIdProto { version: self.version, ..Default::default() }],
             false => vec![OperatorSetIdProto { version: 17, ..Default::default() }, own],
@@ -143,7 +188,7 @@ impl Node {
         let bytes = model.write_to_bytes().expect("models of the tests can be written");
         let file = OnnxFile::from_bytes(bytes.into(), None, &Limits::default()).map_err(|e| e.to_string())?;
         let graph = file.import(&Bindings::default()).map_err(|e| e.to_string())?;
-        Ok(evaluate(&graph, &self.values).expect("an imported graph evaluates"))
+        Ok((graph, self.values))
     }
 
     /// The only output, which must be `expected`.
@@ -174,6 +219,25 @@ impl Node {
         let message = self.run().expect_err("the node is to be refused");
         assert!(message.contains(part), "{message}");
     }
+}
+
+/// Compiles a graph for the host and runs it.
+fn native(graph: &Graph, inputs: &[Literal]) -> Result<Vec<Literal>, String> {
+    let target = Target::host()?;
+    let optimised = pipeline::optimise(graph.clone(), &PipelineOptions::default()).map_err(|e| e.to_string())?;
+    let plan = pipeline::plan_of(&optimised.graph, &target).map_err(|e| e.to_string())?;
+    let program = jit::compile(&plan).map_err(|e| e.to_string())?;
+    let run = || {
+        let mut session = Session::new(Arc::new(program), Arc::new(Pool::new(1, false)?))?;
+        let tensor = |x: &Literal| Tensor::from_bytes(x.ty.dtype, x.ty.shape.clone(), &x.to_bytes());
+        let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let mut outputs = session.outputs()?;
+        session.run(&tensors.iter().collect::<Vec<_>>(), &mut outputs)?;
+        Ok::<_, fornax_runtime::Error>(outputs)
+    };
+    let outputs = run().map_err(|e| e.to_string())?;
+    let literal = |t: &Tensor| Literal::from_bytes(TensorType::new(t.dtype(), t.shape().clone()), t.bytes());
+    outputs.iter().map(literal).collect::<Result<_, _>>().map_err(|e| e.to_string())
 }
 
 fn extent(d: i64) -> Dimension {

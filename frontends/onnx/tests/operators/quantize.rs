@@ -16,7 +16,8 @@ fn rounding_and_saturation() {
     node(21).int("output_dtype", 5).gives(of(DType::I16, &[5], &[-150, 0, 2, 2, 150]));
     node(21).constant(bytes(&[], &[0])).int("output_dtype", 5).refused("y_zero_point");
     node(21).int("output_dtype", 6).refused("quantised elements of type i32");
-    node(21).int("output_dtype", 22).refused("output_dtype");
+    node(21).int("output_dtype", 22).gives(of(DType::I8, &[5], &[-8, 0, 2, 2, 7]));
+    node(21).int("output_dtype", 8).refused("output_dtype");
 }
 
 #[test]

@@ -89,12 +89,17 @@ fn fault(found: &Literal, expected: &Literal) -> Option<String> {
     Some(format!("element {at} is {}, expected {}", found[at], expected_values[at]))
 }
 
+/// Operators whose cases are run in native code, too: those composed of indices that are computed.
+const NATIVE: [&str; 7] = ["Adagrad", "Adam", "DeformConv", "MaxUnpool", "Momentum", "RoiAlign", "TfIdfVectorizer"];
+
 #[test]
 fn operators_give_what_others_give() {
     let (mut faults, mut count) = (Vec::new(), 0);
     for Case { node, outputs, name } in cases() {
         count += 1;
-        match node.outputs(outputs.len()).run() {
+        let node = node.outputs(outputs.len());
+        let native = NATIVE.iter().any(|op| name.split(' ').next() == Some(op));
+        match if native { node.run_natively() } else { node.run() } {
             Err(message) => faults.push(format!("{name}: {message}")),
             Ok(found) => {
                 for (i, (found, expected)) in found.iter().zip(&outputs).enumerate() {
