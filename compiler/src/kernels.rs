@@ -386,6 +386,8 @@ families! {
     mean::Mean "mean over pixels";
     pool::Pool "windowed maximum and average";
     softmax::Softmax "softmax and its logarithm";
+    compact::Compact "positions of true elements";
+    suppress::Suppress "greedy choice of boxes that do not overlap";
     pack::Pack "weights and other operands that are computed, in the order that kernels read";
     scale_weights::ScaleWeights "squeeze-and-excite gate on packed weights";
     loops::Loops "element-wise chains, broadcasts, reductions and data movement as loop nests";
