@@ -4,13 +4,16 @@
 //! size before anything of that size is made. The builder evaluates shape arithmetic at once. Elements of 16 bits are computed in `f32` and
 //! rounded after every operator.
 
+use std::collections::BTreeMap;
+
 use fornax_ir::graph::{Graph, GraphBuilder, ValueId};
 use fornax_ir::ops::{Cast, Op, only};
 use fornax_ir::types::{Constant, DType, TensorType};
 
 use crate::attributes::node_name;
-use crate::error::{Error, Result, short};
+use crate::error::{Error, Result, short, variant};
 use crate::limits::Limits;
+use crate::live::{Entry, Live};
 use crate::names::cut;
 use crate::proto::NodeProto;
 
@@ -19,6 +22,14 @@ pub(crate) struct Assembly {
     builder: GraphBuilder,
     limits: Limits,
     written: u64,
+    /// Whether what is emitted looks after extents that depend on data.
+    pub carries: bool,
+    /// Values with an extent that depends on data.
+    pub live: BTreeMap<ValueId, Live>,
+    /// Integers among whose elements are such extents.
+    pub entries: BTreeMap<ValueId, Vec<Entry>>,
+    /// Positions of what is not zero, and their number, by the values that were looked at.
+    pub positions: BTreeMap<ValueId, (ValueId, ValueId)>,
 }
 
 impl Assembly {
@@ -29,7 +40,8 @@ impl Assembly {
         for name in reserved {
             builder.fresh(name);
         }
-        Self { builder, limits, written: 0 }
+        let (live, entries, positions) = Default::default();
+        Self { builder, limits, written: 0, carries: false, live, entries, positions }
     }
 
     /// The graph so far.
@@ -78,6 +90,10 @@ impl Assembly {
             expected,
             found,
         };
+        if let Some(live) = operands.iter().find_map(|id| self.live.get(id)).filter(|_| !self.carries) {
+            let why = format!("an operand whose axis {} has an extent that depends on data", live.axis);
+            return Err(Error::Unsupported(vec![variant(&short(&node.op_type), &short(origin), &why)]));
+        }
         let types: Vec<&TensorType> = operands.iter().map(|id| self.builder.ty(*id)).collect();
         let results = op.infer(&types).map_err(|e| refused(e.field, e.expected, e.found))?;
         for ty in &results {

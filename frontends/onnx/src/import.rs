@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use fornax_ir::graph::{Graph, ValueId};
 use fornax_ir::inputs::{Bindings, Dim};
 use fornax_ir::types::{Constant, TensorType};
+use fornax_runtime::extent_name;
 
 use crate::assembly::Assembly;
 use crate::attributes::node_name;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result, short};
 use crate::file::OnnxFile;
 use crate::limits::Limits;
 use crate::names::{join, plain_name};
+use crate::ops::carry;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::refusals::Refusals;
 use crate::registry;
@@ -162,9 +164,13 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
     let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
     importer.nodes(&mut scope, &graph.node, &file.order)?;
     importer.refusals.finish()?;
+    let mut extents = Vec::new();
     for (output, name) in graph.output.iter().zip(file.outputs()) {
         match importer.value(&scope, &output.name) {
-            Some(NamedValue::Known(id)) => importer.assembly.output(&name, id),
+            Some(NamedValue::Known(id)) => {
+                importer.assembly.output(&name, id);
+                extents.extend(importer.assembly.live.get(&id).map(|live| (extent_name(&name, live.axis), *live)));
+            }
             Some(NamedValue::Narrow(_)) => {
                 let why = format!("output {}: elements below 8 bits, or 8-bit floats", short(&output.name));
                 return Err(Error::Unsupported(vec![why]));
@@ -177,6 +183,9 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
                 return Err(Error::model("graph", "output", "a computed value", short(&output.name)));
             }
         }
+    }
+    for (name, live) in extents {
+        importer.assembly.output(&name, live.extent.count);
     }
     Ok(importer.assembly.finish())
 }
@@ -271,7 +280,7 @@ impl<'m> Importer<'m> {
         }
         let mut cx = self.context(node, operands, version);
         let bound = schema::check(&cx)?;
-        let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
+        let results = carry::import(&mut cx, function).and_then(|ids| match ids.len() >= cx.output_count() {
             true => cx.all_inputs_asked().and_then(|()| schema::check_results(&cx, bound, &ids)).map(|()| ids),
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
         });

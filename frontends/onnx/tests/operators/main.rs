@@ -16,5 +16,6 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod rules;
+mod selection;
 mod shape;
 mod values;
