@@ -4,16 +4,16 @@
 //! size before anything of that size is made. The builder evaluates shape arithmetic at once. Elements of 16 bits are computed in `f32` and
 //! rounded after every operator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fornax_ir::graph::{Graph, GraphBuilder, ValueId};
+use fornax_ir::graph::{Graph, GraphBuilder, Kind, ValueId};
 use fornax_ir::ops::{Cast, Op, only};
 use fornax_ir::types::{Constant, DType, TensorType};
 
 use crate::attributes::node_name;
 use crate::error::{Error, Result, short, variant};
 use crate::limits::Limits;
-use crate::live::{Entry, Live};
+use crate::live::{Entry, Extent, Live};
 use crate::names::cut;
 use crate::proto::NodeProto;
 
@@ -28,6 +28,8 @@ pub(crate) struct Assembly {
     pub live: BTreeMap<ValueId, Live>,
     /// Integers among whose elements are such extents.
     pub entries: BTreeMap<ValueId, Vec<Entry>>,
+    /// All such extents, each once.
+    extents: Vec<Extent>,
     /// Positions of what is not zero, and their number, by the values that were looked at.
     pub positions: BTreeMap<ValueId, (ValueId, ValueId)>,
 }
@@ -40,8 +42,8 @@ impl Assembly {
         for name in reserved {
             builder.fresh(name);
         }
-        let (live, entries, positions) = Default::default();
-        Self { builder, limits, written: 0, carries: false, live, entries, positions }
+        let (live, entries, extents, positions) = Default::default();
+        Self { builder, limits, written: 0, carries: false, live, entries, extents, positions }
     }
 
     /// The graph so far.
@@ -136,6 +138,43 @@ impl Assembly {
     fn cast(&mut self, value: ValueId, to: DType, node: &NodeProto) -> Result<ValueId> {
         let values = self.emit(Cast { to }.into(), &[value], node)?;
         only(values).map_err(|e| Error::model(short(node_name(node)), e.field, e.expected, e.found))
+    }
+
+    /// The extent that is known to be the same, if there is one: computed alike from the same values. So what goes together is known to.
+    pub fn canonical(&mut self, extent: Extent) -> Extent {
+        let same = |known: &&Extent| known.bound == extent.bound && self.same_value(known.count, extent.count);
+        if self.extents.contains(&extent) {
+            return extent;
+        }
+        if let Some(known) = self.extents.iter().find(same) {
+            return *known;
+        }
+        self.extents.push(extent);
+        extent
+    }
+
+    /// Whether two values are computed alike from the same values.
+    fn same_value(&self, a: ValueId, b: ValueId) -> bool {
+        let (graph, mut seen, mut pairs) = (self.graph(), BTreeSet::new(), vec![(a, b)]);
+        while let Some((a, b)) = pairs.pop() {
+            if a == b || !seen.insert((a, b)) {
+                continue;
+            }
+            let (first, second) = (graph.producer(a), graph.producer(b));
+            let alike = match (&first.kind, &second.kind) {
+                (Kind::Op(first), Kind::Op(second)) => first == second && a.result == b.result,
+                (Kind::Constant(first), Kind::Constant(second)) => {
+                    first.ty == second.ty && first.bytes().is_some() && first.bytes() == second.bytes()
+                }
+                _ => false,
+            };
+            let (operands, others) = (graph.operands(a.node), graph.operands(b.node));
+            if !alike || operands.len() != others.len() {
+                return false;
+            }
+            pairs.extend(operands.into_iter().zip(others));
+        }
+        true
     }
 
     /// Names a value as the next output.

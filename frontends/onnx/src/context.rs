@@ -125,6 +125,7 @@ impl<'a> Context<'a> {
 
     /// Says that the extent of an axis of a value depends on data.
     pub fn set_live(&mut self, id: ValueId, axis: usize, extent: Extent) {
+        let extent = self.assembly.canonical(extent);
         self.assembly.live.insert(id, Live { axis, extent });
     }
 

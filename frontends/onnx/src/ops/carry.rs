@@ -150,6 +150,7 @@ pub(crate) fn mark(cx: &mut Context<'_>, value: ValueId, axis: usize, extent: Ex
         let starts = vec![0; sizes.len()];
         return cx.emit(Slice { starts, steps: Vec::new(), sizes }, &[value]);
     }
+    let extent = cx.assembly.canonical(extent);
     // An operand that is its own result would be live for all its readers.
     let same = cx.live(value) == Some(Live { axis, extent });
     let value = if same { value } else { cx.emit(Identity {}, &[value])? };
@@ -189,12 +190,18 @@ fn scalar(cx: &mut Context<'_>, value: i64) -> ValueId {
     int_constant(cx, DType::I64, Vec::new(), &[value])
 }
 
-/// `min(count, most) - start`, at least 0.
-fn clamped(cx: &mut Context<'_>, count: ValueId, most: i64, start: i64) -> Result<ValueId> {
-    let most = scalar(cx, most);
-    let count = binary(cx, BinaryFn::Min, count, most)?;
+/// `min(count, most) - start`, at least 0; the count itself where that is what it says.
+fn clamped(cx: &mut Context<'_>, extent: Extent, most: i64, start: i64) -> Result<ValueId> {
+    let mut count = extent.count;
+    if most < extent.bound as i64 {
+        let most = scalar(cx, most);
+        count = binary(cx, BinaryFn::Min, count, most)?;
+    }
+    if start == 0 {
+        return Ok(count);
+    }
     let start = scalar(cx, start);
-    let count = binary(cx, BinaryFn::Sub, count, start)?;
+    count = binary(cx, BinaryFn::Sub, count, start)?;
     let zero = scalar(cx, 0);
     binary(cx, BinaryFn::Max, count, zero)
 }
@@ -306,7 +313,8 @@ fn count_entry(cx: &mut Context<'_>, value: ValueId, bound: usize) -> Result<()>
     }
     let count = reshape(cx, value, Vec::new())?;
     let count = cast(cx, count, DType::I64)?;
-    cx.assembly.entries.insert(value, vec![Entry::Count(Extent { bound, count })]);
+    let extent = cx.assembly.canonical(Extent { bound, count });
+    cx.assembly.entries.insert(value, vec![Entry::Count(extent)]);
     Ok(())
 }
 
@@ -352,17 +360,17 @@ fn transpose(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> {
     carried(cx, function, to, live.extent)
 }
 
-/// `Squeeze`: the axis stays, of the others some go.
+/// `Squeeze`: the axis stays, of the others those listed go. Without a list the rank would depend on data.
 fn squeeze(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> {
     if is_static(cx) {
         return moved_entries(cx, function, 1);
     }
     let (x, live) = (cx.input(0)?, live_input(cx, 0)?);
     let rank = cx.shape(x).rank();
-    let gone = match listed_axes(cx, false)?.filter(|given| cx.version() >= 13 || !given.is_empty()) {
-        Some(given) => axes(cx, "axes", &given, rank)?,
-        None => (0..rank).filter(|i| cx.shape(x)[*i] == 1).collect(),
+    let Some(given) = listed_axes(cx, false)?.filter(|given| cx.version() >= 13 || !given.is_empty()) else {
+        return Err(cannot(cx, live, "is squeezed or not, as no axes are listed"));
     };
+    let gone = axes(cx, "axes", &given, rank)?;
     if gone.contains(&live.axis) {
         return Err(cannot(cx, live, "need not be 1"));
     }
@@ -502,8 +510,13 @@ fn reshape_to(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> 
 fn flatten(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> {
     let (x, live) = (cx.input(0)?, live_input(cx, 0)?);
     let given = cx.shape(x).to_vec();
+    let split = match cx.attrs().int("axis", 1)? {
+        v if v == given.len() as i64 => given.len(),
+        v => axis(cx, "axis", v, given.len())?,
+    };
     let results = function(cx)?;
-    let asked: Vec<Asked> = cx.shape(results[0]).iter().map(|extent| (*extent, true)).collect();
+    let holds = [live.axis < split, live.axis >= split];
+    let asked: Vec<Asked> = cx.shape(results[0]).iter().copied().zip(holds).collect();
     match reshaped(&given, live.axis, &asked) {
         Some(to) => mark_reshaped(cx, live, results, to),
         None => Err(cannot(cx, live, "a matrix does not keep")),
@@ -576,7 +589,7 @@ fn range(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> {
     let (id, end) = (cx.input(1)?, extent.bound as i64);
     let (dtype, shape) = (cx.ty(id).dtype, cx.shape(id).to_vec());
     cx.inputs[1] = Some(int_constant(cx, dtype, shape, &[end]));
-    let count = clamped(cx, extent.count, end, start)?;
+    let count = clamped(cx, extent, end, start)?;
     let bound = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
     carried(cx, function, 0, Extent { bound, count })
 }
@@ -702,18 +715,21 @@ fn slice(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> {
             }
         };
         let (Entry::Known(start @ 0..), Entry::Known(1)) = (start, step) else { return refused(cx, extent) };
-        let extent = match known_end {
-            // From the true end.
+        let (extent, end) = match known_end {
+            // From the true end: what is there less that many, and 0 where there are fewer.
             Some(end) if end < 0 => {
                 let count = with_scalar(cx, BinaryFn::Add, extent.count, end.max(-(full as i64)) as f64)?;
-                Extent { bound: (full as i64).saturating_add(end).max(0) as usize, count }
+                let zero = scalar(cx, 0);
+                let count = binary(cx, BinaryFn::Max, count, zero)?;
+                let bound = (full as i64).saturating_add(end).max(0) as usize;
+                (Extent { bound, count }, bound)
             }
-            Some(end) => Extent { bound: extent.bound.min(usize::try_from(end).unwrap_or(usize::MAX)), ..extent },
-            None => Extent { bound: extent.bound.min(full), ..extent },
+            Some(end) => (extent, extent.bound.min(usize::try_from(end).unwrap_or(usize::MAX))),
+            None => (extent, extent.bound.min(full)),
         };
-        let count = clamped(cx, extent.count, extent.bound as i64, *start)?;
-        let bound = extent.bound.saturating_sub(usize::try_from(*start).unwrap_or(usize::MAX));
-        numbers.push(extent.bound as i64);
+        let count = clamped(cx, extent, end as i64, *start)?;
+        let bound = end.saturating_sub(usize::try_from(*start).unwrap_or(usize::MAX));
+        numbers.push(end as i64);
         if let Some(other) = live.filter(|live| live.axis != along) {
             return Err(cannot(cx, other, "stands beside another one"));
         }
@@ -902,9 +918,9 @@ fn top_k(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> {
         },
         (Entry::Known(k), Some(live)) => {
             let bound = usize::try_from(k).map_err(|_| cx.error("K", "no negative number", k.to_string()))?.min(full);
-            (bound, clamped(cx, live.extent.count, bound as i64, 0)?)
+            (bound, clamped(cx, live.extent, bound as i64, 0)?)
         }
-        (Entry::Count(k), None) => (k.bound.min(full), clamped(cx, k.count, full as i64, 0)?),
+        (Entry::Count(k), None) => (k.bound.min(full), clamped(cx, k, full as i64, 0)?),
         (Entry::Count(k), Some(live)) => (k.bound.min(full), binary(cx, BinaryFn::Min, k.count, live.extent.count)?),
     };
     if let Some(other) = own.filter(|live| live.axis != along) {

@@ -123,8 +123,9 @@ fn non_max_suppression_is_the_plain_one() {
     ] {
         let boxes = boxes(seed, images, count);
         // In steps, so that some are equal.
-        let scores = random_values(seed + 100, images * classes * count).iter().map(|v| (v * 16.0).round() / 16.0);
-        let scores = f32s(&[images, classes, count], &scores.collect::<Vec<f32>>());
+        let scores = random_values(seed + 100, images * classes * count);
+        let scores: Vec<f32> = scores.iter().map(|v| (v * 16.0).round() / 16.0).collect();
+        let scores = f32s(&[images, classes, count], &scores);
         let scalar = |v: f32| f32s(&[1], &[v]);
         let mut node = Node::new("NonMaxSuppression", 11).input(boxes.clone()).input(scores.clone());
         node = node.constant(i64s(&[most as i64])).constant(scalar(iou)).int("center_point_box", center as i64);
