@@ -143,6 +143,11 @@ fn largest_and_smallest_elements_are_found_with_their_indices() {
             rows.push((format!("%x: {ty}[2,7,3]"), format!("%v, %i = top_k %x {{{attributes}}}\n{both}")));
         }
     }
+    for ty in ["f32", "i32", "i64", "u8", "i8"] {
+        for attributes in ["axis=1,k=30", "axis=1,k=200,smallest=true"] {
+            rows.push((format!("%x: {ty}[3,200]"), format!("%v, %i = top_k %x {{{attributes}}}\n{both}")));
+        }
+    }
     rows.push(("%x: f32[5]".into(), "%v, %y = top_k %x {k=5}".into()));
     rows.push(("%x: f32[5]".into(), "%y, %i = top_k %x {k=2}".into()));
     check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());

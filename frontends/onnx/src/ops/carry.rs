@@ -656,10 +656,10 @@ fn gather_nd(cx: &mut Context<'_>, function: ImportFn) -> Result<Vec<ValueId>> {
         return Err(cannot(cx, own, "stands beside that of the indices"));
     }
     let mut extents = Vec::with_capacity(width);
-    for axis in batch..(batch + width).min(shape.len()) {
+    for (axis, extent) in shape.iter().enumerate().skip(batch).take(width) {
         extents.push(match own.filter(|live| live.axis == axis) {
             Some(live) => reshape(cx, live.extent.count, vec![1])?,
-            None => int_constant(cx, DType::I64, vec![1], &[shape[axis] as i64]),
+            None => int_constant(cx, DType::I64, vec![1], &[*extent as i64]),
         });
     }
     if !extents.is_empty() {
