@@ -1,5 +1,7 @@
 //! Libraries compiled ahead of time: the bits of the JIT, through the loader and through C; the form of the file; wrong use.
 
+#[path = "artifact/extents.rs"]
+mod extents;
 #[path = "artifact/step.rs"]
 mod step;
 mod support;

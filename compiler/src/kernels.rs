@@ -386,6 +386,9 @@ families! {
     mean::Mean "mean over pixels";
     pool::Pool "windowed maximum and average";
     softmax::Softmax "softmax and its logarithm";
+    compact::Compact "positions of true elements";
+    sort::Sort "indices of a line's elements in the order of their values";
+    suppress::Suppress "greedy choice of boxes that do not overlap";
     pack::Pack "weights and other operands that are computed, in the order that kernels read";
     scale_weights::ScaleWeights "squeeze-and-excite gate on packed weights";
     loops::Loops "element-wise chains, broadcasts, reductions and data movement as loop nests";

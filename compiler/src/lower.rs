@@ -69,6 +69,8 @@ table! {
     reduce::Reduce;
     arg_reduce::ArgReduce;
     top_k::TopK;
+    compact::Compact;
+    non_max_suppression::NonMaxSuppression;
     pool::Pool;
     max_pool::MaxPool;
     max_pool_gradient::MaxPoolGradient;

@@ -53,12 +53,13 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     }
     let (mut session, tensors) = args.measured.session(&model, given)?;
     let input: Vec<&Tensor> = tensors.iter().collect();
-    let mut outputs = session.run(&input)?;
+    let ran = session.run(&input)?;
     if let Some(path) = &args.save {
         let names = model.outputs();
-        let named: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&outputs).collect();
+        let named: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&ran).collect();
         tensors::save(path, &named)?;
     }
+    let mut outputs = session.room()?;
     let (times, peaks) = progress::during("measuring", || -> Result<_> {
         let peaks = Peaks::measure();
         let times = measure(&args.length, &mut session, &input, &mut outputs)?;

@@ -38,14 +38,15 @@ pub fn run(measured: &MeasuredArgs, save: Option<&Path>, out: &mut Output<'_>) -
     let load = begun.elapsed();
     let input: Vec<&Tensor> = tensors.iter().collect();
     let begun = Instant::now();
-    let mut outputs = session.run(&input)?;
+    let ran = session.run(&input)?;
     let first = begun.elapsed();
     let peak = peak_rss();
     if let Some(path) = save {
         let names = model.outputs();
-        let named: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&outputs).collect();
+        let named: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&ran).collect();
         tensors::save(path, &named)?;
     }
+    let mut outputs = session.room()?;
     writeln!(out.to, "ready {:.6} {:.6} {peak} {base}", load.as_secs_f64(), first.as_secs_f64())?;
     out.to.flush()?;
     let (mut stdin, mut line, mut times) = (std::io::stdin().lock(), Vec::new(), Vec::new());

@@ -31,7 +31,7 @@ impl Compiled {
         self.program.inputs()
     }
 
-    /// Name, type and shape of each output.
+    /// Name, type and shape of each output, those that say the extents of others included ([`fornax_runtime::live_outputs`]).
     pub fn outputs(&self) -> &[Port] {
         self.program.outputs()
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use fornax_compiler::{Target, Times};
 use fornax_ir::graph::Graph;
 use fornax_ir::inputs::{Bindings, Dim, InputDecl};
-use fornax_runtime::{Level, Library, LibraryOptions, Port};
+use fornax_runtime::{Level, Library, LibraryOptions, Port, live_outputs};
 
 use super::compile::check_arena;
 use super::compiled::Compiled;
@@ -71,7 +71,11 @@ impl LibraryModel {
             return Err(Error::input("manifest of the library", expected, found));
         }
         let inputs = declarations(&library, &manifest.dims);
-        let outputs = library.outputs(0).iter().map(|port| port.name.clone()).collect();
+        let ports = library.outputs(0);
+        let live = live_outputs(ports);
+        let says_an_extent = |at: usize| live.iter().any(|output| output.count == at);
+        let named = ports.iter().enumerate().filter(|(at, _)| !says_an_extent(*at));
+        let outputs = named.map(|(_, port)| port.name.clone()).collect();
         Ok(Self { path: path.to_path_buf(), library, manifest, inputs, outputs, level })
     }
 

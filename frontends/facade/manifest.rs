@@ -15,6 +15,8 @@
 //! That of a training step has `step` besides: `{"images": 1, "update": "AdamW, …", "trained": ["classifier.weight", …]}`, and the one
 //! binding that predicts.
 //!
+//! An output with an extent that depends on data has `"extent": {"axis": 0, "output": "y.extent.0"}`: the output that says it.
+//!
 //! `arena_bytes` is what `arena_bytes` gives less `scratch_bytes` for each thread. `source` is the
 //! hash of the ONNX file without its external data. `head` is what exchanging the last layer needs ([`super::exchange`]); it is there where that
 //! can be done. `preprocess` and `labels` are the entries of the model's metadata by
@@ -25,7 +27,7 @@ use std::collections::BTreeMap;
 use fornax_compiler::aot::{Memory, Network, Weights};
 use fornax_compiler::{Plan, Port, Target};
 use fornax_ir::inputs::Bindings;
-use fornax_runtime::{ABI_VERSION, Arch, Library};
+use fornax_runtime::{ABI_VERSION, Arch, Library, LiveOutput, live_outputs};
 use serde_json::{Map, Value, json};
 
 use super::metadata;
@@ -72,7 +74,7 @@ impl Description<'_> {
             Some(json!({
                 "dims": self.bindings[number].dims,
                 "inputs": plan.inputs.iter().map(tensor).collect::<Vec<_>>(),
-                "outputs": plan.outputs.iter().map(tensor).collect::<Vec<_>>(),
+                "outputs": outputs(&plan.outputs),
                 "arena_bytes": memory[number].fixed,
                 "scratch_bytes": memory[number].stride,
                 "stats": self.stats[number],
@@ -102,6 +104,20 @@ impl Description<'_> {
         describe(&mut value, (self.source, name), self.weights.hash, (self.metadata, self.scores));
         value
     }
+}
+
+/// The outputs; one with an extent that depends on data names the output that says it.
+fn outputs(ports: &[Port]) -> Vec<Value> {
+    let mut outputs: Vec<Value> = ports.iter().map(tensor).collect();
+    let port = |port: &Port| fornax_runtime::Port {
+        name: port.name.clone(),
+        dtype: port.ty.dtype,
+        shape: port.ty.shape.clone(),
+    };
+    for LiveOutput { output, axis, count } in live_outputs(&ports.iter().map(port).collect::<Vec<_>>()) {
+        outputs[output]["extent"] = json!({"axis": axis, "output": ports[count].name});
+    }
+    outputs
 }
 
 fn tensor(port: &Port) -> Value {

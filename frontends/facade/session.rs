@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use fornax_ir::inputs::Bindings;
-use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor, Timeline};
+use fornax_runtime::{Error as RuntimeError, Pool, PortKind, Tensor, Timeline, cut_outputs, live_outputs};
 
 use super::compiled::Compiled;
 use super::model::Model;
@@ -105,7 +105,7 @@ impl Session {
         self.bound.first_mut().map(|(_, session)| session)
     }
 
-    /// Runs the model once on inputs in its order.
+    /// Runs the model once on inputs in its order. Outputs with an extent that depends on data are cut to it.
     ///
     /// # Errors
     /// [`crate::Error::Runtime`] or [`crate::Error::Model`] naming the input whose type or shape does not fit; as [`Model::bind`] for
@@ -114,10 +114,20 @@ impl Session {
         let session = self.fitting(inputs)?;
         let mut outputs = session.outputs()?;
         session.run(inputs, &mut outputs)?;
-        Ok(outputs)
+        let live = live_outputs(session.program().outputs());
+        Ok(if live.is_empty() { outputs } else { cut_outputs(outputs, &live)? })
     }
 
-    /// Runs the model once, like [`Session::run`], into tensors of the outputs' types and shapes.
+    /// Tensors for [`Session::run_into`], of the types and shapes of the inputs used last; none before a run, where shapes were left open.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] if memory cannot be had.
+    pub fn room(&self) -> Result<Vec<Tensor>> {
+        Ok(self.current().map(fornax_runtime::Session::outputs).transpose()?.unwrap_or_default())
+    }
+
+    /// Runs the model once, like [`Session::run`], into tensors of the outputs' types and shapes. They are those of [`Compiled::outputs`]: of an extent that depends
+    /// on data there is room for the most, and another output says what it is ([`fornax_runtime::live_outputs`]).
     ///
     /// # Errors
     /// As [`Session::run`]; and [`crate::Error::Runtime`] if an output does not fit, when nothing is written.

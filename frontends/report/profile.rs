@@ -97,7 +97,8 @@ pub struct Profile {
 /// # Errors
 /// As [`Session::run`].
 pub fn measure(session: &mut Session, inputs: &[&Tensor], length: Duration, min_runs: usize) -> Result<Profile> {
-    let mut outputs = session.run(inputs)?;
+    session.run(inputs)?;
+    let mut outputs = session.room()?;
     let steps = steps(session)?;
     let mut times = vec![0; steps.len()];
     let begun = Instant::now();
@@ -120,7 +121,8 @@ pub fn measure(session: &mut Session, inputs: &[&Tensor], length: Duration, min_
 /// # Errors
 /// As [`Session::run`].
 pub fn trace(session: &mut Session, inputs: &[&Tensor]) -> Result<Timeline> {
-    let mut outputs = session.run(inputs)?;
+    session.run(inputs)?;
+    let mut outputs = session.room()?;
     let new = |session: &Session| Ok::<_, Error>(Timeline::new(steps(session)?.len(), session.pool().threads()));
     let (mut best, mut next) = (new(session)?, new(session)?);
     session.run_traced(inputs, &mut outputs, &mut best)?;

@@ -221,6 +221,8 @@ table! {
     reduce::Reduce "reduction over axes" ["reduce"];
     arg_reduce::ArgReduce "index of the largest or smallest element" ["arg_reduce"];
     top_k::TopK "the largest or smallest elements and their indices" ["top_k"];
+    compact::Compact "the positions of true elements, and their number" ["compact"];
+    non_max_suppression::NonMaxSuppression "greedy choice of boxes that do not overlap" ["non_max_suppression"];
     pool::Pool "windowed maximum or average" ["pool"];
     max_pool::MaxPool "windowed maximum and its indices" ["max_pool"];
     max_pool_gradient::MaxPoolGradient "gradient of a windowed maximum" ["max_pool_gradient"];

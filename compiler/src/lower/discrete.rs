@@ -83,7 +83,7 @@ fn role(graph: &Graph, id: NodeId, op: &Op, operand: usize) -> Role {
         Op::Conv(conv) => passes_if(operand > 1 && is_piecewise_linear(conv.activation)),
         Op::ConvTranspose(_) | Op::ConvWeightGradient(_) | Op::Gemm(_) => passes_if(operand > 1),
         Op::MbConv(block) => passes_if(operand == 0 && block.residual),
-        Op::TopK(_) | Op::ArgReduce(_) | Op::BatchStatistics(_) => Ends,
+        Op::Compact(_) | Op::NonMaxSuppression(_) | Op::TopK(_) | Op::ArgReduce(_) | Op::BatchStatistics(_) => Ends,
         Op::MatMul(_) | Op::Softmax(_) | Op::Lrn(_) | Op::SqueezeExcite(_) => Ends,
         // Identities, slices, paddings, pools and all else that copies elements. Of what is not named here it is the safe answer.
         _ => Passes,

@@ -1,17 +1,21 @@
-//! Lowering of `top_k`: the rank of every element among those of its line, then what has ranks below `k`.
+//! Lowering of `top_k`: the rank of every element among those of its line, then what has ranks below `k`. Long lines are sorted.
 //!
-//! An element's rank is the number of elements that come before it. All of a line is compared with all of it, in any order and
-//! without branches; lines of classifiers and detectors are short enough for that.
+//! An element's rank is the number of elements that come before it. All of a short line is compared with all of it, in any order and
+//! without branches.
 
 use super::Lower;
 use super::context::Lowering;
 use super::nests::{NestCall, View, expect_native, index_table};
+use crate::kernels::Sort;
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
 use crate::plan::AxisOrder;
 use fornax_ir::OpError;
-use fornax_ir::ops::TopK;
+use fornax_ir::ops::{TopK, around_axis};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::{DType, TensorType};
+
+/// Elements from which on a line is sorted.
+const LONG: usize = 64;
 
 impl Lower for TopK {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -24,9 +28,16 @@ impl Lower for TopK {
             return Ok(());
         }
         let count = x.shape[self.axis];
-        let numbers = index_table(cx, &(0..count as i64).collect::<Vec<_>>())?;
-        let ranks = ranks(self, cx, &x, &numbers);
-        select(self, cx, &ranks, &numbers, &indices);
+        let (lines, inner) = around_axis(&x.shape, self.axis);
+        if count >= LONG && inner == 1 && Sort::takes(x.dtype) {
+            let dense = cx.operand_as(0, AxisOrder::RowMajor)?;
+            let spec = Sort { element: x.dtype, lines, extent: count, k: self.k, smallest: self.smallest };
+            cx.step(spec, &[dense.into(), indices.operand]);
+        } else {
+            let numbers = index_table(cx, &(0..count as i64).collect::<Vec<_>>())?;
+            let ranks = ranks(self, cx, &x, &numbers);
+            select(self, cx, &ranks, &numbers, &indices);
+        }
         if let Some(values) = values {
             let values = View::of(cx, values).moved();
             let x = x.moved();

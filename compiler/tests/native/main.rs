@@ -143,6 +143,11 @@ fn largest_and_smallest_elements_are_found_with_their_indices() {
             rows.push((format!("%x: {ty}[2,7,3]"), format!("%v, %i = top_k %x {{{attributes}}}\n{both}")));
         }
     }
+    for ty in ["f32", "i32", "i64", "u8", "i8"] {
+        for attributes in ["axis=1,k=30", "axis=1,k=200,smallest=true"] {
+            rows.push((format!("%x: {ty}[3,200]"), format!("%v, %i = top_k %x {{{attributes}}}\n{both}")));
+        }
+    }
     rows.push(("%x: f32[5]".into(), "%v, %y = top_k %x {k=5}".into()));
     rows.push(("%x: f32[5]".into(), "%y, %i = top_k %x {k=2}".into()));
     check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
@@ -153,6 +158,26 @@ fn largest_and_smallest_elements_are_found_with_their_indices() {
         let body = format!("%v, %i = top_k %x {{{order}}}\n{both}");
         assert_eq!(difference("%x: f32[8]", &body, Some(x), 0.0), Ok(()));
     }
+}
+
+#[test]
+fn what_data_chooses_is_counted() {
+    let both = "return %i as \"i\", %n as \"n\"";
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for count in [1, 3, 64, 1000] {
+        let mask = "%z = constant f32[] [0]\n%m = greater %x, %z";
+        rows.push((format!("%x: f32[{count}]"), format!("{mask}\n%i, %n = compact %m\n{both}")));
+    }
+    for (images, classes, boxes, k) in [(1, 1, 1, 1), (1, 3, 50, 50), (2, 2, 33, 7), (1, 80, 16, 4)] {
+        // Corners around the middles that the operand has, a fifth to two fifths away from them.
+        let text = format!(
+            "%third = constant f32[] [0.3]\n%tenth = constant f32[] [0.1]\n%t = constant f32[] [0.4]\n\
+             %by = mul %x, %tenth\n%half = add %by, %third\n%low = sub %x, %half\n%high = add %x, %half\n\
+             %b = concat %low, %high {{axis=1}}\n%i, %n = non_max_suppression %b, %s, %t {{k={k}}}\n{both}"
+        );
+        rows.push((format!("%x: f32[{images},2,{boxes}], %s: f32[{images},{classes},{boxes}]"), text));
+    }
+    check(&rows.iter().map(|(header, body)| (header.as_str(), body.as_str())).collect::<Vec<_>>());
 }
 
 #[test]

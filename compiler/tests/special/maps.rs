@@ -171,9 +171,20 @@ fn comparisons() -> Vec<String> {
     nodes
 }
 
+/// Nodes that choose elements of `f32` by data.
+fn choices() -> Vec<String> {
+    let flat = "%a = reshape %v {shape=[256]}\n%b = reshape %x {shape=[256]}";
+    let mut nodes = vec![format!("{flat}\n%m = less %a, %b\n%y, %z = compact %m")];
+    for k in [1, 5, 16] {
+        let operands = "%b = reshape %v {shape=[4,4,16]}\n%s = reshape %x {shape=[4,4,16]}\n%t = constant f32[] [0.1]";
+        nodes.push(format!("{operands}\n%y, %z = non_max_suppression %b, %s, %t {{k={k}}}"));
+    }
+    nodes
+}
+
 fn elements_are_moved_and_compared() -> Vec<Row> {
     let all: Vec<String> = moves().into_iter().chain(comparisons()).collect();
-    let mut rows: Vec<Row> = all.iter().flat_map(|node| rows_of(node, &SHARES, bits)).collect();
+    let mut rows: Vec<Row> = all.iter().chain(&choices()).flat_map(|node| rows_of(node, &SHARES, bits)).collect();
     for (node, dtype) in
         all.iter().flat_map(|node| [DType::I8, DType::U8, DType::I32, DType::I64].map(|dtype| (node, dtype)))
     {

@@ -4,13 +4,16 @@
 //! size before anything of that size is made. The builder evaluates shape arithmetic at once. Elements of 16 bits are computed in `f32` and
 //! rounded after every operator.
 
-use fornax_ir::graph::{Graph, GraphBuilder, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use fornax_ir::graph::{Graph, GraphBuilder, Kind, ValueId};
 use fornax_ir::ops::{Cast, Op, only};
 use fornax_ir::types::{Constant, DType, TensorType};
 
 use crate::attributes::node_name;
-use crate::error::{Error, Result, short};
+use crate::error::{Error, Result, short, variant};
 use crate::limits::Limits;
+use crate::live::{Entry, Extent, Live};
 use crate::names::cut;
 use crate::proto::NodeProto;
 
@@ -19,6 +22,16 @@ pub(crate) struct Assembly {
     builder: GraphBuilder,
     limits: Limits,
     written: u64,
+    /// Whether what is emitted looks after extents that depend on data.
+    pub carries: bool,
+    /// Values with an extent that depends on data.
+    pub live: BTreeMap<ValueId, Live>,
+    /// Integers among whose elements are such extents.
+    pub entries: BTreeMap<ValueId, Vec<Entry>>,
+    /// All such extents, each once.
+    extents: Vec<Extent>,
+    /// Positions of what is not zero, and their number, by the values that were looked at.
+    pub positions: BTreeMap<ValueId, (ValueId, ValueId)>,
 }
 
 impl Assembly {
@@ -29,7 +42,8 @@ impl Assembly {
         for name in reserved {
             builder.fresh(name);
         }
-        Self { builder, limits, written: 0 }
+        let (live, entries, extents, positions) = Default::default();
+        Self { builder, limits, written: 0, carries: false, live, entries, extents, positions }
     }
 
     /// The graph so far.
@@ -78,6 +92,10 @@ impl Assembly {
             expected,
             found,
         };
+        if let Some(live) = operands.iter().find_map(|id| self.live.get(id)).filter(|_| !self.carries) {
+            let why = format!("an operand whose axis {} has an extent that depends on data", live.axis);
+            return Err(Error::Unsupported(vec![variant(&short(&node.op_type), &short(origin), &why)]));
+        }
         let types: Vec<&TensorType> = operands.iter().map(|id| self.builder.ty(*id)).collect();
         let results = op.infer(&types).map_err(|e| refused(e.field, e.expected, e.found))?;
         for ty in &results {
@@ -120,6 +138,43 @@ impl Assembly {
     fn cast(&mut self, value: ValueId, to: DType, node: &NodeProto) -> Result<ValueId> {
         let values = self.emit(Cast { to }.into(), &[value], node)?;
         only(values).map_err(|e| Error::model(short(node_name(node)), e.field, e.expected, e.found))
+    }
+
+    /// The extent that is known to be the same, if there is one: computed alike from the same values. So what goes together is known to.
+    pub fn canonical(&mut self, extent: Extent) -> Extent {
+        let same = |known: &&Extent| known.bound == extent.bound && self.same_value(known.count, extent.count);
+        if self.extents.contains(&extent) {
+            return extent;
+        }
+        if let Some(known) = self.extents.iter().find(same) {
+            return *known;
+        }
+        self.extents.push(extent);
+        extent
+    }
+
+    /// Whether two values are computed alike from the same values.
+    fn same_value(&self, a: ValueId, b: ValueId) -> bool {
+        let (graph, mut seen, mut pairs) = (self.graph(), BTreeSet::new(), vec![(a, b)]);
+        while let Some((a, b)) = pairs.pop() {
+            if a == b || !seen.insert((a, b)) {
+                continue;
+            }
+            let (first, second) = (graph.producer(a), graph.producer(b));
+            let alike = match (&first.kind, &second.kind) {
+                (Kind::Op(first), Kind::Op(second)) => first == second && a.result == b.result,
+                (Kind::Constant(first), Kind::Constant(second)) => {
+                    first.ty == second.ty && first.bytes().is_some() && first.bytes() == second.bytes()
+                }
+                _ => false,
+            };
+            let (operands, others) = (graph.operands(a.node), graph.operands(b.node));
+            if !alike || operands.len() != others.len() {
+                return false;
+            }
+            pairs.extend(operands.into_iter().zip(others));
+        }
+        true
     }
 
     /// Names a value as the next output.

@@ -87,6 +87,11 @@ impl<'a> Attributes<'a> {
         Ok(self.find(name, kind::GRAPH)?.and_then(|a| a.g.as_ref()))
     }
 
+    /// An integer, if it is there.
+    pub fn optional_int(&self, name: &str) -> Result<Option<i64>> {
+        if self.has(name) { self.require_int(name).map(Some) } else { Ok(None) }
+    }
+
     /// An integer that must be there.
     pub fn require_int(&self, name: &str) -> Result<i64> {
         self.require(name, self.has(name).then(|| self.int(name, 0)).transpose()?)

@@ -14,6 +14,7 @@ use crate::assembly::Assembly;
 use crate::attributes::{Attributes, node_name};
 use crate::domain::standard_domain;
 use crate::error::{Error, Result, short, variant};
+use crate::live::{Entry, Extent, Live};
 use crate::narrow::Narrow;
 use crate::proto::NodeProto;
 use crate::tensors::TensorLoader;
@@ -118,6 +119,28 @@ impl<'a> Context<'a> {
     /// The constant behind a value, if it is known.
     pub fn constant(&self, id: ValueId) -> Option<&Constant> {
         self.assembly.graph().producer(id).constant()
+    }
+
+    /// The axis of a value whose extent depends on data, if it has one.
+    pub fn live(&self, id: ValueId) -> Option<Live> {
+        self.assembly.live.get(&id).copied()
+    }
+
+    /// Says that the extent of an axis of a value depends on data.
+    pub fn set_live(&mut self, id: ValueId, axis: usize, extent: Extent) {
+        let extent = self.assembly.canonical(extent);
+        self.assembly.live.insert(id, Live { axis, extent });
+    }
+
+    /// The elements of an i32 or i64 value, if each is known or an extent that depends on data.
+    pub fn entries(&self, id: ValueId) -> Option<Vec<Entry>> {
+        const MOST: usize = 256;
+        if let Some(entries) = self.assembly.entries.get(&id) {
+            return Some(entries.clone());
+        }
+        let small = self.shape(id).numel() <= MOST && self.constant(id).is_some();
+        let known = small.then(|| self.const_ints(id, "").ok()).flatten()?;
+        Some(known.into_iter().map(Entry::Known).collect())
     }
 
     /// The batch that was opened again, if `x` has it: a computed value of that extent along axis 0. What the file then says of

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 use fornax_ir::graph::{Graph, ValueId};
 use fornax_ir::inputs::{Bindings, Dim};
 use fornax_ir::types::{Constant, TensorType};
+use fornax_runtime::extent_name;
 
 use crate::assembly::Assembly;
 use crate::attributes::node_name;
@@ -30,6 +31,7 @@ use crate::file::OnnxFile;
 use crate::limits::Limits;
 use crate::names::{join, plain_name};
 use crate::narrow::Narrow;
+use crate::ops::carry;
 use crate::proto::{AttributeProto, NodeProto, ValueInfoProto};
 use crate::refusals::Refusals;
 use crate::registry;
@@ -169,11 +171,13 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
     let mut scope = Scope { values, outer: None, prefix: None, opsets: &file.opsets, attributes: None };
     importer.nodes(&mut scope, &graph.node, &file.order)?;
     importer.refusals.finish()?;
+    let mut extents = Vec::new();
     for (output, name) in graph.output.iter().zip(file.outputs()) {
         match importer.value(&scope, &output.name) {
             Some(value @ (NamedValue::Known(id) | NamedValue::Narrow(id, _))) => {
                 check_narrow(output, value)?;
                 importer.assembly.output(&name, id);
+                extents.extend(importer.assembly.live.get(&id).map(|live| (extent_name(&name, live.axis), *live)));
             }
             Some(NamedValue::Sequence(_)) => {
                 return Err(Error::Unsupported(vec![format!("output {}: a sequence", short(&output.name))]));
@@ -183,6 +187,9 @@ fn build(file: &OnnxFile, bound: &Bound, known: &BTreeMap<String, Constant>) -> 
                 return Err(Error::model("graph", "output", "a computed value", short(&output.name)));
             }
         }
+    }
+    for (name, live) in extents {
+        importer.assembly.output(&name, live.extent.count);
     }
     Ok(importer.assembly.finish())
 }
@@ -298,7 +305,7 @@ impl<'m> Importer<'m> {
         let mut cx = self.context(node, operands, version);
         cx.gives = cx.narrow(0).filter(|_| registry::moves_narrow(&node.op_type));
         let bound = schema::check(&cx)?;
-        let results = function(&mut cx).and_then(|ids| match ids.len() >= cx.output_count() {
+        let results = carry::import(&mut cx, function).and_then(|ids| match ids.len() >= cx.output_count() {
             true => cx.all_inputs_asked().and_then(|()| schema::check_results(&cx, bound, &ids)).map(|()| ids),
             false => Err(cx.unsupported(format!("output {} ({})", ids.len(), short(&node.output[ids.len()])))),
         });

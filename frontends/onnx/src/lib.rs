@@ -28,6 +28,7 @@ mod functions;
 mod import;
 mod initializers;
 mod limits;
+mod live;
 mod names;
 mod narrow;
 mod ops;

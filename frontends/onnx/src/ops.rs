@@ -6,6 +6,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod carry;
 pub(crate) mod classical;
 pub(crate) mod constant;
 pub(crate) mod conv;
@@ -31,6 +32,7 @@ pub(crate) mod regions;
 pub(crate) mod resize;
 pub(crate) mod rotary;
 pub(crate) mod sampling;
+pub(crate) mod selection;
 pub(crate) mod shape;
 pub(crate) mod spectral;
 pub(crate) mod support;
@@ -38,4 +40,5 @@ pub(crate) mod transformer;
 pub(crate) mod trees;
 pub(crate) mod trigonometry;
 pub(crate) mod unary;
+pub(crate) mod unique;
 mod window;

@@ -11,7 +11,7 @@ use crate::import::sequences;
 use crate::ops::{
     activation, attention, classical, constant, conv, early, einsum, elementwise, fused, grams, indexing, linear,
     losses, movement, normalization, optimizers, pool, power, qlinear, quantize, recurrent, reduce, regions, resize,
-    rotary, sampling, shape, spectral, transformer, trees, trigonometry, unary,
+    rotary, sampling, selection, shape, spectral, transformer, trees, trigonometry, unary, unique,
 };
 use crate::schema;
 
@@ -46,6 +46,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("CenterCropPad", 18, movement::center_crop_pad),
     ("Clip", 1, activation::clip),
     ("Col2Im", 18, conv::col2im),
+    ("Compress", 9, selection::compress),
     ("Concat", 1, movement::concat),
     ("Constant", 1, constant::constant),
     ("ConstantOfShape", 9, constant::constant_of_shape),
@@ -110,6 +111,8 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("Mod", 10, elementwise::modulo),
     ("Mul", 1, elementwise::mul),
     ("NegativeLogLikelihoodLoss", 12, losses::negative_log_likelihood_loss),
+    ("NonMaxSuppression", 10, selection::non_max_suppression),
+    ("NonZero", 9, selection::non_zero),
     ("OneHot", 9, constant::one_hot),
     ("Or", 1, elementwise::or),
     ("PRelu", 1, activation::prelu),
@@ -165,6 +168,7 @@ const OPERATORS: &[(&str, i64, ImportFn)] = &[
     ("TopK", 1, reduce::top_k),
     ("Transpose", 1, movement::transpose_axes),
     ("Trilu", 14, constant::trilu),
+    ("Unique", 11, unique::unique),
     ("Unsqueeze", 1, shape::unsqueeze),
     ("Upsample", 1, resize::upsample),
     ("Where", 9, elementwise::select),

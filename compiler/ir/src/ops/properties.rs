@@ -66,6 +66,8 @@ fn elementwise() -> impl Strategy<Value = Op> {
         Just(Where {}.into()),
         Just(Identity {}.into()),
         Just(BatchStatistics {}.into()),
+        Just(Compact {}.into()),
+        extent().prop_map(|k| NonMaxSuppression { k }.into()),
         (extent(), extent(), any::<bool>()).prop_map(|(axis, k, smallest)| TopK { axis, k, smallest }.into()),
         (1usize..3, 0usize..2, any::<bool>()).prop_map(|(kernel, pad, column_major)| {
             let (kernel, pads) = (vec![kernel], vec![pad; 2]);

@@ -7,8 +7,8 @@ mod step;
 
 use std::fmt::Write;
 
-use fornax_runtime::ABI_VERSION;
 use fornax_runtime::artifact::{STEP_BINDINGS, StateHead, Status};
+use fornax_runtime::{ABI_VERSION, LiveOutput, live_outputs};
 
 use super::{Memory, Network};
 use crate::plan::{Plan, Port, Variable};
@@ -124,6 +124,14 @@ fn bindings(out: &mut String, upper: &str, Network { plans, step }: Network<'_>)
                 put(out, &format!(" *    {kind} {index}: {name}, {}, {} bytes", port.ty, port.ty.bytes()));
             }
         }
+        for LiveOutput { output, axis, count } in live_outputs(&plan.outputs.iter().map(port).collect::<Vec<_>>()) {
+            put(
+                out,
+                &format!(
+                    " *    of output {output} the first slices along axis {axis} are there, output {count} says how many"
+                ),
+            );
+        }
     }
     put(out, " */");
     put(out, &format!("#define {upper}_BINDINGS {}", plans.len()));
@@ -136,6 +144,11 @@ fn bindings(out: &mut String, upper: &str, Network { plans, step }: Network<'_>)
         }
     }
     put(out, "");
+}
+
+/// An output as programs have it.
+fn port(port: &Port) -> fornax_runtime::Port {
+    fornax_runtime::Port { name: port.name.clone(), dtype: port.ty.dtype, shape: port.ty.shape.clone() }
 }
 
 /// The parameters and states, and the size of the block that holds them.

@@ -15,6 +15,7 @@ use crate::proto::AttributeProto;
 use crate::tensors::type_code;
 
 const FUSED: Refusal = "a fused operator; export the graph before the fusing passes";
+const EXTENT: Refusal = "an operator of extents that depend on data, whose count ONNX keeps in the shape";
 const GRADIENT: Refusal = "an operator of training graphs, which ONNX does not have";
 
 /// Writes one node of the graph.
@@ -48,6 +49,7 @@ pub fn write(out: &mut Writer<'_>, id: NodeId, op: &Op) -> Result<(), Refusal> {
         Op::Pad(pad) => padding(out, id, pad),
         Op::Identity(_) => node("Identity", Vec::new()),
         Op::SqueezeExcite(_) | Op::MbConv(_) => return Err(FUSED),
+        Op::Compact(_) | Op::NonMaxSuppression(_) => return Err(EXTENT),
         Op::ConvWeightGradient(_)
         | Op::ConvDataGradient(_)
         | Op::ConvWithSlope(_)

@@ -214,7 +214,7 @@ fn cumulated(cx: &mut Context<'_>, function: BinaryFn, neutral: f64) -> Result<V
 }
 
 /// `x` moved along an axis by a distance towards the end (or the begin), `value` moving in.
-fn shifted(
+pub(crate) fn shifted(
     cx: &mut Context<'_>,
     x: ValueId,
     axis: usize,

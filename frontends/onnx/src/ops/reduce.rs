@@ -26,10 +26,9 @@ reductions! {
     reduce_log_sum_exp = LogSumExp 18,
 }
 
-fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
-    let rank = cx.shape(x).rank();
-    let keepdims = cx.attrs().flag("keepdims", true)?;
+/// The axes of a reduction, in order; an attribute before the given version, an input since.
+pub(crate) fn reduced_axes(cx: &Context<'_>, axes_input_since: i64) -> Result<Vec<usize>> {
+    let rank = cx.shape(cx.input(0)?).rank();
     let given = if cx.version() < axes_input_since {
         cx.attrs().ints("axes")?
     } else {
@@ -37,13 +36,18 @@ fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> R
     };
     let given = given.unwrap_or_default();
     let none = cx.version() >= axes_input_since && cx.attrs().flag("noop_with_empty_axes", false)?;
-    let axes = if given.is_empty() && !none {
-        (0..rank).collect()
-    } else {
-        let mut axes = axes(cx, "axes", &given, rank)?;
-        axes.sort_unstable();
-        axes
-    };
+    if given.is_empty() && !none {
+        return Ok((0..rank).collect());
+    }
+    let mut axes = axes(cx, "axes", &given, rank)?;
+    axes.sort_unstable();
+    Ok(axes)
+}
+
+fn reduction(cx: &mut Context<'_>, kind: ReduceKind, axes_input_since: i64) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let keepdims = cx.attrs().flag("keepdims", true)?;
+    let axes = reduced_axes(cx, axes_input_since)?;
     let given = cx.ty(x).dtype;
     if kind == ReduceKind::L2 && !given.is_float() && given != DType::U64 {
         // In i64, as the sum and its root are.

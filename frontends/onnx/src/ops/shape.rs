@@ -1,5 +1,7 @@
 //! Shapes: Reshape, Flatten, Squeeze, Unsqueeze, Shape, Size, Identity, Dropout, Expand.
 
+use std::ops::Range;
+
 use fornax_ir::graph::ValueId;
 use fornax_ir::ops::Identity;
 use fornax_ir::types::{Constant, DType};
@@ -27,7 +29,7 @@ pub(crate) fn reshape_to(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 }
 
 /// The shape that `wanted` asks of `x`.
-fn resolve(cx: &Context<'_>, x: ValueId, wanted: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
+pub(crate) fn resolve(cx: &Context<'_>, x: ValueId, wanted: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
     let given = cx.shape(x);
     let refuse = |expected: &str| Err(cx.error("shape", expected, format!("{wanted:?} for {given}")));
     let mut shape = Vec::with_capacity(wanted.len());
@@ -79,7 +81,7 @@ pub(crate) fn flatten(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 
 /// The axes of Squeeze and Unsqueeze: an attribute before version 13, an input since. Exporters write the one axis of an
 /// Unsqueeze as a scalar too.
-fn listed_axes(cx: &Context<'_>, scalar: bool) -> Result<Option<Vec<i64>>> {
+pub(crate) fn listed_axes(cx: &Context<'_>, scalar: bool) -> Result<Option<Vec<i64>>> {
     if cx.version() < 13 {
         return cx.attrs().ints("axes");
     }
@@ -128,16 +130,19 @@ pub(crate) fn unsqueeze(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
 /// `Shape`, of a range of axes since version 15: a constant.
 pub(crate) fn shape_of(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let shape = cx.shape(x).clone();
-    let rank = shape.rank() as i64;
-    let bound = |v: i64| (if v < 0 { v.saturating_add(rank) } else { v }).clamp(0, rank) as usize;
-    let (start, end) = if cx.version() < 15 {
-        (0, shape.rank())
-    } else {
-        (bound(cx.attrs().int("start", 0)?), bound(cx.attrs().int("end", rank)?))
-    };
-    let dims: Vec<i64> = shape[start.min(end)..end].iter().map(|d| *d as i64).collect();
+    let dims: Vec<i64> = cx.shape(x)[listed_extents(cx, x)?].iter().map(|d| *d as i64).collect();
     Ok(vec![cx.add_constant(Constant::from_i64([dims.len()], &dims))])
+}
+
+/// The axes of `x` whose extents `Shape` gives.
+pub(crate) fn listed_extents(cx: &Context<'_>, x: ValueId) -> Result<Range<usize>> {
+    let rank = cx.shape(x).rank() as i64;
+    let bound = |v: i64| (if v < 0 { v.saturating_add(rank) } else { v }).clamp(0, rank) as usize;
+    if cx.version() < 15 {
+        return Ok(0..rank as usize);
+    }
+    let (start, end) = (bound(cx.attrs().int("start", 0)?), bound(cx.attrs().int("end", rank)?));
+    Ok(start.min(end)..end)
 }
 
 /// `Size`: a constant.

@@ -20,6 +20,7 @@ mod reduce;
 mod regions;
 mod resize;
 mod rules;
+mod selection;
 mod shape;
 mod trees;
 mod values;
