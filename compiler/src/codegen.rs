@@ -59,7 +59,7 @@ pub enum VOp {
     Sub,
     /// Product.
     Mul,
-    /// Correctly rounded quotient (F32 only).
+    /// Correctly rounded quotient (F32 and F64).
     Div,
     /// `a < b ? a : b` (x86 `minps`: the second operand if unordered).
     Min,
@@ -103,6 +103,8 @@ pub enum IntOp {
     Xor,
     /// Signed quotient, towards zero. The divisor is neither 0 nor -1.
     Div,
+    /// Unsigned quotient. The divisor is not 0.
+    DivUnsigned,
 }
 
 /// An ordered comparison (false if unordered; of integers signed), or the test for unordered (floating point only).
@@ -247,10 +249,10 @@ pub trait Emitter {
     fn store_int(&mut self, s: R, at: Mem, dtype: DType);
     /// `d = (a cmp b) ? yes : no`, signed; not [`Cmp::Unordered`].
     fn choose(&mut self, d: R, cmp: Cmp, a: R, b: R, yes: R, no: R);
-    /// `d =` the 32 bits of the first lane, zero-extended.
-    fn first_bits(&mut self, d: R, s: V);
-    /// Every 32-bit lane of `d` = the low bits of `s`.
-    fn splat_int(&mut self, d: V, s: R);
+    /// `d =` the bits of the first lane of this size, zero-extended.
+    fn first_bits(&mut self, element: Element, d: R, s: V);
+    /// Every lane of `d` of this size = the low bits of `s`.
+    fn splat_int(&mut self, element: Element, d: V, s: R);
     /// The first lane of `d` = the integer `s` rounded to the nearest `f32`; the others are unspecified.
     fn first_from_int(&mut self, d: V, s: R);
     /// `d =` the first lane, an `f32`, truncated towards zero and saturated; 0 for a NaN.
@@ -301,8 +303,8 @@ pub trait Emitter {
         self.op(VOp::Add, Element::I32, d, d, products);
         self.free_v(products);
     }
-    /// `d = sqrt(a)`, correctly rounded
-    fn sqrt(&mut self, d: V, a: V);
+    /// `d = sqrt(a)`, correctly rounded; of [`Element::F32`] and [`Element::F64`]
+    fn sqrt(&mut self, element: Element, d: V, a: V);
     /// `d = a` rounded to the nearest integer, ties to even; the sign of zero, infinities and NaN stay
     fn round(&mut self, d: V, a: V);
     /// Integer lanes shifted left, zeros in

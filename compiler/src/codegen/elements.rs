@@ -65,7 +65,7 @@ impl dyn Emitter + '_ {
         }
         let r = self.r();
         self.load_int(r, at, bits_of(from));
-        self.splat_int(d, r);
+        self.splat_int(Element::I32, d, r);
         self.free_r(r);
         widen(self, d, from);
     }
@@ -101,7 +101,7 @@ impl dyn Emitter + '_ {
             (true, false) => {
                 let r = self.r();
                 self.load_int(r, at, DType::U16);
-                self.splat_int(d, r);
+                self.splat_int(Element::I32, d, r);
                 self.free_r(r);
             }
             (false, _) => self.broadcast_f32(d, at, from),

@@ -13,6 +13,7 @@ mod slope;
 #[cfg(test)]
 mod tests;
 mod trigonometric;
+pub mod wide;
 
 pub use double::{power, remainder};
 pub use slope::{derivative, with_slope};
@@ -51,7 +52,7 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
         Abs => mask(e, VOp::And, 0x7FFF_FFFF, xs),
         Exp => exp::exp(e, xs),
         Log => log::log(e, xs),
-        Sqrt => xs.iter().for_each(|x| e.sqrt(*x, *x)),
+        Sqrt => xs.iter().for_each(|x| e.sqrt(Element::F32, *x, *x)),
         Reciprocal => constant_op(e, VOp::Div, 1.0, xs),
         Floor => round::floor(e, xs),
         Ceil => round::ceil(e, xs),

@@ -296,6 +296,10 @@ impl Emitter for Soft<'_> {
                 assert!(!matches!(b, 0 | -1), "a machine may trap on a divisor of {b}");
                 a / b
             }
+            IntOp::DivUnsigned => {
+                assert!(b != 0, "a machine may trap on a divisor of 0");
+                (a as u64 / b as u64) as i64
+            }
         };
         self.set(d, value);
     }
@@ -315,12 +319,13 @@ impl Emitter for Soft<'_> {
         let holds = holds(cmp, &self.r[a.0 as usize], &self.r[b.0 as usize]);
         self.copy(d, if holds { yes } else { no });
     }
-    fn first_bits(&mut self, d: R, s: V) {
-        self.set(d, i64::from(self.bits(s, 0)));
+    fn first_bits(&mut self, element: Element, d: R, s: V) {
+        let bits = if element.size() == 4 { i64::from(self.bits(s, 0)) } else { self.wide(s, 0) as i64 };
+        self.set(d, bits);
     }
-    fn splat_int(&mut self, d: V, s: R) {
-        let bits = self.r[s.0 as usize] as u32;
-        self.splat(d, bits);
+    fn splat_int(&mut self, element: Element, d: V, s: R) {
+        let bits = self.r[s.0 as usize];
+        if element.size() == 4 { self.splat(d, bits as u32) } else { self.splat_64(d, bits as u64) }
     }
     fn first_from_int(&mut self, d: V, s: R) {
         let value = self.r[s.0 as usize] as f32;
@@ -411,8 +416,11 @@ impl Emitter for Soft<'_> {
     fn dot(&mut self, d: V, a: V, b: V) {
         self.lanewise(d, |m, i| m.bits(d, i).wrapping_add(int_op(VOp::Dot, m.bits(a, i), m.bits(b, i))));
     }
-    fn sqrt(&mut self, d: V, a: V) {
-        self.lanewise(d, |m, i| m.float(a, i).sqrt().to_bits());
+    fn sqrt(&mut self, element: Element, d: V, a: V) {
+        match element.size() {
+            4 => self.lanewise(d, |m, i| m.float(a, i).sqrt().to_bits()),
+            _ => self.lanewise_64(d, |m, i| m.double(a, i).sqrt().to_bits()),
+        }
     }
     fn round(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| m.float(a, i).round_ties_even().to_bits());

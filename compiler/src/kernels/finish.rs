@@ -89,7 +89,7 @@ impl Finish {
         let count = pixels.checked_mul(channels).filter(|count| *count > 0)?;
         let bare = nest.reduced == 0 && nest.tables.is_empty() && nest.guards.is_empty();
         let plain = bare && nest.init.is_empty() && nest.finish.is_empty() && !nest.body.is_empty();
-        if !plain || nest.check_kinds().is_err() || !nest.vectorises() {
+        if !plain || nest.check_kinds().is_err() || !nest.vectorises() || nest.lane() != Element::F32 {
             return None;
         }
         let (map, channel): (&[i64], &[i64]) = match nest.extents[..] {
@@ -269,7 +269,7 @@ fn single(e: &mut dyn Emitter, argument: usize, dtype: DType) -> V {
         e.broadcast(v, at.at(0));
     } else {
         e.load_int(at, at.at(0), dtype);
-        e.splat_int(v, at);
+        e.splat_int(Element::I32, v, at);
     }
     e.free_r(at);
     v

@@ -6,6 +6,7 @@
 use super::name::Section;
 use super::{Access, Argument, Family, KernelName, LayerKind, Parts};
 use std::hash::{Hash, Hasher};
+mod doubles;
 mod emit;
 pub mod nest;
 mod point;
@@ -15,6 +16,7 @@ mod squares;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unsigned;
 mod values;
 pub(super) use point::evaluate;
 pub(super) use values::PointValue;

@@ -2,13 +2,11 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{NestCall, View, expect_native, float};
+use super::nests::{NestCall, View, expect_native, extremes};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::ArgReduce;
-use fornax_ir::ops::reduce::int_range;
-use fornax_ir::types::DType;
 
 impl Lower for ArgReduce {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -36,13 +34,7 @@ impl Lower for ArgReduce {
         position[extents.len() - 1] = 1;
         call.nest.position = Affine::new(0, position);
         // Any element beats or equals the start, whose position is that of the first element.
-        let (least, most) = int_range(x.dtype);
-        let start = match (x.dtype, self.min) {
-            (DType::F32, false) => float(f32::NEG_INFINITY),
-            (DType::F32, true) => float(f32::INFINITY),
-            (_, false) => Inst::Int(least),
-            (_, true) => Inst::Int(most),
-        };
+        let start = extremes(x.dtype)[usize::from(self.min)];
         let combine = Combine::Arg { min: self.min, last: self.select_last };
         call.compute(vec![start], vec![Inst::Load(0)], combine, vec![Inst::Position]);
         call.run(cx);

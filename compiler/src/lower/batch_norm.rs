@@ -2,7 +2,7 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{NestCall, View, expect_f32, float};
+use super::nests::{NestCall, View, expect_float, number};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use fornax_ir::OpError;
 use fornax_ir::ops::BatchNorm;
@@ -10,7 +10,8 @@ use fornax_ir::scalar::{BinaryFn, UnaryFn};
 
 impl Lower for BatchNorm {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        expect_f32("x", cx.ty.dtype)?;
+        let dtype = cx.ty.dtype;
+        expect_float("x", dtype)?;
         let views = (0..5).map(|i| View::operand(cx, i)).collect::<Result<Vec<_>, _>>()?;
         let order = cx.order(0);
         let out = cx.output(order);
@@ -25,7 +26,7 @@ impl Lower for BatchNorm {
         }
         let body = vec![
             Inst::Load(4),
-            float(self.epsilon),
+            number(dtype, self.epsilon.into()),
             Inst::Binary(BinaryFn::Add, 0, 1),
             Inst::Unary(UnaryFn::Sqrt, 2),
             Inst::Load(1),

@@ -7,6 +7,7 @@ use crate::codegen::elements::widens;
 use crate::kernels::loops::nest::Inst;
 use fornax_ir::OpError;
 use fornax_ir::ops::Cast;
+use fornax_ir::types::DType;
 
 impl Lower for Cast {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -14,13 +15,23 @@ impl Lower for Cast {
         if from == self.to {
             return move_elements(cx, "cast");
         }
-        // Elements of 16 bits are widened where they are read, and rounded where they are stored.
-        let program = match (widens(from), widens(self.to)) {
-            (true, true) => vec![Inst::Load(0)],
-            (true, false) => vec![Inst::Load(0), Inst::ToInt(self.to, 0)],
-            (false, true) => vec![Inst::Load(0), Inst::ToFloat(0)],
-            (false, false) => vec![Inst::Load(0), Inst::Wrap(self.to, 0)],
-        };
+        let mut program = vec![Inst::Load(0)];
+        program.extend(conversion(from, self.to));
         map_of(cx, &format!("cast_{from}"), program, |dtype| widens(dtype) || expect_native("", dtype).is_ok())
+    }
+}
+
+/// What makes an element that was read one that is stored. Elements of 16 bits are widened where they are read, and rounded where they are stored:
+/// once, so that an `f64` or an integer that `f32` does not hold comes there as `f64`.
+fn conversion(from: DType, to: DType) -> Option<Inst> {
+    let narrow = matches!(to, DType::F16 | DType::BF16);
+    match (from, to) {
+        (DType::F64, _) if narrow => None,
+        _ if widens(from) && widens(to) => None,
+        (_, DType::F64) => Some(Inst::ToDouble(0)),
+        _ if widens(to) && narrow && from.size() == 8 => Some(Inst::ToDouble(0)),
+        _ if widens(to) => Some(Inst::ToFloat(0)),
+        _ if from.is_float() => Some(Inst::ToInt(to, 0)),
+        _ => Some(Inst::Wrap(to, 0)),
     }
 }

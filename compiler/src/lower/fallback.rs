@@ -4,7 +4,9 @@
 //! bias, taps in order, then input channels ascending, by multiply-add.
 
 use super::context::Lowering;
-use super::nests::{NestCall, View, expect_f32, expect_native, factors, float, packed};
+use super::nests::{
+    NestCall, View, expect_f32, expect_float, expect_function, expect_native, extremes, factors, float, number, packed,
+};
 use crate::kernels::loops::nest::{Affine, Combine, Inst, Program};
 use crate::plan::AxisOrder;
 use fornax_ir::OpError;
@@ -12,7 +14,6 @@ use fornax_ir::ops::conv::Conv;
 use fornax_ir::ops::gemm::Gemm;
 use fornax_ir::ops::matmul::Product;
 use fornax_ir::ops::pool::{Pool, PoolKind};
-use fornax_ir::ops::reduce::int_range;
 use fornax_ir::ops::softmax::Softmax;
 use fornax_ir::ops::squeeze_excite::SqueezeExcite;
 use fornax_ir::ops::window::Window;
@@ -24,11 +25,6 @@ pub(super) fn along(rank: usize, base: i64, steps: &[(usize, i64)]) -> Affine {
     let mut strides = vec![0; rank];
     steps.iter().for_each(|(axis, step)| strides[*axis] += step);
     Affine::new(base, strides)
-}
-
-/// A number as a constant of the kind that elements of `dtype` compute in.
-pub(super) fn number(dtype: DType, value: f32) -> Inst {
-    if dtype == DType::F32 { float(value) } else { Inst::Int(value as i64) }
 }
 
 /// Appends a function of the last value.
@@ -82,6 +78,7 @@ pub fn convolve(
 ) -> Result<(), OpError> {
     let dtype = out.dtype;
     expect_native("x", dtype)?;
+    op.activation.map(|function| expect_function(function, dtype)).transpose()?;
     let spatial = windows.len();
     // Taps, input channels, filters: the filters, innermost, fill a vector.
     let order: Vec<usize> = (2..spatial + 2).chain([1, 0]).collect();
@@ -144,8 +141,7 @@ pub fn pool(cx: &mut Lowering<'_>, op: &Pool) -> Result<(), OpError> {
     let mut call = NestCall::new(op.kind.word(), &extents, spatial, &out, Affine::new(0, at));
     let x = windowed(&mut call, &x, &windows, 2, 2 + spatial, &[(0, x.strides[0]), (1, x.strides[1])]);
     if op.kind == PoolKind::Max {
-        let least = if dtype == DType::F32 { float(f32::NEG_INFINITY) } else { Inst::Int(int_range(dtype).0) };
-        call.compute(vec![least], vec![Inst::Load(x)], Combine::Max, Vec::new());
+        call.compute(vec![extremes(dtype)[0]], vec![Inst::Load(x)], Combine::Max, Vec::new());
         call.run(cx);
         return Ok(());
     }
@@ -158,9 +154,12 @@ pub fn pool(cx: &mut Lowering<'_>, op: &Pool) -> Result<(), OpError> {
         let last = finish.len() - 1;
         finish.extend([Inst::Load(count), Inst::Binary(BinaryFn::Mul, last, last + 1)]);
     }
+    if dtype == DType::F64 {
+        finish.push(Inst::ToDouble(finish.len() - 1));
+    }
     let last = finish.len() - 1;
     finish.extend([Inst::Accumulated, Inst::Binary(BinaryFn::Div, last + 1, last)]);
-    call.compute(vec![float(0.0)], vec![Inst::Load(x)], Combine::Sum, finish);
+    call.compute(vec![number(dtype, 0.0)], vec![Inst::Load(x)], Combine::Sum, finish);
     call.run(cx);
     Ok(())
 }
@@ -169,6 +168,7 @@ pub fn pool(cx: &mut Lowering<'_>, op: &Pool) -> Result<(), OpError> {
 pub fn gemm(cx: &mut Lowering<'_>, op: &Gemm) -> Result<(), OpError> {
     let dtype = cx.ty.dtype;
     expect_native("a", dtype)?;
+    op.activation.map(|function| expect_function(function, dtype)).transpose()?;
     let (m, k, n) = op.extents(cx.operand_type(0), cx.operand_type(1))?;
     let a = View::operand(cx, 0)?;
     let b = if op.trans_b { packed(cx, 1, &[1, 0])? } else { View::operand(cx, 1)? };
@@ -189,14 +189,14 @@ pub fn gemm(cx: &mut Lowering<'_>, op: &Gemm) -> Result<(), OpError> {
     match c {
         Some(c) if op.alpha == 1.0 && op.beta == 1.0 => init = vec![Inst::Load(c)],
         Some(c) => finish.extend([
-            number(dtype, op.alpha),
+            number(dtype, op.alpha.into()),
             Inst::Load(c),
-            number(dtype, op.beta),
+            number(dtype, op.beta.into()),
             Inst::Binary(BinaryFn::Mul, 2, 3),
             Inst::Fma(0, 1, 4),
         ]),
         None if op.alpha != 1.0 => {
-            finish.extend([number(dtype, op.alpha), Inst::Binary(BinaryFn::Mul, 0, 1)]);
+            finish.extend([number(dtype, op.alpha.into()), Inst::Binary(BinaryFn::Mul, 0, 1)]);
         }
         None => {}
     }
@@ -240,12 +240,13 @@ pub fn matmul(cx: &mut Lowering<'_>) -> Result<(), OpError> {
 
 /// Softmax along any axis: the largest element, the sum of exponentials, then the quotients.
 pub fn softmax(cx: &mut Lowering<'_>, op: &Softmax) -> Result<(), OpError> {
-    expect_f32("x", cx.ty.dtype)?;
+    let dtype = cx.ty.dtype;
+    expect_float("x", dtype)?;
     let (x, order, shape) = (View::operand(cx, 0)?, cx.order(0), cx.ty.shape.to_vec());
     let line = shape[op.axis];
     let mut lines = shape.clone();
     lines[op.axis] = 1;
-    let ty = TensorType::f32(lines.clone());
+    let ty = TensorType::new(dtype, lines.clone());
     let [largest, sum] = ["largest", "sum"].map(|name| cx.temp(name, ty.clone(), AxisOrder::RowMajor));
     let [largest, sum] = [largest, sum].map(|view| View::of(cx, view));
     let out = cx.output(order);
@@ -262,13 +263,18 @@ pub fn softmax(cx: &mut Lowering<'_>, op: &Softmax) -> Result<(), OpError> {
     };
     let mut call = NestCall::new("largest", &extents, 1, &largest, of_line(&largest));
     call.input("x", &x, of_element(&x));
-    call.compute(vec![float(f32::NEG_INFINITY)], vec![Inst::Load(0)], Combine::Max, Vec::new());
+    call.compute(vec![extremes(dtype)[0]], vec![Inst::Load(0)], Combine::Max, Vec::new());
     call.run(cx);
     let shifted = vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Sub, 0, 1)];
     let mut call = NestCall::new("sum_exp", &extents, 1, &sum, of_line(&sum));
     call.input("x", &x, of_element(&x));
     call.input("largest", &largest, of_line(&largest));
-    call.compute(vec![float(0.0)], with_activation(shifted.clone(), Some(UnaryFn::Exp)), Combine::Sum, Vec::new());
+    call.compute(
+        vec![number(dtype, 0.0)],
+        with_activation(shifted.clone(), Some(UnaryFn::Exp)),
+        Combine::Sum,
+        Vec::new(),
+    );
     call.run(cx);
     let name = if op.log { "log_softmax" } else { "softmax" };
     let mut call = NestCall::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));

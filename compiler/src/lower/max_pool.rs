@@ -2,13 +2,11 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{NestCall, View, expect_native, float};
+use super::nests::{NestCall, View, expect_native, extremes};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use fornax_ir::OpError;
 use fornax_ir::ops::MaxPool;
-use fornax_ir::ops::reduce::int_range;
 use fornax_ir::ops::window::Window;
-use fornax_ir::types::DType;
 
 impl Lower for MaxPool {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
@@ -59,9 +57,8 @@ fn indices(op: &MaxPool, cx: &mut Lowering<'_>) -> Result<(), OpError> {
     }
     call.input("x", &x, follow(x.strides[0], x.strides[1], &x.strides[2..]));
     call.nest.position = follow(x.shape[1] as i64 * plane, plane, &steps);
-    let least = if x.dtype == DType::F32 { float(f32::NEG_INFINITY) } else { Inst::Int(int_range(x.dtype).0) };
     let combine = Combine::Arg { min: false, last: true };
-    call.compute(vec![least], vec![Inst::Load(0)], combine, vec![Inst::Position]);
+    call.compute(vec![extremes(x.dtype)[0]], vec![Inst::Load(0)], combine, vec![Inst::Position]);
     call.run(cx);
     Ok(())
 }

@@ -4,12 +4,14 @@
 //! no copies.
 
 use super::context::Lowering;
+use crate::codegen::math::wide;
 use crate::kernels::Loops;
 use crate::kernels::loops::movement;
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Guard, IndexTable, Inst, LoopNest, Output, Program};
 use crate::plan::{AxisOrder, ConstId, Generated, Operand, PackedConstant, ViewId};
 use fornax_ir::OpError;
-use fornax_ir::scalar::Step;
+use fornax_ir::ops::reduce::int_range;
+use fornax_ir::scalar::{Step, UnaryFn};
 use fornax_ir::types::{DType, Payload, Shape};
 use fornax_runtime::packing::{self, Packing, Transform};
 
@@ -114,8 +116,8 @@ impl NestCall {
 /// Fails unless kernels compute with elements of `dtype`.
 pub fn expect_native(field: &str, dtype: DType) -> Result<(), OpError> {
     match dtype {
-        DType::F64 | DType::F16 | DType::BF16 | DType::U64 => {
-            Err(OpError::new(field, "a native element type (f32, bool, i8 to i64, u8 to u32)", dtype.name()))
+        DType::F16 | DType::BF16 => {
+            Err(OpError::new(field, "a native element type (f32, f64, bool, i8 to i64, u8 to u64)", dtype.name()))
         }
         _ => Ok(()),
     }
@@ -124,6 +126,19 @@ pub fn expect_native(field: &str, dtype: DType) -> Result<(), OpError> {
 /// Fails unless `dtype` is `f32`, for operators that have kernels for it alone.
 pub fn expect_f32(field: &str, dtype: DType) -> Result<(), OpError> {
     if dtype == DType::F32 { Ok(()) } else { Err(OpError::new(field, "native element type f32", dtype.name())) }
+}
+
+/// Fails unless `dtype` is `f32` or `f64`.
+pub fn expect_float(field: &str, dtype: DType) -> Result<(), OpError> {
+    if dtype == DType::F64 { Ok(()) } else { expect_f32(field, dtype) }
+}
+
+/// Fails if `f64` kernels do not have a function of elements of `dtype`.
+pub fn expect_function(function: UnaryFn, dtype: DType) -> Result<(), OpError> {
+    if dtype != DType::F64 || wide::computes(function) {
+        return Ok(());
+    }
+    Err(OpError::new("operand", format!("f32 for {}", function.spelling().0), dtype.name()))
 }
 
 /// The order an element-wise result of `shape` is computed in: that of an operand of the same shape, channel-last if there is one.
@@ -233,6 +248,26 @@ fn entries(indices: &[i64]) -> Result<Vec<i32>, OpError> {
 pub fn factors(cx: &mut Lowering<'_>, values: Vec<f32>) -> View {
     let (id, count) = (cx.plan.constant(Generated::floats(&values)), values.len());
     View::constant(id, DType::F32, &[count])
+}
+
+/// A number as a constant of the kind that elements of `dtype` compute in.
+pub fn number(dtype: DType, value: f64) -> Inst {
+    match dtype {
+        DType::F32 => float(value as f32),
+        DType::F64 => Inst::Double(value.to_bits()),
+        DType::U64 => Inst::Unsigned(value as u64),
+        _ => Inst::Int(value as i64),
+    }
+}
+
+/// The smallest and the largest element of a type: infinities where it has them.
+pub fn extremes(dtype: DType) -> [Inst; 2] {
+    let (least, most) = int_range(dtype);
+    match dtype {
+        DType::F32 | DType::F64 => [f64::NEG_INFINITY, f64::INFINITY].map(|value| number(dtype, value)),
+        DType::U64 => [Inst::Unsigned(0), Inst::Unsigned(u64::MAX)],
+        _ => [Inst::Int(least), Inst::Int(most)],
+    }
 }
 
 /// The bits of an `f32` constant.

@@ -60,5 +60,10 @@ fn fill(op: &Pad, dtype: DType) -> Inst {
     let mut bits = [0; 8];
     bits[..dtype.size()].copy_from_slice(&element.to_bytes());
     let bits = u64::from_le_bytes(bits);
-    if dtype.size() == 4 { Inst::Float(bits as u32) } else { Inst::Int(bits as i64) }
+    match dtype {
+        DType::F64 => Inst::Double(bits),
+        DType::U64 => Inst::Unsigned(bits),
+        _ if dtype.size() == 4 => Inst::Float(bits as u32),
+        _ => Inst::Int(bits as i64),
+    }
 }

@@ -2,13 +2,13 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{NestCall, View, expect_f32, expect_native, float};
+use super::nests::{NestCall, View, expect_float, expect_native, extremes, number};
 use crate::kernels::Mean;
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::AxisOrder;
 use fornax_ir::OpError;
 use fornax_ir::ops::Reduce;
-use fornax_ir::ops::reduce::{ReduceKind, int_range};
+use fornax_ir::ops::reduce::ReduceKind;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::{DType, TensorType};
 
@@ -23,7 +23,7 @@ impl Lower for Reduce {
         let (x, dtype) = (View::operand(cx, 0)?, cx.ty.dtype);
         expect_native("x", dtype)?;
         if matches!(self.kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp) {
-            expect_f32("x", dtype)?;
+            expect_float("x", dtype)?;
         }
         let order = if self.keepdims { cx.order(0) } else { AxisOrder::RowMajor };
         let out = cx.output(order);
@@ -75,11 +75,8 @@ impl Sums {
 
     /// Every kind that is one sum.
     fn fold(&mut self, kind: ReduceKind, dtype: DType) {
-        let number = |value: f32| if dtype == DType::F32 { float(value) } else { Inst::Int(value as i64) };
-        let (least, most) = match dtype {
-            DType::F32 => (float(f32::NEG_INFINITY), float(f32::INFINITY)),
-            _ => (Inst::Int(int_range(dtype).0), Inst::Int(int_range(dtype).1)),
-        };
+        let number = |value: f64| number(dtype, value);
+        let [least, most] = extremes(dtype);
         let (init, combine) = match kind {
             ReduceKind::Max => (least, Combine::Max),
             ReduceKind::Min => (most, Combine::Min),
@@ -95,10 +92,7 @@ impl Sums {
         }
         let mut finish = vec![Inst::Accumulated];
         match kind {
-            ReduceKind::Mean if dtype == DType::F32 => {
-                finish.extend([float(self.count as f32), Inst::Binary(BinaryFn::Div, 0, 1)]);
-            }
-            ReduceKind::Mean => finish.extend([Inst::Int(self.count as i64), Inst::Binary(BinaryFn::Div, 0, 1)]),
+            ReduceKind::Mean => finish.extend([number(self.count as f64), Inst::Binary(BinaryFn::Div, 0, 1)]),
             ReduceKind::L2 => finish.push(Inst::Unary(UnaryFn::Sqrt, 0)),
             ReduceKind::LogSum => finish.push(Inst::Unary(UnaryFn::Log, 0)),
             _ => {}
@@ -114,12 +108,12 @@ impl Sums {
             Inst::Accumulated,
             Inst::Binary(BinaryFn::Sub, 0, 0),
             Inst::Binary(BinaryFn::Equal, 1, 1),
-            float(0.0),
+            number(self.x.dtype, 0.0),
             Inst::Unary(UnaryFn::IsNan, 0),
             Inst::Binary(BinaryFn::Or, 2, 4),
             Inst::Select(5, 0, 3),
         ];
-        call.compute(vec![float(f32::NEG_INFINITY)], vec![Inst::Load(0)], Combine::Max, finish);
+        call.compute(vec![extremes(self.x.dtype)[0]], vec![Inst::Load(0)], Combine::Max, finish);
         call.run(cx);
     }
 
@@ -129,7 +123,7 @@ impl Sums {
         let body = vec![Inst::Load(0), Inst::Load(1), Inst::Binary(BinaryFn::Sub, 0, 1), Inst::Unary(UnaryFn::Exp, 2)];
         let finish =
             vec![Inst::Accumulated, Inst::Unary(UnaryFn::Log, 0), Inst::Load(1), Inst::Binary(BinaryFn::Add, 1, 2)];
-        self.call.compute(vec![float(0.0)], body, Combine::Sum, finish);
+        self.call.compute(vec![number(self.x.dtype, 0.0)], body, Combine::Sum, finish);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::fallback::{along, number};
-use super::nests::{NestCall, View, expect_native, factors, float, index_table};
+use super::fallback::along;
+use super::nests::{NestCall, View, expect_native, factors, float, index_table, number};
 use crate::kernels::loops::nest::{Affine, Combine, Entry, Inst, Program};
 use fornax_ir::OpError;
 use fornax_ir::ops::resize::{Resize, ResizeMode};
@@ -72,7 +72,7 @@ fn lower_nearest(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, x: &View, 
         let table = call.table("source", &table, along(rank, 0, &[(axis, 1)]), entry);
         call.nest.inputs[input].lookups.push((table, x.strides[axis]));
     }
-    let fill = vec![number(x.dtype, op.extrapolation)];
+    let fill = vec![number(x.dtype, op.extrapolation.into())];
     call.compute(fill, vec![Inst::Load(input)], Combine::Last, Vec::new());
     call.run(cx);
     Ok(())
@@ -127,7 +127,7 @@ fn lower_outside(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, from: &Vie
         call.table("inside", &table, along(rank, 0, &[(axis, 1)]), Entry::Skip);
     }
     let program = |first: Inst| if from.dtype == out.dtype { vec![first] } else { rounded(vec![first], out.dtype) };
-    let fill = if from.dtype == DType::F32 { float(op.extrapolation) } else { number(out.dtype, op.extrapolation) };
+    let fill = if from.dtype == DType::F32 { float(op.extrapolation) } else { number(out.dtype, op.extrapolation.into()) };
     call.compute(program(fill), program(Inst::Load(0)), Combine::Last, Vec::new());
     call.run(cx);
     Ok(())

@@ -103,7 +103,7 @@ fn precedes(op: &TopK, dtype: DType, body: &mut Program, a: usize, b: usize) -> 
     let (large, small) = if op.smallest { (b, a) } else { (a, b) };
     body.push(Inst::Binary(BinaryFn::Greater, large, small));
     let greater = body.len() - 1;
-    if dtype == DType::F32 {
+    if dtype.is_float() {
         body.extend([
             Inst::Unary(UnaryFn::IsNan, large),
             Inst::Unary(UnaryFn::IsNan, small),

@@ -2,7 +2,7 @@
 
 use super::Lower;
 use super::context::Lowering;
-use super::nests::{expression, map};
+use super::nests::{expect_f32, expression, map};
 use crate::kernels::loops::nest::Inst;
 use fornax_ir::OpError;
 use fornax_ir::ops::UnaryGradient;
@@ -10,6 +10,7 @@ use fornax_ir::scalar::BinaryFn;
 
 impl Lower for UnaryGradient {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
+        expect_f32("dy", cx.ty.dtype)?;
         let mut body = expression(&self.derivative()?.steps, 1);
         let slope = body.len() - 1;
         body.extend([Inst::Load(0), Inst::Binary(BinaryFn::Mul, slope + 1, slope)]);

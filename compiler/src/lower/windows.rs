@@ -5,7 +5,7 @@
 //! same order.
 
 use super::context::Lowering;
-use super::fallback::number;
+use super::nests::number;
 use super::nests::{NestCall, View};
 use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::plan::{AxisOrder, ViewId};

@@ -160,6 +160,7 @@ fn eval_u64(function: BinaryFn, a: i64, b: i64) -> i64 {
         BinaryFn::Mod | BinaryFn::Fmod => x.checked_rem(y).unwrap_or(0) as i64,
         BinaryFn::Min => x.min(y) as i64,
         BinaryFn::Max => x.max(y) as i64,
+        BinaryFn::Pow => pow_u64(x, y) as i64,
         BinaryFn::Prelu => a,
         BinaryFn::Less => i64::from(x < y),
         BinaryFn::LessOrEqual => i64::from(x <= y),
@@ -167,6 +168,19 @@ fn eval_u64(function: BinaryFn, a: i64, b: i64) -> i64 {
         BinaryFn::GreaterOrEqual => i64::from(x >= y),
         _ => function.eval_int(a, b),
     }
+}
+
+/// `x` to the power `y` by squaring, wrapping.
+fn pow_u64(mut x: u64, mut y: u64) -> u64 {
+    let mut power = 1u64;
+    while y > 0 {
+        if y & 1 == 1 {
+            power = power.wrapping_mul(x);
+        }
+        x = x.wrapping_mul(x);
+        y >>= 1;
+    }
+    power
 }
 
 #[cfg(test)]

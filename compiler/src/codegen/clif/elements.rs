@@ -133,6 +133,7 @@ impl ClifEmitter<'_> {
             IntOp::Or => self.builder.ins().bor(a, b),
             IntOp::Xor => self.builder.ins().bxor(a, b),
             IntOp::Div => self.builder.ins().sdiv(a, b),
+            IntOp::DivUnsigned => self.builder.ins().udiv(a, b),
         }
     }
 

@@ -300,18 +300,22 @@ impl Emitter for ClifEmitter<'_> {
         self.set_r(d, value);
     }
 
-    fn first_bits(&mut self, d: R, s: V) {
-        let lanes = self.get_v(s);
-        let lanes = self.bits(types::I32X4, lanes);
+    fn first_bits(&mut self, element: Element, d: R, s: V) {
+        let (lanes, narrow) = (self.get_v(s), element.size() == 4);
+        let lanes = self.bits(if narrow { types::I32X4 } else { types::I64X2 }, lanes);
         let first = self.builder.ins().extractlane(lanes, 0u8);
-        let value = self.builder.ins().uextend(types::I64, first);
+        let value = if narrow { self.builder.ins().uextend(types::I64, first) } else { first };
         self.set_r(d, value);
     }
 
-    fn splat_int(&mut self, d: V, s: R) {
+    fn splat_int(&mut self, element: Element, d: V, s: R) {
         let s = self.get_r(s);
-        let low = self.builder.ins().ireduce(types::I32, s);
-        let value = self.builder.ins().splat(types::I32X4, low);
+        let value = if element.size() == 4 {
+            let low = self.builder.ins().ireduce(types::I32, s);
+            self.builder.ins().splat(types::I32X4, low)
+        } else {
+            self.builder.ins().splat(types::I64X2, s)
+        };
         let value = self.bits(types::F32X4, value);
         self.set_v(d, value);
     }
@@ -498,9 +502,11 @@ impl Emitter for ClifEmitter<'_> {
         self.set_v(d, value);
     }
 
-    fn sqrt(&mut self, d: V, a: V) {
+    fn sqrt(&mut self, element: Element, d: V, a: V) {
         let a = self.get_v(a);
+        let a = self.bits(vector_of(element), a);
         let value = self.builder.ins().sqrt(a);
+        let value = self.bits(types::F32X4, value);
         self.set_v(d, value);
     }
 

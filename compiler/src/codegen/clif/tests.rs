@@ -97,7 +97,7 @@ fn every_operation_compiles_for_every_target() {
                 for cmp in [Cmp::Less, Cmp::LessOrEqual, Cmp::Equal, Cmp::Unordered] {
                     e.select(Element::F32, a, cmp, [a, b], b, a);
                 }
-                e.sqrt(a, a);
+                e.sqrt(Element::F32, a, a);
                 e.shift_left(Element::I32, a, a, 23);
                 e.shift_right(Element::I32, a, a, 1);
                 e.float_to_int(a, a);

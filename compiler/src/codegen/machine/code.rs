@@ -69,12 +69,12 @@ pub enum Inst {
     EndIf,
     /// The same 64 bits in every two lanes.
     Splat(Id, u64),
-    /// A general register in every 32-bit lane.
-    SplatInt(Id, Id),
+    /// A general register in every lane of a size.
+    SplatInt(Element, Id, Id),
     /// A general register as the first `f32`.
     FirstFromInt(Id, Id),
-    /// The first lane's bits to a general register.
-    FirstBits(Id, Id),
+    /// The bits of the first lane of a size to a general register.
+    FirstBits(Element, Id, Id),
     /// The first lane, truncated and saturated, to a general register.
     FirstToInt(Id, Id),
     CopyV(Id, Id),
@@ -96,7 +96,7 @@ pub enum Inst {
         a: Id,
         b: Source,
     },
-    Sqrt(Id, Id),
+    Sqrt(Element, Id, Id),
     Round(Id, Id),
     ShiftLeft(Element, Id, Id, u8),
     ShiftRight(Element, Id, Id, u8),
@@ -162,11 +162,11 @@ impl Inst {
                 operands.into_iter().for_each(|r| f(General, r, Read));
                 f(General, d, Write);
             }
-            SplatInt(d, a) | FirstFromInt(d, a) => {
+            SplatInt(_, d, a) | FirstFromInt(d, a) => {
                 f(General, a, Read);
                 f(Vector, d, Write);
             }
-            FirstBits(d, a) | FirstToInt(d, a) => {
+            FirstBits(_, d, a) | FirstToInt(d, a) => {
                 f(Vector, a, Read);
                 f(General, d, Write);
             }
@@ -186,7 +186,7 @@ impl Inst {
             }
             Splat(d, _) => f(Vector, d, Write),
             CopyV(d, a)
-            | Sqrt(d, a)
+            | Sqrt(_, d, a)
             | Round(d, a)
             | ShiftLeft(_, d, a, _)
             | ShiftRight(_, d, a, _)

@@ -271,16 +271,16 @@ impl Emitter for Recorder {
         self.push(Inst::Choose(d, cmp, operands));
     }
 
-    fn first_bits(&mut self, d: R, s: V) {
+    fn first_bits(&mut self, element: Element, d: R, s: V) {
         let s = self.get_v(s);
         let d = self.set_r(d);
-        self.push(Inst::FirstBits(d, s));
+        self.push(Inst::FirstBits(element, d, s));
     }
 
-    fn splat_int(&mut self, d: V, s: R) {
+    fn splat_int(&mut self, element: Element, d: V, s: R) {
         let s = self.get_r(s);
         let d = self.set_v(d);
-        self.push(Inst::SplatInt(d, s));
+        self.push(Inst::SplatInt(element, d, s));
     }
 
     fn first_from_int(&mut self, d: V, s: R) {
@@ -406,10 +406,10 @@ impl Emitter for Recorder {
         self.multiply_add(true, d, a, b);
     }
 
-    fn sqrt(&mut self, d: V, a: V) {
+    fn sqrt(&mut self, element: Element, d: V, a: V) {
         let a = self.get_v(a);
         let d = self.set_v(d);
-        self.push(Inst::Sqrt(d, a));
+        self.push(Inst::Sqrt(element, d, a));
     }
 
     fn round(&mut self, d: V, a: V) {

@@ -64,7 +64,7 @@ fn largest(e: &mut dyn Emitter, xs: &[V]) -> R {
         e.op(VOp::Max, Element::I32, all, all, size);
         by /= 2;
     }
-    e.first_bits(bits, all);
+    e.first_bits(Element::I32, bits, all);
     free(e, &[all, size, magnitude]);
     bits
 }

@@ -6,6 +6,7 @@ use super::allocate::Allocator;
 use super::assembler::{EffectiveAddress, Encoded};
 use super::emit::general;
 use super::opcodes;
+use crate::codegen::Element;
 use crate::codegen::machine::code::{Id, Inst};
 use fornax_ir::types::DType;
 
@@ -38,7 +39,7 @@ impl Allocator<'_> {
             Inst::Upper(d, a, by) => self.upper(d, a, by),
             Inst::Promote(d, a, upper) => self.promote(d, a, upper),
             Inst::Demote(d, low, high) => self.demote(d, low, high),
-            Inst::SplatInt(d, a) => self.splat_int(d, a),
+            Inst::SplatInt(element, d, a) => self.splat_int(element, d, a),
             Inst::FirstFromInt(d, a) => {
                 let (code, from) = (self.machine.opcodes.first_from_int(), self.read_r(a)?);
                 let to = self.v.write(d, &mut self.machine)?;
@@ -47,13 +48,16 @@ impl Allocator<'_> {
                 let to = self.machine.part(to, 4);
                 self.machine.asm.put(Instruction::with3(code, to, to, from))
             }
-            Inst::FirstBits(d, a) => {
+            Inst::FirstBits(element, d, a) => {
                 let from = {
                     let number = self.v.read(a, &mut self.machine)?;
                     self.machine.part(number, 4)
                 };
                 let to = self.r.write(d, &mut self.machine)?;
-                self.machine.registers(self.machine.opcodes.first_bits(), narrow(Register::EAX, to), from)
+                match element.size() {
+                    4 => self.machine.registers(self.machine.opcodes.first_bits(), narrow(Register::EAX, to), from),
+                    _ => self.machine.registers(self.machine.opcodes.first_bits_64(), general(to), from),
+                }
             }
             Inst::FirstToInt(d, a) => self.first_to_int(d, a),
             _ => Err("not a conversion".into()),
@@ -196,15 +200,22 @@ impl Allocator<'_> {
         self.machine.asm.put(Instruction::with4(codes.insert_half(), to, to, half, 1))
     }
 
-    fn splat_int(&mut self, d: Id, a: Id) -> Encoded {
-        let from = narrow(Register::EAX, self.r.read(a, &mut self.machine)?);
+    fn splat_int(&mut self, element: Element, d: Id, a: Id) -> Encoded {
+        let narrows = element.size() == 4;
+        let number = self.r.read(a, &mut self.machine)?;
+        let from = if narrows { narrow(Register::EAX, number) } else { general(number) };
         let to = self.v.write(d, &mut self.machine)?;
         if self.machine.vectors.masks {
-            return self.machine.registers(opcodes::SPLAT_INT, self.machine.vector(to), from);
+            let code = if narrows { opcodes::SPLAT_INT } else { opcodes::SPLAT_INT_64 };
+            return self.machine.registers(code, self.machine.vector(to), from);
         }
         let low = self.machine.part(to, 4);
-        self.machine.registers(Op::VEX_Vmovd_xmm_rm32, low, from)?;
-        self.machine.registers(opcodes::SPLAT_FIRST, self.machine.vector(to), low)
+        let (transfer, splat) = match narrows {
+            true => (Op::VEX_Vmovd_xmm_rm32, opcodes::SPLAT_FIRST),
+            false => (Op::VEX_Vmovq_xmm_rm64, opcodes::SPLAT_FIRST_64),
+        };
+        self.machine.registers(transfer, low, from)?;
+        self.machine.registers(splat, self.machine.vector(to), low)
     }
 
     /// Beyond the range of the destination the machine gives its smallest integer: right below, corrected above and for NaN.

@@ -212,7 +212,7 @@ impl Allocator<'_> {
             IntOp::And => Op::And_r64_rm64,
             IntOp::Or => Op::Or_r64_rm64,
             IntOp::Xor => Op::Xor_r64_rm64,
-            IntOp::Div => return self.divide(d, a, b),
+            IntOp::Div | IntOp::DivUnsigned => return self.divide(op, d, a, b),
         };
         let (a, b) = if d == b { (b, a) } else { (a, b) };
         let other = self.read_r(b)?;
@@ -220,7 +220,7 @@ impl Allocator<'_> {
         self.machine.registers(code, to, other)
     }
 
-    fn divide(&mut self, d: Id, a: Id, b: Id) -> Encoded {
+    fn divide(&mut self, op: IntOp, d: Id, a: Id, b: Id) -> Encoded {
         let machine = &mut self.machine;
         let slots = *self.division.get_or_insert_with(|| [(); 3].map(|()| machine.slot(Class::General)));
         let [rax, rdx, other] = slots.map(|slot| self.machine.general_slot(slot));
@@ -229,8 +229,14 @@ impl Allocator<'_> {
         self.machine.store_form(Op::Mov_rm64_r64, rdx, Register::RDX)?;
         self.machine.store_form(Op::Mov_rm64_r64, other, by)?;
         self.machine.registers(Op::Mov_r64_rm64, Register::RAX, from)?;
-        self.machine.asm.put(Ok(Instruction::with(Op::Cqo)))?;
-        self.machine.asm.with_place(other, |m| Instruction::with1(Op::Idiv_rm64, m))?;
+        let divide = if op == IntOp::Div {
+            self.machine.asm.put(Ok(Instruction::with(Op::Cqo)))?;
+            Op::Idiv_rm64
+        } else {
+            self.machine.registers(Op::Xor_r32_rm32, Register::EDX, Register::EDX)?;
+            Op::Div_rm64
+        };
+        self.machine.asm.with_place(other, |m| Instruction::with1(divide, m))?;
         self.machine.store_form(Op::Mov_rm64_r64, other, Register::RAX)?;
         self.machine.load_form(Op::Mov_r64_rm64, Register::RAX, rax)?;
         self.machine.load_form(Op::Mov_r64_rm64, Register::RDX, rdx)?;

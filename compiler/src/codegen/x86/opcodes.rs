@@ -77,12 +77,14 @@ table! {
     widen_u16 = VEX_Vpmovzxwd_ymm_xmmm128 | EVEX_Vpmovzxwd_zmm_k1z_ymmm256;
     widen_i16 = VEX_Vpmovsxwd_ymm_xmmm128 | EVEX_Vpmovsxwd_zmm_k1z_ymmm256;
     first_bits = VEX_Vmovd_rm32_xmm | EVEX_Vmovd_rm32_xmm;
+    first_bits_64 = VEX_Vmovq_rm64_xmm | EVEX_Vmovq_rm64_xmm;
     first_from_int = VEX_Vcvtsi2ss_xmm_xmm_rm64 | EVEX_Vcvtsi2ss_xmm_xmm_rm64_er;
     first_to_int = VEX_Vcvttss2si_r64_xmmm32 | EVEX_Vcvttss2si_r64_xmmm32_sae;
     broadcast_64 = VEX_Vbroadcastsd_ymm_m64 | EVEX_Vbroadcastsd_zmm_k1z_xmmm64;
     /// By an immediate: [`NEAREST`].
     round = VEX_Vroundps_ymm_ymmm256_imm8 | EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae;
     sqrt = VEX_Vsqrtps_ymm_ymmm256 | EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er;
+    sqrt_double = VEX_Vsqrtpd_ymm_ymmm256 | EVEX_Vsqrtpd_zmm_k1z_zmmm512b64_er;
     shift_left = VEX_Vpslld_ymm_ymm_imm8 | EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8;
     shift_right = VEX_Vpsrld_ymm_ymm_imm8 | EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8;
     compare = VEX_Vcmpps_ymm_ymm_ymmm256_imm8 | EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae;
@@ -108,11 +110,13 @@ pub const NEAREST: u8 = 8;
 pub const NARROW_8: Code = Code::EVEX_Vpmovdb_xmmm128_k1z_zmm;
 pub const NARROW_16: Code = Code::EVEX_Vpmovdw_ymmm256_k1z_zmm;
 pub const SPLAT_INT: Code = Code::EVEX_Vpbroadcastd_zmm_k1z_r32;
+pub const SPLAT_INT_64: Code = Code::EVEX_Vpbroadcastq_zmm_k1z_r64;
 pub const COMPARE_INT: Code = Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8;
 
 /// Where there are none: an order of bytes in each block, the first lane to every lane, comparisons of integers.
 pub const ORDER_BYTES: Code = Code::VEX_Vpshufb_ymm_ymm_ymmm256;
 pub const SPLAT_FIRST: Code = Code::VEX_Vpbroadcastd_ymm_xmmm32;
+pub const SPLAT_FIRST_64: Code = Code::VEX_Vpbroadcastq_ymm_xmmm64;
 pub const EQUAL_INT: Code = Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256;
 pub const GREATER_INT: Code = Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256;
 

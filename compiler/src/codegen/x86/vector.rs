@@ -120,7 +120,10 @@ impl Allocator<'_> {
             }
             Inst::Fma { negate, d, c, a, b } => self.fma(negate, [d, c, a], b),
             Inst::Select(element, d, cmp, operands) => self.select(element, d, cmp, operands),
-            Inst::Sqrt(d, a) => self.unary(codes.sqrt(), d, a),
+            Inst::Sqrt(element, d, a) => {
+                let code = if element.size() == 4 { codes.sqrt() } else { codes.sqrt_double() };
+                self.unary(code, d, a)
+            }
             Inst::Round(d, a) => self.with_immediate(codes.round(), d, a, opcodes::NEAREST),
             Inst::IntToFloat(d, a) => self.unary(codes.int_to_float(), d, a),
             Inst::FloatToInt(d, a) => self.unary(codes.float_to_int(), d, a),

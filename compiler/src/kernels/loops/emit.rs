@@ -6,7 +6,7 @@
 //! ones, then in a partial one; what happens at a point is in [`super::point`]. All of them compute the same bits.
 
 use super::nest::{Affine, Combine, Entry, LoopNest, Split};
-use crate::codegen::{Cmp, Count, Element, Emitter, IntOp, R};
+use crate::codegen::{Cmp, Count, Emitter, IntOp, R};
 
 /// How often a loop runs.
 #[derive(Clone, Copy)]
@@ -303,7 +303,7 @@ impl Nest<'_> {
                 }
             }
         }
-        let lanes = e.lanes(Element::F32);
+        let lanes = e.lanes(self.nest.lane());
         let tail = |exist| Width { vectors: 1, lanes, exist };
         match (self.mode, left) {
             (Mode::Vectors, Times::Constant(exist)) if exist > 0 => {

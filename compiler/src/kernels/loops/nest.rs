@@ -18,6 +18,7 @@ mod row_copy;
 
 pub use row_copy::RowCopy;
 
+use crate::codegen::Element;
 use crate::codegen::elements::widens;
 use fornax_ir::scalar::BinaryFn::{self, Add, And, Div, Fmod, Max, Min, Mod, Mul, Or, Pow, Prelu, Sub, Xor};
 use fornax_ir::scalar::UnaryFn::{self, Abs, Clip, IsNan, Neg, Not, Relu, Sign};
@@ -114,15 +115,20 @@ pub struct Output {
 /// Value of an earlier instruction of a program, by position.
 pub type Id = usize;
 
-/// A scalar instruction. Values are `f32`, or integers held in 64 bits (bool as 0 and 1) in the order of their type.
+/// A scalar instruction. Values are `f32`, `f64`, or integers held in 64 bits (bool as 0 and 1) in the order of their type; `u64` is a kind of
+/// its own, as no `i64` has its order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Inst {
-    /// The element of an input. `f16` and `bf16` are widened to `f32`; other types than these give integers, `f64` its bits.
+    /// The element of an input. `f16` and `bf16` are widened to `f32`.
     Load(usize),
     /// An `f32`, by its bits.
     Float(u32),
+    /// An `f64`, by its bits.
+    Double(u64),
     /// An integer.
     Int(i64),
+    /// A `u64`.
+    Unsigned(u64),
     /// The accumulated value (`finish` only).
     Accumulated,
     /// The position that an [`Combine::Arg`] found (`finish` only).
@@ -131,13 +137,15 @@ pub enum Inst {
     Unary(UnaryFn, Id),
     /// A function of two values of one kind.
     Binary(BinaryFn, Id, Id),
-    /// `a * b + c`, rounded once.
+    /// `a * b + c`, rounded once; of `f64` twice, as not every machine has that instruction.
     Fma(Id, Id, Id),
     /// The second value where the first is not 0, else the third.
     Select(Id, Id, Id),
-    /// An integer rounded to `f32`.
+    /// An integer or an `f64` rounded to `f32`.
     ToFloat(Id),
-    /// An `f32` truncated towards zero and saturated to an integer type; NaN becomes 0. To bool: whether it differs from 0.
+    /// An integer rounded to `f64`, or an `f32`.
+    ToDouble(Id),
+    /// An `f32` or `f64` truncated towards zero and saturated to an integer type; NaN becomes 0. To bool: whether it differs from 0.
     ToInt(DType, Id),
     /// An integer wrapped to an integer type. To bool: whether it differs from 0.
     Wrap(DType, Id),
@@ -153,7 +161,7 @@ pub enum Combine {
     Last,
     /// `accumulated + term`
     Sum,
-    /// `accumulated + a * b`, rounded once, of the last two values of `body`
+    /// `accumulated + a * b`, rounded as [`Inst::Fma`] is, of the last two values of `body`
     SumProduct,
     /// The larger; a NaN wins.
     Max,
@@ -327,13 +335,21 @@ impl LoopNest {
         }
     }
 
-    /// Whether consecutive elements along the innermost output axis can be computed in vectors of 32-bit lanes.
+    /// The lanes in which vectors are computed: of 64 bits if an `f64` is anywhere, whatever else is there. Values of 32 bits fill the lower half then.
+    pub fn lane(&self) -> Element {
+        let doubles = |program: &Program| program.iter().any(|inst| matches!(inst, Inst::Double(_) | Inst::ToDouble(_)));
+        let computed = [&self.init, &self.body, &self.finish].into_iter().any(doubles);
+        let stored = self.inputs.iter().map(|x| x.dtype).chain([self.output.dtype]).any(|dtype| dtype == DType::F64);
+        if computed || stored { Element::F64 } else { Element::F32 }
+    }
+
+    /// Whether consecutive elements along the innermost output axis can be computed in vectors, of lanes of [`Self::lane`].
     pub fn vectorises(&self) -> bool {
         let axis = self.outputs() - 1;
         let results = [&self.init, &self.body, &self.finish].map(|program| self.lanes(program));
         let ordered = matches!(self.combine, Combine::Last | Combine::Max | Combine::Min);
         // Integers are summed in 64 bits.
-        let combines = ordered || results[1] == Some(Kind::Float) && !matches!(self.combine, Combine::Arg { .. });
+        let combines = ordered || results[1].is_some_and(Kind::is_float) && !matches!(self.combine, Combine::Arg { .. });
         fits_lanes(self.output.dtype)
             && self.extents[axis] > 1
             && self.output.at.strides[axis] == 1
@@ -356,6 +372,7 @@ impl LoopNest {
             && self.inputs.iter().all(dense)
             && self.tables.iter().all(|t| t.at.strides[axis] == 0)
             && self.guards.iter().all(|g| g.at.strides[axis] == 0)
+            && self.lane() == Element::F32
             && self.lanes(&self.body) == Some(Kind::Float)
     }
 
@@ -364,22 +381,24 @@ impl LoopNest {
         let mut kinds: Vec<Kind> = Vec::with_capacity(program.len());
         let accumulated = || self.lanes(&self.body);
         for inst in program {
-            let floats = |ids: &[Id]| ids.iter().all(|id| kinds[*id] == Kind::Float);
+            let floats = |ids: &[Id]| ids.iter().all(|id| kinds[*id].is_float());
             let alike = |a: &Id, b: &Id| kinds[*a] == kinds[*b];
             let kind = match inst {
-                Inst::Load(x) if widens(self.inputs[*x].dtype) => Kind::Float,
-                Inst::Load(_) => Kind::Int,
+                Inst::Load(x) => Kind::of(self.inputs[*x].dtype),
                 Inst::Float(_) => Kind::Float,
+                Inst::Double(_) => Kind::Double,
                 Inst::Int(v) => i32::try_from(*v).ok().map(|_| Kind::Int)?,
                 Inst::Accumulated => accumulated()?,
                 Inst::Unary(IsNan, a) if floats(&[*a]) => Kind::Int,
-                Inst::Unary(f, a) if floats(&[*a]) && *f != Not => Kind::Float,
+                Inst::Unary(f, a) if floats(&[*a]) && *f != Not => kinds[*a],
                 Inst::Unary(Not | Relu | Clip(..) | Abs | Neg | Sign, a) if !floats(&[*a]) => Kind::Int,
                 Inst::Binary(f, a, b) if alike(a, b) && f.is_comparison() => Kind::Int,
+                // Of these a loop runs as often as the element says.
+                Inst::Binary(Mod | Fmod, a, _) if kinds[*a] == Kind::Double => return None,
                 Inst::Binary(Add | Sub | Mul | Min | Max | Div | Prelu | Pow | Mod | Fmod, a, b)
                     if floats(&[*a, *b]) =>
                 {
-                    Kind::Float
+                    kinds[*a]
                 }
                 // Sums and products are right in their low bits, and wrapped before anything else looks at them.
                 Inst::Binary(Add | Sub | Mul | Min | Max | And | Or | Xor, a, b)
@@ -387,9 +406,10 @@ impl LoopNest {
                 {
                     Kind::Int
                 }
-                Inst::Fma(a, b, c) if floats(&[*a, *b, *c]) => Kind::Float,
+                Inst::Fma(a, b, c) if floats(&[*a, *b, *c]) => kinds[*a],
                 Inst::Select(c, a, b) if !floats(&[*c]) && alike(a, b) => kinds[*a],
                 Inst::ToFloat(_) => Kind::Float,
+                Inst::ToDouble(_) => Kind::Double,
                 Inst::ToInt(dtype, _) | Inst::Wrap(dtype, _) if fits_lanes(*dtype) => Kind::Int,
                 _ => return None,
             };
@@ -403,13 +423,21 @@ impl LoopNest {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Float,
+    Double,
     Int,
+    Unsigned,
 }
 
-/// Whether vectors of 32-bit lanes hold elements of `dtype`.
+impl Kind {
+    fn is_float(self) -> bool {
+        matches!(self, Self::Float | Self::Double)
+    }
+}
+
+/// Whether lanes of vectors hold elements of `dtype`.
 fn fits_lanes(dtype: DType) -> bool {
-    use DType::{Bool, I8, I16, I32, U8, U16};
-    widens(dtype) || matches!(dtype, I8 | U8 | Bool | I16 | U16 | I32)
+    use DType::{Bool, F64, I8, I16, I32, U8, U16};
+    widens(dtype) || matches!(dtype, F64 | I8 | U8 | Bool | I16 | U16 | I32)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a loop nest does at one point: its programs, and how terms are taken up.
 
+use super::doubles;
 use super::emit::{INPUTS, Mode, Nest, POSITION, State, Times, Width, repeat};
 use super::nest::{Combine, Inst, Program};
 use super::values::{self, PointValue};
@@ -24,7 +25,7 @@ type Step<'a> = &'a mut dyn FnMut(&mut dyn Emitter, State, &[PointValue]);
 impl Nest<'_> {
     /// The blocks that the innermost output axis is computed in, from wide to narrow.
     pub(super) fn widths(&self, e: &dyn Emitter) -> Vec<Width> {
-        let lanes = if self.mode == Mode::Vectors { e.lanes(Element::F32) } else { 1 };
+        let lanes = if self.mode == Mode::Vectors { e.lanes(self.nest.lane()) } else { 1 };
         let unrolled = match self.mode {
             Mode::Vectors if self.nest.reduced > 0 => BLOCK,
             Mode::Vectors => (e.budget().saturating_sub(FUNCTION.1) / FUNCTION.0).min(BLOCK),
@@ -112,9 +113,13 @@ impl Nest<'_> {
         for point in 0..width.vectors {
             let to = state.output().at(point as i64 * width.lanes as i64 * step);
             match value {
-                PointValue::Float(_) => e.store_f32(value.vector(point), to, dtype, width.exist),
+                PointValue::Double(_) if dtype == DType::F64 => e.store(value.vector(point), to, 2 * width.exist),
+                PointValue::Float(_) | PointValue::Double(_) => {
+                    let v = values::stored(e, value, point);
+                    e.store_f32(v, to, dtype, width.exist);
+                }
                 PointValue::Lanes(_) => e.store_as(value.vector(point), to, dtype, width.exist),
-                PointValue::Int(_) => e.store_int(value.int(point), to, dtype),
+                PointValue::Int(_) | PointValue::Unsigned(_) => e.store_int(value.int(point), to, dtype),
             }
         }
     }
@@ -192,10 +197,11 @@ impl Nest<'_> {
         let function = if min { BinaryFn::Less } else { BinaryFn::Greater };
         let (new, old) = if last { (best, term) } else { (term, best) };
         let beats = values::binary(e, function, new, old, false).int(0);
-        if let PointValue::Float(_) = term {
+        if let PointValue::Float(_) | PointValue::Double(_) = term {
+            let truth = if let PointValue::Double(_) = term { doubles::truth } else { values::truth };
             let (new, old) = (new.vector(0), old.vector(0));
-            let new_nan = values::truth(e, Cmp::Unordered, new, new, 1);
-            let old_number = values::truth(e, Cmp::Unordered, old, old, 0);
+            let new_nan = truth(e, Cmp::Unordered, new, new, 1);
+            let old_number = truth(e, Cmp::Unordered, old, old, 0);
             let [by_nan, number] = [new_nan, old_number].map(|v| values::first(e, v));
             e.int_op(IntOp::And, by_nan, by_nan, number);
             e.int_op(IntOp::Or, beats, beats, by_nan);
@@ -226,18 +232,19 @@ impl Nest<'_> {
         let places = (0..points).map(|point| from.at(point as i64 * width.lanes as i64 * step));
         if width.lanes == 1 {
             return match dtype {
+                DType::F64 => PointValue::Double(places.map(|at| loaded(e, |e, v| load(e, v, at, dtype, 1))).collect()),
                 dtype if widens(dtype) => {
                     PointValue::Float(places.map(|at| loaded(e, |e, v| e.load_f32(v, at, dtype, 1))).collect())
                 }
-                _ => PointValue::Int(
-                    places
-                        .map(|at| {
-                            let r = e.r();
-                            e.load_int(r, at, dtype);
-                            r
-                        })
-                        .collect(),
-                ),
+                _ => {
+                    let integers = places.map(|at| {
+                        let r = e.r();
+                        e.load_int(r, at, dtype);
+                        r
+                    });
+                    let integers = integers.collect();
+                    if dtype == DType::U64 { PointValue::Unsigned(integers) } else { PointValue::Int(integers) }
+                }
             };
         }
         let vectors = places.map(|at| match step {
@@ -245,7 +252,11 @@ impl Nest<'_> {
             _ => loaded(e, |e, v| load(e, v, at, dtype, width.exist)),
         });
         let vectors = vectors.collect();
-        if widens(dtype) { PointValue::Float(vectors) } else { PointValue::Lanes(vectors) }
+        match dtype {
+            DType::F64 => PointValue::Double(vectors),
+            dtype if widens(dtype) => PointValue::Float(vectors),
+            _ => PointValue::Lanes(vectors),
+        }
     }
 
     /// An element in every lane.
@@ -259,7 +270,7 @@ impl Nest<'_> {
             }
             let r = e.r();
             e.load_int(r, at, dtype);
-            e.splat_int(v, r);
+            e.splat_int(if dtype.size() == 8 { Element::I64 } else { Element::I32 }, v, r);
         })
     }
 }
@@ -280,6 +291,8 @@ pub fn evaluate(
             Inst::Accumulated => sums[0].clone(),
             Inst::Position => sums[1].clone(),
             Inst::Float(bits) => PointValue::Float(vec![e.constant(f32::from_bits(bits))]),
+            Inst::Double(bits) => PointValue::Double(vec![loaded(e, |e, v| e.splat_64(v, bits))]),
+            Inst::Unsigned(value) => PointValue::Unsigned(vec![e.integer(value as i64)]),
             Inst::Int(value) if wide => PointValue::Lanes(vec![e.constant(f32::from_bits(value as u32))]),
             Inst::Int(value) => PointValue::Int(vec![e.integer(value)]),
             Inst::Unary(f, a) => values::unary(e, f, of(a), wide),
@@ -287,6 +300,7 @@ pub fn evaluate(
             Inst::Fma(a, b, c) => values::multiply_add(e, of(a), of(b), of(c)),
             Inst::Select(a, b, c) => values::choice(e, of(a), of(b), of(c)),
             Inst::ToFloat(a) => values::to_float(e, of(a)),
+            Inst::ToDouble(a) => values::to_double(e, of(a)),
             Inst::ToInt(dtype, a) => values::saturate(e, dtype, of(a), wide),
             Inst::Wrap(dtype, a) => values::wrap(e, dtype, of(a)),
         };
@@ -295,9 +309,10 @@ pub fn evaluate(
     values
 }
 
-/// Elements in lanes: `f32`, or integers.
+/// Elements in lanes: `f32`, `f64`, or integers.
 pub(super) fn load(e: &mut dyn Emitter, v: V, at: Mem, dtype: DType, lanes: usize) {
     match dtype {
+        DType::F64 => e.load(v, at, 2 * lanes),
         DType::F16 | DType::BF16 => e.load_f32(v, at, dtype, lanes),
         _ => e.load_as(v, at, dtype, lanes),
     }

@@ -1,9 +1,11 @@
 //! Values of a nest's programs, and the instructions on them.
 //!
-//! A value is `f32` lanes, or integers: 64 bits in general registers for every type, sign- or zero-extended when loaded, cut when
-//! stored, wrapped in between where a program says so; or 32-bit lanes where [`super::nest::LoopNest::vectorises`] allows. The same
-//! function on lanes and on elements gives the same bits. Integer division by zero gives 0 and never traps.
+//! A value is `f32` lanes, `f64` lanes ([`super::doubles`]), or integers: 64 bits in general registers for every type, sign- or zero-extended when
+//! loaded, cut when stored, wrapped in between where a program says so; or 32-bit lanes where [`super::nest::LoopNest::vectorises`] allows.
+//! `u64` has functions of its own ([`super::unsigned`]). The same function on lanes and on elements gives the same bits. Integer division by zero
+//! gives 0 and never traps.
 
+use super::{doubles, unsigned};
 use crate::codegen::{Cmp, Count, Element, Emitter, IntOp, R, V, VOp, math};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 use fornax_ir::types::DType;
@@ -14,35 +16,39 @@ use fornax_ir::types::DType;
 pub enum PointValue {
     /// `f32`: lanes of vectors, or their first lanes.
     Float(Vec<V>),
+    /// `f64`: lanes of vectors, or their first lanes.
+    Double(Vec<V>),
     /// Integers in 32-bit lanes.
     Lanes(Vec<V>),
     /// Integers, one per point.
     Int(Vec<R>),
+    /// `u64`, one per point.
+    Unsigned(Vec<R>),
 }
-use PointValue::{Float, Int, Lanes};
+use PointValue::{Double, Float, Int, Lanes, Unsigned};
 
 impl PointValue {
     /// Its number of registers.
     fn len(&self) -> usize {
         match self {
-            Float(v) | Lanes(v) => v.len(),
-            Int(r) => r.len(),
+            Float(v) | Double(v) | Lanes(v) => v.len(),
+            Int(r) | Unsigned(r) => r.len(),
         }
     }
 
     /// The vector of a point, of a value in vectors.
     pub fn vector(&self, point: usize) -> V {
         match self {
-            Float(v) | Lanes(v) => v[point % v.len()],
-            Int(_) => unreachable!("an integer where a vector is computed"),
+            Float(v) | Double(v) | Lanes(v) => v[point % v.len()],
+            Int(_) | Unsigned(_) => unreachable!("an integer where a vector is computed"),
         }
     }
 
     /// The integer of a point.
     pub fn int(&self, point: usize) -> R {
         match self {
-            Int(r) => r[point % r.len()],
-            Float(_) | Lanes(_) => unreachable!("a vector where an integer is computed"),
+            Int(r) | Unsigned(r) => r[point % r.len()],
+            Float(_) | Double(_) | Lanes(_) => unreachable!("a vector where an integer is computed"),
         }
     }
 
@@ -50,7 +56,9 @@ impl PointValue {
     pub fn spread(&self, e: &mut dyn Emitter, points: usize) -> Self {
         match self {
             Float(_) => Float((0..points).map(|i| copy(e, self.vector(i))).collect()),
+            Double(_) => Double((0..points).map(|i| copy(e, self.vector(i))).collect()),
             Lanes(_) => Lanes((0..points).map(|i| copy(e, self.vector(i))).collect()),
+            Unsigned(_) => Unsigned((0..points).map(|i| copy_int(e, self.int(i))).collect()),
             Int(_) => Int((0..points).map(|i| copy_int(e, self.int(i))).collect()),
         }
     }
@@ -58,8 +66,8 @@ impl PointValue {
     /// Assigns the registers of this value.
     pub fn assign(&self, e: &mut dyn Emitter, from: &Self) {
         match self {
-            Float(to) | Lanes(to) => to.iter().enumerate().for_each(|(i, to)| e.copy_v(*to, from.vector(i))),
-            Int(to) => to.iter().enumerate().for_each(|(i, to)| e.copy(*to, from.int(i))),
+            Float(to) | Double(to) | Lanes(to) => to.iter().enumerate().for_each(|(i, to)| e.copy_v(*to, from.vector(i))),
+            Int(to) | Unsigned(to) => to.iter().enumerate().for_each(|(i, to)| e.copy(*to, from.int(i))),
         }
     }
 }
@@ -105,13 +113,13 @@ fn select(e: &mut dyn Emitter, element: Element, [a, b]: [V; 2], cmp: Cmp, yes: 
     d
 }
 
-fn int_op(e: &mut dyn Emitter, op: IntOp, a: R, b: R) -> R {
+pub(super) fn int_op(e: &mut dyn Emitter, op: IntOp, a: R, b: R) -> R {
     let d = e.r();
     e.int_op(op, d, a, b);
     d
 }
 
-fn choose(e: &mut dyn Emitter, [a, b]: [R; 2], cmp: Cmp, yes: R, no: R) -> R {
+pub(super) fn choose(e: &mut dyn Emitter, [a, b]: [R; 2], cmp: Cmp, yes: R, no: R) -> R {
     let d = e.r();
     e.choose(d, cmp, a, b, yes, no);
     d
@@ -126,12 +134,13 @@ pub(super) fn truth(e: &mut dyn Emitter, cmp: Cmp, a: V, b: V, holds: u32) -> V 
 /// The integer in the first lane, 0 or more.
 pub(super) fn first(e: &mut dyn Emitter, v: V) -> R {
     let r = e.r();
-    e.first_bits(r, v);
+    e.first_bits(Element::I32, r, v);
     r
 }
 
-/// The truth of a comparison of `f32`: lanes of a vector as lanes, an element as an integer.
+/// The truth of a comparison of `f32` or `f64`: lanes of a vector as lanes, an element as an integer.
 fn test(e: &mut dyn Emitter, [a, b]: [&PointValue; 2], cmp: Cmp, holds: u32, wide: bool) -> PointValue {
+    let truth = if let Double(_) = a { doubles::truth } else { truth };
     let lanes = vectors(e, &[a, b], |e, i| truth(e, cmp, a.vector(i), b.vector(i), holds));
     if wide { Lanes(lanes) } else { Int(lanes.into_iter().map(|v| first(e, v)).collect()) }
 }
@@ -139,13 +148,19 @@ fn test(e: &mut dyn Emitter, [a, b]: [&PointValue; 2], cmp: Cmp, holds: u32, wid
 /// A function of one value; `wide`: in whole vectors.
 pub(super) fn unary(e: &mut dyn Emitter, f: UnaryFn, x: &PointValue, wide: bool) -> PointValue {
     match x {
-        Float(_) if f == UnaryFn::IsNan => test(e, [x, x], Cmp::Unordered, 1, wide),
+        Float(_) | Double(_) if f == UnaryFn::IsNan => test(e, [x, x], Cmp::Unordered, 1, wide),
         Float(_) => {
             let values = vectors(e, &[x], |e, i| copy(e, x.vector(i)));
             math::unary(e, f, &values);
             Float(values)
         }
+        Double(_) => {
+            let values = vectors(e, &[x], |e, i| copy(e, x.vector(i)));
+            math::wide::unary(e, f, &values);
+            Double(values)
+        }
         Lanes(_) => Lanes(vectors(e, &[x], |e, i| unary_lanes(e, f, x.vector(i)))),
+        Unsigned(_) => Unsigned(ints(e, &[x], |e, i| unsigned::unary(e, f, x.int(i)))),
         Int(_) => Int(ints(e, &[x], |e, i| unary_int(e, f, x.int(i)))),
     }
 }
@@ -218,11 +233,17 @@ pub(super) fn binary(e: &mut dyn Emitter, f: BinaryFn, a: &PointValue, b: &Point
     if let (Int(_), Int(_)) = (a, b) {
         return Int(ints(e, &[a, b], |e, i| binary_int(e, f, a.int(i), b.int(i))));
     }
+    if let Unsigned(_) = a {
+        return binary_unsigned(e, f, a, b);
+    }
     if let Lanes(_) = a {
         return Lanes(vectors(e, &[a, b], |e, i| binary_lanes(e, f, a.vector(i), b.vector(i))));
     }
     if let Some((cmp, changed)) = comparison(f) {
         return test(e, if changed { [b, a] } else { [a, b] }, cmp, 1, wide);
+    }
+    if let Double(_) = a {
+        return binary_double(e, f, a, b);
     }
     if let BinaryFn::Pow | BinaryFn::Mod | BinaryFn::Fmod = f {
         let values = vectors(e, &[a, b], |e, i| copy(e, a.vector(i)));
@@ -234,6 +255,43 @@ pub(super) fn binary(e: &mut dyn Emitter, f: BinaryFn, a: &PointValue, b: &Point
         return Float(values);
     }
     Float(vectors(e, &[a, b], |e, i| binary_float(e, f, a.vector(i), b.vector(i))))
+}
+
+/// A function of two `u64`.
+fn binary_unsigned(e: &mut dyn Emitter, f: BinaryFn, a: &PointValue, b: &PointValue) -> PointValue {
+    let Some((cmp, changed)) = comparison(f) else {
+        return Unsigned(ints(e, &[a, b], |e, i| unsigned::binary(e, f, a.int(i), b.int(i))));
+    };
+    let (one, zero) = (e.integer(1), e.integer(0));
+    let [a, b] = if changed { [b, a] } else { [a, b] };
+    Int(ints(e, &[a, b], |e, i| unsigned::select(e, [a.int(i), b.int(i)], cmp, one, zero)))
+}
+
+/// A function of two `f64` that is no comparison.
+fn binary_double(e: &mut dyn Emitter, f: BinaryFn, a: &PointValue, b: &PointValue) -> PointValue {
+    if let BinaryFn::Pow | BinaryFn::Mod | BinaryFn::Fmod = f {
+        let values = vectors(e, &[a, b], |e, i| copy(e, a.vector(i)));
+        let others: Vec<V> = (0..values.len()).map(|i| b.vector(i)).collect();
+        match f {
+            BinaryFn::Pow => math::wide::power(e, &values, &others),
+            _ => math::wide::remainder(e, &values, &others, f == BinaryFn::Mod),
+        }
+        return Double(values);
+    }
+    Double(vectors(e, &[a, b], |e, i| {
+        let (a, b) = (a.vector(i), b.vector(i));
+        match f {
+            BinaryFn::Min | BinaryFn::Max => doubles::extreme(e, f == BinaryFn::Max, a, b),
+            BinaryFn::Add => op(e, VOp::Add, Element::F64, a, b),
+            BinaryFn::Sub => op(e, VOp::Sub, Element::F64, a, b),
+            BinaryFn::Mul => op(e, VOp::Mul, Element::F64, a, b),
+            BinaryFn::Div => op(e, VOp::Div, Element::F64, a, b),
+            _ => {
+                let (product, zero) = (op(e, VOp::Mul, Element::F64, a, b), e.constant(0.0));
+                select(e, Element::F64, [a, zero], Cmp::Less, product, a)
+            }
+        }
+    }))
 }
 
 /// A function of two `f32` vectors.
@@ -382,9 +440,14 @@ pub(super) fn multiply_add(e: &mut dyn Emitter, a: &PointValue, b: &PointValue, 
 /// `yes` where `condition` is not 0, else `no`.
 pub(super) fn choice(e: &mut dyn Emitter, condition: &PointValue, yes: &PointValue, no: &PointValue) -> PointValue {
     let of = [condition, yes, no];
-    if let Int(_) = yes {
+    if let Int(_) | Unsigned(_) = yes {
         let zero = e.integer(0);
-        return Int(ints(e, &of, |e, i| choose(e, [condition.int(i), zero], Cmp::Equal, no.int(i), yes.int(i))));
+        let values = ints(e, &of, |e, i| choose(e, [condition.int(i), zero], Cmp::Equal, no.int(i), yes.int(i)));
+        return if let Int(_) = yes { Int(values) } else { Unsigned(values) };
+    }
+    if let Double(_) = yes {
+        let condition = to_float(e, condition);
+        return Double(vectors(e, &of, |e, i| doubles::choice(e, condition.vector(i), yes.vector(i), no.vector(i))));
     }
     let zero = e.constant(0.0);
     if let Lanes(_) = condition {
@@ -402,23 +465,49 @@ pub(super) fn choice(e: &mut dyn Emitter, condition: &PointValue, yes: &PointVal
     Float(values)
 }
 
-/// An integer rounded to `f32`.
+/// An integer or an `f64` rounded to `f32`.
 pub(super) fn to_float(e: &mut dyn Emitter, x: &PointValue) -> PointValue {
     Float(vectors(e, &[x], |e, i| {
         let d = e.v();
         match x {
             Int(_) => e.first_from_int(d, x.int(i)),
-            _ => e.int_to_float(d, x.vector(i)),
+            Unsigned(_) => return unsigned::to_float(e, x.int(i)),
+            Double(_) => return doubles::to_floats(e, x.vector(i)),
+            Lanes(_) | Float(_) => e.int_to_float(d, x.vector(i)),
         }
         d
     }))
 }
 
-/// An `f32` truncated and saturated to an integer type; to bool: whether it differs from 0.
+/// An integer rounded to `f64`, or an `f32`.
+pub(super) fn to_double(e: &mut dyn Emitter, x: &PointValue) -> PointValue {
+    Double(vectors(e, &[x], |e, i| match x {
+        Int(_) => doubles::from_int(e, x.int(i), false),
+        Unsigned(_) => doubles::from_int(e, x.int(i), true),
+        Lanes(_) => doubles::from_lanes(e, x.vector(i)),
+        Float(_) => doubles::from_floats(e, x.vector(i)),
+        Double(_) => x.vector(i),
+    }))
+}
+
+/// The vector of a point as `f32` lanes that are stored in a type of at most 32 bits: an `f64` is rounded to 16 bits once.
+pub(super) fn stored(e: &mut dyn Emitter, x: &PointValue, point: usize) -> V {
+    if let Double(_) = x { doubles::to_odd_floats(e, x.vector(point)) } else { x.vector(point) }
+}
+
+/// An `f32` or `f64` truncated and saturated to an integer type; to bool: whether it differs from 0.
 pub(super) fn saturate(e: &mut dyn Emitter, dtype: DType, x: &PointValue, wide: bool) -> PointValue {
     if dtype == DType::Bool {
-        let zero = Float(vec![e.constant(0.0)]);
+        let zero = vec![e.constant(0.0)];
+        let zero = if let Double(_) = x { Double(zero) } else { Float(zero) };
         return test(e, [x, &zero], Cmp::Equal, 0, wide);
+    }
+    if let (Float(_), DType::U64) = (x, dtype) {
+        let x = to_double(e, x);
+        return saturate(e, dtype, &x, wide);
+    }
+    if let Double(_) = x {
+        return saturate_double(e, dtype, x, wide);
     }
     if wide {
         return Lanes(vectors(e, &[x], |e, i| saturate_lanes(e, dtype, x.vector(i))));
@@ -426,13 +515,34 @@ pub(super) fn saturate(e: &mut dyn Emitter, dtype: DType, x: &PointValue, wide: 
     Int(ints(e, &[x], |e, i| {
         let d = e.r();
         e.first_to_int(d, x.vector(i));
-        if let Some((low, high)) = bounds(dtype) {
-            let (low, high) = (e.integer(low), e.integer(high));
-            e.max(d, d, low);
-            e.min(d, d, high);
-        }
+        within(e, dtype, d);
         d
     }))
+}
+
+/// As [`saturate`], of `f64` and not to bool.
+fn saturate_double(e: &mut dyn Emitter, dtype: DType, x: &PointValue, wide: bool) -> PointValue {
+    if wide {
+        let bounds = bounds(dtype).unwrap_or((i64::from(i32::MIN), i64::from(i32::MAX)));
+        return Lanes(vectors(e, &[x], |e, i| doubles::to_lanes(e, bounds, x.vector(i))));
+    }
+    if dtype == DType::U64 {
+        return Unsigned(ints(e, &[x], |e, i| doubles::to_int(e, x.vector(i), true)));
+    }
+    Int(ints(e, &[x], |e, i| {
+        let d = doubles::to_int(e, x.vector(i), false);
+        within(e, dtype, d);
+        d
+    }))
+}
+
+/// `d =` an integer within the range of an integer type.
+fn within(e: &mut dyn Emitter, dtype: DType, d: R) {
+    if let Some((low, high)) = bounds(dtype) {
+        let (low, high) = (e.integer(low), e.integer(high));
+        e.max(d, d, low);
+        e.min(d, d, high);
+    }
 }
 
 /// Lanes truncated and saturated to an integer type of at most 32 bits.
@@ -463,14 +573,15 @@ pub(super) fn wrap(e: &mut dyn Emitter, dtype: DType, x: &PointValue) -> PointVa
     if let Lanes(_) = x {
         return Lanes(vectors(e, &[x], |e, i| wrap_lanes(e, dtype, x.vector(i))));
     }
-    Int(ints(e, &[x], |e, i| {
+    let values = ints(e, &[x], |e, i| {
         let (d, zero, one) = (e.r(), e.integer(0), e.integer(1));
         match dtype {
             DType::Bool => e.choose(d, Cmp::Equal, x.int(i), zero, zero, one),
             _ => e.extend(d, x.int(i), dtype),
         }
         d
-    }))
+    });
+    if dtype == DType::U64 { Unsigned(values) } else { Int(values) }
 }
 
 /// Lanes wrapped to a narrower type; as they are for a 32-bit one.

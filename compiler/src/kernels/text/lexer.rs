@@ -63,6 +63,13 @@ impl<'a> Words<'a> {
         bits.ok_or_else(|| format!("32 bits, found {word}"))
     }
 
+    /// The next word as 64 bits in hexadecimal digits.
+    pub fn wide_bits(&mut self) -> Result<u64, String> {
+        let word = self.word()?;
+        let bits = word.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        bits.ok_or_else(|| format!("64 bits, found {word}"))
+    }
+
     /// `[1, 2]`
     pub fn list<T: FromStr>(&mut self) -> Result<Vec<T>, String> {
         self.keyword("[")?;

@@ -160,7 +160,9 @@ fn inst(program: &mut Program, words: &mut Words<'_>) -> Read<()> {
     let inst = match words.word()?.as_str() {
         "load" => Inst::Load(words.number()?),
         "float" => Inst::Float(words.bits()?),
+        "double" => Inst::Double(words.wide_bits()?),
         "int" => Inst::Int(words.number()?),
+        "unsigned" => Inst::Unsigned(words.number()?),
         "accumulated" => Inst::Accumulated,
         "position" => Inst::Position,
         "unary" => {
@@ -183,6 +185,7 @@ fn inst(program: &mut Program, words: &mut Words<'_>) -> Read<()> {
         "fma" => Inst::Fma(id(words)?, id(words)?, id(words)?),
         "select" => Inst::Select(id(words)?, id(words)?, id(words)?),
         "to_float" => Inst::ToFloat(id(words)?),
+        "to_double" => Inst::ToDouble(id(words)?),
         "to_int" => Inst::ToInt(words.number()?, id(words)?),
         "wrap" => Inst::Wrap(words.number()?, id(words)?),
         other => return Err(format!("an instruction, found {other}")),
@@ -260,6 +263,9 @@ mod tests {
             Inst::ToInt(DType::U8, 6),
             Inst::Wrap(DType::I8, 7),
             Inst::ToFloat(8),
+            Inst::Double(f64::NAN.to_bits()),
+            Inst::Unsigned(u64::MAX),
+            Inst::ToDouble(11),
         ];
         nest.combine = Combine::Arg { min: true, last: true };
         nest.finish = vec![Inst::Accumulated, Inst::Position];

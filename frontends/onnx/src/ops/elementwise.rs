@@ -202,12 +202,20 @@ fn type_code_of(cx: &Context<'_>, name: &str) -> Result<i64> {
     code.map(|code| code as i64).ok_or_else(|| cx.error("to", "the name of an element type", name))
 }
 
-/// `BitShift`. Integers of up to 32 bits are shifted in 64; to the right it is a division by a power of two that rounds down.
+/// `BitShift`. Integers of up to 32 bits are shifted in 64; to the right it is a division by a power of two that rounds down. Of 64 bits nothing is left
+/// from a shift by 64 on, as the power is 0 and so is a quotient by it.
 pub(crate) fn bit_shift(cx: &mut Context<'_>) -> Result<Vec<ValueId>> {
     let (x, by) = operands(cx)?;
     let given = cx.ty(x).dtype;
     if given == DType::U64 {
-        return Err(cx.unsupported("elements of type u64"));
+        let two = cx.scalar_like(by, 2.0)?;
+        let power = binary(cx, BinaryFn::Pow, two, by)?;
+        let function = match cx.attrs().string("direction", "")? {
+            "LEFT" => BinaryFn::Mul,
+            "RIGHT" => BinaryFn::Div,
+            other => return Err(cx.error("direction", "LEFT or RIGHT", other)),
+        };
+        return Ok(vec![binary(cx, function, x, power)?]);
     }
     let (x, by) = (cast(cx, x, DType::I64)?, cast(cx, by, DType::I64)?);
     // Below 0, or from the number of bits on, nothing is left, or the sign only.

@@ -150,9 +150,15 @@ impl Inst {
             Self::Fma(a, b, c) => Self::Fma(id(a), id(b), id(c)),
             Self::Select(a, b, c) => Self::Select(id(a), id(b), id(c)),
             Self::ToFloat(a) => Self::ToFloat(id(a)),
+            Self::ToDouble(a) => Self::ToDouble(id(a)),
             Self::ToInt(dtype, a) => Self::ToInt(dtype, id(a)),
             Self::Wrap(dtype, a) => Self::Wrap(dtype, id(a)),
-            Self::Float(_) | Self::Int(_) | Self::Accumulated | Self::Position => *self,
+            Self::Float(_)
+            | Self::Double(_)
+            | Self::Int(_)
+            | Self::Unsigned(_)
+            | Self::Accumulated
+            | Self::Position => *self,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::{Combine, Inst, Kind, LoopNest, Program};
 use crate::codegen::elements::widens;
+use crate::codegen::math::wide::computes;
 use fornax_ir::scalar::BinaryFn::{And, Or, Xor};
 use fornax_ir::scalar::UnaryFn::{Abs, Clip, IsNan, Neg, Not, Relu, Sign};
 use fornax_ir::types::DType;
@@ -14,14 +15,21 @@ use fornax_ir::types::DType;
 type Found<T> = Result<T, String>;
 
 impl Kind {
-    fn of(dtype: DType) -> Self {
-        if widens(dtype) { Self::Float } else { Self::Int }
+    pub(super) fn of(dtype: DType) -> Self {
+        match dtype {
+            DType::F64 => Self::Double,
+            DType::U64 => Self::Unsigned,
+            dtype if widens(dtype) => Self::Float,
+            _ => Self::Int,
+        }
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Float => "a float",
+            Self::Double => "a double",
             Self::Int => "an integer",
+            Self::Unsigned => "an unsigned integer",
         }
     }
 }
@@ -46,13 +54,19 @@ impl LoopNest {
             same("combine", factor, term)?;
         }
         if self.combine == Combine::Last && !self.skips() && self.reduced == 0 {
-            return same("output", Kind::of(self.output.dtype), term);
+            return self.stores(term);
         }
         // Without a start the accumulated value begins as a float.
         let start = self.kinds("init", &self.init, None)?.last().copied().unwrap_or(Kind::Float);
         same("combine", start, term)?;
         let finish = self.kinds("finish", &self.finish, Some(start))?;
-        same("output", Kind::of(self.output.dtype), finish.last().copied().unwrap_or(start))
+        self.stores(finish.last().copied().unwrap_or(start))
+    }
+
+    /// Holds a result to the kind that is stored. An `f64` is rounded to 16 bits where it is stored, so that it is rounded once.
+    fn stores(&self, result: Kind) -> Found<()> {
+        let narrow = matches!(self.output.dtype, DType::F16 | DType::BF16);
+        if narrow && result == Kind::Double { Ok(()) } else { same("output", Kind::of(self.output.dtype), result) }
     }
 
     /// The kind of each value of a program.
@@ -77,18 +91,22 @@ impl LoopNest {
                 Ok(Kind::of(input.dtype))
             }
             Inst::Float(_) => Ok(Kind::Float),
+            Inst::Double(_) => Ok(Kind::Double),
             Inst::Int(_) => Ok(Kind::Int),
+            Inst::Unsigned(_) => Ok(Kind::Unsigned),
             Inst::Accumulated => accumulated.ok_or_else(|| "expected a term, found the accumulated value".into()),
             Inst::Position if accumulated.is_some() && matches!(self.combine, Combine::Arg { .. }) => Ok(Kind::Int),
             Inst::Position => Err("expected a value, found the position of a combination that has none".into()),
             Inst::Unary(function, a) => match (of(a)?, function) {
-                (Kind::Float, IsNan) => Ok(Kind::Int),
-                (Kind::Int, Relu | Clip(..) | Abs | Neg | Sign | Not) | (Kind::Float, _) => of(a),
-                (Kind::Int, _) => expect(a, Kind::Float),
+                (Kind::Float | Kind::Double, IsNan) => Ok(Kind::Int),
+                (Kind::Int | Kind::Unsigned, Relu | Clip(..) | Abs | Neg | Sign | Not) | (Kind::Float, _) => of(a),
+                (Kind::Double, f) if computes(*f) => of(a),
+                _ => expect(a, Kind::Float),
             },
             Inst::Binary(function, a, b) => {
                 expect(b, of(a)?)?;
                 match function {
+                    And | Or | Xor if of(a)? == Kind::Unsigned => of(a),
                     And | Or | Xor => expect(a, Kind::Int),
                     function if function.is_comparison() => Ok(Kind::Int),
                     _ => of(a),
@@ -96,9 +114,14 @@ impl LoopNest {
             }
             Inst::Fma(a, b, c) => expect(b, of(a)?).and_then(|kind| expect(c, kind)),
             Inst::Select(condition, a, b) => expect(condition, Kind::Int).and(expect(b, of(a)?)),
+            Inst::ToFloat(a) if matches!(of(a)?, Kind::Double | Kind::Unsigned) => Ok(Kind::Float),
             Inst::ToFloat(a) => expect(a, Kind::Int).map(|_| Kind::Float),
-            Inst::ToInt(_, a) => expect(a, Kind::Float).map(|_| Kind::Int),
-            Inst::Wrap(_, a) => expect(a, Kind::Int),
+            Inst::ToDouble(a) if of(a)? != Kind::Double => Ok(Kind::Double),
+            Inst::ToDouble(a) => expect(a, Kind::Float),
+            Inst::ToInt(dtype, a) if of(a)? == Kind::Double => Ok(Kind::of(*dtype)),
+            Inst::ToInt(dtype, a) => expect(a, Kind::Float).map(|_| Kind::of(*dtype)),
+            Inst::Wrap(dtype, a) if of(a)? == Kind::Unsigned => Ok(Kind::of(*dtype)),
+            Inst::Wrap(dtype, a) => expect(a, Kind::Int).map(|_| Kind::of(*dtype)),
         }
     }
 }

@@ -66,7 +66,9 @@ impl fmt::Display for Inst {
         match self {
             Inst::Load(input) => write!(f, "load {input}"),
             Inst::Float(bits) => write!(f, "float {bits:#010x}"),
+            Inst::Double(bits) => write!(f, "double {bits:#018x}"),
             Inst::Int(value) => write!(f, "int {value}"),
+            Inst::Unsigned(value) => write!(f, "unsigned {value}"),
             Inst::Accumulated => f.write_str("accumulated"),
             Inst::Position => f.write_str("position"),
             Inst::Unary(function, a) => {
@@ -79,6 +81,7 @@ impl fmt::Display for Inst {
             Inst::Fma(a, b, c) => write!(f, "fma %{a} %{b} %{c}"),
             Inst::Select(a, b, c) => write!(f, "select %{a} %{b} %{c}"),
             Inst::ToFloat(a) => write!(f, "to_float %{a}"),
+            Inst::ToDouble(a) => write!(f, "to_double %{a}"),
             Inst::ToInt(dtype, a) => write!(f, "to_int {dtype} %{a}"),
             Inst::Wrap(dtype, a) => write!(f, "wrap {dtype} %{a}"),
         }
