@@ -269,7 +269,12 @@ pub fn softmax(cx: &mut Lowering<'_>, op: &Softmax) -> Result<(), OpError> {
     let mut call = NestCall::new("sum_exp", &extents, 1, &sum, of_line(&sum));
     call.input("x", &x, of_element(&x));
     call.input("largest", &largest, of_line(&largest));
-    call.compute(vec![number(dtype, 0.0)], with_activation(shifted.clone(), Some(UnaryFn::Exp)), Combine::Sum, Vec::new());
+    call.compute(
+        vec![number(dtype, 0.0)],
+        with_activation(shifted.clone(), Some(UnaryFn::Exp)),
+        Combine::Sum,
+        Vec::new(),
+    );
     call.run(cx);
     let name = if op.log { "log_softmax" } else { "softmax" };
     let mut call = NestCall::new(name, &shape, 0, &out, Affine::new(0, out.strides.clone()));

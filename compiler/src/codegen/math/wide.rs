@@ -351,7 +351,8 @@ impl Doubles<'_> {
         let f = self.sub(mantissa, one);
         // Up to here 1 + y need not be rounded.
         let near = self.number(std::f64::consts::SQRT_2 - 1.0);
-        let [k, f, lost] = [(zero, k), (y, f), (zero, lost)].map(|(own, other)| self.select([y, near], Cmp::Less, own, other));
+        let [k, f, lost] =
+            [(zero, k), (y, f), (zero, lost)].map(|(own, other)| self.select([y, near], Cmp::Less, own, other));
         self.log_of_parts(k, f, Some(lost))
     }
 
