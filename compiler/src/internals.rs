@@ -6,6 +6,7 @@ mod plain;
 
 pub use crate::codegen::epilogue::{Epilogue, EpilogueOp};
 pub use crate::codegen::math::error_bound;
+pub use crate::codegen::math::wide::error_bound as error_bound_f64;
 pub use crate::emit::{MachineCode, compile as compile_kernels};
 pub use crate::kernels::conv::{Axis as ConvAxis, Input as ConvInput, Schedule as ConvSchedule};
 pub use crate::kernels::pool::Kind as PoolKind;

@@ -169,7 +169,8 @@ fn minimum(a: f64, b: f64) -> f64 {
 /// The remainder with the divisor's sign, exact but for one rounding; a divisor of infinity leaves `a` or takes its place.
 fn floored_remainder(a: f64, b: f64) -> f64 {
     let r = libm::fmod(a, b);
-    if r * b < 0.0 { r + b } else { r }
+    // Of their signs, as the product of tiny numbers is zero.
+    if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
 }
 
 /// Declares the functions of two elements, a row each: what it is, its variant, its mnemonic, whether the result is `bool` whatever the
@@ -355,6 +356,7 @@ mod tests {
             [modulo(1e30, 3.0), modulo(-1e30, 3.0), modulo(7.0, -3.0)],
             [libm::fmod(1e30, 3.0), 3.0 - libm::fmod(1e30, 3.0), -2.0]
         );
+        assert_eq!([modulo(-1e-302, 1e-300), modulo(1e-302, 1e-300)], [1e-300 - 1e-302, 1e-302]);
         assert_eq!([modulo(1.0, f64::INFINITY), modulo(-1.0, f64::INFINITY)], [1.0, f64::INFINITY]);
         assert!(modulo(f64::INFINITY, 2.0).is_nan() && modulo(1.0, 0.0).is_nan());
     }

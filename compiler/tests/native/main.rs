@@ -5,6 +5,7 @@ mod computed;
 mod functions;
 mod gradients;
 mod harness;
+mod wide;
 
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::types::random_values;

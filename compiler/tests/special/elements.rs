@@ -1,6 +1,6 @@
 //! Functions of one, two and three elements.
 
-use fornax_compiler::internals::error_bound;
+use fornax_compiler::internals::{error_bound, error_bound_f64};
 use fornax_ir::graph::parse;
 use fornax_ir::ops::literal::Literal;
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -11,8 +11,19 @@ use crate::rows::{Row, tables};
 use crate::values::{line, many};
 
 /// The types that kernels compute with.
-const NATIVE: [DType; 9] =
-    [DType::F32, DType::Bool, DType::I8, DType::U8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64];
+const NATIVE: [DType; 11] = [
+    DType::F32,
+    DType::F64,
+    DType::Bool,
+    DType::I8,
+    DType::U8,
+    DType::I16,
+    DType::U16,
+    DType::I32,
+    DType::U32,
+    DType::I64,
+    DType::U64,
+];
 
 /// Parameters with which functions are tried: of the lists of the length that a function has, each.
 const PARAMETERS: &[&[f32]] = &[
@@ -32,13 +43,14 @@ const PARAMETERS: &[&[f32]] = &[
     &[0.0, -0.0],
 ];
 
-/// What is stated of a function of `f32`: its error, or no error at all.
-fn stated(f: UnaryFn, expected: f64) -> Limit {
+/// What is stated of a function of `f32` or `f64`: its error, or no error at all.
+fn stated(f: UnaryFn, dtype: DType, expected: f64) -> Limit {
     use UnaryFn::*;
     match f {
         Relu | Clip(..) | ThresholdedRelu(_) | Neg | Abs | Sqrt | Floor | Ceil | Round | Sign | Not | IsNan => {
             Limit::Bits
         }
+        _ if dtype == DType::F64 => Limit::Within(error_bound_f64(f, expected) + f64::from_bits(1)),
         // The evaluator rounds, and results that round to subnormal numbers have steps of their own.
         _ => Limit::Within(error_bound(f, expected) + expected.abs() * 2f64.powi(-24) + f64::from(f32::from_bits(1))),
     }
@@ -66,11 +78,12 @@ fn functions_of_one_element() -> Vec<Row> {
         let x = many(dtype);
         let (ty, n) = (dtype.name(), x.ty.shape.numel());
         let plain = format!("graph @one(%x: {ty}[{n}]) {{\n%y = {name} %x {p}\nreturn %y as \"y\"\n}}");
-        if parse(&plain).is_err() {
+        let refused = dtype == DType::F64 && matches!(f, UnaryFn::Sin | UnaryFn::Cos);
+        if refused || parse(&plain).is_err() {
             continue;
         }
         let limit = move |_: usize, _: usize, _: usize, expected: f64| {
-            if dtype == DType::F32 { stated(f, expected) } else { Limit::Bits }
+            if dtype.is_float() { stated(f, dtype, expected) } else { Limit::Bits }
         };
         rows.push(Row { text: plain, inputs: vec![vec![x.clone()]], limit: Box::new(limit) });
         if dtype != DType::F32 {
@@ -116,7 +129,7 @@ fn functions_behind_sums() -> Vec<Row> {
                 "graph @behind(%x: f32{shape:?}) {{\n%w = constant f32{weights} [{ones}]\n{node}\n%y = {name} %s {p}\nreturn %y as \"y\"\n}}"
             );
             let x = Literal::new_float(TensorType::f32(shape), values.clone());
-            let limit = move |_: usize, _: usize, _: usize, expected: f64| match stated(f, expected) {
+            let limit = move |_: usize, _: usize, _: usize, expected: f64| match stated(f, DType::F32, expected) {
                 // A sum of one product may be -0 or 0.
                 Limit::Bits => Limit::Within(0.0),
                 limit => limit,
@@ -132,6 +145,7 @@ fn stated_of_two(function: BinaryFn, dtype: DType, expected: f64) -> Limit {
         BinaryFn::Pow if dtype == DType::F32 => {
             Limit::Within(expected.abs() * 1.5 * 2f64.powi(-23) + f64::from(f32::from_bits(1)))
         }
+        BinaryFn::Pow if dtype == DType::F64 => Limit::Within(expected.abs() * 1.5 * f64::EPSILON + f64::from_bits(1)),
         _ => Limit::Bits,
     }
 }

@@ -49,6 +49,36 @@ const ORDINARY: [f64; 40] = [
     1e-45,
 ];
 
+/// Of `f64`: ends of its range, of its exponentials and of 64-bit integers, subnormal numbers, ties that `f32` and `f16` do not hold.
+const WIDE: [f64; 26] = [
+    f64::MAX,
+    f64::MIN,
+    f64::MIN_POSITIVE,
+    -f64::MIN_POSITIVE,
+    5e-324,
+    -5e-324,
+    1.2e-310,
+    1e300,
+    -1e-300,
+    709.782_712_893_384,
+    709.8,
+    -708.4,
+    -745.13,
+    -745.14,
+    9_007_199_254_740_993.0,
+    4_503_599_627_370_495.5,
+    9_223_372_036_854_775_808.0,
+    -9_223_372_036_854_775_808.0,
+    9_223_372_036_854_774_784.0,
+    18_446_744_073_709_551_616.0,
+    18_446_744_073_709_549_568.0,
+    -2_147_483_649.5,
+    4_294_967_295.7,
+    1.000_488_281_250_000_2,
+    0.499_999_999_999_999_94,
+    1.000_000_000_000_000_2,
+];
+
 /// Integers of which each type has its own.
 const INTEGERS: [i64; 38] = [
     0,
@@ -95,7 +125,10 @@ const INTEGERS: [i64; 38] = [
 pub fn line(dtype: DType) -> Literal {
     let ty = |count: usize| TensorType::new(dtype, [count]);
     if dtype.is_float() {
-        let values: Vec<f64> = SPECIAL.iter().map(|v| f64::from(*v)).chain(ORDINARY).collect();
+        let mut values: Vec<f64> = SPECIAL.iter().map(|v| f64::from(*v)).chain(ORDINARY).collect();
+        if dtype == DType::F64 {
+            values.extend(WIDE);
+        }
         return Literal::new_float(ty(values.len()), values);
     }
     let own = |v: &&i64| fornax_ir::ops::literal::wrap(dtype, **v) == **v;
@@ -105,6 +138,14 @@ pub fn line(dtype: DType) -> Literal {
 
 /// As [`line`], and numbers of any bits, of one size, and halves of integers.
 pub fn many(dtype: DType) -> Literal {
+    if dtype == DType::F64 {
+        let mut values = line(dtype).to_f64();
+        let bits = |v: &f32| (f64::from(*v) * 2f64.powi(63)) as i64 as u64;
+        values.extend(random_values(3, 200).iter().map(|v| f64::from_bits(bits(v).rotate_left(17))));
+        values.extend(random_values(4, 200).iter().map(|v| f64::from(*v) * 20.0 + f64::from(*v).powi(5) * 1e-9));
+        values.extend((-40..=40).map(|i| f64::from(i) * 0.5));
+        return Literal::new_float(TensorType::new(dtype, [values.len()]), values);
+    }
     if dtype != DType::F32 {
         return line(dtype);
     }

@@ -203,6 +203,70 @@ fn functions_agree_in_vectors_and_element_by_element() {
     }
 }
 
+/// From `f32` to `f64` and back, of every value of which a program may hold both.
+#[test]
+fn doubles_agree_in_vectors_and_element_by_element() {
+    use Inst::{Binary, Fma, Int, Load, Select, ToDouble, ToFloat, ToInt, Unary, Wrap};
+    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 3e9, -3e9, 1e-40, 65_536.5, -65_536.5, 1e38, -710.0];
+    let x: Vec<f32> = special.into_iter().chain(testing::values(5, 37).into_iter().map(|v| v * 9.0)).collect();
+    let both = || vec![Load(0), ToDouble(0), Load(1), ToDouble(2)];
+    let unary = [UnaryFn::Exp, UnaryFn::Log, UnaryFn::Tanh, UnaryFn::Erf, UnaryFn::Softplus, UnaryFn::Sqrt, UnaryFn::Ceil];
+    let binary = [BinaryFn::Add, BinaryFn::Div, BinaryFn::Pow, BinaryFn::Max, BinaryFn::Min, BinaryFn::Prelu];
+    let tails = unary
+        .map(|f| vec![Unary(f, 1)])
+        .into_iter()
+        .chain(binary.map(|f| vec![Binary(f, 1, 3)]))
+        .chain([BinaryFn::Less, BinaryFn::Equal].map(|f| vec![Binary(f, 1, 3), Select(4, 1, 3)]))
+        .chain([DType::I32, DType::I8, DType::U16, DType::Bool].map(|ty| vec![ToInt(ty, 1), Int(3), Binary(BinaryFn::Mul, 4, 5), Wrap(ty, 6), ToDouble(7)]))
+        .chain([vec![Fma(1, 3, 1)], vec![Unary(UnaryFn::IsNan, 1), ToDouble(4)]]);
+    for tail in tails {
+        let mut body = [both(), tail].concat();
+        body.push(ToFloat(body.len() - 1));
+        let of = |stride: i64| {
+            let mut nest = nest(&[x.len()], 0);
+            (nest.output.at.strides[0], nest.output.elements) = (stride, x.len() * stride as usize);
+            nest.body = body.clone();
+            nest.input("x", DType::F32, x.len(), Affine::new(0, [1]));
+            nest.input("w", DType::F32, x.len(), Affine::new(0, [1]));
+            assert_eq!(nest.check_kinds(), Ok(()));
+            assert_eq!(nest.clone().simplify().vectorises(), stride == 1);
+            let other: Vec<f32> = x.iter().rev().copied().collect();
+            run("doubles", nest, &[&x, &other]).unwrap()
+        };
+        let (vectors, elements) = (of(1), of(3));
+        let same = |i: usize| vectors[i].to_bits() == elements[3 * i].to_bits() || vectors[i].is_nan();
+        assert!((0..x.len()).all(same), "{body:?}");
+    }
+}
+
+/// As `u64`, whose upper half no signed integer orders.
+#[test]
+fn unsigned_integers_are_those_of_64_bits() {
+    use Inst::{Binary, Load, ToFloat, ToInt, Unsigned};
+    let x = [0.0, 1.0, 3.0, 9.3e18, 1.2e19, 1.8e19, 4e19, f32::INFINITY, f32::NAN, -5.0, 1e10, 2f32.powi(63)];
+    for (function, other) in [BinaryFn::Div, BinaryFn::Mod, BinaryFn::Max, BinaryFn::Min, BinaryFn::Add]
+        .into_iter()
+        .flat_map(|function| [0, 7, 1 << 62, u64::MAX].map(|other| (function, other)))
+    {
+        let mut nest = nest(&[x.len()], 0);
+        nest.body = vec![Load(0), ToInt(DType::U64, 0), Unsigned(other), Binary(function, 1, 2), ToFloat(3)];
+        nest.input("x", DType::F32, x.len(), Affine::new(0, [1]));
+        assert_eq!(nest.check_kinds(), Ok(()));
+        let y = run("unsigned", nest, &[&x]).unwrap();
+        for (x, y) in x.iter().zip(y) {
+            let a = *x as u64;
+            let expected = match function {
+                BinaryFn::Div => a.checked_div(other).unwrap_or(0),
+                BinaryFn::Mod => a.checked_rem(other).unwrap_or(0),
+                BinaryFn::Max => a.max(other),
+                BinaryFn::Min => a.min(other),
+                _ => a.wrapping_add(other),
+            };
+            assert_eq!(y, expected as f32, "{function:?} of {x} and {other}");
+        }
+    }
+}
+
 #[test]
 fn lookups_skip_and_wrap() {
     // Entries are the bits of `f32` inputs: the harness knows no other type.

@@ -298,9 +298,9 @@ mod tests {
             ("body %1 =", "body %2 =", 9, "%1, found %2"),
             ("fma %0 %1 %2", "fma %0 %1 %4", 12, "an earlier value, found %4"),
             ("unary clip", "unary clap", 10, "a function of one value, found clap"),
-            ("load 0", "load 1", 20, "operands and tables that are there"),
-            ("combine arg_min_last", "combine all", 20, "how terms are combined"),
-            ("  combine arg_min_last\n", "", 19, "a line `combine`"),
+            ("load 0", "load 1", 23, "operands and tables that are there"),
+            ("combine arg_min_last", "combine all", 23, "how terms are combined"),
+            ("  combine arg_min_last\n", "", 22, "a line `combine`"),
         ] {
             let text = text.replacen(from, to, 1);
             let (found, message) = read(&text.lines().collect::<Vec<_>>()).unwrap_err();
