@@ -175,6 +175,13 @@ impl Displacements {
     }
 }
 
+/// A tile register: a matrix of up to 16 rows of 64 bytes. There are [`TILES`], and who emits a kernel names them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct T(pub u8);
+
+/// Tile registers of a machine that has any.
+pub const TILES: usize = 8;
+
 /// How often a loop runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Count {
@@ -321,6 +328,24 @@ pub trait Emitter {
     fn int_to_float(&mut self, d: V, a: V);
     /// `f32` lanes to 32-bit integers, towards zero; out of range is unspecified
     fn float_to_int(&mut self, d: V, a: V);
+
+    /// Whether there are tile registers; what follows is for machines that have them.
+    fn tiles(&self) -> bool {
+        false
+    }
+    /// Gives tiles the shapes that the 64 bytes at `at` say, as `ldtilecfg` reads them, and zeros in all of them.
+    fn tile_shapes(&mut self, at: Mem);
+    /// Gives the tiles back: they have no shapes any more.
+    fn tile_release(&mut self);
+    /// `d = 0`
+    fn tile_zero(&mut self, d: T);
+    /// Row `i` of `d` = the bytes at `at + i * stride`.
+    fn tile_load(&mut self, d: T, at: Mem, stride: R);
+    /// The bytes at `at + i * stride` = row `i` of `s`.
+    fn tile_store(&mut self, s: T, at: Mem, stride: R);
+    /// Adds to element `[m, n]` of `d`, an `f32`, the products of the pairs of `bf16` numbers `a[m, k]` and `b[k, n]` over all `k`: two sums
+    /// from +0 by fused multiply-adds, of the lower and of the upper numbers, then their sum. Subnormal operands and results are zero.
+    fn tile_dot(&mut self, d: T, a: T, b: T);
 }
 
 /// Scoped helpers over any emitter.
