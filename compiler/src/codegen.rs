@@ -289,6 +289,11 @@ pub trait Emitter {
     fn load_as(&mut self, d: V, at: Mem, from: DType, lanes: usize);
     /// The low bits of the first `lanes` 32-bit lanes as elements of type `to`; nothing beyond is written.
     fn store_as(&mut self, s: V, at: Mem, to: DType, lanes: usize);
+    /// The first `lanes` lanes of `f32` as `bf16`, rounded to nearest even: subnormal numbers are zero where the float mode flushes them, a
+    /// NaN stays one, quiet, with the upper bits that it has.
+    fn store_bf16(&mut self, s: V, at: Mem, lanes: usize) {
+        spelled_store_bf16(self, s, at, lanes);
+    }
     /// Every lane of `d` = the 32-bit element at `at`.
     fn broadcast(&mut self, d: V, at: Mem);
     /// The first `lanes` 32-bit lanes of `a`, the others 0.
@@ -334,18 +339,47 @@ pub trait Emitter {
         false
     }
     /// Gives tiles the shapes that the 64 bytes at `at` say, as `ldtilecfg` reads them, and zeros in all of them.
-    fn tile_shapes(&mut self, at: Mem);
+    fn tile_shapes(&mut self, _at: Mem) {
+        debug_assert!(false, "no tile registers");
+    }
     /// Gives the tiles back: they have no shapes any more.
-    fn tile_release(&mut self);
+    fn tile_release(&mut self) {
+        debug_assert!(false, "no tile registers");
+    }
     /// `d = 0`
-    fn tile_zero(&mut self, d: T);
+    fn tile_zero(&mut self, _d: T) {
+        debug_assert!(false, "no tile registers");
+    }
     /// Row `i` of `d` = the bytes at `at + i * stride`.
-    fn tile_load(&mut self, d: T, at: Mem, stride: R);
+    fn tile_load(&mut self, _d: T, _at: Mem, _stride: R) {
+        debug_assert!(false, "no tile registers");
+    }
     /// The bytes at `at + i * stride` = row `i` of `s`.
-    fn tile_store(&mut self, s: T, at: Mem, stride: R);
+    fn tile_store(&mut self, _s: T, _at: Mem, _stride: R) {
+        debug_assert!(false, "no tile registers");
+    }
     /// Adds to element `[m, n]` of `d`, an `f32`, the products of the pairs of `bf16` numbers `a[m, k]` and `b[k, n]` over all `k`: two sums
     /// from +0 by fused multiply-adds, of the lower and of the upper numbers, then their sum. Subnormal operands and results are zero.
-    fn tile_dot(&mut self, d: T, a: T, b: T);
+    fn tile_dot(&mut self, _d: T, _a: T, _b: T) {
+        debug_assert!(false, "no tile registers");
+    }
+}
+
+/// [`Emitter::store_bf16`] by instructions that every machine has.
+pub(crate) fn spelled_store_bf16<E: Emitter + ?Sized>(e: &mut E, s: V, at: Mem, lanes: usize) {
+    let [value, d, constant] = [e.v(), e.v(), e.v()];
+    e.splat(constant, 1f32.to_bits());
+    e.op(VOp::Mul, Element::F32, value, s, constant);
+    // Half of the last place less one bit, and that bit if the last place is odd; a carry into the exponent is right, up to infinity.
+    e.shift_left(Element::I32, d, value, 15);
+    e.shift_right(Element::I32, d, d, 31);
+    e.op(VOp::Add, Element::I32, d, d, value);
+    e.splat(constant, 0x7FFF);
+    e.op(VOp::Add, Element::I32, d, d, constant);
+    e.select(Element::F32, d, Cmp::Unordered, [value, value], value, d);
+    e.shift_right(Element::I32, d, d, 16);
+    e.store_as(d, at, DType::U16, lanes);
+    [value, d, constant].into_iter().for_each(|v| e.free_v(v));
 }
 
 /// Scoped helpers over any emitter.

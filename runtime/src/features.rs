@@ -38,6 +38,8 @@ pub struct CpuidBits {
 const YMM: u64 = 0b110;
 /// And the masks and upper halves of AVX-512.
 const ZMM: u64 = YMM | 0b1110_0000;
+/// And those of tiles.
+const TMM: u64 = ZMM | 0b110 << 16;
 
 macro_rules! features {
     ($($(#[$doc:meta])* $field:ident = $detect:expr, cpuid [$(($leaf:literal, $subleaf:literal, $answer:ident, $bits:expr)),*], saved $saved:expr;)*) => {
@@ -125,8 +127,26 @@ features! {
     avx512_vnni = x86!("avx512vnni"), cpuid [(7, 0, Ecx, 1 << 11)], saved ZMM;
     /// AVX-512 bf16 dot products.
     avx512_bf16 = x86!("avx512bf16"), cpuid [(7, 1, Eax, 1 << 5)], saved ZMM;
+    /// AMX tile registers, which the operating system lets processes use that ask for it: see [`CpuFeatures::prove`].
+    amx_tile = crate::cpu::knows_tiles(), cpuid [(7, 0, Edx, 1 << 24)], saved TMM;
+    /// AMX products of bf16.
+    amx_bf16 = crate::cpu::knows_tiles() && leaf_7_edx() & 1 << 22 != 0, cpuid [(7, 0, Edx, 1 << 22)], saved TMM;
+    /// AMX products of 8-bit integers.
+    amx_int8 = crate::cpu::knows_tiles() && leaf_7_edx() & 1 << 25 != 0, cpuid [(7, 0, Edx, 1 << 25)], saved TMM;
     /// aarch64 Advanced SIMD.
     neon = cfg!(target_arch = "aarch64"), cpuid [], saved 0;
+}
+
+/// What the processor says of AMX; 0 on other machines.
+fn leaf_7_edx() -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::x86_64::__cpuid_count(7, 0).edx
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        0
+    }
 }
 
 impl CpuFeatures {
@@ -141,9 +161,13 @@ impl CpuFeatures {
         needed.without(*self) == CpuFeatures::NONE
     }
 
-    /// Proves that this machine has all of `needed`, or says what is missing.
+    /// Proves that this machine has all of `needed`, or says what is missing. Who needs tile registers asks the operating system for them
+    /// here: the permission is the process's from then on, its threads' and children's.
     pub fn prove(needed: CpuFeatures) -> Result<HostProof, Error> {
-        let missing = needed.without(CpuFeatures::detect());
+        let mut missing = needed.without(CpuFeatures::detect());
+        if needed.amx_tile && !missing.amx_tile && !crate::cpu::may_use_tiles() {
+            missing.amx_tile = true;
+        }
         if missing != CpuFeatures::NONE {
             return Err(Error::MissingFeatures { needed, missing });
         }
@@ -224,6 +248,6 @@ mod tests {
         let plain =
             CpuFeatures { sse3: true, ssse3: true, sse41: true, sse42: true, popcnt: true, ..CpuFeatures::NONE };
         assert_eq!(plain.cpuid().iter().all(set), host.covers(plain));
-        assert_eq!((plain.saved(), host.saved() & !ZMM), (0, 0));
+        assert_eq!((plain.saved(), host.saved() & !TMM), (0, 0));
     }
 }

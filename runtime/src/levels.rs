@@ -57,6 +57,8 @@ pub struct Vectors {
     pub masks: bool,
     /// Whether an operand can be one element in memory, for every lane.
     pub embedded_broadcast: bool,
+    /// Whether there are tile registers.
+    pub tiles: bool,
 }
 
 /// Which code generator writes a level's kernels.
@@ -103,7 +105,7 @@ pub static X86_64: Level = Level {
     aliases: &["x86-64-v2"],
     about: "SSE4.2, 128-bit vectors, no fused multiply-add",
     features: V2,
-    vectors: Vectors { lanes: 4, registers: 16, fma: false, masks: false, embedded_broadcast: false },
+    vectors: Vectors { lanes: 4, registers: 16, fma: false, masks: false, embedded_broadcast: false, tiles: false },
     backend: Backend::Cranelift,
     multi: true,
 };
@@ -129,7 +131,7 @@ pub static X86_64_V3: Level = Level {
     aliases: &["avx2"],
     about: "AVX2 and FMA, 256-bit vectors",
     features: V3,
-    vectors: Vectors { lanes: 8, registers: 16, fma: true, masks: false, embedded_broadcast: false },
+    vectors: Vectors { lanes: 8, registers: 16, fma: true, masks: false, embedded_broadcast: false, tiles: false },
     backend: Backend::X86,
     multi: true,
 };
@@ -142,7 +144,20 @@ pub static X86_64_V4: Level = Level {
     aliases: &["avx512"],
     about: "AVX-512 F, VL, DQ and BW, 512-bit vectors",
     features: CpuFeatures { avx512: true, ..V3 },
-    vectors: Vectors { lanes: 16, registers: 32, fma: true, masks: true, embedded_broadcast: true },
+    vectors: Vectors { lanes: 16, registers: 32, fma: true, masks: true, embedded_broadcast: true, tiles: false },
+    backend: Backend::X86,
+    multi: true,
+};
+
+/// Tile registers next to 512-bit vectors.
+pub static X86_64_AMX: Level = Level {
+    number: 5,
+    arch: Arch::X86_64,
+    name: "x86-64-amx",
+    aliases: &["amx"],
+    about: "AMX for bf16 and int8, AVX-512 with BF16, 512-bit vectors",
+    features: CpuFeatures { avx512_bf16: true, amx_tile: true, amx_bf16: true, amx_int8: true, ..X86_64_V4.features },
+    vectors: Vectors { tiles: true, ..X86_64_V4.vectors },
     backend: Backend::X86,
     multi: true,
 };
@@ -155,13 +170,13 @@ pub static AARCH64: Level = Level {
     aliases: &["neon"],
     about: "Advanced SIMD, 128-bit vectors",
     features: CpuFeatures { neon: true, ..CpuFeatures::NONE },
-    vectors: Vectors { lanes: 4, registers: 32, fma: true, masks: false, embedded_broadcast: false },
+    vectors: Vectors { lanes: 4, registers: 32, fma: true, masks: false, embedded_broadcast: false, tiles: false },
     backend: Backend::Cranelift,
     multi: true,
 };
 
 /// Every level.
-pub static LEVELS: [&Level; 5] = [&X86_64, &X86_64_FMA, &X86_64_V3, &X86_64_V4, &AARCH64];
+pub static LEVELS: [&Level; 6] = [&X86_64, &X86_64_FMA, &X86_64_V3, &X86_64_V4, &X86_64_AMX, &AARCH64];
 
 impl Level {
     /// The level of a name or alias.

@@ -39,8 +39,17 @@ const SHARED: &[(&str, &str)] = &[
 ];
 
 /// What 128-bit code has no use for; Cranelift has settings of the same names as the others. Advanced SIMD it takes for granted.
-const UNUSED: CpuFeatures =
-    CpuFeatures { f16c: true, avx512: true, avx512_vnni: true, avx512_bf16: true, neon: true, ..CpuFeatures::NONE };
+const UNUSED: CpuFeatures = CpuFeatures {
+    f16c: true,
+    avx512: true,
+    avx512_vnni: true,
+    avx512_bf16: true,
+    amx_tile: true,
+    amx_bf16: true,
+    amx_int8: true,
+    neon: true,
+    ..CpuFeatures::NONE
+};
 
 /// Cranelift's description of a target; the same for code that runs here and code that is written to a file.
 ///

@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the back ends, so a kernel whose bits agree here and there for 4, 8 and 16 lanes keeps the bit firewall.
 
-use super::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, V, VOp};
+use super::{Body, Cmp, Count, Element, Emitter, IntOp, Mem, R, T, TILES, V, VOp};
 use fornax_ir::types::DType;
 
 /// Widest vector, lanes.
@@ -17,11 +17,36 @@ pub struct Soft<'a> {
     buffers: &'a mut [Vec<u8>],
     v: Vec<[u32; WIDEST]>,
     r: Vec<i64>,
+    tiles: [Tile; TILES],
+}
+
+/// A tile register: bytes of a row, and its rows; none without a shape.
+#[derive(Clone, Default)]
+struct Tile {
+    columns: usize,
+    rows: Vec<Vec<u8>>,
+}
+
+impl Tile {
+    fn float(&self, row: usize, column: usize) -> f32 {
+        f32::from_le_bytes(self.rows[row][4 * column..][..4].try_into().unwrap())
+    }
+
+    /// A `bf16` number; a subnormal one counts as zero.
+    fn half(&self, row: usize, at: usize) -> f32 {
+        let bits = u16::from_le_bytes(self.rows[row][2 * at..][..2].try_into().unwrap());
+        flushed(f32::from_bits(u32::from(bits) << 16))
+    }
+}
+
+/// Zero of the same sign for a subnormal number.
+fn flushed(x: f32) -> f32 {
+    if x.is_subnormal() { 0f32.copysign(x) } else { x }
 }
 
 /// Runs `body` on a machine of `lanes` lanes for chunks `range`; `buffers` are the arguments, then scratch.
 pub fn run(lanes: usize, range: (u32, u32), buffers: &mut [Vec<u8>], body: impl FnOnce(&mut dyn Emitter)) {
-    body(&mut Soft { lanes, range, buffers, v: Vec::new(), r: Vec::new() });
+    body(&mut Soft { lanes, range, buffers, v: Vec::new(), r: Vec::new(), tiles: Default::default() });
 }
 
 /// Applies `body` to vectors of `xs`, in place.
@@ -463,5 +488,57 @@ impl Emitter for Soft<'_> {
     }
     fn float_to_int(&mut self, d: V, a: V) {
         self.lanewise(d, |m, i| m.float(a, i) as i32 as u32);
+    }
+    fn tiles(&self) -> bool {
+        self.lanes == WIDEST
+    }
+    fn tile_shapes(&mut self, at: Mem) {
+        let (buffer, offset) = self.place(at, 64);
+        let bytes = self.buffers[buffer][offset..offset + 64].to_vec();
+        assert_eq!(bytes[0], 1, "the only palette");
+        for (i, tile) in self.tiles.iter_mut().enumerate() {
+            let columns = usize::from(u16::from_le_bytes([bytes[16 + 2 * i], bytes[17 + 2 * i]]));
+            let rows = usize::from(bytes[48 + i]);
+            assert!(
+                columns <= 64 && columns.is_multiple_of(4) && rows <= 16,
+                "tile {i} of {rows} rows of {columns} bytes"
+            );
+            *tile = Tile { columns, rows: vec![vec![0; columns]; rows] };
+        }
+    }
+    fn tile_release(&mut self) {
+        self.tiles = Default::default();
+    }
+    fn tile_zero(&mut self, d: T) {
+        self.tiles[usize::from(d.0)].rows.iter_mut().for_each(|row| row.fill(0));
+    }
+    fn tile_load(&mut self, d: T, at: Mem, stride: R) {
+        let Tile { columns, rows } = self.tiles[usize::from(d.0)].clone();
+        assert!(!rows.is_empty(), "a tile without shape");
+        let row = |i: usize| {
+            let (buffer, offset) = self.place(at.base.at(at.offset + i as i64 * self.r[stride.0 as usize]), columns);
+            self.buffers[buffer][offset..offset + columns].to_vec()
+        };
+        self.tiles[usize::from(d.0)].rows = (0..rows.len()).map(row).collect();
+    }
+    fn tile_store(&mut self, s: T, at: Mem, stride: R) {
+        let rows = self.tiles[usize::from(s.0)].rows.clone();
+        assert!(!rows.is_empty(), "a tile without shape");
+        for (i, row) in rows.iter().enumerate() {
+            self.write(at.base.at(at.offset + i as i64 * self.r[stride.0 as usize]), row);
+        }
+    }
+    fn tile_dot(&mut self, d: T, a: T, b: T) {
+        let [sums, a, b] = [d, a, b].map(|t| self.tiles[usize::from(t.0)].clone());
+        assert!(a.rows.len() == sums.rows.len() && b.columns == sums.columns && a.columns == 4 * b.rows.len());
+        for (m, n) in (0..sums.rows.len()).flat_map(|m| (0..sums.columns / 4).map(move |n| (m, n))) {
+            let chain = |half: usize| {
+                let product =
+                    |sum: f32, k: usize| flushed(a.half(m, 2 * k + half).mul_add(b.half(k, 2 * n + half), sum));
+                (0..b.rows.len()).fold(0f32, product)
+            };
+            let sum = flushed(flushed(sums.float(m, n)) + flushed(chain(0) + chain(1)));
+            self.tiles[usize::from(d.0)].rows[m][4 * n..][..4].copy_from_slice(&sum.to_le_bytes());
+        }
     }
 }

@@ -17,6 +17,7 @@
 //! A 1x1 convolution without stride and padding is one row of `N H W` pixels ([`Conv::pointwise`]).
 
 mod emit;
+mod matrix;
 mod pack;
 mod phase;
 mod schedule;
@@ -112,6 +113,8 @@ pub struct Conv {
     pub epilogue: Epilogue,
     /// What becomes of sums of `i32`.
     pub finish: Option<Finish>,
+    /// Of `bf16`: how many channels make a run, whose products are summed in pairs before the sum takes them on; see [`runs`].
+    pub run: Option<usize>,
 }
 
 /// Most tiles of a row that may be written out one by one.
@@ -120,6 +123,20 @@ const MOST_TILES: usize = 16;
 const WIDEST: usize = 16;
 /// Most residues of a row that may be.
 const MOST_PHASES: usize = 4;
+/// Most channels of a run: what a row of a tile register holds.
+const MOST_RUN: usize = 32;
+/// Fewest channels of a run that is worth its own sums.
+const LEAST_RUN: usize = 8;
+
+/// The run of a sum over `channels` of `bf16`: their largest even divisor that a tile register holds. `None` where it is so small that
+/// matrix units would idle.
+///
+/// A sum begins with the bias. To it each run of channels adds, tap by tap, the sum of two chains of fused multiply-adds that both begin
+/// with +0: one over the run's channels with even numbers, one over those with odd ones. Subnormal numbers count as zero.
+pub fn runs(channels: usize) -> Option<usize> {
+    let even = (LEAST_RUN..=MOST_RUN).rev().filter(|run| run.is_multiple_of(2));
+    even.into_iter().find(|run| channels.is_multiple_of(*run))
+}
 
 impl Conv {
     /// The product of a row-major `[pixels, channels]` matrix and weights `[channels, filters]`, of `f32`.
@@ -137,6 +154,7 @@ impl Conv {
             input: Input::ChannelsLast,
             epilogue,
             finish: None,
+            run: None,
         }
     }
 
@@ -183,7 +201,7 @@ impl Conv {
 
     /// Input channels that a lane of packed weights holds.
     pub fn together(&self) -> usize {
-        if in_pairs(self.element) { 2 } else { 1 }
+        if in_pairs(self.element) || self.run.is_some() { 2 } else { 1 }
     }
 
     /// Lanes of packed weights of one tap and filter.
@@ -219,8 +237,13 @@ impl Conv {
 
     /// Whether there is a kernel for these elements: products of pairs are taken of channels that are neighbours, and nothing follows.
     pub fn takes_elements(&self) -> bool {
-        let plain = !self.transposed && self.input == Input::ChannelsLast && self.epilogue == Epilogue::default();
-        !in_pairs(self.element) || plain
+        let plain = !self.transposed && self.input == Input::ChannelsLast;
+        let in_runs = |run: usize| {
+            let whole = run > 0 && run.is_multiple_of(2) && self.channels.is_multiple_of(run);
+            self.element == DType::BF16 && self.groups == 1 && plain && whole && run <= MOST_RUN
+        };
+        let alone = plain && self.epilogue == Epilogue::default();
+        (!in_pairs(self.element) || alone) && self.run.is_none_or(in_runs)
     }
 
     /// Elements of the input.
@@ -259,7 +282,7 @@ impl Family for Conv {
 
     fn kernel_name(&self) -> KernelName {
         let (r, c) = (&self.rows, &self.columns);
-        let (dilations, groups) = ([r.dilation, c.dilation], [self.groups]);
+        let (dilations, groups, run) = ([r.dilation, c.dilation], [self.groups], [self.run.unwrap_or_default()]);
         let (o, k, s) = ([r.output, c.output], [r.kernel, c.kernel], [r.stride, c.stride]);
         let p = [r.begin, c.begin];
         let mut geometry: Vec<(char, &[usize])> = vec![('o', &o), ('k', &k), ('s', &s), ('p', &p)];
@@ -268,6 +291,9 @@ impl Family for Conv {
         }
         if self.groups != 1 {
             geometry.push(('g', &groups));
+        }
+        if self.run.is_some() {
+            geometry.push(('r', &run));
         }
         let name = KernelName::new(self.element, "conv")
             .shape(&[
@@ -300,6 +326,7 @@ impl Family for Conv {
             input: if name.has("rows") { Input::RowMajor } else { Input::ChannelsLast },
             epilogue: (*name.epilogues.first()?).clone(),
             finish: None,
+            run: name.one(1, 'r'),
         };
         Some(read).filter(Self::takes_elements)
     }
@@ -336,6 +363,10 @@ impl Family for Conv {
         self.plan(target)
     }
 
+    fn scratch(&self, schedule: &Schedule) -> usize {
+        matrix::scratch(schedule)
+    }
+
     fn chunks(&self, schedule: &Schedule) -> u32 {
         if self.pixels() * self.filters * self.groups == 0 { 0 } else { work_units(schedule.chunks) }
     }
@@ -348,6 +379,9 @@ impl Family for Conv {
 
     /// That of its tiles and of what follows them.
     fn cost(&self, schedule: &Schedule, machine: &Machine) -> Cost {
+        if schedule.tiles > 0 {
+            return Cost::near(matrix::cycles(self, schedule, machine), self.bytes());
+        }
         let tiles = self.slots(machine, schedule.pixels, schedule.vectors);
         let outputs = (self.pixels() * self.groups * self.filters) as u64;
         let finish = self.finish.as_ref().map_or(0.0, |finish| finish.slots(outputs, machine));
@@ -355,6 +389,9 @@ impl Family for Conv {
     }
 
     fn emit(&self, schedule: &Schedule, e: &mut dyn Emitter) {
-        emit::emit(self, schedule, e);
+        match schedule.tiles {
+            0 => emit::emit(self, schedule, e),
+            _ => matrix::emit(self, schedule, e),
+        }
     }
 }

@@ -123,6 +123,7 @@ impl ConvCall<'_> {
             input,
             epilogue,
             finish: None,
+            run: None,
         };
         let inexact = winograd::choose(&spec).filter(|choice| choice.pays() && self.needs_exact(cx).is_none());
         if let Some(choice) = inexact {

@@ -107,6 +107,16 @@ pub enum Inst {
     Demote(Id, Id, Id),
     IntToFloat(Id, Id),
     FloatToInt(Id, Id),
+    /// `f32` lanes as `bf16` in the lower half of a vector.
+    NarrowBf16(Id, Id),
+    TileShapes(Address),
+    TileRelease,
+    TileZero(u8),
+    /// Tile, first row, register with the distance of two rows.
+    TileLoad(u8, Address, Id),
+    TileStore(u8, Address, Id),
+    /// Sums, left and right factors.
+    TileDot(u8, u8, u8),
 }
 
 /// What an instruction does with a register.
@@ -134,7 +144,7 @@ impl Inst {
             Source::Memory(at) | Source::Element(at) => f(General, at.base, Read),
         };
         match *self {
-            Nop | EndIf => {}
+            Nop | EndIf | TileRelease | TileZero(_) | TileDot(..) => {}
             Set(d, _) => f(General, d, Write),
             Move(d, a) | Low(d, a) | Extend(d, a, _) | AddImm(d, a, _) | MulImm(d, a, _) | DivImm(d, a, _) => {
                 f(General, a, Read);
@@ -145,7 +155,11 @@ impl Inst {
                 f(General, b, Read);
                 f(General, d, Write);
             }
-            Prefetch(at) => f(General, at.base, Read),
+            Prefetch(at) | TileShapes(at) => f(General, at.base, Read),
+            TileLoad(_, at, stride) | TileStore(_, at, stride) => {
+                f(General, at.base, Read);
+                f(General, stride, Read);
+            }
             LoadR(d, at) | LoadInt(d, at, _) => {
                 f(General, at.base, Read);
                 f(General, d, Write);
@@ -194,6 +208,7 @@ impl Inst {
             | Upper(d, a, _)
             | Promote(d, a, _)
             | IntToFloat(d, a)
+            | NarrowBf16(d, a)
             | FloatToInt(d, a) => {
                 f(Vector, a, Read);
                 f(Vector, d, Write);

@@ -37,6 +37,7 @@ pub fn loads(code: &mut Recording, vectors: Vectors) {
             | Inst::StoreAs(..)
             | Inst::StoreR(..)
             | Inst::StoreInt(..)
+            | Inst::TileStore(..)
             | Inst::Loop(..)
             | Inst::EndLoop(_)
             | Inst::IfLess(..)

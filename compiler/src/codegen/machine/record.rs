@@ -6,7 +6,7 @@
 use fornax_runtime::levels::Vectors;
 
 use super::code::{Address, Declared, Id, Inst, Recording, Region, Source, Times};
-use crate::codegen::{Body, Cmp, Count, Displacements, Element, Emitter, IntOp, Mem, R, V, VOp};
+use crate::codegen::{Body, Cmp, Count, Displacements, Element, Emitter, IntOp, Mem, R, T, V, VOp, spelled_store_bf16};
 use crate::error::Result;
 use fornax_ir::types::DType;
 
@@ -224,6 +224,48 @@ impl Emitter for Recorder {
         let (a, b) = (self.get_r(a), self.get_r(b));
         let d = self.set_r(d);
         self.push(Inst::Max(d, a, b));
+    }
+
+    fn tiles(&self) -> bool {
+        self.vectors.tiles
+    }
+
+    fn tile_shapes(&mut self, at: Mem) {
+        let at = self.address(at);
+        self.push(Inst::TileShapes(at));
+    }
+
+    fn tile_release(&mut self) {
+        self.push(Inst::TileRelease);
+    }
+
+    fn tile_zero(&mut self, d: T) {
+        self.push(Inst::TileZero(d.0));
+    }
+
+    fn tile_load(&mut self, d: T, at: Mem, stride: R) {
+        let (at, stride) = (self.address(at), self.get_r(stride));
+        self.push(Inst::TileLoad(d.0, at, stride));
+    }
+
+    fn tile_store(&mut self, s: T, at: Mem, stride: R) {
+        let (at, stride) = (self.address(at), self.get_r(stride));
+        self.push(Inst::TileStore(s.0, at, stride));
+    }
+
+    fn tile_dot(&mut self, d: T, a: T, b: T) {
+        self.push(Inst::TileDot(d.0, a.0, b.0));
+    }
+
+    fn store_bf16(&mut self, s: V, at: Mem, lanes: usize) {
+        if !self.vectors.tiles || !lanes.is_multiple_of(2) {
+            return spelled_store_bf16(self, s, at, lanes);
+        }
+        let d = self.v();
+        let (s, d) = (self.get_v(s), self.set_v(d));
+        self.push(Inst::NarrowBf16(d, s));
+        let at = self.address(at);
+        self.push(Inst::Store(d, at, (lanes / 2) as u8));
     }
 
     fn prefetch(&mut self, at: Mem) {

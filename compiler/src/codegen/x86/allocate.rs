@@ -121,7 +121,13 @@ impl Allocator<'_> {
             | Inst::LoadInt(..)
             | Inst::StoreInt(..)
             | Inst::Choose(..)
-            | Inst::SelectBelow(..) => self.general(inst),
+            | Inst::SelectBelow(..)
+            | Inst::TileShapes(..)
+            | Inst::TileRelease
+            | Inst::TileZero(..)
+            | Inst::TileLoad(..)
+            | Inst::TileStore(..)
+            | Inst::TileDot(..) => self.general(inst),
             Inst::SplatInt(..)
             | Inst::FirstFromInt(..)
             | Inst::FirstBits(..)
@@ -131,6 +137,7 @@ impl Allocator<'_> {
             | Inst::Keep(..)
             | Inst::Upper(..)
             | Inst::Promote(..)
+            | Inst::NarrowBf16(..)
             | Inst::Demote(..) => self.elements(inst),
             _ => self.vector(inst),
         }

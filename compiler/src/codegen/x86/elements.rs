@@ -38,6 +38,11 @@ impl Allocator<'_> {
             Inst::Keep(d, a, lanes) => self.keep(d, a, lanes),
             Inst::Upper(d, a, by) => self.upper(d, a, by),
             Inst::Promote(d, a, upper) => self.promote(d, a, upper),
+            Inst::NarrowBf16(d, a) => {
+                let a = self.read_v(a)?;
+                let d = self.v.write(d, &mut self.machine)?;
+                self.machine.registers(Op::EVEX_Vcvtneps2bf16_ymm_k1z_zmmm512b32, self.machine.part(d, 8), a)
+            }
             Inst::Demote(d, low, high) => self.demote(d, low, high),
             Inst::SplatInt(element, d, a) => self.splat_int(element, d, a),
             Inst::FirstFromInt(d, a) => {

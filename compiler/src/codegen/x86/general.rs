@@ -72,6 +72,23 @@ impl Allocator<'_> {
                 let at = self.at(at)?;
                 self.machine.asm.with_place(at, |m| Instruction::with1(Op::Prefetcht0_m8, m))
             }
+            Inst::TileShapes(at) => {
+                let at = self.at(at)?;
+                self.machine.asm.with_place(at, |m| Instruction::with1(Op::VEX_Ldtilecfg_m512, m))
+            }
+            Inst::TileRelease => self.machine.asm.put(Ok(Instruction::with(Op::VEX_Tilerelease))),
+            Inst::TileZero(d) => self.machine.asm.put(Instruction::with1(Op::VEX_Tilezero_tmm, tile(d))),
+            Inst::TileLoad(d, at, stride) => {
+                let rows = self.rows(at, stride)?;
+                self.machine.asm.put(Instruction::with2(Op::VEX_Tileloadd_tmm_sibmem, tile(d), rows))
+            }
+            Inst::TileStore(s, at, stride) => {
+                let rows = self.rows(at, stride)?;
+                self.machine.asm.put(Instruction::with2(Op::VEX_Tilestored_sibmem_tmm, rows, tile(s)))
+            }
+            Inst::TileDot(d, a, b) => {
+                self.machine.asm.put(Instruction::with3(Op::VEX_Tdpbf16ps_tmm_tmm_tmm, tile(d), tile(a), tile(b)))
+            }
             Inst::LoadR(d, at) => {
                 let from = self.at(at)?;
                 let to = self.write_r(d)?;
@@ -244,6 +261,18 @@ impl Allocator<'_> {
         self.machine.load_form(Op::Mov_r64_rm64, to, other)
     }
 
+    /// Rows of memory from an address on, as far from each other as a register says.
+    fn rows(&mut self, at: Address, stride: Id) -> Result<MemoryOperand, String> {
+        let stride = self.read_r(stride)?;
+        match self.at(at)? {
+            EffectiveAddress::At(base, offset) => {
+                let size = u32::from(offset != 0);
+                Ok(MemoryOperand::new(base, stride, 1, i64::from(offset), size, false, Register::None))
+            }
+            _ => Err("rows lie in memory".into()),
+        }
+    }
+
     /// `d = yes` where a comparison holds, else `no`.
     fn choose_by(&mut self, d: Id, cmp: Cmp, [a, b, yes, no]: [Id; 4]) -> Encoded {
         let (holds, fails) = match cmp {
@@ -286,6 +315,11 @@ impl Allocator<'_> {
         }
         self.machine.registers(Op::Cmovb_r64_rm64, to, within)
     }
+}
+
+/// A tile register by number.
+fn tile(number: u8) -> Register {
+    Register::TMM0 + u32::from(number)
 }
 
 /// The part of a general register that has `size` bytes.

@@ -12,25 +12,36 @@ use crate::kernels::finish::{Moved, Pointer};
 
 /// Pointers of the current group and strip.
 #[derive(Clone, Copy)]
-struct Pointers {
-    x: R,
-    weights: R,
-    bias: R,
+pub struct Pointers {
+    pub x: R,
+    pub weights: R,
+    pub bias: R,
     /// Of the maps that the epilogue reads or writes next to `y`.
-    maps: Maps<R>,
-    y: R,
+    pub maps: Maps<R>,
+    pub y: R,
     /// Of what becomes of the sums.
     finish: Moved<Pointer>,
 }
 
 impl Pointers {
+    /// Those that a kernel begins with.
+    pub fn of(conv: &Conv, e: &mut dyn Emitter) -> Self {
+        let [x, weights, bias] = [0, 1, 2].map(|i| e.pointer(i));
+        let maps = conv.epilogue.pointers(e, 3);
+        let y = e.pointer(conv.result_argument());
+        conv.finish.iter().for_each(|finish| e.add_imm(y, y, finish.first() as i64));
+        let finish =
+            conv.finish.as_ref().map_or(Moved::default(), |finish| finish.pointers(e, conv.result_argument() + 1));
+        Self { x, weights, bias, maps, y, finish }
+    }
+
     /// `y` and the maps that are like it.
     fn outputs(&self) -> impl Iterator<Item = R> {
         std::iter::once(self.y).chain(self.maps.into_iter().flatten())
     }
 
     /// Fresh registers with the same values.
-    fn duplicate(&self, e: &mut dyn Emitter) -> Self {
+    pub fn duplicate(&self, e: &mut dyn Emitter) -> Self {
         let copy = |e: &mut dyn Emitter, from: R| {
             let to = e.r();
             e.copy(to, from);
@@ -46,7 +57,7 @@ impl Pointers {
         }
     }
 
-    fn free(&self, e: &mut dyn Emitter) {
+    pub fn free(&self, e: &mut dyn Emitter) {
         let inputs = self.finish.into_iter().flatten().map(|input| input.at);
         for r in [self.x, self.weights, self.bias].into_iter().chain(self.outputs()).chain(inputs) {
             e.free_r(r);
@@ -54,7 +65,7 @@ impl Pointers {
     }
 
     /// What moves with the pixels of the result, and by how many bytes each.
-    fn by_pixel(&self, conv: &Conv) -> Vec<(R, usize)> {
+    pub fn by_pixel(&self, conv: &Conv) -> Vec<(R, usize)> {
         let inputs = self.finish.into_iter().flatten().filter(|input| input.by_pixel);
         let inputs = inputs.map(|input| (input.at, input.size * conv.groups * conv.filters));
         self.outputs().map(|r| (r, conv.result().size() * conv.pitch())).chain(inputs).collect()
@@ -67,13 +78,29 @@ impl Pointers {
     }
 
     /// Moves on by output channels of elements of a size; the weights by as many bytes as the caller says.
-    fn advance(&self, e: &mut dyn Emitter, size: usize, channels: usize, weights: i64) {
+    pub fn advance(&self, e: &mut dyn Emitter, size: usize, channels: usize, weights: i64) {
         for (r, size) in self.by_channel(size) {
             e.add_imm(r, r, (size * channels) as i64);
         }
         if weights != 0 {
             e.add_imm(self.weights, self.weights, weights);
         }
+    }
+
+    /// As [`Self::advance`], `count` times.
+    pub fn skip(&self, e: &mut dyn Emitter, size: usize, (count, channels): (R, usize), weights: i64) {
+        let offset = e.r();
+        advance(e, offset, (count, channels), &self.by_channel(size));
+        e.mul_imm(offset, count, weights);
+        e.add(self.weights, self.weights, offset);
+        e.free_r(offset);
+    }
+
+    /// Moves what moves with the pixels of the result on by `count` times `pixels`.
+    pub fn move_by_pixel(&self, e: &mut dyn Emitter, conv: &Conv, (count, pixels): (R, usize)) {
+        let offset = e.r();
+        advance(e, offset, (count, pixels), &self.by_pixel(conv));
+        e.free_r(offset);
     }
 }
 
@@ -111,12 +138,7 @@ impl<'a> Writer<'a> {
 /// Writes the kernel.
 pub fn emit(conv: &Conv, schedule: &Schedule, e: &mut dyn Emitter) {
     let writer = Writer::new(conv, schedule, e.lanes(Element::F32));
-    let [x, weights, bias] = [0, 1, 2].map(|i| e.pointer(i));
-    let maps = conv.epilogue.pointers(e, 3);
-    let y = e.pointer(conv.result_argument());
-    conv.finish.iter().for_each(|finish| e.add_imm(y, y, finish.first() as i64));
-    let finish = conv.finish.as_ref().map_or(Moved::default(), |finish| finish.pointers(e, conv.result_argument() + 1));
-    let p = Pointers { x, weights, bias, maps, y, finish };
+    let p = Pointers::of(conv, e);
     let (first, end) = (e.r(), e.r());
     e.begin(first);
     e.end(end);
@@ -196,11 +218,8 @@ impl Writer<'_> {
                 Some(range) => {
                     let (from, count) = (e.r(), e.r());
                     overlap(e, range, (span.first, span.units), (from, count));
-                    let offset = e.r();
-                    advance(e, offset, (from, span.strips * span.channels()), &p.by_channel(self.size()));
-                    e.mul_imm(offset, from, (span.panels() * self.conv.panel_bytes()) as i64);
-                    e.add(p.weights, p.weights, offset);
-                    e.free_r(offset);
+                    let panels = (span.panels() * self.conv.panel_bytes()) as i64;
+                    p.skip(e, self.size(), (from, span.strips * span.channels()), panels);
                     e.free_r(from);
                     e.repeat(Count::Register(count), &mut |e| self.unit(e, &p, span, pixels));
                     e.free_r(count);

@@ -3,10 +3,10 @@
 //! Vectors of 4 lanes are Cranelift's and take measured tiles. For wider ones, whose instructions are our own, the tile is the
 //! cheapest by [`Conv::slots`] of those that fit the registers.
 
-use super::super::CHUNK;
+use super::super::{CHUNK, write_fields};
 use std::fmt;
 
-use super::Conv;
+use super::{Conv, matrix};
 use crate::codegen::REACH;
 use crate::kernels::Family;
 use crate::target::{Arch, Machine, Target};
@@ -35,6 +35,8 @@ pub struct Schedule {
     pub split: Split,
     /// Number of chunks; the units of the split axis are divided evenly.
     pub chunks: usize,
+    /// Tile registers' rows, where they multiply: `pixels` are then those of a band, `vectors` panels of a strip. 0 where vectors do.
+    pub tiles: usize,
 }
 
 impl fmt::Display for Split {
@@ -47,13 +49,20 @@ impl fmt::Display for Split {
     }
 }
 
-schedule_text!(Schedule, "Schedule" {
-    "pixels": pixels,
-    "vectors": vectors,
-    "unroll": unroll,
-    "split": split,
-    "chunks": chunks,
-});
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pixels, vectors, unroll, split, chunks, tiles } = self;
+        let all: [(&str, &dyn fmt::Display); 6] = [
+            ("pixels", pixels),
+            ("vectors", vectors),
+            ("unroll", unroll),
+            ("split", split),
+            ("chunks", chunks),
+            ("tiles", tiles),
+        ];
+        write_fields(f, "Schedule", &all[..if *tiles > 0 { 6 } else { 5 }])
+    }
+}
 
 /// Most chunks of a kernel.
 const MOST_CHUNKS: u64 = 64;
@@ -76,6 +85,9 @@ const CODE: usize = 300;
 impl Conv {
     /// The schedule for a target.
     pub(super) fn plan(&self, target: &Target) -> Schedule {
+        if target.vectors().tiles && matrix::applies(self) {
+            return matrix::schedule(self, target);
+        }
         if target.lanes() > 4 {
             return self.plan_wide(target.lanes(), target.vector_registers());
         }
@@ -83,6 +95,7 @@ impl Conv {
         // register allocator may spill one per turn; over 8 channels the latency of that hides behind the arithmetic.
         let (pixels, vectors, unroll) = match (target.arch(), self.filters) {
             (_, 0..=4) => (8, 1, 4),
+            _ if self.run.is_some() => (3, 1, 1),
             (Arch::X86_64, _) if target.fma() => (5, 2, 8),
             (Arch::X86_64, _) => (4, 2, 4),
             (Arch::Aarch64, _) => (8, 2, 4),
@@ -107,7 +120,7 @@ impl Conv {
     fn cut(&self, (pixels, vectors): (usize, usize), unroll: usize, split: Split, lanes: usize) -> Schedule {
         let units = self.units(split, pixels, (lanes, vectors));
         let chunks = (self.wanted(lanes) as usize).min(units).max(1);
-        Schedule { pixels, vectors, unroll, split, chunks }
+        Schedule { pixels, vectors, unroll, split, chunks, tiles: 0 }
     }
 
     /// Outputs of a row that have their code in common, up to one.
@@ -117,13 +130,13 @@ impl Conv {
     }
 
     /// How many chunks the work is worth. Three or a few more would leave one of two or four threads idle at the end.
-    fn wanted(&self, lanes: usize) -> u64 {
+    pub(super) fn wanted(&self, lanes: usize) -> u64 {
         let worth = (self.flops() / Machine::of(lanes).flops_in(CHUNK)).clamp(1, MOST_CHUNKS);
         if worth > 2 { worth.next_multiple_of(4) } else { worth }
     }
 
     /// Whether chunks should share the pixels rather than the weights: what they share, each of them reads.
-    fn few_pixels(&self) -> bool {
+    pub(super) fn few_pixels(&self) -> bool {
         self.groups == 1 && (self.pixels() < MANY_PIXELS || self.weight_len() > 2 * self.input_len())
     }
 
@@ -165,8 +178,13 @@ impl Conv {
         let (reach, extent) = (self.reach(), self.row_of_phase());
         // Products of pairs are added by an instruction of their own.
         let registers = registers - usize::from(self.together() > 1);
-        let most = |vectors: usize| (registers - 4).min(registers - 1 - vectors) / vectors;
-        let strips = (1..=self.filters.div_ceil(lanes)).take_while(|vectors| most(*vectors) >= FEW_PIXELS);
+        // A run has two sums of its own for each, and halves of pairs stand apart.
+        let most = |vectors: usize| match self.run {
+            None => (registers - 4).min(registers - 1 - vectors) / vectors,
+            Some(_) => (registers - 2 - 2 * vectors) / (3 * vectors),
+        };
+        let few = if self.run.is_some() { 2 } else { FEW_PIXELS };
+        let strips = (1..=self.filters.div_ceil(lanes)).take_while(|vectors| most(*vectors) >= few);
         strips
             .flat_map(|v| (1..=most(v).min(extent).min(reach)).map(move |pixels| (pixels, v)))
             .min_by_key(|(pixels, vectors)| self.slots(&Machine::of(lanes), *pixels, *vectors))

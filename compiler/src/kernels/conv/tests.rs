@@ -1,6 +1,6 @@
 //! Awkward shapes against the reference evaluator, and the same bits for every lane count.
 
-use super::{Axis, Conv, Input, Schedule, Split, padded};
+use super::{Axis, Conv, Input, Schedule, Split, padded, runs};
 use crate::codegen::epilogue::Epilogue;
 use crate::codegen::math::error_bound;
 use crate::kernels::Family;
@@ -216,7 +216,7 @@ fn schedules_change_no_bit() {
         (5, 5, Split::Rows),
     ];
     let schedules = shapes.iter().flat_map(|(pixels, vectors, split)| {
-        let schedule = |unroll| Schedule { pixels: *pixels, vectors: *vectors, split: *split, unroll, chunks: 2 };
+        let schedule = |unroll| Schedule { pixels: *pixels, vectors: *vectors, split: *split, unroll, chunks: 2, tiles: 0 };
         [1, 2, 8].map(schedule)
     });
     report([changes(&case, &spec, activation, &schedules.collect::<Vec<_>>())].into_iter());
@@ -241,7 +241,7 @@ fn strips_change_no_bit() {
         ];
         cases.map(|(case, split, input)| {
             let spec = Conv { input, ..spec(case, Epilogue::new(activation, split == Split::Rows, false)) };
-            let schedule = |(pixels, vectors, chunks)| Schedule { pixels, vectors, unroll: 4, split, chunks };
+            let schedule = |(pixels, vectors, chunks)| Schedule { pixels, vectors, unroll: 4, split, chunks, tiles: 0 };
             let schedules = [(4, 1, 3), (6, 3, 2), (6, 4, 7), (3, 5, 1)].map(schedule);
             changes(&case, &spec, activation, &schedules)
         })
@@ -346,7 +346,7 @@ fn transposed_windows_spread_each_input() {
         ([1, 3, 2, 9], [[6, 2, 3, 1, 1, 0], [7, 5, 3, 1, 4, 2]]),
     ];
     let schedules = [(4, 1, Split::Rows), (6, 3, Split::Strips), (3, 5, Split::Rows), (1, 2, Split::Strips)]
-        .map(|(pixels, vectors, split)| Schedule { pixels, vectors, unroll: 4, split, chunks: 3 });
+        .map(|(pixels, vectors, split)| Schedule { pixels, vectors, unroll: 4, split, chunks: 3, tiles: 0 });
     report(cases.iter().map(|case| {
         // From the result of a convolution to its operand: a case names the channels and filters of the transposed one.
         let forward = spec(*case, Epilogue::default());
@@ -468,4 +468,84 @@ fn the_smallest_integers_wrap() {
     let bias = packed_bytes(&spec.bias_packing(), 4, &7i32.to_le_bytes());
     let inputs = [smallest.clone(), packed_bytes(&spec.weight_packing(), 2, &smallest), bias];
     assert_eq!(testing::run_exact(spec, &inputs), Ok(vec![7i32.to_le_bytes().to_vec()]));
+}
+
+/// Shapes of sums in runs: windows that stay inside, paddings, strides, filters that fill no panel, more positions than a band has.
+const RUNS: &[Case] = &[
+    ([1, 1, 8, 1], [plain(1), plain(1)]),
+    ([1, 1, 40, 24], [plain(1), plain(49)]),
+    ([2, 1, 112, 40], [plain(7), plain(7)]),
+    ([1, 1, 24, 100], [plain(1), plain(301)]),
+    ([1, 1, 16, 96], [plain(12), plain(11)]),
+    ([1, 1, 64, 33], [plain(1), plain(17)]),
+    ([2, 1, 16, 48], [[9, 3, 1, 1, 0, 0], [11, 3, 1, 1, 0, 0]]),
+    ([1, 1, 32, 17], [[30, 3, 1, 1, 0, 0], [30, 3, 1, 1, 0, 0]]),
+    ([1, 1, 8, 20], [[9, 3, 2, 1, 0, 0], [23, 3, 2, 1, 0, 0]]),
+    ([2, 1, 48, 64], [[9, 1, 2, 1, 0, 0], [7, 1, 2, 1, 0, 0]]),
+    ([1, 1, 12, 8], [[9, 3, 1, 2, 0, 0], [25, 3, 1, 2, 0, 0]]),
+    ([1, 1, 16, 32], [[7, 3, 1, 1, 1, 1], [8, 3, 2, 1, 1, 1]]),
+    ([1, 1, 16, 16], [plain(1), [70, 5, 1, 1, 0, 0]]),
+];
+
+/// The definition: see [`runs`]. `x` is channel-last.
+fn in_runs(spec: &Conv, weights: &[f32], bias: &[f32], x: &[f32]) -> Vec<f32> {
+    let (channels, run, taps) = (spec.channels, spec.run.unwrap(), spec.rows.kernel * spec.columns.kernel);
+    let at = |axis: &Axis, output: usize, tap: usize| {
+        (output * axis.stride + tap * axis.dilation).checked_sub(axis.begin).filter(|at| *at < axis.input)
+    };
+    let mut sums = Vec::new();
+    for (n, row, column) in (0..spec.batch)
+        .flat_map(|n| (0..spec.rows.output).map(move |row| (n, row)))
+        .flat_map(|(n, row)| (0..spec.columns.output).map(move |column| (n, row, column)))
+    {
+        for filter in 0..spec.filters {
+            let mut sum = bias[filter];
+            for (r, c) in (0..spec.rows.kernel).flat_map(|r| (0..spec.columns.kernel).map(move |c| (r, c))) {
+                let (Some(h), Some(w)) = (at(&spec.rows, row, r), at(&spec.columns, column, c)) else { continue };
+                let x = &x[((n * spec.rows.input + h) * spec.columns.input + w) * channels..][..channels];
+                let tap = r * spec.columns.kernel + c;
+                let weight = |k: usize| weights[(filter * channels + k) * taps + tap];
+                for first in (0..channels).step_by(run) {
+                    let chain = |odd: usize| {
+                        (first + odd..first + run).step_by(2).fold(0f32, |sum, k| x[k].mul_add(weight(k), sum))
+                    };
+                    sum += chain(0) + chain(1);
+                }
+            }
+            sums.push(sum);
+        }
+    }
+    sums
+}
+
+/// Sums in runs are, bit by bit, those of their definition: on every machine, and on the interpreter with every schedule.
+#[test]
+fn runs_are_summed_as_they_are_defined() {
+    report(RUNS.iter().map(|case| {
+        let image = Conv { element: DType::BF16, run: runs(case.0[2]), ..spec(*case, Epilogue::default()) };
+        let ([n, _, channels, filters], pixels) = (case.0, image.rows.input * image.columns.input);
+        let weights = testing::rounded(DType::BF16, &values(2, filters * channels * case.1[0][1] * case.1[1][1]));
+        let (x, bias) = (testing::rounded(DType::BF16, &values(1, n * pixels * channels)), values(3, filters));
+        let expected = testing::rounded(DType::BF16, &in_runs(&image, &weights, &bias, &x));
+        let spec = image.flattened();
+        let packed = [testing::packed(&spec.weight_packing(), &weights), testing::packed(&spec.bias_packing(), &bias)];
+        let inputs: [&[f32]; 3] = [&x, &packed[0], &packed[1]];
+        if bits(&run(spec.clone(), &inputs)[0]) != bits(&expected) {
+            return Some(format!("{}: other sums than the definition", spec.name()));
+        }
+        let wide = WIDE.map(|(lanes, registers)| (lanes, spec.plan_wide(lanes, registers)));
+        let narrow = (4, spec.plan(&Target::x86_64_fma()));
+        let other = |(lanes, schedule): &(usize, Schedule)| {
+            bits(&interpret(&spec, schedule, &inputs, *lanes)[0]) != bits(&expected)
+        };
+        let tiles = Target::new(&fornax_runtime::levels::X86_64_AMX);
+        wide.into_iter().chain([narrow, (16, spec.plan(&tiles))]).find(other).map(|found| format!("{}: other bits with {found:?}", spec.name()))
+    }));
+}
+
+#[test]
+fn runs_are_even_divisors() {
+    let found = [3, 8, 16, 24, 40, 112, 136, 240, 1152, 7, 34].map(runs);
+    let expected = [None, Some(8), Some(16), Some(24), Some(20), Some(28), Some(8), Some(30), Some(32), None, None];
+    assert_eq!(found, expected);
 }

@@ -5,7 +5,7 @@ use super::strip::Strip;
 use super::{Conv, Input, Schedule, WIDEST};
 use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::{Maps, Output};
-use crate::codegen::{Count, Element, Emitter, R, V};
+use crate::codegen::{Count, Element, Emitter, R, V, VOp};
 use crate::kernels::finish::{Moved, Pointer, Unfinished};
 use crate::kernels::{Finish, LINE};
 
@@ -109,6 +109,13 @@ struct Tile<'a> {
     strides: Strides,
 }
 
+/// The two `bf16` numbers of each lane of `odd`, as `f32`: the lower one in `even`, the upper one in `odd`.
+fn halves(e: &mut dyn Emitter, even: V, odd: V) {
+    e.shift_left(Element::I32, even, odd, 16);
+    e.shift_right(Element::I32, odd, odd, 16);
+    e.shift_left(Element::I32, odd, odd, 16);
+}
+
 /// Accumulators by pixel, then vector.
 type Sums = Vec<Vec<V>>;
 
@@ -197,6 +204,9 @@ impl Tile<'_> {
 
     /// Adds `depth` channels, or pairs of them, of one tap to the `active` pixels; advances `w` after their weights.
     fn products(&self, e: &mut dyn Emitter, sums: &Sums, active: &[usize], depth: usize, (x, offset): (R, i64), w: R) {
+        if let Some(run) = self.conv.run {
+            return self.runs(e, sums, active, [depth, run / 2], (x, offset), w);
+        }
         let (unroll, channel) = (self.unroll, self.strides.channel as i64);
         // The last channel of an odd number has no other beside it that would be of its pixel.
         let odd = usize::from(!self.conv.channels.is_multiple_of(self.conv.together()) && depth > 0);
@@ -211,6 +221,59 @@ impl Tile<'_> {
         self.channels(e, sums, active, (rest, odd), at, w);
         e.add_imm(w, w, (rest + odd) as i64 * self.strip.step as i64);
         e.free_r(at);
+    }
+
+    /// As [`Self::products`], of `depth` pairs in runs of `run` pairs; see [`super::runs`].
+    fn runs(
+        &self,
+        e: &mut dyn Emitter,
+        sums: &Sums,
+        active: &[usize],
+        [depth, run]: [usize; 2],
+        (x, offset): (R, i64),
+        w: R,
+    ) {
+        let at = e.r();
+        e.add_imm(at, x, offset);
+        let count = self.strip.vectors.len();
+        e.repeat(Count::Times((depth / run) as u32), &mut |e| {
+            let chains: Vec<[V; 2]> = (0..active.len() * count).map(|_| [e.v(), e.v()]).collect();
+            chains.iter().flatten().for_each(|v| e.zero(*v));
+            e.repeat(Count::Times(run as u32), &mut |e| {
+                self.pair(e, &chains, active, at, w);
+                e.add_imm(at, at, self.strides.channel as i64);
+                e.add_imm(w, w, self.strip.step as i64);
+            });
+            let of_active = active.iter().flat_map(|p| &sums[*p]);
+            for (sum, [even, odd]) in of_active.zip(&chains) {
+                e.op(VOp::Add, Element::F32, *even, *even, *odd);
+                e.op(VOp::Add, Element::F32, *sum, *sum, *even);
+            }
+            chains.into_iter().flatten().for_each(|v| e.free_v(v));
+        });
+        e.free_r(at);
+    }
+
+    /// Adds the products of a pair of channels to the chains of even and odd ones.
+    fn pair(&self, e: &mut dyn Emitter, chains: &[[V; 2]], active: &[usize], x: R, w: R) {
+        let pixel = self.phase.stride * self.strides.pixel;
+        let mut weights = Vec::new();
+        for vector in &self.strip.vectors {
+            let [even, odd] = [e.v(), e.v()];
+            e.load(odd, w.at(vector.weights), vector.stored);
+            halves(e, even, odd);
+            weights.push([even, odd]);
+        }
+        let [even, odd] = [e.v(), e.v()];
+        for (p, chains) in active.iter().zip(chains.chunks(weights.len())) {
+            e.broadcast(odd, x.at(p * pixel));
+            halves(e, even, odd);
+            for (chain, weight) in chains.iter().zip(&weights) {
+                e.fma(chain[0], even, weight[0]);
+                e.fma(chain[1], odd, weight[1]);
+            }
+        }
+        weights.into_iter().flatten().chain([even, odd]).for_each(|v| e.free_v(v));
     }
 
     /// Adds channels, each weight vector times each pixel's broadcast element: `count` of them, or pairs, and the first half of `odd` pairs.

@@ -113,7 +113,7 @@ fn no_schedule_changes_a_bit() {
             let rest = s.depthwise.channels % block;
             let block =
                 if block > s.depthwise.channels || (1..=8).contains(&rest) { s.depthwise.channels } else { block };
-            let expand = conv::Schedule { pixels, vectors, unroll: 2, split: Split::Tiles, chunks: 1 };
+            let expand = conv::Schedule { pixels, vectors, unroll: 2, split: Split::Tiles, chunks: 1, tiles: 0 };
             let schedule = Schedule { block, bands, expand, rows: sliding::Schedule { tile, block: within } };
             let found = testing::interpret(&s, &schedule, &operands, lanes);
             (found != expected).then(|| format!("{}: {schedule:?}, {lanes} lanes", s.name()))
