@@ -44,6 +44,7 @@ pub use facade::{
 pub use files::{Draft, write_file, write_files, write_private_file};
 pub use fornax_compiler as compiler;
 pub use fornax_compiler::Target;
+pub use fornax_compiler::pipeline::Precision;
 pub use fornax_ir as ir;
 pub use fornax_ir::inputs::{Bindings, Dim, InputDecl};
 pub use fornax_onnx::{Limits, Outline, operators};

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use fornax_runtime::VariableKind;
 
 use crate::error::{Error, Result};
+use crate::pipeline::{Numerics, Precision};
 use crate::plan::builder::PlanBuilder;
 use crate::plan::{AxisOrder, Plan, Port, ViewId};
 use crate::target::Target;
@@ -93,11 +94,11 @@ table! {
     mbconv::MbConv;
 }
 
-/// Lowers a graph to a plan for `target`; `exact`: without algorithms that round differently from the definition.
+/// Lowers a graph to a plan for `target`.
 ///
 /// # Errors
 /// [`Error::Unsupported`] with every node that no kernel can compute; [`Error::Graph`] if the graph has a cycle.
-pub fn lower(graph: &Graph, target: &Target, exact: bool) -> Result<Plan> {
+pub fn lower(graph: &Graph, target: &Target, numerics: Numerics) -> Result<Plan> {
     let mut plan = PlanBuilder::new(target.clone());
     let mut values: BTreeMap<ValueId, LoweredValue> = BTreeMap::new();
     let mut refused = Vec::new();
@@ -139,7 +140,8 @@ pub fn lower(graph: &Graph, target: &Target, exact: bool) -> Result<Plan> {
                     operands,
                     ty,
                     results,
-                    exact,
+                    exact: numerics.exact,
+                    narrow: numerics.precision == Precision::Bf16,
                     discrete: graph.values(id).any(|value| discrete.contains(&value)),
                 };
                 let outcome = lower_op(op, &mut cx);
@@ -230,6 +232,7 @@ fn leaving(
         ty,
         results: Vec::new(),
         exact: false,
+        narrow: false,
         discrete: false,
     };
     Ok(cx.operand_as(0, AxisOrder::RowMajor).map_err(|e| e.at(name, what))?)

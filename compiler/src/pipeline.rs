@@ -29,6 +29,61 @@ pub struct CompileOptions {
     /// Compute every value as it is defined, without algorithms that round differently and carry errors from one element to others
     /// (the Winograd form of convolutions).
     pub exact: bool,
+    /// What convolutions compute in.
+    pub precision: Precision,
+}
+
+/// What convolutions compute in, and what is stored between them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Precision {
+    /// `f32`.
+    #[default]
+    F32,
+    /// `bf16`: maps and weights are rounded to it, sums are `f32`; what gains nothing by it stays `f32`.
+    Bf16,
+}
+
+impl Precision {
+    /// Every precision.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|precision| precision.name() == text);
+        found.ok_or_else(|| format!("precision: expected {}, found {text}", Self::ALL.map(Self::name).join(" or ")))
+    }
+}
+
+/// Choices of a lowering that change bits.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Numerics {
+    /// See [`CompileOptions::exact`].
+    pub exact: bool,
+    /// See [`CompileOptions::precision`].
+    pub precision: Precision,
+}
+
+impl CompileOptions {
+    fn numerics(&self) -> Numerics {
+        Numerics { exact: self.exact, precision: self.precision }
+    }
 }
 
 impl From<PipelineOptions> for CompileOptions {
@@ -112,7 +167,7 @@ pub struct Planned {
 /// # Errors
 /// A graph or plan that breaks an invariant, a limit, an operator without kernel, or an unknown name in `options.graph.after`.
 pub fn plan_for(graph: Graph, targets: &[Target], options: &CompileOptions) -> Result<Planned> {
-    let CompileOptions { graph: options, exact } = options;
+    let (numerics, options) = (options.numerics(), &options.graph);
     let last = options.after.as_deref().map(stage).transpose()?;
     let in_graph = last.filter(|stage| stage.form == Form::Graph);
     let after = in_graph.map(|stage| stage.name.to_string());
@@ -123,7 +178,7 @@ pub fn plan_for(graph: Graph, targets: &[Target], options: &CompileOptions) -> R
     if in_graph.is_some() {
         return Ok(planned);
     }
-    let lowered = |target| lower(&planned.graph, target, *exact);
+    let lowered = |target| lower(&planned.graph, target, numerics);
     planned.plans = planned.times.stage("lower", || targets.iter().map(lowered).collect::<Result<_>>())?;
     let check = options.verify || cfg!(debug_assertions);
     let last = last.map_or("", |stage| stage.name);
@@ -152,7 +207,7 @@ fn run_plan_passes(plans: &mut [Plan], last: &str, check: bool, times: &mut Time
 /// # Errors
 /// As [`plan_for`].
 pub fn plan_of(graph: &Graph, target: &Target) -> Result<Plan> {
-    let mut plan = lower(graph, target, false)?;
+    let mut plan = lower(graph, target, Numerics::default())?;
     run_plan_passes(std::slice::from_mut(&mut plan), "", cfg!(debug_assertions), &mut Times::default())?;
     Ok(plan)
 }
@@ -276,7 +331,7 @@ mod tests {
 
     #[test]
     fn only_what_has_a_place_is_emitted() {
-        let mut lowered = lower(&graph(), &Target::host().unwrap(), false).unwrap();
+        let mut lowered = lower(&graph(), &Target::host().unwrap(), Numerics::default()).unwrap();
         let error = jit::compile(&lowered).unwrap_err().to_string();
         assert!(error.contains("an operand has no place"), "{error}");
         lowered.steps[0].operands.pop();

@@ -9,7 +9,7 @@ use fornax::runtime::Arch;
 use fornax::train::library::artifacts;
 use fornax::train::recipe::{Norms, Recipe};
 use fornax::train::scope::Scope;
-use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Result, Target};
+use fornax::{ArtifactOptions, Artifacts, Bindings, Emit, Error, Model, Options, Precision, Result, Target};
 use serde_json::json;
 
 use crate::finetune::{OPTIMIZERS, optimizer};
@@ -322,6 +322,8 @@ fn flags(args: &Args) -> Vec<String> {
     let embed = weights(&args.weights).is_ok_and(|(embed, _)| embed);
     let mut flags = vec![format!("--cpu={}", args.cpu), format!("--weights={}", if embed { "embed" } else { "file" })];
     flags.extend(args.file.exact.then(|| "--exact".to_string()));
+    let precision = args.file.precision;
+    flags.extend((precision != Precision::F32).then(|| format!("--precision={precision}")));
     flags.extend(args.step.flags(args.scaled.classes()));
     flags.extend(args.target.iter().map(|target| format!("--target={target}")));
     flags.extend(args.dims.iter().map(|(name, values)| {

@@ -8,8 +8,8 @@ use clap::Args;
 use fornax::scaling::architecture::Padding;
 use fornax::scaling::spec::MAX_INPUT_CHANNELS;
 use fornax::{
-    Bindings, Dim, Error, Features, InputDecl, LibrarySource, Limits, Model, Options, Result, ScaledOptions, Session,
-    SessionOptions, Target,
+    Bindings, Dim, Error, Features, InputDecl, LibrarySource, Limits, Model, Options, Precision, Result, ScaledOptions,
+    Session, SessionOptions, Target,
 };
 
 /// Which model, and for which shapes.
@@ -159,6 +159,9 @@ pub struct FileArgs {
     /// outlier or an infinity reach elements that do not depend on it.
     #[arg(long)]
     pub exact: bool,
+    /// What convolutions compute in: f32, or bf16, which rounds maps and weights to 8 bits and is faster where the CPU has AMX.
+    #[arg(long, value_name = "f32|bf16", default_value = "f32")]
+    pub precision: Precision,
 }
 
 /// `NAME=VALUE`.
@@ -216,10 +219,15 @@ impl FileArgs {
             *limit = *value;
         }
         options.exact = self.exact;
+        options.precision = self.precision;
         options.fixed = self.values.clone();
         let model = Model::open_with(&self.model, &options)?;
         if !self.values.is_empty() && (model.library().is_some() || model.architecture().is_some()) {
             return Err(Error::usage("--value", "an ONNX file", self.model.display().to_string()));
+        }
+        if self.precision != Precision::F32 && model.library().is_some() {
+            let expected = "a model to compile (a library has been compiled in one precision)";
+            return Err(Error::usage("--precision", expected, self.model.display().to_string()));
         }
         if self.exact && model.library().is_some() {
             let expected = "a model to compile (a library has been compiled: with or without it)";
@@ -246,6 +254,10 @@ impl ModelArgs {
             return Err(Error::usage("--classes", format!("{classes}, one for each folder"), given.to_string()));
         }
         self.refuse_shapes()?;
+        if self.file.precision != Precision::F32 {
+            let found = self.file.precision.to_string();
+            return Err(Error::usage("--precision", "f32, which networks are trained in", found));
+        }
         let scaled = ScaledArgs { classes: u32::try_from(classes).ok(), ..self.scaled.clone() };
         let model = self.open_scaled(&scaled, Options::default())?;
         let own = ScaledArgs { classes: None, seed: None, ..self.scaled.clone() };

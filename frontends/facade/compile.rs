@@ -34,7 +34,7 @@ fn stages(after: Option<&str>, options: &Options) -> PipelineOptions {
 }
 
 fn options_for(after: Option<&str>, options: &Options) -> CompileOptions {
-    CompileOptions { graph: stages(after, options), exact: options.exact }
+    CompileOptions { graph: stages(after, options), exact: options.exact, precision: options.precision }
 }
 
 /// Graph and plans after every stage before emission, or after the one named `after`.

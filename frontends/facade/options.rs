@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fornax_compiler::Target;
+use fornax_compiler::pipeline::Precision;
 use fornax_onnx::Limits;
 use fornax_scaling::architecture::Padding;
 
@@ -20,6 +21,8 @@ pub struct Options {
     /// Compute every value as it is defined: no Winograd form of convolutions, which rounds differently and carries the error of an
     /// outlier to the elements around it.
     pub exact: bool,
+    /// What convolutions compute in, and what is stored between them.
+    pub precision: Precision,
     /// For compiled libraries.
     pub library: LibrarySource,
     /// For specs and presets.
@@ -82,6 +85,7 @@ impl Default for Options {
             arena_bytes: 1 << 34,
             verify: false,
             exact: false,
+            precision: Precision::F32,
             library: LibrarySource::default(),
             scaled: ScaledOptions::default(),
             features: None,

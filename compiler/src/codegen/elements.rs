@@ -47,9 +47,19 @@ impl dyn Emitter + '_ {
         widen(self, d, from);
     }
 
-    /// The first `lanes` lanes of `f32` as elements of type `to`, rounded to nearest even, or of sums of `i32`; see [`Emitter::store`].
+    /// The first `lanes` lanes of `f32` as elements of type `to`, rounded to nearest even, or of sums of `i32`; see [`Emitter::store`]
+    /// and, for `bf16`, [`Emitter::store_bf16`].
     pub fn store_f32(&mut self, s: V, at: Mem, to: DType, lanes: usize) {
-        if matches!(to, DType::F32 | DType::I32) {
+        match to {
+            DType::F32 | DType::I32 => self.store(s, at, lanes),
+            DType::BF16 => self.store_bf16(s, at, lanes),
+            _ => self.store_rounded(s, at, to, lanes),
+        }
+    }
+
+    /// As [`Self::store_f32`], with subnormal numbers and one NaN whatever the machine and its float mode.
+    pub fn store_rounded(&mut self, s: V, at: Mem, to: DType, lanes: usize) {
+        if to == DType::F32 {
             return self.store(s, at, lanes);
         }
         let d = self.v();
@@ -248,7 +258,7 @@ mod tests {
             for first in (0..values.len()).step_by(lanes) {
                 let n = lanes.min(values.len() - first);
                 e.load(v, from.at(SINGLE * first), n);
-                e.store_f32(v, to.at(dtype.size() * first), dtype, n);
+                e.store_rounded(v, to.at(dtype.size() * first), dtype, n);
             }
         });
         buffers[1].as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).collect()

@@ -35,6 +35,7 @@ pub(super) use emit::{Range, image, overlap};
 use fornax_ir::types::DType;
 pub use pack::{PANEL, padded, width};
 use phase::Phase;
+pub use matrix::applies as multiplies_by_tiles;
 pub use schedule::{Schedule, Split};
 
 /// One spatial axis of a convolution.
@@ -115,6 +116,8 @@ pub struct Conv {
     pub finish: Option<Finish>,
     /// Of `bf16`: how many channels make a run, whose products are summed in pairs before the sum takes them on; see [`runs`].
     pub run: Option<usize>,
+    /// Whether results of `f32` are stored as `bf16`, and maps of the epilogue read so.
+    pub narrowed: bool,
 }
 
 /// Most tiles of a row that may be written out one by one.
@@ -155,6 +158,7 @@ impl Conv {
             epilogue,
             finish: None,
             run: None,
+            narrowed: false,
         }
     }
 
@@ -221,7 +225,11 @@ impl Conv {
 
     /// Type of the result's elements.
     pub fn result(&self) -> DType {
-        let sums = if in_pairs(self.element) { sum_type(self.element) } else { self.element };
+        let sums = match self.element {
+            DType::F32 if self.narrowed => DType::BF16,
+            element if in_pairs(element) => sum_type(element),
+            element => element,
+        };
         self.finish.as_ref().map_or(sums, Finish::result)
     }
 
@@ -307,6 +315,7 @@ impl Family for Conv {
             .word_if(self.weights_per_image, "each")
             .word_if(self.transposed, "transposed")
             .word_if(self.input == Input::RowMajor, "rows")
+            .word_if(self.narrowed, "narrowed")
             .bias(&self.epilogue);
         self.finish.iter().fold(name, |name, finish| name.word(finish.word()))
     }
@@ -327,6 +336,7 @@ impl Family for Conv {
             epilogue: (*name.epilogues.first()?).clone(),
             finish: None,
             run: name.one(1, 'r'),
+            narrowed: name.has("narrowed"),
         };
         Some(read).filter(Self::takes_elements)
     }
@@ -340,7 +350,8 @@ impl Family for Conv {
             Argument::read("weights", element, sets * self.weight_len()),
             Argument::read("bias", sum_type(element), padded(self.filters) * self.groups),
         ];
-        arguments.extend(self.epilogue.maps().map(|map| map.argument(element, output)));
+        let maps = if self.narrowed { self.result() } else { element };
+        arguments.extend(self.epilogue.maps().map(|map| map.argument(maps, output)));
         let y = Argument::write("y", self.result(), output);
         let reads = arguments.get(3).is_some_and(|map| map.access == Access::Read);
         let y = if reads { y.in_place_of(3) } else { y };

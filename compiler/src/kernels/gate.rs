@@ -3,6 +3,7 @@
 //! In: `x [N, pixels, C]` and `gate [N, C]`. Out: `y`, which may be the memory of `x`. Used where a gate has no consumer to be folded into.
 
 use super::{Argument, Family, KernelName, LayerKind, Parts, work_units};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::{Count, Element, Emitter, R, VOp};
 use crate::target::{Cost, Machine, Target};
 use fornax_ir::types::DType;
@@ -10,7 +11,7 @@ use fornax_ir::types::DType;
 /// What a gate computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gate {
-    /// Type of the elements of map and gate.
+    /// Type of the elements of the map; those of the gate are `f32`.
     pub element: DType,
     /// Images.
     pub batch: usize,
@@ -60,7 +61,7 @@ impl Family for Gate {
         let (element, count) = (self.element, self.batch * self.pixels * self.channels);
         vec![
             Argument::read("x", element, count),
-            Argument::read("gate", element, self.batch * self.channels),
+            Argument::read("gate", DType::F32, self.batch * self.channels),
             Argument::write("y", element, count).in_place_of(0),
         ]
     }
@@ -96,7 +97,7 @@ impl Family for Gate {
         e.repeat(Count::Register(count), &mut |e| {
             let (from, to, gates) = (e.r(), e.r(), e.r());
             e.div_imm(gates, chunk, (self.pixels / schedule.pixels) as u32);
-            e.mul_imm(gates, gates, (self.channels * size) as i64);
+            e.mul_imm(gates, gates, (self.channels * SINGLE) as i64);
             e.add(gates, gates, gate);
             e.mul_imm(from, chunk, (schedule.pixels * self.channels * size) as i64);
             e.add(to, from, y);
@@ -116,7 +117,8 @@ impl Gate {
         e.copy(gate, gates);
         e.repeat(Count::Times((self.channels / turn) as u32), &mut |e| {
             self.multiply(e, [from, gate, to], turn);
-            [from, gate, to].into_iter().for_each(|r| e.add_imm(r, r, (turn * size) as i64));
+            [from, to].into_iter().for_each(|r| e.add_imm(r, r, (turn * size) as i64));
+            e.add_imm(gate, gate, (turn * SINGLE) as i64);
         });
         let rest = self.channels % turn;
         self.multiply(e, [from, gate, to], rest);
@@ -130,7 +132,7 @@ impl Gate {
         for first in (0..count).step_by(lanes) {
             let (n, offset) = (lanes.min(count - first), first * self.element.size());
             e.load_f32(v, from.at(offset), self.element, n);
-            e.load_f32(g, gate.at(offset), self.element, n);
+            e.load(g, gate.at(first * SINGLE), n);
             e.op(VOp::Mul, Element::F32, v, v, g);
             e.store_f32(v, to.at(offset), self.element, n);
         }

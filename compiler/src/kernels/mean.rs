@@ -13,7 +13,7 @@ use fornax_ir::types::DType;
 pub struct Mean {
     /// Type of the elements of `y`, and of `x` unless that is row sums.
     pub element: DType,
-    /// Type of the elements of `x`: `f32` for row sums, else as `y`.
+    /// Type of the elements of `x`: `f32` for row sums, else as `y` or narrower.
     pub input: DType,
     /// Images.
     pub batch: usize,
@@ -54,12 +54,17 @@ impl Family for Mean {
         let extents: &[(char, &[usize])] =
             &[('n', &[self.batch]), ('h', &[self.rows]), ('w', &[self.columns]), ('c', &[self.channels])];
         let name = KernelName::new(self.element, "mean").shape(extents).word(format!("over{}", self.count));
-        name.word_if(self.input != self.element, "sums")
+        match self.input {
+            input if input == self.element => name,
+            DType::F32 => name.word("sums"),
+            input => name.word(format!("of{input}")),
+        }
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let (element, count) = (name.element()?, name.words.first()?.strip_prefix("over")?.parse().ok()?);
-        let input = if name.has("sums") { DType::F32 } else { element };
+        let narrow = || [DType::F16, DType::BF16].into_iter().find(|input| name.has(&format!("of{input}")));
+        let input = if name.has("sums") { DType::F32 } else { narrow().unwrap_or(element) };
         let (batch, channels) = (name.one(0, 'n')?, name.one(0, 'c')?);
         Some(Self { element, input, batch, rows: name.one(0, 'h')?, columns: name.one(0, 'w')?, channels, count })
     }

@@ -3,12 +3,14 @@
 //! In: the operands of one node. Out: steps, and a view for each of the node's results that something reads (through
 //! [`Lowering::output`], [`Lowering::output_of`] or [`Lowering::alias`]).
 
+use super::nests::{NestCall, View};
+use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::kernels::{Kernel, Loops, Spec};
 use crate::plan::builder::PlanBuilder;
 use crate::plan::{AxisOrder, Generated, Operand, PackedConstant, ViewId};
 use crate::target::Target;
 use fornax_ir::graph::Part;
-use fornax_ir::types::{Constant, Payload, TensorType};
+use fornax_ir::types::{Constant, DType, Payload, TensorType};
 use fornax_ir::{OpError, Remark, Verdict};
 use fornax_runtime::packing::Packing;
 
@@ -18,7 +20,7 @@ pub struct LoweredValue {
     pub ty: TensorType,
     /// The elements, if known.
     pub constant: Option<Constant>,
-    /// Views that hold it, first the one it was computed in.
+    /// Views that hold it, first the one it was computed in; of `f32` also rounded to `bf16`, where the plan's precision lets it.
     pub views: Vec<ViewId>,
 }
 
@@ -55,6 +57,8 @@ pub struct Lowering<'a> {
     pub results: Vec<Pending<'a>>,
     /// Whether the plan shall compute everything as it is defined.
     pub exact: bool,
+    /// Whether convolutions and maps may be rounded to `bf16`.
+    pub narrow: bool,
     /// Whether a discontinuous function reads one of them: see [`super::discrete`].
     pub discrete: bool,
 }
@@ -81,21 +85,61 @@ impl Lowering<'_> {
 
     /// Operand `i` in whatever order it is; a constant is stored row-major.
     pub fn operand(&mut self, i: usize) -> Result<ViewId, OpError> {
-        if let Some(view) = self.operands[i].views.first() {
+        let dtype = self.operands[i].ty.dtype;
+        let views = &self.operands[i].views;
+        if let Some(view) = views.iter().find(|view| self.plan.view(**view).ty.dtype == dtype) {
             return Ok(*view);
         }
-        self.materialise(i)
+        match views.first().copied() {
+            Some(first) => self.operand_stored(i, self.plan.view(first).order, dtype),
+            None => self.materialise(i),
+        }
     }
 
     /// Operand `i` in `order`, copied if it is in another one.
     pub fn operand_as(&mut self, i: usize, order: AxisOrder) -> Result<ViewId, OpError> {
-        let first = self.operand(i)?;
-        if let Some(view) = self.operands[i].views.iter().find(|s| self.plan.view(**s).order == order) {
+        self.operand_stored(i, order, self.operands[i].ty.dtype)
+    }
+
+    /// Operand `i` in `order` with elements of type `dtype`, which is its own or what its elements may be rounded to.
+    pub fn operand_stored(&mut self, i: usize, order: AxisOrder, dtype: DType) -> Result<ViewId, OpError> {
+        let first = match self.operands[i].views.first() {
+            Some(first) => *first,
+            None => self.materialise(i)?,
+        };
+        let fits = |view: &&ViewId| {
+            let view = self.plan.view(**view);
+            view.order == order && view.ty.dtype == dtype
+        };
+        if let Some(view) = self.operands[i].views.iter().find(fits) {
             return Ok(*view);
         }
-        let view = self.convert(first, order);
+        // A copy of one that has the elements already, if there is one: it loses nothing.
+        let alike = self.operands[i].views.iter().find(|view| self.plan.view(**view).ty.dtype == dtype);
+        let view = self.stored(alike.copied().unwrap_or(first), order, dtype);
         self.operands[i].views.push(view);
         Ok(view)
+    }
+
+    /// The type of the elements that operand `i` is stored in first.
+    pub fn stored_type(&self, i: usize) -> DType {
+        self.operands[i].views.first().map_or(self.operands[i].ty.dtype, |view| self.plan.view(*view).ty.dtype)
+    }
+
+    /// The view's value in `order` with elements of type `dtype`: as [`Self::convert`], or rounded or widened.
+    pub fn stored(&mut self, view: ViewId, order: AxisOrder, dtype: DType) -> ViewId {
+        let from = self.plan.view(view).clone();
+        if from.ty.dtype == dtype {
+            return self.convert(view, order);
+        }
+        let to = TensorType::new(dtype, from.ty.shape.clone());
+        let to = self.plan.temp(format!("{}.{}", from.name, dtype.name()), to, order);
+        let [x, y] = [view, to].map(|view| View::of(self, view));
+        let mut call = NestCall::new("convert", &x.shape.clone(), 0, &y, Affine::new(0, y.strides.clone()));
+        let load = call.input("x", &x, Affine::new(0, x.strides.clone()));
+        call.compute(Vec::new(), vec![Inst::Load(load)], Combine::Last, Vec::new());
+        call.run(self);
+        to
     }
 
     /// The view's value in `order`: itself, a view where both orders coincide, or a copy.
@@ -124,6 +168,15 @@ impl Lowering<'_> {
     /// The view of the node's first result, in `order`. Called once, or [`Self::alias`] is.
     pub fn output(&mut self, order: AxisOrder) -> ViewId {
         self.output_of(0, order)
+    }
+
+    /// The view of the node's first result, in `order` with elements of type `dtype`, which is its own or what its elements may be rounded to.
+    pub fn output_stored(&mut self, order: AxisOrder, dtype: DType) -> ViewId {
+        let result = &mut self.results[0];
+        let ty = TensorType::new(dtype, result.ty.shape.clone());
+        let view = self.plan.temp(result.name.to_string(), ty, order);
+        result.view = Some(view);
+        view
     }
 
     /// The view of result `i`, in `order`. Called once for each result that is used, and may be for others.

@@ -15,13 +15,15 @@ impl Lower for Conv {
         let Some(kernel) = call.native(cx, order)? else {
             return super::fallback::conv(cx, self);
         };
-        let from = match kernel {
-            ConvKernel::Padded(..) => cx.operand(0)?,
-            _ => cx.operand_as(0, order)?,
-        };
+        let [of_x, of_y] = kernel.elements();
+        let order = if matches!(kernel, ConvKernel::Padded(..)) { cx.order(0) } else { order };
+        let from = cx.operand_stored(0, order, of_x)?;
         let last = cx.count() - 1;
-        let residual = if self.residual { Some(cx.operand_as(last, AxisOrder::ChannelsLast)?) } else { None };
-        let to = cx.output(AxisOrder::ChannelsLast);
+        let residual = match self.residual {
+            true => Some(cx.operand_stored(last, AxisOrder::ChannelsLast, of_y)?),
+            false => None,
+        };
+        let to = cx.output_stored(AxisOrder::ChannelsLast, of_y);
         call.lower(cx, kernel, [from, to], FusedOperands { residual, ..FusedOperands::default() })?;
         Ok(())
     }

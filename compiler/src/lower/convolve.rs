@@ -71,6 +71,10 @@ impl ConvCall<'_> {
         let Some(plane) = windows::plane(&self.op.windows(self.x, cx.operand_type(self.weights))?) else {
             return Ok(None);
         };
+        let narrow = cx.narrow && self.x.dtype == DType::F32 && weights::constant(cx, self.weights).is_some();
+        if narrow {
+            return Ok(self.narrow(cx, order, plane));
+        }
         if let Some(kernel) = self.over(cx, order, plane) {
             return Ok(Some(kernel));
         }
@@ -80,6 +84,22 @@ impl ConvCall<'_> {
         let padded = || self.over(cx, AxisOrder::ChannelsLast, written);
         let kernel = if finite && written != plane { padded() } else { None };
         Ok(kernel.map(|kernel| ConvKernel::Padded(Box::new(kernel), plane)))
+    }
+
+    /// As [`Self::over`], of maps that may be rounded to `bf16`; padding is written out where that lets tile registers multiply.
+    fn narrow(&self, cx: &Lowering<'_>, order: AxisOrder, plane: [Window; 2]) -> Option<ConvKernel> {
+        let kernel = self.over(cx, order, plane)?.narrowed();
+        let (ConvKernel::Dense(spec), written) = (&kernel, plane.map(windows::written_out)) else {
+            return Some(kernel);
+        };
+        let wants = cx.target().vectors().tiles && spec.run.is_some() && !conv::multiplies_by_tiles(spec);
+        if wants && written != plane && weights::constant(cx, self.weights).is_some_and(weights::are_finite) {
+            let padded = self.over(cx, AxisOrder::ChannelsLast, written).map(ConvKernel::narrowed);
+            if let Some(padded @ ConvKernel::Dense(_)) = padded {
+                return Some(ConvKernel::Padded(Box::new(padded), plane));
+            }
+        }
+        Some(kernel)
     }
 
     /// The kernel for windows over rows and columns of an input in `order`.
@@ -124,8 +144,11 @@ impl ConvCall<'_> {
             epilogue,
             finish: None,
             run: None,
+            narrowed: false,
         };
-        let inexact = winograd::choose(&spec).filter(|choice| choice.pays() && self.needs_exact(cx).is_none());
+        let inexact = winograd::choose(&spec)
+            .filter(|_| !cx.narrow)
+            .filter(|choice| choice.pays() && self.needs_exact(cx).is_none());
         if let Some(choice) = inexact {
             return Some(ConvKernel::Winograd(choice));
         }
@@ -154,7 +177,7 @@ impl ConvCall<'_> {
         if present == AxisOrder::RowMajor && few && image { AxisOrder::RowMajor } else { AxisOrder::ChannelsLast }
     }
 
-    /// Adds the step from `x` to `y`. Returns the view of the sums over the rows of `y`, if a depthwise `kernel` asks for them.
+    /// Adds the step from `x` to `y`, whose elements are of the types that [`ConvKernel::elements`] says. Returns the view of the sums over the rows of `y`, if a depthwise `kernel` asks for them.
     ///
     /// # Errors
     /// If weights or bias are not known.
@@ -217,14 +240,14 @@ impl ConvCall<'_> {
         [x, y]: [ViewId; 2],
         extra: FusedOperands,
     ) -> Result<(), OpError> {
-        if let Some(choice) = winograd::choose(&spec) {
+        if let Some(choice) = winograd::choose(&spec).filter(|_| spec.element == DType::F32) {
             let why = self.needs_exact(cx).filter(|_| choice.pays());
             let text = why.map_or("winograd by the cost of its shapes".into(), |why| format!("winograd: {why}"));
             if why.is_some() || weights::constant(cx, self.weights).is_some() {
                 cx.remark(Verdict::Declined, text, &[("times as fast", choice.gain)]);
             }
         }
-        let mut weights = weights::pack(cx, self.weights, spec.weight_packing())?;
+        let mut weights = weights::pack_as(cx, self.weights, spec.weight_packing(), spec.element)?;
         let bias = weights::bias(cx, self.bias, spec.bias_packing())?;
         if let Some(gate) = extra.gate {
             let batch = self.x.shape[0];
@@ -239,6 +262,35 @@ impl ConvCall<'_> {
         operands.push(y.into());
         cx.step(spec, &operands);
         Ok(())
+    }
+}
+
+impl ConvKernel {
+    /// The same kernel over maps of `bf16`, where there is one; of a network's input, which stays as it is, the result alone.
+    fn narrowed(self) -> Self {
+        let element = DType::BF16;
+        match self {
+            Self::Depthwise(spec) => Self::Depthwise(kernels::Depthwise { element, ..spec }),
+            Self::Dense(spec) if spec.input == conv::Input::RowMajor => {
+                Self::Dense(kernels::Conv { narrowed: true, ..spec })
+            }
+            Self::Dense(spec) => {
+                let run = conv::runs(spec.channels).filter(|_| spec.groups == 1);
+                Self::Dense(kernels::Conv { element, run, ..spec })
+            }
+            other => other,
+        }
+    }
+
+    /// The types of the elements of its input and of its result.
+    pub fn elements(&self) -> [DType; 2] {
+        match self {
+            Self::Depthwise(spec) => [spec.element; 2],
+            Self::Gemv(spec) => [spec.element; 2],
+            Self::Winograd(choice) => [choice.spec.element; 2],
+            Self::Dense(spec) => [spec.element, spec.result()],
+            Self::Padded(kernel, _) => kernel.elements(),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn lower(op: &Op, cx: &mut Lowering<'_>) -> Result<(), OpError> {
             ty: step.types[0].clone(),
             results,
             exact: cx.exact,
+            narrow: cx.narrow,
             // Which of the parts reads which is not looked at.
             discrete: true,
         };

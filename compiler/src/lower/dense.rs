@@ -148,7 +148,8 @@ pub fn squeeze_gate(
 fn squeeze(cx: &Lowering<'_>, source: Squeeze) -> Result<(ViewId, Mean), OpError> {
     let (Squeeze::Map(view) | Squeeze::RowSums(view, _)) = source;
     let TensorType { shape, dtype } = &cx.plan.view(view).ty;
-    let (element, input) = (*dtype, *dtype);
+    // What is squeezed stays `f32`.
+    let (element, input) = (DType::F32, *dtype);
     let mean = match (source, &shape[..]) {
         (Squeeze::Map(_), [batch, channels, rows, columns]) => {
             let count = rows * columns;

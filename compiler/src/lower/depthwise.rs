@@ -72,7 +72,7 @@ pub fn constants(
     spec: &Depthwise,
     (weight, bias): (usize, Option<usize>),
 ) -> Result<[Operand; 3], OpError> {
-    let weights = weights::pack(cx, weight, spec.weight_packing())?;
+    let weights = weights::pack_as(cx, weight, spec.weight_packing(), spec.element)?;
     let bias = weights::padded_bias(cx, bias, spec.channels, spec.tap_stride())?;
     Ok([weights, bias, cx.zeros(spec.input[1] * spec.channels * spec.element.size())])
 }

@@ -12,11 +12,12 @@ use crate::plan::{AxisOrder, ViewId};
 use fornax_ir::OpError;
 use fornax_ir::ops::mbconv::Part;
 use fornax_ir::ops::{Conv, MbConv, OneResult, Op, SqueezeExcite};
-use fornax_ir::types::TensorType;
+use fornax_ir::types::{DType, TensorType};
 
 impl Lower for MbConv {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
-        let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
+        let stored = if cx.narrow { DType::BF16 } else { cx.operand_type(0).dtype };
+        let x = cx.operand_stored(0, AxisOrder::ChannelsLast, stored)?;
         let mut inputs =
             vec![Stored { ty: cx.operand_type(0).clone(), place: Materialization::Image { view: x, sums: None } }];
         inputs.extend(
@@ -137,31 +138,34 @@ fn lower_conv(
     let (x, y) = (types[0], op.infer(&types)?);
     let call = call(op, operands, &y)?;
     let mut kernel = call.native(cx, AxisOrder::ChannelsLast)?;
+    let [of_x, of_y] = kernel.as_ref().map_or([x.dtype; 2], ConvKernel::elements);
     if let (Some(ConvKernel::Depthwise(spec)), true) = (&mut kernel, squeezes) {
         spec.epilogue = std::mem::take(&mut spec.epilogue).then(EpilogueOp::Sum);
     }
-    let (mut from, mut gate) = (operands[0].view()?, None);
-    if let Materialization::Gated { view, gate: values } = operands[0].place {
+    let (mut from, mut gate) = (cx.stored(operands[0].view()?, AxisOrder::ChannelsLast, of_x), None);
+    if let Materialization::Gated { gate: values, .. } = operands[0].place {
+        let view = from;
         let (batch, pixels) = (x.shape[0], x.shape[2] * x.shape[3]);
         // The gate goes where there is less of it to do, whatever the batch: where it goes decides how it rounds.
         let fewer = pixels > y.shape[1].max(FEW_ROWS);
-        if let (Some(ConvKernel::Dense(spec)), true) = (&mut kernel, fewer) {
+        if let (Some(ConvKernel::Dense(spec)), true) = (&mut kernel, fewer && of_x == DType::F32) {
             *spec = spec.clone().per_image(batch);
             gate = Some(values);
         } else {
-            from = cx.temp("gated", x.clone(), AxisOrder::ChannelsLast);
+            from = cx.temp("gated", TensorType::new(of_x, x.shape.clone()), AxisOrder::ChannelsLast);
             cx.part(&["squeeze_excite.gate"]);
-            let gate = Gate { element: x.dtype, batch, pixels, channels: x.shape[1] };
+            let gate = Gate { element: of_x, batch, pixels, channels: x.shape[1] };
             cx.step(gate, &[view.into(), values.into(), from.into()]);
             cx.part(&[part.name()]);
         }
     }
     let residual = operands.get(3).map(|value| value.view()).transpose()?;
+    let residual = residual.map(|view| cx.stored(view, AxisOrder::ChannelsLast, of_y));
     // The projection is the block's last operator.
     let to = if part == Part::Project {
-        cx.output(AxisOrder::ChannelsLast)
+        cx.output_stored(AxisOrder::ChannelsLast, of_y)
     } else {
-        cx.temp(part.name(), y.clone(), AxisOrder::ChannelsLast)
+        cx.temp(part.name(), TensorType::new(of_y, y.shape.clone()), AxisOrder::ChannelsLast)
     };
     let sums = match kernel {
         Some(kernel) => call.lower(cx, kernel, [from, to], FusedOperands { residual, gate, slope: None })?,

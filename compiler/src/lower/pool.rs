@@ -13,7 +13,10 @@ use fornax_ir::types::{DType, TensorType};
 impl Lower for Pool {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         match native(self, cx.operand_type(0))? {
-            Some(spec) => lower_native(self, cx, spec),
+            Some(mut spec) => {
+                spec.sliding.element = cx.stored_type(0);
+                lower_native(self, cx, spec)
+            }
             None => super::fallback::pool(cx, self),
         }
     }
@@ -38,11 +41,20 @@ fn native(op: &Pool, x: &TensorType) -> Result<Option<kernels::Pool>, OpError> {
 
 fn lower_native(_op: &Pool, cx: &mut Lowering<'_>, spec: kernels::Pool) -> Result<(), OpError> {
     let outside = match spec.kind {
-        pool::Kind::Max => cx.plan.constant(Generated::fill(spec.sliding.row_len(), f32::NEG_INFINITY)).into(),
+        pool::Kind::Max => {
+            let count = spec.sliding.row_len();
+            let lowest = match spec.sliding.element {
+                DType::F32 => Generated::fill(count, f32::NEG_INFINITY),
+                // Two elements to a number.
+                _ => Generated::Fill(count.div_ceil(2), 0xFF80_FF80),
+            };
+            cx.plan.constant(lowest).into()
+        }
         _ => cx.zeros(spec.sliding.row_len() * spec.sliding.element.size()),
     };
-    let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
-    let y = cx.output(AxisOrder::ChannelsLast);
+    let element = spec.sliding.element;
+    let x = cx.operand_stored(0, AxisOrder::ChannelsLast, element)?;
+    let y = cx.output_stored(AxisOrder::ChannelsLast, element);
     let mut operands = vec![x.into(), outside, y.into()];
     if spec.kind != pool::Kind::Max {
         let counts: Vec<f32> = (0..spec.sliding.output[0]).map(|at| spec.count(0, at) as f32).collect();

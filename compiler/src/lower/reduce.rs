@@ -15,7 +15,9 @@ use fornax_ir::types::{DType, TensorType};
 impl Lower for Reduce {
     fn lower(&self, cx: &mut Lowering<'_>) -> Result<(), OpError> {
         if let Some(spec) = mean_over_pixels(self, cx.operand_type(0)) {
-            let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
+            let input = cx.stored_type(0);
+            let spec = Mean { input, ..spec };
+            let x = cx.operand_stored(0, AxisOrder::ChannelsLast, input)?;
             let y = cx.output(AxisOrder::ChannelsLast);
             cx.step(spec, &[x.into(), y.into()]);
             return Ok(());

@@ -15,7 +15,8 @@ impl Lower for SqueezeExcite {
         if shape.contains(&0) || (1..5).any(|i| !weights::usable(cx, i)) {
             return super::fallback::squeeze_excite(cx, self);
         }
-        let x = cx.operand_as(0, AxisOrder::ChannelsLast)?;
+        let element = cx.stored_type(0);
+        let x = cx.operand_stored(0, AxisOrder::ChannelsLast, element)?;
         let gate = squeeze_gate(
             cx,
             Squeeze::Map(x),
@@ -23,8 +24,8 @@ impl Lower for SqueezeExcite {
             ([self.activation, self.gate], ["mean", "reduce", "expand"]),
         )?;
         cx.part(&["gate"]);
-        let y = cx.output(AxisOrder::ChannelsLast);
-        let spec = Gate { element: cx.ty.dtype, batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
+        let y = cx.output_stored(AxisOrder::ChannelsLast, element);
+        let spec = Gate { element, batch: shape[0], pixels: shape[2] * shape[3], channels: shape[1] };
         cx.step(spec, &[x.into(), gate.into(), y.into()]);
         Ok(())
     }

@@ -58,6 +58,29 @@ pub fn pack(cx: &mut Lowering<'_>, i: usize, packing: Packing) -> Result<Operand
     }
 }
 
+/// As [`pack`], with elements of type `dtype`: a constant of `f32` is rounded where that is `bf16`.
+///
+/// # Errors
+/// As there; if a computed operand would have to be rounded.
+pub fn pack_as(cx: &mut Lowering<'_>, i: usize, packing: Packing, dtype: DType) -> Result<Operand, OpError> {
+    if dtype != DType::BF16 {
+        return pack(cx, i, packing);
+    }
+    let source = constant(cx, i).and_then(rounded);
+    let source = source.ok_or_else(|| OpError::new(format!("operand {i}"), "a known constant of f32", "none"))?;
+    Ok(cx.plan.constant(PackedConstant::packed(source, packing)).into())
+}
+
+/// A constant of `f32` as `bf16`.
+fn rounded(source: &Constant) -> Option<Constant> {
+    let elements = source.to_f32()?;
+    let bytes: Vec<u8> = elements.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
+    let ty = TensorType::new(DType::BF16, source.ty.shape.clone());
+    let mut rounded = Constant::new(ty, Payload::Bytes(bytes.into()));
+    rounded.origins.clone_from(&source.origins);
+    Some(rounded)
+}
+
 /// Packs operand `i` by a step.
 fn computed(cx: &mut Lowering<'_>, i: usize, packing: Packing) -> Result<Operand, OpError> {
     if !usable(cx, i) {

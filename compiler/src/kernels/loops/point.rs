@@ -116,7 +116,7 @@ impl Nest<'_> {
                 PointValue::Double(_) if dtype == DType::F64 => e.store(value.vector(point), to, 2 * width.exist),
                 PointValue::Float(_) | PointValue::Double(_) => {
                     let v = values::stored(e, value, point);
-                    e.store_f32(v, to, dtype, width.exist);
+                    e.store_rounded(v, to, dtype, width.exist);
                 }
                 PointValue::Lanes(_) => e.store_as(value.vector(point), to, dtype, width.exist),
                 PointValue::Int(_) | PointValue::Unsigned(_) => e.store_int(value.int(point), to, dtype),
