@@ -200,7 +200,7 @@ fn gradients(bencher: Bencher<'_, '_>, case: &Case) {
 fn gemv_cases() -> Vec<Case> {
     let gemv = |(inputs, outputs): &(usize, usize)| {
         let activation = Some(UnaryFn::Sigmoid);
-        case(Gemv { element: DType::F32, rows: 1, inputs: *inputs, outputs: *outputs, activation })
+        case(Gemv { element: DType::F32, weights: DType::F32, rows: 1, inputs: *inputs, outputs: *outputs, activation })
     };
     GEMV.iter().map(gemv).collect()
 }

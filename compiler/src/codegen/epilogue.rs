@@ -280,7 +280,7 @@ fn apply(e: &mut dyn Emitter, step: EpilogueOp, element: DType, group: &[Output]
                 e.free_v(slope);
             }
         }
-        EpilogueOp::Apply(f) => math::unary(e, f, &values),
+        EpilogueOp::Apply(f) => math::unary_to(e, f, element, &values),
         EpilogueOp::ApplyWithSlope(f) => {
             let slopes = math::with_slope(e, f, &values);
             for (output, slope) in group.iter().zip(slopes) {

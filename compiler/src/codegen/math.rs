@@ -20,6 +20,7 @@ pub use slope::{derivative, with_slope};
 
 use super::{Cmp, Element, Emitter, V, VOp};
 use fornax_ir::scalar::UnaryFn;
+use fornax_ir::types::DType;
 
 /// Applies `f` to each of `xs`, in place. `Not` and `IsNan` give 0 or 1.
 pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
@@ -63,6 +64,14 @@ pub fn unary(e: &mut dyn Emitter, f: UnaryFn, xs: &[V]) {
         Cos => trigonometric::sine(e, 1, xs),
         Not => truth(e, Cmp::Equal, xs, true),
         IsNan => truth(e, Cmp::Unordered, xs, false),
+    }
+}
+
+/// As [`unary`], where results are stored as elements of type `to`: of `bf16` an error that its rounding hides is allowed.
+pub fn unary_to(e: &mut dyn Emitter, f: UnaryFn, to: DType, xs: &[V]) {
+    match (f, to) {
+        (UnaryFn::Silu, DType::BF16) => exp::short_silu(e, xs),
+        _ => unary(e, f, xs),
     }
 }
 

@@ -17,8 +17,10 @@ use fornax_runtime::packing::Packing;
 /// What a matrix-vector product computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gemv {
-    /// Type of the elements of `x`, weights and `y`.
+    /// Type of the elements of `x` and `y`.
     pub element: DType,
+    /// Type of the weights: that, or `bf16`, which moves half as many bytes.
+    pub weights: DType,
     /// Rows of `x` and `y`.
     pub rows: usize,
     /// Inputs of each output.
@@ -79,18 +81,21 @@ impl Family for Gemv {
     fn kernel_name(&self) -> KernelName {
         KernelName::new(self.element, "gemv")
             .shape(&[('m', &[self.rows]), ('k', &[self.inputs]), ('n', &[self.outputs])])
+            .word_if(self.weights != self.element, "narrow")
             .bias(&self.epilogue())
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let (rows, inputs, outputs) = (name.one(0, 'm')?, name.one(0, 'k')?, name.one(0, 'n')?);
-        Some(Self { element: name.element()?, rows, inputs, outputs, activation: function(name.epilogues.first()?) })
+        let element = name.element()?;
+        let weights = if name.has("narrow") { DType::BF16 } else { element };
+        Some(Self { element, weights, rows, inputs, outputs, activation: function(name.epilogues.first()?) })
     }
 
     fn arguments(&self) -> Vec<Argument> {
         vec![
             Argument::read("x", self.element, self.rows * self.inputs),
-            Argument::read("weights", self.element, self.weight_len()),
+            Argument::read("weights", self.weights, self.weight_len()),
             Argument::read("bias", DType::F32, self.bias_len()),
             Argument::write("y", self.element, self.rows * self.outputs),
         ]
@@ -98,7 +103,7 @@ impl Family for Gemv {
 
     fn schedule(&self, _target: &Target) -> Schedule {
         let panel = self.rows * self.inputs * Self::PANEL;
-        Schedule { unroll: 4.min(self.inputs.max(1)), panels: (WORK / self.element.size()).div_ceil(panel.max(1)) }
+        Schedule { unroll: 4.min(self.inputs.max(1)), panels: (WORK / self.weights.size()).div_ceil(panel.max(1)) }
     }
 
     fn chunks(&self, schedule: &Schedule) -> u32 {
@@ -123,7 +128,7 @@ impl Family for Gemv {
         e.sub(count, count, panel);
         e.repeat(Count::Register(count), &mut |e| {
             let (w, b, out) = (e.r(), e.r(), e.r());
-            e.mul_imm(w, panel, (self.inputs * Self::PANEL * size) as i64);
+            e.mul_imm(w, panel, (self.inputs * Self::PANEL * self.weights.size()) as i64);
             e.add(w, w, weights);
             e.mul_imm(b, panel, (Self::PANEL * size) as i64);
             e.add(out, b, y);
@@ -184,8 +189,8 @@ impl Gemv {
             let (value, weight) = (e.v(), e.v());
             e.broadcast_f32(value, from.at(k * size), element);
             for (i, acc) in accumulators.iter().enumerate() {
-                let at = weights.at((k * Self::PANEL + (first + i) * lanes) * size);
-                e.load_f32(weight, at, element, lanes);
+                let at = weights.at((k * Self::PANEL + (first + i) * lanes) * self.weights.size());
+                e.load_f32(weight, at, self.weights, lanes);
                 e.fma(*acc, weight, value);
             }
             [value, weight].into_iter().for_each(|v| e.free_v(v));
@@ -195,7 +200,7 @@ impl Gemv {
             e.repeat(Count::Times((self.inputs / unroll) as u32), &mut |e| {
                 (0..unroll).for_each(|k| step(e, k));
                 e.add_imm(from, from, (unroll * size) as i64);
-                e.add_imm(weights, weights, (unroll * Self::PANEL * size) as i64);
+                e.add_imm(weights, weights, (unroll * Self::PANEL * self.weights.size()) as i64);
             });
         }
         (0..self.inputs % unroll).for_each(|k| step(e, k));
@@ -236,7 +241,7 @@ mod tests {
             (3, 5, 64),
         ];
         testing::report(cases.into_iter().map(|(rows, inputs, outputs)| {
-            let s = Gemv { element: DType::F32, rows, inputs, outputs, activation: None };
+            let s = Gemv { element: DType::F32, weights: DType::F32, rows, inputs, outputs, activation: None };
             let x = testing::values(1, rows * inputs);
             let w = testing::values(2, inputs * outputs);
             let mut bias = testing::values(3, outputs);
@@ -256,7 +261,7 @@ mod tests {
     }
 
     fn spec(element: DType, (rows, inputs, outputs): (usize, usize, usize)) -> Gemv {
-        Gemv { element, rows, inputs, outputs, activation: Some(UnaryFn::Sigmoid) }
+        Gemv { element, weights: element, rows, inputs, outputs, activation: Some(UnaryFn::Sigmoid) }
     }
 
     fn operands(s: &Gemv) -> [Vec<f32>; 3] {
@@ -272,6 +277,21 @@ mod tests {
                 let operands = operands(&s).into();
                 (s, operands)
             })
+        }));
+    }
+
+    /// Weights of `bf16` give, bit by bit, what the same numbers as `f32` give.
+    #[test]
+    fn narrow_weights() {
+        testing::report([(1, 40, 100), (2, 7, 33)].into_iter().map(|shape| {
+            let s = spec(DType::F32, shape);
+            let [x, w, bias] = operands(&s);
+            let w = testing::rounded(DType::BF16, &w);
+            let expected = testing::run(s.clone(), &[&x, &w, &bias]);
+            let narrow = Gemv { weights: DType::BF16, ..s };
+            let same = testing::run(narrow.clone(), &[&x, &w, &bias]) == expected
+                && testing::run_interpreted(narrow.clone(), &[&x, &w, &bias], 16) == expected;
+            (!same).then(|| format!("{}: other bits than f32", narrow.name()))
         }));
     }
 

@@ -116,7 +116,14 @@ impl ConvCall<'_> {
         let rows_of_x = order == AxisOrder::ChannelsLast;
         if own && !pairs && groups == 1 && rows_of_x && !op.residual && pixels <= dense::FEW_ROWS {
             let (element, activation) = (self.x.dtype, op.activation);
-            let spec = kernels::Gemv { element, rows: pixels, inputs: channels, outputs: filters, activation };
+            let spec = kernels::Gemv {
+                element,
+                weights: element,
+                rows: pixels,
+                inputs: channels,
+                outputs: filters,
+                activation,
+            };
             return Some(ConvKernel::Gemv(spec));
         }
         let input = match order {

@@ -46,7 +46,7 @@ impl Product {
 
     fn gemv(&self) -> Gemv {
         let Self { rows, inputs, outputs, .. } = *self;
-        Gemv { element: DType::F32, rows, inputs, outputs, activation: function(&self.epilogue) }
+        Gemv { element: DType::F32, weights: DType::F32, rows, inputs, outputs, activation: function(&self.epilogue) }
     }
 
     /// Whether there is a kernel: those for few rows have no epilogue but an activation.
@@ -97,7 +97,11 @@ pub fn gemv(
     bias: Operand,
     y: ViewId,
 ) -> Result<(), OpError> {
-    let weights = weights::pack(cx, matrix.operand, spec.weight_packing(matrix.transposed, matrix.factor))?;
+    let constant = weights::constant(cx, matrix.operand).is_some();
+    let narrow = cx.narrow && constant && matrix.factor == 1.0 && spec.element == DType::F32;
+    let spec = Gemv { weights: if narrow { DType::BF16 } else { spec.weights }, ..spec };
+    let packing = spec.weight_packing(matrix.transposed, matrix.factor);
+    let weights = weights::pack_as(cx, matrix.operand, packing, spec.weights)?;
     cx.step(spec, &[x, weights, bias, y.into()]);
     Ok(())
 }
@@ -135,7 +139,8 @@ pub fn squeeze_gate(
         [(w1, b1, [channels, reduced], "reduced", functions[0]), (w2, b2, [reduced, channels], "gate", functions[1])];
     for ((w, b, [inputs, outputs], name, function), part) in stages.into_iter().zip(&parts[1..]) {
         cx.part(&[part]);
-        let spec = Gemv { element: DType::F32, rows: batch, inputs, outputs, activation: Some(function) };
+        let spec =
+            Gemv { element: DType::F32, weights: DType::F32, rows: batch, inputs, outputs, activation: Some(function) };
         let bias = weights::padded_bias(cx, Some(b), outputs, spec.bias_len())?;
         let y = cx.temp(name, TensorType::f32([batch, outputs]), AxisOrder::RowMajor);
         gemv(cx, spec, x.into(), Matrix { operand: w, transposed: true, factor: 1.0 }, bias, y)?;

@@ -178,3 +178,20 @@ fn celu_of_any_alpha_is_its_definition() {
         }
     }
 }
+
+/// What is stored as `bf16` may be short: within 2^-12.3 wherever that counts, and the same bits for every lane count.
+#[test]
+fn short_silu_is_close_to_silu() {
+    let mut xs: Vec<f32> = (-4000..4000).map(|i| i as f32 / 37.0).collect();
+    xs.extend([0.0, -0.0, 1e-30, -1e-30, 1e30, -1e30, f32::INFINITY, f32::MAX, f32::MIN]);
+    let mut found = xs.clone();
+    soft::map(&mut found, |e, x| super::exp::short_silu(e, &[x]));
+    for (x, y) in xs.iter().zip(&found) {
+        let exact = f64::from(*x) / (1.0 + (-f64::from(*x)).exp());
+        let bound = (2f64.powf(-12.3) * exact.abs()).max(1e-30);
+        assert!(f64::from(*y) == exact || (f64::from(*y) - exact).abs() <= bound, "{x}: {y} for {exact}");
+    }
+    let mut special = [f32::NAN, f32::NEG_INFINITY];
+    soft::map(&mut special, |e, x| super::exp::short_silu(e, &[x]));
+    assert!(special[0].is_nan() && special[1] < 0.0 && special[1] > -1e-30, "{special:?}");
+}

@@ -11,9 +11,11 @@
 use super::emit::{Pointers, Range, overlap};
 use super::phase::Phase;
 use super::{Conv, PANEL, Schedule, Split, width};
+use crate::codegen::elements::SINGLE;
 use crate::codegen::epilogue::Output;
 use crate::codegen::{Count, Emitter, R, REACH, T, TILES};
 use crate::target::{Machine, Target};
+use fornax_ir::types::DType;
 
 /// Rows of a tile register.
 const ROWS: usize = 16;
@@ -27,8 +29,9 @@ const MOST_POSITIONS: usize = 128;
 const TOGETHER: usize = 8;
 /// Cycles of a product of two tiles.
 const PRODUCT: usize = 16;
-/// Cycles that a single tile takes to a pair's two, by quarters: loads of weights serve one tile only.
-const SINGLE: usize = 3;
+/// Times of a pair of tiles and of a single one, whose loads of weights serve it only.
+const PAIR: usize = 4;
+const ALONE: usize = 3;
 /// Multiply-adds of tile registers in the time of one of vectors, as far as layers of networks reach it.
 const GAIN: u64 = 4;
 
@@ -72,10 +75,10 @@ impl Bands {
         if self.flat { self.step } else { (self.step - 1) * self.pitch + self.width }
     }
 
-    /// Quarters of the time of a tile, for all bands.
+    /// The time of all tiles, in [`PAIR`] for each pair.
     fn cost(&self) -> usize {
         let tiles = self.positions().div_ceil(ROWS);
-        self.count() * (tiles / 2 * 4 + tiles % 2 * SINGLE)
+        self.count() * (tiles / 2 * PAIR + tiles % 2 * ALONE)
     }
 
     /// The cheapest, the largest of those.
@@ -219,9 +222,9 @@ fn shapes(e: &mut dyn Emitter, at: R, [rows, run, width]: [usize; 3]) {
     bytes[0] = 1;
     for tile in 0..TILES {
         let (rows, columns) = match tile {
-            0..4 => (rows, 4 * width),
-            4 | 5 => (rows, 2 * run),
-            _ => (run / 2, 4 * width),
+            0..4 => (rows, SINGLE * width),
+            4 | 5 => (rows, DType::BF16.size() * run),
+            _ => (run / 2, SINGLE * width),
         };
         bytes[16 + 2 * tile] = columns as u8;
         bytes[48 + tile] = rows as u8;
