@@ -25,6 +25,7 @@ use crate::codegen::{Emitter, R};
 use crate::target::{Cost, Machine, Target};
 pub use finish::Finish;
 use fornax_ir::types::DType;
+use fornax_runtime::FloatMode;
 pub use kind::LayerKind;
 pub use name::KernelName;
 pub use parts::Parts;
@@ -358,6 +359,30 @@ pub struct Kernel {
     pub flops: u64,
     /// Bytes that must move at least once.
     pub bytes: u64,
+}
+
+impl Kernel {
+    /// What becomes of subnormal numbers where it runs. All that computes with elements of `bf16` has them as zeros, as matrix units have;
+    /// what only moves elements, and loop nests, which go by the program they are part of, ask for nothing.
+    pub fn float_mode(&self) -> FloatMode {
+        let moves = match self.spec {
+            Spec::Loops(_) | Spec::Pack(_) | Spec::Sort(_) | Spec::Compact(_) | Spec::Suppress(_) => true,
+            Spec::Conv(_)
+            | Spec::Winograd(_)
+            | Spec::Depthwise(_)
+            | Spec::Ring(_)
+            | Spec::WeightGradient(_)
+            | Spec::ChannelWeightGradient(_)
+            | Spec::Gate(_)
+            | Spec::Gemv(_)
+            | Spec::Mean(_)
+            | Spec::Pool(_)
+            | Spec::Softmax(_)
+            | Spec::ScaleWeights(_) => false,
+        };
+        let narrow = self.arguments.iter().any(|argument| argument.element == DType::BF16);
+        if narrow && !moves { FloatMode::Flush } else { FloatMode::Ieee }
+    }
 }
 
 impl PartialEq for Kernel {

@@ -18,7 +18,7 @@ pub use verify::{verify, verify_placed};
 
 pub use constants::{Contents, Generated, PackedConstant, Pool};
 
-use fornax_runtime::VariableKind;
+use fornax_runtime::{FloatMode, VariableKind};
 
 use crate::kernels::Kernel;
 use crate::target::Target;
@@ -217,6 +217,12 @@ impl Plan {
         }
     }
 
+    /// What becomes of subnormal numbers while it runs: zeros, if a kernel of its own has them so.
+    pub fn float_mode(&self) -> FloatMode {
+        let flushes = |step: &KernelCall| step.kernel.float_mode() == FloatMode::Flush;
+        if self.steps.iter().any(flushes) { FloatMode::Flush } else { FloatMode::Ieee }
+    }
+
     /// Bytes of all packed constants.
     pub fn constant_bytes(&self) -> usize {
         self.constants.iter().map(|c| c.bytes).sum()
@@ -274,6 +280,32 @@ mod tests {
         let kernel = Kernel::new(spec, &target);
         let step = KernelCall { kernel, operands: Vec::new(), node: "n".into(), origins: Vec::new() };
         (step.kernel.chunks, step.grain(&target))
+    }
+
+    /// The text of a plan of one convolution, all of whose operands are inputs.
+    fn product(element: &str, run: &str, mode: &str) -> String {
+        let name = format!("{element}_conv_n1c32h1w20m40_o1x20k1x1s1x1p0x0{run}_bias");
+        let kernel = Kernel::new(crate::kernels::text::spec(&name).unwrap(), &"x86-64-v3".parse().unwrap());
+        format!(
+            "plan @product for x86-64-v3\narena 0 bytes, scratch 0 bytes, constants 0 bytes{mode}\n\
+             {name}(x=in0, weights=in1, bias=in2, y=out0) chunks={} {}  ; product\nin0 = \"x\" : {element}[20,32]\n\
+             in1 = \"weights\" : {element}[48,32]\nin2 = \"bias\" : f32[48]\nout0 = \"y\" : {element}[20,40]\n",
+            kernel.chunks, kernel.schedule
+        )
+    }
+
+    #[test]
+    fn the_mode_of_subnormals_follows_from_the_kernels() {
+        let flushed = ", subnormals flushed";
+        for (element, run, mode) in [("bf16", "r32", flushed), ("bf16", "", flushed), ("f32", "", ""), ("f16", "", "")]
+        {
+            let text = product(element, run, mode);
+            let plan = parse(&text).unwrap();
+            assert_eq!((plan.float_mode() == FloatMode::Flush, plan.to_string()), (!mode.is_empty(), text));
+            let other = if mode.is_empty() { flushed } else { "" };
+            let error = parse(&product(element, run, other)).unwrap_err().to_string();
+            assert!(error.contains("subnormals flushed"), "{error}");
+        }
     }
 
     #[test]

@@ -289,8 +289,9 @@ records! {
         inputs: u32,
         /// Number of outputs.
         outputs: u32,
-        /// Zero.
-        reserved: u32,
+        /// 1 if kernels run with subnormals as zeros ([`crate::FloatMode::Flush`]), 0 if not; the same in every binding, as the entry
+        /// functions set one mode.
+        flush: u32,
     }
 
     /// One binding on one level.

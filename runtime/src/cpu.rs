@@ -1,7 +1,7 @@
 //! The state that kernels need a thread in, and the processors it may run on.
 //!
 //! [`float_environment`] gives every thread the same rounding, so that results do not depend on what the host program did to its
-//! own.
+//! own; its [`FloatMode`] is a property of the program that runs.
 #![allow(unsafe_code, reason = "reads and writes the floating-point control register")]
 
 use std::arch::asm;
@@ -9,30 +9,63 @@ use std::marker::PhantomData;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
+use crate::levels::Arch;
 use crate::sync::available_parallelism;
 
-/// Rounding to nearest, subnormals kept, every exception masked.
-#[cfg(target_arch = "x86_64")]
-const FLOAT_CONTROL: u64 = 0x1f80;
-/// Rounding to nearest, subnormals kept, no exception traps.
-#[cfg(target_arch = "aarch64")]
-const FLOAT_CONTROL: u64 = 0;
+/// What becomes of subnormal numbers while a program runs. Everything else is alike: rounding to nearest, nothing trapped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum FloatMode {
+    /// They are what they are.
+    #[default]
+    Ieee,
+    /// They are zero, as operands and as results: what matrix units do, whatever they are told.
+    Flush,
+}
+
+impl FloatMode {
+    /// The control register: rounding to nearest, every exception masked, flags clear.
+    pub const fn control(self, arch: Arch) -> u32 {
+        match (arch, self) {
+            (Arch::X86_64, FloatMode::Ieee) => 0x1f80,
+            // Flush to zero, and denormals are zero.
+            (Arch::X86_64, FloatMode::Flush) => 0x1f80 | 1 << 15 | 1 << 6,
+            (Arch::Aarch64, FloatMode::Ieee) => 0,
+            (Arch::Aarch64, FloatMode::Flush) => 1 << 24,
+        }
+    }
+
+    /// Sets this thread's control register, whatever was in it.
+    fn set(self) {
+        write_float_control(u64::from(self.control(Arch::HOST)));
+    }
+}
 
 /// Puts the floating-point state of this thread back when dropped, on the thread that made it.
 #[must_use = "the state is put back at once if the guard is not kept"]
 pub struct FloatGuard {
     saved: u64,
+    mode: FloatMode,
     /// The state is the thread's, so the guard must not leave it.
     not_send: PhantomData<*const ()>,
 }
 
-/// Sets this thread to round to nearest, keep subnormals and trap nothing, until the guard is dropped.
+/// Sets this thread to round to nearest, trap nothing and treat subnormals as `mode` says, until the guard is dropped.
 ///
 /// Guards nest; drop them in reverse order.
-pub fn float_environment() -> FloatGuard {
+pub fn float_environment(mode: FloatMode) -> FloatGuard {
     let saved = read_float_control();
-    write_float_control(FLOAT_CONTROL);
-    FloatGuard { saved, not_send: PhantomData }
+    mode.set();
+    FloatGuard { saved, mode, not_send: PhantomData }
+}
+
+impl FloatGuard {
+    /// Changes the mode of the thread, at no cost where it is `mode` already.
+    pub(crate) fn change(&mut self, mode: FloatMode) {
+        if mode != self.mode {
+            mode.set();
+            self.mode = mode;
+        }
+    }
 }
 
 impl Drop for FloatGuard {
@@ -108,12 +141,12 @@ fn write_float_control(value: u64) {
     #[cfg(target_arch = "x86_64")]
     {
         let mxcsr = value as u32;
-        // SAFETY: loads MXCSR from a local; the value is the architecture's default or one that was read from there, so
+        // SAFETY: loads MXCSR from a local; the value is that of a mode or one that was read from there, so
         // no reserved bit is set. Calls of kernels stay on their side of it, as it may touch memory.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack)) };
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: writes a register of this thread with its default or a value that was read from it.
+    // SAFETY: writes a register of this thread with the value of a mode or one that was read from it.
     unsafe {
         asm!("msr fpcr, {}", in(reg) value, options(nostack, preserves_flags));
     }
@@ -179,21 +212,22 @@ mod tests {
 
     #[test]
     fn the_float_environment_is_set_and_put_back() {
-        #[cfg(target_arch = "x86_64")]
-        let odd = FLOAT_CONTROL | 0x8000 | 0x0040 | 0x2000; // flush to zero, denormals are zero, round down
-        #[cfg(target_arch = "aarch64")]
-        let odd = 1 << 24 | 0b10 << 22; // flush to zero, round down
+        let [ieee, flush] = [FloatMode::Ieee, FloatMode::Flush].map(|mode| u64::from(mode.control(Arch::HOST)));
+        let odd = flush | if cfg!(target_arch = "x86_64") { 0x2000 } else { 0b10 << 22 }; // round down
         let original = read_float_control();
         write_float_control(odd);
-        let guard = float_environment();
+        let guard = float_environment(FloatMode::Ieee);
         let inside = read_float_control();
-        let nested = float_environment();
+        let mut nested = float_environment(FloatMode::Flush);
+        let inside_nested = read_float_control();
+        nested.change(FloatMode::Ieee);
+        let changed = read_float_control();
         drop(nested);
         let after_nested = read_float_control();
         drop(guard);
         let after = read_float_control();
         write_float_control(original);
-        assert_eq!((inside, after_nested, after), (FLOAT_CONTROL, FLOAT_CONTROL, odd));
+        assert_eq!((inside, inside_nested, changed, after_nested, after), (ieee, flush, ieee, ieee, odd));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::abi::ALIGN;
 use crate::arena::{Block, copy_to_zeroed};
+use crate::cpu::{FloatGuard, float_environment};
 use crate::error::Error;
 use crate::pool::Pool;
 use crate::program::{Arg, Program, Step};
@@ -222,6 +223,11 @@ impl Bound<'_> {
         self.first_step..self.program().steps().len()
     }
 
+    /// Puts this thread into the mode that the steps need.
+    pub fn float_environment(&self) -> FloatGuard {
+        float_environment(self.program().float_mode())
+    }
+
     fn program(&self) -> &Program {
         &self.frame.programs[self.at].program
     }
@@ -235,7 +241,7 @@ impl Bound<'_> {
     pub fn run_step(&self, step: usize) {
         let (frame, at): (&Frame, usize) = (self.frame, self.at);
         let Step { chunks, grain, .. } = self.program().steps()[step];
-        frame.pool.run(chunks, grain, &|begin, end, worker| {
+        frame.pool.run_in(self.program().float_mode(), chunks, grain, &|begin, end, worker| {
             // SAFETY: this is a worker of the frame's pool in a region over the step's chunks, while `self` is borrowed.
             unsafe { frame.call(at, step, begin, end, worker) };
         });
@@ -245,7 +251,7 @@ impl Bound<'_> {
     pub fn run_step_traced(&self, step: usize, timeline: &Timeline) {
         let (frame, at): (&Frame, usize) = (self.frame, self.at);
         let Step { chunks, grain, .. } = self.program().steps()[step];
-        frame.pool.run(chunks, grain, &|begin, end, worker| {
+        frame.pool.run_in(self.program().float_mode(), chunks, grain, &|begin, end, worker| {
             let from = Instant::now();
             // SAFETY: as in `run_step`.
             unsafe { frame.call(at, step, begin, end, worker) };

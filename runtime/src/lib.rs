@@ -41,7 +41,9 @@ mod variables;
 
 pub use abi::{ABI_VERSION, ALIGN, KernelFn};
 pub use arena::{is_zero, keep_large_memory_apart, return_free_memory};
-pub use cpu::{FloatGuard, allowed_cpus, available_threads, float_environment, model_name, pin_current_thread};
+pub use cpu::{
+    FloatGuard, FloatMode, allowed_cpus, available_threads, float_environment, model_name, pin_current_thread,
+};
 pub use dtype::DType;
 pub use error::{Error, PortKind};
 pub use extent::{LiveOutput, cut_outputs, extent_name, live_outputs};

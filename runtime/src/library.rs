@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::artifact::{Note, WeightsHead};
+use crate::cpu::FloatMode;
 use crate::error::Error;
 use crate::features::CpuFeatures;
 use crate::levels::Level;
@@ -194,6 +195,11 @@ impl Library {
         }
         let (tables, kernels, sections) = (Arc::clone(tables), Arc::clone(kernels), sections.clone());
         Ok(Library(Arc::new(Inner { tables, kernels, weights, place: None, sections })))
+    }
+
+    /// What becomes of subnormal numbers while its programs run; the same for all of them.
+    pub fn float_mode(&self) -> FloatMode {
+        self.0.tables.bindings.first().map(|ports| ports.float_mode).unwrap_or_default()
     }
 
     /// Every level that the library has code for, in order of preference.

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::cpu::{allowed_cpus, available_threads, current_cpu, first_sibling, float_environment, pin_current_thread};
+use crate::cpu::{
+    FloatMode, allowed_cpus, available_threads, current_cpu, first_sibling, float_environment, pin_current_thread,
+};
 use crate::error::Error;
 use crate::region::Region;
 use crate::sync::{Arc, AtomicBool, Builder, JoinHandle, Ordering, Padded, park, spin_loop};
@@ -135,11 +137,16 @@ impl Pool {
     /// # Panics
     /// If `body` panics, so does this, after the calls under way have returned.
     pub fn run(&self, chunks: u32, grain: u32, body: &(dyn Fn(u32, u32, usize) + Sync)) {
+        self.run_in(FloatMode::Ieee, chunks, grain, body);
+    }
+
+    /// [`Pool::run`] with the workers in `mode`; the caller sees to its own thread.
+    pub(crate) fn run_in(&self, mode: FloatMode, chunks: u32, grain: u32, body: &(dyn Fn(u32, u32, usize) + Sync)) {
         if chunks == 0 {
             return;
         }
         let alone = chunks <= grain.max(1) || self.workers.is_empty();
-        if alone || !self.shared.region.try_run(chunks, grain, body, |helpers| self.wake(helpers)) {
+        if alone || !self.shared.region.try_run((chunks, grain), mode, body, |helpers| self.wake(helpers)) {
             body(0, chunks, 0);
         }
     }
@@ -207,9 +214,9 @@ impl Shared {
             // A refusal costs speed only.
             let _ = pin_current_thread(cpu);
         }
-        let _float = float_environment();
+        let mut float = float_environment(FloatMode::Ieee);
         while self.wait_for_work(worker) {
-            self.region.work(worker);
+            self.region.work(worker, |mode| float.change(mode));
         }
     }
 

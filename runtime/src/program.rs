@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::abi::{ALIGN, KernelFn};
 use crate::arena::Block;
+use crate::cpu::FloatMode;
 use crate::error::{Error, PortKind};
 use crate::features::{CpuFeatures, HostProof};
 use crate::map::PrivateMap;
@@ -159,6 +160,8 @@ pub struct ProgramParts {
     pub constants: ConstantPool,
     /// Parameters and states.
     pub state: StateParts,
+    /// What becomes of subnormal numbers in all of the steps.
+    pub float_mode: FloatMode,
     /// Keeps the memory that the kernels' code is in.
     pub code: Box<dyn Any + Send + Sync>,
 }
@@ -267,6 +270,11 @@ impl Program {
     /// Parameters and states.
     pub fn state(&self) -> &StateParts {
         &self.parts.state
+    }
+
+    /// What becomes of subnormal numbers while it runs.
+    pub fn float_mode(&self) -> FloatMode {
+        self.parts.float_mode
     }
 
     /// The arguments of a step begin here in a table of the arguments of all steps.

@@ -1,6 +1,7 @@
 //! One parallel region at a time: a borrowed body, run over units of chunks by whichever threads come.
 //!
-//! In: a body and a number of chunks. Out: every chunk run exactly once, and no thread inside the body any more.
+//! In: a body, a number of chunks, and the floating-point mode that threads need for it. Out: every chunk run exactly once, and no thread
+//! inside the body any more.
 //!
 //! The claim word holds (epoch, first unit left, units left). Even workers claim the first unit left, odd ones the last, so that
 //! each of two threads works on neighbouring units, and in the next region on much the same part of the data, which its own
@@ -18,7 +19,10 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Mutex, Ordering, Padded, lock, spin_loop, try_lock, yield_now};
+use crate::cpu::FloatMode;
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Mutex, Ordering, Padded, lock, spin_loop, try_lock, yield_now,
+};
 
 /// What a region runs: chunks `begin..end` on worker `w`.
 pub(crate) type Body<'a> = dyn Fn(u32, u32, usize) + Sync + 'a;
@@ -36,6 +40,7 @@ struct Unit {
     body: *const &'static Body<'static>,
     begin: u32,
     end: u32,
+    mode: FloatMode,
 }
 
 /// Room for one open region.
@@ -49,6 +54,8 @@ pub(crate) struct Region {
     body: AtomicPtr<&'static Body<'static>>,
     chunks: AtomicU32,
     grain: AtomicU32,
+    /// Whether subnormals are zero in the body.
+    flush: AtomicBool,
     /// Held by the opener.
     turn: Mutex<()>,
     /// The first panic of the open region.
@@ -63,23 +70,30 @@ impl Region {
         self.claims.0.load(Ordering::SeqCst) & UNIT_MASK != 0
     }
 
-    /// Runs `body` over `0..chunks` in units of `grain`, taking part as worker 0; `opened` is told how many other
-    /// workers could help. Returns false, having done nothing, if another region is open. A panic of the body comes out
+    /// Runs `body` over `0..chunks` in units of `grain`, taking part as worker 0, in `mode`, which this thread is in already; `opened` is told
+    /// how many other workers could help. Returns false, having done nothing, if another region is open. A panic of the body comes out
     /// here, after every unit that had begun has ended; units not begun are dropped.
-    pub fn try_run(&self, chunks: u32, grain: u32, body: &Body<'_>, opened: impl FnOnce(u32)) -> bool {
+    pub fn try_run(
+        &self,
+        (chunks, grain): (u32, u32),
+        mode: FloatMode,
+        body: &Body<'_>,
+        opened: impl FnOnce(u32),
+    ) -> bool {
         let Some(turn) = try_lock(&self.turn) else { return false };
         let grain = grain.max(1).max(chunks.div_ceil(UNIT_MASK as u32));
         let units = u64::from(chunks.div_ceil(grain));
         self.body.store((&raw const body).cast_mut().cast(), Ordering::Relaxed);
         self.chunks.store(chunks, Ordering::Relaxed);
         self.grain.store(grain, Ordering::Relaxed);
+        self.flush.store(mode == FloatMode::Flush, Ordering::Relaxed);
         self.done.0.store(0, Ordering::Relaxed);
         let epoch = (self.claims.0.load(Ordering::Relaxed) >> EPOCH_SHIFT).wrapping_add(1);
         self.claims.0.store((epoch << EPOCH_SHIFT) | units, Ordering::SeqCst);
         {
             let _close = Close { region: self, units };
             opened((units as u32).saturating_sub(1));
-            self.work(0);
+            self.work(0, |_| ());
         }
         let panic = lock(&self.panic).take();
         drop(turn);
@@ -89,12 +103,13 @@ impl Region {
         true
     }
 
-    /// Claims and runs units as worker `worker` until none are left.
-    pub fn work(&self, worker: usize) {
+    /// Claims and runs units as worker `worker` until none are left. `enter` is told the mode of each before it runs.
+    pub fn work(&self, worker: usize, mut enter: impl FnMut(FloatMode)) {
         let mut word = self.claims.0.load(Ordering::Acquire);
         while word & UNIT_MASK != 0 {
             match self.claim(word, worker) {
                 Ok(unit) => {
+                    enter(unit.mode);
                     self.run_unit(&unit, worker);
                     word = self.claims.0.load(Ordering::Acquire);
                 }
@@ -108,12 +123,13 @@ impl Region {
         let body = self.body.load(Ordering::Relaxed);
         let chunks = self.chunks.load(Ordering::Relaxed);
         let grain = self.grain.load(Ordering::Relaxed);
+        let mode = if self.flush.load(Ordering::Relaxed) { FloatMode::Flush } else { FloatMode::Ieee };
         let (first, left) = ((word >> UNIT_BITS & UNIT_MASK) as u32, (word & UNIT_MASK) as u32);
         let (unit, rest) =
             if worker.is_multiple_of(2) { (first, word + (1 << UNIT_BITS) - 1) } else { (first + left - 1, word - 1) };
         self.claims.0.compare_exchange_weak(word, rest, Ordering::AcqRel, Ordering::Acquire)?;
         let begin = unit * grain;
-        Ok(Unit { body, begin, end: begin.saturating_add(grain).min(chunks) })
+        Ok(Unit { body, begin, end: begin.saturating_add(grain).min(chunks), mode })
     }
 
     /// Runs a claimed unit and counts it.
@@ -176,7 +192,7 @@ mod tests {
         for (chunks, grain) in [(1, 1), (7, 3), (8, 4), (5, 100), (u32::MAX, 1 << 28), (u32::MAX, u32::MAX)] {
             let seen = Mutex::new(Vec::new());
             let region = Region::default();
-            assert!(region.try_run(chunks, grain, &|b, e, w| lock(&seen).push((b, e, w)), |_| ()));
+            assert!(region.try_run((chunks, grain), FloatMode::Ieee, &|b, e, w| lock(&seen).push((b, e, w)), |_| ()));
             let seen = lock(&seen);
             let mut next = 0;
             for &(begin, end, worker) in seen.iter() {
@@ -194,9 +210,9 @@ mod tests {
         let region = Region::default();
         let inner = Mutex::new(None);
         assert!(region.try_run(
-            1,
-            1,
-            &|_, _, _| *lock(&inner) = Some(region.try_run(1, 1, &|_, _, _| (), |_| ())),
+            (1, 1),
+            FloatMode::Ieee,
+            &|_, _, _| *lock(&inner) = Some(region.try_run((1, 1), FloatMode::Ieee, &|_, _, _| (), |_| ())),
             |_| ()
         ));
         assert_eq!(*lock(&inner), Some(false));
@@ -208,8 +224,8 @@ mod tests {
         let word = || region.claims.0.load(Ordering::SeqCst);
         let stale = AtomicU64::new(0);
         assert!(region.try_run(
-            4,
-            1,
+            (4, 1),
+            FloatMode::Ieee,
             &|_, _, _| _ = stale.compare_exchange(0, word(), Ordering::SeqCst, Ordering::SeqCst),
             |_| ()
         ));
@@ -222,16 +238,17 @@ mod tests {
                 claimed.fetch_add(1, Ordering::SeqCst);
             }
         };
-        assert!(region.try_run(4, 1, &late, |_| ()));
+        assert!(region.try_run((4, 1), FloatMode::Ieee, &late, |_| ()));
         assert_eq!(claimed.into_inner(), 0);
     }
 
     #[test]
     fn a_panic_before_the_first_unit_closes_the_region() {
         let region = Region::default();
-        let open = || region.try_run(4, 1, &|_, _, _| unreachable!(), |_| resume_unwind(Box::new(())));
+        let open =
+            || region.try_run((4, 1), FloatMode::Ieee, &|_, _, _| unreachable!(), |_| resume_unwind(Box::new(())));
         assert!(catch_unwind(AssertUnwindSafe(open)).is_err());
-        assert!(region.try_run(1, 1, &|_, _, _| (), |_| ()));
+        assert!(region.try_run((1, 1), FloatMode::Ieee, &|_, _, _| (), |_| ()));
     }
 
     /// Panics when it is dropped.
@@ -260,14 +277,14 @@ mod tests {
                 while !region.has_work() {
                     yield_now();
                 }
-                region.work(1);
+                region.work(1, |_| ());
             });
-            let caught = catch_unwind(AssertUnwindSafe(|| region.try_run(2, 1, &body, |_| ())));
+            let caught = catch_unwind(AssertUnwindSafe(|| region.try_run((2, 1), FloatMode::Ieee, &body, |_| ())));
             assert!(worker.join().is_ok(), "the worker outlives the panics");
             caught
         });
         assert!(caught.unwrap_err().downcast::<Bomb>().map(|bomb| std::mem::forget(*bomb)).is_ok());
-        assert!(region.try_run(1, 1, &|_, _, _| (), |_| ()));
+        assert!(region.try_run((1, 1), FloatMode::Ieee, &|_, _, _| (), |_| ()));
     }
 
     #[test]
@@ -276,8 +293,8 @@ mod tests {
         let count = AtomicU32::new(0);
         let run = || {
             region.try_run(
-                10,
-                1,
+                (10, 1),
+                FloatMode::Ieee,
                 &|begin, _, _| {
                     count.fetch_add(1, Ordering::Relaxed);
                     assert!(begin < 3, "unit 3");
@@ -287,6 +304,6 @@ mod tests {
         };
         assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
         assert_eq!(count.load(Ordering::Relaxed), 4);
-        assert!(region.try_run(2, 1, &|_, _, _| (), |_| ()));
+        assert!(region.try_run((2, 1), FloatMode::Ieee, &|_, _, _| (), |_| ()));
     }
 }

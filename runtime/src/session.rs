@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::cpu::{available_threads, float_environment};
+use crate::cpu::available_threads;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::library::Library;
@@ -95,7 +95,7 @@ impl Session {
     /// As there; [`Error::ProgramIndex`] if there are fewer.
     pub fn run_program(&mut self, at: usize, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), Error> {
         let bound = self.frame.bind(at, inputs, outputs)?;
-        let _float = float_environment();
+        let _float = bound.float_environment();
         for step in bound.steps() {
             bound.run_step(step);
         }
@@ -133,7 +133,7 @@ impl Session {
             return Err(Error::TimesLength { expected, found: times_ns.len() });
         }
         let bound = self.frame.bind(at, inputs, outputs)?;
-        let _float = float_environment();
+        let _float = bound.float_environment();
         times_ns.fill(0);
         let mut begun = Instant::now();
         for step in bound.steps() {
@@ -160,7 +160,7 @@ impl Session {
             return Err(Error::TimelineSize { expected_steps, expected_threads, steps, threads });
         }
         let bound = self.frame.bind(0, inputs, outputs)?;
-        let _float = float_environment();
+        let _float = bound.float_environment();
         timeline.begin();
         for step in bound.steps() {
             bound.run_step_traced(step, timeline);

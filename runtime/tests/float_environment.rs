@@ -1,4 +1,4 @@
-//! Kernels run with subnormals and rounding to nearest, whatever the host has set, and the host gets its setting back.
+//! Kernels run with rounding to nearest, and subnormals as their program says, whatever the host has set, and the host gets its setting back.
 #![allow(unsafe_code, reason = "changes the floating-point control register as a host might")]
 
 #[macro_use]
@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fornax_runtime::{Arg, ConstantPool, DType, Pool, Port, ProgramParts, Session, StateParts, Tensor};
+use fornax_runtime::{Arg, ConstantPool, DType, FloatMode, Pool, Port, ProgramParts, Session, StateParts, Tensor};
 use support::{program, step};
 
 /// Chunks of the test's step, and threads of its pool: each thread is held in one chunk until all have begun.
@@ -56,10 +56,10 @@ fn set_float_control(control: Option<u64>) -> u64 {
     }
 }
 
-#[test]
-fn every_thread_keeps_subnormals_and_rounds_to_nearest() {
+/// The program of `mode`.
+fn parts(mode: FloatMode) -> ProgramParts {
     let port = |name: &str, elements| Port { name: name.to_owned(), dtype: DType::F32, shape: [elements].into() };
-    let parts = ProgramParts {
+    ProgramParts {
         steps: vec![step(product_and_sum, "product_and_sum", vec![Arg::Input(0), Arg::Output(0)], THREADS)],
         prologue: 0,
         inputs: vec![port("x", 2)],
@@ -68,24 +68,36 @@ fn every_thread_keeps_subnormals_and_rounds_to_nearest() {
         scratch_bytes: 0,
         constants: ConstantPool::zeroed(0).unwrap(),
         state: StateParts::default(),
+        float_mode: mode,
         code: Box::new(()),
-    };
+    }
+}
+
+#[test]
+fn every_thread_treats_subnormals_as_the_program_says_and_rounds_to_nearest() {
     let (a, b) = (f32::MIN_POSITIVE, 0.75);
     let expected = [std::hint::black_box(a) * b, std::hint::black_box(a) + b];
     assert!(expected[0].is_subnormal() && expected[1] == b);
-    let program = program(parts).unwrap();
+    let programs = [FloatMode::Ieee, FloatMode::Flush].map(|mode| program(parts(mode)).unwrap());
     let x = Tensor::from_f32([2], &[a, b]).unwrap();
 
     // New threads inherit the setting, so the workers of this pool are born with it.
     let before = set_float_control(None);
     let pool = Arc::new(Pool::new(THREADS as usize, false).unwrap());
-    let mut session = Session::new(program, pool).unwrap();
-    let mut outputs = session.outputs().unwrap();
-    let result = session.run(&[&x], &mut outputs);
+    let mut session = Session::of(programs.to_vec(), pool).unwrap();
+    let runs = [0, 1, 0].map(|at| {
+        BEGUN.store(0, Ordering::SeqCst);
+        let mut outputs = session.outputs().unwrap();
+        let result = session.run_program(at, &[&x], &mut outputs);
+        (at, result, outputs)
+    });
     let host_product = std::hint::black_box(a) * std::hint::black_box(b);
     set_float_control(Some(before));
 
-    result.unwrap();
-    assert_eq!(outputs[0].as_f32().unwrap(), expected.repeat(THREADS as usize));
+    for (at, result, outputs) in runs {
+        result.unwrap();
+        let expected = if at == 0 { expected } else { [0.0, b] };
+        assert_eq!(outputs[0].as_f32().unwrap(), expected.repeat(THREADS as usize), "program {at}");
+    }
     assert_eq!(host_product, 0.0, "the host's own setting is back after the run");
 }

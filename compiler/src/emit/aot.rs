@@ -23,6 +23,7 @@ mod weights;
 use std::collections::HashMap;
 
 use fornax_ir::types::Constant;
+use fornax_runtime::FloatMode;
 use fornax_runtime::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP};
 use fornax_runtime::packing::Packing;
 
@@ -117,8 +118,24 @@ impl<'a> Network<'a> {
         tables::check_limits(&all)?;
         weights::check_state(&all)?;
         self.step.map_or(Ok(()), |step| step.check(self.plans))?;
+        check_float_mode(&all)?;
         Ok(all)
     }
+}
+
+/// Refuses plans of which some flush subnormals and others keep them: the entry functions set one mode for all.
+///
+/// # Errors
+/// [`Error::Plan`].
+fn check_float_mode(plans: &[&Plan]) -> Result<()> {
+    let modes = plans.iter().map(|plan| plan.float_mode());
+    let [kept, flushed] = [FloatMode::Ieee, FloatMode::Flush].map(|mode| modes.clone().filter(|m| *m == mode).count());
+    if kept > 0 && flushed > 0 {
+        let what =
+            format!("a library: expected one precision of all plans, found {flushed} with bf16 of {}", plans.len());
+        return Err(Error::Plan(vec![what]));
+    }
+    Ok(())
 }
 
 /// Code and weights, before they are put into a file.
@@ -251,7 +268,8 @@ impl Compiled<'_> {
         let arch = first.target.arch();
         let state = !first.variables.is_empty();
         let step = self.network.step;
-        let shape = entry::EntryOptions { arch, embedded: embed, simple: header::simple(first), state, step };
+        let (simple, float_mode) = (header::simple(first), first.float_mode());
+        let shape = entry::EntryOptions { arch, embedded: embed, simple, state, step, float_mode };
         Ok(ObjectImage {
             arch,
             format: self.network.format_version(),

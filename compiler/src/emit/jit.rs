@@ -162,6 +162,7 @@ fn program(
         scratch_bytes: plan.scratch_bytes,
         constants,
         state: super::state(plan, initial),
+        float_mode: plan.float_mode(),
         code: Box::new(executable),
     };
     verify_placed(plan)?;
@@ -209,7 +210,7 @@ pub(crate) fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8
     let (_executable, entries) = install(&code)?;
     let mut pointers: Vec<*mut u8> = buffers.iter_mut().map(|b| b.as_mut_ptr()).collect();
     let mut scratch = vec![0u128; kernel.scratch.div_ceil(16) + 1];
-    let _environment = fornax_runtime::float_environment();
+    let _environment = fornax_runtime::float_environment(kernel.float_mode());
     let mut begin = 0;
     while begin < kernel.chunks {
         let end = kernel.chunks.min(begin.saturating_add(per_call.max(1)));

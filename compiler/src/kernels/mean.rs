@@ -217,7 +217,10 @@ mod tests {
             let plain = |v: Vec<f32>| {
                 v.iter().map(|v| if v.is_nan() { None } else { Some((v + 0.0).to_bits()) }).collect::<Vec<_>>()
             };
-            let rounded = testing::rounded(element, &numbers);
+            // Subnormal numbers are zero where elements are `bf16`.
+            let flushes = |v: &f32| element == DType::BF16 && v.is_subnormal();
+            let kept: Vec<f32> = numbers.iter().map(|v| if flushes(v) { 0.0 } else { *v }).collect();
+            let rounded = testing::rounded(element, &kept);
             let narrowed = testing::run(spec(element, DType::F32, [1, 1, 1, numbers.len()]), &[&numbers]).remove(0);
             assert!(plain(narrowed) == plain(rounded.clone()), "{element} from f32");
             let widened = testing::run(spec(DType::F32, element, [1, 1, 1, numbers.len()]), &[&rounded]).remove(0);

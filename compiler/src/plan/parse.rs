@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use super::print::FLUSHED;
 use super::{
     AxisOrder, Buffer, BufferId, BufferView, ConstId, KernelCall, Operand, PackedConstant, Placement, Plan, Port,
     Variable, ViewId, verify,
@@ -16,7 +17,7 @@ use crate::kernels::text::{self, Words};
 use crate::kernels::{Kernel, Spec};
 use crate::target::Target;
 use fornax_ir::types::{Constant, DType, Payload, TensorType};
-use fornax_runtime::VariableKind;
+use fornax_runtime::{FloatMode, VariableKind};
 
 /// Largest number of a value that is read: each has a record.
 const VALUES: usize = 1 << 20;
@@ -62,7 +63,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn plan(&mut self) -> Result<Plan> {
-        let mut plan = self.head()?;
+        let (mut plan, flushed) = self.head()?;
         plan.variables = self.while_some(|_, line| variable(line))?;
         plan.constants = self.while_some(constant)?;
         let calls: Vec<Call<'a>> = self.while_some(call)?;
@@ -95,7 +96,13 @@ impl<'a> Parser<'a> {
             let line = update.line;
             memory.update(update).map_err(|expected| fault_of(line, expected))?;
         }
-        Ok(plan)
+        // The mode follows from the kernels.
+        let mode = if plan.float_mode() == FloatMode::Flush { "subnormals flushed" } else { "no subnormals flushed" };
+        match flushed {
+            (line, true) if plan.float_mode() == FloatMode::Ieee => Err(fault(line, mode, "subnormals flushed")),
+            (line, false) if plan.float_mode() == FloatMode::Flush => Err(fault(line, mode, "no mode")),
+            _ => Ok(plan),
+        }
     }
 
     fn peek(&self) -> Option<(usize, &'a str)> {
@@ -129,8 +136,8 @@ impl<'a> Parser<'a> {
         Ok(found)
     }
 
-    /// The first two lines.
-    fn head(&mut self) -> Result<Plan> {
+    /// The first two lines; the number of the second, and whether it says that subnormals are flushed.
+    fn head(&mut self) -> Result<(Plan, (usize, bool))> {
         let (line, text) = self.next()?;
         let head = text.strip_prefix("plan @").and_then(|rest| rest.rsplit_once(" for "));
         let (name, target) = head.ok_or_else(|| fault(line, "plan @name for target", text))?;
@@ -146,7 +153,7 @@ impl<'a> Parser<'a> {
         };
         let prologue = text.split(", ").find_map(|part| part.strip_prefix("prologue ")?.strip_suffix(" steps"));
         let prologue = prologue.map_or(Ok(0), str::parse).map_err(|_| fault(line, "prologue 1 steps", text))?;
-        Ok(Plan {
+        let plan = Plan {
             name: unquoted(name).map_err(|e| fault_of(line, e))?,
             target,
             inputs: Vec::new(),
@@ -161,7 +168,8 @@ impl<'a> Parser<'a> {
             arena_bytes: *arena_bytes,
             scratch_bytes: *scratch_bytes,
             remarks: Vec::new(),
-        })
+        };
+        Ok((plan, (line, text.ends_with(FLUSHED))))
     }
 
     /// The lines of a nest: `kernel name`, then the nest.

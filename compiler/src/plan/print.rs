@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan @net for x86-64-v3
-//! arena 4096 bytes, scratch 0 bytes, constants 128 bytes              then the state's, and how many steps the prologue has
+//! arena 4096 bytes, scratch 0 bytes, constants 128 bytes              then the state's, how many steps the prologue has, and "subnormals flushed"
 //! @0 = f32[32] 5f3c…  padded to 32 : 128 bytes  ; stem.bias           what a constant is made of, the parameters it stands for
 //! f32_mul_1024_h…(x=in0, y=arena+0) chunks=1 Split { … }  ; node      a step: kernel, operands, schedule, the node it belongs to
 //! in0 = "image" : f32[1,3,224,224]                                    the ports
@@ -20,6 +20,10 @@ use std::fmt;
 
 use super::{Operand, Placement, Plan, Variable};
 use fornax_ir::graph::print::quoted;
+use fornax_runtime::FloatMode;
+
+/// What ends the second line of a plan of [`FloatMode::Flush`].
+pub(super) const FLUSHED: &str = ", subnormals flushed";
 
 /// A name as it is; in quotes if it would not stay on its line.
 pub(super) fn inline(name: &str) -> String {
@@ -41,6 +45,9 @@ impl fmt::Display for Plan {
         }
         if self.prologue > 0 {
             write!(f, ", prologue {} steps", self.prologue)?;
+        }
+        if self.float_mode() == FloatMode::Flush {
+            write!(f, "{FLUSHED}")?;
         }
         writeln!(f)?;
         for Variable { kind, name, offset, initial } in &self.variables {

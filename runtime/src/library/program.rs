@@ -31,6 +31,7 @@ pub(super) fn program(library: &Inner, binding: usize, position: usize) -> Resul
         constants: constants
             .ok_or_else(|| super::damaged(&tables.path, "weights", "multiples of 64", weights.len()))?,
         state: tables.state.clone(),
+        float_mode: ports.float_mode,
         code: Box::new(Arc::clone(kernels)),
     };
     // SAFETY: the user of `Library` answers for the file being one that the compiler wrote, and for nobody changing it in place: the docs

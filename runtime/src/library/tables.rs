@@ -14,6 +14,7 @@ use crate::artifact::{
     self, Binding, FORMAT_VERSION, FORMAT_WITH_STEP, Head, MAX_PORTS, Plan, STEP_BINDINGS, Sample, StateTable, Status,
     StepTable, TABLES_MAGIC, WeightsHead,
 };
+use crate::cpu::FloatMode;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::levels::{Arch, Level};
@@ -72,6 +73,7 @@ impl Texts<'_> {
 pub(super) struct Ports {
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
+    pub float_mode: FloatMode,
 }
 
 /// The tables of one library.
@@ -176,7 +178,12 @@ impl Tables {
             let port = |port| self.decode_port(&port, dims, &mut texts);
             let mut all = rows.by_ref().map(port).collect::<Result<Vec<Port>, Error>>()?;
             let outputs = all.split_off(binding.inputs as usize);
-            decoded.push(Ports { inputs: all, outputs });
+            let float_mode = match binding.flush {
+                0 => FloatMode::Ieee,
+                1 => FloatMode::Flush,
+                other => return Err(damaged(&self.path, "mode of subnormals", "0 or 1", other)),
+            };
+            decoded.push(Ports { inputs: all, outputs, float_mode });
         }
         Ok(decoded)
     }

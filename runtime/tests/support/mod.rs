@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use fornax_runtime::{
-    Arg, ConstantPool, CpuFeatures, DType, Error, KernelFn, Port, Program, ProgramParts, StateParts, Step,
+    Arg, ConstantPool, CpuFeatures, DType, Error, FloatMode, KernelFn, Port, Program, ProgramParts, StateParts, Step,
 };
 
 /// Elements of a chunk.
@@ -78,6 +78,7 @@ pub fn parts(chunks: u32) -> ProgramParts {
         scratch_bytes: CHUNK * 4,
         constants,
         state: StateParts::default(),
+        float_mode: FloatMode::Ieee,
         code: Box::new(()),
     }
 }

@@ -14,6 +14,7 @@ mod step;
 
 use std::mem::offset_of;
 
+use fornax_runtime::FloatMode;
 use fornax_runtime::artifact::{
     Binding, FORMAT_VERSION, FORMAT_WITH_STATE, FORMAT_WITH_STEP, Head, StateTable, Status,
 };
@@ -134,6 +135,8 @@ pub struct EntryOptions<'a> {
     pub state: bool,
     /// What it is, if it holds a training step.
     pub step: Option<&'a StepSpec>,
+    /// What becomes of subnormal numbers in its kernels.
+    pub float_mode: FloatMode,
 }
 
 /// Writes the body of a function over its parameters.
@@ -206,7 +209,7 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
     }
     step.map_or(Ok(()), |step| of_step(step, &mut add))?;
     let mut machine = vec![
-        (Symbol::FloatEnter, "float_enter", machine::float_enter(arch)),
+        (Symbol::FloatEnter, "float_enter", machine::float_enter(arch, shape.float_mode)),
         (Symbol::FloatLeave, "float_leave", machine::float_leave(arch)),
     ];
     if x86 {

@@ -3,6 +3,8 @@
 //! In: an architecture. Out: the bytes of functions that [`super::entry`] calls, each with the instructions it holds next to it.
 //! They keep to System V and use no stack beyond the red zone, which a signal handler spares.
 
+use fornax_runtime::FloatMode;
+
 use crate::target::Arch;
 
 /// `fn(leaf, subleaf, out: *mut [u32; 4])`: eax, ebx, ecx, edx of `cpuid`.
@@ -29,19 +31,32 @@ pub const XGETBV: &[u8] = &[
     0xc3, // ret
 ];
 
-/// `fn() -> u32`: rounds to nearest, keeps subnormals, traps nothing; returns the state before.
-pub const fn float_enter(arch: Arch) -> &'static [u8] {
-    match arch {
-        Arch::X86_64 => &[
+/// `fn() -> u32`: rounds to nearest, traps nothing, keeps or flushes subnormals; returns the state before.
+pub const fn float_enter(arch: Arch, mode: FloatMode) -> &'static [u8] {
+    match (arch, mode) {
+        (Arch::X86_64, FloatMode::Ieee) => &[
             0x0f, 0xae, 0x5c, 0x24, 0xf8, // stmxcsr [rsp-8]
             0x8b, 0x44, 0x24, 0xf8, // mov eax, [rsp-8]
             0xc7, 0x44, 0x24, 0xf8, 0x80, 0x1f, 0, 0, // mov dword [rsp-8], 1f80h
             0x0f, 0xae, 0x54, 0x24, 0xf8, // ldmxcsr [rsp-8]
             0xc3, // ret
         ],
-        Arch::Aarch64 => &[
+        (Arch::X86_64, FloatMode::Flush) => &[
+            0x0f, 0xae, 0x5c, 0x24, 0xf8, // stmxcsr [rsp-8]
+            0x8b, 0x44, 0x24, 0xf8, // mov eax, [rsp-8]
+            0xc7, 0x44, 0x24, 0xf8, 0xc0, 0x9f, 0, 0, // mov dword [rsp-8], 9fc0h
+            0x0f, 0xae, 0x54, 0x24, 0xf8, // ldmxcsr [rsp-8]
+            0xc3, // ret
+        ],
+        (Arch::Aarch64, FloatMode::Ieee) => &[
             0x00, 0x44, 0x3b, 0xd5, // mrs x0, fpcr
             0x1f, 0x44, 0x1b, 0xd5, // msr fpcr, xzr
+            0xc0, 0x03, 0x5f, 0xd6, // ret
+        ],
+        (Arch::Aarch64, FloatMode::Flush) => &[
+            0x00, 0x44, 0x3b, 0xd5, // mrs x0, fpcr
+            0x01, 0x20, 0xa0, 0xd2, // mov x1, #0x1000000
+            0x01, 0x44, 0x1b, 0xd5, // msr fpcr, x1
             0xc0, 0x03, 0x5f, 0xd6, // ret
         ],
     }
@@ -69,7 +84,8 @@ mod tests {
 
     #[test]
     fn bytes_are_the_instructions_beside_them() {
-        for code in [CPUID, XGETBV, float_enter(Arch::X86_64), float_leave(Arch::X86_64)] {
+        let enter = |mode| float_enter(Arch::X86_64, mode);
+        for code in [CPUID, XGETBV, enter(FloatMode::Ieee), enter(FloatMode::Flush), float_leave(Arch::X86_64)] {
             let source = include_str!("machine.rs");
             for line in disassemble(code).lines() {
                 let bare = |text: &str| text.to_lowercase().replace([' ', '\t'], "").replace("dwordptr", "dword");

@@ -49,7 +49,8 @@ pub fn relink(
         other => return Err(wrong("format", &format!("{FORMAT_VERSION} or {FORMAT_WITH_STATE}, of inference"), other)),
     };
     let arch = Arch::HOST;
-    let shape = entry::EntryOptions { arch, embedded: sections.embedded, simple: simple(library), state, step: None };
+    let (simple, float_mode) = (simple(library), library.float_mode());
+    let shape = entry::EntryOptions { arch, embedded: sections.embedded, simple, state, step: None, float_mode };
     // Half of the work has nothing to do with the weights.
     let (functions, others) = std::thread::scope(|scope| {
         let functions = scope.spawn(|| entry::functions(shape));

@@ -10,7 +10,7 @@ use fornax_runtime::artifact::{
     ArenaHead, BASE_ARENA, BASE_NULL, BASE_PORTS, BASE_SHIFT, BASE_WEIGHTS, Binding, Call, Head, MAX_PORTS, Port,
     Sample, StateHead, StateTable, Status, Step, TABLES_MAGIC, Variable,
 };
-use fornax_runtime::{ALIGN, Arg, artifact};
+use fornax_runtime::{ALIGN, Arg, FloatMode, artifact};
 
 use super::weights::ConstantTable;
 use super::{CodeRange, Network, Selftest};
@@ -203,7 +203,7 @@ impl Writer {
             first_port: (self.ports.len() / Port::SIZE) as u32,
             inputs: plan.inputs.len() as u32,
             outputs: plan.outputs.len() as u32,
-            reserved: 0,
+            flush: u32::from(plan.float_mode() == FloatMode::Flush),
         };
         binding.write(&mut self.bindings);
         let mut staging = 0;
