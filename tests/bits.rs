@@ -7,7 +7,7 @@ mod support;
 
 use std::path::Path;
 
-use fornax::{Bindings, Model, Options, SessionOptions, Target, Tensor, tensors};
+use fornax::{Bindings, Model, Options, Precision, SessionOptions, Target, Tensor, tensors};
 use support::efficientnet::{Exporter, Padding, b0};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,6 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 const SIGNS: u64 = 0xab2d_b797_f317_60f0;
 /// Logits of EfficientNet-B0 with seeded weights, for a seeded image of 64 by 64.
 const B0: u64 = 0x3dd5_61fd_d255_2188;
+/// The same two in bf16.
+const SIGNS_BF16: u64 = 0;
+const B0_BF16: u64 = 0;
 
 /// Targets with FMA that this machine runs; the others are named.
 fn targets() -> Vec<Target> {
@@ -29,16 +32,16 @@ fn targets() -> Vec<Target> {
 }
 
 /// Holds every target and thread count to `expected`.
-fn check(name: &str, open: impl Fn(&Options) -> Model, input: &Tensor, expected: u64) {
+fn check(name: &str, precision: Precision, open: impl Fn(&Options) -> Model, input: &Tensor, expected: u64) {
     let mut wrong = Vec::new();
     for target in targets() {
-        let model = open(&Options { target: Some(target.clone()), ..Options::default() });
+        let model = open(&Options { target: Some(target.clone()), precision, ..Options::default() });
         for threads in [1, 2, 3] {
             let options = SessionOptions { threads, pin: false, bindings: Bindings::default() };
             let outputs = model.session(&options).unwrap().run(&[input]).unwrap();
             let hash = xxh3_64(outputs[0].bytes());
             if hash != expected {
-                wrong.push(format!("{name} for {target} on {threads} threads: {hash:#018x}"));
+                wrong.push(format!("{name} in {precision} for {target} on {threads} threads: {hash:#018x}"));
             }
         }
     }
@@ -53,7 +56,9 @@ fn load(path: &Path) -> Tensor {
 fn the_demo_has_the_committed_bits() {
     let examples = support::examples();
     let open = |options: &Options| Model::open_with(examples.join("signs.onnx"), options).unwrap();
-    check("signs", open, &load(&examples.join("signs.input.npy")), SIGNS);
+    let input = load(&examples.join("signs.input.npy"));
+    check("signs", Precision::F32, open, &input, SIGNS);
+    check("signs", Precision::Bf16, open, &input, SIGNS_BF16);
 }
 
 #[test]
@@ -61,5 +66,7 @@ fn efficientnet_b0_has_the_committed_bits() {
     let bytes = b0(Exporter::TorchScript, Padding::Symmetric, 64, 10);
     let open = |options: &Options| Model::from_bytes(bytes.clone(), options).unwrap();
     let pixels = fornax_ir::types::random_values(7, 3 * 64 * 64);
-    check("b0", open, &Tensor::from_f32([1, 3, 64, 64], &pixels).unwrap(), B0);
+    let image = Tensor::from_f32([1, 3, 64, 64], &pixels).unwrap();
+    check("b0", Precision::F32, open, &image, B0);
+    check("b0", Precision::Bf16, open, &image, B0_BF16);
 }

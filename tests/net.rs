@@ -11,7 +11,7 @@
 //! ```
 //!
 //! * `net/plans/<network>.txt`: the plan of every target, without hashes of weights; see [`plans`] for its form.
-//! * `net/outputs.txt`: hash of the output, one for all targets with FMA and one for x86-64 without.
+//! * `net/outputs.txt`, `net/outputs_bf16.txt`: hash of the output, one for all targets with FMA and one for x86-64 without.
 //! * `net/kernels.txt`, `net/loops.txt`: hash of the machine code of every distinct kernel; kernels may be renamed, so that only a hash that is gone or
 //!   new is a failure.
 

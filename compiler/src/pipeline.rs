@@ -207,7 +207,15 @@ fn run_plan_passes(plans: &mut [Plan], last: &str, check: bool, times: &mut Time
 /// # Errors
 /// As [`plan_for`].
 pub fn plan_of(graph: &Graph, target: &Target) -> Result<Plan> {
-    let mut plan = lower(graph, target, Numerics::default())?;
+    plan_in(graph, target, Numerics::default())
+}
+
+/// As [`plan_of`], with the choices of `numerics`.
+///
+/// # Errors
+/// As [`plan_for`].
+pub fn plan_in(graph: &Graph, target: &Target, numerics: Numerics) -> Result<Plan> {
+    let mut plan = lower(graph, target, numerics)?;
     run_plan_passes(std::slice::from_mut(&mut plan), "", cfg!(debug_assertions), &mut Times::default())?;
     Ok(plan)
 }

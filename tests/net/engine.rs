@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use fornax::{Bindings, Model, Options, ScaledOptions, Tensor};
 use fornax_compiler::internals::{KernelName, MachineCode, Spec, compile_kernels, lower};
-use fornax_compiler::pipeline::{Form, PipelineOptions, optimise, plan_of, run_plan_pass, stages};
+use fornax_compiler::pipeline::{Form, Numerics, PipelineOptions, optimise, plan_in, run_plan_pass, stages};
 use fornax_compiler::{Kernel, KernelCall, LayerKind, Plan, distinct_kernels, jit, parse_plan};
 use fornax_ir::graph::Graph;
 use fornax_ir::types::random_values;
 use fornax_runtime::{Pool, Session, available_threads};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use fornax::Target;
+pub use fornax::{Precision, Target};
 
 use crate::support::onnx::with_shifts;
 use crate::support::resnet::resnet50;
@@ -93,8 +93,13 @@ pub fn find(name: &str) -> &'static Network {
     NETWORKS.iter().find(|network| network.name == name).expect("a network of the list")
 }
 
-/// Every target.
+/// Every target whose code for `f32` is its own: tile registers are for `bf16`.
 pub fn targets() -> Vec<Target> {
+    Target::all().filter(|target| !target.vectors().tiles).collect()
+}
+
+/// Every target.
+pub fn all_targets() -> Vec<Target> {
     Target::all().collect()
 }
 
@@ -128,7 +133,11 @@ impl Network {
 
 impl Optimised {
     fn plan(&self, target: &Target) -> Plan {
-        plan_of(&self.graph, target).expect("a plan")
+        self.plan_in(Precision::F32, target)
+    }
+
+    fn plan_in(&self, precision: Precision, target: &Target) -> Plan {
+        plan_in(&self.graph, target, Numerics { precision, ..Numerics::default() }).expect("a plan")
     }
 
     /// The text of the plan for `target`. The names of its kernels read back, and tell what the kernels know.
@@ -143,11 +152,12 @@ impl Optimised {
     }
 
     /// Holds the plan for `target` to read back as it prints, and its passes to make the same of a plan that was read.
-    pub fn reads_back(&self, target: &Target) {
-        let expected = self.plan(target).to_string();
+    pub fn reads_back(&self, precision: Precision, target: &Target) {
+        let expected = self.plan_in(precision, target).to_string();
         let again = parse_plan(&expected).unwrap_or_else(|e| panic!("{target}: {e}"));
         assert!(again.to_string() == expected, "{target}: reads back to another plan");
-        let lowered = lower(&self.graph, target, false).expect("a plan").to_string();
+        let numerics = Numerics { precision, ..Numerics::default() };
+        let lowered = lower(&self.graph, target, numerics).expect("a plan").to_string();
         let mut read = parse_plan(&lowered).unwrap_or_else(|e| panic!("{target}: {e}"));
         stages()
             .filter(|stage| stage.form == Form::Plan)
@@ -168,11 +178,11 @@ impl Optimised {
         kernels.iter().zip(&code).map(one).collect()
     }
 
-    /// What code for `target` computes from a seeded image.
-    pub fn output(&self, target: &Target) -> Tensor {
+    /// What code for `target` computes in a precision from a seeded image.
+    pub fn output(&self, precision: Precision, target: &Target) -> Tensor {
         let pixels = random_values(7, 3 * self.side * self.side);
         let image = Tensor::from_f32([1, 3, self.side, self.side], &pixels).expect("an image");
-        let program = jit::compile(&self.plan(target)).expect("a program");
+        let program = jit::compile(&self.plan_in(precision, target)).expect("a program");
         let pool = Pool::new(available_threads(), false).expect("threads");
         let mut session = Session::new(Arc::new(program), Arc::new(pool)).expect("memory");
         let mut outputs = session.outputs().expect("outputs");

@@ -8,45 +8,68 @@ use std::fmt::Write;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::engine::{NETWORKS, Network, targets};
+use crate::engine::{NETWORKS, Network, Precision, Target, all_targets, targets};
 use crate::{bless, committed, full, say, write};
 
-const FILE: &str = "outputs.txt";
+/// The file of a precision's hashes, and the targets that have code of their own for it.
+fn file(precision: Precision) -> (&'static str, Vec<Target>) {
+    match precision {
+        Precision::F32 => ("outputs.txt", targets()),
+        Precision::Bf16 => ("outputs_bf16.txt", all_targets()),
+    }
+}
 
 /// The hashes of a network: with FMA, without.
 type Hashes = [Option<u64>; 2];
 
 #[test]
 fn outputs_stay() {
+    outputs_stay_in(Precision::F32);
+}
+
+#[test]
+fn outputs_in_bf16_stay() {
+    outputs_stay_in(Precision::Bf16);
+}
+
+fn outputs_stay_in(precision: Precision) {
+    let (file, targets) = file(precision);
     let (run, left): (Vec<&Network>, Vec<&Network>) = NETWORKS.iter().partition(|network| network.fast || full());
     if !left.is_empty() {
         let names: Vec<&str> = left.iter().map(|network| network.name).collect();
         say(&format!("SHORT NET: outputs of {} were not checked; FORNAX_NET=full does", names.join(", ")));
     }
-    for target in targets().iter().filter(|target| !target.runs_here()) {
+    for target in targets.iter().filter(|target| !target.runs_here()) {
         say(&format!("NOT RUN: outputs for {target}: this machine cannot"));
     }
-    let mut expected = read(&committed(FILE));
+    let mut expected = read(file, &committed(file));
     let mut wrong = Vec::new();
     for network in run {
-        save(network);
+        if precision == Precision::F32 {
+            save(network);
+        }
         let hashes = expected.entry(network.name.into()).or_default();
-        check(network, hashes, &mut wrong);
+        check(network, (precision, &targets), hashes, &mut wrong);
     }
     assert!(wrong.is_empty(), "outputs have changed\n{}", wrong.join("\n"));
     if bless() {
-        write(FILE, &print(&expected));
+        write(file, &print(&expected));
     }
 }
 
 /// Holds every target to `expected`; where it becomes what is found, they are still held to each other.
-fn check(network: &Network, expected: &mut Hashes, wrong: &mut Vec<String>) {
+fn check(
+    network: &Network,
+    (precision, targets): (Precision, &[Target]),
+    expected: &mut Hashes,
+    wrong: &mut Vec<String>,
+) {
     let optimised = network.optimised();
     if bless() {
         *expected = Hashes::default();
     }
-    for target in targets().iter().filter(|target| target.runs_here()) {
-        let output = optimised.output(target);
+    for target in targets.iter().filter(|target| target.runs_here()) {
+        let output = optimised.output(precision, target);
         let values = output.to_f64_vec();
         let largest = values.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
         let sound = values.iter().all(|value| value.is_finite()) && largest > 1e-6;
@@ -58,7 +81,7 @@ fn check(network: &Network, expected: &mut Hashes, wrong: &mut Vec<String>) {
         if *slot != Some(found) || !sound {
             let expected = slot.map_or("nothing".into(), |hash| format!("{hash:016x}"));
             wrong.push(format!(
-                "{} for {target}: expected {expected}, found {found:016x}, largest value {largest:.3e}",
+                "{} in {precision} for {target}: expected {expected}, found {found:016x}, largest value {largest:.3e}",
                 network.name
             ));
         }
@@ -73,11 +96,11 @@ fn save(network: &Network) {
     }
 }
 
-fn read(text: &str) -> BTreeMap<String, Hashes> {
+fn read(file: &str, text: &str) -> BTreeMap<String, Hashes> {
     let hash = |word: &str| (word != "-").then(|| u64::from_str_radix(word, 16).expect("a hash"));
     let line = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
         [name, _, fma, base] => (name.to_string(), [hash(fma), hash(base)]),
-        _ => panic!("tests/net/{FILE}: {line}: expected a name, a side and two hashes"),
+        _ => panic!("tests/net/{file}: {line}: expected a name, a side and two hashes"),
     };
     text.lines().filter(|line| !line.starts_with(';')).map(line).collect()
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::engine::{NETWORKS as ALL, find, targets};
+use crate::engine::{NETWORKS as ALL, Precision, all_targets, find, targets};
 use crate::{bless, changes, committed, full, write};
 
 const NETWORKS: [&str; 6] = ["effnet_b0", "effnet_b3", "effnet_v2_s", "resnet50", "mixnet_s", "mobilenetv3_large"];
@@ -42,8 +42,9 @@ const READ: [&str; 3] = ["effnet_b0", "mixnet_s", "effnet_v2_s"];
 fn plans_read_back() {
     for network in ALL.iter().filter(|network| full() || READ.contains(&network.name)) {
         let optimised = network.optimised();
-        for target in targets() {
-            optimised.reads_back(&target);
+        for precision in Precision::ALL {
+            let targets = if precision == Precision::F32 { targets() } else { all_targets() };
+            targets.iter().for_each(|target| optimised.reads_back(precision, target));
         }
     }
 }

@@ -116,8 +116,8 @@ pub struct Conv {
     pub finish: Option<Finish>,
     /// Of `bf16`: how many channels make a run, whose products are summed in pairs before the sum takes them on; see [`runs`].
     pub run: Option<usize>,
-    /// Whether results of `f32` are stored as `bf16`, and maps of the epilogue read so.
-    pub narrowed: bool,
+    /// Type of the elements of the result and of the epilogue's maps, if another than that of the input's: `bf16` of `f32`, or `f32` of `bf16`.
+    pub stored: Option<DType>,
 }
 
 /// Most tiles of a row that may be written out one by one.
@@ -158,7 +158,7 @@ impl Conv {
             epilogue,
             finish: None,
             run: None,
-            narrowed: false,
+            stored: None,
         }
     }
 
@@ -225,11 +225,8 @@ impl Conv {
 
     /// Type of the result's elements.
     pub fn result(&self) -> DType {
-        let sums = match self.element {
-            DType::F32 if self.narrowed => DType::BF16,
-            element if in_pairs(element) => sum_type(element),
-            element => element,
-        };
+        let own = if in_pairs(self.element) { sum_type(self.element) } else { self.element };
+        let sums = self.stored.unwrap_or(own);
         self.finish.as_ref().map_or(sums, Finish::result)
     }
 
@@ -250,8 +247,9 @@ impl Conv {
             let whole = run > 0 && run.is_multiple_of(2) && self.channels.is_multiple_of(run);
             self.element == DType::BF16 && self.groups == 1 && plain && whole && run <= MOST_RUN
         };
+        let stored = |stored: DType| matches!((self.element, stored), (DType::F32, DType::BF16) | (DType::BF16, DType::F32));
         let alone = plain && self.epilogue == Epilogue::default();
-        (!in_pairs(self.element) || alone) && self.run.is_none_or(in_runs)
+        (!in_pairs(self.element) || alone) && self.run.is_none_or(in_runs) && self.stored.is_none_or(stored)
     }
 
     /// Elements of the input.
@@ -303,6 +301,10 @@ impl Family for Conv {
         if self.run.is_some() {
             geometry.push(('r', &run));
         }
+        let stored = |name: KernelName| match self.stored {
+            Some(stored) => name.word(format!("to{stored}")),
+            None => name,
+        };
         let name = KernelName::new(self.element, "conv")
             .shape(&[
                 ('n', &[self.batch]),
@@ -314,9 +316,8 @@ impl Family for Conv {
             .shape(&geometry)
             .word_if(self.weights_per_image, "each")
             .word_if(self.transposed, "transposed")
-            .word_if(self.input == Input::RowMajor, "rows")
-            .word_if(self.narrowed, "narrowed")
-            .bias(&self.epilogue);
+            .word_if(self.input == Input::RowMajor, "rows");
+        let name = stored(name).bias(&self.epilogue);
         self.finish.iter().fold(name, |name, finish| name.word(finish.word()))
     }
 
@@ -336,7 +337,7 @@ impl Family for Conv {
             epilogue: (*name.epilogues.first()?).clone(),
             finish: None,
             run: name.one(1, 'r'),
-            narrowed: name.has("narrowed"),
+            stored: [DType::F32, DType::BF16].into_iter().find(|stored| name.has(&format!("to{stored}"))),
         };
         Some(read).filter(Self::takes_elements)
     }
@@ -350,7 +351,7 @@ impl Family for Conv {
             Argument::read("weights", element, sets * self.weight_len()),
             Argument::read("bias", sum_type(element), padded(self.filters) * self.groups),
         ];
-        let maps = if self.narrowed { self.result() } else { element };
+        let maps = self.stored.unwrap_or(element);
         arguments.extend(self.epilogue.maps().map(|map| map.argument(maps, output)));
         let y = Argument::write("y", self.result(), output);
         let reads = arguments.get(3).is_some_and(|map| map.access == Access::Read);

@@ -151,7 +151,7 @@ impl ConvCall<'_> {
             epilogue,
             finish: None,
             run: None,
-            narrowed: false,
+            stored: None,
         };
         let inexact = winograd::choose(&spec)
             .filter(|_| !cx.narrow)
@@ -279,7 +279,7 @@ impl ConvKernel {
         match self {
             Self::Depthwise(spec) => Self::Depthwise(kernels::Depthwise { element, ..spec }),
             Self::Dense(spec) if spec.input == conv::Input::RowMajor => {
-                Self::Dense(kernels::Conv { narrowed: true, ..spec })
+                Self::Dense(kernels::Conv { stored: Some(element), ..spec })
             }
             Self::Dense(spec) => {
                 let run = conv::runs(spec.channels).filter(|_| spec.groups == 1);

@@ -59,6 +59,15 @@ impl Product {
         if self.is_gemv() { self.gemv().bias_len() } else { conv::padded(self.outputs) }
     }
 
+    /// The kernel of `bf16` that stores `f32`, where the plan's precision lets it and the matrix is known.
+    fn in_runs(&self, cx: &Lowering<'_>, matrix: Matrix) -> Option<Conv> {
+        let Self { rows, inputs, outputs, .. } = *self;
+        let known = cx.narrow && matrix.factor == 1.0 && weights::constant(cx, matrix.operand).is_some();
+        let run = conv::runs(inputs).filter(|_| known);
+        let spec = Conv::pointwise(rows, inputs, outputs, self.epilogue.clone());
+        run.map(|run| Conv { element: DType::BF16, run: Some(run), stored: Some(DType::F32), ..spec })
+    }
+
     /// Adds the step `y = epilogue(x matrix + bias)`, for which [`Self::applies`] holds; `maps` are those of the epilogue.
     ///
     /// # Errors
@@ -75,6 +84,15 @@ impl Product {
             return gemv(cx, self.gemv(), x, matrix, bias, y);
         }
         let Self { rows, inputs, outputs, .. } = *self;
+        if let (Some(spec), Operand::View(x)) = (self.in_runs(cx, matrix), x) {
+            let x = cx.stored(x, AxisOrder::RowMajor, spec.element);
+            let packing = if matrix.transposed { spec.weight_packing() } else { spec.matrix_packing() };
+            let weights = weights::pack_as(cx, matrix.operand, packing, spec.element)?;
+            let mut operands = vec![x.into(), weights, bias];
+            operands.extend(maps.iter().chain([&y]).map(|view| Operand::from(*view)));
+            cx.step(spec, &operands);
+            return Ok(());
+        }
         let packing = packing::panels([inputs, outputs], matrix.transposed, matrix.factor, conv::width(outputs));
         let weights = weights::pack(cx, matrix.operand, packing)?;
         let spec = Conv::pointwise(rows, inputs, outputs, self.epilogue.clone());

@@ -526,12 +526,17 @@ fn runs_are_summed_as_they_are_defined() {
         let ([n, _, channels, filters], pixels) = (case.0, image.rows.input * image.columns.input);
         let weights = testing::rounded(DType::BF16, &values(2, filters * channels * case.1[0][1] * case.1[1][1]));
         let (x, bias) = (testing::rounded(DType::BF16, &values(1, n * pixels * channels)), values(3, filters));
-        let expected = testing::rounded(DType::BF16, &in_runs(&image, &weights, &bias, &x));
+        let sums = in_runs(&image, &weights, &bias, &x);
+        let expected = testing::rounded(DType::BF16, &sums);
         let spec = image.flattened();
         let packed = [testing::packed(&spec.weight_packing(), &weights), testing::packed(&spec.bias_packing(), &bias)];
         let inputs: [&[f32]; 3] = [&x, &packed[0], &packed[1]];
         if bits(&run(spec.clone(), &inputs)[0]) != bits(&expected) {
             return Some(format!("{}: other sums than the definition", spec.name()));
+        }
+        let single = Conv { stored: Some(DType::F32), ..spec.clone() };
+        if bits(&run(single.clone(), &inputs)[0]) != bits(&sums) {
+            return Some(format!("{}: other sums than the definition", single.name()));
         }
         let wide = WIDE.map(|(lanes, registers)| (lanes, spec.plan_wide(lanes, registers)));
         let narrow = (4, spec.plan(&Target::x86_64_fma()));
