@@ -223,6 +223,11 @@ impl Plan {
         if self.steps.iter().any(flushes) { FloatMode::Flush } else { FloatMode::Ieee }
     }
 
+    /// The target whose code it is: that of the level below where it has no use for what its own adds.
+    pub fn code_target(&self) -> Target {
+        self.target.needed(self.float_mode())
+    }
+
     /// Bytes of all packed constants.
     pub fn constant_bytes(&self) -> usize {
         self.constants.iter().map(|c| c.bytes).sum()

@@ -8,6 +8,7 @@ mod machine;
 use std::fmt;
 use std::str::FromStr;
 
+use fornax_runtime::FloatMode;
 use fornax_runtime::levels::{self, LEVELS};
 pub(crate) use fornax_runtime::levels::{Arch, Backend, Level, Vectors};
 pub(crate) use machine::overlapped;
@@ -43,7 +44,8 @@ impl Target {
         arch.levels().filter(|level| level.multi).map(Self::new).collect()
     }
 
-    /// The best target of the machine this runs on, with its L2 where the system tells its size.
+    /// The best target of the machine this runs on, with its L2 where the system tells its size. Its code may need what the operating system
+    /// has not given yet: see [`Target::usable`].
     ///
     /// # Errors
     /// The name of the architecture, if it has no level that this processor runs.
@@ -60,6 +62,26 @@ impl Target {
     /// Whether this machine runs its code.
     pub fn runs_here(&self) -> bool {
         self.level.runs_here()
+    }
+
+    /// The same machine on a level that this process may use: the one below where tile registers are refused to it. Asks for them, so it is for
+    /// who is about to plan something that needs them.
+    pub fn usable(self) -> Self {
+        match self.level.below() {
+            Some(level) if self.level.vectors.tiles && self.runs_here() && !self.level.usable_here() => {
+                Self { level, ..self }.usable()
+            }
+            _ => self,
+        }
+    }
+
+    /// The target whose code a program of this mode is. Where subnormals are kept there is neither a product of `bf16` nor a store that
+    /// flushes: nothing of what a level of tile registers adds, so the code is that of the level below.
+    pub fn needed(&self, mode: FloatMode) -> Self {
+        match self.level.below() {
+            Some(level) if self.level.vectors.tiles && mode == FloatMode::Ieee => Self { level, ..self.clone() },
+            _ => self.clone(),
+        }
     }
 
     /// Architecture.
@@ -133,13 +155,26 @@ mod tests {
             assert_eq!(target.to_string().parse(), Ok(target));
         }
         assert_eq!("avx2".parse(), "x86-64-v3".parse::<Target>());
-        assert!("x86".parse::<Target>().unwrap_err().ends_with("x86-64-v4, aarch64"));
+        assert!("x86".parse::<Target>().unwrap_err().ends_with("x86-64-v4, x86-64-amx, aarch64"));
     }
 
     #[test]
     fn sizes_of_caches_are_read() {
         assert_eq!(["2048K", "512K"].map(cache_size), [Some(2 << 20), Some(512 << 10)]);
         assert_eq!(["", "K", "0K", "-1K", "99999999K", "2M"].map(cache_size), [None; 6]);
+    }
+
+    #[test]
+    fn what_keeps_subnormals_needs_no_tile_registers() {
+        for target in Target::all() {
+            let tiles = target.vectors().tiles;
+            let needed = target.needed(FloatMode::Ieee);
+            assert_eq!((needed == target, needed.vectors().tiles), (!tiles, false));
+            assert_eq!((needed.lanes(), needed.vector_registers()), (target.lanes(), target.vector_registers()));
+            assert_eq!(target.needed(FloatMode::Flush), target);
+            let usable = target.clone().usable();
+            assert!(usable == target || tiles && usable == needed, "{target}: {usable}");
+        }
     }
 
     #[test]

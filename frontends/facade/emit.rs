@@ -171,7 +171,8 @@ impl Model {
         for binding in &options.bindings {
             bindings.push(self.plans(binding, &options.targets, &mut times)?);
         }
-        let plans = bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect();
+        let plans =
+            aot::distinct_levels(bindings.iter_mut().map(|binding| std::mem::take(&mut binding.plans)).collect());
         let (scores, parted) = (bindings[0].scores, bindings[0].parted.take());
         let notes: Vec<String> = bindings.iter().flat_map(|binding| binding.notes.iter().cloned()).collect();
         let stats = bindings.into_iter().map(|binding| binding.stats).collect();
@@ -215,7 +216,7 @@ impl Model {
             let host = std::slice::from_ref(host);
             Ok(planned_with(graphs[0].clone(), host, &compile, self.options())?.plans.pop())
         };
-        let (stats, step, parted) = (vec![stats], Some(spec), None);
+        let (stats, step, parted, plans) = (vec![stats], Some(spec), None, aot::distinct_levels(plans));
         let content = Content { plans, stats, scores, step, parted, metadata: &metadata, reference: &reference };
         self.emit(&content, options, emit, times)
     }
@@ -248,9 +249,10 @@ impl Model {
         result.notes.extend_from_slice(compiled.notes());
         result.kernels = compiled.kernels();
         (result.kernel_bytes, result.weights_bytes) = (compiled.kernel_bytes(), weights.bytes.len());
+        let targets: Vec<Target> = content.plans[0].iter().map(|plan| plan.target.clone()).collect();
         let description = Description {
             prefix: &options.name,
-            targets: &options.targets,
+            targets: &targets,
             bindings: &options.bindings,
             embed: options.embed,
             flags: &options.flags,

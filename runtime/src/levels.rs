@@ -189,9 +189,20 @@ impl Level {
         arch.levels().find(|level| level.number == number)
     }
 
-    /// Whether this machine runs its code.
+    /// The next worse level of its architecture.
+    pub fn below(&self) -> Option<&'static Level> {
+        self.arch.levels().take_while(|level| *level != self).last()
+    }
+
+    /// Whether this machine runs its code, if the operating system gives the process what it has to ask for: see [`Level::usable_here`].
     pub fn runs_here(&self) -> bool {
         self.arch == Arch::HOST && CpuFeatures::detect().covers(self.features)
+    }
+
+    /// Whether this process runs its code. For a level of tile registers this asks for the permission to use them, which is the process's
+    /// from then on: so it is a question for who has such code to run.
+    pub fn usable_here(&self) -> bool {
+        self.arch == Arch::HOST && CpuFeatures::prove(self.features).is_ok()
     }
 }
 
@@ -231,7 +242,14 @@ mod tests {
             for (worse, better) in levels.iter().zip(&levels[1..]) {
                 assert!(!worse.features.covers(better.features) || worse.features == better.features);
                 assert!(better.features.covers(levels[0].features) && worse.vectors.lanes <= better.vectors.lanes);
+                assert_eq!(better.below(), Some(*worse));
+                // What a level of tile registers adds to the one below is of no use without them.
+                let other = Vectors { tiles: better.vectors.tiles, ..worse.vectors };
+                assert!(!better.vectors.tiles || other == better.vectors && better.features.covers(worse.features));
             }
+            assert!(
+                levels[0].below().is_none() && levels.iter().all(|level| !level.usable_here() || level.runs_here())
+            );
             assert!(levels[0].multi, "a library for every processor");
         }
         assert!(Arch::HOST.levels().any(Level::runs_here));

@@ -241,7 +241,8 @@ impl Library {
         &self.0.tables.state.variables
     }
 
-    /// The program of a binding, or of a part of a training step, on a level; level 0 is the best. This takes the library at its word: see [`Library`] for what that
+    /// The program of a binding, or of a part of a training step, on a level; level 0 is the best. A library that holds code for tile registers
+    /// has the process ask for the permission to use them. This takes the library at its word: see [`Library`] for what that
     /// rests on.
     ///
     /// # Errors
@@ -263,7 +264,7 @@ impl Library {
     /// Position of [`Library::best_level`] among the levels.
     fn best_position(&self) -> Result<usize, Error> {
         let levels = &self.0.tables.levels;
-        match levels.iter().rposition(|level| level.runs_here()) {
+        match levels.iter().rposition(|level| level.usable_here()) {
             Some(position) => Ok(position),
             None => CpuFeatures::prove(levels.first().map(|level| level.features).unwrap_or_default()).map(|_| 0),
         }

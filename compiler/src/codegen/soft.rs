@@ -44,6 +44,19 @@ fn flushed(x: f32) -> f32 {
     if x.is_subnormal() { 0f32.copysign(x) } else { x }
 }
 
+/// A fused multiply-add whose result is flushed, as x86 decides it: by its size once it is rounded to 24 bits, however small its exponent.
+fn flushed_fma(a: f32, b: f32, c: f32) -> f32 {
+    const UP: f32 = (1 << 24) as f32;
+    let sum = a.mul_add(b, c);
+    if sum.abs() != f32::MIN_POSITIVE {
+        return flushed(sum);
+    }
+    // It may have been rounded up to the smallest normal number with fewer bits than that. Scaled, it has all of them.
+    let [low, high] = if a.abs() < b.abs() { [a, b] } else { [b, a] };
+    let scaled = (low * UP).mul_add(high, c * UP);
+    if scaled.abs() < f32::MIN_POSITIVE * UP { 0f32.copysign(sum) } else { sum }
+}
+
 /// Runs `body` on a machine of `lanes` lanes for chunks `range`; `buffers` are the arguments, then scratch.
 pub fn run(lanes: usize, range: (u32, u32), buffers: &mut [Vec<u8>], body: impl FnOnce(&mut dyn Emitter)) {
     body(&mut Soft { lanes, range, buffers, v: Vec::new(), r: Vec::new(), tiles: Default::default() });
@@ -533,8 +546,7 @@ impl Emitter for Soft<'_> {
         assert!(a.rows.len() == sums.rows.len() && b.columns == sums.columns && a.columns == 4 * b.rows.len());
         for (m, n) in (0..sums.rows.len()).flat_map(|m| (0..sums.columns / 4).map(move |n| (m, n))) {
             let chain = |half: usize| {
-                let product =
-                    |sum: f32, k: usize| flushed(a.half(m, 2 * k + half).mul_add(b.half(k, 2 * n + half), sum));
+                let product = |sum: f32, k: usize| flushed_fma(a.half(m, 2 * k + half), b.half(k, 2 * n + half), sum);
                 (0..b.rows.len()).fold(0f32, product)
             };
             let sum = flushed(flushed(sums.float(m, n)) + flushed(chain(0) + chain(1)));

@@ -30,7 +30,7 @@ use fornax_runtime::packing::Packing;
 use super::{compile_beside, distinct_in, with_helpers};
 use crate::error::{Error, Result, RuntimeError};
 use crate::plan::{Contents, PackedConstant, Plan, verify_placed};
-use crate::target::Arch;
+use crate::target::{Arch, Target};
 use crate::times::Times;
 pub use archive::write_archive;
 pub use elf::{SharedLibrary, write_shared_library};
@@ -80,6 +80,26 @@ impl Kernels {
         self.known.insert(code.bytes, placed);
         placed
     }
+}
+
+/// The plans of a library, one list of levels for each binding, without levels that add nothing: where no binding needs what a level has and
+/// the one below has not, its plans are those of the level below, and left out if the library holds that one anyway.
+pub fn distinct_levels(mut plans: Vec<Vec<Plan>>) -> Vec<Vec<Plan>> {
+    let levels = plans.iter().map(Vec::len).min().unwrap_or(0);
+    for level in (0..levels).rev() {
+        let targets: Vec<Target> = plans.iter().map(|binding| binding[level].code_target()).collect();
+        if targets.iter().zip(&plans).any(|(target, binding)| *target == binding[level].target) {
+            continue;
+        }
+        let held = level > 0 && plans.iter().zip(&targets).all(|(binding, to)| binding[level - 1].target == *to);
+        for (binding, target) in plans.iter_mut().zip(targets) {
+            match held {
+                true => drop(binding.remove(level)),
+                false => binding[level].target = target,
+            }
+        }
+    }
+    plans
 }
 
 /// What a library is made of.
@@ -172,7 +192,7 @@ pub fn compile<'a>(
     for level in 0..levels {
         let numbers: Vec<usize> = (level..all.len()).step_by(levels).collect();
         let of_level: Vec<&Plan> = numbers.iter().map(|number| all[*number]).collect();
-        let target = &of_level[0].target;
+        let target = &of_level[0].code_target();
         let (distinct, functions) = distinct_in(&of_level);
         // Packing goes on while the first are compiled.
         let code =
@@ -268,8 +288,15 @@ impl Compiled<'_> {
         let arch = first.target.arch();
         let state = !first.variables.is_empty();
         let step = self.network.step;
-        let (simple, float_mode) = (header::simple(first), first.float_mode());
-        let shape = entry::EntryOptions { arch, embedded: embed, simple, state, step, float_mode };
+        let shape = entry::EntryOptions {
+            arch,
+            embedded: embed,
+            simple: header::simple(first),
+            state,
+            step,
+            float_mode: first.float_mode(),
+            tiles: self.network.plans.iter().flatten().any(|plan| plan.target.vectors().tiles),
+        };
         Ok(ObjectImage {
             arch,
             format: self.network.format_version(),

@@ -8,6 +8,8 @@
 use std::io;
 use std::ops::Range;
 
+#[cfg(test)]
+use fornax_runtime::FloatMode;
 use fornax_runtime::{ConstantPool, CpuFeatures, HostProof, KernelFn, Port, Program, ProgramParts, Step};
 
 use memmap2::{Mmap, MmapMut};
@@ -76,7 +78,8 @@ pub fn compile(plan: &Plan) -> Result<Program> {
 /// As [`compile`].
 pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Program> {
     verify_placed(plan)?;
-    let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
+    let target = plan.code_target();
+    let proof = CpuFeatures::prove(target.level.features).map_err(runtime)?;
     let (kernels, functions) = super::distinct_kernels(plan);
     let (offsets, total) = pack::offsets(&plan.constants);
     let initial = total..total + super::initial_bytes(plan);
@@ -86,10 +89,9 @@ pub fn compile_on(threads: usize, plan: &Plan, times: &mut Times) -> Result<Prog
     let code = match threads {
         0 | 1 => {
             times.stage("pack", || queue.work());
-            times.stage("codegen", || super::compile_beside(&kernels, &plan.target, 1, &|| {}))?
+            times.stage("codegen", || super::compile_beside(&kernels, &target, 1, &|| {}))?
         }
-        _ => times
-            .stage("codegen and pack", || super::compile_beside(&kernels, &plan.target, threads, &|| queue.work()))?,
+        _ => times.stage("codegen and pack", || super::compile_beside(&kernels, &target, threads, &|| queue.work()))?,
     };
     drop(queue);
     let (executable, entries) = times.stage("install", || install(&code))?;
@@ -113,7 +115,7 @@ pub(super) struct Data<'a> {
 /// # Errors
 /// As [`compile`].
 pub(super) fn program_of(plan: &Plan, code: MachineCode, placed: &[(usize, usize)], data: Data<'_>) -> Result<Program> {
-    let proof = CpuFeatures::prove(plan.target.level.features).map_err(runtime)?;
+    let proof = CpuFeatures::prove(plan.code_target().level.features).map_err(runtime)?;
     let outside = || Error::Codegen { function: code.name.clone(), message: "a kernel lies outside the code".into() };
     let (executable, offsets) = Executable::new(std::slice::from_ref(&code)).map_err(refused)?;
     let function = |(at, bytes): &(usize, usize)| {
@@ -200,6 +202,7 @@ fn install(code: &[MachineCode]) -> Result<(Executable, Vec<KernelFn>)> {
 /// As [`compile`]; and [`Error::Plan`] if a buffer is smaller than the kernel's argument.
 #[cfg(test)]
 pub(crate) fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8>], per_call: u32) -> Result<()> {
+    let target = &target.needed(kernel.float_mode());
     let _proof = CpuFeatures::prove(target.level.features).map_err(runtime)?;
     let fits = buffers.len() == kernel.arguments.len()
         && kernel.arguments.iter().zip(buffers.iter()).all(|(argument, buffer)| buffer.len() >= argument.bytes);
@@ -207,15 +210,46 @@ pub(crate) fn run_kernel(kernel: &Kernel, target: &Target, buffers: &mut [Vec<u8
         return Err(Error::Plan(vec![format!("{}: a buffer is smaller than its argument", kernel.name)]));
     }
     let code = super::compile(&[kernel], target)?;
-    let (_executable, entries) = install(&code)?;
+    run_code(&code, buffers, kernel.scratch, kernel.float_mode(), (kernel.chunks, per_call))
+}
+
+/// Runs what the back end of x86-64 makes of `body`, which keeps to the buffers and the scratch as it does on the interpreter, over `chunks`.
+///
+/// # Errors
+/// As [`run_kernel`].
+#[cfg(test)]
+pub(crate) fn run_body(
+    target: &Target,
+    buffers: &mut [Vec<u8>],
+    scratch: usize,
+    (mode, chunks): (FloatMode, u32),
+    body: impl FnOnce(&mut dyn crate::codegen::Emitter),
+) -> Result<()> {
+    use crate::codegen::x86;
+    let _proof = CpuFeatures::prove(target.level.features).map_err(runtime)?;
+    let code =
+        MachineCode { name: "body".into(), bytes: x86::compile(target, "body", body)?, align: x86::ALIGN as u64 };
+    run_code(&[code], buffers, scratch, mode, (chunks, u32::MAX))
+}
+
+/// Calls code that has been checked against its buffers, for so many chunks, of which so many at once.
+#[cfg(test)]
+fn run_code(
+    code: &[MachineCode],
+    buffers: &mut [Vec<u8>],
+    scratch: usize,
+    mode: FloatMode,
+    (chunks, per_call): (u32, u32),
+) -> Result<()> {
+    let (_executable, entries) = install(code)?;
     let mut pointers: Vec<*mut u8> = buffers.iter_mut().map(|b| b.as_mut_ptr()).collect();
-    let mut scratch = vec![0u128; kernel.scratch.div_ceil(16) + 1];
-    let _environment = fornax_runtime::float_environment(kernel.float_mode());
+    let mut scratch = vec![0u128; scratch.div_ceil(16) + 1];
+    let _environment = fornax_runtime::float_environment(mode);
     let mut begin = 0;
-    while begin < kernel.chunks {
-        let end = kernel.chunks.min(begin.saturating_add(per_call.max(1)));
-        // SAFETY: the function follows the kernel ABI; each buffer was checked against the extent the kernel declares, and
-        // the memory of the code outlives the call.
+    while begin < chunks {
+        let end = chunks.min(begin.saturating_add(per_call.max(1)));
+        // SAFETY: the function follows the kernel ABI; each buffer was checked against the extent the kernel declares, or by the interpreter
+        // that ran the same body on buffers of that size, and the memory of the code outlives the call.
         unsafe { entries[0](pointers.as_mut_ptr(), begin, end, scratch.as_mut_ptr().cast()) };
         begin = end;
     }

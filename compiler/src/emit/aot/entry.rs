@@ -66,6 +66,8 @@ pub enum Symbol {
     Fill,
     Cpuid,
     Xgetbv,
+    /// Asks the operating system for a permission.
+    ArchPrctl,
     /// Sets the floating-point state.
     FloatEnter,
     /// Puts it back.
@@ -137,6 +139,8 @@ pub struct EntryOptions<'a> {
     pub step: Option<&'a StepSpec>,
     /// What becomes of subnormal numbers in its kernels.
     pub float_mode: FloatMode,
+    /// Whether it holds code for tile registers, which the operating system has to be asked for.
+    pub tiles: bool,
 }
 
 /// Writes the body of a function over its parameters.
@@ -147,7 +151,7 @@ type Write<'a> = dyn for<'r, 'f> Fn(&'r Routine<'f>, &[Val<'r, 'f>]) -> Val<'r, 
 /// # Errors
 /// [`crate::Error::Codegen`] if Cranelift refuses one: a bug of ours.
 pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
-    let EntryOptions { arch, embedded, state, step, .. } = shape;
+    let EntryOptions { arch, state, step, .. } = shape;
     let format = match (step, state) {
         (Some(_), _) => FORMAT_WITH_STEP,
         (None, true) => FORMAT_WITH_STATE,
@@ -158,7 +162,7 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
     let isa = clif::isa(&Target::multi(arch).swap_remove(0))?;
     let code: &[(Symbol, &'static str, bool, usize, &Write<'_>)] = &[
         (Symbol::ArenaBytes, "arena_bytes", true, 2, &|f, p| arena_bytes(f, [p[0], p[1]])),
-        (Symbol::Init, "init", true, 5, &|f, p| init::init(f, [p[0], p[1], p[2], p[3], p[4]], embedded)),
+        (Symbol::Init, "init", true, 5, &|f, p| init::init(f, [p[0], p[1], p[2], p[3], p[4]], shape)),
         (Symbol::Run, "run", true, 1, &|f, p| match state {
             true => f.int(Status::StateMissing as u64),
             false => run::run(f, p[0], None, None),
@@ -173,7 +177,7 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
         (Symbol::Bind, "bind", false, 6, &|f, p| run::bind(f, [p[0], p[1], p[2], p[3], p[4], p[5]])),
         (Symbol::Copy, "copy", false, 3, &|f, p| run::copy(f, [p[0], p[1], p[2]])),
         (Symbol::Stage, "stage", false, 5, &|f, p| run::stage(f, [p[0], p[1], p[2], p[3], p[4]])),
-        (Symbol::Levels, "levels", false, 0, &|f, _| levels::levels(f, arch)),
+        (Symbol::Levels, "levels", false, 0, &|f, _| levels::levels(f, arch, shape.tiles)),
         (Symbol::Hash, "hash", false, 2, &|f, p| init::hash(f, [p[0], p[1]])),
         (Symbol::Mix, "mix", false, 4, &|f, p| selftest::mix(f, [p[0], p[1], p[2], p[3]])),
         (Symbol::Fill, "fill", false, 4, &|f, p| selftest::fill(f, [p[0], p[1], p[2], p[3]])),
@@ -214,6 +218,7 @@ pub fn functions(shape: EntryOptions<'_>) -> Result<Vec<Function>> {
     ];
     if x86 {
         machine.extend([(Symbol::Cpuid, "cpuid", machine::CPUID), (Symbol::Xgetbv, "xgetbv", machine::XGETBV)]);
+        machine.extend(shape.tiles.then_some((Symbol::ArchPrctl, "arch_prctl", machine::ARCH_PRCTL)));
     }
     let machine = machine.into_iter().map(|(symbol, name, bytes)| Function {
         symbol,

@@ -73,16 +73,17 @@ pub fn write_header<'a>(prefix: &str, network: impl Into<Network<'a>>, embedded:
     }
     put(&mut out, "};\n");
     levels(&mut out, &upper, plans);
+    let tiles = plans.iter().flatten().any(|plan| plan.target.vectors().tiles);
     bindings(&mut out, &upper, network);
     if let Some(plan) = first.filter(|plan| !plan.variables.is_empty()) {
         variables(&mut out, &upper, plan);
-        functions(&mut out, prefix, false, embedded);
+        functions(&mut out, prefix, [false, embedded, tiles]);
         out.push_str(&STATE_FUNCTIONS.replace("{prefix}", prefix));
         if let Some(step) = step {
             step::write(&mut out, prefix, plans, step);
         }
     } else {
-        functions(&mut out, prefix, first.is_some_and(simple), embedded);
+        functions(&mut out, prefix, [first.is_some_and(simple), embedded, tiles]);
     }
     put(&mut out, "#ifdef __cplusplus\n}\n#endif\n");
     put(&mut out, &format!("#endif /* {upper}_FORNAX_H */"));
@@ -185,7 +186,13 @@ int {prefix}_state_load(void *state, size_t n, const void *saved, size_t saved_n
 
 ";
 
-fn functions(out: &mut String, prefix: &str, simple: bool, embedded: bool) {
+fn functions(out: &mut String, prefix: &str, [simple, embedded, tiles]: [bool; 3]) {
+    let asks = if tiles {
+        "\n * With level 0 or that of tile registers the process asks the operating system for these, where the processor has them: it has the\n\
+         \x20* permission from then on, and so have its children. Refused, level 0 is the next best level."
+    } else {
+        ""
+    };
     let weights = if embedded {
         "weights is NULL for those in the library, or leads to a weights file of the same network"
     } else {
@@ -198,7 +205,7 @@ fn functions(out: &mut String, prefix: &str, simple: bool, embedded: bool) {
 size_t {prefix}_arena_bytes(uint32_t binding, uint32_t threads);
 
 /* Prepares an arena. {weights}: weights_n bytes at a multiple
- * of 64, checked by hash, which must stay while the arena is used. */
+ * of 64, checked by hash, which must stay while the arena is used.{asks} */
 int {prefix}_init(void *arena, size_t n, const void *weights, size_t weights_n, uint32_t level);
 
 /* Runs the network once. Calls with arenas of their own may run at the same time. */

@@ -50,7 +50,9 @@ pub fn relink(
     };
     let arch = Arch::HOST;
     let (simple, float_mode) = (simple(library), library.float_mode());
-    let shape = entry::EntryOptions { arch, embedded: sections.embedded, simple, state, step: None, float_mode };
+    let tiles = library.levels().iter().any(|level| level.vectors.tiles);
+    let embedded = sections.embedded;
+    let shape = entry::EntryOptions { arch, embedded, simple, state, step: None, float_mode, tiles };
     // Half of the work has nothing to do with the weights.
     let (functions, others) = std::thread::scope(|scope| {
         let functions = scope.spawn(|| entry::functions(shape));
@@ -95,7 +97,7 @@ fn wrong(what: &str, expected: &str, found: impl std::fmt::Display) -> Error {
 fn run(library: &Library, weights: &Bytes, threads: usize) -> Result<Option<Selftest>> {
     // A level without fused multiply-add stands for itself only.
     let fused = library.levels().iter().any(|level| level.vectors.fma);
-    let runnable = |level: &&&Level| level.runs_here() && level.vectors.fma == fused;
+    let runnable = |level: &&&Level| level.vectors.fma == fused && level.usable_here();
     let Some(level) = library.levels().iter().rev().find(runnable) else { return Ok(None) };
     let program = library.with_weights(weights.clone()).and_then(|library| library.program(0, level.number));
     selftest::run(program.map_err(runtime)?, threads).map(Some)

@@ -34,10 +34,10 @@ pub fn measure(compiled: &Compiled<'_>, reference: Option<&Plan>, threads: usize
     let first = compiled.network.plans.first().map_or(&[][..], Vec::as_slice);
     // A level without fused multiply-add stands for itself only.
     let fused = first.iter().any(|plan| plan.target.fma());
-    let runnable = first.iter().rposition(|plan| plan.target.runs_here() && plan.target.fma() == fused);
+    let runnable = first.iter().rposition(|plan| plan.target.fma() == fused && plan.target.level.usable_here());
     let program = match (runnable, reference) {
         (Some(number), _) => program(compiled, number)?,
-        (None, Some(plan)) if plan.target.runs_here() => jit::compile(plan)?,
+        (None, Some(plan)) if plan.code_target().level.usable_here() => jit::compile(plan)?,
         _ => return Ok(None),
     };
     run(program, threads).map(Some)

@@ -548,6 +548,36 @@ fn runs_are_summed_as_they_are_defined() {
     }));
 }
 
+/// Numbers of any bits, ordinary ones, and those whose products and sums are around the smallest normal one: the sums of tile registers are
+/// those of every machine without. What is left of a sum after its own rounding is looked at too, as `bf16` keeps its first eight bits only.
+#[test]
+fn runs_of_any_bits_are_the_same_on_every_machine() {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    };
+    let shapes = [([1, 1, 64, 128], [plain(1), plain(1500)]), ([1, 1, 48, 40], [[40, 3, 1, 1, 0, 0], [41, 3, 1, 1, 0, 0]])];
+    let padded_shape = ([1, 1, 24, 72], [[40, 3, 2, 1, 1, 1], [30, 3, 1, 1, 1, 1]]);
+    for (case, exponents) in shapes.into_iter().chain([padded_shape]).flat_map(|case| {
+        [(0, 256), (0, 255), (120, 14), (60, 8), (62, 3), (55, 8)].map(|exponents| (case, exponents))
+    }) {
+        let plain = Conv { element: DType::BF16, run: runs(case.0[2]), ..spec(case, Epilogue::default()) }.flattened();
+        let added = Conv { epilogue: Epilogue::new(None, true, false), ..plain.clone() };
+        let mut numbers = |count: usize| -> Vec<f32> {
+            let (least, count_of) = exponents;
+            let number = |bits: u32| f32::from_bits(((bits >> 8) % count_of + least) << 23 | bits & 0x807f_0000);
+            (0..count).map(|_| number(random())).collect()
+        };
+        let (x, weights) = (numbers(plain.input_len()), numbers(plain.weight_len()));
+        let bias = numbers(padded(plain.filters)).into_iter().map(|v| f32::from_bits(v.to_bits() | 0x1357)).collect::<Vec<_>>();
+        // Any differences between machines fail in here.
+        let sums = run(plain, &[&x, &weights, &bias]).swap_remove(0);
+        let negated: Vec<f32> = sums.iter().map(|v| -v).collect();
+        run(added, &[&x, &weights, &bias, &negated]);
+    }
+}
+
 #[test]
 fn runs_are_even_divisors() {
     let found = [3, 8, 16, 24, 40, 112, 136, 240, 1152, 7, 34].map(runs);

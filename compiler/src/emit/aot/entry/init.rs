@@ -4,17 +4,24 @@ use std::mem::offset_of;
 
 use fornax_runtime::artifact::{ARENA_MAGIC, ArenaHead, FORMAT_VERSION, Head, Status, WEIGHTS_MAGIC, WeightsHead};
 
-use super::{Symbol, refuse, tables};
+use super::{EntryOptions, Symbol, levels, refuse, tables};
 use crate::codegen::clif::routine::{Routine, Val};
+use crate::target::Arch;
+
+/// Code of `arch_prctl` that asks for the permission to use a part of the registers.
+const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+/// The data of tile registers among these parts.
+const TILE_DATA: u64 = 18;
 
 /// `int init(void *arena, size_t n, const void *weights, size_t weights_n, uint32_t level)`.
-pub fn init<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], embedded: bool) -> Val<'r, 'f> {
+pub fn init<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], shape: EntryOptions<'_>) -> Val<'r, 'f> {
+    let embedded = shape.embedded;
     let [arena, n, weights, weights_n, level] = p;
     let tables = tables(f);
     refuse(f, arena.is(0u64), Status::Null);
     refuse(f, (arena & 63u64).is_not(0u64), Status::ArenaAlign);
     refuse(f, n.below(tables.u32(offset_of!(Head, front_bytes))), Status::ArenaSize);
-    let index = choose(f, tables, level.low());
+    let index = choose(f, tables, level.low(), shape);
     let found = f.var(weights);
     if embedded {
         f.when(weights.is(0u64), || found.set(f.address(Symbol::Weights as u32)));
@@ -33,9 +40,10 @@ pub fn init<'r, 'f>(f: &'r Routine<'f>, p: [Val<'r, 'f>; 5], embedded: bool) -> 
 }
 
 /// Index of the level to use: the one asked for, or the last that the processor runs.
-fn choose<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, asked: Val<'r, 'f>) -> Val<'r, 'f> {
+fn choose<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, asked: Val<'r, 'f>, shape: EntryOptions<'_>) -> Val<'r, 'f> {
     let none = u64::from(u32::MAX);
     let (able, named, best) = (f.call(Symbol::Levels as u32, []), f.var(none), f.var(none));
+    let able = if shape.tiles { permitted(f, able, asked, shape.arch) } else { able };
     let levels = tables + tables.u32(offset_of!(Head, levels_at));
     f.repeat(tables.u32(offset_of!(Head, levels)), |i| {
         let level = (levels + i * 4usize).u32(0);
@@ -46,6 +54,19 @@ fn choose<'r, 'f>(f: &'r Routine<'f>, tables: Val<'r, 'f>, asked: Val<'r, 'f>) -
     refuse(f, asked.is_not(0u64) & named.get().is(none), Status::Level);
     refuse(f, best.get().is(none), Status::Cpu);
     best.get()
+}
+
+/// Those of the levels `able` that the process may use. It asks for the permission to use tile registers where the processor has them and
+/// the caller has not asked for a level without.
+fn permitted<'r, 'f>(f: &'r Routine<'f>, able: Val<'r, 'f>, asked: Val<'r, 'f>, arch: Arch) -> Val<'r, 'f> {
+    let (tiles, left) = (levels::to_ask_for(arch), f.var(able));
+    // No level has a number of 64 or more; of such a one nothing is asked, as `choose` refuses it.
+    let wanted = asked.is(0u64) | (((f.int(tiles) >> (asked & 63u64)) & 1u64).is_not(0u64) & asked.below(64u64));
+    f.when(wanted & (able & tiles).is_not(0u64), || {
+        let refused = f.call(Symbol::ArchPrctl as u32, [f.int(ARCH_REQ_XCOMP_PERM), f.int(TILE_DATA)]);
+        left.set(f.select(refused.is(0u64), able, able & !tiles));
+    });
+    left.get()
 }
 
 /// Refuses weights that are not whole or not this network's.

@@ -50,10 +50,10 @@ struct Rung {
     numbers: u64,
 }
 
-/// The levels of an architecture.
-fn rungs(arch: Arch) -> Vec<Rung> {
+/// The levels of an architecture; those of tile registers only if `tiles`, as no library without such code asks for them.
+fn rungs(arch: Arch, tiles: bool) -> Vec<Rung> {
     let mut rungs: Vec<Rung> = Vec::new();
-    for level in arch.levels() {
+    for level in arch.levels().filter(|level| tiles || !level.vectors.tiles) {
         match rungs.iter_mut().find(|rung| rung.features == level.features) {
             Some(rung) => rung.numbers |= 1 << level.number,
             None => rungs.push(Rung { features: level.features, numbers: 1 << level.number }),
@@ -62,9 +62,14 @@ fn rungs(arch: Arch) -> Vec<Rung> {
     rungs
 }
 
-/// Bit `n` is set where the processor and its operating system run level `n`.
-pub fn levels<'r, 'f>(f: &'r Routine<'f>, arch: Arch) -> Val<'r, 'f> {
-    let rungs = rungs(arch);
+/// A bit for the number of each level whose registers the operating system has to be asked for.
+pub fn to_ask_for(arch: Arch) -> u64 {
+    arch.levels().filter(|level| level.vectors.tiles).fold(0, |all, level| all | 1 << level.number)
+}
+
+/// Bit `n` is set where the processor and its operating system run level `n`; those of [`to_ask_for`] only if `tiles`.
+pub fn levels<'r, 'f>(f: &'r Routine<'f>, arch: Arch, tiles: bool) -> Val<'r, 'f> {
+    let rungs = rungs(arch, tiles);
     let Some((first, wider)) = rungs.split_first() else { return f.int(0) };
     if wider.is_empty() {
         return f.int(first.numbers);
@@ -139,7 +144,7 @@ mod tests {
     /// What the function above takes for granted of the table.
     #[test]
     fn every_level_is_told_by_leaves_that_can_be_asked() {
-        let rungs = rungs(Arch::X86_64);
+        let rungs = rungs(Arch::X86_64, true);
         let (first, wider) = rungs.split_first().unwrap();
         assert!(
             first.features.saved() == 0 && first.features.cpuid().into_iter().all(|bits| Word::from(bits) == BASIC)
@@ -151,10 +156,20 @@ mod tests {
             assert!(rung.features.cpuid().iter().all(|bits| leaves.contains(&bits.leaf)), "{rung:?}");
         }
         let numbers: Vec<u64> = rungs.iter().map(|rung| rung.numbers).collect();
-        assert_eq!(numbers, [1 << 1, 1 << 2 | 1 << 3, 1 << 4]);
-        assert!(super::rungs(Arch::Aarch64)[..].iter().all(|rung| rung.features.cpuid().is_empty()));
-        assert_eq!(super::rungs(Arch::Aarch64).len(), 1, "nothing is asked");
-        let leaves: Vec<u32> = asked(wider, first.features).iter().map(|word| word.leaf).collect();
-        assert_eq!(leaves, [1, 0x8000_0001, 7]);
+        assert_eq!(numbers, [1 << 1, 1 << 2 | 1 << 3, 1 << 4, 1 << 5]);
+        assert!(super::rungs(Arch::Aarch64, true)[..].iter().all(|rung| rung.features.cpuid().is_empty()));
+        assert_eq!(super::rungs(Arch::Aarch64, true).len(), 1, "nothing is asked");
+        let words = |wider: &[Rung]| -> Vec<(u32, u32)> {
+            asked(wider, first.features).iter().map(|word| (word.leaf, word.subleaf)).collect()
+        };
+        assert_eq!(words(wider), [(1, 0), (0x8000_0001, 0), (7, 1), (7, 0), (7, 0)]);
+        // The registers of AVX, then those of AVX-512, then tiles, in XCR0.
+        let saved: Vec<u64> = wider.iter().map(|rung| rung.features.saved()).collect();
+        assert_eq!(saved, [0b110, 0b1110_0110, 0b110_0000_0000_1110_0110]);
+        assert_eq!((to_ask_for(Arch::X86_64), to_ask_for(Arch::Aarch64)), (1 << 5, 0));
+        // A library without tile registers asks for none.
+        let plain = super::rungs(Arch::X86_64, false);
+        assert_eq!(plain.iter().map(|rung| rung.numbers).collect::<Vec<_>>(), numbers[..3]);
+        assert_eq!(words(&plain[1..]), [(1, 0), (0x8000_0001, 0), (7, 0)]);
     }
 }
