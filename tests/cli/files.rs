@@ -198,15 +198,14 @@ fn shapes_that_are_fed_are_compiled_for() {
 fn what_is_unsupported_names_the_file_and_has_a_code_of_its_own() {
     let mut model = Writer::new("unsupported", 17);
     model.input("x", &[2]);
-    model.node("TfIdfVectorizer", &["x"], "a", &[]);
-    model.node("TfIdfVectorizer", &["x"], "b", &[]);
+    model.node("StringNormalizer", &["x"], "a", &[]);
+    model.node("StringNormalizer", &["x"], "b", &[]);
     model.node("Concat", &["a", "b"], "y", &[("axis", Value::Int(0))]);
     model.output("y", &[4]);
     let scratch = Scratch::new();
     let path = scratch.file("unsupported.onnx", &model.finish());
     let x = given(&scratch, "x.npy", &[2], &[1.0, 2.0]);
-    let why =
-        "unsupported.onnx: unsupported: TfIdfVectorizer of ai.onnx opset 17 (/a/TfIdfVectorizer, /b/TfIdfVectorizer)";
+    let why = "unsupported.onnx: unsupported: StringNormalizer of ai.onnx opset 17 (/a/StringNormalizer, /b/StringNormalizer)";
     fails(&["run", &path, "--input", &x], 4, why);
     fails(&["inspect", &path], 4, why);
     // A serialised tensor of strings: type 8, no dimensions, one element.

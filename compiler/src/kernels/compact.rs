@@ -21,6 +21,8 @@ pub struct Schedule;
 
 schedule_text!(Schedule, "Schedule" {});
 
+/// Type of the mask.
+const FLAG: DType = DType::Bool;
 /// Type of positions and count.
 const INDEX: DType = DType::I64;
 
@@ -34,16 +36,16 @@ impl Family for Compact {
     }
 
     fn kernel_name(&self) -> KernelName {
-        KernelName::new(DType::Bool, "compact").shape(&[('n', &[self.elements])])
+        KernelName::new(FLAG, "compact").shape(&[('n', &[self.elements])])
     }
 
     fn read(name: &Parts<'_>) -> Option<Self> {
-        (name.element()? == DType::Bool).then_some(Self { elements: name.one(0, 'n')? })
+        (name.any_element() == FLAG).then_some(Self { elements: name.one(0, 'n')? })
     }
 
     fn arguments(&self) -> Vec<Argument> {
         vec![
-            Argument::read("mask", DType::Bool, self.elements),
+            Argument::read("mask", FLAG, self.elements),
             Argument::write("indices", INDEX, self.elements),
             Argument::write("count", INDEX, 1),
         ]

@@ -10,6 +10,7 @@ mod doubles;
 mod emit;
 pub mod nest;
 mod point;
+mod registers;
 mod rows;
 mod squares;
 #[cfg(test)]

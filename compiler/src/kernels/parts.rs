@@ -48,6 +48,11 @@ impl<'a> Parts<'a> {
         Some(self.name.element).filter(|element| widens(*element))
     }
 
+    /// The element type, whatever it is: of a family that takes others than `f32` lanes are loaded from.
+    pub fn any_element(&self) -> DType {
+        self.name.element
+    }
+
     /// The element type, if it is one that kernels multiply: that of [`Self::element`], or pairs to a lane.
     pub fn factors(&self) -> Option<DType> {
         Some(self.name.element).filter(|element| widens(*element) || in_pairs(*element))

@@ -65,7 +65,7 @@ impl Family for Sort {
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let (lines, extent, k) = (name.one(0, 'm')?, name.one(0, 'n')?, name.one(0, 'k')?);
-        Some(Self { element: name.element()?, lines, extent, k, smallest: name.has("smallest") })
+        Some(Self { element: name.any_element(), lines, extent, k, smallest: name.has("smallest") })
             .filter(|spec| Self::takes(spec.element))
     }
 

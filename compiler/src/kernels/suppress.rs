@@ -35,6 +35,10 @@ schedule_text!(Schedule, "Schedule" {});
 
 /// Lanes of the widest vector.
 const LANES: usize = 16;
+/// Numbers that make a box: low x, low y, high x, high y.
+const CORNERS: usize = 4;
+/// Type of boxes, scores and threshold.
+const NUMBER: DType = DType::F32;
 /// Type of what is chosen.
 const INDEX: DType = DType::I64;
 /// Bits of an index within the key of a box.
@@ -55,7 +59,7 @@ struct State {
     /// Lane numbers, then two vectors of the widest kind for reductions.
     lanes: R,
     /// The box chosen last: its corners, and its area.
-    corners: [V; 4],
+    corners: [V; CORNERS],
     area: V,
     threshold: V,
     zero: V,
@@ -79,7 +83,7 @@ impl Family for Suppress {
     }
 
     fn kernel_name(&self) -> KernelName {
-        KernelName::new(DType::F32, "suppress").shape(&[
+        KernelName::new(NUMBER, "suppress").shape(&[
             ('n', &[self.images]),
             ('c', &[self.classes]),
             ('b', &[self.boxes]),
@@ -89,7 +93,7 @@ impl Family for Suppress {
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let (images, classes) = (name.one(0, 'n')?, name.one(0, 'c')?);
-        (name.element()? == DType::F32).then_some(Self {
+        (name.element()? == NUMBER).then_some(Self {
             images,
             classes,
             boxes: name.one(0, 'b')?,
@@ -100,9 +104,9 @@ impl Family for Suppress {
     fn arguments(&self) -> Vec<Argument> {
         let groups = self.images * self.classes;
         vec![
-            Argument::read("boxes", DType::F32, self.images * 4 * self.boxes),
-            Argument::read("scores", DType::F32, groups * self.boxes),
-            Argument::read("threshold", DType::F32, 1),
+            Argument::read("boxes", NUMBER, self.images * CORNERS * self.boxes),
+            Argument::read("scores", NUMBER, groups * self.boxes),
+            Argument::read("threshold", NUMBER, 1),
             Argument::write("indices", INDEX, groups * self.k),
             Argument::write("counts", INDEX, groups),
         ]
@@ -162,7 +166,7 @@ impl Suppress {
         let offset = e.r();
         e.arg(state.boxes, 0);
         e.div_imm(offset, chunk, u32::try_from(self.classes).unwrap_or(u32::MAX));
-        e.mul_imm(offset, offset, 4 * row);
+        e.mul_imm(offset, offset, CORNERS as i64 * row);
         e.add(state.boxes, state.boxes, offset);
         let from = e.pointer(1);
         e.mul_imm(offset, chunk, row);
@@ -287,7 +291,7 @@ impl Suppress {
 
     /// One vector of boxes, of which `exist` are there.
     fn vector(&self, e: &mut dyn Emitter, state: &State, best: &Best, [boxes, scores]: [R; 2], exist: usize) {
-        let own = [(); 4].map(|()| e.v());
+        let own = [(); CORNERS].map(|()| e.v());
         for (plane, v) in own.iter().enumerate() {
             e.load(*v, boxes.at(plane * self.boxes * SINGLE), exist);
         }
@@ -316,7 +320,7 @@ impl Suppress {
 }
 
 /// `d` = the areas of boxes of these corners.
-fn area(e: &mut dyn Emitter, d: V, [left, top, right, bottom]: [V; 4]) {
+fn area(e: &mut dyn Emitter, d: V, [left, top, right, bottom]: [V; CORNERS]) {
     let height = e.v();
     e.op(VOp::Sub, Element::F32, d, right, left);
     e.op(VOp::Sub, Element::F32, height, bottom, top);

@@ -69,9 +69,18 @@ mod tests {
         "scale_weights_n1c672m112",
     ];
 
+    /// Names of families that have element types of their own: all of them, and one that they have not.
+    const TYPED: &[(&str, &[&str], &str)] = &[
+        ("compact_n100", &["bool"], "u8"),
+        ("sort_m3n17k5_smallest", &["f32", "i32", "i16", "i8", "u16", "u8"], "i64"),
+        ("suppress_n2c3b100k10", &["f32"], "f16"),
+    ];
+
     #[test]
     fn every_family_reads_its_names_with_every_element() {
-        let named = |word: &&str| NAMES.iter().any(|name| name.starts_with(&format!("{word}_")));
+        let typed = TYPED.iter().map(|(name, ..)| name);
+        let all: Vec<&str> = NAMES.iter().chain(typed).copied().collect();
+        let named = |word: &&str| all.iter().any(|name| name.starts_with(&format!("{word}_")));
         let unnamed: Vec<&str> = WORDS.iter().flat_map(|words| words.iter()).copied().filter(|w| !named(w)).collect();
         assert_eq!(unnamed, ["loops"]);
         for name in NAMES {
@@ -82,6 +91,13 @@ mod tests {
             for other in ["f64", "u8", "f33"] {
                 assert_eq!(spec(&format!("{other}_{name}")), None, "{name}");
             }
+        }
+        for (name, elements, other) in TYPED {
+            for element in *elements {
+                let text = format!("{element}_{name}");
+                assert_eq!(spec(&text).map(|spec| spec.name()), Some(text));
+            }
+            assert_eq!(spec(&format!("{other}_{name}")), None, "{name}");
         }
         for (name, read) in [
             ("i16_conv_n2c3h9w7m18_o5x4k3x3s2x2p1x1d2x1g4_bias", true),

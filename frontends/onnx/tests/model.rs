@@ -199,7 +199,7 @@ fn all_that_is_unsupported_is_in_one_error() {
         node("Upsample", &["x", "x"], &["f"]),
         node("Gelu", &["c"], &["e"]),
         node("Sum", &["d", "e", "f"], &["y"]),
-        node("TfIdfVectorizer", &["y"], &["z"]),
+        node("StringNormalizer", &["y"], &["z"]),
     ];
     let x = value("x", FLOAT, Some(&["1", "1", "4", "4"]));
     let message = refusal(&model(vec![x], vec![value("z", FLOAT, None)], nodes));
@@ -208,7 +208,7 @@ fn all_that_is_unsupported_is_in_one_error() {
         "Gelu of ai.onnx opset 17, which has it since 20 (e)",
         "Upsample of ai.onnx opset 17, which has it no longer since 10 (f)",
         "Cast (d): to: strings",
-        "TfIdfVectorizer of ai.onnx opset 17 (z)",
+        "StringNormalizer of ai.onnx opset 17 (z)",
     ] {
         assert!(message.contains(part), "{part} is not in: {message}");
     }

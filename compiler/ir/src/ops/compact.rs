@@ -6,7 +6,7 @@
 use super::Operation;
 use super::attributes::{Attr, AttrReader, attributes};
 use super::literal::Literal;
-use super::shapes::{check, checked, expect_dtype, expect_rank, operands};
+use super::shapes::{check, checked, expect_dtype, operands};
 use crate::error::OpError;
 use crate::types::{DType, TensorType};
 
@@ -34,7 +34,7 @@ impl Operation for Compact {
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, OpError> {
         let [mask] = operands(inputs)?;
         expect_dtype("mask", DType::Bool, mask)?;
-        expect_rank("mask", 1, mask)?;
+        check(mask.shape.rank() == 1, "mask", || "rank 1".into(), || mask.to_string())?;
         check(mask.shape[0] > 0, "mask", || "one element or more".into(), || "none".into())?;
         Ok(vec![checked(DType::I64, mask.shape.clone())?, checked(DType::I64, [])?])
     }

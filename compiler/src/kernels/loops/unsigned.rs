@@ -1,6 +1,6 @@
 //! `u64` in general registers, whose own order is that of `i64`.
 
-use super::values::{choose, int_op};
+use super::registers::{choose, int_op};
 use crate::codegen::{Cmp, Count, Element, Emitter, IntOp, R, V, VOp};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
 

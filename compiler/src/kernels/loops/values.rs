@@ -5,6 +5,7 @@
 //! `u64` has functions of its own ([`super::unsigned`]). The same function on lanes and on elements gives the same bits. Integer division by zero
 //! gives 0 and never traps.
 
+use super::registers::{choose, int_op};
 use super::{doubles, unsigned};
 use crate::codegen::{Cmp, Count, Element, Emitter, IntOp, R, V, VOp, math};
 use fornax_ir::scalar::{BinaryFn, UnaryFn};
@@ -110,18 +111,6 @@ fn op(e: &mut dyn Emitter, op: VOp, element: Element, a: V, b: V) -> V {
 fn select(e: &mut dyn Emitter, element: Element, [a, b]: [V; 2], cmp: Cmp, yes: V, no: V) -> V {
     let d = e.v();
     e.select(element, d, cmp, [a, b], yes, no);
-    d
-}
-
-pub(super) fn int_op(e: &mut dyn Emitter, op: IntOp, a: R, b: R) -> R {
-    let d = e.r();
-    e.int_op(op, d, a, b);
-    d
-}
-
-pub(super) fn choose(e: &mut dyn Emitter, [a, b]: [R; 2], cmp: Cmp, yes: R, no: R) -> R {
-    let d = e.r();
-    e.choose(d, cmp, a, b, yes, no);
     d
 }
 
