@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use fornax::report::Peaks;
-use fornax::{Error, Result, Session, Tensor, tensors};
+use fornax::{Error, Precision, Result, Session, Target, Tensor, tensors};
 use serde_json::json;
 
 use crate::measured::{LengthArgs, MeasuredArgs, threads};
@@ -61,11 +61,23 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     }
     let mut outputs = session.room()?;
     let (times, peaks) = progress::during("measuring", || -> Result<_> {
-        let peaks = Peaks::measure();
+        let peaks = Peaks::of(args.measured.model.precision());
         let times = measure(&args.length, &mut session, &input, &mut outputs)?;
         Ok((times, peaks.again()))
     })?;
-    Figures::new(&session, times, peaks).print(args.assert_peak, &session, out)
+    Figures::new(&session, times, peaks).print(args.assert_peak, &session, out)?;
+    if !out.json && model.library().is_none() && args.measured.model.precision() == Precision::F32 && has_tiles() {
+        writeln!(
+            out.to,
+            "bf16     this CPU multiplies bf16 by tiles (AMX): --precision bf16 rounds maps and weights to it"
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether this machine has tile registers.
+fn has_tiles() -> bool {
+    Target::host().is_ok_and(|host| host.level.vectors.tiles)
 }
 
 /// Milliseconds of each run after a warm-up of a fifth of the time, shortest first.

@@ -243,6 +243,11 @@ impl ModelArgs {
         self.open_with(Options::default())
     }
 
+    /// The precision asked for.
+    pub fn precision(&self) -> Precision {
+        self.file.precision
+    }
+
     /// The seed given, or 0.
     pub fn seed(&self) -> u64 {
         self.scaled.seed.unwrap_or(0)

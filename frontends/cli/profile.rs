@@ -55,7 +55,7 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     let (mut session, tensors) = args.measured.session(&model, given)?;
     let input: Vec<&Tensor> = tensors.iter().collect();
     let (profile, peaks) = progress::during("measuring", || -> Result<_> {
-        let peaks = Peaks::measure();
+        let peaks = Peaks::of(args.measured.model.precision());
         let profile = profile::measure(&mut session, &input, args.length.length(), args.length.min_runs as usize)?;
         Ok((profile, peaks.again()))
     })?;

@@ -51,7 +51,7 @@ pub use features::{CpuFeatures, HostProof};
 pub use levels::{Arch, Level};
 pub use library::{Library, LibraryOptions, Sections};
 pub use map::{map_file, release_pages, release_range, zeros};
-pub use peak::{Peak, measure_fma_peak, peak_gflops};
+pub use peak::{Peak, measure_fma_peak, measure_tile_peak, peak_gflops};
 pub use pool::Pool;
 pub use port::Port;
 pub use program::{Arg, ConstantPool, Program, ProgramParts, Step};

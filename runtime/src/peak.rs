@@ -44,6 +44,16 @@ pub fn peak_gflops() -> f64 {
     measure_fma_peak().iter().map(|peak| peak.gflops).fold(0.0, f64::max)
 }
 
+/// The rate of bf16 products by tile registers, in 10^9 operations per second, where this process may use them; it asks for that.
+pub fn measure_tile_peak() -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if CpuFeatures::detect().amx_bf16 && crate::cpu::may_use_tiles() {
+        // Four products a round, of 16 by 16 sums of 32 products each.
+        return Some(measure(&Width { bits: 0, flops: 4 * 16 * 16 * 32 * 2, kernel: tile_products }));
+    }
+    None
+}
+
 fn measure(width: &Width) -> f64 {
     let mut best = 0f64;
     for _ in 0..SLICES {
@@ -103,6 +113,39 @@ fma_rounds!(fma_128, "xmm", "fma");
 fma_rounds!(fma_256, "ymm", "fma");
 #[cfg(target_arch = "x86_64")]
 fma_rounds!(fma_512, "zmm", "avx512f");
+
+/// `rounds` times 4 independent products of tiles of zeros.
+#[cfg(target_arch = "x86_64")]
+fn tile_products(rounds: u64) {
+    /// The shapes of all eight tiles: 16 rows of 64 bytes.
+    #[repr(align(64))]
+    struct Shapes([u8; 64]);
+    let mut shapes = Shapes([0; 64]);
+    shapes.0[0] = 1;
+    for tile in 0..8 {
+        (shapes.0[16 + 2 * tile], shapes.0[48 + tile]) = (64, 16);
+    }
+    // SAFETY: called where the processor has these instructions and the system lets the process use them; reads the 64 bytes of a local, and
+    // changes no register that other code holds values in, as tiles are released.
+    unsafe {
+        asm!(
+            "ldtilecfg [{shapes}]",
+            "tilezero tmm4",
+            "tilezero tmm6",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm4, tmm6",
+            "tdpbf16ps tmm3, tmm4, tmm6",
+            "dec {rounds}",
+            "jnz 2b",
+            "tilerelease",
+            shapes = in(reg) shapes.0.as_ptr(),
+            rounds = inout(reg) rounds.max(1) => _,
+            options(nostack),
+        );
+    }
+}
 
 /// `rounds` times 6 independent multiplications and 6 additions, for processors without multiply-add.
 #[cfg(target_arch = "x86_64")]

@@ -246,3 +246,40 @@ fn a_lesser_processor_is_told_so() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(4) && stderr.contains("this processor lacks"), "{stderr}");
 }
+
+/// A library in bf16 has the bits of the model in bf16, whatever the level, and half the weights.
+#[test]
+fn a_library_computes_in_its_precision() {
+    let (scratch, so) = compiled(&["--precision", "bf16"]);
+    let (single, of_single) = compiled(&[]);
+    let size = |path: &str| std::fs::metadata(path).unwrap().len();
+    assert!(size(&so) < size(&of_single) * 3 / 4, "{} of {}", size(&so), size(&of_single));
+    drop(single);
+    let (input, saved) = ("examples/signs.input.npy", scratch.name("y.npy"));
+    let computed = |arguments: &[&str]| {
+        text(&[&["run"], arguments, &["--input", input, "--save", &saved]].concat());
+        tensors::load(&saved).unwrap().remove(0).tensor
+    };
+    let expected = computed(&[MODEL, "--precision", "bf16"]);
+    assert_eq!(computed(&[&so]).bytes(), expected.bytes());
+    let (single, narrow) = (computed(&[MODEL]).to_f64_vec(), expected.to_f64_vec());
+    let off = single.iter().zip(&narrow).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let largest = single.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+    assert!(off > 0.0 && off < 0.02 * largest, "{off} of {largest}");
+    for cpu in ["x86-64-fma", "x86-64-v3", "x86-64-v4", "x86-64-amx"] {
+        if fornax(&["run", MODEL, "--cpu", cpu, "--input", input]).status.success() {
+            assert_eq!(computed(&[MODEL, "--precision", "bf16", "--cpu", cpu]).bytes(), expected.bytes(), "{cpu}");
+        }
+    }
+    let named = text(&["run", MODEL, "--precision", "bf16", "--image", PHOTO]);
+    assert!(named.lines().nth(1).unwrap().trim_start().starts_with("stop "), "{named}");
+}
+
+#[test]
+fn precisions_that_there_are_not_are_refused() {
+    fails(&["run", MODEL, "--precision", "f16", "--image", PHOTO], 2, "expected f32 or bf16, found f16");
+    let (_scratch, so) = compiled(&[]);
+    fails(&["run", &so, "--precision", "bf16", "--image", PHOTO], 2, "has been compiled in one precision");
+    let photos = "examples/transfer";
+    fails(&["finetune", MODEL, photos, "-o", "none", "--precision", "bf16"], 2, "f32, which networks are trained in");
+}
