@@ -254,6 +254,14 @@ impl ConvCall<'_> {
                 cx.remark(Verdict::Declined, text, &[("times as fast", choice.gain)]);
             }
         }
+        if cx.narrow && spec.run.is_none() {
+            let why = match spec.input {
+                conv::Input::RowMajor => "it reads a network's input".into(),
+                _ if spec.groups > 1 => format!("{} groups", spec.groups),
+                _ => format!("{} channels have no even divisor from 8 to 32", spec.channels),
+            };
+            cx.remark(Verdict::Declined, format!("sums of bf16 in runs, f32 instead: {why}"), &[]);
+        }
         let mut weights = weights::pack_as(cx, self.weights, spec.weight_packing(), spec.element)?;
         let bias = weights::bias(cx, self.bias, spec.bias_packing())?;
         if let Some(gate) = extra.gate {

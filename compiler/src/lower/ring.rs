@@ -18,6 +18,10 @@ const LEAST_GAIN: f64 = 0.96;
 /// The kernel of `expand` and then `depthwise`, if both have kernels of their own and the expanded map of one image takes more
 /// than the L2, where it would be written to the next cache or memory and read again, and the cost model says that it pays.
 pub fn choose(cx: &mut Lowering<'_>, expand: &ConvCall<'_>, depthwise: &ConvCall<'_>) -> Result<Option<Ring>, OpError> {
+    if cx.narrow {
+        cx.remark(Verdict::Declined, "a ring of rows: none of bf16", &[]);
+        return Ok(None);
+    }
     let natives = (expand.native(cx, AxisOrder::ChannelsLast)?, depthwise.native(cx, AxisOrder::ChannelsLast)?);
     let (Some(ConvKernel::Dense(dense)), Some(ConvKernel::Depthwise(depthwise))) = natives else { return Ok(None) };
     let ring = Ring { inputs: dense.channels, expand: expand.op.activation, depthwise };
