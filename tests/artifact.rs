@@ -123,7 +123,12 @@ fn a_library_has_the_bits_of_the_jit_on_every_level() {
         };
         let folder = Folder::new(&model, &options, &[Emit::So]);
         let path = folder.path("net", Emit::So);
-        for target in &options.targets {
+        // Nothing here is computed in bf16, so code for tile registers is that of the level below.
+        let (left_out, held): (Vec<&Target>, Vec<&Target>) =
+            options.targets.iter().partition(|target| target.vectors().tiles);
+        let library = fornax_runtime::Library::open(&path).unwrap();
+        assert!(library.levels().iter().eq(held.iter().map(|target| &target.level)) && !left_out.is_empty());
+        for target in held {
             if !target.runs_here() {
                 eprintln!("NOT RUN: {target}: this machine cannot");
                 continue;
@@ -148,7 +153,7 @@ fn steps_know_the_models_nodes() {
     let model = b0(1);
     let options = ArtifactOptions { targets: vec![host.clone()], ..ArtifactOptions::new("net") };
     let folder = Folder::new(&model, &options, &[Emit::So]);
-    let library = Library::open(folder.path("net", Emit::So)).unwrap().program(0, host.level.number).unwrap();
+    let library = Library::open(folder.path("net", Emit::So)).unwrap().program(0, 0).unwrap();
     let plan = model.plan(&Bindings::default()).unwrap();
     let kept = library.steps().iter().map(|step| (&step.name, &step.node, &step.origins));
     assert!(kept.eq(plan.steps.iter().map(|step| (&step.kernel.name, &step.node, &step.origins))));

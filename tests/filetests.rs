@@ -2,7 +2,7 @@
 //!
 //! The first line says which test: `; test: parse`, `; test: verify`, `; test: pass fuse_activation`, `; test: pass
 //! fold_constants 1000` (with a fold limit), `; test: plan x86-64-fma`, `; test: clif x86-64-fma`, `; test: asm x86-64-v4`; the last three name their target, so that
-//! they read the same on every machine. The snapshot holds what the stage printed; `cargo insta review` accepts
+//! they read the same on every machine, and take the text of a graph or of a plan. The snapshot holds what the stage printed; `cargo insta review` accepts
 //! new output. A pass is also held to compute the same as before on seeded inputs: over graphs by the evaluator, over plans in machine
 //! code, bit for bit, over several runs where there are parameters or states.
 //!
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use fornax_compiler::internals::plain;
 use fornax_compiler::pipeline::{PipelineOptions, plan_for, plan_of, run_pass, run_plan_pass};
-use fornax_compiler::{Kernel, Plan, clif, disassembly, distinct_kernels, jit, parse_plan};
+use fornax_compiler::{Kernel, Plan, Target, clif, disassembly, distinct_kernels, jit, parse_plan};
 use fornax_ir::differentiate;
 use fornax_ir::graph::{Graph, GraphBuilder, ValueId, evaluate, parse, verify};
 use fornax_ir::ops::literal::Literal;
@@ -234,14 +234,19 @@ fn asms(target: &str, text: &str) -> String {
     let plan = plan(target, text);
     let (kernels, _) = distinct_kernels(&plan);
     let code = |kernel: &&Kernel| {
-        let text = disassembly(kernel, &plan.target).expect("a kernel that compiles");
+        let text = disassembly(kernel, &plan.code_target()).expect("a kernel that compiles");
         format!("{}:\n{text}", kernel.name)
     };
     kernels.iter().map(code).collect::<Vec<_>>().join("\n")
 }
 
 fn plan(target: &str, text: &str) -> Plan {
-    let target = target.parse().unwrap_or_else(|e| panic!("{e}"));
+    let target: Target = target.parse().unwrap_or_else(|e| panic!("{e}"));
+    if text.lines().any(|line| line.starts_with("plan @")) {
+        let plan = parse_plan(text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(plan.target, target);
+        return plan;
+    }
     let graph = parse(text).unwrap_or_else(|e| panic!("{e}"));
     plan_of(&graph, &target).unwrap_or_else(|e| panic!("{e}"))
 }

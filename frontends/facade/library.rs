@@ -63,7 +63,9 @@ impl LibraryModel {
                 let names = || levels.iter().map(|level| level.name).collect::<Vec<_>>().join(", ");
                 let absent =
                     || Error::usage("target", format!("one of the library's ({})", names()), target.to_string());
-                levels.iter().find(|level| **level == target.level).ok_or_else(absent)?
+                // It leaves out a level whose code is that of the one below.
+                let needed = target.needed(library.float_mode()).level;
+                levels.iter().find(|level| **level == needed).ok_or_else(absent)?
             }
         };
         if manifest.stats.len() != library.bindings() {

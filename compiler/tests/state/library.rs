@@ -27,7 +27,7 @@ struct Files {
 /// A library of bindings, one graph each.
 fn compile(bindings: &[Graph], targets: &[Target], embed: bool) -> Result<Files, fornax_compiler::Error> {
     let plans = |graph: &Graph| targets.iter().map(|target| plan_of(graph, target)).collect::<Result<Vec<Plan>, _>>();
-    let plans = bindings.iter().map(plans).collect::<Result<Vec<_>, _>>()?;
+    let plans = aot::distinct_levels(bindings.iter().map(plans).collect::<Result<Vec<_>, _>>()?);
     let compiled = aot::compile(&plans, None, 2, &mut Times::default())?;
     let image = compiled.image("net", "{}", embed)?;
     let library = aot::write_shared_library(&image)?;
