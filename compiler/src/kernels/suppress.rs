@@ -93,12 +93,7 @@ impl Family for Suppress {
 
     fn read(name: &Parts<'_>) -> Option<Self> {
         let (images, classes) = (name.one(0, 'n')?, name.one(0, 'c')?);
-        (name.element()? == NUMBER).then_some(Self {
-            images,
-            classes,
-            boxes: name.one(0, 'b')?,
-            k: name.one(0, 'k')?,
-        })
+        (name.element()? == NUMBER).then_some(Self { images, classes, boxes: name.one(0, 'b')?, k: name.one(0, 'k')? })
     }
 
     fn arguments(&self) -> Vec<Argument> {

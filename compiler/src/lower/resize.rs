@@ -127,7 +127,8 @@ fn lower_outside(op: &Resize, cx: &mut Lowering<'_>, ty: &TensorType, from: &Vie
         call.table("inside", &table, along(rank, 0, &[(axis, 1)]), Entry::Skip);
     }
     let program = |first: Inst| if from.dtype == out.dtype { vec![first] } else { rounded(vec![first], out.dtype) };
-    let fill = if from.dtype == DType::F32 { float(op.extrapolation) } else { number(out.dtype, op.extrapolation.into()) };
+    let fill =
+        if from.dtype == DType::F32 { float(op.extrapolation) } else { number(out.dtype, op.extrapolation.into()) };
     call.compute(program(fill), program(Inst::Load(0)), Combine::Last, Vec::new());
     call.run(cx);
     Ok(())

@@ -253,7 +253,11 @@ mod tests {
     fn powers_of_u64_wrap() {
         let (a, b) = ([3, 2, 2, 3], [41, 63, 64, i64::MIN]);
         let expected = [3u64.wrapping_pow(41) as i64, i64::MIN, 0, 1];
-        assert_eq!(eval_ints(BinaryFn::Pow, DType::U64, &a, &b), expected, "of 3 to 2^63 the order divides the exponent");
+        assert_eq!(
+            eval_ints(BinaryFn::Pow, DType::U64, &a, &b),
+            expected,
+            "of 3 to 2^63 the order divides the exponent"
+        );
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub fn computes(f: UnaryFn) -> bool {
     !matches!(f, UnaryFn::Sin | UnaryFn::Cos)
 }
 
-/// The stated error of [`unary`]: `|computed - exact| <= error_bound(f, exact)`, of the values of the reference evaluator, which have errors of
-/// their own.
+/// The stated error of the functions of `f64` lanes: `|computed - exact| <= error_bound(f, exact)`, of the values of the
+/// reference evaluator, which have errors of their own.
 ///
 /// In units of 2^-52 it is what is stated in `f32` in units of 2^-23, and 1 more.
 pub fn error_bound(f: UnaryFn, exact: f64) -> f64 {

@@ -337,7 +337,8 @@ impl LoopNest {
 
     /// The lanes in which vectors are computed: of 64 bits if an `f64` is anywhere, whatever else is there. Values of 32 bits fill the lower half then.
     pub fn lane(&self) -> Element {
-        let doubles = |program: &Program| program.iter().any(|inst| matches!(inst, Inst::Double(_) | Inst::ToDouble(_)));
+        let doubles =
+            |program: &Program| program.iter().any(|inst| matches!(inst, Inst::Double(_) | Inst::ToDouble(_)));
         let computed = [&self.init, &self.body, &self.finish].into_iter().any(doubles);
         let stored = self.inputs.iter().map(|x| x.dtype).chain([self.output.dtype]).any(|dtype| dtype == DType::F64);
         if computed || stored { Element::F64 } else { Element::F32 }
@@ -349,7 +350,8 @@ impl LoopNest {
         let results = [&self.init, &self.body, &self.finish].map(|program| self.lanes(program));
         let ordered = matches!(self.combine, Combine::Last | Combine::Max | Combine::Min);
         // Integers are summed in 64 bits.
-        let combines = ordered || results[1].is_some_and(Kind::is_float) && !matches!(self.combine, Combine::Arg { .. });
+        let combines =
+            ordered || results[1].is_some_and(Kind::is_float) && !matches!(self.combine, Combine::Arg { .. });
         fits_lanes(self.output.dtype)
             && self.extents[axis] > 1
             && self.output.at.strides[axis] == 1

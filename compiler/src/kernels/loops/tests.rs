@@ -207,17 +207,22 @@ fn functions_agree_in_vectors_and_element_by_element() {
 #[test]
 fn doubles_agree_in_vectors_and_element_by_element() {
     use Inst::{Binary, Fma, Int, Load, Select, ToDouble, ToFloat, ToInt, Unary, Wrap};
-    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 3e9, -3e9, 1e-40, 65_536.5, -65_536.5, 1e38, -710.0];
+    let special =
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 3e9, -3e9, 1e-40, 65_536.5, -65_536.5, 1e38, -710.0];
     let x: Vec<f32> = special.into_iter().chain(testing::values(5, 37).into_iter().map(|v| v * 9.0)).collect();
     let both = || vec![Load(0), ToDouble(0), Load(1), ToDouble(2)];
-    let unary = [UnaryFn::Exp, UnaryFn::Log, UnaryFn::Tanh, UnaryFn::Erf, UnaryFn::Softplus, UnaryFn::Sqrt, UnaryFn::Ceil];
+    let unary =
+        [UnaryFn::Exp, UnaryFn::Log, UnaryFn::Tanh, UnaryFn::Erf, UnaryFn::Softplus, UnaryFn::Sqrt, UnaryFn::Ceil];
     let binary = [BinaryFn::Add, BinaryFn::Div, BinaryFn::Pow, BinaryFn::Max, BinaryFn::Min, BinaryFn::Prelu];
     let tails = unary
         .map(|f| vec![Unary(f, 1)])
         .into_iter()
         .chain(binary.map(|f| vec![Binary(f, 1, 3)]))
         .chain([BinaryFn::Less, BinaryFn::Equal].map(|f| vec![Binary(f, 1, 3), Select(4, 1, 3)]))
-        .chain([DType::I32, DType::I8, DType::U16, DType::Bool].map(|ty| vec![ToInt(ty, 1), Int(3), Binary(BinaryFn::Mul, 4, 5), Wrap(ty, 6), ToDouble(7)]))
+        .chain(
+            [DType::I32, DType::I8, DType::U16, DType::Bool]
+                .map(|ty| vec![ToInt(ty, 1), Int(3), Binary(BinaryFn::Mul, 4, 5), Wrap(ty, 6), ToDouble(7)]),
+        )
         .chain([vec![Fma(1, 3, 1)], vec![Unary(UnaryFn::IsNan, 1), ToDouble(4)]]);
     for tail in tails {
         let mut body = [both(), tail].concat();

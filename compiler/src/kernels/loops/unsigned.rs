@@ -43,7 +43,11 @@ pub(super) fn binary(e: &mut dyn Emitter, f: BinaryFn, a: R, b: R) -> R {
     match f {
         BinaryFn::Add | BinaryFn::Sub => {
             let d = e.r();
-            if f == BinaryFn::Add { e.add(d, a, b) } else { e.sub(d, a, b) }
+            if f == BinaryFn::Add {
+                e.add(d, a, b)
+            } else {
+                e.sub(d, a, b)
+            }
             d
         }
         BinaryFn::Mul => int_op(e, IntOp::Mul, a, b),

@@ -67,7 +67,9 @@ impl PointValue {
     /// Assigns the registers of this value.
     pub fn assign(&self, e: &mut dyn Emitter, from: &Self) {
         match self {
-            Float(to) | Double(to) | Lanes(to) => to.iter().enumerate().for_each(|(i, to)| e.copy_v(*to, from.vector(i))),
+            Float(to) | Double(to) | Lanes(to) => {
+                to.iter().enumerate().for_each(|(i, to)| e.copy_v(*to, from.vector(i)))
+            }
             Int(to) | Unsigned(to) => to.iter().enumerate().for_each(|(i, to)| e.copy(*to, from.int(i))),
         }
     }

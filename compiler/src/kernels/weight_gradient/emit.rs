@@ -486,7 +486,9 @@ impl Writer<'_> {
                     for (group, lines) in sums.chunks(self.schedule.side).enumerate() {
                         let (count, mut square) = (lines.len(), lines.iter().map(|v| v[i]).collect::<Vec<_>>());
                         square.resize(self.schedule.side, square[0]);
-                        let place = |(row, v)| (v, (i * self.schedule.side + row) * lane + group * self.schedule.side * element, count);
+                        let place = |(row, v)| {
+                            (v, (i * self.schedule.side + row) * lane + group * self.schedule.side * element, count)
+                        };
                         let rows: Vec<V> = transpose(e, square).into_iter().take(*lanes).collect();
                         pass_gate(e, p.gate.map(|gate| gate.at(group * self.schedule.side * SINGLE)), &rows, count);
                         add(e, &rows.into_iter().enumerate().map(place).collect::<Vec<_>>(), source, p);

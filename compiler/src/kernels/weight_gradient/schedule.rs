@@ -200,7 +200,8 @@ mod tests {
         let sweep = |channels, filters| {
             let (rows, columns) = (Axis::plain(1), Axis::plain(196));
             let (element, batch, input) = (DType::F32, 1, Input::ChannelsLast);
-            let spec = WeightGradient { element, batch, channels, filters, rows, columns, input, gate: false, sum: false };
+            let spec =
+                WeightGradient { element, batch, channels, filters, rows, columns, input, gate: false, sum: false };
             let schedule = spec.plan(8, 16);
             (schedule.lanes, schedule.sweep)
         };
