@@ -10,7 +10,19 @@ use std::path::{Path, PathBuf};
 const ORDERS: &[(&str, &[&str])] = &[
     (
         "compiler/src",
-        &["internals", "pipeline", "emit", "lower", "plan", "kernels", "codegen", "target", "times", "error"],
+        &[
+            "internals",
+            "pipeline",
+            "emit",
+            "lower",
+            "plan",
+            "kernels",
+            "codegen",
+            "target",
+            "numerics",
+            "times",
+            "error",
+        ],
     ),
     (
         "compiler/ir/src",

@@ -365,21 +365,8 @@ impl Kernel {
     /// What becomes of subnormal numbers where it runs. All that computes with elements of `bf16` has them as zeros, as matrix units have;
     /// what only moves elements, and loop nests, which go by the program they are part of, ask for nothing.
     pub fn float_mode(&self) -> FloatMode {
-        let moves = match self.spec {
-            Spec::Loops(_) | Spec::Pack(_) | Spec::Sort(_) | Spec::Compact(_) | Spec::Suppress(_) => true,
-            Spec::Conv(_)
-            | Spec::Winograd(_)
-            | Spec::Depthwise(_)
-            | Spec::Ring(_)
-            | Spec::WeightGradient(_)
-            | Spec::ChannelWeightGradient(_)
-            | Spec::Gate(_)
-            | Spec::Gemv(_)
-            | Spec::Mean(_)
-            | Spec::Pool(_)
-            | Spec::Softmax(_)
-            | Spec::ScaleWeights(_) => false,
-        };
+        let moves =
+            matches!(self.spec, Spec::Loops(_) | Spec::Pack(_) | Spec::Sort(_) | Spec::Compact(_) | Spec::Suppress(_));
         let narrow = self.arguments.iter().any(|argument| argument.element == DType::BF16);
         if narrow && !moves { FloatMode::Flush } else { FloatMode::Ieee }
     }

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! [`pipeline`] is this way as one list of stages, [`jit`] and [`aot`] are its two ends. Modules depend downwards only:
-//! `pipeline > emit > lower > plan > kernels > codegen > target, times, error`; the graph is a crate of its own, [`fornax_ir`], which
+//! `pipeline > emit > lower > plan > kernels > codegen > target, numerics, times, error`; the graph is a crate of its own, [`fornax_ir`], which
 //! knows none of them. What is not named here is private to the crate.
 
 mod codegen;
@@ -23,6 +23,7 @@ mod error;
 pub mod internals;
 mod kernels;
 mod lower;
+mod numerics;
 pub mod pipeline;
 mod plan;
 mod target;

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use fornax_runtime::VariableKind;
 
 use crate::error::{Error, Result};
-use crate::pipeline::{Numerics, Precision};
+use crate::numerics::{Numerics, Precision};
 use crate::plan::builder::PlanBuilder;
 use crate::plan::{AxisOrder, Plan, Port, ViewId};
 use crate::target::Target;

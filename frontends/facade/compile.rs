@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fornax_compiler::pipeline::{self, CompileOptions, Optimised, PipelineOptions, Planned};
+use fornax_compiler::pipeline::{self, CompileOptions, Optimised, PipelineOptions, Planned, Precision};
 use fornax_compiler::{Target, Times, distinct_kernels};
 use fornax_ir::graph::Graph;
 
@@ -19,9 +19,13 @@ pub(crate) fn host() -> Result<Target> {
     Target::host().map_err(|found| Error::usage("architecture", "x86_64 or aarch64", found))
 }
 
-/// The machine asked for, or this one.
+/// The machine asked for, or this one, on a level that this process may use for the precision asked for.
 pub(crate) fn target(options: &Options) -> Result<Target> {
-    options.target.clone().map_or_else(host, Ok)
+    match (&options.target, options.precision) {
+        (Some(target), _) => Ok(target.clone()),
+        (None, Precision::F32) => host(),
+        (None, Precision::Bf16) => host().map(Target::usable),
+    }
 }
 
 /// The graph after the graph passes, or after the one named `after`.

@@ -107,7 +107,7 @@ impl Depthwise {
     }
 
     /// Type of the result's elements.
-    fn result(&self) -> DType {
+    pub fn result(&self) -> DType {
         let sums = if in_pairs(self.element) { sum_type(self.element) } else { self.element };
         self.finish.as_ref().map_or(sums, Finish::result)
     }

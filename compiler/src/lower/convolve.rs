@@ -300,7 +300,7 @@ impl ConvKernel {
     /// The types of the elements of its input and of its result.
     pub fn elements(&self) -> [DType; 2] {
         match self {
-            Self::Depthwise(spec) => [spec.element; 2],
+            Self::Depthwise(spec) => [spec.element, spec.result()],
             Self::Gemv(spec) => [spec.element; 2],
             Self::Winograd(choice) => [choice.spec.element; 2],
             Self::Dense(spec) => [spec.element, spec.result()],

@@ -535,7 +535,7 @@ mod tests {
         for text in [BLOCK, REST, PARTS] {
             let graph = fornax_ir::graph::parse(text).unwrap();
             for target in targets() {
-                let mut plan = lower(&graph, &target, crate::pipeline::Numerics::default()).unwrap();
+                let mut plan = lower(&graph, &target, crate::numerics::Numerics::default()).unwrap();
                 let mut read = parse(&plan.to_string()).unwrap_or_else(|e| panic!("{e}\n{plan}"));
                 assert_eq!(read.to_string(), plan.to_string());
                 for pass in PASSES {

@@ -87,7 +87,7 @@ mod tests {
         let mut text = "graph @chain(%v0: f32[4,16]) {\n".to_string();
         (0..steps).for_each(|at| text.push_str(&format!("%v{} = softmax %v{at}\n", at + 1)));
         text.push_str(&format!("return %v{steps} as \"y\"\n}}"));
-        lower(&parse(&text).unwrap(), &"x86-64-v3".parse().unwrap(), crate::pipeline::Numerics::default()).unwrap()
+        lower(&parse(&text).unwrap(), &"x86-64-v3".parse().unwrap(), crate::numerics::Numerics::default()).unwrap()
     }
 
     /// Nanoseconds that this thread has computed, up to some milliseconds ago.
