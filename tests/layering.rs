@@ -51,6 +51,7 @@ const UNSAFE: &[&str] = &[
     "compiler/src/emit/jit.rs",
     "runtime/src/arena.rs",
     "runtime/src/cpu.rs",
+    "runtime/src/tiles.rs",
     "runtime/src/frame.rs",
     "runtime/src/library/program.rs",
     "runtime/src/map.rs",

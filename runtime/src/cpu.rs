@@ -74,52 +74,6 @@ impl Drop for FloatGuard {
     }
 }
 
-/// State component of tile data, by its bit in XCR0.
-#[cfg(target_arch = "x86_64")]
-const TILE_DATA: u64 = 18;
-
-/// Whether the processor has tile registers that the operating system saves, for processes that ask for them.
-pub(crate) fn knows_tiles() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        const ARCH_GET_XCOMP_SUPP: u64 = 0x1021;
-        let mut supported = 0u64;
-        let amx = std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 24 != 0;
-        amx && arch_prctl(ARCH_GET_XCOMP_SUPP, (&raw mut supported).addr() as u64) && supported & 1 << TILE_DATA != 0
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
-/// Asks the operating system, once, to let this process use tile registers; whether it may.
-pub(crate) fn may_use_tiles() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-        static GRANTED: crate::sync::OnceLock<bool> = crate::sync::OnceLock::new();
-        *GRANTED.get_or_init(|| arch_prctl(ARCH_REQ_XCOMP_PERM, TILE_DATA))
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
-/// The system call; whether it succeeded.
-#[cfg(target_arch = "x86_64")]
-fn arch_prctl(code: u64, argument: u64) -> bool {
-    const SYS_ARCH_PRCTL: u64 = 158;
-    let result: i64;
-    // SAFETY: the two codes that this file has ask for a permission, or write eight bytes to a local whose address is the argument; the
-    // system overwrites rcx and r11 besides.
-    unsafe {
-        asm!("syscall", inlateout("rax") SYS_ARCH_PRCTL => result, in("rdi") code, in("rsi") argument, out("rcx") _, out("r11") _, options(nostack));
-    }
-    result == 0
-}
-
 fn read_float_control() -> u64 {
     #[cfg(target_arch = "x86_64")]
     {

@@ -128,11 +128,11 @@ features! {
     /// AVX-512 bf16 dot products.
     avx512_bf16 = x86!("avx512bf16"), cpuid [(7, 1, Eax, 1 << 5)], saved ZMM;
     /// AMX tile registers, which the operating system lets processes use that ask for it: see [`CpuFeatures::prove`].
-    amx_tile = crate::cpu::knows_tiles(), cpuid [(7, 0, Edx, 1 << 24)], saved TMM;
+    amx_tile = crate::tiles::knows_tiles(), cpuid [(7, 0, Edx, 1 << 24)], saved TMM;
     /// AMX products of bf16.
-    amx_bf16 = crate::cpu::knows_tiles() && leaf_7_edx() & 1 << 22 != 0, cpuid [(7, 0, Edx, 1 << 22)], saved TMM;
+    amx_bf16 = crate::tiles::knows_tiles() && leaf_7_edx() & 1 << 22 != 0, cpuid [(7, 0, Edx, 1 << 22)], saved TMM;
     /// AMX products of 8-bit integers.
-    amx_int8 = crate::cpu::knows_tiles() && leaf_7_edx() & 1 << 25 != 0, cpuid [(7, 0, Edx, 1 << 25)], saved TMM;
+    amx_int8 = crate::tiles::knows_tiles() && leaf_7_edx() & 1 << 25 != 0, cpuid [(7, 0, Edx, 1 << 25)], saved TMM;
     /// aarch64 Advanced SIMD.
     neon = cfg!(target_arch = "aarch64"), cpuid [], saved 0;
 }
@@ -165,7 +165,7 @@ impl CpuFeatures {
     /// here: the permission is the process's from then on, its threads' and children's.
     pub fn prove(needed: CpuFeatures) -> Result<HostProof, Error> {
         let mut missing = needed.without(CpuFeatures::detect());
-        if needed.amx_tile && !missing.amx_tile && !crate::cpu::may_use_tiles() {
+        if needed.amx_tile && !missing.amx_tile && !crate::tiles::may_use_tiles() {
             missing.amx_tile = true;
         }
         if missing != CpuFeatures::NONE {

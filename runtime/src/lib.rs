@@ -36,6 +36,7 @@ mod session;
 mod state;
 mod sync;
 mod tensor;
+mod tiles;
 mod timeline;
 mod variables;
 

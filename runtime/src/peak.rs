@@ -47,7 +47,7 @@ pub fn peak_gflops() -> f64 {
 /// The rate of bf16 products by tile registers, in 10^9 operations per second, where this process may use them; it asks for that.
 pub fn measure_tile_peak() -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
-    if CpuFeatures::detect().amx_bf16 && crate::cpu::may_use_tiles() {
+    if CpuFeatures::detect().amx_bf16 && crate::tiles::may_use_tiles() {
         // Four products a round, of 16 by 16 sums of 32 products each.
         return Some(measure(&Width { bits: 0, flops: 4 * 16 * 16 * 32 * 2, kernel: tile_products }));
     }

@@ -117,8 +117,9 @@ impl Gate {
         e.copy(gate, gates);
         e.repeat(Count::Times((self.channels / turn) as u32), &mut |e| {
             self.multiply(e, [from, gate, to], turn);
-            [from, to].into_iter().for_each(|r| e.add_imm(r, r, (turn * size) as i64));
-            e.add_imm(gate, gate, (turn * SINGLE) as i64);
+            for (r, size) in [(from, size), (gate, SINGLE), (to, size)] {
+                e.add_imm(r, r, (turn * size) as i64);
+            }
         });
         let rest = self.channels % turn;
         self.multiply(e, [from, gate, to], rest);

@@ -87,12 +87,21 @@ impl Loops {
 
     /// Copies elements of `shape` between two strided layouts (element strides per logical axis).
     pub fn copy(dtype: DType, shape: &[usize], from: &[usize], to: &[usize]) -> Self {
+        Self::moved("copy", [movement(dtype); 2], shape, [from, to])
+    }
+
+    /// As [`Self::copy`], of floating-point elements that are widened, or rounded to nearest even, from one type to the other.
+    pub fn convert(types: [DType; 2], shape: &[usize], from: &[usize], to: &[usize]) -> Self {
+        Self::moved("convert", types, shape, [from, to])
+    }
+
+    fn moved(title: &str, types: [DType; 2], shape: &[usize], [from, to]: [&[usize]; 2]) -> Self {
         let signed = |strides: &[usize]| Affine::new(0, strides.iter().map(|s| *s as i64).collect::<Vec<_>>());
         let elements = shape.iter().product();
-        let output = Output { dtype: movement(dtype), elements, at: signed(to) };
+        let output = Output { dtype: types[1], elements, at: signed(to) };
         let mut nest = LoopNest::map(shape, output, vec![Inst::Load(0)]);
-        nest.input("x", movement(dtype), elements, signed(from));
-        Self::new("copy", nest)
+        nest.input("x", types[0], elements, signed(from));
+        Self::new(title, nest)
     }
 
     /// The kernel of a nest as it was written, under the titles of what it computes, at least one.

@@ -3,8 +3,6 @@
 //! In: the operands of one node. Out: steps, and a view for each of the node's results that something reads (through
 //! [`Lowering::output`], [`Lowering::output_of`] or [`Lowering::alias`]).
 
-use super::nests::{NestCall, View};
-use crate::kernels::loops::nest::{Affine, Combine, Inst};
 use crate::kernels::{Kernel, Loops, Spec};
 use crate::plan::builder::PlanBuilder;
 use crate::plan::{AxisOrder, Generated, Operand, PackedConstant, ViewId};
@@ -134,11 +132,9 @@ impl Lowering<'_> {
         }
         let to = TensorType::new(dtype, from.ty.shape.clone());
         let to = self.plan.temp(format!("{}.{}", from.name, dtype.name()), to, order);
-        let [x, y] = [view, to].map(|view| View::of(self, view));
-        let mut call = NestCall::new("convert", &x.shape.clone(), 0, &y, Affine::new(0, y.strides.clone()));
-        let load = call.input("x", &x, Affine::new(0, x.strides.clone()));
-        call.compute(Vec::new(), vec![Inst::Load(load)], Combine::Last, Vec::new());
-        call.run(self);
+        let strides = [from.order, order].map(|order| order.strides(&from.ty.shape));
+        let convert = Loops::convert([from.ty.dtype, dtype], &from.ty.shape, &strides[0], &strides[1]);
+        self.step(convert, &[view.into(), to.into()]);
         to
     }
 

@@ -80,7 +80,8 @@ impl ConvCall<'_> {
         }
         // A window wider than the code that is written out for those at the edges. Where zeros are padding, they are multiplied.
         let written = plane.map(windows::written_out);
-        let finite = pairs || weights::constant(cx, self.weights).is_some_and(weights::are_finite);
+        let finite =
+            windows::meets(&plane) && (pairs || weights::constant(cx, self.weights).is_some_and(weights::are_finite));
         let padded = || self.over(cx, AxisOrder::ChannelsLast, written);
         let kernel = if finite && written != plane { padded() } else { None };
         Ok(kernel.map(|kernel| ConvKernel::Padded(Box::new(kernel), plane)))
@@ -93,7 +94,11 @@ impl ConvCall<'_> {
             return Some(kernel);
         };
         let wants = cx.target().vectors().tiles && spec.run.is_some() && !conv::multiplies_by_tiles(spec);
-        if wants && written != plane && weights::constant(cx, self.weights).is_some_and(weights::are_finite) {
+        if wants
+            && written != plane
+            && windows::meets(&plane)
+            && weights::constant(cx, self.weights).is_some_and(weights::are_finite)
+        {
             let padded = self.over(cx, AxisOrder::ChannelsLast, written).map(ConvKernel::narrowed);
             if let Some(padded @ ConvKernel::Dense(_)) = padded {
                 return Some(ConvKernel::Padded(Box::new(padded), plane));

@@ -37,6 +37,14 @@ pub fn written_out(window: Window) -> Window {
     Window { input, begin: 0, end: 0, ..window }
 }
 
+/// Whether [`pad`] has something to copy: along both axes some coordinate of [`written_out`] windows is one of the input's.
+pub fn meets(plane: &[Window; 2]) -> bool {
+    plane.iter().all(|window| {
+        let last = written_out(*window).input as i64 - 1 - window.begin;
+        last >= 0 && -window.begin < window.input as i64
+    })
+}
+
 /// Adds the step that copies `x` into a channel-last map `[N, C, H, W]` in which [`written_out`] windows of `plane` meet what those of
 /// `plane` meet in `x`, and zeros where they meet padding.
 pub fn pad(cx: &mut Lowering<'_>, x: ViewId, plane: &[Window; 2]) -> ViewId {
