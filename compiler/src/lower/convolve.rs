@@ -87,13 +87,14 @@ impl ConvCall<'_> {
         Ok(kernel.map(|kernel| ConvKernel::Padded(Box::new(kernel), plane)))
     }
 
-    /// As [`Self::over`], of maps that may be rounded to `bf16`; padding is written out where that lets tile registers multiply.
+    /// As [`Self::over`], of maps that may be rounded to `bf16`. Padding is written out where that lets tile registers multiply, for every target:
+    /// what it adds to a sum, +0 for each run, takes its sign from a zero.
     fn narrow(&self, cx: &Lowering<'_>, order: AxisOrder, plane: [Window; 2]) -> Option<ConvKernel> {
         let kernel = self.over(cx, order, plane)?.narrowed();
         let (ConvKernel::Dense(spec), written) = (&kernel, plane.map(windows::written_out)) else {
             return Some(kernel);
         };
-        let wants = cx.target().vectors().tiles && spec.run.is_some() && !conv::multiplies_by_tiles(spec);
+        let wants = spec.run.is_some() && !conv::multiplies_by_tiles(spec);
         if wants
             && written != plane
             && windows::meets(&plane)
