@@ -33,9 +33,9 @@ use crate::codegen::epilogue::Epilogue;
 use crate::target::{Cost, Machine, Target};
 pub(super) use emit::{Range, image, overlap};
 use fornax_ir::types::DType;
+pub use matrix::applies as multiplies_by_tiles;
 pub use pack::{PANEL, padded, width};
 use phase::Phase;
-pub use matrix::applies as multiplies_by_tiles;
 pub use schedule::{Schedule, Split};
 
 /// One spatial axis of a convolution.
@@ -114,7 +114,7 @@ pub struct Conv {
     pub epilogue: Epilogue,
     /// What becomes of sums of `i32`.
     pub finish: Option<Finish>,
-    /// Of `bf16`: how many channels make a run, whose products are summed in pairs before the sum takes them on; see [`runs`].
+    /// Of `bf16`: how many channels make a run, whose products are summed in pairs before the sum takes them on; see `runs`.
     pub run: Option<usize>,
     /// Type of the elements of the result and of the epilogue's maps, if another than that of the input's: `bf16` of `f32`, or `f32` of `bf16`.
     pub stored: Option<DType>,
@@ -247,7 +247,8 @@ impl Conv {
             let whole = run > 0 && run.is_multiple_of(2) && self.channels.is_multiple_of(run);
             self.element == DType::BF16 && self.groups == 1 && plain && whole && run <= MOST_RUN
         };
-        let stored = |stored: DType| matches!((self.element, stored), (DType::F32, DType::BF16) | (DType::BF16, DType::F32));
+        let stored =
+            |stored: DType| matches!((self.element, stored), (DType::F32, DType::BF16) | (DType::BF16, DType::F32));
         let alone = plain && self.epilogue == Epilogue::default();
         (!in_pairs(self.element) || alone) && self.run.is_none_or(in_runs) && self.stored.is_none_or(stored)
     }

@@ -118,7 +118,14 @@ pub fn schedule(conv: &Conv, target: &Target) -> Schedule {
     };
     let tiles = bands.positions().div_ceil(ROWS);
     let rows = bands.positions().div_ceil(tiles);
-    Schedule { pixels: bands.positions(), vectors: PANELS, unroll: 1, split, chunks: wanted.clamp(1, units), tiles: rows }
+    Schedule {
+        pixels: bands.positions(),
+        vectors: PANELS,
+        unroll: 1,
+        split,
+        chunks: wanted.clamp(1, units),
+        tiles: rows,
+    }
 }
 
 /// Bytes of the shapes and the stage.

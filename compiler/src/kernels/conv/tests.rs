@@ -216,7 +216,8 @@ fn schedules_change_no_bit() {
         (5, 5, Split::Rows),
     ];
     let schedules = shapes.iter().flat_map(|(pixels, vectors, split)| {
-        let schedule = |unroll| Schedule { pixels: *pixels, vectors: *vectors, split: *split, unroll, chunks: 2, tiles: 0 };
+        let schedule =
+            |unroll| Schedule { pixels: *pixels, vectors: *vectors, split: *split, unroll, chunks: 2, tiles: 0 };
         [1, 2, 8].map(schedule)
     });
     report([changes(&case, &spec, activation, &schedules.collect::<Vec<_>>())].into_iter());
@@ -544,7 +545,10 @@ fn runs_are_summed_as_they_are_defined() {
             bits(&interpret(&spec, schedule, &inputs, *lanes)[0]) != bits(&expected)
         };
         let tiles = Target::new(&fornax_runtime::levels::X86_64_AMX);
-        wide.into_iter().chain([narrow, (16, spec.plan(&tiles))]).find(other).map(|found| format!("{}: other bits with {found:?}", spec.name()))
+        wide.into_iter()
+            .chain([narrow, (16, spec.plan(&tiles))])
+            .find(other)
+            .map(|found| format!("{}: other bits with {found:?}", spec.name()))
     }));
 }
 
@@ -557,11 +561,14 @@ fn runs_of_any_bits_are_the_same_on_every_machine() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 32) as u32
     };
-    let shapes = [([1, 1, 64, 128], [plain(1), plain(1500)]), ([1, 1, 48, 40], [[40, 3, 1, 1, 0, 0], [41, 3, 1, 1, 0, 0]])];
+    let shapes =
+        [([1, 1, 64, 128], [plain(1), plain(1500)]), ([1, 1, 48, 40], [[40, 3, 1, 1, 0, 0], [41, 3, 1, 1, 0, 0]])];
     let padded_shape = ([1, 1, 24, 72], [[40, 3, 2, 1, 1, 1], [30, 3, 1, 1, 1, 1]]);
-    for (case, exponents) in shapes.into_iter().chain([padded_shape]).flat_map(|case| {
-        [(0, 256), (0, 255), (120, 14), (60, 8), (62, 3), (55, 8)].map(|exponents| (case, exponents))
-    }) {
+    for (case, exponents) in shapes
+        .into_iter()
+        .chain([padded_shape])
+        .flat_map(|case| [(0, 256), (0, 255), (120, 14), (60, 8), (62, 3), (55, 8)].map(|exponents| (case, exponents)))
+    {
         let plain = Conv { element: DType::BF16, run: runs(case.0[2]), ..spec(case, Epilogue::default()) }.flattened();
         let added = Conv { epilogue: Epilogue::new(None, true, false), ..plain.clone() };
         let mut numbers = |count: usize| -> Vec<f32> {
@@ -570,7 +577,10 @@ fn runs_of_any_bits_are_the_same_on_every_machine() {
             (0..count).map(|_| number(random())).collect()
         };
         let (x, weights) = (numbers(plain.input_len()), numbers(plain.weight_len()));
-        let bias = numbers(padded(plain.filters)).into_iter().map(|v| f32::from_bits(v.to_bits() | 0x1357)).collect::<Vec<_>>();
+        let bias = numbers(padded(plain.filters))
+            .into_iter()
+            .map(|v| f32::from_bits(v.to_bits() | 0x1357))
+            .collect::<Vec<_>>();
         // Any differences between machines fail in here.
         let sums = run(plain, &[&x, &weights, &bias]).swap_remove(0);
         let negated: Vec<f32> = sums.iter().map(|v| -v).collect();
