@@ -145,7 +145,10 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<()> {
     args.scaled.apply(weights.clone(), &mut options);
     let model = args.file.open(options)?;
     match args.step.train {
-        Some(_) => args.scaled.check_besides_classes(&model)?,
+        Some(_) => {
+            args.file.expect_single()?;
+            args.scaled.check_besides_classes(&model)?;
+        }
         None => args.scaled.check(&model)?,
     }
     if weights.is_some() && model.architecture().is_none() {

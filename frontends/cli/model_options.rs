@@ -199,6 +199,14 @@ impl std::str::FromStr for Cpu {
 }
 
 impl FileArgs {
+    /// Refuses another precision than that of training.
+    pub fn expect_single(&self) -> Result<()> {
+        match self.precision {
+            Precision::F32 => Ok(()),
+            other => Err(Error::usage("--precision", "f32, which networks are trained in", other.to_string())),
+        }
+    }
+
     /// Opens the model with the options given, within the bounds asked for.
     pub fn open(&self, mut options: Options) -> Result<Model> {
         for (name, value) in &self.limits {
@@ -259,10 +267,7 @@ impl ModelArgs {
             return Err(Error::usage("--classes", format!("{classes}, one for each folder"), given.to_string()));
         }
         self.refuse_shapes()?;
-        if self.file.precision != Precision::F32 {
-            let found = self.file.precision.to_string();
-            return Err(Error::usage("--precision", "f32, which networks are trained in", found));
-        }
+        self.file.expect_single()?;
         let scaled = ScaledArgs { classes: u32::try_from(classes).ok(), ..self.scaled.clone() };
         let model = self.open_scaled(&scaled, Options::default())?;
         let own = ScaledArgs { classes: None, seed: None, ..self.scaled.clone() };

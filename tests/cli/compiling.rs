@@ -280,6 +280,7 @@ fn precisions_that_there_are_not_are_refused() {
     fails(&["run", MODEL, "--precision", "f16", "--image", PHOTO], 2, "expected f32 or bf16, found f16");
     let (_scratch, so) = compiled(&[]);
     fails(&["run", &so, "--precision", "bf16", "--image", PHOTO], 2, "has been compiled in one precision");
+    fails(&["compile", MODEL, "--train", "head", "--precision", "bf16", "-o", "none.so"], 2, "networks are trained in");
     let photos = "examples/transfer";
     fails(&["finetune", MODEL, photos, "-o", "none", "--precision", "bf16"], 2, "f32, which networks are trained in");
 }
