@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::sync::OnceLock;
+use crate::tiles;
 
 /// A register that `cpuid` answers in, by its place in that answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -128,25 +129,13 @@ features! {
     /// AVX-512 bf16 dot products.
     avx512_bf16 = x86!("avx512bf16"), cpuid [(7, 1, Eax, 1 << 5)], saved ZMM;
     /// AMX tile registers, which the operating system lets processes use that ask for it: see [`CpuFeatures::prove`].
-    amx_tile = crate::tiles::knows_tiles(), cpuid [(7, 0, Edx, 1 << 24)], saved TMM;
+    amx_tile = tiles::units() & 1 << 24 != 0, cpuid [(7, 0, Edx, 1 << 24)], saved TMM;
     /// AMX products of bf16.
-    amx_bf16 = crate::tiles::knows_tiles() && leaf_7_edx() & 1 << 22 != 0, cpuid [(7, 0, Edx, 1 << 22)], saved TMM;
+    amx_bf16 = tiles::units() & 1 << 22 != 0, cpuid [(7, 0, Edx, 1 << 22)], saved TMM;
     /// AMX products of 8-bit integers.
-    amx_int8 = crate::tiles::knows_tiles() && leaf_7_edx() & 1 << 25 != 0, cpuid [(7, 0, Edx, 1 << 25)], saved TMM;
+    amx_int8 = tiles::units() & 1 << 25 != 0, cpuid [(7, 0, Edx, 1 << 25)], saved TMM;
     /// aarch64 Advanced SIMD.
     neon = cfg!(target_arch = "aarch64"), cpuid [], saved 0;
-}
-
-/// What the processor says of AMX; 0 on other machines.
-fn leaf_7_edx() -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::x86_64::__cpuid_count(7, 0).edx
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        0
-    }
 }
 
 impl CpuFeatures {
@@ -165,7 +154,7 @@ impl CpuFeatures {
     /// here: the permission is the process's from then on, its threads' and children's.
     pub fn prove(needed: CpuFeatures) -> Result<HostProof, Error> {
         let mut missing = needed.without(CpuFeatures::detect());
-        if needed.amx_tile && !missing.amx_tile && !crate::tiles::may_use_tiles() {
+        if needed.amx_tile && !missing.amx_tile && !tiles::may_use_tiles() {
             missing.amx_tile = true;
         }
         if missing != CpuFeatures::NONE {

@@ -11,18 +11,26 @@ use crate::sync::OnceLock;
 #[cfg(target_arch = "x86_64")]
 const TILE_DATA: u64 = 18;
 
-/// Whether the processor has tile registers that the operating system saves, for processes that ask for them.
-pub(crate) fn knows_tiles() -> bool {
+/// What the processor says of its AMX units, `edx` of leaf 7, if the operating system saves tile registers for processes that ask for them;
+/// else 0. Looked up once.
+pub(crate) fn units() -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
         const ARCH_GET_XCOMP_SUPP: u64 = 0x1021;
-        let mut supported = 0u64;
-        let amx = std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 24 != 0;
-        amx && arch_prctl(ARCH_GET_XCOMP_SUPP, (&raw mut supported).addr() as u64) && supported & 1 << TILE_DATA != 0
+        const TILE: u32 = 1 << 24;
+        static UNITS: OnceLock<u32> = OnceLock::new();
+        *UNITS.get_or_init(|| {
+            let leaf = |leaf: u32| std::arch::x86_64::__cpuid_count(leaf, 0);
+            let said = if leaf(0).eax >= 7 { leaf(7).edx } else { 0 };
+            let mut supported = 0u64;
+            let place = (&raw mut supported).expose_provenance() as u64;
+            let saved = said & TILE != 0 && arch_prctl(ARCH_GET_XCOMP_SUPP, place) && supported & 1 << TILE_DATA != 0;
+            if saved { said } else { 0 }
+        })
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        false
+        0
     }
 }
 
@@ -45,8 +53,8 @@ pub(crate) fn may_use_tiles() -> bool {
 fn arch_prctl(code: u64, argument: u64) -> bool {
     const SYS_ARCH_PRCTL: u64 = 158;
     let result: i64;
-    // SAFETY: the two codes that this file has ask for a permission, or write eight bytes to a local whose address is the argument; the
-    // system overwrites rcx and r11 besides.
+    // SAFETY: the two codes that this file has ask for a permission, or write eight bytes to a local whose exposed address is the argument;
+    // the system overwrites rcx and r11 besides.
     unsafe {
         asm!("syscall", inlateout("rax") SYS_ARCH_PRCTL => result, in("rdi") code, in("rsi") argument, out("rcx") _, out("r11") _, options(nostack));
     }
