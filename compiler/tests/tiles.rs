@@ -1,10 +1,14 @@
 //! Programs and libraries of kernels that multiply by tile registers: the bits of the levels without, and when the operating system is asked.
 
+#[path = "support/c.rs"]
+mod c;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use c::succeed;
 use fornax_compiler::internals::{Conv, Epilogue, plain};
 use fornax_compiler::{Kernel, Plan, Target, Times, aot, jit, parse_plan};
 use fornax_ir::types::DType;
@@ -157,21 +161,14 @@ fn libraries_have_the_same_bits_on_every_level() {
     }
 }
 
-#[track_caller]
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
-
 /// `init` chooses tile registers where the system gives them, is refused them where an alternate stack of signals is too small for them, and asks
 /// for none where the caller wants another level.
 #[test]
 fn c_programs_choose_among_the_levels() {
-    if tiles().is_none() || !Command::new("cc").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        return eprintln!("SKIPPED: there is no cc, or there are no tile registers");
+    if tiles().is_none() {
+        return eprintln!("SKIPPED: there are no tile registers");
     }
+    let Some(mut cc) = c::compiler() else { return };
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let (_, files) = library(DType::BF16, &Target::multi(Arch::X86_64));
@@ -182,7 +179,6 @@ fn c_programs_choose_among_the_levels() {
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiles/levels.c");
     let strict = ["-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"];
-    let mut cc = Command::new("cc");
     cc.args(strict).arg("-I").arg(dir).arg(source).arg(dir.join("net.so")).arg("-o").arg(dir.join("levels"));
     succeed(&mut cc);
     let run = |arguments: &[&str]| {

@@ -10,6 +10,7 @@ use fornax_ir::graph::{Graph, parse};
 use fornax_runtime::artifact::{FORMAT_VERSION, FORMAT_WITH_STATE, Note};
 use fornax_runtime::{Arch, Library, LibraryOptions, Pool, Session, Tensor, VariableKind};
 
+use super::c::{compiler, succeed};
 use super::network::{REWRITE, RUNS, SAVED, SIZES, check, expected, input, network, network_of, rewritten, tensor};
 
 /// Every level of x86-64, or of another host.
@@ -154,23 +155,6 @@ fn damage_is_noticed() {
     }
 }
 
-/// The C compiler, or nothing, loudly.
-fn c_compiler() -> Option<Command> {
-    let found = Command::new("cc").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("SKIPPED: there is no cc");
-    }
-    found.then(|| Command::new("cc"))
-}
-
-#[track_caller]
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
-
 fn floats(path: &Path, values: impl Iterator<Item = f32>) {
     std::fs::write(path, values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
 }
@@ -178,7 +162,7 @@ fn floats(path: &Path, values: impl Iterator<Item = f32>) {
 /// Every function of the C interface on the same runs: right use gives the evaluator's bits and Rust's saved states, wrong use its code.
 #[test]
 fn c_programs_keep_the_same_state() {
-    if c_compiler().is_none() {
+    if compiler().is_none() {
         return;
     }
     let folder = folder(&compile(&[network()], &Target::multi(Arch::HOST), true).unwrap());

@@ -90,6 +90,14 @@ mod tests {
     use crate::codegen::x86::disassemble;
 
     #[test]
+    fn entering_sets_what_a_mode_says() {
+        for mode in [FloatMode::Ieee, FloatMode::Flush] {
+            let control = mode.control(Arch::X86_64).to_le_bytes();
+            assert!(float_enter(Arch::X86_64, mode).windows(4).any(|bytes| bytes == control), "{mode:?}");
+        }
+    }
+
+    #[test]
     fn bytes_are_the_instructions_beside_them() {
         let enter = |mode| float_enter(Arch::X86_64, mode);
         for code in
